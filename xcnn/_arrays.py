@@ -1,0 +1,61 @@
+"""Small operations on arrays in the pure standard that several modules need."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from array_api_compat import array_namespace, device
+
+from xcnn._typing import Array, Pads, Pair, Shape
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array API namespace of the arrays."""
+    return array_namespace(*arrays)
+
+
+def zeros(like: Array, shape: Shape) -> Array:
+    """Zeros of this shape, of the same type and on the same device as `like`."""
+    return full(like, shape, 0)
+
+
+def full(like: Array, shape: Shape, value: float) -> Array:
+    """A constant array of this shape, of the same type and on the same device as `like`."""
+    xp = namespace(like)
+    return xp.full(shape, value, dtype=like.dtype, device=device(like))
+
+
+def pad(x: Array, padding: Pads, value: float = 0.0) -> Array:
+    """Add cells of `value` around the last two axes; a negative number takes cells away."""
+    xp = namespace(x)
+    for axis, (before, after) in zip((x.ndim - 2, x.ndim - 1), padding, strict=True):
+        if before < 0 or after < 0:
+            keep = [slice(None)] * x.ndim
+            keep[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
+            x = x[tuple(keep)]
+        edges = [full(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]), value) if n > 0 else None for n in (before, after)]
+        parts = [part for part in (edges[0], x, edges[1]) if part is not None]
+        x = xp.concat(parts, axis=axis) if len(parts) > 1 else x
+    return x
+
+
+def dilate(x: Array, stride: Pair) -> Array:
+    """Put stride - 1 zeros between the cells of the last two axes: the adjoint of x[..., ::s, ::t]."""
+    xp = namespace(x)
+    for axis, s in zip((x.ndim - 2, x.ndim - 1), stride, strict=True):
+        if s == 1:
+            continue
+        n = x.shape[axis]
+        spread = xp.expand_dims(x, axis=axis + 1)
+        gaps = zeros(x, (*x.shape[: axis + 1], s - 1, *x.shape[axis + 1 :]))
+        spread = xp.reshape(xp.concat([spread, gaps], axis=axis + 1), (*x.shape[:axis], n * s, *x.shape[axis + 1 :]))
+        keep = [slice(None)] * x.ndim
+        keep[axis] = slice(0, (n - 1) * s + 1)
+        x = spread[tuple(keep)]
+    return x
+
+
+def is_floating(x: Array, xp: ModuleType | None = None) -> bool:
+    """True for real floating-point arrays."""
+    return bool((xp or namespace(x)).isdtype(x.dtype, "real floating"))

@@ -1,0 +1,101 @@
+"""What xcnn raises: a first line that suffices, then what was got and expected, then one hint.
+
+Each error has a code with a section in docs/errors.md, and is also the builtin exception that fits it best.
+"""
+
+from __future__ import annotations
+
+
+class XcnnError(Exception):
+    """Base of all of xcnn's errors.
+
+    Parameters
+    ----------
+    code
+        e.g. "X101"; the section of docs/errors.md.
+    message
+        one sentence. With `layer` it is a predicate, such as "expects 1 input channel but got 3.".
+    details
+        further lines: the shapes got and expected, with their axes named.
+    hint
+        what to do about it.
+    layer
+        the layer at fault; its class opens the message, and the containers around it add its name.
+    """
+
+    def __init__(self, code: str, message: str, *details: str, hint: str = "", layer: object = None) -> None:
+        super().__init__(code, message, *details)
+        self.code, self.message, self.details, self.hint = code, message, details, hint
+        self.subject = "" if layer is None else type(layer).__name__
+        self.names: tuple[str, ...] = ()
+
+    def inside(self, name: str) -> XcnnError:
+        """Note that the layer at fault has this name in the container that calls."""
+        self.names = (name, *self.names)
+        return self
+
+    @property
+    def summary(self) -> str:
+        """The first line, without code or class."""
+        where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
+        return f"{where} {self.message}" if where else self.message
+
+    def __str__(self) -> str:
+        lines = [f"[{self.code}] {self.summary}", *self.details]
+        return "\n  ".join([*lines, f"hint: {self.hint}"] if self.hint else lines)
+
+
+class ShapeError(XcnnError, ValueError):
+    """An array's shape does not fit (X1xx)."""
+
+
+class DTypeError(XcnnError, TypeError):
+    """An array's data type does not fit (X103)."""
+
+
+class OptionError(XcnnError, ValueError):
+    """A hyper-parameter or argument has a value that it can't have (X104)."""
+
+
+class LabelError(XcnnError, ValueError):
+    """Labels are outside the classes (X201)."""
+
+
+class DataError(XcnnError, ValueError):
+    """A data set, image or file can't be used (X2xx)."""
+
+
+class BackendError(XcnnError, ValueError):
+    """Arrays of different libraries or devices meet, or a backend is unknown (X30x)."""
+
+
+class BackendUnavailable(XcnnError, ImportError):
+    """A backend that was asked for can't be used here (X302)."""
+
+
+class CheckpointError(XcnnError, ValueError):
+    """A checkpoint is incomplete, altered, too large or not one of ours (X4xx)."""
+
+
+class DivergedError(XcnnError, ArithmeticError):
+    """The loss became NaN or infinite (X501)."""
+
+
+class MissingDependency(XcnnError, ImportError):
+    """An optional package is needed (X601)."""
+
+
+class inside:
+    """Name the layer that errors raised in this block come from."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, XcnnError):
+            error.inside(self.name)

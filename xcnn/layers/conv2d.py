@@ -1,0 +1,78 @@
+"""Two-dimensional convolution: the article's three correlations, in batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank, check_whole
+from xcnn.errors import OptionError
+from xcnn.initializers import Initializer, initializer, zeros
+from xcnn.layers.layer import Run
+from xcnn.windows import pads, pair, positions
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
+
+    (N, C, H, W) -> (N, filters, H', W'), * being the valid cross-correlation of the padded image. `bias` is True (one
+    for each filter), False, or "untied" (the article's: one for each output element). `padding` is explained in
+    windows.pads.
+    """
+
+    filters: int
+    kernel_size: int | Pair
+    stride: int | Pair = 1
+    padding: Padding = "valid"
+    dilation: int | Pair = 1
+    groups: int = 1
+    bias: bool | str = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        check_whole("filters", self.filters)
+        check_whole("groups", self.groups)
+        self.window((1, 1))
+        if self.bias not in (True, False, "untied") or self.filters % self.groups:
+            raise OptionError("X104", f'bias must be True, False or "untied", and groups divide filters; got {self}.')
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        channels, *sizes = check_rank(self, input_shape, IMAGE)
+        if channels % self.groups:
+            raise OptionError("X104", f"has {self.groups} groups, which do not divide {channels} channels.", layer=self)
+        h, w = kernel_size = pair("kernel_size", self.kernel_size)
+        output = (self.filters, *positions(self, tuple(sizes), kernel_size, **self.window(tuple(sizes))))
+        shape = (self.filters, channels // self.groups, h, w)
+        fans = shape[1] * h * w, self.filters // self.groups * h * w
+        weights = {"kernel": initializer(self.kernel_initializer)(rng, shape, *fans)}
+        if self.bias:
+            weights["bias"] = zeros(rng, output if self.bias == "untied" else output[:1])
+        return weights, output
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        kernel, backend = weights["kernel"], run.backend
+        xp = check_input(self, weights, x, IMAGE, kernel.shape[1] * self.groups)
+        how = self.window(x.shape[2:])
+        positions(self, x.shape[2:], kernel.shape[2:], **how)
+        how["groups"] = self.groups
+
+        y = backend.correlate(x, kernel, **how)
+        if self.bias:
+            y = y + (weights["bias"] if self.bias == "untied" else xp.reshape(weights["bias"], (-1, 1, 1)))
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y.shape, dy)
+            grads = {"kernel": backend.correlate_kernel_adjoint(x, dy, kernel.shape, **how)}
+            if self.bias:
+                grads["bias"] = xp.sum(dy, axis=0) if self.bias == "untied" else xp.sum(dy, axis=(0, 2, 3))
+            return backend.correlate_input_adjoint(dy, kernel, x.shape, **how), grads
+
+        return y, backward
+
+    def window(self, sizes: Shape) -> dict[str, Any]:
+        """Stride, padding and dilation for an image of these sizes, as the primitives take them."""
+        stride, dilation = pair("stride", self.stride), pair("dilation", self.dilation)
+        around = pads(self.padding, sizes, pair("kernel_size", self.kernel_size), stride, dilation)
+        return {"stride": stride, "padding": around, "dilation": dilation}

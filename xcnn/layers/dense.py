@@ -1,0 +1,50 @@
+"""A fully connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import VECTOR, check_dy, check_input, check_rank, check_whole
+from xcnn.initializers import Initializer, initializer, zeros
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Y = X W + B.   dW = Xᵀ dY,  dB = sum of dY over the batch,  dX = dY Wᵀ.
+
+    (N, features) -> (N, units); W is (features, units).
+    """
+
+    units: int
+    bias: bool = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        check_whole("units", self.units)
+        initializer(self.kernel_initializer)
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        (features,) = check_rank(self, input_shape, VECTOR)
+        shape = (features, self.units)
+        weights = {"kernel": initializer(self.kernel_initializer)(rng, shape, *shape)}
+        if self.bias:
+            weights["bias"] = zeros(rng, (self.units,))
+        return weights, (self.units,)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        kernel = weights["kernel"]
+        xp = check_input(self, weights, x, VECTOR, kernel.shape[0])
+        y = x @ kernel
+        if self.bias:
+            y = y + weights["bias"]
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y.shape, dy)
+            grads = {"kernel": x.T @ dy}
+            if self.bias:
+                grads["bias"] = xp.sum(dy, axis=0)
+            return dy @ kernel.T, grads
+
+        return y, backward

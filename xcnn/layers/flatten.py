@@ -1,0 +1,29 @@
+"""All axes of a sample in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import check_dy
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(N, ...) -> (N, features): Y = X and dX = dY, reshaped."""
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, (prod(input_shape),)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp = namespace(x)
+        shape, flat = x.shape, (x.shape[0], prod(x.shape[1:]))
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, flat, dy)
+            return xp.reshape(dy, shape), {}
+
+        return xp.reshape(x, flat), backward

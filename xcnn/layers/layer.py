@@ -1,0 +1,50 @@
+"""What a layer is: hyper-parameters in a frozen dataclass, a way to draw weights, and y with its own backward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+
+if TYPE_CHECKING:
+    from xcnn.backends import Backend
+    from xcnn.random import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a call of a layer runs on: the backend, whether it trains, and the key of its randomness."""
+
+    backend: Backend
+    train: bool = False
+    key: Key = (0,)
+
+    def child(self, n: int) -> Run:
+        """The same for the n-th layer inside, with a key of its own."""
+        return Run(self.backend, self.train, (*self.key, n))
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Stands among the gradients for a weight that is not trained: the value that replaces it."""
+
+    value: Array
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """The protocol of all layers and of whole nets.
+
+    `init(rng, input_shape)` draws weights on the host and gives the output's shape, both without the batch axis.
+    `layer(weights, x, run)` gives y and `backward`; `backward(dy)` gives dx and the gradients, a tree shaped like the
+    weights.
+    """
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        """Draw the weights for inputs of this shape."""
+        ...
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        """Y, and the function from dy to dx and the gradients."""
+        ...

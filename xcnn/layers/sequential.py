@@ -1,0 +1,35 @@
+"""Layers one after another: the chain rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Sequential(Container):
+    """Y = fn(... f2(f1(X)));  dX = the layers' backwards, from the last to the first.
+
+    `Sequential(Conv2D(8, 3), ReLU(), Flatten(), head=Dense(10))`; see Container for the names.
+    """
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        weights, shapes = self.init_each(rng, tuple(input_shape), chained=True)
+        return weights, shapes[-1] if shapes else tuple(input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        backwards = []
+        for n in range(len(self)):
+            x, back = self.call(n, weights, x, run)
+            backwards.append(back)
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            grads: Weights = {}
+            for n in reversed(range(len(self))):
+                dy = self.back(n, backwards[n], dy, grads)
+            return dy, grads
+
+        return x, backward

@@ -1,0 +1,53 @@
+"""Randomness as an argument: keys that are counted, not states that move, so that every backend draws the same.
+
+A key is a path of whole numbers, such as (seed, step, layer). The generator is Threefry-2x32 with 20 rounds, of
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011): additions, rotations and exclusive ors of 32-bit
+words, written here for Python's integers and for arrays of any library with 64-bit ones.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn._typing import Array, Shape
+
+Key: TypeAlias = tuple[int, ...]
+
+MASK = 0xFFFFFFFF
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+
+
+def threefry2x32(key: tuple[int, int], x0: Any, x1: Any) -> tuple[Any, Any]:
+    """Encrypt the 64-bit counter (x0, x1); each word is 0 .. 2^32 - 1, an int or an array of int64."""
+    words = (*key, key[0] ^ key[1] ^ PARITY)
+    x0, x1 = (x0 + words[0]) & MASK, (x1 + words[1]) & MASK
+    for block in range(5):
+        for turn in ROTATIONS[block % 2]:
+            x0 = (x0 + x1) & MASK
+            x1 = x0 ^ ((x1 << turn | x1 >> (32 - turn)) & MASK)
+        x0 = (x0 + words[(block + 1) % 3]) & MASK
+        x1 = (x1 + words[(block + 2) % 3] + block + 1) & MASK
+    return x0, x1
+
+
+def fold(key: Key) -> tuple[int, int]:
+    """One 64-bit key from a path, each number of it encrypting the next."""
+    return reduce(lambda words, n: threefry2x32(words, n >> 32 & MASK, n & MASK), key, (0, 0))
+
+
+def bits(xp: Any, device: Any, key: Key, shape: Shape) -> Array:
+    """Random whole numbers 0 .. 2^32 - 1, int64: the first words of counters 0, 1, ..., then their second words."""
+    size = int(np.prod(shape, dtype=np.int64))
+    half = -(-size // 2)
+    counters = xp.arange(half, dtype=xp.int64, device=device)
+    words = threefry2x32(fold(key), counters >> 32, counters & MASK)
+    return xp.reshape(xp.concat(words)[:size], shape)
+
+
+def generator(*key: int) -> np.random.Generator:
+    """A host generator for what is drawn before training: initial weights and the order of samples."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
