@@ -1,0 +1,182 @@
+"""Losses: each gives its value, a mean, and beside it the gradient of that value by the predictions.
+
+Labels are whole numbers, one for each sample, or one-hot (or any distribution) shaped like the predictions. A label
+outside the classes makes the loss NaN, never a number that looks right; `fit` and `evaluate` refuse it beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import TypeAlias
+
+from array_api_compat import device
+
+from xcnn._arrays import full, namespace, zeros
+from xcnn._typing import Array
+from xcnn.checks import check_between
+from xcnn.errors import OptionError, ShapeError
+
+Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+"""loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
+
+
+def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[Array, Array]:
+    """E = -mean over samples of sum_c t_c log softmax(y)_c;  dE/dy = (softmax(y) - t) / N.
+
+    Parameters
+    ----------
+    y : (N, C) or (N, C, ...)
+        logits, classes on axis 1
+    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or shaped like y
+    label_smoothing
+        s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    """
+    check_between("label_smoothing", label_smoothing, 0, 1)
+    xp = namespace(y, t)
+    t = targets(y, t) * (1 - label_smoothing) + label_smoothing / y.shape[1]
+    shifted = y - xp.max(y, axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    samples = _at_least_one(prod(y.shape) // y.shape[1])
+    dy = (xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t) / samples
+    return -xp.sum(t * log_p) / samples, dy
+
+
+def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
+
+    `y` holds probabilities, (N, units); they are clipped to [eps, 1 - eps], eps being their type's spacing at 1, so that
+    both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
+    """
+    xp = namespace(y, t)
+    t = targets(y, t)
+    eps = float(xp.finfo(y.dtype).eps)
+    p = xp.clip(y, eps, 1 - eps)
+    size = _at_least_one(prod(y.shape))
+    return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
+
+
+def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
+
+    Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels. `t` as in binary_cross_entropy.
+    """
+    xp = namespace(y, t)
+    t = targets(y, t)
+    size = _at_least_one(prod(y.shape))
+    value = xp.maximum(y, zeros(y, ())) - y * t + xp.log1p(xp.exp(-xp.abs(y)))
+    return xp.sum(value) / size, (0.5 * (1 + xp.tanh(0.5 * y)) - t) / size
+
+
+def mse(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size. `t` is shaped like y."""
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    return xp.sum(error * error) / size, 2 * error / size
+
+
+def mae(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean(|y - t|);  dE/dy = sign(y - t) / size. `t` is shaped like y."""
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    return xp.sum(xp.abs(error)) / size, xp.sign(error) / size
+
+
+def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
+    """E = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t;  dE/dy = e, clipped, / size.
+
+    Huber 1964. `t` is shaped like y, `delta` in units of y.
+    """
+    if not delta > 0:
+        raise OptionError("X104", f"delta must be above 0; got {delta!r}.")
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    near = xp.clip(error, -delta, delta)
+    return xp.sum(near * (error - 0.5 * near)) / size, near / size
+
+
+LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
+    f.__name__: f for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
+}
+THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
+"""The losses of classifiers, and where a single unit's class changes from 0 to 1."""
+
+
+def loss_function(loss: str | Loss) -> Loss:
+    """A loss by name; a function (y, t) -> (value, dy) stands for itself.
+
+    Raises
+    ------
+    OptionError
+        X104
+    """
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise OptionError("X104", f"there is no loss {loss!r}.", hint="use one of " + ", ".join(LOSSES) + ".")
+    return LOSSES[loss]
+
+
+def loss_name(loss: Loss) -> str:
+    """The name of a loss in LOSSES, also behind functools.partial; "" for a user's own."""
+    function = loss.func if isinstance(loss, partial) else loss
+    return next((name for name, known in LOSSES.items() if known is function), "")
+
+
+def hits(y: Array, t: Array, threshold: float) -> Array:
+    """How many samples are classified right: the largest output, or the side of the threshold of a single one."""
+    xp = namespace(y, t)
+    if y.shape[1] == 1:
+        return xp.sum(xp.astype((y > threshold) == (targets(y, t) > 0.5), xp.int64))
+    labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
+    return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
+
+
+def targets(y: Array, t: Array) -> Array:
+    """Targets shaped and typed like y: t itself, its one-hot rows, or for a single unit its column.
+
+    Raises
+    ------
+    ShapeError
+        X202
+    """
+    xp = namespace(y, t)
+    if tuple(t.shape) == tuple(y.shape):
+        return xp.astype(t, y.dtype)
+    if y.ndim < 2 or tuple(t.shape) != (y.shape[0], *y.shape[2:]):
+        _same_shape(y, t)
+    labels = xp.expand_dims(t, axis=1)
+    if y.shape[1] == 1:
+        classes = full(y, (), 1)
+        known = (labels == 0) | (labels == 1)
+    else:
+        counted = xp.arange(y.shape[1], dtype=xp.int64, device=device(y))
+        classes = xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
+        known = (labels >= 0) & (labels < y.shape[1])
+    one_hot = xp.astype(labels == xp.astype(classes, labels.dtype), y.dtype)
+    return xp.where(known, one_hot, full(y, (), float("nan")))
+
+
+def _same_shape(y: Array, t: Array) -> Array:
+    if tuple(t.shape) != tuple(y.shape):
+        raise ShapeError(
+            "X202",
+            "the targets do not fit the predictions.",
+            f"got targets {tuple(t.shape)}, predictions {tuple(y.shape)} = (batch, outputs)",
+            hint="give targets shaped like the net's output, or for a classifier one whole number a sample.",
+        )
+    return namespace(y, t).astype(t, y.dtype)
+
+
+def _at_least_one(size: int) -> int:
+    """The mean over nothing is taken as 0."""
+    return max(size, 1)

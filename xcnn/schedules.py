@@ -1,0 +1,121 @@
+"""Learning rates that change: a schedule is a value that maps the number of steps taken to a learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+
+from xcnn.checks import check_whole
+
+
+class Schedule:
+    """schedule(step) -> learning rate, step counting from 0."""
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of this step."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """Always `rate`."""
+
+    rate: float
+
+    def __call__(self, step: int) -> float:
+        return self.rate
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """rate · factor^(step // every)."""
+
+    rate: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_whole("every", self.every)
+
+    def __call__(self, step: int) -> float:
+        return self.rate * self.factor ** (step // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """rate · factor^(step / every)."""
+
+    rate: float
+    every: int
+    factor: float = 0.96
+
+    def __post_init__(self) -> None:
+        check_whole("every", self.every)
+
+    def __call__(self, step: int) -> float:
+        return float(self.rate * self.factor ** (step / self.every))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5."""
+
+    rate: float
+    steps: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        done = min(step / self.steps, 1.0)
+        return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Linear up to the first rate of `then` over `steps`, beginning with 1 / steps of it; then `then` from its start."""
+
+    steps: int
+    then: Schedule | float
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        if step < self.steps:
+            return learning_rate(self.then, 0) * (step + 1) / self.steps
+        return learning_rate(self.then, step - self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from rate / 25 to `rate` and down to rate / 250000, each in half a cosine: Smith and Topin 2018.
+
+    `steps` in all, the first `rise` of them upwards; start = rate / `start`, end = start / `end`, as PyTorch has it.
+    """
+
+    rate: float
+    steps: int
+    rise: float = 0.3
+    start: float = 25.0
+    end: float = 1e4
+
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, least=2)
+
+    def __call__(self, step: int) -> float:
+        first, top = self.rate / self.start, self.rise * self.steps - 1
+        last = first / self.end
+        if step <= top:
+            return first + (self.rate - first) * (1 - cos(pi * step / top)) / 2
+        down = min((step - top) / (self.steps - 1 - top), 1.0)
+        return last + (self.rate - last) * (1 + cos(pi * down)) / 2
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Step, WarmUp)}
+
+
+def learning_rate(rate: Schedule | float, step: int) -> float:
+    """The learning rate of this step."""
+    return rate(step) if isinstance(rate, Schedule) else rate
