@@ -13,6 +13,7 @@ import numpy as np
 
 from xcnn._typing import Rng, Shape
 from xcnn.errors import OptionError
+from xcnn.random import Planner
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
@@ -68,6 +69,8 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
 
     The matrix is (shape[0], the rest), as for a kernel (out, in, h, w).
     """
+    if isinstance(rng, Planner):
+        return rng.standard_normal(shape)
     rows, columns = shape[0], int(np.prod(shape[1:]))
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # the sign that makes the draw uniform: Mezzadri 2007

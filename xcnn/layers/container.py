@@ -36,8 +36,9 @@ class Container:
                     f"{type(self).__name__} holds layers; {name!r} is {layer!r}.",
                     hint="write Conv2D(32, 3), not Conv2D; a list is unpacked with a star.",
                 )
-        if len(dict(pairs)) < len(pairs):
-            raise OptionError("X104", f"{type(self).__name__} has two layers of one name: {sorted(named)}.")
+        names = dict(pairs)
+        if len(names) < len(pairs) or not all(name.isidentifier() for name in names):
+            raise OptionError("X104", f"{type(self).__name__}'s names must differ and be identifiers: {[*named]}.")
         object.__setattr__(self, "named", tuple(pairs))
 
     @property
@@ -73,8 +74,12 @@ class Container:
     def call(self, n: int, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """Call the n-th layer."""
         name, layer = self.named[n]
+        inner = run.child(n, name)
         with inside(name):
-            return layer(weights.get(name, {}), x, run.child(n))
+            y, backward = layer(weights.get(name, {}), x, inner)
+            if inner.watch is not None:
+                backward = inner.watch.look(inner.watch.path, layer, y, backward)
+        return y, backward
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""

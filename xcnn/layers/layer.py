@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -14,15 +15,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a call of a layer runs on: the backend, whether it trains, and the key of its randomness."""
+    """What a call of a layer runs on: the backend, whether it trains, the key of its randomness, and who looks on."""
 
     backend: Backend
     train: bool = False
     key: Key = (0,)
+    watch: Watch | None = None
 
-    def child(self, n: int) -> Run:
+    def child(self, n: int, name: str) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
-        return Run(self.backend, self.train, (*self.key, n))
+        watch = None if self.watch is None else Watch(self.watch.look, (*self.watch.path, name))
+        return Run(self.backend, self.train, (*self.key, n), watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Sees each layer that a container calls: `look(path, layer, y, backward)` may answer with another backward."""
+
+    look: Callable[[tuple[str, ...], Layer, Array, Backward], Backward]
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,270 @@
+"""Checkpoints: one safetensors file with weights, optimizer state and all else that training needs to go on exactly.
+
+The file's metadata holds the configuration as JSON, and the SHA-256 of the whole file with that sum's 64 digits taken
+as zeros: every byte counts. Reading checks sizes before it allocates, the sum before it believes, and builds the net
+from a fixed table of classes; nothing in a file is executed or imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from xcnn import losses, random, tree
+from xcnn.backends import Backend
+from xcnn.config import from_config, to_config
+from xcnn.errors import CheckpointError, XcnnError
+from xcnn.losses import Loss
+from xcnn.training import HostArray, Standing
+
+if TYPE_CHECKING:
+    from xcnn.model import Model
+
+FORMAT = "xcnn.checkpoint.1"
+LARGEST = 2**33
+"""Bytes of the largest file that is read: 8 GiB."""
+LARGEST_HEADER = 2**24
+MOST_TENSORS = 100_000
+BLANK = "0" * 64
+KINDS = {"F32": "float32", "F64": "float64"}
+PATH = re.compile(r"(weights|state)(/\w+)+", re.ASCII)
+
+Tensors = dict[str, HostArray]
+
+
+def save(model: Model, path: str | Path) -> None:
+    """Write the model's checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        X403, when the net holds what can't be written. Errors of the file system pass through; the old file stays.
+    """
+    at = model.at
+    host = partial(tree.map, model.backend.to_numpy)
+    moments = {name: host(moment) for name, moment in at.state.items() if isinstance(moment, dict)}
+    config = {
+        "format": FORMAT,
+        "net": to_config(model.net),
+        "input_shape": list(model.input_shape),
+        "loss": _loss_config(model.loss),
+        "optimizer": to_config(model.optimizer),
+        "backend": model.backend.spec,
+        "dtype": model.dtype,
+        "seed": model.seed,
+        "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **model.backend.versions()},
+        "standing": {name: getattr(at, name) for name in COUNTED},
+        "plan": model.plan,
+        "history": list(at.rows),
+    }
+    write(path, dict(tree.items({"weights": host(at.weights), "state": moments})), config)
+
+
+COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
+
+
+def load(
+    cls: type[Model],
+    path: str | Path,
+    *,
+    backend: str | Backend | None,
+    layers: Mapping[str, type],
+    loss: Loss | None,
+) -> Model:
+    """`Model.load`."""
+    tensors, config = read(path)
+    try:
+        net = from_config(config["net"], layers)
+        _check_shapes(path, net, tuple(config["input_shape"]), tensors, config["dtype"])
+        model = cls(
+            net,
+            tuple(config["input_shape"]),
+            loss=_loss_from(path, config["loss"], loss),
+            optimizer=from_config(config["optimizer"]),
+            backend=backend,
+            dtype=config["dtype"],
+            seed=config["seed"],
+        )
+        saved = tree.from_items(tensors)
+        weights = tree.map(lambda old, new: model._send(new), model.at.weights, saved.get("weights", {}))
+        moments = {name: value for name, value in model.at.state.items() if name != "step"}
+        moments = tree.map(lambda old, new: model._send(new), moments, saved.get("state", {}))
+        standing = {name: type(getattr(model.at, name))(config["standing"][name]) for name in COUNTED}
+        model.at = Standing(
+            weights,
+            {"step": standing["step"], **moments},
+            **standing,
+            rows=tuple(dict(row) for row in config["history"]),
+        )
+        model.history.rows = list(model.at.rows)
+        model.plan = dict(config["plan"])
+    except CheckpointError:
+        raise
+    except (XcnnError, KeyError, TypeError, ValueError, AttributeError, MemoryError, RecursionError) as error:
+        _refuse(path, f"its configuration is not valid: {type(error).__name__}: {error}")
+    return model
+
+
+def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
+    """Write tensors and configuration to a temporary file beside the path, sync it and rename it to the path."""
+    from safetensors.numpy import save as serialize
+
+    path = Path(path)
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    text = serialize(whole, {"xcnn": json.dumps({"sha256": BLANK, **config}, allow_nan=False)})
+    text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors and the configuration of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        X401 incomplete, X402 altered, X403 not one of ours, X404 too large. FileNotFoundError passes through.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST:
+            raise CheckpointError("X404", f"{path.name} has {size:,} bytes; checkpoints have at most {LARGEST:,}.")
+        length = int.from_bytes(file.read(8), "little")
+        if size < 10 or length > LARGEST_HEADER:
+            _refuse(path, "it is not a safetensors file.")
+        if size < 8 + length:
+            raise CheckpointError(
+                "X401", f"{path.name} is incomplete: its header has {length:,} bytes, the file {size:,}."
+            )
+        header = file.read(length)
+        shapes, promised, config = _parse(path, header)
+        if size != 8 + length + promised:
+            raise CheckpointError(
+                "X401" if size < 8 + length + promised else "X402",
+                f"{path.name} is {'incomplete' if size < 8 + length + promised else 'altered'}: its header promises "
+                f"{8 + length + promised:,} bytes, the file has {size:,}.",
+                hint="use an older checkpoint, or copy the file again.",
+            )
+        payload = file.read()
+    digest = config.pop("sha256")
+    blank = header.replace(digest.encode(), BLANK.encode(), 1)
+    if hashlib.sha256(length.to_bytes(8, "little") + blank + payload).hexdigest() != digest:
+        raise CheckpointError(
+            "X402", f"{path.name} was altered: its SHA-256 is not the one that it names.", hint="copy the file again."
+        )
+    tensors, at = {}, 0
+    for name, (kind, shape) in shapes.items():
+        tensors[name] = np.frombuffer(payload, kind, prod(shape), at).reshape(shape)
+        at += tensors[name].nbytes
+    return tensors, config
+
+
+def _parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...]]], int, dict[str, Any]]:
+    """Shapes by name in the order of their bytes, the number of those bytes, and the configuration."""
+    try:
+        entries = json.loads(header, object_pairs_hook=_unique)
+        config = json.loads(entries.pop("__metadata__")["xcnn"], object_pairs_hook=_unique)
+        if config["format"] != FORMAT or not re.fullmatch(r"[0-9a-f]{64}", config["sha256"]):
+            _refuse(path, f"its format is {config['format']!r}; this version reads {FORMAT!r}.")
+        if len(entries) > MOST_TENSORS:
+            raise CheckpointError(
+                "X404", f"{path.name} has {len(entries):,} tensors; at most {MOST_TENSORS:,} are read."
+            )
+        shapes, at = {}, 0
+        for name, entry in sorted(entries.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
+            kind, shape, (begin, end) = KINDS[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+            sound = all(isinstance(n, int) and 0 <= n < 2**40 for n in (*shape, begin, end)) and len(shape) <= 8
+            if (
+                not sound
+                or not PATH.fullmatch(name)
+                or begin != at
+                or end - at != prod(shape) * np.dtype(kind).itemsize
+            ):
+                _refuse(path, f"its tensor {name[:80]!r} is not valid.")
+            shapes[name], at = (kind, shape), end
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        _refuse(path, f"its header is not one of a checkpoint ({type(error).__name__}).")
+    return shapes, at, config
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _check_shapes(path: str | Path, net: Any, input_shape: tuple[int, ...], tensors: Tensors, dtype: str) -> None:
+    """Refuse tensors that are not the weights of this net, before any of its size are made."""
+    drawn, _ = net.init(random.Planner(), input_shape)
+    expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
+    found = {name: t.shape for name, t in tensors.items() if name.startswith("weights/")}
+    if expected != found:
+        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
+        _refuse(path, f"its tensors are not the weights of its net: {odd!r} differs.")
+    kinds = {str(tensor.dtype) for tensor in tensors.values()}
+    if kinds - {dtype}:
+        _refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype!r}.")
+
+
+def _loss_config(loss: Loss) -> dict[str, Any]:
+    return {"name": losses.loss_name(loss), "options": getattr(loss, "keywords", {})}
+
+
+def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) -> Loss:
+    if own is not None:
+        return own
+    if config["name"] not in losses.LOSSES:
+        raise CheckpointError(
+            "X403",
+            f"{Path(path).name} was saved with a loss of its user's own.",
+            hint="Model.load(path, loss=that_function)",
+        )
+    known = losses.LOSSES[config["name"]]
+    return partial(known, **config["options"]) if config["options"] else known
+
+
+def _refuse(path: str | Path, why: str) -> NoReturn:
+    raise CheckpointError(
+        "X403", f"{Path(path).name} is not a checkpoint that xcnn can read: {why}", hint="model.save(path) writes one."
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last, where the system lets a folder be synced."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,77 @@
+"""Layers, optimizers and schedules as plain values for JSON, and back by a fixed table of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from xcnn import layers
+from xcnn.errors import CheckpointError, XcnnError
+from xcnn.initializers import INITIALIZERS
+from xcnn.optimizers import OPTIMIZERS
+from xcnn.schedules import SCHEDULES
+
+CLASSES: dict[str, type] = {
+    name: cls
+    for name in layers.__all__
+    if isinstance(cls := getattr(layers, name), type) and is_dataclass(cls) and hasattr(cls, "init")
+}
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
+
+
+def to_config(value: Any) -> Any:
+    """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
+
+    A function as initializer is left out: it only matters before training.
+
+    Raises
+    ------
+    CheckpointError
+        X403, for what can't be written.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [to_config(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        config = {"class": type(value).__name__}
+        for field in fields(value):
+            item = getattr(value, field.name)
+            if callable(item) and not is_dataclass(item):
+                item = next((name for name, function in INITIALIZERS.items() if function is item), field.default)
+            config[field.name] = to_config(item)
+        return config
+    raise CheckpointError(
+        "X403",
+        f"{value!r} can't be written to a checkpoint.",
+        hint="make your own layers frozen dataclasses whose fields are numbers, strings, tuples or layers.",
+    )
+
+
+def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
+    """What `to_config` was given, its classes taken from the fixed table and the user's `own`.
+
+    Raises
+    ------
+    CheckpointError
+        X403, for a class that is not in them or options that it does not take.
+    """
+    if isinstance(config, list):
+        return tuple(from_config(item, own) for item in config)
+    if not isinstance(config, dict):
+        return config
+    name = config.get("class")
+    cls = (own or {}).get(name, TABLE.get(name)) if isinstance(name, str) else None
+    if cls is None:
+        raise CheckpointError(
+            "X403",
+            f"the net has a {name!r}, which xcnn does not know.",
+            hint=f'Model.load(path, layers={{"{name}": {name}}}) where it is a layer of yours.',
+        )
+    options = {key: from_config(value, own) for key, value in config.items() if key != "class"}
+    try:
+        named = dict(options.pop("named", ()))
+        return cls(**options, **named)
+    except (TypeError, ValueError, XcnnError) as error:
+        raise CheckpointError("X403", f"{name} can't be built from {options}: {error}") from error

@@ -1,0 +1,346 @@
+"""A net with its weights, its loss, its optimizer and a backend: what is trained, asked, saved and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcnn import checkpoint, random, training, tree
+from xcnn._typing import Array, Shape, Weights
+from xcnn.backends import Backend, get_backend
+from xcnn.backends import backend as make_backend
+from xcnn.checks import check_whole
+from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
+from xcnn.history import History
+from xcnn.layers.layer import Layer, Run
+from xcnn.losses import THRESHOLDS, Loss, loss_function, loss_name
+from xcnn.optimizers import Optimizer
+from xcnn.optimizers import optimizer as make_optimizer
+from xcnn.progress import Progress
+from xcnn.progress import progress as make_progress
+from xcnn.summary import Summary, summarize
+from xcnn.training import HostArray, Standing
+
+DTYPES = ("float32", "float64")
+AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
+
+
+class Model:
+    """A net that is built: its weights drawn from the seed, on a backend, ready to be trained.
+
+    Parameters
+    ----------
+    net
+        a layer, such as a Sequential
+    input_shape
+        of one sample, (channels, height, width) for images
+    loss
+        a name in xcnn.losses.LOSSES, or a function (y, t) -> (value, dy)
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
+    dtype
+        "float32" or "float64", of weights and computation
+    seed
+        of the initial weights, the order of samples and dropout's masks: one seed gives the same on every backend
+
+    Raises
+    ------
+    ShapeError
+        when the layers do not fit the input or each other; it names the layer.
+    """
+
+    def __init__(
+        self,
+        net: Layer,
+        input_shape: Shape,
+        *,
+        loss: str | Loss = "cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(net, Layer) or isinstance(net, type):
+            raise OptionError(
+                "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
+            )
+        if dtype not in DTYPES:
+            raise OptionError("X104", f'dtype must be "float32" or "float64"; got {dtype!r}.')
+        check_whole("seed", seed, least=0)
+        for n in (shape := tuple(input_shape)):
+            check_whole("each size of input_shape", n)
+        self.net, self.input_shape, self.dtype, self.seed = net, shape, dtype, seed
+        self.loss = loss_function(loss)
+        self.backend = get_backend() if backend is None else make_backend(backend)
+        self._optimizer = make_optimizer(optimizer)
+        drawn, self.output_shape = net.init(random.generator(seed), shape)
+        weights = tree.map(self._send, drawn)
+        self.at = Standing(weights, self._optimizer.init(weights))
+        self.history = History()
+        self.plan: dict[str, Any] = {}
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """What depends on the net, loss, optimizer and backend together."""
+        self.threshold = THRESHOLDS.get(loss_name(self.loss))
+        self.running_net = self.backend.rewrite(self.net) if self.backend.fuse else self.net
+        self.compiled_step = training.make_step(
+            self.running_net, self.loss, self.optimizer, self.threshold, self.backend
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.net!r}, input_shape={self.input_shape}, backend={self.backend.spec!r}, dtype={self.dtype!r})"
+        )
+
+    # What it holds.
+
+    @property
+    def weights(self) -> Weights:
+        """The tree of weights, on the model's backend. Assigning host arrays of the same names and shapes moves them."""
+        return self.at.weights
+
+    @weights.setter
+    def weights(self, new: Weights) -> None:
+        check_same_shapes(new, self.at.weights)
+        self.at = replace(self.at, weights=tree.map(self._send, new))
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer. Assigning another keeps the moments that it shares with the one before."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, new: str | Optimizer) -> None:
+        self._optimizer = make_optimizer(new)
+        state = self._optimizer.init(self.at.weights)
+        self.at = replace(self.at, state={name: self.at.state.get(name, value) for name, value in state.items()})
+        self._rebuild()
+
+    def to(self, backend: str | Backend, **options: Any) -> Model:
+        """Move the weights and the optimizer's state to another backend, and return the model."""
+        before, self.backend = self.backend, make_backend(backend, **options)
+
+        def move(leaf: Any) -> Any:
+            return leaf if isinstance(leaf, int) else self.backend.asarray(before.to_numpy(leaf))
+
+        self.at = replace(self.at, weights=tree.map(move, self.at.weights), state=tree.map(move, self.at.state))
+        self._rebuild()
+        return self
+
+    # Training and asking.
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Iterable[training.Callback] = (),
+        progress: str | bool | Progress = "auto",
+        shuffle: bool = True,
+        resume: bool = False,
+    ) -> History:
+        """Train on host arrays, each batch moved to the backend.
+
+        An epoch's order is a permutation drawn from (seed, epoch); a last smaller batch counts by its size. Ctrl-C ends
+        training with the weights of the last finished step and `history.stopped == "interrupted"`.
+
+        Parameters
+        ----------
+        x : (samples, *input_shape)
+            floating-point numbers
+        y : (samples,) or (samples, *output_shape)
+            whole-number labels for classifiers, or targets shaped like the output
+        epochs
+            how many more; with `resume` how many in all, the unfinished one going on where it stood
+        validation_data
+            (x, y) measured after each epoch
+        callbacks
+            functions (model, history), called after each epoch; True ends training
+        progress
+            "auto", "live", "plain" or "none", on stderr
+
+        Raises
+        ------
+        DivergedError
+            X501, when the loss or a gradient is no longer finite; the weights before that step are kept.
+        """
+        check_whole("epochs", epochs, least=0)
+        check_whole("batch_size", batch_size)
+        x, y = self._data(x, y)
+        return training.fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation=None if validation_data is None else self._data(*validation_data),
+            callbacks=callbacks,
+            progress=make_progress(progress),
+            shuffle=shuffle,
+            resume=resume,
+        )
+
+    def step(self, x: Any, y: Any) -> float:
+        """Train on one batch; its loss."""
+        return float(training.take_step(self, *self._data(x, y)).loss)
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+        """{"loss": mean over the samples}, and for classifiers "accuracy"."""
+        check_whole("batch_size", batch_size)
+        return training.measure(self, *self._data(x, y), batch_size)
+
+    def predict(self, x: Any, batch_size: int = 256) -> HostArray:
+        """The net's outputs (samples, *output_shape) as a NumPy array."""
+        check_whole("batch_size", batch_size)
+        x = self._inputs(x)
+        starts = range(0, max(len(x), 1), batch_size)
+        return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size])) for at in starts])
+
+    def forward(self, x: HostArray) -> Array:
+        """The output for one batch, an array of the backend."""
+        y, _ = self.running_net(self.at.weights, self.backend.asarray(x, self.dtype), Run(self.backend))
+        return y
+
+    def summary(self, batch_size: int = 32) -> Summary:
+        """A table of the layers with shapes, parameters and memory, which prints itself."""
+        return summarize(self, batch_size)
+
+    # Files.
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
+
+        It is written beside the path, synced and renamed: the path holds the old file or the new one, whole.
+        """
+        checkpoint.save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        layers: Mapping[str, type] | None = None,
+        loss: Loss | None = None,
+    ) -> Model:
+        """The model that was saved, on any backend (by default the process's).
+
+        Parameters
+        ----------
+        layers
+            your own layers' classes by name, where the net has any
+        loss
+            your own loss, where the model was saved with one
+
+        Raises
+        ------
+        CheckpointError
+            X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
+        """
+        return checkpoint.load(cls, path, backend=backend, layers=layers or {}, loss=loss)
+
+    # Host data.
+
+    def _send(self, array: Any) -> Array:
+        return self.backend.asarray(array, self.dtype)
+
+    def _data(self, x: Any, y: Any) -> tuple[HostArray, HostArray]:
+        x, y = self._inputs(x), host_array("y", y)
+        if len(x) != len(y) or not len(x):
+            what = "x and y are empty." if len(x) == len(y) else f"x has {len(x)} samples, y {len(y)}."
+            raise DataError("X203", what, hint="give as many labels as images, and at least one.")
+        if self.threshold is not None and y.shape[1:] != self.output_shape:
+            check_labels(y, max(self.output_shape[0], 2))
+        return x, y
+
+    def _inputs(self, x: Any) -> HostArray:
+        x = host_array("x", x)
+        if x.shape[1:] != self.input_shape or x.ndim == 0:
+            raise ShapeError(
+                "X101",
+                f"the model takes samples of shape {self.input_shape}.",
+                f"got x {x.shape}, expected {AXES.get(len(self.input_shape), 'batch first')} = (any, "
+                f"{', '.join(map(str, self.input_shape))})",
+                hint=_shape_hint(x.shape, self.input_shape),
+            )
+        if x.dtype.kind != "f":
+            scaled = " / 255" if x.dtype == np.uint8 else ""
+            raise DTypeError(
+                "X103",
+                f"x is {x.dtype}; layers compute in {self.dtype}.",
+                hint=f'x = x.astype("{self.dtype}"){scaled}',
+            )
+        if not np.isfinite(x).all():
+            bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+            raise DataError(
+                "X203", f"x holds NaN or infinity in sample {bad[0]} ({len(bad)} such samples).", hint="mend the data."
+            )
+        return x.astype(self.dtype, copy=False)
+
+
+def host_array(name: str, x: Any) -> HostArray:
+    """A NumPy array of what the user gave.
+
+    Raises
+    ------
+    BackendError
+        X301, for an array of another library.
+    """
+    library = type(x).__module__.partition(".")[0]
+    if hasattr(x, "shape") and library != "numpy" and not hasattr(x, "iloc"):
+        raise BackendError(
+            "X301",
+            f"{name} is an array of {library}; fit, evaluate and predict take host arrays and move each batch.",
+            hint=f"{name} = xcnn.backend_of({name}).to_numpy({name})",
+        )
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise DataError("X203", f"{name} is no regular array: {error}", hint="every sample needs one shape.") from error
+
+
+def check_labels(labels: HostArray, classes: int) -> None:
+    """Raise LabelError X201 where labels are not whole numbers 0 .. classes - 1."""
+    if labels.dtype.kind not in "iufb":
+        raise LabelError(
+            "X201", f"labels must be whole numbers; got {labels.dtype}.", hint="number the classes from 0."
+        )
+    wrong = np.argwhere(~((labels >= 0) & (labels < classes) & (labels == np.floor(labels))))
+    if len(wrong):
+        at = tuple(wrong[0])
+        raise LabelError(
+            "X201",
+            f"labels must be 0..{classes - 1} for {classes} outputs; found {labels[at]} at index "
+            f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
+            hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
+            if np.isfinite(labels).all() and np.max(labels) >= classes
+            else "number the classes from 0.",
+        )
+
+
+def check_same_shapes(new: Weights, old: Weights) -> None:
+    """Raise ShapeError X101 unless both trees have the same names and shapes."""
+    shapes = [{name: tuple(w.shape) for name, w in tree.items(weights)} for weights in (new, old)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
+        raise ShapeError("X101", f"these weights are not the net's: {odd[0][0]!r} differs.", f"differences: {odd[:6]}")
+
+
+def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+    if shape == input_shape:
+        return "a single sample is a batch of one: x[None]."
+    if len(input_shape) == 3 and len(shape) == 3 and input_shape[0] == 1 and shape[1:] == input_shape[1:]:
+        return "add the channel axis: x[:, None]."
+    if len(input_shape) == 3 and len(shape) == 4 and (shape[3], *shape[1:3]) == input_shape:
+        return "the channels come first: x.transpose(0, 3, 1, 2)."
+    return f"build the model with input_shape={tuple(shape[1:])}, or reshape x."

@@ -1,0 +1,173 @@
+"""A table of a model's layers: shapes, parameters, and the memory that a training step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from xcnn import tree
+from xcnn._typing import Array, Backward, Shape, Weights
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer, Run, Watch
+
+if TYPE_CHECKING:
+    from xcnn.model import Model
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: its path in the net, its class, its output's shape, its parameters, bytes it keeps for each sample."""
+
+    name: str
+    kind: str
+    output_shape: Shape
+    parameters: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `model.summary()` gives; `print` it, or read its fields. Bytes of activations are for a whole batch.
+
+    `activation_bytes` is what backward keeps of a forward pass, counted from the arrays that the passes hold.
+    """
+
+    rows: tuple[LayerRow, ...]
+    input_shape: Shape
+    parameters: int
+    weight_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    batch_size: int
+    backend: str
+    dtype: str
+
+    @property
+    def step_bytes(self) -> int:
+        """About what a training step takes: weights before and after, gradients, optimizer state, activations."""
+        return 3 * self.weight_bytes + 2 * self.optimizer_bytes + self.activation_bytes
+
+    def __str__(self) -> str:
+        titles = ("layer", "class", "output", "parameters", "kept / sample")
+        table = [
+            ("input", "", _shape(self.input_shape), "", ""),
+            *(
+                (row.name, row.kind, _shape(row.output_shape), f"{row.parameters:,}", readable(row.kept_bytes))
+                for row in self.rows
+            ),
+        ]
+        widths = [max(len(line[n]) for line in (titles, *table)) for n in range(5)]
+        lines = [_line(cells, widths) for cells in (titles, tuple("-" * w for w in widths), *table)]
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({self.dtype} on {self.backend})",
+                f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
+                f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
+                f"{readable(self.optimizer_bytes)} of optimizer state)",
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain values, for JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "rows"}
+        return {**fields, "step_bytes": self.step_bytes, "layers": [vars(row) for row in self.rows]}
+
+
+def summarize(model: Model, batch_size: int) -> Summary:
+    """Send one sample of zeros through the net, and look at what each layer gives and keeps."""
+    rows: list[LayerRow] = []
+    known = {_home(w) for w in tree.leaves(model.weights)}
+    seen: set[int] = set()
+
+    def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
+        if not isinstance(layer, Container):
+            kept = sum(_bytes(a) for a in held(backward) if _home(a) not in known and not _counted(a, seen))
+            rows.append(LayerRow(".".join(path), type(layer).__name__, tuple(y.shape[1:]), parameters(path), kept))
+        return backward
+
+    def parameters(path: tuple[str, ...]) -> int:
+        node: Any = model.weights
+        for name in path:
+            node = node.get(name, {})
+        return count(node)
+
+    x = model.backend.asarray([[0.0]], model.dtype)
+    x = model.backend.xp.broadcast_to(
+        model.backend.xp.reshape(x, (1,) * (1 + len(model.input_shape))), (1, *model.input_shape)
+    )
+    x = x + 0  # an array of its own size
+    y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
+    if not rows:  # a net of a single layer
+        look((type(model.net).__name__.lower(),), model.net, y, backward)
+    return Summary(
+        rows=tuple(rows),
+        input_shape=model.input_shape,
+        parameters=count(model.weights),
+        weight_bytes=sum(map(_bytes, tree.leaves(model.weights))),
+        optimizer_bytes=sum(_bytes(leaf) for leaf in tree.leaves(model.at.state) if not isinstance(leaf, int)),
+        activation_bytes=batch_size * sum(row.kept_bytes for row in rows),
+        batch_size=batch_size,
+        backend=model.backend.spec,
+        dtype=model.dtype,
+    )
+
+
+def count(weights: Weights) -> int:
+    """The number of parameters in a tree."""
+    return sum(prod(w.shape) for w in tree.leaves(weights))
+
+
+def held(thing: Any, depth: int = 8) -> Iterator[Array]:
+    """The arrays that a function's closure reaches, through functions, lists, tuples and dicts."""
+    if isinstance(getattr(thing, "shape", None), tuple) and hasattr(thing, "dtype"):
+        yield thing
+    elif depth:
+        inner: Any = ()
+        if hasattr(thing, "__closure__"):
+            inner = [cell.cell_contents for cell in thing.__closure__ or ()]
+        elif isinstance(thing, dict):
+            inner = thing.values()
+        elif isinstance(thing, list | tuple):
+            inner = thing
+        for each in inner:
+            yield from held(each, depth - 1)
+
+
+def readable(size: float) -> str:
+    """Bytes in the unit that reads best: 1.4 MiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
+
+
+def _bytes(array: Array) -> int:
+    bits = {"bool": 8}.get(str(array.dtype).rpartition(".")[2]) or int("".join(filter(str.isdigit, str(array.dtype))))
+    return prod(array.shape) * bits // 8
+
+
+def _home(array: Array) -> int:
+    """What tells two arrays on the same memory: the array that a view was taken of."""
+    base = getattr(array, "base", None)
+    return _home(base) if base is not None and hasattr(base, "dtype") else id(array)
+
+
+def _counted(array: Array, seen: set[int]) -> bool:
+    """Whether its memory was counted before; it is now."""
+    home = _home(array)
+    return home in seen or bool(seen.add(home))
+
+
+def _shape(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    left, right = cells[:3], cells[3:]
+    texts = [f"{text:<{w}}" for text, w in zip(left, widths, strict=False)]
+    return "  ".join([*texts, *(f"{text:>{w}}" for text, w in zip(right, widths[3:], strict=True))]).rstrip()

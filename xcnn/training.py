@@ -1,0 +1,315 @@
+"""The training step, the loop around it, and what may be called between epochs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from xcnn import random, tree
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Weights
+from xcnn.errors import CheckpointError, DivergedError, OptionError
+from xcnn.history import History, Row
+from xcnn.layers.layer import Layer, Run, Watch
+from xcnn.losses import Loss, hits
+from xcnn.optimizers import Optimizer, global_norm
+from xcnn.progress import Progress
+from xcnn.schedules import learning_rate
+
+if TYPE_CHECKING:
+    from xcnn.backends import Backend
+    from xcnn.model import Model
+
+HostArray: TypeAlias = np.ndarray[Any, Any]
+Callback: TypeAlias = "Callable[[Model, History], object]"
+"""callback(model, history), called after each epoch; it ends training by returning True."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where training stands: all that a step changes, replaced as a whole, so that an interrupt finds it consistent.
+
+    `epoch` counts finished epochs, and `rows` is their history; `batch` counts the batches done since, and `loss`,
+    `right` and `seen` sum over those.
+    """
+
+    weights: Weights
+    state: Weights
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step tells: its loss, the samples classified right, and the gradients' norm."""
+
+    loss: Array
+    right: Array
+    norm: Array
+
+
+Step: TypeAlias = Callable[..., tuple[Weights, Weights, Outcome]]
+
+
+def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | None, backend: Backend) -> Step:
+    """One training step, compiled by the backend: (key, weights, state, x, t) -> (weights, state, outcome)."""
+
+    def step(key: random.Key, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, Outcome]:
+        y, backward = net(weights, x, Run(backend, train=True, key=key))
+        value, dy = loss(y, t)
+        _, grads = backward(dy)
+        right = 0 if threshold is None else hits(y, t, threshold)
+        return *optimizer.update(grads, state, weights), Outcome(value, right, global_norm(grads))
+
+    return backend.compile(step)
+
+
+def take_step(model: Model, x: HostArray, t: HostArray) -> Outcome:
+    """Train on one batch; the model's standing is replaced, or kept where the loss or a gradient is not finite.
+
+    Raises
+    ------
+    DivergedError
+        X501, naming the first layer whose output or gradient is not finite.
+    """
+    at, backend = model.at, model.backend
+    x, t = backend.asarray(x, model.dtype), backend.asarray(t, model.dtype if t.dtype.kind == "f" else None)
+    key = (model.seed, at.step)
+    weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
+    host = Outcome(*(backend.to_numpy(value) for value in (outcome.loss, outcome.right, outcome.norm)))
+    if not (isfinite(host.loss) and isfinite(host.norm)):
+        raise diverged(model, host, culprit(model, Run(backend, True, key), x, t))
+    model.at = replace(
+        at,
+        weights=weights,
+        state=state,
+        step=at.step + 1,
+        batch=at.batch + 1,
+        loss=at.loss + float(host.loss) * len(x),
+        right=at.right + int(host.right),
+        seen=at.seen + len(x),
+    )
+    return host
+
+
+def diverged(model: Model, outcome: Outcome, first: str) -> DivergedError:
+    """The error for a loss or a gradient that is not finite."""
+    at, rate = model.at, learning_rate(model.optimizer.learning_rate, model.at.step)
+    what = f"loss became {float(outcome.loss)}" if not isfinite(outcome.loss) else "a gradient became infinite or NaN"
+    so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
+    return DivergedError(
+        "X501",
+        f"{what} at epoch {at.epoch + 1}, batch {at.batch + 1}; first non-finite value: {first}.",
+        f"{so_far}gradient norm {float(outcome.norm):.2g}, learning rate {rate:g}",
+        hint=f"try a learning rate of {rate / 10:g}, or clip_norm; the weights from before this batch are kept.",
+    )
+
+
+class _FoundError(Exception):
+    """Carries the place of the first value that is not finite."""
+
+
+def culprit(model: Model, run: Run, x: Array, t: Array) -> str:
+    """Run the step once more and say where the first non-finite value stands."""
+
+    def demand(array: Array, place: str) -> None:
+        xp = namespace(array)
+        if not bool(xp.all(xp.isfinite(array))):
+            raise _FoundError(place)
+
+    def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
+        name = ".".join(path)
+        demand(y, f"output of {name!r}")
+
+        def looking(dy: Array) -> tuple[Array, Weights]:
+            dx, grads = backward(dy)
+            for weight, gradient in tree.items(grads):
+                demand(getattr(gradient, "value", gradient), f"gradient of {name!r}, {weight}")
+            demand(dx, f"gradient of the input of {name!r}")
+            return dx, grads
+
+        return looking
+
+    weights = model.at.weights
+    try:
+        for name, weight in tree.items(weights):
+            demand(weight, f"weight {name!r}")
+        demand(x, "the input x")
+        y, backward = model.net(weights, x, replace(run, watch=Watch(look)))
+        demand(y, "the net's output")
+        value, dy = model.loss(y, t)
+        demand(value, "the loss")
+        demand(dy, "the loss's gradient")
+        backward(dy)
+    except _FoundError as found:
+        return str(found)
+    return "the gradients' norm"
+
+
+def fit(
+    model: Model,
+    x: HostArray,
+    t: HostArray,
+    *,
+    epochs: int,
+    batch_size: int,
+    validation: tuple[HostArray, HostArray] | None,
+    callbacks: Iterable[Callback],
+    progress: Progress,
+    shuffle: bool,
+    resume: bool,
+) -> History:
+    """`Model.fit`, on data that was checked."""
+    history, callbacks = model.history, tuple(callbacks)
+    plan = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle}
+    if not resume:
+        model.at = replace(model.at, batch=0, loss=0.0, right=0, seen=0)
+    elif model.at.batch and model.plan != plan:
+        raise CheckpointError(
+            "X405",
+            "training stopped within an epoch and can only be resumed as it was.",
+            f"got {plan}, was {model.plan}",
+            hint="give the same data and batch size, or fit without resume=True.",
+        )
+    model.plan = plan
+    last = epochs if resume else model.at.epoch + epochs
+    history.stopped = "finished"
+    try:
+        while model.at.epoch < last:
+            progress.start(model.at.epoch + 1, last, len(x))
+            row = run_epoch(model, x, t, batch_size, validation, progress, shuffle)
+            history.rows = list(model.at.rows)
+            progress.finish(row)
+            if any([callback(model, history) is True for callback in callbacks]):
+                history.stopped = "early"
+                break
+    except KeyboardInterrupt:
+        history.stopped = "interrupted"
+    finally:
+        progress.close()
+    history.rows = list(model.at.rows)
+    return history
+
+
+def run_epoch(
+    model: Model,
+    x: HostArray,
+    t: HostArray,
+    batch_size: int,
+    validation: tuple[HostArray, HostArray] | None,
+    progress: Progress,
+    shuffle: bool,
+) -> Row:
+    """The rest of the present epoch, entered into the history: its row."""
+    begun, done_before = time.perf_counter(), model.at.seen
+    epoch, rate = model.at.epoch, learning_rate(model.optimizer.learning_rate, model.at.step)
+    order = random.generator(model.seed, epoch).permutation(len(x)) if shuffle else np.arange(len(x))
+    progress.advance(done_before, 0.0)
+    for first in range(model.at.batch * batch_size, len(x), batch_size):
+        chosen = order[first : first + batch_size]
+        take_step(model, x[chosen], t[chosen])
+        progress.advance(len(chosen), model.at.loss / model.at.seen)
+    seconds = time.perf_counter() - begun
+
+    at = model.at
+    row: Row = {"epoch": epoch + 1, "loss": at.loss / at.seen}
+    if model.threshold is not None:
+        row["accuracy"] = at.right / at.seen
+    if validation is not None:
+        row |= {f"val_{name}": value for name, value in measure(model, *validation).items()}
+    row |= {"learning_rate": rate, "images_per_second": (at.seen - done_before) / max(seconds, 1e-9)}
+    row["seconds"] = seconds
+    model.at = replace(at, epoch=epoch + 1, batch=0, loss=0.0, right=0, seen=0, rows=(*at.rows, row))
+    return row
+
+
+def measure(model: Model, x: HostArray, t: HostArray, batch_size: int = 256) -> dict[str, float]:
+    """The mean loss, and for classifiers the accuracy, over all samples."""
+    loss, right = 0.0, 0
+    backend = model.backend
+    for first in range(0, len(x), batch_size):
+        targets = t[first : first + batch_size]
+        y = model.forward(x[first : first + batch_size])
+        targets_there = backend.asarray(targets, model.dtype if targets.dtype.kind == "f" else None)
+        value, _ = model.loss(y, targets_there)
+        loss += float(backend.to_numpy(value)) * len(targets)
+        if model.threshold is not None:
+            right += int(backend.to_numpy(hits(y, targets_there, model.threshold)))
+    result = {"loss": loss / len(x)}
+    return result if model.threshold is None else {**result, "accuracy": right / len(x)}
+
+
+def is_better(monitor: str, new: float, best: float, by: float = 0.0) -> bool:
+    """Whether a monitored value improved: accuracies upwards, all else downwards."""
+    return new > best + by if monitor.endswith("accuracy") else new < best - by
+
+
+def best_epoch(history: History, monitor: str, min_delta: float = 0.0) -> int:
+    """The index of the row whose monitored value is best.
+
+    Raises
+    ------
+    OptionError
+        X104, when the history has no such column.
+    """
+    values = history[monitor]
+    if len(values) != len(history):
+        columns = ", ".join(history.rows[-1]) if history.rows else "nothing"
+        hint = "give validation_data." if monitor.startswith("val_") else ""
+        raise OptionError("X104", f"{monitor!r} is not monitored; the history has {columns}.", hint=hint)
+    best, at = (-inf if monitor.endswith("accuracy") else inf), 0
+    for n, value in enumerate(values):
+        if is_better(monitor, value, best, min_delta):
+            best, at = value, n
+    return at
+
+
+@dataclass
+class EarlyStopping:
+    """Ends training when `monitor` has not improved by `min_delta` for `patience` epochs.
+
+    With `restore_best` the model ends with the weights of the best epoch that this object saw.
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 3
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        self.best: Weights | None = None
+
+    def __call__(self, model: Model, history: History) -> bool:
+        """True when it is time to stop."""
+        best = best_epoch(history, self.monitor, self.min_delta)
+        if best == len(history) - 1:
+            self.best = model.at.weights
+        if len(history) - 1 - best < self.patience:
+            return False
+        if self.restore_best and self.best is not None:
+            model.at = replace(model.at, weights=self.best)
+        return True
+
+
+@dataclass
+class Checkpoint:
+    """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one."""
+
+    path: str | Path
+    monitor: str | None = None
+
+    def __call__(self, model: Model, history: History) -> None:
+        """Save, if it is time to."""
+        if self.monitor is None or best_epoch(history, self.monitor) == len(history) - 1:
+            model.save(self.path)
