@@ -1,6 +1,6 @@
 """xcnn: convolutional networks whose layers read like the mathematics they come from, on any array library."""
 
-from xcnn import errors, initializers, layers
+from xcnn import datasets, errors, initializers, layers, losses, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -12,22 +12,39 @@ from xcnn.backends import (
     rot180,
     set_backend,
 )
+from xcnn.history import History
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
+from xcnn.model import Model
+from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.training import Checkpoint, EarlyStopping
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
     "Backend",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "Model",
+    "RMSprop",
     "available_backends",
     "backend",
     "backend_of",
     "convolve2d",
     "correlate2d",
+    "datasets",
     "errors",
     "get_backend",
     "initializers",
     "layers",
+    "losses",
+    "nets",
+    "optimizers",
     "rot180",
+    "schedules",
     "set_backend",
     *layers.__all__,
 ]

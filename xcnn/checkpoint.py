@@ -68,6 +68,7 @@ def save(model: Model, path: str | Path) -> None:
         "standing": {name: getattr(at, name) for name in COUNTED},
         "plan": model.plan,
         "history": list(at.rows),
+        "info": model.info,
     }
     write(path, dict(tree.items({"weights": host(at.weights), "state": moments})), config)
 
@@ -109,7 +110,7 @@ def load(
             rows=tuple(dict(row) for row in config["history"]),
         )
         model.history.rows = list(model.at.rows)
-        model.plan = dict(config["plan"])
+        model.plan, model.info = dict(config["plan"]), dict(config["info"])
     except CheckpointError:
         raise
     except (XcnnError, KeyError, TypeError, ValueError, AttributeError, MemoryError, RecursionError) as error:
@@ -244,8 +245,10 @@ def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) ->
             f"{Path(path).name} was saved with a loss of its user's own.",
             hint="Model.load(path, loss=that_function)",
         )
-    known = losses.LOSSES[config["name"]]
-    return partial(known, **config["options"]) if config["options"] else known
+    known, options = losses.LOSSES[config["name"]], config["options"]
+    if not all(isinstance(value, int | float) for value in options.values()):
+        _refuse(path, f"its loss can't have the options {options}.")
+    return partial(known, **options) if options else known
 
 
 def _refuse(path: str | Path, why: str) -> NoReturn:

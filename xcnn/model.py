@@ -53,6 +53,10 @@ class Model:
     ------
     ShapeError
         when the layers do not fit the input or each other; it names the layer.
+
+    Notes
+    -----
+    `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Model:
         self.at = Standing(weights, self._optimizer.init(weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -103,7 +108,7 @@ class Model:
 
     @property
     def weights(self) -> Weights:
-        """The tree of weights, on the model's backend. Assigning host arrays of the same names and shapes moves them."""
+        """The tree of weights, on the model's backend; host arrays of the same names and shapes may be assigned."""
         return self.at.weights
 
     @weights.setter
@@ -192,7 +197,7 @@ class Model:
 
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss."""
-        return float(training.take_step(self, *self._data(x, y)).loss)
+        return training.take_step(self, *self._data(x, y))
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy"."""
@@ -205,6 +210,30 @@ class Model:
         x = self._inputs(x)
         starts = range(0, max(len(x), 1), batch_size)
         return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size])) for at in starts])
+
+    def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
+        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
+
+        Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
+        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p.
+
+        Raises
+        ------
+        OptionError
+            X104, when the loss is not a classifier's.
+        """
+        y = self.predict(x, batch_size).astype("float64")
+        match loss_name(self.loss):
+            case "cross_entropy":
+                p = np.exp(y - y.max(axis=1, keepdims=True))
+                p = p / p.sum(axis=1, keepdims=True)
+            case "binary_cross_entropy_with_logits":
+                p = 0.5 * (1 + np.tanh(0.5 * y))
+            case "binary_cross_entropy":
+                p = y
+            case other:
+                raise OptionError("X104", f"the outputs of a net trained by {other or 'this loss'} are no probabilities.")
+        return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
     def forward(self, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
@@ -285,7 +314,8 @@ class Model:
             raise DataError(
                 "X203", f"x holds NaN or infinity in sample {bad[0]} ({len(bad)} such samples).", hint="mend the data."
             )
-        return x.astype(self.dtype, copy=False)
+        inputs: HostArray = x.astype(self.dtype, copy=False)
+        return inputs
 
 
 def host_array(name: str, x: Any) -> HostArray:
@@ -324,7 +354,7 @@ def check_labels(labels: HostArray, classes: int) -> None:
             f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
             hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
             if np.isfinite(labels).all() and np.max(labels) >= classes
-            else "number the classes from 0.",
+            else "count classes from 0.",
         )
 
 

@@ -9,9 +9,9 @@ value replaces the weight, and decay, clipping and moments pass it by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any
+from typing import Any, Self
 
 from xcnn import tree
 from xcnn._arrays import full, namespace
@@ -54,6 +54,10 @@ class Optimizer:
         changed = tree.map(of_leaf, weights, grads, *(state[name] for name in self.moments))
         weights, *moments = (tree.map(lambda leaf, n=n: leaf[n], changed) for n in range(1 + len(self.moments)))
         return weights, {"step": step, **dict(zip(self.moments, moments, strict=True))}
+
+    def with_rate(self, rate: float | Schedule) -> Self:
+        """The same optimizer with another learning rate."""
+        return replace(self, learning_rate=rate)  # type: ignore[type-var]  # every optimizer is a dataclass
 
     def check(self, **between_zero_and_one: float) -> None:
         """Raise X104 where an option can't be."""

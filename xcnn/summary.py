@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xcnn import tree
 from xcnn._typing import Array, Backward, Shape, Weights
 from xcnn.layers.container import Container
@@ -80,13 +82,14 @@ class Summary:
 def summarize(model: Model, batch_size: int) -> Summary:
     """Send one sample of zeros through the net, and look at what each layer gives and keeps."""
     rows: list[LayerRow] = []
-    known = {_home(w) for w in tree.leaves(model.weights)}
-    seen: set[int] = set()
+    seen = {_home(w) for w in tree.leaves(model.weights)}
 
     def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
         if not isinstance(layer, Container):
-            kept = sum(_bytes(a) for a in held(backward) if _home(a) not in known and not _counted(a, seen))
-            rows.append(LayerRow(".".join(path), type(layer).__name__, tuple(y.shape[1:]), parameters(path), kept))
+            kept = {_home(a): _bytes(a) for a in held(backward) if _home(a) not in seen}
+            seen.update(kept)
+            name, kind = ".".join(path), type(layer).__name__
+            rows.append(LayerRow(name, kind, tuple(y.shape[1:]), parameters(path), sum(kept.values())))
         return backward
 
     def parameters(path: tuple[str, ...]) -> int:
@@ -95,11 +98,7 @@ def summarize(model: Model, batch_size: int) -> Summary:
             node = node.get(name, {})
         return count(node)
 
-    x = model.backend.asarray([[0.0]], model.dtype)
-    x = model.backend.xp.broadcast_to(
-        model.backend.xp.reshape(x, (1,) * (1 + len(model.input_shape))), (1, *model.input_shape)
-    )
-    x = x + 0  # an array of its own size
+    x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
     y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
     if not rows:  # a net of a single layer
         look((type(model.net).__name__.lower(),), model.net, y, backward)
@@ -147,20 +146,14 @@ def readable(size: float) -> str:
 
 
 def _bytes(array: Array) -> int:
-    bits = {"bool": 8}.get(str(array.dtype).rpartition(".")[2]) or int("".join(filter(str.isdigit, str(array.dtype))))
-    return prod(array.shape) * bits // 8
+    digits = "".join(filter(str.isdigit, str(array.dtype)))  # float32, torch.int64; a bool takes a byte
+    return prod(array.shape) * int(digits or 8) // 8
 
 
 def _home(array: Array) -> int:
     """What tells two arrays on the same memory: the array that a view was taken of."""
     base = getattr(array, "base", None)
     return _home(base) if base is not None and hasattr(base, "dtype") else id(array)
-
-
-def _counted(array: Array, seen: set[int]) -> bool:
-    """Whether its memory was counted before; it is now."""
-    home = _home(array)
-    return home in seen or bool(seen.add(home))
 
 
 def _shape(shape: Shape) -> str:

@@ -52,11 +52,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step tells: its loss, the samples classified right, and the gradients' norm."""
+    """What a step tells: its loss, the gradients' norm, and for classifiers the samples classified right."""
 
     loss: Array
-    right: Array
     norm: Array
+    right: Array | None
 
 
 Step: TypeAlias = Callable[..., tuple[Weights, Weights, Outcome]]
@@ -69,49 +69,49 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
         y, backward = net(weights, x, Run(backend, train=True, key=key))
         value, dy = loss(y, t)
         _, grads = backward(dy)
-        right = 0 if threshold is None else hits(y, t, threshold)
-        return *optimizer.update(grads, state, weights), Outcome(value, right, global_norm(grads))
+        right = None if threshold is None else hits(y, t, threshold)
+        return *optimizer.update(grads, state, weights), Outcome(value, global_norm(grads), right)
 
     return backend.compile(step)
 
 
-def take_step(model: Model, x: HostArray, t: HostArray) -> Outcome:
-    """Train on one batch; the model's standing is replaced, or kept where the loss or a gradient is not finite.
+def take_step(model: Model, x: HostArray, t: HostArray) -> float:
+    """Train on one batch; its loss. The standing is replaced, or kept where the loss or a gradient is not finite.
 
     Raises
     ------
     DivergedError
         X501, naming the first layer whose output or gradient is not finite.
     """
-    at, backend = model.at, model.backend
+    at, backend, samples = model.at, model.backend, len(x)
     x, t = backend.asarray(x, model.dtype), backend.asarray(t, model.dtype if t.dtype.kind == "f" else None)
     key = (model.seed, at.step)
     weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
-    host = Outcome(*(backend.to_numpy(value) for value in (outcome.loss, outcome.right, outcome.norm)))
-    if not (isfinite(host.loss) and isfinite(host.norm)):
-        raise diverged(model, host, culprit(model, Run(backend, True, key), x, t))
+    loss, norm = float(backend.to_numpy(outcome.loss)), float(backend.to_numpy(outcome.norm))
+    if not (isfinite(loss) and isfinite(norm)):
+        raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
     model.at = replace(
         at,
         weights=weights,
         state=state,
         step=at.step + 1,
         batch=at.batch + 1,
-        loss=at.loss + float(host.loss) * len(x),
-        right=at.right + int(host.right),
-        seen=at.seen + len(x),
+        loss=at.loss + loss * samples,
+        right=at.right + (0 if outcome.right is None else int(backend.to_numpy(outcome.right))),
+        seen=at.seen + samples,
     )
-    return host
+    return loss
 
 
-def diverged(model: Model, outcome: Outcome, first: str) -> DivergedError:
+def diverged(model: Model, loss: float, norm: float, first: str) -> DivergedError:
     """The error for a loss or a gradient that is not finite."""
     at, rate = model.at, learning_rate(model.optimizer.learning_rate, model.at.step)
-    what = f"loss became {float(outcome.loss)}" if not isfinite(outcome.loss) else "a gradient became infinite or NaN"
+    what = "a gradient became infinite or NaN" if isfinite(loss) else f"loss became {loss}"
     so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
     return DivergedError(
         "X501",
         f"{what} at epoch {at.epoch + 1}, batch {at.batch + 1}; first non-finite value: {first}.",
-        f"{so_far}gradient norm {float(outcome.norm):.2g}, learning rate {rate:g}",
+        f"{so_far}gradient norm {norm:.2g}, learning rate {rate:g}",
         hint=f"try a learning rate of {rate / 10:g}, or clip_norm; the weights from before this batch are kept.",
     )
 
@@ -191,7 +191,8 @@ def fit(
             row = run_epoch(model, x, t, batch_size, validation, progress, shuffle)
             history.rows = list(model.at.rows)
             progress.finish(row)
-            if any([callback(model, history) is True for callback in callbacks]):
+            wishes = [callback(model, history) for callback in callbacks]
+            if any(wish is True for wish in wishes):
                 history.stopped = "early"
                 break
     except KeyboardInterrupt:
@@ -213,7 +214,7 @@ def run_epoch(
 ) -> Row:
     """The rest of the present epoch, entered into the history: its row."""
     begun, done_before = time.perf_counter(), model.at.seen
-    epoch, rate = model.at.epoch, learning_rate(model.optimizer.learning_rate, model.at.step)
+    epoch = model.at.epoch
     order = random.generator(model.seed, epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     progress.advance(done_before, 0.0)
     for first in range(model.at.batch * batch_size, len(x), batch_size):
@@ -228,8 +229,11 @@ def run_epoch(
         row["accuracy"] = at.right / at.seen
     if validation is not None:
         row |= {f"val_{name}": value for name, value in measure(model, *validation).items()}
-    row |= {"learning_rate": rate, "images_per_second": (at.seen - done_before) / max(seconds, 1e-9)}
-    row["seconds"] = seconds
+    row |= {
+        "learning_rate": learning_rate(model.optimizer.learning_rate, at.step - 1),
+        "images_per_second": (at.seen - done_before) / max(seconds, 1e-9),
+        "seconds": seconds,
+    }
     model.at = replace(at, epoch=epoch + 1, batch=0, loss=0.0, right=0, seen=0, rows=(*at.rows, row))
     return row
 

@@ -1,0 +1,325 @@
+"""Checkpoints: what was saved is what is loaded, and nothing that is damaged, hostile or half written ever is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+
+from xcnn import checkpoint, losses, tree
+from xcnn import layers as L
+from xcnn.errors import CheckpointError
+from xcnn.layers import BatchNorm, Conv2D, Dense, Flatten, ReLU, Residual, Sequential
+from xcnn.model import Model
+from xcnn.optimizers import SGD, Adam, AdamW
+from xcnn.schedules import Cosine, WarmUp
+
+
+def tiny(**options):
+    return Model(Sequential(Dense(2)), (3,), **{"backend": "numpy", "optimizer": SGD(0.1, momentum=0.5), **options})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = tiny()
+    model.step(np.ones((2, 3), "float32"), [0, 1])
+    model.save(tmp_path / "m.xcnn")
+    return tmp_path / "m.xcnn"
+
+
+def test_everything_comes_back_on_any_backend(backend, tmp_path, rng):
+    net = Sequential(
+        Conv2D(4, (3, 2), padding=((1, 0), (0, 1)), bias="untied", kernel_initializer="he_normal"),
+        BatchNorm(),
+        ReLU(),
+        stage=Residual(Conv2D(4, 3, padding="same"), shortcut=Conv2D(4, 1)),
+        flat=Flatten(),
+        head=Dense(3),
+    )
+    model = Model(
+        net,
+        (1, 6, 5),
+        loss=partial(losses.cross_entropy, label_smoothing=0.1),
+        optimizer=AdamW(WarmUp(3, Cosine(0.01, 40)), weight_decay=0.1, clip_norm=1.0),
+        backend="numpy",
+        seed=9,
+    )
+    model.info["classes"] = ["a", "b", "ç"]
+    x, y = rng.normal(size=(20, 1, 6, 5)).astype("float32"), rng.integers(0, 3, 20)
+    model.fit(x, y, epochs=2, validation_data=(x, y), progress="none")
+    model.save(tmp_path / "m.xcnn")
+    loaded = Model.load(tmp_path / "m.xcnn", backend=backend)
+    assert loaded.net == net
+    assert loaded.optimizer == model.optimizer
+    assert (loaded.seed, loaded.dtype, loaded.info, loaded.plan) == (9, "float32", model.info, model.plan)
+    assert loaded.history.rows == model.history.rows
+    for name, w in tree.items({"w": model.weights, **model.at.state}):
+        other = dict(tree.items({"w": loaded.weights, **loaded.at.state}))[name]
+        np.testing.assert_array_equal(w, other if isinstance(other, int) else backend.to_numpy(other))
+    assert loaded.evaluate(x, y)["loss"] == pytest.approx(model.evaluate(x, y)["loss"], rel=1e-5)
+    assert loaded.step(x, y) == pytest.approx(model.step(x, y), rel=1e-5)
+
+
+def test_every_layer_can_be_written_and_read():
+    from cases import CASES
+
+    from xcnn.config import from_config, to_config
+
+    for layer, *_ in CASES:
+        assert from_config(json.loads(json.dumps(to_config(layer)))) == layer
+    assert {type(layer).__name__ for layer, *_ in CASES} | {"Layer", "Next", "Run"} >= set(L.__all__)
+
+
+def test_any_safetensors_reader_reads_the_weights(saved):
+    from safetensors.numpy import load_file
+
+    tensors = load_file(saved)
+    assert set(tensors) == {
+        "weights/dense1/kernel",
+        "weights/dense1/bias",
+        "state/velocity/dense1/kernel",
+        "state/velocity/dense1/bias",
+    }
+    np.testing.assert_array_equal(tensors["weights/dense1/kernel"], Model.load(saved).weights["dense1"]["kernel"])
+
+
+def test_the_configuration_says_what_ran(saved):
+    _, config = checkpoint.read(saved)
+    assert config["backend"] == "numpy"
+    assert config["versions"]["numpy"] == np.__version__
+    assert config["standing"]["step"] == 1
+
+
+def test_every_flipped_byte_is_detected(saved):
+    whole = saved.read_bytes()
+    for at in range(len(whole)):
+        saved.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        with pytest.raises(CheckpointError):
+            checkpoint.read(saved)
+    saved.write_bytes(whole)
+    checkpoint.read(saved)
+
+
+def test_every_truncation_and_addition_is_detected(saved):
+    whole = saved.read_bytes()
+    for length in range(len(whole)):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r"X401|X403"):
+            checkpoint.read(saved)
+    saved.write_bytes(whole + b"\0")
+    with pytest.raises(CheckpointError, match="X402"):
+        checkpoint.read(saved)
+    saved.write_bytes(whole[:-5])
+    with pytest.raises(CheckpointError, match=rf"X401.*its header promises {len(whole):,} bytes, the file has"):
+        checkpoint.read(saved)
+
+
+def rewrite(path, change):
+    """Change the configuration, and give the file a right sum again: what an attacker would do."""
+    tensors, config = checkpoint.read(path)
+    tensors = dict(tensors)
+    config = change(tensors, config) or config
+    checkpoint.write(path, tensors, config)
+
+
+HOSTILE = {
+    "import by name": lambda t, c: c["net"].update({"class": "os.system"}),
+    "builtin": lambda t, c: c["net"].update({"class": "eval"}),
+    "a class that is no layer": lambda t, c: c.update(net={"class": "Run", "backend": "x"}),
+    "no net": lambda t, c: c.pop("net") and None,
+    "net is a list": lambda t, c: c.update(net=[1, 2]),
+    "options of the wrong type": lambda t, c: c["net"]["named"][0][1].update(units="many"),
+    "unknown option": lambda t, c: c["net"]["named"][0][1].update(command="rm"),
+    "huge layer": lambda t, c: c["net"]["named"][0][1].update(units=10**12),
+    "huge input": lambda t, c: c.update(input_shape=[2**60]),
+    "negative input": lambda t, c: c.update(input_shape=[-3]),
+    "other shape": lambda t, c: t.update({"weights/dense1/bias": np.zeros(5, "float32")}),
+    "missing weight": lambda t, c: t.pop("weights/dense1/bias") is None,
+    "missing moment": lambda t, c: t.pop("state/velocity/dense1/bias") is None,
+    "one tensor more": lambda t, c: t.update({"weights/dense2/bias": np.zeros(5, "float32")}),
+    "path traversal": lambda t, c: t.update({"weights/../../etc/passwd": np.zeros(1, "float32")}),
+    "other dtype": lambda t, c: t.update({"weights/dense1/bias": np.zeros(2, "float64")}),
+    "optimizer is a layer": lambda t, c: c.update(optimizer=c["net"]),
+    "loss by import": lambda t, c: c.update(loss={"name": "os.system", "options": {}}),
+    "loss with odd options": lambda t, c: c.update(loss={"name": "huber", "options": {"delta": "x"}}),
+    "standing of text": lambda t, c: c.update(standing={"step": "now"}),
+    "history of numbers": lambda t, c: c.update(history=[1]),
+    "another format": lambda t, c: c.update(format="xcnn.checkpoint.99"),
+    "deep net": lambda t, c: c.update(net=deep(3000)),
+}
+
+
+def deep(levels):
+    net = {"class": "Dense", "units": 2}
+    for _ in range(levels):
+        net = {"class": "Sequential", "named": [["a", net]]}
+    return net
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_with_a_right_sum_is_refused(case, saved):
+    limit = sys.getrecursionlimit()
+    try:
+        if case == "deep net":
+            sys.setrecursionlimit(50_000)
+        rewrite(saved, lambda t, c: HOSTILE[case](t, c) and None)
+    except CheckpointError:
+        return
+    finally:
+        sys.setrecursionlimit(limit)
+    begun = time.perf_counter()
+    with pytest.raises(CheckpointError, match=r"X40[1234]"):
+        Model.load(saved, backend="numpy")
+    assert time.perf_counter() - begun < 2
+
+
+def test_bombs_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "bomb.xcnn"
+    for text in [
+        (2**40).to_bytes(8, "little") + b"{}",
+        b"",
+        b"\x50\x4b\x03\x04" * 10,
+        (2).to_bytes(8, "little") + b"{}",
+        (4).to_bytes(8, "little") + b"null",
+        (300_000).to_bytes(8, "little") + b"[" * 300_000,
+    ]:
+        path.write_bytes(text)
+        with pytest.raises(CheckpointError, match="X403"):
+            Model.load(path)
+    header = {"weights/a": {"dtype": "F32", "shape": [2**36], "data_offsets": [0, 2**38]}}
+    header["__metadata__"] = {"xcnn": json.dumps({"format": checkpoint.FORMAT, "sha256": "0" * 64})}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(CheckpointError, match="X401"):
+        Model.load(path)
+    with path.open("r+b") as file:
+        file.truncate(checkpoint.LARGEST + 1)  # a sparse file
+    with pytest.raises(CheckpointError, match=r"X404.*at most"):
+        Model.load(path)
+
+
+def test_mutated_headers_never_give_another_error(saved, rng):
+    whole = bytearray(saved.read_bytes())
+    length = int.from_bytes(whole[:8], "little")
+    for _ in range(1500):
+        text = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            text[rng.integers(0, 8 + length)] = rng.choice(list(b'0123456789{}[]",:-eE.ntf\\u\0 \xff'))
+        saved.write_bytes(text)
+        try:
+            checkpoint.read(saved)
+        except CheckpointError:
+            continue
+        assert text == whole
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Model.load(tmp_path / "none.xcnn")
+
+
+@pytest.mark.parametrize("fault", ["write", "fsync", "replace", "chmod"])
+def test_a_fault_while_saving_leaves_the_old_file_whole(fault, saved, monkeypatch):
+    before = saved.read_bytes()
+    model = Model.load(saved, backend="numpy")
+    model.step(np.ones((2, 3), "float32"), [0, 1])
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    if fault == "write":
+        monkeypatch.setattr("os.fdopen", lambda handle, mode: (os.close(handle), fail()))
+    else:
+        monkeypatch.setattr(f"os.{fault}", fail)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(saved)
+    monkeypatch.undo()
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    model.save(saved)
+    assert saved.read_bytes() != before
+
+
+WRITER = """
+import sys, numpy as np, xcnn
+from xcnn.model import Model
+model = Model(xcnn.Sequential(xcnn.Dense(300)), (300,), backend="numpy", optimizer="adam")
+x = np.ones((1, 300), "float32")
+print("ready", flush=True)
+while True:
+    model.step(x, [0])
+    model.save(sys.argv[1])
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "m.xcnn"
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout.readline() == "ready\n"
+        deadline = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        assert Model.load(path, backend="numpy").at.step >= 1
+
+
+def test_own_layers_and_losses_are_given_by_the_user(tmp_path):
+    model = Model(Sequential(Twice(), Dense(2)), (3,), loss=own_loss, backend="numpy")
+    model.save(tmp_path / "own.xcnn")
+    with pytest.raises(CheckpointError, match=r"X403.*'Twice', which xcnn does not know.*\n.*layers="):
+        Model.load(tmp_path / "own.xcnn")
+    with pytest.raises(CheckpointError, match=r"X403.*a loss of its user's own.*\n.*loss="):
+        Model.load(tmp_path / "own.xcnn", layers={"Twice": Twice})
+    loaded = Model.load(tmp_path / "own.xcnn", layers={"Twice": Twice}, loss=own_loss)
+    assert loaded.net == model.net
+
+
+def test_what_can_not_be_written_is_refused_and_no_file_is_left(tmp_path):
+    class Odd:
+        def init(self, rng, input_shape):
+            return {}, input_shape
+
+        def __call__(self, weights, x, run):
+            return x, lambda dy: (dy, {})
+
+    model = Model(Sequential(Odd()), (3,), loss="mse", backend="numpy")
+    with pytest.raises(CheckpointError, match=r"X403.*can't be written.*\n.*frozen dataclasses"):
+        model.save(tmp_path / "odd.xcnn")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_own_initializer_is_left_out(tmp_path):
+    layer = Dense(2, kernel_initializer=lambda rng, shape, fan_in, fan_out: np.full(shape, 0.5))
+    model = Model(Sequential(layer), (3,), backend="numpy", optimizer=Adam())
+    model.save(tmp_path / "m.xcnn")
+    np.testing.assert_array_equal(Model.load(tmp_path / "m.xcnn").weights["dense1"]["kernel"], np.full((3, 2), 0.5))
+
+
+@dataclass(frozen=True)
+class Twice:
+    """y = 2 x"""
+
+    def init(self, rng, input_shape):
+        return {}, input_shape
+
+    def __call__(self, weights, x, run):
+        return 2 * x, lambda dy: (2 * dy, {})
+
+
+def own_loss(y, t):
+    return losses.mse(y, losses.targets(y, t))
+
+
+def test_the_file_is_as_readable_as_the_umask_says(saved):
+    assert saved.stat().st_mode & 0o777 == 0o666 & ~checkpoint._umask()

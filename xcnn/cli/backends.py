@@ -1,0 +1,74 @@
+"""`xcnn backends`: what is available, why not, which is the default, which BLAS kernels run."""
+
+from __future__ import annotations
+
+import json as json_
+import subprocess
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from xcnn.cli.options import Json, print_json
+
+PROBE = """
+import json, sys, xcnn
+from xcnn.backends import probe
+info = probe(sys.argv[1])
+print(json.dumps({"available": info.available, "device": info.device, "versions": dict(info.versions), "reason": info.reason}))
+"""
+
+
+def run(
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each backend.")] = 60.0,
+    json: Json = False,
+) -> None:
+    """List the backends. Each is tried in a process of its own, so that a broken driver can't hang this one."""
+    from xcnn.backends import backend_names, get_backend
+
+    found = {name: probe(name, timeout) for name in backend_names()}
+    default = get_backend().spec
+    kernels = blas_kernels()
+    if json:
+        print_json("backends", default=default, backends=found, blas=kernels)
+        return
+    for name, info in found.items():
+        libraries = ", ".join(f"{library} {version}" for library, version in info["versions"].items())
+        state = f"{info['device']} ({libraries})" if info["available"] else f"not available: {info['reason']}"
+        print(f"{name:8} {state}{'   <- default' if name == default.partition(':')[0] else ''}")
+    for library in kernels:
+        print(f"BLAS     {library['name']} {library['version']}, {library['kernels']} kernels, {library['threads']} threads")
+
+
+def probe(name: str, timeout: float) -> dict[str, Any]:
+    """What a backend tells of itself, asked in another process."""
+    unavailable = {"available": False, "device": "", "versions": {}}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE, name], capture_output=True, text=True, timeout=timeout, check=False
+        )
+        info: dict[str, Any] = json_.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {**unavailable, "reason": f"no answer within {timeout:g} s."}
+    except (IndexError, ValueError):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {**unavailable, "reason": f"its process ended with {done.returncode}: {last}"}
+    return info
+
+
+def blas_kernels() -> list[dict[str, Any]]:
+    """The BLAS libraries that NumPy and SciPy brought into this process."""
+    import numpy  # noqa: F401 - loads its BLAS
+    import scipy.linalg  # noqa: F401 - loads its own
+    from threadpoolctl import threadpool_info
+
+    return [
+        {
+            "name": pool["internal_api"],
+            "version": pool["version"],
+            "kernels": pool.get("architecture", "unnamed"),
+            "threads": pool["num_threads"],
+        }
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]

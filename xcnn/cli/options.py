@@ -1,0 +1,64 @@
+"""What several subcommands share: their options, and the data that they name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xcnn.errors import DataError
+
+if TYPE_CHECKING:
+    from xcnn.datasets import Dataset
+    from xcnn.model import Model
+
+DATA_HELP = "mnist01 (inside the package), mnist, fashion-mnist, or a folder with one folder of images a class."
+
+BackendName = Annotated[
+    str | None, typer.Option("--backend", help="numpy, cupy, cupy:1, ...; by default XCNN_BACKEND, else the best.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where MNIST's files lie, instead of a download (also XCNN_DATA_DIR).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote.")]
+
+
+def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (1, 28, 28)) -> Dataset:
+    """The data set of this name, or of a folder, its images as large as the net takes them.
+
+    Raises
+    ------
+    DataError
+        X204, when there is neither.
+    """
+    from xcnn import datasets
+
+    folder = data_dir or (Path(os.environ["XCNN_DATA_DIR"]) if os.environ.get("XCNN_DATA_DIR") else None)
+    match name:
+        case "mnist01":
+            return datasets.mnist01()
+        case "mnist":
+            return datasets.mnist(folder)
+        case "fashion-mnist":
+            return datasets.fashion_mnist(folder)
+    if not Path(name).is_dir():
+        raise DataError("X204", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
+    channels, height, width = input_shape
+    return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
+
+
+def load_model(path: Path, backend: str | None) -> Model:
+    """The model of a checkpoint."""
+    from xcnn.model import Model
+
+    return Model.load(path, backend=backend)
+
+
+def print_json(schema: str, **values: Any) -> None:
+    """One object on one line of stdout."""
+    print(json.dumps({"schema": f"xcnn.{schema}.1", **values}), flush=True)

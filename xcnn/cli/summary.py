@@ -1,0 +1,22 @@
+"""`xcnn summary`: a model's layers, shapes, parameters and memory."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xcnn.cli.options import Json, ModelFile, load_model, print_json
+
+
+def run(
+    model: ModelFile,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for the memory.")] = 32,
+    json: Json = False,
+) -> None:
+    """Show the layers of a model."""
+    summary = load_model(model, "numpy").summary(batch_size)
+    if json:
+        print_json("summary", **summary.to_dict())
+    else:
+        print(summary)
