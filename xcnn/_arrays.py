@@ -27,16 +27,16 @@ def full(like: Array, shape: Shape, value: float) -> Array:
 
 
 def pad(x: Array, padding: Pads, value: float = 0.0) -> Array:
-    """Add cells of `value` around the last two axes; a negative number takes cells away."""
+    """Add cells of `value` around the last two axes; then negative numbers take cells away, added ones too."""
     xp = namespace(x)
     for axis, (before, after) in zip((x.ndim - 2, x.ndim - 1), padding, strict=True):
+        edges = [full(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]), value) if n > 0 else None for n in (before, after)]
+        parts = [part for part in (edges[0], x, edges[1]) if part is not None]
+        x = xp.concat(parts, axis=axis) if len(parts) > 1 else x
         if before < 0 or after < 0:
             keep = [slice(None)] * x.ndim
             keep[axis] = slice(max(-before, 0), x.shape[axis] - max(-after, 0))
             x = x[tuple(keep)]
-        edges = [full(x, (*x.shape[:axis], n, *x.shape[axis + 1 :]), value) if n > 0 else None for n in (before, after)]
-        parts = [part for part in (edges[0], x, edges[1]) if part is not None]
-        x = xp.concat(parts, axis=axis) if len(parts) > 1 else x
     return x
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from array_api_compat import device
 
 from xcnn._arrays import is_floating, namespace
 from xcnn._typing import Array, Shape, Weights
-from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError
+from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError
 from xcnn.windows import is_whole
 
 IMAGE = ("channels", "height", "width")
@@ -137,6 +138,32 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
     """Raise X104 unless low <= value < high."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value < high:
         raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {value!r}.")
+
+
+def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
+    """Raise X104 unless the groups are a whole number that divides this count of channels or filters."""
+    check_whole("groups", groups)
+    if count % groups:
+        raise OptionError("X104", f"has {groups} groups, which do not divide {count} {noun}.", layer=layer)
+
+
+def check_axis(layer: object, axis: object, rank: int) -> int:
+    """The axis counted from the front, if an array of this rank has it beside its batch's; else raise X104."""
+    if is_whole(axis):
+        found: int = axis + rank if axis < 0 else axis  # type: ignore[operator, assignment]
+        if 0 < found < rank:
+            return found
+    raise OptionError("X104", f"has axis {axis!r}, but the axes are 1 to {rank - 1} (0 is the batch's).", layer=layer)
+
+
+@contextmanager
+def on_behalf_of(layer: object) -> Iterator[None]:
+    """Let errors from this block name this layer, for which another does the work."""
+    try:
+        yield
+    except XcnnError as error:
+        error.subject = type(layer).__name__
+        raise
 
 
 def check_planes(name: str, x: Array, k: Array, mode: str) -> None:

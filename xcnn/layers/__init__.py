@@ -1,10 +1,62 @@
 """The layers, one file each; layer.py is the protocol that all of them follow."""
 
-from xcnn.layers.activations import ReLU, Sigmoid
+from xcnn.layers.activations import ELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from xcnn.layers.average_pool2d import AveragePool2D
+from xcnn.layers.batch_norm import BatchNorm
+from xcnn.layers.concatenate import Concatenate
+from xcnn.layers.conv1d import Conv1D
 from xcnn.layers.conv2d import Conv2D
+from xcnn.layers.conv2d_transpose import Conv2DTranspose
 from xcnn.layers.dense import Dense
+from xcnn.layers.depthwise_conv2d import DepthwiseConv2D
+from xcnn.layers.dropout import Dropout, SpatialDropout2D
 from xcnn.layers.flatten import Flatten
+from xcnn.layers.gelu import GELU
+from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
+from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
+from xcnn.layers.group_norm import GroupNorm
 from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.layer_norm import LayerNorm
+from xcnn.layers.max_pool2d import MaxPool2D
+from xcnn.layers.reshape import Reshape
+from xcnn.layers.residual import Residual
 from xcnn.layers.sequential import Sequential
+from xcnn.layers.softmax import Softmax
+from xcnn.layers.upsampling2d import UpSampling2D
+from xcnn.layers.zero_padding2d import ZeroPadding2D
 
-__all__ = ["Conv2D", "Dense", "Flatten", "Layer", "Next", "ReLU", "Run", "Sequential", "Sigmoid"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "AveragePool2D",
+    "BatchNorm",
+    "Concatenate",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool2D",
+    "GroupNorm",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "MaxPool2D",
+    "Next",
+    "ReLU",
+    "Reshape",
+    "Residual",
+    "Run",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "SpatialDropout2D",
+    "Tanh",
+    "UpSampling2D",
+    "ZeroPadding2D",
+]

@@ -1,4 +1,4 @@
-"""Activations: y = f(x) cell by cell, dx = dy f'(x)."""
+"""Activations: y = f(x) cell by cell, dx = dy f'(x). None overflows, whatever x is, and NaN stays NaN."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._arrays import namespace
+from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy, check_home
+from xcnn.checks import check_between, check_dy, check_home
 from xcnn.layers.layer import Run
+
+Slope = Callable[[], Array]
+INFINITY = float("inf")
 
 
 class Activation:
     """A function of single cells, on arrays of any shape. `f` gives y and a function that gives f'(x)."""
 
-    def f(self, xp: Any, x: Array) -> tuple[Array, Callable[[], Array]]:
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         """Y, and the slope at x when it is asked for."""
         raise NotImplementedError
 
@@ -25,9 +28,10 @@ class Activation:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         y, slope = self.f(namespace(x), x)
+        y_shape = y.shape
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y.shape, dy)
+            check_dy(self, y_shape, dy)
             return dy * slope(), {}
 
         return y, backward
@@ -37,14 +41,77 @@ class Activation:
 class ReLU(Activation):
     """y = max(x, 0);  f' = 1 where x > 0, else 0 (at 0 too)."""
 
-    def f(self, xp: Any, x: Array) -> tuple[Array, Callable[[], Array]]:
-        return xp.maximum(x, xp.zeros_like(x)), lambda: xp.astype(x > 0, x.dtype)
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        y = xp.maximum(x, xp.zeros_like(x))
+        return y, lambda: xp.astype(y > 0, y.dtype)  # y is what the next layer keeps
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """y = max(x, 0) + negative_slope min(x, 0);  f' = 1 where x > 0, else negative_slope (at 0 too)."""
+
+    negative_slope: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_between("negative_slope", self.negative_slope, 0, INFINITY)
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        zero = xp.zeros_like(x)
+        y = xp.maximum(x, zero) + self.negative_slope * xp.minimum(x, zero)
+        return y, lambda: xp.where(x > 0, full(x, (), 1.0), full(x, (), self.negative_slope))
+
+
+@dataclass(frozen=True)
+class ELU(Activation):
+    """y = x where x > 0, else alpha (exp(x) - 1);  f' = 1 where x > 0, else alpha exp(x)."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_between("alpha", self.alpha, 0, INFINITY)
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        below = xp.minimum(x, xp.zeros_like(x))
+        y = xp.where(x > 0, x, self.alpha * xp.expm1(below))
+        return y, lambda: xp.where(x > 0, full(x, (), 1.0), self.alpha * xp.exp(below))
 
 
 @dataclass(frozen=True)
 class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which never overflows;  f' = y (1 - y)."""
+    """y = 1 / (1 + exp(-x));  f' = y (1 - y)."""
 
-    def f(self, xp: Any, x: Array) -> tuple[Array, Callable[[], Array]]:
-        y = 0.5 * (1 + xp.tanh(0.5 * x))
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        y = sigmoid(xp, x)
         return y, lambda: y * (1 - y)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """y = tanh(x);  f' = 1 - y^2."""
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        y = xp.tanh(x)
+        return y, lambda: 1 - y * y
+
+
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """y = x s, s = sigmoid(x);  f' = s + x s (1 - s). Also called swish."""
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        s = sigmoid(xp, x)
+        return x * s, lambda: s + x * s * (1 - s)
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|));  f' = sigmoid(x)."""
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x))), lambda: sigmoid(xp, x)
+
+
+def sigmoid(xp: Any, x: Array) -> Array:
+    """1 / (1 + exp(-x)), computed from exp(-|x|), which never overflows, so that small values keep all their digits."""
+    power = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, full(x, (), 1.0), power) / (1 + power)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank, check_whole
-from xcnn.errors import OptionError
-from xcnn.initializers import Initializer, initializer, zeros
+from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole
+from xcnn.initializers import Initializer, initializer
+from xcnn.layers.bias import Biased
 from xcnn.layers.layer import Run
 from xcnn.windows import pads, pair, positions
 
 
 @dataclass(frozen=True)
-class Conv2D:
+class Conv2D(Biased):
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
 
     (N, C, H, W) -> (N, filters, H', W'), * being the valid cross-correlation of the padded image. `bias` is True (one
@@ -33,41 +33,37 @@ class Conv2D:
 
     def __post_init__(self) -> None:
         check_whole("filters", self.filters)
-        check_whole("groups", self.groups)
+        check_groups(self, self.groups, self.filters, "filters")
         self.window((1, 1))
-        if self.bias not in (True, False, "untied") or self.filters % self.groups:
-            raise OptionError("X104", f'bias must be True, False or "untied", and groups divide filters; got {self}.')
+        self.check_bias()
+        initializer(self.kernel_initializer)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels, *sizes = check_rank(self, input_shape, IMAGE)
-        if channels % self.groups:
-            raise OptionError("X104", f"has {self.groups} groups, which do not divide {channels} channels.", layer=self)
+        check_groups(self, self.groups, channels, "channels")
         h, w = kernel_size = pair("kernel_size", self.kernel_size)
         output = (self.filters, *positions(self, tuple(sizes), kernel_size, **self.window(tuple(sizes))))
         shape = (self.filters, channels // self.groups, h, w)
         fans = shape[1] * h * w, self.filters // self.groups * h * w
-        weights = {"kernel": initializer(self.kernel_initializer)(rng, shape, *fans)}
-        if self.bias:
-            weights["bias"] = zeros(rng, output if self.bias == "untied" else output[:1])
-        return weights, output
+        return {
+            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            **self.init_bias(rng, output),
+        }, output
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         kernel, backend = weights["kernel"], run.backend
-        xp = check_input(self, weights, x, IMAGE, kernel.shape[1] * self.groups)
+        check_input(self, weights, x, IMAGE, kernel.shape[1] * self.groups)
         how = self.window(x.shape[2:])
         positions(self, x.shape[2:], kernel.shape[2:], **how)
         how["groups"] = self.groups
-
-        y = backend.correlate(x, kernel, **how)
-        if self.bias:
-            y = y + (weights["bias"] if self.bias == "untied" else xp.reshape(weights["bias"], (-1, 1, 1)))
+        y = self.add_bias(weights, backend.correlate(x, kernel, **how))
+        y_shape = y.shape
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y.shape, dy)
-            grads = {"kernel": backend.correlate_kernel_adjoint(x, dy, kernel.shape, **how)}
-            if self.bias:
-                grads["bias"] = xp.sum(dy, axis=0) if self.bias == "untied" else xp.sum(dy, axis=(0, 2, 3))
-            return backend.correlate_input_adjoint(dy, kernel, x.shape, **how), grads
+            check_dy(self, y_shape, dy)
+            dkernel = backend.correlate_kernel_adjoint(x, dy, kernel.shape, **how)
+            dx = backend.correlate_input_adjoint(dy, kernel, x.shape, **how)
+            return dx, {"kernel": dkernel, **self.bias_gradient(dy)}
 
         return y, backward
 

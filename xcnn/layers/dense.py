@@ -39,9 +39,10 @@ class Dense:
         y = x @ kernel
         if self.bias:
             y = y + weights["bias"]
+        y_shape = y.shape
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y.shape, dy)
+            check_dy(self, y_shape, dy)
             grads = {"kernel": x.T @ dy}
             if self.bias:
                 grads["bias"] = xp.sum(dy, axis=0)

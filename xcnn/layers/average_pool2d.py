@@ -1,0 +1,34 @@
+"""The mean of each window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._arrays import full
+from xcnn._typing import Array, Backward, Weights
+from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.layers.layer import Run
+from xcnn.layers.pooling import Pool2D
+from xcnn.windows import pair
+
+
+@dataclass(frozen=True)
+class AveragePool2D(Pool2D):
+    """Y = sum of each window / count of its cells;  dX = dY / count to each cell, summed over the windows.
+
+    Padded cells are not counted.
+    """
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_input(self, weights, x, IMAGE)
+        size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
+        self.positions(x.shape[2:])
+        count = backend.sum_pool(full(x, (1, 1, *x.shape[2:]), 1.0), size, **how)
+        y = backend.sum_pool(x, size, **how) / count
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            return backend.sum_pool_adjoint(dy / count, x_shape, size, **how), {}
+
+        return y, backward

@@ -1,0 +1,81 @@
+"""One-dimensional convolution: Conv2D on images of height 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.checks import SIGNAL, check_dy, check_input, check_rank, check_whole, on_behalf_of
+from xcnn.initializers import Initializer
+from xcnn.layers.conv2d import Conv2D
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class Conv1D:
+    """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
+
+    (N, C, L) -> (N, filters, L'); K is (filters, C / groups, k). `padding` is "valid", "same", "full", p for both ends
+    or (before, after); `bias` is as in Conv2D.
+    """
+
+    filters: int
+    kernel_size: int
+    stride: int = 1
+    padding: str | int | Pair = "valid"
+    dilation: int = 1
+    groups: int = 1
+    bias: bool | str = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        for name in ("kernel_size", "stride", "dilation"):
+            check_whole(name, getattr(self, name))
+        self.conv2d()
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        channels, length = check_rank(self, input_shape, SIGNAL)
+        with on_behalf_of(self):
+            weights, output = self.conv2d().init(rng, (channels, 1, length))
+        return _without_height(weights), (output[0], output[2])
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp = check_input(self, weights, x, SIGNAL, weights["kernel"].shape[1] * self.groups)
+        flat = {name: xp.expand_dims(w, axis=-2) if w.ndim > 1 else w for name, w in weights.items()}
+        with on_behalf_of(self):
+            image, conv2d_backward = self.conv2d()(flat, xp.expand_dims(x, axis=2), run)
+        y = image[:, :, 0, :]
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            dx, grads = conv2d_backward(xp.expand_dims(dy, axis=2))
+            return dx[:, :, 0, :], _without_height(grads)
+
+        return y, backward
+
+    def conv2d(self) -> Conv2D:
+        """The Conv2D that this is."""
+        padding: Padding
+        match self.padding:
+            case int():
+                padding = (0, self.padding)
+            case (int() as before, int() as after):
+                padding = ((0, 0), (before, after))
+            case _:
+                padding = self.padding
+        return Conv2D(
+            self.filters,
+            (1, self.kernel_size),
+            (1, self.stride),
+            padding,
+            (1, self.dilation),
+            self.groups,
+            self.bias,
+            self.kernel_initializer,
+        )
+
+
+def _without_height(weights: Weights) -> Weights:
+    return {name: namespace(w).squeeze(w, axis=-2) if w.ndim > 1 else w for name, w in weights.items()}

@@ -1,0 +1,101 @@
+"""Transposed convolution: Conv2D with its forward pass and its input's gradient exchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole
+from xcnn.errors import OptionError, ShapeError
+from xcnn.initializers import Initializer, initializer
+from xcnn.layers.bias import Biased
+from xcnn.layers.layer import Run
+from xcnn.windows import extent, pads, pair
+
+
+@dataclass(frozen=True)
+class Conv2DTranspose(Biased):
+    """Y = B + X, spread by the stride, full-convolved with K.   dX = dY * K,  dK = dY * X,  dB = dY (summed if shared).
+
+    (N, C, H, W) -> (N, filters, H', W'); K is (C, filters / groups, h, w), as in PyTorch. Options are those of the
+    Conv2D that leads back from Y to X, so `padding` takes cells away:
+
+    H' = (H - 1) stride + extent - padding + output_padding, and "same" gives H' = H stride, as in Keras.
+    `output_padding`, smaller than the stride, picks among the sizes that this Conv2D would shrink to H.
+    """
+
+    filters: int
+    kernel_size: int | Pair
+    stride: int | Pair = 1
+    padding: Padding = "valid"
+    output_padding: int | Pair = 0
+    dilation: int | Pair = 1
+    groups: int = 1
+    bias: bool | str = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        check_whole("filters", self.filters)
+        check_groups(self, self.groups, self.filters, "filters")
+        extra, stride = pair("output_padding", self.output_padding, least=0), pair("stride", self.stride)
+        if extra[0] >= stride[0] or extra[1] >= stride[1] or (self.padding == "same" and extra != (0, 0)):
+            raise OptionError("X104", f'output_padding must be below the stride, and 0 for "same"; got {extra}.')
+        self.window((1, 1))
+        self.check_bias()
+        initializer(self.kernel_initializer)
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        channels, *sizes = check_rank(self, input_shape, IMAGE)
+        check_groups(self, self.groups, channels, "channels")
+        h, w = pair("kernel_size", self.kernel_size)
+        s, t = pair("stride", self.stride)
+        output = (self.filters, *self.output_size(tuple(sizes)))
+        shape = (channels, self.filters // self.groups, h, w)
+        fans = max(channels // self.groups * h * w // (s * t), 1), shape[1] * h * w  # an output meets 1 cell in s t
+        return {
+            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            **self.init_bias(rng, output),
+        }, output
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        kernel, backend = weights["kernel"], run.backend
+        check_input(self, weights, x, IMAGE, kernel.shape[0])
+        how = {**self.window(x.shape[2:]), "groups": self.groups}
+        z_shape = (x.shape[0], self.filters, *self.output_size(x.shape[2:]))
+        y = self.add_bias(weights, backend.correlate_input_adjoint(x, kernel, z_shape, **how))
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            dkernel = backend.correlate_kernel_adjoint(dy, x, kernel.shape, **how)
+            return backend.correlate(dy, kernel, **how), {"kernel": dkernel, **self.bias_gradient(dy)}
+
+        return y, backward
+
+    def window(self, sizes: Shape) -> dict[str, Any]:
+        """Stride, padding and dilation for an input of these sizes, as the primitives take them."""
+        stride, dilation = pair("stride", self.stride), pair("dilation", self.dilation)
+        spread = tuple(n * s for n, s in zip(sizes, stride, strict=True))
+        around = pads(self.padding, spread, pair("kernel_size", self.kernel_size), stride, dilation)
+        return {"stride": stride, "padding": around, "dilation": dilation}
+
+    def output_size(self, sizes: Shape) -> Pair:
+        """H' and W'."""
+        kernel, extra = pair("kernel_size", self.kernel_size), pair("output_padding", self.output_padding, least=0)
+        if self.padding == "same":
+            rows, columns = (n * s for n, s in zip(sizes, pair("stride", self.stride), strict=True))
+            return rows, columns
+        rows, columns = (
+            (n - 1) * s + extent(k, d) - lo - hi + e
+            for n, k, e, s, (lo, hi), d in zip(sizes, kernel, extra, *self.window(sizes).values(), strict=True)
+        )
+        if min(rows, columns) < 1:
+            raise ShapeError(
+                "X102",
+                f"has a padding that leaves nothing of the output for an input of {sizes[0]}x{sizes[1]}.",
+                f"output = (input - 1) stride + kernel - padding + output_padding = {rows}x{columns}",
+                hint='use less padding, padding="same", or a larger kernel.',
+                layer=self,
+            )
+        return rows, columns

@@ -1,0 +1,61 @@
+"""Depthwise convolution: each channel has kernels of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_rank, check_whole, on_behalf_of
+from xcnn.initializers import Initializer
+from xcnn.layers.conv2d import Conv2D
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D:
+    """Y[c m + j] = B[c m + j] + X[c] * K[c m + j] for j < m, the depth multiplier: Conv2D with one group a channel.
+
+    (N, C, H, W) -> (N, C m, H', W'); K is (C m, 1, h, w). The other options are Conv2D's.
+    """
+
+    kernel_size: int | Pair
+    depth_multiplier: int = 1
+    stride: int | Pair = 1
+    padding: Padding = "valid"
+    dilation: int | Pair = 1
+    bias: bool | str = True
+    kernel_initializer: str | Initializer = "glorot_uniform"
+
+    def __post_init__(self) -> None:
+        check_whole("depth_multiplier", self.depth_multiplier)
+        self.conv2d(1)
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        channels = check_rank(self, input_shape, IMAGE)[0]
+        with on_behalf_of(self):
+            return self.conv2d(channels).init(rng, input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        channels = weights["kernel"].shape[0] // self.depth_multiplier
+        with on_behalf_of(self):
+            y, conv2d_backward = self.conv2d(channels)(weights, x, run)
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            return conv2d_backward(dy)
+
+        return y, backward
+
+    def conv2d(self, channels: int) -> Conv2D:
+        """The Conv2D that this is, for so many channels."""
+        return Conv2D(
+            channels * self.depth_multiplier,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            groups=channels,
+            bias=self.bias,
+            kernel_initializer=self.kernel_initializer,
+        )

@@ -1,0 +1,57 @@
+"""Dropout, Srivastava et al. 2014: single cells or whole channels are left out at random in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_between, check_dy, check_home, check_rank
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
+
+    M follows from `run.key` alone, so it is the same on every backend.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_between("rate", self.rate, 0, 1)
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, tuple(input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_home(self, weights, x)
+        shape, drops = self.mask_shape(x.shape), run.train and self.rate > 0
+        if drops:
+            bits = run.backend.random_bits(run.key, shape)
+            mask = namespace(x).astype(bits >= int(self.rate * 2**32), x.dtype) / (1 - self.rate)
+        x_shape = x.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, x_shape, dy)
+            return dy * mask if drops else dy, {}
+
+        return x * mask if drops else x, backward
+
+    def mask_shape(self, x_shape: Shape) -> Shape:
+        """One for each cell."""
+        return tuple(x_shape)
+
+
+@dataclass(frozen=True)
+class SpatialDropout2D(Dropout):
+    """Dropout of whole channels, (N, C, H, W): M is (N, C, 1, 1). Tompson et al. 2015."""
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, check_rank(self, input_shape, IMAGE)
+
+    def mask_shape(self, x_shape: Shape) -> Shape:
+        """One for each channel of each image."""
+        check_rank(self, x_shape[1:], IMAGE)
+        return (*x_shape[:2], 1, 1)

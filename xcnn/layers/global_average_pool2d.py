@@ -1,0 +1,27 @@
+"""The mean of each channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool2D:
+    """Y = mean of X over height and width, (N, C, H, W) -> (N, C);  dX = dY / (H W) in every cell."""
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, check_rank(self, input_shape, IMAGE)[:1]
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp = check_input(self, weights, x, IMAGE)
+        n, c, h, w = x.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, (n, c), dy)
+            return xp.broadcast_to(xp.reshape(dy / (h * w), (n, c, 1, 1)), (n, c, h, w)), {}
+
+        return xp.mean(x, axis=(2, 3)), backward

@@ -1,0 +1,33 @@
+"""The largest cell of each channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from array_api_compat import device
+
+from xcnn._arrays import full
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class GlobalMaxPool2D:
+    """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0."""
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, check_rank(self, input_shape, IMAGE)[:1]
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp = check_input(self, weights, x, IMAGE)
+        n, c, h, w = shape = x.shape
+        cells = xp.reshape(x, (n, c, h * w))
+        which = xp.argmax(cells, axis=2, keepdims=True)
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, (n, c), dy)
+            here = xp.arange(h * w, dtype=which.dtype, device=device(which)) == which
+            return xp.reshape(xp.where(here, xp.expand_dims(dy, axis=2), full(dy, (), 0.0)), shape), {}
+
+        return xp.max(cells, axis=2), backward

@@ -1,0 +1,53 @@
+"""Group normalisation, Wu and He 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import check_dy, check_groups, check_input, check_whole
+from xcnn.initializers import ones, zeros
+from xcnn.layers.layer import Run
+from xcnn.layers.normalisation import axes_with_channels, check_epsilon, standardise, standardise_backward
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """Y = scale X_hat + bias,  X_hat = (X - mean) / sqrt(variance + epsilon), for each group of channels of a sample.
+
+    dscale = sum(dY X_hat),  dbias = sum(dY),  dX from standardise_backward.
+
+    Takes (N, C), (N, C, L) and (N, C, H, W); scale and bias are (C,). One group normalises whole samples, C groups
+    each channel for itself (instance normalisation).
+    """
+
+    groups: int
+    epsilon: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_whole("groups", self.groups)
+        check_epsilon(self.epsilon)
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        axes_with_channels(self, input_shape)
+        check_groups(self, self.groups, input_shape[0], "channels")
+        c = tuple(input_shape[:1])
+        return {"scale": ones(rng, c), "bias": zeros(rng, c)}, tuple(input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        names = axes_with_channels(self, x.shape[1:])
+        xp = check_input(self, weights, x, names, weights["scale"].shape[0])
+        shape, axes = x.shape, (0, *range(2, x.ndim))
+        grouped = (shape[0], self.groups, prod(shape[1:]) // self.groups)
+        scale, bias = (xp.reshape(weights[name], (-1, *(1 for _ in axes[1:]))) for name in ("scale", "bias"))
+        groups_hat, inverse = standardise(xp, xp.reshape(x, grouped), (2,), self.epsilon)
+        x_hat = xp.reshape(groups_hat, shape)
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, shape, dy)
+            grads = {"scale": xp.sum(dy * x_hat, axis=axes), "bias": xp.sum(dy, axis=axes)}
+            dx = standardise_backward(xp, xp.reshape(dy * scale, grouped), groups_hat, inverse, (2,))
+            return xp.reshape(dx, shape), grads
+
+        return x_hat * scale + bias, backward

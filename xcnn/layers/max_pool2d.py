@@ -1,0 +1,29 @@
+"""The largest cell of each window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._typing import Array, Backward, Weights
+from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.layers.layer import Run
+from xcnn.layers.pooling import Pool2D
+from xcnn.windows import pair
+
+
+@dataclass(frozen=True)
+class MaxPool2D(Pool2D):
+    """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows."""
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_input(self, weights, x, IMAGE)
+        size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
+        self.positions(x.shape[2:])
+        y, which = backend.max_pool(x, size, **how)
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            return backend.max_pool_adjoint(dy, which, x_shape, size, **how), {}
+
+        return y, backward

@@ -1,0 +1,35 @@
+"""Standardising, which all normalising layers share: x_hat = (x - mean) / sqrt(variance + epsilon)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xcnn._typing import Array, Shape
+from xcnn.checks import IMAGE, SIGNAL, VECTOR, check_rank
+from xcnn.errors import OptionError
+
+
+def check_epsilon(epsilon: object) -> None:
+    """Raise X104 unless epsilon is a positive number."""
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 < epsilon < float("inf"):
+        raise OptionError("X104", f"epsilon must be a positive number; got {epsilon!r}.")
+
+
+def axes_with_channels(layer: object, input_shape: Shape) -> tuple[str, ...]:
+    """The names of a sample's axes: features, channels and length, or channels, height and width."""
+    axes = {1: VECTOR, 2: SIGNAL}.get(len(input_shape), IMAGE)
+    check_rank(layer, input_shape, axes)
+    return axes
+
+
+def standardise(xp: Any, x: Array, axes: Shape, epsilon: float) -> tuple[Array, Array]:
+    """x_hat and 1 / sqrt(variance + epsilon), mean and variance being taken over these axes."""
+    centred = x - xp.mean(x, axis=axes, keepdims=True)
+    inverse = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
+    return centred * inverse, inverse
+
+
+def standardise_backward(xp: Any, dx_hat: Array, x_hat: Array, inverse: Array, axes: Shape) -> Array:
+    """DX = (dX_hat - mean(dX_hat) - x_hat mean(dX_hat x_hat)) / sqrt(variance + epsilon)."""
+    mean, slope = (xp.mean(part, axis=axes, keepdims=True) for part in (dx_hat, dx_hat * x_hat))
+    return (dx_hat - mean - x_hat * slope) * inverse

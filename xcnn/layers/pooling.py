@@ -1,0 +1,44 @@
+"""What poolings share: their options and the windows that these give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xcnn._typing import Padding, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_rank
+from xcnn.errors import OptionError
+from xcnn.windows import pads, pair, positions
+
+
+@dataclass(frozen=True)
+class Pool2D:
+    """Windows of `pool_size`, `stride` cells apart (by default side by side), (N, C, H, W) -> (N, C, H', W').
+
+    Padded cells count for nothing, so there must be fewer of them on each side than a window has.
+    """
+
+    pool_size: int | Pair = 2
+    stride: int | Pair | None = None
+    padding: Padding = "valid"
+
+    def __post_init__(self) -> None:
+        size, around = pair("pool_size", self.pool_size), self.window((1, 1))["padding"]
+        if any(max(both) >= n for n, both in zip(size, around, strict=True)):
+            raise OptionError(
+                "X104", f"padding must be smaller than the window, {size[0]}x{size[1]}; got {self.padding!r}."
+            )
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        channels, *sizes = check_rank(self, input_shape, IMAGE)
+        return {}, (channels, *self.positions(tuple(sizes)))
+
+    def positions(self, sizes: Shape) -> Pair:
+        """H' and W'; raises X102 where the window does not fit."""
+        return positions(self, sizes, pair("pool_size", self.pool_size), **self.window(sizes))
+
+    def window(self, sizes: Shape) -> dict[str, Any]:
+        """Stride and padding for an image of these sizes, as the primitives take them."""
+        size = pair("pool_size", self.pool_size)
+        stride = size if self.stride is None else pair("stride", self.stride)
+        return {"stride": stride, "padding": pads(self.padding, sizes, size, stride)}

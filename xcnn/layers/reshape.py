@@ -1,0 +1,59 @@
+"""Another shape for the same cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import OptionError, ShapeError
+from xcnn.layers.layer import Run
+from xcnn.windows import is_whole
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """(N, ...) -> (N, *target_shape): Y = X and dX = dY, reshaped. One size may be -1: what the others leave."""
+
+    target_shape: Shape
+
+    def __post_init__(self) -> None:
+        sizes = self.target_shape
+        if not isinstance(sizes, tuple | list) or not all(is_whole(n) and (n > 0 or n == -1) for n in sizes):
+            raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {sizes!r}.")
+        if sizes.count(-1) > 1:
+            raise OptionError("X104", f"only one size of target_shape can be -1; got {sizes!r}.")
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return {}, self.resolved(input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp, shape, target = namespace(x), x.shape, (x.shape[0], *self.resolved(x.shape[1:]))
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, target, dy)
+            return xp.reshape(dy, shape), {}
+
+        return xp.reshape(x, target), backward
+
+    def resolved(self, input_shape: Shape) -> Shape:
+        """The target's shape for samples of this shape, its -1 found.
+
+        Raises
+        ------
+        ShapeError
+            X101, when the cells are too many or too few.
+        """
+        cells, given = prod(input_shape), prod(n for n in self.target_shape if n != -1)
+        target = tuple(cells // given if n == -1 else n for n in self.target_shape)
+        if prod(target) != cells:
+            raise ShapeError(
+                "X101",
+                f"can't make {tuple(self.target_shape)} of {tuple(input_shape)}.",
+                f"got {cells} cells for each sample, the target takes {given}"
+                + " times -1" * (-1 in self.target_shape),
+                layer=self,
+            )
+        return target

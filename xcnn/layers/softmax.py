@@ -1,0 +1,37 @@
+"""Scores into probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.checks import check_axis, check_dy, check_home
+from xcnn.layers.layer import Run
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Y = exp(X) / sum(exp(X)) along `axis`, by default the classes' or channels';  dX = Y (dY - sum(dY Y)).
+
+    The maximum is taken off X first, which changes nothing but keeps exp from overflowing.
+    """
+
+    axis: int = 1
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        check_axis(self, self.axis, len(input_shape) + 1)
+        return {}, tuple(input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_home(self, weights, x)
+        xp, axis = namespace(x), check_axis(self, self.axis, x.ndim)
+        powers = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+        y = powers / xp.sum(powers, axis=axis, keepdims=True)
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True)), {}
+
+        return y, backward

@@ -1,0 +1,74 @@
+"""Larger images: each cell repeated, or lines drawn between the cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from array_api_compat import device
+
+from xcnn._arrays import full, namespace
+from xcnn._typing import Array, Backward, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.errors import OptionError
+from xcnn.layers.layer import Run
+from xcnn.windows import pair
+
+
+@dataclass(frozen=True)
+class UpSampling2D:
+    """Y = A X Bᵀ, (N, C, H, W) -> (N, C, H s, W t);  dX = Aᵀ dY B. A and B interpolate between rows and columns.
+
+    "nearest" repeats each cell; "bilinear" takes cells as points at their centres and holds the outermost to the edge,
+    as Keras does, and PyTorch with align_corners=False.
+    """
+
+    size: int | Pair = 2
+    interpolation: str = "nearest"
+
+    def __post_init__(self) -> None:
+        pair("size", self.size)
+        if self.interpolation not in ("nearest", "bilinear"):
+            raise OptionError("X104", f'interpolation must be "nearest" or "bilinear"; got {self.interpolation!r}.')
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        c, h, w = check_rank(self, input_shape, IMAGE)
+        s, t = pair("size", self.size)
+        return {}, (c, h * s, w * t)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        xp = check_input(self, weights, x, IMAGE)
+        (n, c, h, w), (s, t) = x.shape, pair("size", self.size)
+        if self.interpolation == "bilinear":
+            a, b = tents(x, h, s), tents(x, w, t)
+            y = a @ x @ b.T
+        else:
+            y = xp.broadcast_to(xp.reshape(x, (n, c, h, 1, w, 1)), (n, c, h, s, w, t))
+            y = xp.reshape(y, (n, c, h * s, w * t))
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            if self.interpolation == "bilinear":
+                return a.T @ dy @ b, {}
+            return xp.sum(xp.reshape(dy, (n, c, h, s, w, t)), axis=(3, 5)), {}
+
+        return y, backward
+
+
+def tents(like: Array, cells: int, size: int) -> Array:
+    """The matrix (cells size, cells) of linear interpolation: A[i, j] = max(0, 1 - |p[i] - j|).
+
+    p[i] = (i + 1/2) / size - 1/2, held between the first cell and the last, is where the i-th new cell lies among the
+    old ones. Distances are counted in whole halves of new cells, so that only the last division rounds.
+    """
+    xp, whole = namespace(like), 2 * size
+
+    def numbers(count: int) -> Array:
+        return xp.arange(count, dtype=like.dtype, device=device(like))
+
+    def least(count: float) -> Array:
+        return full(like, (), count)
+
+    places = xp.minimum(xp.maximum(2 * numbers(cells * size) + (1 - size), least(0)), least(whole * (cells - 1)))
+    distances = xp.abs(xp.expand_dims(places, axis=1) - whole * numbers(cells))
+    return xp.maximum(whole - distances, least(0)) / whole

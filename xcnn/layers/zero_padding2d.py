@@ -1,0 +1,50 @@
+"""Zeros around each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xcnn._arrays import pad
+from xcnn._typing import Array, Backward, Pads, Pair, Rng, Shape, Weights
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.errors import OptionError
+from xcnn.layers.layer import Run
+from xcnn.windows import pads
+
+
+@dataclass(frozen=True)
+class ZeroPadding2D:
+    """Y = X with zeros around it;  dX = dY without its edges.
+
+    (N, C, H, W) -> (N, C, top + H + bottom, left + W + right).
+
+    `padding` is p, (p_height, p_width) or ((top, bottom), (left, right)).
+    """
+
+    padding: int | Pair | Pads = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.padding, str):
+            raise OptionError("X104", f"padding must be a number, two, or two pairs; got {self.padding!r}.")
+        self.around()
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        c, h, w = check_rank(self, input_shape, IMAGE)
+        rows, columns = self.around()
+        return {}, (c, h + sum(rows), w + sum(columns))
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_input(self, weights, x, IMAGE)
+        (top, bottom), (left, right) = around = self.around()
+        y = pad(x, around)
+        y_shape = y.shape
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, y_shape, dy)
+            return pad(dy, ((-top, -bottom), (-left, -right))), {}
+
+        return y, backward
+
+    def around(self) -> Pads:
+        """Zeros (top, bottom) and (left, right)."""
+        return pads(self.padding, (1, 1), (1, 1), (1, 1))
