@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from array_api_compat import device as device_of
 
 from xcnn import random, reference
 from xcnn._typing import Array, Shape
-from xcnn.errors import BackendError, BackendUnavailable, OptionError
+from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
 
 if TYPE_CHECKING:
     from xcnn.layers.layer import Layer
@@ -37,7 +39,7 @@ class Backend:
 
     A plug-in derives from this class, sets `name` and `library`, says in `xp`, `asarray` and `to_numpy` how its
     arrays come and go, and overrides the primitives that it makes faster. `xcnn.testing.check_backend` holds it to
-    the reference.
+    the reference. A constructor raises BackendUnavailable, with the reason as a sentence, where it can't run.
 
     Parameters
     ----------
@@ -81,6 +83,15 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    @classmethod
+    def of(cls, x: Array) -> Backend:
+        """The backend of this class on the device of one of its arrays."""
+        return cls()
+
+    def active(self) -> AbstractContextManager[object]:
+        """For a `with` block around calls of layers: compute on this backend's device, under its rules."""
+        return nullcontext()
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
 
@@ -117,7 +128,7 @@ class Backend:
 
     def random_bits(self, key: random.Key, shape: Shape) -> Array:
         """Random whole numbers 0 .. 2^32 - 1, the same for a key on every backend (random.py)."""
-        return random.bits(self.xp, getattr(self.asarray(0.0), "device", None), key, shape)
+        return random.bits(self.xp, device_of(self.asarray(0.0)), key, shape)
 
     # Seams for speed that spans layers and steps.
 
@@ -140,13 +151,15 @@ def is_default(value: Any, name: str) -> bool:
 
 _default: Backend | None = None
 _loaded: dict[str, type[Backend]] = {}
+_owners: dict[str, type[Backend]] = {}
+_told: set[str] = set()
 
 
 def backend(name: str | Backend = "auto", **options: Any) -> Backend:
     """A backend by name: "auto", "numpy", "strict", "cupy", "cupy:1", or any plug-in's.
 
     `auto` takes CuPy where a CUDA device answers, else NumPy, and logs which and why. A name that is given never
-    falls back.
+    falls back. A backend object stands for itself, with these options changed.
 
     Raises
     ------
@@ -154,21 +167,25 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
         X303, when there is no such backend.
     BackendUnavailable
         X302, when it can't be used here, with the reason.
+    OptionError
+        X104, when it has no such option, or the option no such value.
     """
     if isinstance(name, Backend):
-        return name
+        _check_options(name.name, type(name), options)
+        return replace(name, **options)
+    if not isinstance(name, str):
+        raise BackendError("X303", f'a backend is a name such as "numpy", or an xcnn.Backend; got {name!r}.')
     if name == "auto":
         return _auto(options)
-    kind, _, device = name.partition(":")
-    cls = _plugin(kind)
-    unknown = set(options) - {f.name for f in fields(cls)}
-    if unknown:
-        raise OptionError(
-            "X104",
-            f'backend "{kind}" has no option {min(unknown)!r}.',
-            hint="its options are " + ", ".join(f.name for f in fields(cls)) + ".",
-        )
-    return cls(device or None, **options)
+    try:
+        return _make(name, options)
+    except BackendUnavailable as error:
+        raise BackendUnavailable(
+            "X302",
+            f'backend "{name}" was asked for; {error.summary}',
+            *error.details,
+            hint=error.hint or "see `xcnn backends`.",
+        ) from error
 
 
 def set_backend(name: str | Backend, **options: Any) -> Backend:
@@ -182,68 +199,135 @@ def get_backend() -> Backend:
     """The backend of this process: what `set_backend` chose, else the variable XCNN_BACKEND, else "auto"."""
     global _default
     if _default is None:
-        _default = backend(os.environ.get("XCNN_BACKEND") or "auto")
+        named = os.environ.get("XCNN_BACKEND", "")
+        try:
+            _default = backend(named or "auto")
+        except (BackendError, BackendUnavailable) as error:
+            if named:
+                error.details = (*error.details, "the environment variable XCNN_BACKEND names it")
+            raise
     return _default
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What `available_backends` tells of one backend; `reason` says why it can't be used."""
+    """What `available_backends` tells of one backend; `reason` says why it can't be used, `hint` what to do."""
 
     name: str
     available: bool
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        libraries = ", ".join(f"{library} {version}" for library, version in self.versions.items())
-        return (
-            f"{self.name}: {self.device} ({libraries})"
-            if self.available
-            else f"{self.name}: not available. {self.reason}"
-        )
+        return "  ".join(self.cells)
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Its row of the table: the name, the device, and the versions or the reason."""
+        if self.available:
+            return self.name, self.device, ", ".join(f"{library} {v}" for library, v in self.versions.items())
+        return self.name, "not available", " ".join(filter(None, (self.reason, self.hint)))
 
 
-def available_backends() -> dict[str, BackendInfo]:
+class BackendTable(dict[str, BackendInfo]):
+    """Backends by name; printed, a line for each."""
+
+    def __repr__(self) -> str:
+        rows = [info.cells for info in self.values()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def available_backends() -> BackendTable:
     """Every installed backend by name: its device and versions, or the reason why it can't be used."""
-    return {name: _probe(name) for name in sorted(_entries())}
+    return BackendTable((name, probe(name)) for name in backend_names())
+
+
+def backend_names() -> list[str]:
+    """The names of the installed backends, none of which is imported for it."""
+    return sorted(_entries())
+
+
+def probe(name: str) -> BackendInfo:
+    """What one backend tells of itself, or the reason why it can't be used."""
+    try:
+        found = _make(name, {})
+        return BackendInfo(name, True, found.device_name(), found.versions())
+    except BackendUnavailable as error:
+        return BackendInfo(name, False, reason=error.summary, hint=error.hint)
+    except Exception as error:
+        return BackendInfo(name, False, reason=f"it can't be asked: {_told_by(error)}")
 
 
 def backend_of(x: Array) -> Backend:
-    """The backend whose library made this array; the bare reference where no plug-in claims it."""
+    """The backend whose library made this array, on the array's device; the reference where no plug-in claims it."""
     library = type(x).__module__.partition(".")[0]
+    if library not in _owners:
+        _owners[library] = _owner(library)
+    return _owners[library].of(x)
+
+
+def _owner(library: str) -> type[Backend]:
     for name in sorted(_entries(), key=lambda name: name != library):  # the plug-in of the library's own name first
         try:
             cls = _plugin(name)
         except BackendUnavailable:
             continue
         if cls.library == library:
-            return cls()
-    return Backend()
+            return cls
+    return Backend
 
 
 def _auto(options: dict[str, Any]) -> Backend:
-    reasons = []
+    reasons: list[str] = []
     for name in AUTO_ORDER:
         try:
-            chosen = backend(name, **options)
-        except (BackendUnavailable, OptionError) as error:
-            reasons.append(error.summary)
-        else:
-            log.info(
-                "backend %s on %s%s", chosen.spec, chosen.device_name(), f" ({' '.join(reasons)})" if reasons else ""
-            )
-            return chosen
+            _make(name, {})  # is it here at all? only then do its options count
+        except (BackendError, BackendUnavailable) as error:
+            reasons.append(f"{name}: {error.summary}")
+            continue
+        chosen = _make(name, options)
+        because = f" ({' '.join(reasons)})" if reasons else ""
+        _tell(f"backend {chosen.spec} on {chosen.device_name()}{because}")
+        return chosen
     raise BackendUnavailable("X302", "no backend can be used here.", *reasons, hint="see `xcnn backends`.")
 
 
-def _probe(name: str) -> BackendInfo:
+def _tell(choice: str) -> None:
+    """Log a choice the first time that it is made."""
+    if choice not in _told:
+        _told.add(choice)
+        log.info("%s", choice)
+
+
+def _make(name: str, options: dict[str, Any]) -> Backend:
+    """An instance of a plug-in's class. Whatever goes wrong in the plug-in, it can't be used here: X302."""
+    kind, _, device = name.partition(":")
+    cls = _plugin(kind)
+    _check_options(kind, cls, options)
+    if device and "device" in options:
+        raise OptionError("X104", f"{name!r} names a device, and so does the option device={options['device']!r}.")
     try:
-        found = backend(name)
-        return BackendInfo(name, True, found.device_name(), found.versions())
-    except BackendUnavailable as error:
-        return BackendInfo(name, False, reason=error.summary)
+        return cls(device, **options) if device else cls(**options)
+    except XcnnError:
+        raise
+    except Exception as error:
+        raise BackendUnavailable("X302", f"it can't be started: {_told_by(error)}") from error
+
+
+def _check_options(name: str, cls: type[Backend], options: dict[str, Any]) -> None:
+    known = [f.name for f in fields(cls)]
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                "X104", f'backend "{name}" has no option {option!r}.', hint=f"its options are {', '.join(known)}."
+            )
+
+
+def _told_by(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _entries() -> dict[str, EntryPoint]:
@@ -255,21 +339,26 @@ def _plugin(name: str) -> type[Backend]:
     if name not in _loaded:
         entries = _entries()
         if name not in entries:
-            raise BackendError(
-                "X303", f'there is no backend "{name}".', hint="installed are " + ", ".join(sorted(entries)) + "."
-            )
-        try:
-            cls = entries[name].load()
-        except Exception as error:
-            raise BackendUnavailable(
-                "X302",
-                f'backend "{name}" can\'t be imported: {type(error).__name__}: {error}',
-                hint="see `xcnn backends`.",
-            ) from error
-        if not (isinstance(cls, type) and issubclass(cls, Backend)):
-            raise BackendUnavailable("X302", f'backend "{name}" is no xcnn.Backend: {cls!r}.')
-        _loaded[name] = cls
+            raise BackendError("X303", f'there is no backend "{name}".', hint=_installed())
+        _loaded[name] = _imported(entries[name])
     return _loaded[name]
+
+
+def _installed() -> str:
+    names = ", ".join(backend_names())
+    return f"installed are {names}." if names else "xcnn itself is not installed here: pip install xcnn."
+
+
+def _imported(entry: EntryPoint) -> type[Backend]:
+    try:
+        cls = entry.load()
+    except BackendUnavailable:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BackendUnavailable("X302", f"it can't be imported: {_told_by(error)}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise BackendUnavailable("X302", f"{entry.value} is no xcnn.Backend but {cls!r}.")
+    return cls
 
 
 # Single planes.

@@ -124,7 +124,7 @@ def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None
 
     path = Path(path)
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = serialize(whole, {"xcnn": json.dumps({"sha256": BLANK, **config}, allow_nan=False)})
+    text = serialize(whole, {"xcnn": json.dumps({"sha256": BLANK, **config})})
     text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:

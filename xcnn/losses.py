@@ -51,8 +51,8 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
 def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
 
-    `y` holds probabilities, (N, units); they are clipped to [eps, 1 - eps], eps being their type's spacing at 1, so that
-    both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
+    `y` holds probabilities, (N, units); they are clipped to [eps, 1 - eps], eps being their type's spacing at 1, so
+    that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
     """
     xp = namespace(y, t)
     t = targets(y, t)

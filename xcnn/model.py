@@ -85,7 +85,8 @@ class Model:
         self._optimizer = make_optimizer(optimizer)
         drawn, self.output_shape = net.init(random.generator(seed), shape)
         weights = tree.map(self._send, drawn)
-        self.at = Standing(weights, self._optimizer.init(weights))
+        with self.backend.active():
+            self.at = Standing(weights, self._optimizer.init(weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
@@ -124,7 +125,8 @@ class Model:
     @optimizer.setter
     def optimizer(self, new: str | Optimizer) -> None:
         self._optimizer = make_optimizer(new)
-        state = self._optimizer.init(self.at.weights)
+        with self.backend.active():
+            state = self._optimizer.init(self.at.weights)
         self.at = replace(self.at, state={name: self.at.state.get(name, value) for name, value in state.items()})
         self._rebuild()
 
@@ -237,7 +239,8 @@ class Model:
 
     def forward(self, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
-        y, _ = self.running_net(self.at.weights, self.backend.asarray(x, self.dtype), Run(self.backend))
+        with self.backend.active():
+            y, _ = self.running_net(self.at.weights, self.backend.asarray(x, self.dtype), Run(self.backend))
         return y
 
     def summary(self, batch_size: int = 32) -> Summary:

@@ -99,7 +99,8 @@ def summarize(model: Model, batch_size: int) -> Summary:
         return count(node)
 
     x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
-    y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
+    with model.backend.active():
+        y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
     if not rows:  # a net of a single layer
         look((type(model.net).__name__.lower(),), model.net, y, backward)
     return Summary(
@@ -147,7 +148,8 @@ def readable(size: float) -> str:
 
 def _bytes(array: Array) -> int:
     digits = "".join(filter(str.isdigit, str(array.dtype)))  # float32, torch.int64; a bool takes a byte
-    return prod(array.shape) * int(digits or 8) // 8
+    cells: int = prod(array.shape)
+    return cells * int(digits or 8) // 8
 
 
 def _home(array: Array) -> int:

@@ -4,12 +4,19 @@ A check returns the errors that it measured and raises CheckFailed where one is 
 
     def test_my_layer():
         xcnn.testing.check_layer(MyLayer(3), (2, 8, 8))
+
+A backend is checked row by row, so that a program can print them as they come:
+
+    def test_my_backend():
+        for row in xcnn.testing.check_backend(xcnn.backend("mine")):
+            assert row.ok, row.message
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,10 +30,14 @@ HostArray = np.ndarray[Any, Any]
 
 GRADIENT = 1e-6
 """Largest relative error of a gradient against central differences, both in float64."""
+SAME = 1e-12
+"""Largest relative error, in float64, between results that only differ in the order of additions."""
 SINGLE = 1e-4
 """Largest relative error of float32 against float64."""
 STEP = 1e-6
-"""Step of the central differences: truncation about STEP^2, rounding about 1e-16 / STEP."""
+"""Step of the central differences: truncation is about STEP^2, rounding about ROUNDING."""
+ROUNDING = 10 * float(np.finfo("float64").eps) / STEP
+"""What rounding in y, a few units in the last place of it, makes of a slope, relative to y."""
 
 
 class CheckFailed(AssertionError):
@@ -62,6 +73,34 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Row:
+    """What `check_backend` tells of one layer or primitive; an error is None where it was not measured.
+
+    Parameters
+    ----------
+    gradient
+        of a layer against central differences, of an adjoint against its map
+    agreement
+        with the reference, in float64
+    float32
+        of float32 against float64
+    message
+        what failed
+    """
+
+    name: str
+    gradient: float | None = None
+    agreement: float | None = None
+    float32: float | None = None
+    ok: bool = True
+    message: str = ""
+
+
+Send = Callable[[HostArray], Array]
+"""Brings a host array to a backend, in some type or layout."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """A layer on a backend, seen from the host: NumPy arrays in and out."""
 
@@ -70,19 +109,18 @@ class Trial:
     train: bool = True
 
     def forward(self, weights: Weights, x: HostArray) -> HostArray:
-        """Y"""
-        y, _ = self.layer(tree.map(self.backend.asarray, weights), self.backend.asarray(x), self.run)
-        return self.backend.to_numpy(y)
+        """Y, in float64"""
+        with self.backend.active():
+            y, _ = self.layer(tree.map(self.backend.asarray, weights), self.backend.asarray(x), self.run)
+            return self.backend.to_numpy(y)
 
-    def both(
-        self, weights: Weights, x: Any, dy: HostArray, dtype: str = "float64"
-    ) -> tuple[HostArray, HostArray, Weights]:
-        """Y, dx and the gradients; x may be an array of the backend already."""
-        send = self.backend.asarray
-        x = send(x, dtype) if isinstance(x, np.ndarray) else x
-        y, backward = self.layer(tree.map(lambda w: send(w, dtype), weights), x, self.run)
-        dx, grads = backward(send(dy, dtype))
-        return self.backend.to_numpy(y), self.backend.to_numpy(dx), tree.map(self._fetch, grads)
+    def both(self, weights: Weights, x: HostArray, dy: HostArray, send: Send | None = None) -> Weights:
+        """Y, dx and the gradients, as one tree; `send` is by default the backend's `asarray`."""
+        send, fetch = send or self.backend.asarray, self._fetch
+        with self.backend.active():
+            y, backward = self.layer(tree.map(send, weights), send(x), self.run)
+            dx, grads = backward(send(dy))
+            return {"y": fetch(y), "dx": fetch(dx), "grads": tree.map(fetch, grads)}
 
     @property
     def run(self) -> Run:
@@ -105,7 +143,8 @@ def check_layer(
     """Put a layer to the whole test on a backend, by default the process's.
 
     Its gradients against central differences in random directions, in float64; the shape that `init` promised; a batch
-    of zero; non-contiguous and read-only input; float32 against float64; agreement with the reference's primitives.
+    of zero; arrays that are not contiguous or can't be written, and are left as they were; float32 against float64;
+    agreement with the reference's primitives.
 
     Parameters
     ----------
@@ -127,20 +166,22 @@ def check_layer(
     rng = np.random.default_rng(seed)
     weights, output_shape = layer.init(random.generator(seed), input_shape)
     weights = tree.map(lambda w: w + 0.2 * rng.random(w.shape), weights)  # zeros and ones would hide errors
-    x, dy = rng.standard_normal((batch, *input_shape)), rng.standard_normal((batch, *output_shape))
+    x, dy = _normal(rng, (batch, *input_shape)), _normal(rng, (batch, *output_shape))
 
-    result = y, dx, grads = trial.both(weights, x, dy)
-    _check_equal(f"{layer}: y's shape", y.shape, (batch, *output_shape))
-    _check_equal(f"{layer}: dx's shape", dx.shape, x.shape)
-    _check_equal(f"{layer}: names and shapes of the gradients", _shapes(grads), _shapes(weights))
-    errors = {"gradient": _gradient_error(trial, weights, x, dy, dx, grads, rng)}
-    for kind, same_x in _other_inputs(trial.backend, x):
-        _compare(f"{layer} with {kind} input", trial.both(weights, same_x, dy), result, 1e-12)
+    result = _untouched(trial, weights, x, dy)
+    check_equal(f"{layer}: y's shape", result["y"].shape, (batch, *output_shape))
+    check_equal(f"{layer}: dx's shape", result["dx"].shape, x.shape)
+    check_equal(f"{layer}: names and shapes of the gradients", _shapes(result["grads"]), _shapes(weights))
+    errors = {"gradient": _gradient_error(trial, weights, x, dy, result, rng)}
+    for kind, send in layouts(trial.backend).items():
+        _compare(f"{layer} with {kind} arrays", trial.both(weights, x, dy, send), result, SAME)
     empty = trial.both(weights, x[:0], dy[:0])
-    _check_equal(f"{layer}: shapes for a batch of zero", [a.shape[0] for a in empty[:2]], [0, 0])
+    expected = {**_shapes(result), "y": (0, *output_shape), "dx": (0, *input_shape)}
+    check_equal(f"{layer}: shapes for a batch of zero", _shapes(empty), expected)
     plain = Trial(layer, ReferenceBackend(), train).both(weights, x, dy)
-    errors["agreement"] = _compare(f"{layer} against the reference", result, plain, agreement(trial.backend))
-    single = trial.both(weights, x, dy, "float32")
+    errors["agreement"] = _compare(f"{layer} against the reference", result, plain, SAME)
+    single = trial.both(weights, x, dy, lambda a: trial.backend.asarray(a, "float32"))
+    check_equal(f"{layer}: types for float32", _dtypes(single), dict.fromkeys(_shapes(single), "float32"))
     errors["float32"] = _compare(f"{layer} in float32 against float64", single, result, SINGLE)
     return Report(repr(layer), errors)
 
@@ -156,87 +197,142 @@ def check_adjoint(
         with both inner products.
     """
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(x_shape)
+    x = _normal(rng, x_shape)
     ax = forward(x)
-    y = rng.standard_normal(ax.shape)
+    y = _normal(rng, ax.shape)
     aty = adjoint(y)
-    _check_equal(f"{name}: shape of the adjoint's result", aty.shape, x.shape)
+    check_equal(f"{name}: shape of the adjoint's result", aty.shape, x.shape)
     left, right = float(np.sum(ax * y)), float(np.sum(x * aty))
-    error = abs(left - right) / max(float(np.sum(np.abs(ax * y))), 1e-300)
-    _check_small(f"{name}: <A x, y> = {left!r} but <x, A* y> = {right!r}", error, 1e-12)
+    error = abs(left - right) / max(float(np.sum(np.abs(ax * y))), float(np.sum(np.abs(x * aty))), 1e-300)
+    check_small(f"{name}: <A x, y> = {left!r} but <x, A* y> = {right!r}", error, SAME)
     return Report(name, {"adjoint": error})
 
 
-def agreement(backend: Backend) -> float:
-    """Largest relative error against the reference in float64: 1e-12 on a CPU, 1e-10 on an accelerator."""
-    return 1e-10 if any(word in backend.device_name().lower() for word in ("cuda", "nvidia", "gpu")) else 1e-12
+def check_backend(backend: Backend, cases: Iterable[tuple[Layer, Shape]] | None = None) -> Iterator[Row]:
+    """Hold each primitive and each layer on a backend to the reference, to its adjoint and to central differences.
+
+    Nothing is raised: whatever goes wrong stands in its row.
+
+    Parameters
+    ----------
+    cases
+        layers with the shape of one sample; by default all of xcnn's layers
+    """
+    from xcnn import testing_cases
+
+    for name, check in testing_cases.primitives(backend):
+        yield _row(name, check)
+    for layer, input_shape in testing_cases.LAYERS if cases is None else cases:
+        yield _row(repr(layer), partial(check_layer, layer, input_shape, backend=backend))
+
+
+def _row(name: str, check: Callable[[], Report]) -> Row:
+    try:
+        errors = check().errors
+    except CheckFailed as failure:
+        return Row(name, ok=False, message=str(failure))
+    except Exception as error:
+        return Row(name, ok=False, message=f"{type(error).__name__}: {error}")
+    gradient = errors.get("gradient", errors.get("adjoint"))
+    return Row(name, gradient, errors.get("agreement"), errors.get("float32"))
+
+
+def layouts(backend: Backend) -> dict[str, Send]:
+    """Ways to lay out the same array: not contiguous and, on the host, columns first and not to be written."""
+
+    def non_contiguous(a: HostArray) -> Array:
+        return backend.asarray(np.repeat(a, 2, axis=-1))[..., ::2] if a.ndim else backend.asarray(a)
+
+    def frozen(a: HostArray) -> Array:
+        array = backend.asarray(np.array(a, order="F"))
+        array.flags.writeable = False
+        return array
+
+    on_host = isinstance(backend.asarray(0.0), np.ndarray)
+    return {"non-contiguous": non_contiguous, **({"read-only, columns-first": frozen} if on_host else {})}
+
+
+def _untouched(trial: Trial, weights: Weights, x: HostArray, dy: HostArray) -> Weights:
+    """Y, dx and the gradients, if the layer leaves all arrays that it was given as they were."""
+    given: list[tuple[HostArray, Array]] = []
+
+    def send(a: HostArray) -> Array:
+        given.append((a, trial.backend.asarray(a.copy())))
+        return given[-1][1]
+
+    results = trial.both(weights, x, dy, send)
+    if not all(np.array_equal(a, trial.backend.to_numpy(array)) for a, array in given):
+        raise CheckFailed(f"{trial.layer} writes into an array that it was given.")
+    return results
 
 
 def _gradient_error(
-    trial: Trial, weights: Weights, x: HostArray, dy: HostArray, dx: HostArray, grads: Weights, rng: np.random.Generator
+    trial: Trial, weights: Weights, x: HostArray, dy: HostArray, result: Weights, rng: np.random.Generator
 ) -> float:
-    """The worst error of <dy, J v> by central differences against <backward(dy), v>, v moving one array at a time."""
+    """The worst error of <dy, J v> by central differences against <backward(dy), v>, v moving one array at a time.
+
+    Relative to the size of the sum's terms, since they may cancel: a bias before a BatchNorm has the gradient zero.
+    Slopes smaller than what rounding in y makes of them can't be seen; the limit does not ask for more.
+    """
     errors = []
-    for name, gradient in [("dx", dx), *tree.items(grads)]:
+    blur = ROUNDING / GRADIENT * float(np.linalg.norm(dy * result["y"]))
+    for name, gradient in [("", result["dx"]), *tree.items(result["grads"])]:
         if isinstance(gradient, Next) or gradient.size == 0:
             continue
-        v: HostArray = rng.standard_normal(gradient.shape)
-
-        def moved(by: float, name: str = name, v: HostArray = v) -> HostArray:
-            if name == "dx":
-                return trial.forward(weights, x + by * v)
-            return trial.forward(
-                tree.from_items({k: w + by * v if k == name else w for k, w in tree.items(weights)}), x
-            )
-
-        slope = dy * (moved(STEP) - moved(-STEP)) / (2 * STEP)
+        v = _normal(rng, gradient.shape)
+        ahead, behind = (_moved(trial, weights, x, name, step * v) for step in (STEP, -STEP))
+        slope = dy * (ahead - behind) / (2 * STEP)
         numeric, analytic = float(np.sum(slope)), float(np.sum(gradient * v))
-        error = abs(numeric - analytic) / max(float(np.sqrt(np.sum(slope**2))), abs(analytic), 1e-6)
-        _check_small(f"{trial.layer}: gradient of {name}: {analytic!r}, by differences {numeric!r}", error, GRADIENT)
+        error = abs(numeric - analytic) / max(float(np.linalg.norm(slope)), abs(analytic), blur, 1e-300)
+        what = f"{trial.layer}: gradient of {name or 'x'}: {analytic!r}, by differences {numeric!r}"
+        check_small(what, error, GRADIENT)
         errors.append(error)
     return max(errors, default=0.0)
 
 
 def _moved(trial: Trial, weights: Weights, x: HostArray, name: str, by: HostArray) -> HostArray:
-    """Y with x, or the weight of this name, moved."""
-    if name == "dx":
+    """Y with the weight of this name moved, or with x where there is no name."""
+    if not name:
         return trial.forward(weights, x + by)
     return trial.forward(tree.from_items({k: w + by if k == name else w for k, w in tree.items(weights)}), x)
 
 
-def _other_inputs(backend: Backend, x: HostArray) -> Iterator[tuple[str, Array]]:
-    """The same x as an array that is not contiguous, and as one that can't be written."""
-    yield "non-contiguous", backend.asarray(np.repeat(x, 2, axis=-1))[..., ::2]
-    frozen = backend.asarray(x.copy())
-    if isinstance(frozen, np.ndarray):
-        frozen.flags.writeable = False
-        yield "read-only", frozen
+def _normal(rng: np.random.Generator, shape: Shape) -> HostArray:
+    return rng.standard_normal(shape)
 
 
-def _shapes(weights: Weights) -> dict[str, Shape]:
-    return {name: (w.value if isinstance(w, Next) else w).shape for name, w in sorted(tree.items(weights))}
+def _arrays(results: Weights) -> dict[str, HostArray]:
+    return {name: a.value if isinstance(a, Next) else a for name, a in sorted(tree.items(results))}
 
 
-def _compare(what: str, got: Any, expected: Any, limit: float) -> float:
+def _shapes(results: Weights) -> dict[str, Shape]:
+    return {name: tuple(a.shape) for name, a in _arrays(results).items()}
+
+
+def _dtypes(results: Weights) -> dict[str, str]:
+    return {name: str(a.dtype) for name, a in _arrays(results).items()}
+
+
+def _compare(what: str, got: Weights, expected: Weights, limit: float) -> float:
     """The worst relative error, in the Euclidean norm, of y, dx and each gradient."""
     errors = []
-    for label, a, b in [
-        ("y", got[0], expected[0]),
-        ("dx", got[1], expected[1]),
-        *((name, g, dict(tree.items(expected[2]))[name]) for name, g in tree.items(got[2])),
-    ]:
-        a, b = (np.asarray(v.value if isinstance(v, Next) else v, dtype=np.float64) for v in (a, b))
-        error = float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(b)), 1e-3)
-        _check_small(f"{what}: {label} differs", error, limit)
+    there = _arrays(expected)
+    check_equal(f"{what}: names and shapes", _shapes(got), _shapes(expected))
+    for name, a in _arrays(got).items():
+        difference = np.linalg.norm(a.astype("float64") - there[name])
+        error = float(difference) / max(float(np.linalg.norm(there[name])), 1e-3)
+        check_small(f"{what}: {name.removeprefix('grads/')} differs", error, limit)
         errors.append(error)
     return max(errors)
 
 
-def _check_small(what: str, error: float, limit: float) -> None:
+def check_small(what: str, error: float, limit: float) -> None:
+    """Raise CheckFailed unless error <= limit."""
     if not error <= limit:  # NaN fails too
         raise CheckFailed(f"{what} (relative error {error:.1e}, at most {limit:.0e})")
 
 
-def _check_equal(what: str, got: Any, expected: Any) -> None:
+def check_equal(what: str, got: Any, expected: Any) -> None:
+    """Raise CheckFailed unless both are equal."""
     if got != expected:
         raise CheckFailed(f"{what}: got {got}, expected {expected}")

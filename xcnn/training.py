@@ -86,10 +86,11 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     at, backend, samples = model.at, model.backend, len(x)
     x, t = backend.asarray(x, model.dtype), backend.asarray(t, model.dtype if t.dtype.kind == "f" else None)
     key = (model.seed, at.step)
-    weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
-    loss, norm = float(backend.to_numpy(outcome.loss)), float(backend.to_numpy(outcome.norm))
-    if not (isfinite(loss) and isfinite(norm)):
-        raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
+    with backend.active():
+        weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
+        loss, norm = float(backend.to_numpy(outcome.loss)), float(backend.to_numpy(outcome.norm))
+        if not (isfinite(loss) and isfinite(norm)):
+            raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
     model.at = replace(
         at,
         weights=weights,
@@ -229,6 +230,12 @@ def run_epoch(
         row["accuracy"] = at.right / at.seen
     if validation is not None:
         row |= {f"val_{name}": value for name, value in measure(model, *validation).items()}
+        if not isfinite(row["val_loss"]):
+            raise DivergedError(
+                "X501",
+                f"validation loss became {row['val_loss']} after epoch {epoch + 1}.",
+                hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
+            )
     row |= {
         "learning_rate": learning_rate(model.optimizer.learning_rate, at.step - 1),
         "images_per_second": (at.seen - done_before) / max(seconds, 1e-9),
@@ -246,10 +253,11 @@ def measure(model: Model, x: HostArray, t: HostArray, batch_size: int = 256) -> 
         targets = t[first : first + batch_size]
         y = model.forward(x[first : first + batch_size])
         targets_there = backend.asarray(targets, model.dtype if targets.dtype.kind == "f" else None)
-        value, _ = model.loss(y, targets_there)
-        loss += float(backend.to_numpy(value)) * len(targets)
-        if model.threshold is not None:
-            right += int(backend.to_numpy(hits(y, targets_there, model.threshold)))
+        with backend.active():
+            value, _ = model.loss(y, targets_there)
+            loss += float(backend.to_numpy(value)) * len(targets)
+            if model.threshold is not None:
+                right += int(backend.to_numpy(hits(y, targets_there, model.threshold)))
     result = {"loss": loss / len(x)}
     return result if model.threshold is None else {**result, "accuracy": right / len(x)}
 

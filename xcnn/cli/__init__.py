@@ -1,7 +1,8 @@
 """The command `xcnn`: one file for each subcommand, which imports what it needs when it runs.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 a check that was asked for failed, 2 usage,
-3 a backend or package is not available, 4 a bad file or bad data, 5 training diverged, 70 a bug in xcnn, 130 interrupted.
+3 a backend or package is not available, 4 a bad file or bad data, 5 training diverged, 70 a bug in xcnn, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
 
 app = typer.Typer(
     name="xcnn",
-    help="Convolutional networks whose layers read like the mathematics. `xcnn train` trains the article's net on MNIST.",
+    help="Convolutional networks that read like the mathematics. `xcnn train` trains the article's net on MNIST.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,16 +41,22 @@ for command in (train, evaluate, predict, summary, backends, check):
     app.command(name=command.__name__.rpartition(".")[2])(command.run)
 
 
-@app.callback()
-def _options(
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show Python's traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from xcnn import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show Python's traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -81,7 +88,8 @@ def report(error: Exception) -> int:
         console.print("\n".join([first, *rest]), markup=False)
     else:
         console.print(f"{type(error).__name__}:", style="bold red", end=" ", markup=False)
-        console.print(str(error), markup=False)
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        console.print(text, markup=False)
         if code == BUG:
             console.print("  hint: this is a bug in xcnn; --traceback shows where.", markup=False)
     return code

@@ -12,10 +12,9 @@ import typer
 from xcnn.cli.options import Json, print_json
 
 PROBE = """
-import json, sys, xcnn
+import dataclasses, json, sys
 from xcnn.backends import probe
-info = probe(sys.argv[1])
-print(json.dumps({"available": info.available, "device": info.device, "versions": dict(info.versions), "reason": info.reason}))
+print(json.dumps(dataclasses.asdict(probe(sys.argv[1]))))
 """
 
 
@@ -37,7 +36,8 @@ def run(
         state = f"{info['device']} ({libraries})" if info["available"] else f"not available: {info['reason']}"
         print(f"{name:8} {state}{'   <- default' if name == default.partition(':')[0] else ''}")
     for library in kernels:
-        print(f"BLAS     {library['name']} {library['version']}, {library['kernels']} kernels, {library['threads']} threads")
+        build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
+        print(f"BLAS     {build}, {library['threads']} threads")
 
 
 def probe(name: str, timeout: float) -> dict[str, Any]:

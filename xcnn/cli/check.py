@@ -20,15 +20,20 @@ def run(
     from xcnn.testing import check_backend
 
     chosen = get_backend() if backend is None else make(backend, **({"algorithm": algorithm} if algorithm else {}))
-    failed = 0
     if not json:
         print(f"{chosen!r} on {chosen.device_name()}")
-        print(f"{'':6}{'gradient':>10}{'agreement':>11}{'float32':>9}  layer or primitive")
+        print(f"{'':6}  {'gradient':>9}  {'agreement':>9}  {'float32':>9}  primitive or layer")
+    failed = 0
     for row in check_backend(chosen):
         failed += not row.ok
         if json:
             print_json("check", **vars(row))
             continue
-        print(f"{'ok' if row.ok else 'FAILED':6}{row.gradient:>10}")
+        errors = "  ".join(f"{'' if e is None else f'{e:.1e}':>9}" for e in (row.gradient, row.agreement, row.float32))
+        print(f"{'ok' if row.ok else 'FAILED':6}  {errors}  {row.name}", flush=True)
+        if row.message:
+            print(f"        {row.message}")
     if failed:
+        if not json:
+            print(f"{failed} failed")
         raise typer.Exit(1)

@@ -28,7 +28,9 @@ def run(
     if json:
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
     else:
-        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {len(samples.x):,} test images of {name}")
+        print(
+            f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {len(samples.x):,} test images of {name}"
+        )
         if not passed:
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:

@@ -29,7 +29,7 @@ def run(
     backend: BackendName = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initial weights, order and dropout.")] = 0,
     data_dir: DataDir = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint; saved after each epoch.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint, saved each epoch.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A checkpoint to go on from, exactly.")] = None,
     image_size: Annotated[int, typer.Option(min=1, help="Height and width of a folder's images.")] = 28,
     rgb: Annotated[bool, typer.Option("--rgb", help="A folder's images in colour.")] = False,
@@ -46,7 +46,9 @@ def run(
         trained, recipe_epochs = reload(resume, samples, optimizer, learning_rate, backend), 0
     epochs = epochs if epochs is not None else max(recipe_epochs, trained.at.epoch)
     path = output or resume or free_path(f"{model}-{Path(data).name}")
-    tell(f"{describe(trained)}; {len(samples.train.x):,} training and {len(samples.test.x):,} test images", quiet or json)
+    tell(
+        f"{describe(trained)}; {len(samples.train.x):,} training and {len(samples.test.x):,} test images", quiet or json
+    )
 
     begun = time.perf_counter()
     saver = Saver(path, json)

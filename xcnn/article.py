@@ -1,0 +1,323 @@
+"""The article's own classes, as it builds them: one sample at a time, each layer with its weights and its own update.
+
+A layer takes X and gives Y; on the way back it takes dE/dY, moves its weights against their gradient and gives dE/dX.
+Nothing is batched and nothing is hidden; `xcnn.layers` computes the same numbers in batches. Arrays are those of the
+process's backend (`xcnn.set_backend`), in float64; ⋆ is the cross-correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from array_api_compat import size
+
+from xcnn._arrays import namespace, zeros
+from xcnn._typing import Array, Rng, Shape, Weights
+from xcnn.backends import convolve2d, correlate2d, get_backend
+from xcnn.checks import IMAGE, check_dy, check_home, check_rank, check_whole
+from xcnn.errors import DataError, DivergedError, ShapeError, inside
+
+LARGEST = 80.0
+"""Where the sigmoid's input is cut: exp(80) is finite in float32 too, and the sigmoid there is 0 or 1 to rounding."""
+
+
+class Layer:
+    """What the article calls a layer. It remembers its last `input` and `output`."""
+
+    input: Array = None
+    output: Array = None
+
+    def forward(self, input: Array) -> Array:
+        """Y from X."""
+        raise NotImplementedError
+
+    def backward(self, output_gradient: Array, learning_rate: float) -> Array:
+        """dE/dX from dE/dY; each weight W becomes W - learning_rate dE/dW."""
+        raise NotImplementedError
+
+
+class Dense(Layer):
+    """Y = W X + B.   dE/dW = dE/dY Xᵀ,  dE/dB = dE/dY,  dE/dX = Wᵀ dE/dY.
+
+    X is a column (input_size, 1), Y a column (output_size, 1). `rng` is a seed, or a NumPy generator for several layers
+    to draw from; None draws other weights each time.
+    """
+
+    def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
+        check_whole("input_size", input_size)
+        check_whole("output_size", output_size)
+        self.weights, self.bias = _normal(rng, (output_size, input_size), (output_size, 1))
+
+    def forward(self, input: Array) -> Array:
+        _check_sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
+        self.input = input
+        self.output = self.weights @ self.input + self.bias
+        return self.output
+
+    def backward(self, output_gradient: Array, learning_rate: float) -> Array:
+        check_dy(self, self.bias.shape, output_gradient)
+        weights_gradient = output_gradient @ self.input.T
+        input_gradient = self.weights.T @ output_gradient
+
+        self.weights = self.weights - learning_rate * weights_gradient
+        self.bias = self.bias - learning_rate * output_gradient
+        return input_gradient
+
+
+class Convolutional(Layer):
+    """Yi = Bi + sum over j of Xj ⋆ Kij, valid.
+
+    dE/dKij = Xj ⋆ dE/dYi, valid;  dE/dBi = dE/dYi;  dE/dXj = sum over i of dE/dYi convolved, full, with Kij.
+
+    X is (input_depth, height, width), Y (depth, height - kernel_size + 1, width - kernel_size + 1), and each element of
+    Y has its own bias. `rng` is as for Dense.
+    """
+
+    def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
+        self.input_shape = check_rank(self, input_shape, IMAGE)
+        self.input_depth, height, width = self.input_shape
+        self.depth = depth
+        check_whole("input_depth", self.input_depth)
+        check_whole("kernel_size", kernel_size)
+        check_whole("depth", depth)
+        if kernel_size > min(height, width):
+            raise ShapeError(
+                "X102",
+                f"has a {kernel_size}x{kernel_size} kernel but its input is only {height}x{width}.",
+                hint="use a smaller kernel, or fewer layers before it.",
+                layer=self,
+            )
+        self.output_shape = (depth, height - kernel_size + 1, width - kernel_size + 1)
+        self.kernels_shape = (depth, self.input_depth, kernel_size, kernel_size)
+        self.kernels, self.biases = _normal(rng, self.kernels_shape, self.output_shape)
+
+    def forward(self, input: Array) -> Array:
+        _check_sample(self, input, self.input_shape, {"kernel": self.kernels})
+        self.input = input
+        X, K, Y = _planes(self.input), self.kernels, _planes(self.biases)
+        for i in range(self.depth):
+            for j in range(self.input_depth):
+                Y[i] = Y[i] + correlate2d(X[j], K[i, j, ...], "valid")
+        self.output = _stack(Y, self.output_shape)
+        return self.output
+
+    def backward(self, output_gradient: Array, learning_rate: float) -> Array:
+        check_dy(self, self.output_shape, output_gradient)
+        X, K, dY = _planes(self.input), self.kernels, _planes(output_gradient)
+        dX, dK = _planes(zeros(self.input, self.input_shape)), {}
+        for i in range(self.depth):
+            for j in range(self.input_depth):
+                dK[i, j] = correlate2d(X[j], dY[i], "valid")
+                dX[j] = dX[j] + convolve2d(dY[i], K[i, j, ...], "full")
+        kernels_gradient = _stack(dK.values(), self.kernels_shape)
+        input_gradient = _stack(dX, self.input_shape)
+
+        self.kernels = self.kernels - learning_rate * kernels_gradient
+        self.biases = self.biases - learning_rate * output_gradient
+        return input_gradient
+
+
+class Reshape(Layer):
+    """Y = X and dE/dX = dE/dY, in another shape."""
+
+    def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
+        self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
+        if prod(input_shape) != prod(output_shape):
+            raise ShapeError(
+                "X101",
+                f"can't make {self.output_shape} of {self.input_shape}.",
+                f"got {prod(input_shape)} elements, expected {prod(output_shape)}",
+                hint=f"write Reshape({self.input_shape}, ({prod(input_shape)}, 1)) for the column that Dense takes.",
+                layer=self,
+            )
+
+    def forward(self, input: Array) -> Array:
+        _check_sample(self, input, self.input_shape, {})
+        self.input = input
+        self.output = namespace(input).reshape(input, self.output_shape)
+        return self.output
+
+    def backward(self, output_gradient: Array, learning_rate: float) -> Array:
+        check_dy(self, self.output_shape, output_gradient)
+        return namespace(output_gradient).reshape(output_gradient, self.input_shape)
+
+
+class Activation(Layer):
+    """Y = f(X) and dE/dX = dE/dY f'(X), element by element; give f and f'."""
+
+    def __init__(self, activation: Callable[[Array], Array], activation_prime: Callable[[Array], Array]) -> None:
+        self.activation, self.activation_prime = activation, activation_prime
+
+    def forward(self, input: Array) -> Array:
+        check_home(self, {}, input)
+        self.input = input
+        self.output = self.activation(self.input)
+        return self.output
+
+    def backward(self, output_gradient: Array, learning_rate: float) -> Array:
+        check_dy(self, self.output.shape, output_gradient)
+        return output_gradient * self.activation_prime(self.input)
+
+
+class Tanh(Activation):
+    """Y = tanh(X);  f' = 1 - tanh²."""
+
+    def __init__(self) -> None:
+        def tanh(x: Array) -> Array:
+            return namespace(x).tanh(x)
+
+        def tanh_prime(x: Array) -> Array:
+            return 1 - tanh(x) ** 2
+
+        super().__init__(tanh, tanh_prime)
+
+
+class Sigmoid(Activation):
+    """Y = 1 / (1 + exp(-X));  f' = f (1 - f). X is cut at -80 and 80, so that the exponential can't overflow."""
+
+    def __init__(self) -> None:
+        def sigmoid(x: Array) -> Array:
+            xp = namespace(x)
+            return 1 / (1 + xp.exp(-xp.clip(x, -LARGEST, LARGEST)))
+
+        def sigmoid_prime(x: Array) -> Array:
+            s = sigmoid(x)
+            return s * (1 - s)
+
+        super().__init__(sigmoid, sigmoid_prime)
+
+
+def mse(y_true: Array, y_pred: Array) -> Array:
+    """E = mean((y* - y)²)."""
+    _check_loss("mse", y_true, y_pred)
+    return namespace(y_pred).mean((y_true - y_pred) ** 2)
+
+
+def mse_prime(y_true: Array, y_pred: Array) -> Array:
+    """dE/dy = 2 (y - y*) / n."""
+    _check_loss("mse_prime", y_true, y_pred)
+    return 2 * (y_pred - y_true) / size(y_true)
+
+
+def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
+    """E = -mean(y* log(y) + (1 - y*) log(1 - y)), y being clipped to [eps, 1 - eps], so that E is finite.
+
+    eps is the spacing of the type at 1: 2.2e-16 in float64.
+    """
+    _check_loss("binary_cross_entropy", y_true, y_pred)
+    xp, y = namespace(y_pred), _clipped(y_pred)
+    return -xp.mean(y_true * xp.log(y) + (1 - y_true) * xp.log(1 - y))
+
+
+def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
+    """dE/dy = ((1 - y*) / (1 - y) - y* / y) / n, at the same clipped y."""
+    _check_loss("binary_cross_entropy_prime", y_true, y_pred)
+    y = _clipped(y_pred)
+    return ((1 - y_true) / (1 - y) - y_true / y) / size(y_true)
+
+
+def predict(network: Sequence[Layer], input: Any) -> Array:
+    """The network's output for one sample, of the host or the process's backend: an array of that backend."""
+    output = get_backend().asarray(input, "float64")
+    for n, layer in enumerate(network):
+        with inside(f"network[{n}]"):
+            output = layer.forward(output)
+    return output
+
+
+def train(
+    network: Sequence[Layer],
+    loss: Callable[[Array, Array], Array],
+    loss_prime: Callable[[Array, Array], Array],
+    x_train: Sequence[Any],
+    y_train: Sequence[Any],
+    epochs: int = 1000,
+    learning_rate: float = 0.01,
+    verbose: bool = True,
+) -> list[float]:
+    """Gradient descent, a step for each sample in the order given; the mean error of each epoch.
+
+    Parameters
+    ----------
+    loss, loss_prime
+        functions of (y_true, y_pred): `mse` and `mse_prime`, or `binary_cross_entropy` and its prime
+    x_train, y_train
+        samples, each shaped as the network takes and gives it; host arrays are moved one at a time
+    verbose
+        print each epoch's error
+
+    Raises
+    ------
+    DataError
+        X203, when there are no samples, or not as many x as y.
+    DivergedError
+        X501, when an epoch's error is not finite.
+    """
+    if len(x_train) == 0 or len(x_train) != len(y_train):
+        raise DataError("X203", f"train needs as many x as y, at least one; got {len(x_train)} and {len(y_train)}.")
+    errors = []
+    for epoch in range(1, epochs + 1):
+        error = 0.0
+        for x, y in zip(x_train, y_train, strict=True):
+            output, y_true = predict(network, x), get_backend().asarray(y, "float64")
+            error += float(loss(y_true, output))
+            gradient = loss_prime(y_true, output)
+            for layer in reversed(network):
+                gradient = layer.backward(gradient, learning_rate)
+        errors.append(error / len(x_train))
+        if verbose:
+            print(f"{epoch}/{epochs}, error={errors[-1]}")
+        if not isfinite(error):
+            raise DivergedError(
+                "X501", f"the error became {error} at epoch {epoch}.", hint=f"try learning_rate={learning_rate / 10:g}."
+            )
+    return errors
+
+
+def _normal(rng: Rng | int | None, *shapes: Shape) -> list[Array]:
+    """Draws from the standard normal on the host, as arrays of the backend."""
+    generator, backend = np.random.default_rng(rng), get_backend()
+    return [backend.asarray(generator.standard_normal(shape)) for shape in shapes]
+
+
+def _planes(x: Array) -> list[Array]:
+    return [x[n, ...] for n in range(x.shape[0])]
+
+
+def _stack(planes: Iterable[Array], shape: Shape) -> Array:
+    parts = list(planes)
+    xp = namespace(*parts)
+    return xp.reshape(xp.stack(parts), shape)
+
+
+def _clipped(y: Array) -> Array:
+    xp = namespace(y)
+    eps = float(xp.finfo(y.dtype).eps)
+    return xp.clip(y, eps, 1 - eps)
+
+
+def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> None:
+    """Raise unless x is one sample of this shape, at home where the weights are."""
+    check_home(layer, weights, x)
+    if tuple(x.shape) != shape:
+        if tuple(x.shape[1:]) == shape:
+            hint = "a layer takes one sample at a time: x[n], or train() and predict()."
+        elif prod(x.shape) == prod(shape):
+            hint = f"put Reshape({tuple(x.shape)}, {shape}) before it, or reshape the samples."
+        else:
+            hint = "the layer before it, or each sample, must have the shape that it was built for."
+        raise ShapeError("X101", f"expects {shape} but got {tuple(x.shape)}.", hint=hint, layer=layer)
+
+
+def _check_loss(name: str, y_true: Array, y_pred: Array) -> None:
+    """Raise unless both have one shape: broadcasting would hide the mistake."""
+    if tuple(y_true.shape) != tuple(y_pred.shape):
+        raise ShapeError(
+            "X202",
+            f"{name} compares arrays of one shape.",
+            f"got y_true {tuple(y_true.shape)} and y_pred {tuple(y_pred.shape)}",
+            hint="give each target the shape of the network's output, (outputs, 1) after Dense.",
+        )

@@ -1,0 +1,41 @@
+"""What every data set is: samples to train on, samples to test on, and the names of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Samples(NamedTuple):
+    """Images x (samples, channels, height, width), float32 in 0..1, and labels y (samples,), int64."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """(x, y), (xt, yt) = dataset.   dataset.train.x, dataset.test.y, dataset.classes[label]"""
+
+    train: Samples
+    test: Samples
+    classes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Samples]:
+        return iter((self.train, self.test))
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train.x):,} + {len(self.test.x):,} samples of {self.train.x.shape[1:]}"
+        return f"<Dataset: {sizes}, {len(self.classes)} classes: {', '.join(self.classes)}>"
+
+
+def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes as float32 in 0..1, in one pass: y = x / 255."""
+    y: NDArray[np.float32] = np.divide(x, np.float32(255), dtype=np.float32)
+    return y
