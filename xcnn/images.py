@@ -220,7 +220,7 @@ def _centre(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
     for axis, size in enumerate(ink.shape):
         mass = ink.sum(axis=1 - axis)
         mean = float(mass @ np.arange(size)) / float(mass.sum())
-        corner.append(min(max(int(CENTRE - mean), 0), SIDE - size))
+        corner.append(min(max(round(CENTRE - mean), 0), SIDE - size))
     y[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
     done.append("centred by mass")
     return y

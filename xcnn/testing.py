@@ -34,6 +34,8 @@ SAME = 1e-12
 """Largest relative error, in float64, between results that only differ in the order of additions."""
 SINGLE = 1e-4
 """Largest relative error of float32 against float64."""
+SMALL = 0.1
+"""Norm from which errors are relative. What a check computes comes from arrays of size one, and rounds as they do."""
 STEP = 1e-6
 """Step of the central differences: truncation is about STEP^2, rounding about ROUNDING."""
 ROUNDING = 10 * float(np.finfo("float64").eps) / STEP
@@ -203,7 +205,7 @@ def check_adjoint(
     aty = adjoint(y)
     check_equal(f"{name}: shape of the adjoint's result", aty.shape, x.shape)
     left, right = float(np.sum(ax * y)), float(np.sum(x * aty))
-    error = abs(left - right) / max(float(np.sum(np.abs(ax * y))), float(np.sum(np.abs(x * aty))), 1e-300)
+    error = abs(left - right) / max(float(np.sum(np.abs(ax * y))), float(np.sum(np.abs(x * aty))), SMALL)
     check_small(f"{name}: <A x, y> = {left!r} but <x, A* y> = {right!r}", error, SAME)
     return Report(name, {"adjoint": error})
 
@@ -320,7 +322,7 @@ def _compare(what: str, got: Weights, expected: Weights, limit: float) -> float:
     check_equal(f"{what}: names and shapes", _shapes(got), _shapes(expected))
     for name, a in _arrays(got).items():
         difference = np.linalg.norm(a.astype("float64") - there[name])
-        error = float(difference) / max(float(np.linalg.norm(there[name])), 1e-3)
+        error = float(difference) / max(float(np.linalg.norm(there[name])), SMALL)
         check_small(f"{what}: {name.removeprefix('grads/')} differs", error, limit)
         errors.append(error)
     return max(errors)

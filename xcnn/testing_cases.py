@@ -16,6 +16,7 @@ from xcnn.reference import NO_PADDING
 from xcnn.testing import (
     SAME,
     SINGLE,
+    SMALL,
     HostArray,
     ReferenceBackend,
     Report,
@@ -114,7 +115,7 @@ def compare(what: str, got: HostArray, expected: HostArray, dtype: str, limit: f
     check_equal(f"{what}: shape", got.shape, expected.shape)
     if expected.dtype.kind == "f":
         check_equal(f"{what}: type", str(got.dtype), dtype)
-    error = float(np.linalg.norm(got.astype("float64") - expected)) / max(float(np.linalg.norm(expected)), 1e-3)
+    error = float(np.linalg.norm(got.astype("float64") - expected)) / max(float(np.linalg.norm(expected)), SMALL)
     check_small(f"{what} differs from the reference", error, limit if expected.dtype.kind == "f" else 0.0)
     return error
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TIMEOUT = 30.0
+"""Seconds that a mirror may keep silent."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,11 @@ def _download(source: Source, name: str) -> Path:
     import pooch
 
     folder, failures = pooch.os_cache("xcnn") / source.folders[0], []
+    fetch = pooch.HTTPDownloader(timeout=TIMEOUT)
     for mirror in source.mirrors:
         try:
-            return Path(pooch.retrieve(f"{mirror}{name}.gz", source.downloads[name], f"{name}.gz", folder))
+            got = pooch.retrieve(f"{mirror}{name}.gz", source.downloads[name], f"{name}.gz", folder, downloader=fetch)
+            return Path(got)
         except (OSError, ValueError) as error:  # the errors of requests are OSErrors
             failures.append(f"{mirror}: {error}")
     raise DataError(

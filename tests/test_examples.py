@@ -1,0 +1,88 @@
+"""Each script of examples/ runs by itself, without a warning, and prints what its docstring promises."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(FOLDER.glob("*.py"))
+
+STAND_INS = {
+    "mnist.py": """
+import xcnn
+(x, y), test = xcnn.datasets.mnist01()
+xcnn.datasets.mnist = lambda data_dir: ((x[:2000], y[:2000]), test)
+""",
+}
+"""What is put in the place of a download."""
+ARGUMENTS = {"mnist.py": ["nowhere", "1"]}
+
+EXPECTED = {
+    "article_mnist01.py": [r"^20/20, error=0\.0\d+$", r"^(29\d|30\d) of 303 test digits are recognised$"],
+    "article_xor.py": [
+        r"1000/1000, error=0\.00\d+",
+        r"0 xor 0 = +-?0\.0\d$",
+        r"0 xor 1 = +(0\.9\d|1\.0\d)$",
+        r"1 xor 0 = +(0\.9\d|1\.0\d)$",
+        r"1 xor 1 = +-?0\.0\d$",
+        r"^#+\.+$",
+    ],
+    "choose_backend.py": [
+        r"^  numpy +cpu",
+        r"^  numpy: accuracy (9\d|100)\.\d%, largest difference 0e\+00$",
+        r"^  strict: accuracy (9\d|100)\.\d%, largest difference (0e\+00|\de-1\d)$",
+        r"^moved to strict: largest difference (0e\+00|\de-1\d)$",
+    ],
+    "mnist.py": [r"^12,906 parameters, ", r"^test accuracy (9[5-9]\.\d\d|100\.00)%$"],
+    "own_backend.py": [
+        r"^(\d\d) of \1 checks passed$",
+        r"^largest difference from the reference: \de-1[3-9]$",
+        r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
+    ],
+    "own_layer.py": [
+        r"^numpy: Swish\(\): gradient \d",
+        r"^strict: Swish\(\): gradient \d",
+        r"^refused: Mistaken\(\): gradient of x",
+        r"^accuracy on 2115 images: (9[5-9]\.\d\d|100\.00)%$",
+        r"^slopes: \[.*\d.*\]$",
+    ],
+}
+"""What each script prints, as patterns in the order of its lines."""
+
+
+def test_every_script_has_an_expectation_and_every_expectation_a_script():
+    assert sorted(EXPECTED) == [script.name for script in SCRIPTS]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_script(script, tmp_path):
+    start = (
+        STAND_INS.get(script.name, "")
+        + "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], {}, '__main__')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", start, str(script), *ARGUMENTS.get(script.name, [])],
+        cwd=tmp_path,
+        env={**os.environ, "XCNN_BACKEND": "numpy", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    at = 0
+    for pattern in EXPECTED[script.name]:
+        found = re.compile(pattern, re.MULTILINE).search(run.stdout, at)
+        assert found, f"{pattern!r} is not, or not in its place, in:\n{run.stdout}"
+        at = found.end()
+    assert script.read_text(encoding="utf-8").startswith('"""'), "a docstring says what to see"
+
+
+def test_scripts_leave_nothing_behind(tmp_path):
+    """Nor do they write where they are run."""
+    script = FOLDER / "article_xor.py"
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []
