@@ -111,7 +111,7 @@ def test_a_second_training_does_not_overwrite_the_first(shapes, run):
 def test_resume_refuses_other_data(trained, run):
     code, _, err = run("train", "mnist01", "--resume", trained)
     assert code == 4
-    assert "DataError[X205]" in err
+    assert "CheckpointError[X405]" in err
     assert "name the data that it was trained on" in err
 
 
@@ -169,7 +169,7 @@ def test_a_backend_that_hangs_is_reported(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "nowhere"], 4, "DataError[X204]: there is no data set or folder 'nowhere'"),
+        (["train", "nowhere"], 4, "DataError[X205]: there is no data set or folder 'nowhere'"),
         (["train", "--model", "vgg"], 2, "OptionError[X104]: there is no model 'vgg'"),
         (["train", "--epochs", "-1"], 2, "Invalid value"),
         (["train", "--backend", "abacus"], 3, 'BackendError[X303]: there is no backend "abacus"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -111,9 +112,10 @@ def check_home(layer: object, weights: Weights, x: Array) -> None:
 
 
 def home(x: Array) -> str:
-    """Where an array is, in words: "numpy", "cupy:0"."""
-    library = type(x).__module__.partition(".")[0]
-    where = str(device(x)).removeprefix("<CUDA Device ").removesuffix(">")
+    """Where an array is, in words: "numpy", "cupy:0", "array_api_strict:device1"."""
+    library, where = type(x).__module__.partition(".")[0], str(device(x))
+    named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)", where)
+    where = next((name for name in named.groups() if name), where) if named else where
     return library if where == "cpu" else f"{library}:{where}"
 
 

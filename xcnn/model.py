@@ -234,7 +234,7 @@ class Model:
             case "binary_cross_entropy":
                 p = y
             case other:
-                raise OptionError("X104", f"the outputs of a net trained by {other or 'this loss'} are no probabilities.")
+                raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
         return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
     def forward(self, x: HostArray) -> Array:

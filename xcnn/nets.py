@@ -23,7 +23,7 @@ from xcnn.optimizers import Adam, Optimizer
 
 
 def article(classes: int = 2) -> Sequential:
-    """The article's: five 3x3 kernels with untied biases, sigmoids, a hidden layer of 100, one sigmoid for each class."""
+    """The article's: five 3x3 kernels with untied biases, and a hidden layer of 100, each with sigmoids."""
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
     )  # fmt: skip
@@ -66,13 +66,16 @@ def residual_block(filters: int, stride: int = 1) -> Residual:
     )  # fmt: skip
 
 
+ADAM = Adam(1e-3)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A net, and how it is trained unless one says otherwise."""
 
     net: Callable[[int], Sequential]
     loss: str = "cross_entropy"
-    optimizer: Optimizer = Adam(1e-3)
+    optimizer: Optimizer = ADAM
     epochs: int = 3
     batch_size: int = 64
     input_shape: Shape = (1, 28, 28)

@@ -92,7 +92,7 @@ class Live(Plain):
 
 
 def progress(choice: str | bool | Progress) -> Progress:
-    """ "auto" is live on a terminal and plain elsewhere; also "live", "plain", "none", True (auto), False (none).
+    """Progress by name: "auto" is "live" on a terminal and "plain" elsewhere. True is "auto", False is "none".
 
     Raises
     ------

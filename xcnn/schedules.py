@@ -74,7 +74,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Linear up to the first rate of `then` over `steps`, beginning with 1 / steps of it; then `then` from its start."""
+    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start."""
 
     steps: int
     then: Schedule | float

@@ -34,7 +34,7 @@ def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (
     Raises
     ------
     DataError
-        X204, when there is neither.
+        X205, when there is neither.
     """
     from xcnn import datasets
 
@@ -47,7 +47,7 @@ def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (
         case "fashion-mnist":
             return datasets.fashion_mnist(folder)
     if not Path(name).is_dir():
-        raise DataError("X204", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
+        raise DataError("X205", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
     channels, height, width = input_shape
     return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, Quiet, load_data, print_json
-from xcnn.errors import DataError, OptionError
+from xcnn.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:
     from xcnn.datasets import Dataset
@@ -101,8 +101,8 @@ def reload(path: Path, data: Dataset, optimizer: str | None, rate: float | None,
 
     model = Model.load(path, backend=backend)
     if model.input_shape != data.train.x.shape[1:] or list(model.info.get("classes", [])) != list(data.classes):
-        raise DataError(
-            "X205",
+        raise CheckpointError(
+            "X405",
             f"{path.name} was trained on images {model.input_shape} of other classes than this data's.",
             f"got {data.train.x.shape[1:]}, {len(data.classes)} classes",
             hint=f"name the data that it was trained on ({model.info.get('data', 'unknown')}).",
