@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar
 
+import array_api_compat
 import numpy as np
 import scipy
 import scipy.signal
+from xcnn_strided import Algorithm, Gemm, StridedBackend
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.backends import Backend
+from xcnn._typing import Array, Shape
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn.reference import NO_PADDING
-from xcnn_numpy import fft, gemm, literal
+from xcnn.random import Key
+from xcnn_numpy import fft, literal, random
 
-ALGORITHMS = {"literal": literal, "gemm": gemm, "fft": fft}
+GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
+ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
 
 
 @dataclass(frozen=True, repr=False)
-class NumpyBackend(Backend):
+class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
 
     `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
@@ -32,18 +33,16 @@ class NumpyBackend(Backend):
     algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.device not in (None, "cpu"):
-            raise BackendUnavailable(
-                "X302", f'backend "numpy" has no device {self.device!r}.', hint='its device is "cpu".'
-            )
+            raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
+        super().__post_init__()
 
     @property
     def xp(self) -> Any:
         return np
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        if type(x).__module__.partition(".")[0] not in ("numpy", "builtins"):
+        if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
             raise DTypeError(
                 "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
             )
@@ -55,55 +54,16 @@ class NumpyBackend(Backend):
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__, "scipy": scipy.__version__}
 
-    def chosen(self, x_shape: Shape, k_shape: Shape) -> ModuleType:
-        """The algorithm for these shapes."""
+    def chosen(self, x_shape: Shape, k_shape: Shape) -> Algorithm:
         if self.algorithm != "auto":
             return ALGORITHMS[self.algorithm]
-        return fft if fft.pays(x_shape, k_shape) else gemm
-
-    def correlate(
-        self,
-        x: Array,
-        k: Array,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        run = self.chosen(x.shape, k.shape).correlate
-        return run(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def correlate_input_adjoint(
-        self,
-        dy: Array,
-        k: Array,
-        x_shape: Shape,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        run = self.chosen(x_shape, k.shape).correlate_input_adjoint
-        return run(dy, k, x_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    def correlate_kernel_adjoint(
-        self,
-        x: Array,
-        dy: Array,
-        k_shape: Shape,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        run = self.chosen(x.shape, k_shape).correlate_kernel_adjoint
-        return run(x, dy, k_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return fft if fft.pays(x_shape, k_shape) else GEMM
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)
 
     def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.convolve2d(x, k, mode)
+
+    def random_bits(self, key: Key, shape: Shape) -> Array:
+        return random.bits(key, shape)

@@ -1,22 +1,26 @@
 """Correlation as a product of Fourier transforms: its work does not grow with the kernel.
 
 Each map is a circular correlation or convolution of arrays padded to one size; what wraps around falls on cells that
-are not kept. Transforms run at the arrays' own precision.
+are not kept. Transforms run at the arrays' own precision, a few images at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 from scipy import fft
+from xcnn_strided.lowering import padded, spread
 
-from xcnn._arrays import dilate, pad
 from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.reference import NO_PADDING
 
 AXES = (-2, -1)
 LARGE = 400
 """Kernel cells from which `auto` takes this algorithm: see docs/performance.md."""
+WORKSPACE = 2**21
+"""Frequencies at a time, of all channels of a few images; those of a single image may be more."""
 
 
 def pays(x_shape: Shape, k_shape: Shape) -> bool:
@@ -26,37 +30,56 @@ def pays(x_shape: Shape, k_shape: Shape) -> bool:
 
 def correlate(x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """F(Y) = F(X) conj(F(K)), summed over the channels of a group."""
-    padded, kernel = pad(x, padding), dilate(k, dilation)
-    size = _size(padded.shape)
-    y = _image(_images(padded, size, groups) @ _transposed(np.conj(_kernels(kernel, size, groups))), size)
-    rows, columns = (n - m + 1 for n, m in zip(padded.shape[2:], kernel.shape[2:], strict=True))
-    return np.ascontiguousarray(y[:, :, : rows : stride[0], : columns : stride[1]])
+    kernel, size = spread(np, k, dilation), _size(x.shape, padding)
+    frequencies = _kernels(kernel, size, groups).swapaxes(-1, -2).conj()
+    rows, columns = (
+        (n + lo + hi - m) // s + 1
+        for n, m, s, (lo, hi) in zip(x.shape[2:], kernel.shape[2:], stride, padding, strict=True)
+    )
+    y = np.empty((len(x), len(k), rows, columns), dtype=np.result_type(x, k))
+    for images in _few(x, k.shape, size):
+        full = _image(_images(padded(np, x[images], padding), size, groups) @ frequencies, size)
+        y[images] = full[:, :, : rows * stride[0] : stride[0], : columns * stride[1] : stride[1]]
+    return y
 
 
 def correlate_input_adjoint(
     dy: Array, k: Array, x_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
     """F(DX) = F(dY) F(K), summed over the filters of a group; the padding's own gradient is dropped."""
-    spread, kernel = dilate(dy, stride), dilate(k, dilation)
-    size = _size(x_shape, padding)
-    dx = _image(_images(spread, size, groups) @ _kernels(kernel, size, groups), size)
-    (top, _), (left, _) = padding
-    return np.ascontiguousarray(dx[:, :, top : top + x_shape[2], left : left + x_shape[3]])
+    size, ((top, _), (left, _)) = _size(x_shape, padding), padding
+    frequencies = _kernels(spread(np, k, dilation), size, groups)
+    dx = np.empty(x_shape, dtype=np.result_type(dy, k))
+    for images in _few(dy, k.shape, size):
+        full = _image(_images(spread(np, dy[images], stride), size, groups) @ frequencies, size)
+        dx[images] = full[:, :, top : top + x_shape[2], left : left + x_shape[3]]
+    return dx
 
 
 def correlate_kernel_adjoint(
     x: Array, dy: Array, k_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
     """F(DK) = F(X) conj(F(dY)), summed over the images."""
-    padded, spread = pad(x, padding), dilate(dy, stride)
-    size = _size(padded.shape)
-    dk = _transposed(np.conj(_images(spread, size, groups))) @ _images(padded, size, groups)
+    size = _size(x.shape, padding)
+    dk: Array = 0
+    for images in _few(x, k_shape, size):
+        seen = _images(padded(np, x[images], padding), size, groups)
+        dk = dk + _images(spread(np, dy[images], stride), size, groups).swapaxes(-1, -2).conj() @ seen
+    if len(x) == 0:
+        return np.zeros(k_shape, dtype=np.result_type(x, dy))
     cells = fft.irfft2(dk.transpose(0, 3, 4, 1, 2), size, AXES).reshape(*k_shape[:2], *size)
     rows, columns = ((m - 1) * d + 1 for m, d in zip(k_shape[2:], dilation, strict=True))
     return np.ascontiguousarray(cells[:, :, : rows : dilation[0], : columns : dilation[1]])
 
 
-def _size(shape: Shape, padding: Pads = ((0, 0), (0, 0))) -> Pair:
+def _few(x: Array, k_shape: Shape, size: Pair) -> Iterator[slice]:
+    """A few images at a time, as many as the workspace holds."""
+    at_once = max(1, WORKSPACE // ((x.shape[1] + k_shape[0]) * size[0] * (size[1] // 2 + 1)))
+    for first in range(0, len(x), at_once):
+        yield slice(first, first + at_once)
+
+
+def _size(shape: Shape, padding: Pads = NO_PADDING) -> Pair:
     """A size that transforms fast and holds the padded image."""
     rows, columns = (n + lo + hi for n, (lo, hi) in zip(shape[2:], padding, strict=True))
     return fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True)
@@ -65,9 +88,8 @@ def _size(shape: Shape, padding: Pads = ((0, 0), (0, 0))) -> Pair:
 def _images(x: Array, size: Pair, groups: int) -> Array:
     """(N, C, H, W) -> transforms (groups, u, v, N, C / groups): one matrix for each frequency."""
     n, c, *sizes = x.shape
-    return np.ascontiguousarray(
-        fft.rfft2(x.reshape(n, groups, c // groups, *sizes), size, AXES).transpose(1, 3, 4, 0, 2)
-    )
+    transforms = fft.rfft2(x.reshape(n, groups, c // groups, *sizes), size, AXES)
+    return np.ascontiguousarray(transforms.transpose(1, 3, 4, 0, 2))
 
 
 def _kernels(k: Array, size: Pair, groups: int) -> Array:
@@ -80,7 +102,3 @@ def _image(transforms: Array, size: Pair) -> Array:
     """Transforms (groups, u, v, N, C / groups) -> (N, C, H, W)."""
     groups, _, _, n, c = transforms.shape
     return fft.irfft2(transforms.transpose(3, 0, 4, 1, 2), size, AXES).reshape(n, groups * c, *size)
-
-
-def _transposed(matrices: Array) -> Array:
-    return matrices.swapaxes(-1, -2)

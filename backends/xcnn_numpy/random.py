@@ -1,0 +1,48 @@
+"""Random bits a cache-full at a time, in place, with 32-bit words that wrap around by themselves."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn._typing import Shape
+from xcnn.random import MASK, PARITY, ROTATIONS, Key, fold
+
+Words: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
+
+CHUNK = 2**15
+"""Counters at a time: three arrays of 128 KiB."""
+
+
+def bits(key: Key, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """What xcnn.random.bits draws, bit for bit."""
+    words = fold(key)
+    size = prod(shape)
+    half = -(-size // 2)
+    drawn = np.empty(2 * half, dtype=np.int64)
+    for first in range(0, half, CHUNK):
+        counters = np.arange(first, min(first + CHUNK, half), dtype=np.uint64)
+        x0, x1 = (counters >> np.uint64(32)).astype(np.uint32), (counters & np.uint64(MASK)).astype(np.uint32)
+        encrypt(words, x0, x1)
+        drawn[first : first + len(x0)] = x0
+        drawn[half + first : half + first + len(x0)] = x1
+    return drawn[:size].reshape(shape)
+
+
+def encrypt(key: tuple[int, int], x0: Words, x1: Words) -> None:
+    """Threefry-2x32-20, in place."""
+    schedule = (*key, key[0] ^ key[1] ^ PARITY)
+    turned = np.empty_like(x1)
+    x0 += np.uint32(schedule[0])
+    x1 += np.uint32(schedule[1])
+    for block in range(5):
+        for turn in ROTATIONS[block % 2]:
+            x0 += x1
+            np.right_shift(x1, np.uint32(32 - turn), out=turned)
+            x1 <<= np.uint32(turn)
+            x1 |= turned
+            x1 ^= x0
+        x0 += np.uint32(schedule[(block + 1) % 3])
+        x1 += np.uint32((schedule[(block + 2) % 3] + block + 1) & MASK)

@@ -1,0 +1,70 @@
+"""The strict backend: only what the standard promises, on a device that mixes with no other.
+
+Data-dependent shapes and boolean indexing are off while it is active, so is every function outside the standard, and
+an array of another device, a host array above all, is refused. Every primitive is the reference's.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import array_api_compat
+import array_api_strict
+import numpy as np
+
+from xcnn._typing import Array
+from xcnn.backends import Backend
+from xcnn.errors import BackendUnavailable, DTypeError
+
+DEFAULT = "device1"
+
+
+@dataclass(frozen=True, repr=False)
+class StrictBackend(Backend):
+    """Arrays of array-api-strict, on its "device1" unless another is named."""
+
+    name: ClassVar[str] = "strict"
+    library: ClassVar[str] = "array_api_strict"
+
+    def __post_init__(self) -> None:
+        try:
+            array_api_strict.Device(self.device_name())
+        except ValueError as error:
+            raise BackendUnavailable("X302", f"array-api-strict has no device {self.device!r}.") from error
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, x: Array) -> Backend:
+        name = str(x.device).split("'")[1]
+        return cls(None if name == DEFAULT else name)
+
+    @property
+    def xp(self) -> Any:
+        return array_api_strict
+
+    def active(self) -> AbstractContextManager[object]:
+        flags: AbstractContextManager[object] = array_api_strict.ArrayAPIStrictFlags(
+            boolean_indexing=False, data_dependent_shapes=False
+        )
+        return flags
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if isinstance(x, type(array_api_strict.empty(0))):
+            x = self.to_numpy(x)
+        elif array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
+            raise DTypeError(
+                "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
+            )
+        return array_api_strict.asarray(np.asarray(x, dtype=dtype), device=array_api_strict.Device(self.device_name()))
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(x.to_device(array_api_strict.Device("CPU_DEVICE")))
+
+    def versions(self) -> dict[str, str]:
+        return {"array-api-strict": version("array-api-strict")}
+
+    def device_name(self) -> str:
+        return self.device or DEFAULT

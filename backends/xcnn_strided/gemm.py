@@ -1,0 +1,111 @@
+"""Correlation as products of matrices, two-dimensional ones, a few images at a time, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from xcnn._arrays import namespace
+from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.reference import NO_PADDING
+from xcnn.windows import extent, output_size, taps
+from xcnn_strided.lowering import columns
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """The three maps.
+
+    Parameters
+    ----------
+    workspace
+        cells that the windows and products of a few images may take together; those of a single one may take more
+    """
+
+    workspace: int
+
+    def correlate(self, x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
+        """Y = K (O, C h w) times the windows of X (C h w, N H' W'), group by group."""
+        xp = namespace(x, k)
+        n, (o, c, h, w) = x.shape[0], k.shape
+        output = output_size(x.shape[2:], (h, w), stride, padding, dilation)
+        kernel = k.reshape(groups, o // groups, c * h * w)
+        y = xp.empty((n, o, *output), dtype=xp.result_type(x, k))
+        at_once = self.at_once(k.shape, output, groups)
+        for images, met in columns(xp, x, (h, w), output, stride, padding, dilation, at_once):
+            seen = met.reshape(groups, c * h * w, -1)
+            if at_once == 1:
+                _products(xp, kernel, seen, y[images].reshape(groups, o // groups, -1))
+            else:
+                product = _products(xp, kernel, seen, xp.empty((groups, o // groups, seen.shape[2]), dtype=y.dtype))
+                y[images] = product.reshape(o, -1, *output).swapaxes(0, 1)
+        return y
+
+    def correlate_input_adjoint(
+        self, dy: Array, k: Array, x_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Array:
+        """DX = dY correlated in full with the rotated kernel, its channels exchanged.
+
+        With a stride that would multiply mostly zeros, and with more filters than channels lay out more windows than
+        the forward map did: `overlap_add` then does less.
+        """
+        o, c, h, w = k.shape
+        if tuple(stride) != (1, 1) or o // groups > c:
+            return self.overlap_add(dy, k, x_shape, stride, padding, dilation, groups)
+        reach = extent(h, dilation[0]) - 1, extent(w, dilation[1]) - 1
+        (top, _), (left, _) = padding
+        around = (
+            (reach[0] - top, x_shape[2] + top - dy.shape[2]),
+            (reach[1] - left, x_shape[3] + left - dy.shape[3]),
+        )
+        rotated = k[:, :, ::-1, ::-1].reshape(groups, o // groups, c, h, w)
+        turned = rotated.swapaxes(1, 2).reshape(groups * c, o // groups, h, w)
+        return self.correlate(dy, turned, stride=stride, padding=around, dilation=dilation, groups=groups)
+
+    def overlap_add(
+        self, dy: Array, k: Array, x_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Array:
+        """DX = Kᵀ (C h w, O) times dY (O, N H' W'), each kernel cell's row added to the cells of X that it met."""
+        xp = namespace(dy, k)
+        (o, c, h, w), output = k.shape, (dy.shape[2], dy.shape[3])
+        (top, bottom), (left, right) = padding
+        kernel = k.reshape(groups, o // groups, c * h * w).swapaxes(1, 2)
+        dtype = xp.result_type(dy, k)
+        dx = xp.empty(x_shape, dtype=dtype)
+        at_once = self.at_once(k.shape, output, groups)
+        for images, gradient in columns(xp, dy, (1, 1), output, (1, 1), NO_PADDING, (1, 1), at_once):
+            parts = gradient.reshape(groups, o // groups, -1)
+            met = _products(xp, kernel, parts, xp.empty((groups, c * h * w, parts.shape[2]), dtype=dtype))
+            met = met.reshape(groups * c, h, w, -1, *output)
+            sizes = x_shape[2] + top + bottom, x_shape[3] + left + right
+            around = xp.zeros((images.stop - images.start, x_shape[1], *sizes), dtype=dtype)
+            for i, j, at in taps((h, w), stride, dilation, output):
+                around[at] += met[:, i, j].swapaxes(0, 1)
+            dx[images] = around[:, :, top : top + x_shape[2], left : left + x_shape[3]]
+        return dx
+
+    def correlate_kernel_adjoint(
+        self, x: Array, dy: Array, k_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Array:
+        """DK = dY (O, N H' W') times the windows of X, transposed, summed over a few images at a time."""
+        xp = namespace(x, dy)
+        (o, c, h, w), output = k_shape, (dy.shape[2], dy.shape[3])
+        dk = xp.zeros((groups, o // groups, c * h * w), dtype=xp.result_type(x, dy))
+        part = xp.empty_like(dk)
+        at_once = self.at_once(k_shape, output, groups)
+        for images, met in columns(xp, x, (h, w), output, stride, padding, dilation, at_once):
+            gradient = dy[images].swapaxes(0, 1).reshape(groups, o // groups, -1)
+            dk += _products(xp, gradient, met.reshape(groups, c * h * w, -1).swapaxes(1, 2), part)
+        return dk.reshape(k_shape)
+
+    def at_once(self, k_shape: Shape, output: Pair, groups: int) -> int:
+        """How many images' windows and products the workspace holds, at least one."""
+        o, c, h, w = k_shape
+        return max(1, self.workspace // max(1, (groups * c * h * w + o) * output[0] * output[1]))
+
+
+def _products(xp: Any, a: Array, b: Array, out: Array) -> Array:
+    """Out[g] = a[g] b[g], one product of matrices for each group."""
+    for g in range(a.shape[0]):
+        xp.dot(a[g], b[g], out=out[g])
+    return out

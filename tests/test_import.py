@@ -1,0 +1,39 @@
+"""What `import xcnn` loads, and how long it takes."""
+
+import subprocess
+import sys
+
+HEAVY = {"scipy", "rich", "typer", "matplotlib", "cupy", "cupyx", "torch", "jax", "pooch", "PIL", "safetensors"}
+SECONDS = 0.3
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_import_loads_no_heavy_package_and_no_backend():
+    loaded = set(python("import sys, xcnn; print(*{name.partition('.')[0] for name in sys.modules})"))
+    assert {"xcnn", "numpy"} <= loaded
+    assert not loaded & HEAVY
+    assert not [name for name in loaded if name.startswith("xcnn_")]
+
+
+def test_asking_for_numpy_loads_no_other_backend():
+    loaded = set(python("import sys, xcnn; xcnn.backend('numpy'); print(*sys.modules)"))
+    assert {"xcnn_numpy", "scipy.signal"} <= loaded
+    assert not loaded & {"xcnn_cupy", "xcnn_strict", "cupy", "array_api_strict"}
+
+
+def test_names_of_backends_load_none():
+    code = "import sys; from xcnn.backends import backend_names; print(*backend_names(), '|', *sys.modules)"
+    names, loaded = " ".join(python(code)).split(" | ")
+    assert {"cupy", "numpy", "strict"} <= set(names.split())
+    assert not [name for name in loaded.split() if name.startswith("xcnn_")]
+
+
+def test_import_is_quick():
+    """In processor time, since other programs run too; NumPy's own import is most of it."""
+    code = "import time; start = time.process_time(); import xcnn; print(time.process_time() - start)"
+    assert min(float(python(code)[0]) for _ in range(5)) < SECONDS
