@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
+import numpy as np  # noqa: TID251 - NumPy is what is measured
 
 import xcnn
 from xcnn import Backend
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="for each shape")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="every seventh shape")
-    parser.add_argument("--processor", action="store_true", help="processor time: right on a busy machine, of one thread")
+    parser.add_argument(
+        "--processor", action="store_true", help="processor time: right on a busy machine, of one thread"
+    )
     options = parser.parse_args()
     backends = [xcnn.backend("numpy", algorithm=name) for name in options.algorithms]
     clock = time.process_time if options.processor else time.perf_counter
@@ -81,7 +83,9 @@ def main() -> None:
         rows.append([*shape, *times])
         print("|", " | ".join([*map(str, shape), *(f"{ms:.3g}" for ms in times)]), "|", flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows}))
+        options.json.write_text(
+            json.dumps({"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows})
+        )
         print(options.json, file=sys.stderr)
 
 

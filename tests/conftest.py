@@ -29,7 +29,7 @@ class Rehearsal(NumpyBackend):
 
     algorithms: ClassVar[tuple[str, ...]] = ("literal", "gemm")
 
-    def chosen(self, x_shape, k_shape):
+    def chosen(self, x_shape, k_shape, stride, padding, dilation, groups):
         return Literal(scipy.signal) if self.algorithm == "literal" else Gemm(workspace=700)
 
 

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import types
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import xcnn_cupy
 import xcnn_strict
+from xcnn_numpy import NumpyBackend
 
 import xcnn
 from xcnn import backends
@@ -126,6 +128,14 @@ def test_unknown_algorithm():
         xcnn.backend("numpy", algorithm="magic")
 
 
+def test_the_first_device_is_none(fake_cupy):
+    fake_cupy(2)
+    for name, first in (("numpy", "cpu"), ("strict", "device1"), ("cupy", "0")):
+        assert xcnn.backend(f"{name}:{first}") == xcnn.backend(name)
+        assert xcnn.backend(f"{name}:{first}").spec == name
+    assert xcnn.backend("cupy", device=1) == xcnn.backend("cupy:1") != xcnn.backend("cupy")
+
+
 def test_a_device_named_twice():
     assert xcnn.backend("strict", device="device2") == xcnn.backend("strict:device2")
     with pytest.raises(OptionError, match="names a device"):
@@ -233,6 +243,23 @@ def test_auto_passes_options_on(no_cupy):
         xcnn.backend("auto", algorithm="magic")
     with pytest.raises(OptionError, match="no option 'speed'"):
         xcnn.backend("auto", speed=3)
+
+
+@pytest.mark.parametrize("count", [None, 0, 1])
+def test_auto_asks_whether_a_backend_is_there_before_its_options_count(fake_cupy, monkeypatch, count):
+    """An option that only NumPy's backend has does not keep `auto` from it, unless there is a device."""
+
+    @dataclass(frozen=True)
+    class Threaded(NumpyBackend):
+        threads: int = 1
+
+    fake_cupy(count)
+    monkeypatch.setattr(backends, "_loaded", {"numpy": Threaded})
+    if count:
+        with pytest.raises(OptionError, match='backend "cupy" has no option'):
+            xcnn.backend("auto", threads=2)
+    else:
+        assert xcnn.backend("auto", threads=2) == Threaded(threads=2)
 
 
 def test_auto_where_nothing_works(monkeypatch):
@@ -370,10 +397,22 @@ def test_the_bare_contract_says_what_is_missing():
             call(xcnn.Backend())
 
 
+PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+
+
 @pytest.mark.parametrize(
-    ("x_shape", "k_shape", "algorithm"),
-    [((32, 16, 64, 64), (16, 16, 3, 3), "gemm"), ((8, 4, 128, 128), (4, 4, 31, 31), "fft")],
+    ("x_shape", "k_shape", "how", "algorithm"),
+    [
+        ((64, 32, 26, 26), (64, 32, 3, 3), {}, "gemm"),
+        ((1, 1, 28, 28), (5, 1, 3, 3), {}, "gemm"),
+        ((8, 16, 64, 64), (16, 16, 15, 15), {}, "fft"),
+        ((8, 16, 64, 64), (16, 16, 15, 15), {"stride": (4, 4)}, "gemm"),
+        ((8, 16, 64, 64), (16, 1, 15, 15), {"groups": 16}, "fft"),
+        ((8, 4, 128, 128), (4, 4, 31, 31), {}, "fft"),
+        ((32, 64, 128, 128), (64, 64, 31, 31), {}, "gemm"),  # the kernel's transforms would take 270 MB
+        ((0, 4, 64, 64), (4, 4, 31, 31), {}, "gemm"),
+    ],
 )
-def test_auto_follows_the_shape(x_shape, k_shape, algorithm):
-    chosen = xcnn.backend("numpy").chosen(x_shape, k_shape)
-    assert chosen is xcnn.backend("numpy", algorithm=algorithm).chosen(x_shape, k_shape)
+def test_auto_follows_the_shape(x_shape, k_shape, how, algorithm):
+    auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", algorithm))
+    assert auto.chosen(x_shape, k_shape, **PLAIN | how) is named.chosen(x_shape, k_shape, **PLAIN | how)

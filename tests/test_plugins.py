@@ -197,6 +197,13 @@ def test_a_broken_one_is_told_and_breaks_no_other(install, kind):
         assert REASONS[kind] in str(raised.value)
 
 
+def test_the_plugin_of_a_librarys_own_name_owns_its_arrays(install):
+    """Another may claim NumPy's arrays too, and come first in the alphabet."""
+    install("acme", "acme_xcnn", "AcmeBackend", GOOD.replace('= "acme_xcnn"', '= "numpy"'))
+    assert xcnn.backend("acme").library == "numpy"
+    assert backends.backend_of(np.ones(2)).name == "numpy"
+
+
 def test_arrays_that_no_working_plugin_claims(install):
     """A broken plug-in is passed by when the owner of an array is looked for."""
     install("broken", "broken_raises", "TheBackend", BROKEN["raises"])

@@ -221,7 +221,7 @@ def test_a_gradient_that_cancels_to_zero_passes():
 
 @dataclass(frozen=True)
 class Faint:
-    """Y = 1 + X / 10^4, whose gradient is small beside its rounding, and wrong by a tenth where asked."""
+    """Y = 1 + X / 10^6, whose gradient is small beside its rounding, and wrong by a tenth where asked."""
 
     wrong: bool = False
 
@@ -229,7 +229,7 @@ class Faint:
         return {}, input_shape
 
     def __call__(self, weights, x, run):
-        return 1 + x * 1e-4, lambda dy: (dy * (1.1e-4 if self.wrong else 1e-4), {})
+        return 1 + x * 1e-6, lambda dy: (dy * (1.1e-6 if self.wrong else 1e-6), {})
 
 
 def test_a_faint_gradient_is_still_held_to_its_value():

@@ -1,6 +1,6 @@
 """xcnn: convolutional networks whose layers read like the mathematics they come from, on any array library."""
 
-from xcnn import datasets, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, datasets, errors, initializers, layers, losses, nets, optimizers, schedules, testing
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -30,6 +30,7 @@ __all__ = [
     "History",
     "Model",
     "RMSprop",
+    "article",
     "available_backends",
     "backend",
     "backend_of",
@@ -46,5 +47,6 @@ __all__ = [
     "rot180",
     "schedules",
     "set_backend",
+    "testing",
     *layers.__all__,
 ]

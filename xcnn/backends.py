@@ -58,9 +58,13 @@ class Backend:
     name: ClassVar[str] = "reference"
     library: ClassVar[str] = ""
     """The package that this backend's array type comes from."""
+    first_device: ClassVar[str] = "cpu"
+    """What the library calls its first device: naming it is the same as naming none."""
     algorithms: ClassVar[tuple[str, ...]] = ("auto",)
 
     def __post_init__(self) -> None:
+        named = None if self.device is None else str(self.device)
+        object.__setattr__(self, "device", None if named == self.first_device else named)
         if self.algorithm not in self.algorithms:
             raise OptionError(
                 "X104",
@@ -106,7 +110,7 @@ class Backend:
 
     def device_name(self) -> str:
         """The device in words."""
-        return "cpu"
+        return self.device or self.first_device
 
     def __repr__(self) -> str:
         options = "".join(
@@ -184,7 +188,7 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
             "X302",
             f'backend "{name}" was asked for; {error.summary}',
             *error.details,
-            hint=error.hint or "see `xcnn backends`.",
+            hint=error.hint or "see `xcnn backends`, or use --backend numpy.",
         ) from error
 
 

@@ -13,9 +13,10 @@ import cupy
 import numpy as np
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 
-from xcnn._typing import Array, Shape
+from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
+from xcnn.random import Key
 from xcnn_cupy.literal import Literal
 
 GEMM = Gemm(workspace=2**27)  # 512 MiB of float32
@@ -31,6 +32,7 @@ class CupyBackend(StridedBackend):
 
     name: ClassVar[str] = "cupy"
     library: ClassVar[str] = "cupy"
+    first_device: ClassVar[str] = "0"
     algorithms: ClassVar[tuple[str, ...]] = ("auto", "literal", "gemm")
 
     def __post_init__(self) -> None:
@@ -39,8 +41,7 @@ class CupyBackend(StridedBackend):
 
     @classmethod
     def of(cls, x: Array) -> Backend:
-        number = x.device.id
-        return cls(str(number) if number else None)
+        return cls(str(x.device.id))
 
     @property
     def number(self) -> int:
@@ -92,8 +93,14 @@ class CupyBackend(StridedBackend):
         name: bytes = cupy.cuda.runtime.getDeviceProperties(self.number)["name"]
         return name.decode()
 
-    def chosen(self, x_shape: Shape, k_shape: Shape) -> Algorithm:
+    def chosen(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Algorithm:
         return literal() if self.algorithm == "literal" else GEMM
+
+    def random_bits(self, key: Key, shape: Shape) -> Array:
+        with self.active():
+            return super().random_bits(key, shape)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         with self.beside(x):
@@ -115,7 +122,6 @@ def check_device(device: str | None) -> None:
         raise BackendUnavailable(
             "X302",
             f"CuPy {release} imports, but no CUDA device is visible.",
-            hint="see `xcnn backends`, or use --backend numpy.",
         )
     if device is not None and not (str(device).isdecimal() and int(device) < count):
         raise BackendUnavailable("X302", f"CuPy sees devices 0 to {count - 1}, but no {device!r}.")

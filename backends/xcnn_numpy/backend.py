@@ -11,7 +11,7 @@ import scipy
 import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 
-from xcnn._typing import Array, Shape
+from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.random import Key
 from xcnn_numpy import fft, literal, random
@@ -25,7 +25,7 @@ class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
 
     `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
-    `fft` multiplies Fourier transforms. `auto` takes `fft` for large kernels, else `gemm`.
+    `fft` multiplies Fourier transforms. `auto` takes whichever of these two should take less time for the shapes.
     """
 
     name: ClassVar[str] = "numpy"
@@ -33,9 +33,9 @@ class NumpyBackend(StridedBackend):
     algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS)
 
     def __post_init__(self) -> None:
-        if self.device not in (None, "cpu"):
-            raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
         super().__post_init__()
+        if self.device is not None:
+            raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
 
     @property
     def xp(self) -> Any:
@@ -54,10 +54,12 @@ class NumpyBackend(StridedBackend):
     def versions(self) -> dict[str, str]:
         return {"numpy": np.__version__, "scipy": scipy.__version__}
 
-    def chosen(self, x_shape: Shape, k_shape: Shape) -> Algorithm:
+    def chosen(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Algorithm:
         if self.algorithm != "auto":
             return ALGORITHMS[self.algorithm]
-        return fft if fft.pays(x_shape, k_shape) else GEMM
+        return fft if fft.pays(x_shape, k_shape, stride, padding, dilation, groups) else GEMM
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)

@@ -15,17 +15,29 @@ from xcnn_strided.lowering import padded, spread
 
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
+from xcnn.windows import output_size
 
 AXES = (-2, -1)
-LARGE = 400
-"""Kernel cells from which `auto` takes this algorithm: see docs/performance.md."""
 WORKSPACE = 2**21
 """Frequencies at a time, of all channels of a few images; those of a single image may be more."""
+LARGEST = 2**23
+"""Frequencies of the whole kernel from which `auto` leaves this algorithm alone: 64 MiB in float32."""
 
 
-def pays(x_shape: Shape, k_shape: Shape) -> bool:
-    """Whether transforms beat matrix products for these shapes."""
-    return prod(k_shape[2:]) >= LARGE
+def pays(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> bool:
+    """Whether transforms should take less time than matrix products.
+
+    Both sides are in units of one multiplication within a matrix product. The numbers were fitted to measured times:
+    see docs/performance.md.
+    """
+    n, channels = x_shape[:2]
+    o, c, h, w = k_shape
+    positions = prod(output_size(x_shape[2:], (h, w), stride, padding, dilation))
+    u, v = _size(x_shape, padding)
+    frequencies = u * (v // 2 + 1)
+    products = n * channels * h * w * positions * (10 + o // groups)
+    transforms = frequencies * (300 * (n * (channels + o) + c * o) + 10 * n * c * o)
+    return transforms < products and frequencies * c * o <= LARGEST
 
 
 def correlate(x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:

@@ -19,8 +19,6 @@ from xcnn._typing import Array
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
 
-DEFAULT = "device1"
-
 
 @dataclass(frozen=True, repr=False)
 class StrictBackend(Backend):
@@ -28,18 +26,18 @@ class StrictBackend(Backend):
 
     name: ClassVar[str] = "strict"
     library: ClassVar[str] = "array_api_strict"
+    first_device: ClassVar[str] = "device1"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             array_api_strict.Device(self.device_name())
         except ValueError as error:
             raise BackendUnavailable("X302", f"array-api-strict has no device {self.device!r}.") from error
-        super().__post_init__()
 
     @classmethod
     def of(cls, x: Array) -> Backend:
-        name = str(x.device).split("'")[1]
-        return cls(None if name == DEFAULT else name)
+        return cls(str(x.device).split("'")[1])
 
     @property
     def xp(self) -> Any:
@@ -65,6 +63,3 @@ class StrictBackend(Backend):
 
     def versions(self) -> dict[str, str]:
         return {"array-api-strict": version("array-api-strict")}
-
-    def device_name(self) -> str:
-        return self.device or DEFAULT

@@ -30,8 +30,10 @@ class Algorithm(Protocol):
 class StridedBackend(Backend):
     """What the backends of NumPy and CuPy have in common."""
 
-    def chosen(self, x_shape: Shape, k_shape: Shape) -> Algorithm:
-        """The algorithm for images and kernels of these shapes."""
+    def chosen(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Algorithm:
+        """The algorithm for images and kernels of these shapes, and these options."""
         raise NotImplementedError
 
     def beside(self, x: Array) -> AbstractContextManager[object]:
@@ -48,9 +50,9 @@ class StridedBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        run = self.chosen(x.shape, k.shape).correlate
+        way = self.chosen(x.shape, k.shape, stride, padding, dilation, groups)
         with self.beside(x):
-            return run(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
+            return way.correlate(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
     def correlate_input_adjoint(
         self,
@@ -63,9 +65,11 @@ class StridedBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        run = self.chosen(x_shape, k.shape).correlate_input_adjoint
+        way = self.chosen(x_shape, k.shape, stride, padding, dilation, groups)
         with self.beside(dy):
-            return run(dy, k, x_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+            return way.correlate_input_adjoint(
+                dy, k, x_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+            )
 
     def correlate_kernel_adjoint(
         self,
@@ -78,9 +82,11 @@ class StridedBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        run = self.chosen(x.shape, k_shape).correlate_kernel_adjoint
+        way = self.chosen(x.shape, k_shape, stride, padding, dilation, groups)
         with self.beside(x):
-            return run(x, dy, k_shape, stride=stride, padding=padding, dilation=dilation, groups=groups)
+            return way.correlate_kernel_adjoint(
+                x, dy, k_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+            )
 
     def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
         with self.beside(x):

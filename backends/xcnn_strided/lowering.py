@@ -26,7 +26,7 @@ def padded(xp: Any, x: Array, padding: Pads, value: float = 0.0) -> Array:
 def _overlap(n: int, around: Pair) -> tuple[slice, slice]:
     """Which of an axis's n cells stay, and where they stand afterwards."""
     lo, hi = around
-    first = min(max(-lo, 0), n)
+    first = max(-lo, 0)
     end = max(min(n + hi, n), first)
     return slice(first, end), slice(first + lo, end + lo) if end > first else slice(0, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import os
 import subprocess
 import sys
 from typing import Annotated, Any
@@ -23,26 +24,33 @@ def run(
     json: Json = False,
 ) -> None:
     """List the backends. Each is tried in a process of its own, so that a broken driver can't hang this one."""
-    from xcnn.backends import backend_names, get_backend
+    from xcnn.backends import AUTO_ORDER, backend_names
 
     found = {name: probe(name, timeout) for name in backend_names()}
-    default = get_backend().spec
+    usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]
+    default = os.environ.get("XCNN_BACKEND") or next(iter(usable), "none")
     kernels = blas_kernels()
     if json:
         print_json("backends", default=default, backends=found, blas=kernels)
         return
     for name, info in found.items():
-        libraries = ", ".join(f"{library} {version}" for library, version in info["versions"].items())
-        state = f"{info['device']} ({libraries})" if info["available"] else f"not available: {info['reason']}"
-        print(f"{name:8} {state}{'   <- default' if name == default.partition(':')[0] else ''}")
+        mark = "   <- default" if name == default.partition(":")[0] else ""
+        print(f"{name:8} {describe(info)}{mark}")
     for library in kernels:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
         print(f"BLAS     {build}, {library['threads']} threads")
 
 
+def describe(info: dict[str, Any]) -> str:
+    """A backend's device and versions, or why it can't be used and what to do."""
+    if not info["available"]:
+        return f"not available: {info['reason']} {info['hint']}".rstrip()
+    return f"{info['device']} ({', '.join(f'{library} {v}' for library, v in info['versions'].items())})"
+
+
 def probe(name: str, timeout: float) -> dict[str, Any]:
     """What a backend tells of itself, asked in another process."""
-    unavailable = {"available": False, "device": "", "versions": {}}
+    unavailable = {"available": False, "device": "", "versions": {}, "hint": ""}
     try:
         done = subprocess.run(
             [sys.executable, "-c", PROBE, name], capture_output=True, text=True, timeout=timeout, check=False

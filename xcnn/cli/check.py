@@ -19,7 +19,7 @@ def run(
     from xcnn.backends import get_backend
     from xcnn.testing import check_backend
 
-    chosen = get_backend() if backend is None else make(backend, **({"algorithm": algorithm} if algorithm else {}))
+    chosen = make(backend or get_backend(), **({"algorithm": algorithm} if algorithm else {}))
     if not json:
         print(f"{chosen!r} on {chosen.device_name()}")
         print(f"{'':6}  {'gradient':>9}  {'agreement':>9}  {'float32':>9}  primitive or layer")
