@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np  # noqa: TID251 - NumPy is what is measured
+import numpy as np
 
 import xcnn
 from xcnn import Backend

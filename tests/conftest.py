@@ -1,7 +1,8 @@
-"""Every test that takes `backend` runs on each backend; one that is not available is skipped with its reason.
+"""Every test that takes `backend` runs on each backend that can be used here.
 
-`any_backend` runs on each algorithm of each backend, for the tests of primitives. What CuPy's backend computes with is
-among them, rehearsed on NumPy arrays.
+One that can't is named with its reason by a single skipped test in test_backends.py, or fails the whole run where
+XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives. What
+CuPy's backend computes with is among them, rehearsed on NumPy arrays.
 """
 
 import os
@@ -33,36 +34,47 @@ class Rehearsal(NumpyBackend):
         return Literal(scipy.signal) if self.algorithm == "literal" else Gemm(workspace=700)
 
 
-def made(name, **options):
-    """A backend. One that XCNN_TEST_BACKENDS names must be there; another is skipped where it can't be used."""
-    try:
-        return xcnn.backend(name, **options)
-    except BackendUnavailable as error:
-        if REQUIRED:
-            raise
-        pytest.skip(error.summary)
+def find():
+    """The names of the backends that can be used here, and the reasons of the others."""
+    usable, reasons = [], {}
+    for name in BACKENDS:
+        try:
+            xcnn.backend(name)
+            usable.append(name)
+        except BackendUnavailable as error:
+            if REQUIRED:
+                raise pytest.UsageError(f"XCNN_TEST_BACKENDS names {name}. {error}") from error
+            reasons[name] = error.summary
+    return usable, reasons
 
 
-@pytest.fixture(params=BACKENDS)
+USABLE, REASONS = find()
+PAIRS = [(name, algorithm) for name in USABLE for algorithm in ALGORITHMS.get(name.partition(":")[0], ["auto"])]
+if "numpy" in USABLE:
+    PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
+
+
+@pytest.fixture(params=USABLE)
 def backend(request):
     """A backend, active."""
-    chosen = made(request.param)
+    chosen = xcnn.backend(request.param)
     with chosen.active():
         yield chosen
-
-
-PAIRS = [(name, algorithm) for name in BACKENDS for algorithm in ALGORITHMS.get(name.partition(":")[0], ["auto"])]
-if "numpy" in BACKENDS:
-    PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
 
 
 @pytest.fixture(params=PAIRS, ids="-".join)
 def any_backend(request):
     """A backend with one of its algorithms, active."""
     name, algorithm = request.param
-    chosen = Rehearsal(algorithm=algorithm) if name == "rehearsal" else made(name, algorithm=algorithm)
+    chosen = Rehearsal(algorithm=algorithm) if name == "rehearsal" else xcnn.backend(name, algorithm=algorithm)
     with chosen.active():
         yield chosen
+
+
+@pytest.fixture
+def backend_reasons():
+    """The backends that can't be used here, with the reasons."""
+    return REASONS
 
 
 @pytest.fixture

@@ -416,3 +416,10 @@ PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "gro
 def test_auto_follows_the_shape(x_shape, k_shape, how, algorithm):
     auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", algorithm))
     assert auto.chosen(x_shape, k_shape, **PLAIN | how) is named.chosen(x_shape, k_shape, **PLAIN | how)
+
+
+def test_every_backend_of_the_suite_is_here(backend_reasons):
+    """The one place that says on which backends nothing was tested, and why."""
+    if backend_reasons:
+        pytest.skip("; ".join(f"no test ran on {name}: {reason}" for name, reason in backend_reasons.items()))
+    assert {"numpy", "strict", "cupy"} <= set(backends.backend_names())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np  # noqa: TID251 - the host's side of the checks
+import numpy as np
 
 from xcnn import layers
 from xcnn._typing import Array, Pair, Shape
