@@ -188,7 +188,7 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
             "X302",
             f'backend "{name}" was asked for; {error.summary}',
             *error.details,
-            hint=error.hint or "see `xcnn backends`, or use --backend numpy.",
+            hint=error.hint or "see `xcnn backends`.",
         ) from error
 
 
