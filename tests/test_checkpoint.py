@@ -14,11 +14,12 @@ import pytest
 
 from xcnn import checkpoint, losses, tree
 from xcnn import layers as L
-from xcnn.errors import CheckpointError
+from xcnn.errors import BackendError, CheckpointError
 from xcnn.layers import BatchNorm, Conv2D, Dense, Flatten, ReLU, Residual, Sequential
 from xcnn.model import Model
 from xcnn.optimizers import SGD, Adam, AdamW
 from xcnn.schedules import Cosine, WarmUp
+from xcnn.training import Checkpoint
 
 
 def tiny(**options):
@@ -321,5 +322,78 @@ def own_loss(y, t):
     return losses.mse(y, losses.targets(y, t))
 
 
-def test_the_file_is_as_readable_as_the_umask_says(saved):
-    assert saved.stat().st_mode & 0o777 == 0o666 & ~checkpoint._umask()
+def test_a_new_file_follows_the_umask_and_an_old_one_keeps_its_permissions(saved):
+    umask = os.umask(0o027)
+    try:
+        tiny().save(saved.parent / "new.xcnn")
+    finally:
+        os.umask(umask)
+    assert (saved.parent / "new.xcnn").stat().st_mode & 0o777 == 0o640
+    saved.chmod(0o600)
+    tiny().save(saved)
+    assert saved.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_is_followed(saved):
+    link = saved.parent / "latest.xcnn"
+    link.symlink_to(saved)
+    before = saved.read_bytes()
+    tiny(seed=5).save(link)
+    assert link.is_symlink()
+    assert saved.read_bytes() != before
+
+
+def test_where_nothing_can_be_written_it_is_said_before_training(tmp_path):
+    for path, error in [(tmp_path / "none" / "m.xcnn", FileNotFoundError), (tmp_path, IsADirectoryError)]:
+        with pytest.raises(error):
+            Checkpoint(path)
+        with pytest.raises(error):
+            tiny().save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_read_again_is_not_written(saved):
+    before = saved.read_bytes()
+    model = tiny()
+    for info in ({"a": np.zeros(3)}, {"a": "x" * 2**24}):
+        model.info = info
+        with pytest.raises(CheckpointError, match=r"X40[34]"):
+            model.save(saved)
+    odd = Model(Sequential(OddNames()), (3,), loss="mse", backend="numpy")
+    with pytest.raises(CheckpointError, match="X403"):
+        odd.save(saved)
+    assert saved.read_bytes() == before
+
+
+def test_nets_without_weights_and_names_in_any_script(tmp_path):
+    for net in (ReLU(), Sequential(), Sequential(Flatten(), größe=Dense(2))):
+        model = Model(net, (3,), loss="mse", backend="numpy")
+        model.save(tmp_path / "m.xcnn")
+        assert Model.load(tmp_path / "m.xcnn", backend="numpy").net == net
+
+
+def test_an_own_class_is_not_taken_for_one_of_the_same_name(tmp_path):
+    own = type("ReLU", (Twice,), {"__module__": "mine"})
+    model = Model(Sequential(dataclass(frozen=True)(own)(), Dense(2)), (3,), backend="numpy")
+    model.save(tmp_path / "m.xcnn")
+    with pytest.raises(CheckpointError, match=r"X403.*'ReLU', which xcnn does not know"):
+        Model.load(tmp_path / "m.xcnn")
+    loaded = Model.load(tmp_path / "m.xcnn", layers={"ReLU": type(model.net["relu1"])})
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+
+
+def test_a_missing_backend_is_not_blamed_on_the_file(saved):
+    with pytest.raises(BackendError, match="X303"):
+        Model.load(saved, backend="abacus")
+
+
+@dataclass(frozen=True)
+class OddNames:
+    """A layer whose weights have names that a checkpoint can't tell apart."""
+
+    def init(self, rng, input_shape):
+        return {"a/b": np.ones(1)}, input_shape
+
+    def __call__(self, weights, x, run):
+        return x, lambda dy: (dy, {"a/b": 0 * weights["a/b"]})

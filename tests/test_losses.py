@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xcnn import losses
-from xcnn.errors import OptionError, ShapeError
+from xcnn.errors import DTypeError, OptionError, ShapeError
 
 LABELS = np.array([0, 2, 1, 2, 0])
 
@@ -121,10 +121,39 @@ def test_logits_of_ten_thousand_stay_finite_and_right(backend):
 def test_certain_probabilities_stay_finite(backend):
     y = np.array([[1.0, 0.0]], dtype=np.float32)
     value, dy = both(backend, losses.binary_cross_entropy, y, np.array([[0.0, 1.0]], dtype=np.float32))
-    eps = np.finfo(np.float32).eps
-    assert value == pytest.approx(-math.log(eps), rel=1e-6)
-    np.testing.assert_allclose(dy, [[0.5 / eps, -0.5 / eps]], rtol=1e-5)
-    assert both(backend, losses.binary_cross_entropy, y, y)[0] == pytest.approx(eps, rel=1e-5)
+    below_one, tiny = 1 - np.finfo(np.float32).eps / 2, float(np.finfo(np.float32).smallest_normal)
+    assert value == pytest.approx(-(math.log(1 - below_one) + math.log(tiny)) / 2, rel=1e-6)
+    np.testing.assert_allclose(dy, [[0.5 / (1 - below_one), -0.5 / tiny]], rtol=1e-5)
+    assert both(backend, losses.binary_cross_entropy, y, y)[0] == pytest.approx(-math.log(below_one) / 2, rel=1e-5)
+
+
+def test_small_probabilities_keep_their_gradients_in_float32(backend):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle; it is not installed")
+    y = np.array([[2e-9, 1e-20, 1e-8, 0.3]], dtype=np.float32)
+    t = np.array([[1.0, 1.0, 0.0, 1.0]], dtype=np.float32)
+    value, dy = both(backend, losses.binary_cross_entropy, y, t)
+    y_t = torch.tensor(y.astype(np.float64), requires_grad=True)
+    expected = torch.nn.functional.binary_cross_entropy(y_t, torch.tensor(t.astype(np.float64)))
+    expected.backward()
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(dy[0, [0, 2, 3]], y_t.grad.numpy()[0, [0, 2, 3]], rtol=1e-5)
+    assert dy[0, 1] == pytest.approx(-1e20 / 4, rel=1e-5)  # PyTorch's is cut at 1e12
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.uint8, np.int32, np.float32])
+def test_labels_of_any_type_are_the_same_labels(kind, backend, rng):
+    y, t = rng.normal(size=(6, 300)), np.array([0, 1, 1, 0, 1, 0])
+    expected = both(backend, losses.cross_entropy, y, t)
+    value, dy = both(backend, losses.cross_entropy, y, t.astype(kind))
+    assert value == expected[0]
+    np.testing.assert_array_equal(dy, expected[1])
+    assert math.isnan(both(backend, losses.cross_entropy, y, t + 0.5)[0])
+
+
+def test_whole_number_predictions_are_refused(backend):
+    for loss in losses.LOSSES.values():
+        with pytest.raises(DTypeError, match="X103"):
+            loss(backend.asarray(np.ones((2, 3), int)), backend.asarray(np.ones((2, 3))))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,18 @@
 """The model: what it takes and refuses, one seed on every backend, agreement with a training loop in PyTorch."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import xcnn
 from xcnn import tree
 from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
-from xcnn.layers import Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid
+from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid
 from xcnn.model import Model
 from xcnn.optimizers import SGD, Adam
+from xcnn.schedules import Step
 
 
 def small_net():
@@ -158,6 +162,68 @@ def test_one_output_tells_two_classes_apart(backend, data):
     assert np.mean(model.probabilities(x).argmax(axis=1) == y) > 0.95
 
 
+def test_options_from_numpy_leave_the_weights_float32(data, tmp_path):
+    net = Sequential(Conv2D(3, 3), BatchNorm(np.float64(0.9)), ReLU(), Flatten(), Dropout(np.float64(0.5)), Dense(4))
+    optimizer = SGD(np.logspace(-3, -1, 2)[0], momentum=np.float64(0.5), weight_decay=np.float32(0.5), clip_norm=1)
+    model = Model(net, (1, 8, 8), optimizer=optimizer, backend="numpy")
+    model.fit(*data, progress="none")
+    model.optimizer = SGD(Step(np.float64(0.1), 3))
+    model.fit(*data, progress="none")
+    assert {w.dtype for w in host(model).values()} == {np.dtype("float32")}
+    model.save(tmp_path / "m.xcnn")
+    assert Model.load(tmp_path / "m.xcnn", backend="numpy").net == net
+
+
+def test_a_loss_of_another_type_is_refused_before_it_spoils_the_weights(data):
+    model = Model(small_net(), (1, 8, 8), loss=lambda y, t: (y.sum(), np.ones(y.shape)), backend="numpy")
+    with pytest.raises(DTypeError, match=r"X103.*would make 'conv1/kernel' float64"):
+        model.step(data[0], np.zeros((70, 4)))
+
+
+def test_accuracy_of_dense_prediction_counts_places(backend, rng):
+    x, t = rng.random((5, 2, 4, 4)), rng.integers(0, 3, (5, 4, 4))
+    model = Model(Sequential(Conv2D(3, 3, padding="same")), (2, 4, 4), backend=backend, dtype="float64")
+    right = np.mean(model.predict(x).argmax(axis=1) == t)
+    assert model.evaluate(x, t)["accuracy"] == pytest.approx(right)
+    model.optimizer = SGD(0.0)
+    row = model.fit(x, t, batch_size=2, progress="none").rows[0]
+    assert row["accuracy"] == pytest.approx(right)
+
+
+def test_one_output_can_not_be_a_softmax():
+    with pytest.raises(OptionError, match=r"X104.*\n.*binary_cross_entropy_with_logits"):
+        Model(Sequential(Dense(1)), (4,))
+
+
+def test_another_loss_may_be_assigned(backend, data):
+    model, other = make(backend), make(backend, loss="mse")
+    model.loss = "mse"
+    targets = np.eye(4)[data[1]]
+    assert model.step(data[0], targets) == other.step(data[0], targets)
+    assert set(model.evaluate(data[0], targets)) == {"loss"}
+
+
+def test_a_model_can_be_pickled_and_copied(data):
+    model = make("numpy")
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(twin.predict(data[0]), model.predict(data[0]))
+        twin.step(*data)
+    assert model.at.step == 0
+
+
+def test_assigned_weights_are_copied():
+    kernel = np.ones((3, 2), "float32")
+    model = Model(Sequential(Dense(2, bias=False)), (3,), backend="numpy")
+    model.weights = {"dense1": {"kernel": kernel}}
+    kernel[:] = 7
+    assert model.weights["dense1"]["kernel"].max() == 1
+
+
+def test_summary_of_a_single_layer():
+    summary = Model(Dense(3), (4,), backend="numpy").summary()
+    assert [(row.kind, row.parameters) for row in summary.rows] == [("Dense", 15)]
+
+
 def test_regression_has_no_accuracy(backend, rng):
     x = rng.normal(size=(40, 3)).astype("float32")
     t = x @ np.array([[1.0], [-2.0], [0.5]], dtype="float32")
@@ -184,6 +250,10 @@ REFUSED = {
     "words": (lambda x, y: (x, np.array(["a"] * 70)), LabelError, r"whole numbers; got <U1"),
     "NaN": (lambda x, y: (np.where(np.arange(70)[:, None, None, None] == 3, np.nan, x), y), DataError,
             r"sample 3 \(1 such"),
+    "one-hot of -1": (lambda x, y: (x, 2 * np.eye(4)[y] - 1), LabelError, r"X201.*0\.\.1"),
+    "NaN targets": (lambda x, y: (x, np.full((70, 4), np.nan)), DataError, r"X203.*y must hold finite numbers"),
+    "no y": (lambda x, y: (x, None), DataError, r"X203.*y must hold samples"),
+    "too large": (lambda x, y: (x.astype("f8") * 1e300, y), DataError, r"NaN or infinity in sample 0"),
     "ragged": (lambda x, y: ([[1.0], [1.0, 2.0]], y), DataError, r"no regular array"),
 }  # fmt: skip
 

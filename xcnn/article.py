@@ -203,9 +203,9 @@ def mse_prime(y_true: Array, y_pred: Array) -> Array:
 
 
 def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
-    """E = -mean(y* log(y) + (1 - y*) log(1 - y)), y being clipped to [eps, 1 - eps], so that E is finite.
+    """E = -mean(y* log(y) + (1 - y*) log(1 - y)), E finite since y is clipped.
 
-    eps is the spacing of the type at 1: 2.2e-16 in float64.
+    It is clipped to the smallest normal number of its type, 2.2e-308 in float64, and to the largest below 1.
     """
     _check_loss("binary_cross_entropy", y_true, y_pred)
     xp, y = namespace(y_pred), _clipped(y_pred)
@@ -295,8 +295,8 @@ def _stack(planes: Iterable[Array], shape: Shape) -> Array:
 
 def _clipped(y: Array) -> Array:
     xp = namespace(y)
-    eps = float(xp.finfo(y.dtype).eps)
-    return xp.clip(y, eps, 1 - eps)
+    limits = xp.finfo(y.dtype)
+    return xp.clip(y, float(limits.smallest_normal), 1 - float(limits.eps) / 2)
 
 
 def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> None:

@@ -12,8 +12,7 @@ import json
 import os
 import platform
 import re
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from math import prod
@@ -23,9 +22,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from xcnn import losses, random, tree
-from xcnn.backends import Backend
+from xcnn._typing import Weights
+from xcnn.backends import Backend, get_backend
+from xcnn.backends import backend as make_backend
 from xcnn.config import from_config, to_config
 from xcnn.errors import CheckpointError, XcnnError
+from xcnn.files import write_whole
 from xcnn.losses import Loss
 from xcnn.training import HostArray, Standing
 
@@ -39,7 +41,7 @@ LARGEST_HEADER = 2**24
 MOST_TENSORS = 100_000
 BLANK = "0" * 64
 KINDS = {"F32": "float32", "F64": "float64"}
-PATH = re.compile(r"(weights|state)(/\w+)+", re.ASCII)
+PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
 
 Tensors = dict[str, HostArray]
 
@@ -66,11 +68,17 @@ def save(model: Model, path: str | Path) -> None:
         "seed": model.seed,
         "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **model.backend.versions()},
         "standing": {name: getattr(at, name) for name in COUNTED},
+        "updates": at.state["step"],
         "plan": model.plan,
         "history": list(at.rows),
-        "info": model.info,
+        "info": dict(model.info),
     }
-    write(path, dict(tree.items({"weights": host(at.weights), "state": moments})), config)
+    for name in _names(at.weights):
+        if "/" in name:
+            raise CheckpointError("X403", f"a weight's name can't hold a slash, which parts its path; got {name!r}.")
+    tensors = dict(tree.items({"weights": host(at.weights), "state": moments}))
+    _check_shapes(path, model.net, model.input_shape, tensors, model.dtype)
+    write(path, tensors, config)
 
 
 COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
@@ -86,6 +94,7 @@ def load(
 ) -> Model:
     """`Model.load`."""
     tensors, config = read(path)
+    backend = get_backend() if backend is None else make_backend(backend)
     try:
         net = from_config(config["net"], layers)
         _check_shapes(path, net, tuple(config["input_shape"]), tensors, config["dtype"])
@@ -93,15 +102,18 @@ def load(
             net,
             tuple(config["input_shape"]),
             loss=_loss_from(path, config["loss"], loss),
-            optimizer=from_config(config["optimizer"]),
+            optimizer=from_config(config["optimizer"], layers),
             backend=backend,
             dtype=config["dtype"],
             seed=config["seed"],
         )
         saved = tree.from_items(tensors)
         weights = tree.map(lambda old, new: model._send(new), model.at.weights, saved.get("weights", {}))
-        moments = {name: value for name, value in model.at.state.items() if name != "step"}
-        moments = tree.map(lambda old, new: model._send(new), moments, saved.get("state", {}))
+        moments = {
+            name: tree.map(lambda old, new: model._send(new), moment, saved.get("state", {}).get(name, {}))
+            for name, moment in model.at.state.items()
+            if name != "step"
+        }
         standing = {name: type(getattr(model.at, name))(config["standing"][name]) for name in COUNTED}
         model.at = Standing(
             weights,
@@ -122,22 +134,20 @@ def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None
     """Write tensors and configuration to a temporary file beside the path, sync it and rename it to the path."""
     from safetensors.numpy import save as serialize
 
-    path = Path(path)
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = serialize(whole, {"xcnn": json.dumps({"sha256": BLANK, **config})})
-    text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        metadata = json.dumps({"sha256": BLANK, **config})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            "X403", f"the configuration can't be written: {error}", hint="keep plain values in model.info."
+        ) from error
+    text = serialize(whole, {"xcnn": metadata})
+    length = int.from_bytes(text[:8], "little")
+    if length > LARGEST_HEADER or len(text) > LARGEST:
+        raise CheckpointError("X404", f"the checkpoint would have {len(text):,} bytes, {length:,} of them its header.")
+    _parse(Path(path), text[8 : 8 + length])  # what could not be read again is not written
+    text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
+    write_whole(path, text)
 
 
 def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
@@ -213,6 +223,13 @@ def _parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, .
     return shapes, at, config
 
 
+def _names(weights: Weights) -> Iterator[str]:
+    """Every name in a tree, of branches and leaves."""
+    for name, leaf in weights.items():
+        yield name
+        yield from _names(leaf) if isinstance(leaf, dict) else ()
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice")
@@ -255,19 +272,3 @@ def _refuse(path: str | Path, why: str) -> NoReturn:
     raise CheckpointError(
         "X403", f"{Path(path).name} is not a checkpoint that xcnn can read: {why}", hint="model.save(path) writes one."
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last, where the system lets a folder be synced."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

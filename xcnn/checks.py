@@ -142,6 +142,18 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
         raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {value!r}.")
 
 
+def check_rate(name: str, value: object) -> None:
+    """Raise X104 unless the option is a finite number of at least 0."""
+    check_between(name, value, 0, float("inf"))
+
+
+def plain_numbers(options: Any) -> None:
+    """Turn NumPy's numbers among a frozen dataclass's options into Python's, which leave an array's type alone."""
+    for name, value in vars(options).items():
+        if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+            object.__setattr__(options, name, value.item())
+
+
 def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
     """Raise X104 unless the groups are a whole number that divides this count of channels or filters."""
     check_whole("groups", groups)

@@ -23,7 +23,8 @@ TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
 def to_config(value: Any) -> Any:
     """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
 
-    A function as initializer is left out: it only matters before training.
+    A user's own class is marked, so that it is not taken for xcnn's of the same name. A function as initializer is left
+    out: it only matters before training.
 
     Raises
     ------
@@ -35,10 +36,12 @@ def to_config(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_config(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        config = {"class": type(value).__name__}
+        config: dict[str, Any] = {"class": type(value).__name__}
+        if TABLE.get(type(value).__name__) is not type(value):
+            config["own"] = True
         for field in fields(value):
             item = getattr(value, field.name)
-            if callable(item) and not is_dataclass(item):
+            if field.name.endswith("initializer") and callable(item):
                 item = next((name for name, function in INITIALIZERS.items() if function is item), field.default)
             config[field.name] = to_config(item)
         return config
@@ -62,14 +65,15 @@ def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
     if not isinstance(config, dict):
         return config
     name = config.get("class")
-    cls = (own or {}).get(name, TABLE.get(name)) if isinstance(name, str) else None
+    table = (own or {}) if config.get("own") else TABLE
+    cls = table.get(name) if isinstance(name, str) else None
     if cls is None:
         raise CheckpointError(
             "X403",
             f"the net has a {name!r}, which xcnn does not know.",
-            hint=f'Model.load(path, layers={{"{name}": {name}}}) where it is a layer of yours.',
+            hint=f'Model.load(path, layers={{"{name}": {name}}}) where it is a class of yours.',
         )
-    options = {key: from_config(value, own) for key, value in config.items() if key != "class"}
+    options = {key: from_config(value, own) for key, value in config.items() if key not in ("class", "own")}
     try:
         named = dict(options.pop("named", ()))
         return cls(**options, **named)

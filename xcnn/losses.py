@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from array_api_compat import device
 
-from xcnn._arrays import full, namespace, zeros
+from xcnn._arrays import full, is_floating, namespace, zeros
 from xcnn._typing import Array
 from xcnn.checks import check_between
-from xcnn.errors import OptionError, ShapeError
+from xcnn.errors import DTypeError, OptionError, ShapeError
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
@@ -51,13 +51,13 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
 def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
 
-    `y` holds probabilities, (N, units); they are clipped to [eps, 1 - eps], eps being their type's spacing at 1, so
-    that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
+    `y` holds probabilities, (N, units); they are clipped to the smallest normal number of their type and to the largest
+    below 1, so that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
     """
     xp = namespace(y, t)
     t = targets(y, t)
-    eps = float(xp.finfo(y.dtype).eps)
-    p = xp.clip(y, eps, 1 - eps)
+    limits = xp.finfo(y.dtype)
+    p = xp.clip(y, float(limits.smallest_normal), 1 - float(limits.eps) / 2)
     size = _at_least_one(prod(y.shape))
     return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
 
@@ -121,7 +121,7 @@ def loss_function(loss: str | Loss) -> Loss:
     """
     if callable(loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise OptionError("X104", f"there is no loss {loss!r}.", hint="use one of " + ", ".join(LOSSES) + ".")
     return LOSSES[loss]
 
@@ -149,20 +149,16 @@ def targets(y: Array, t: Array) -> Array:
     ShapeError
         X202
     """
-    xp = namespace(y, t)
+    xp = _check_floating(y, t)
     if tuple(t.shape) == tuple(y.shape):
         return xp.astype(t, y.dtype)
     if y.ndim < 2 or tuple(t.shape) != (y.shape[0], *y.shape[2:]):
         _same_shape(y, t)
-    labels = xp.expand_dims(t, axis=1)
-    if y.shape[1] == 1:
-        classes = full(y, (), 1)
-        known = (labels == 0) | (labels == 1)
-    else:
-        counted = xp.arange(y.shape[1], dtype=xp.int64, device=device(y))
-        classes = xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
-        known = (labels >= 0) & (labels < y.shape[1])
-    one_hot = xp.astype(labels == xp.astype(classes, labels.dtype), y.dtype)
+    labels = xp.expand_dims(t if is_floating(t) else xp.astype(t, xp.int64), axis=1)
+    counted = xp.arange(max(y.shape[1], 2), dtype=labels.dtype, device=device(y))
+    hot = labels == xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
+    known = xp.any(hot, axis=1, keepdims=True)
+    one_hot = xp.astype(hot[:, -y.shape[1] :, ...], y.dtype)
     return xp.where(known, one_hot, full(y, (), float("nan")))
 
 
@@ -174,7 +170,14 @@ def _same_shape(y: Array, t: Array) -> Array:
             f"got targets {tuple(t.shape)}, predictions {tuple(y.shape)} = (batch, outputs)",
             hint="give targets shaped like the net's output, or for a classifier one whole number a sample.",
         )
-    return namespace(y, t).astype(t, y.dtype)
+    return _check_floating(y, t).astype(t, y.dtype)
+
+
+def _check_floating(y: Array, t: Array) -> Any:
+    """The namespace of both, if the predictions are floating-point numbers; else raise X103."""
+    if not is_floating(y):
+        raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
+    return namespace(y, t)
 
 
 def _at_least_one(size: int) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 
 from xcnn import checkpoint, random, training, tree
 from xcnn._typing import Array, Shape, Weights
-from xcnn.backends import Backend, get_backend
+from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
 from xcnn.checks import check_whole
 from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
@@ -77,13 +79,14 @@ class Model:
         if dtype not in DTYPES:
             raise OptionError("X104", f'dtype must be "float32" or "float64"; got {dtype!r}.')
         check_whole("seed", seed, least=0)
-        for n in (shape := tuple(input_shape)):
+        if not isinstance(input_shape, tuple | list):
+            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
+        for n in input_shape:
             check_whole("each size of input_shape", n)
-        self.net, self.input_shape, self.dtype, self.seed = net, shape, dtype, seed
-        self.loss = loss_function(loss)
-        self.backend = get_backend() if backend is None else make_backend(backend)
-        self._optimizer = make_optimizer(optimizer)
-        drawn, self.output_shape = net.init(random.generator(seed), shape)
+        self._net, self.input_shape, self.dtype, self.seed = net, tuple(input_shape), dtype, seed
+        self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._backend = get_backend() if backend is None else make_backend(backend)
+        drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
         weights = tree.map(self._send, drawn)
         with self.backend.active():
             self.at = Standing(weights, self._optimizer.init(weights))
@@ -94,7 +97,16 @@ class Model:
 
     def _rebuild(self) -> None:
         """What depends on the net, loss, optimizer and backend together."""
-        self.threshold = THRESHOLDS.get(loss_name(self.loss))
+        name = loss_name(self.loss)
+        self.threshold = THRESHOLDS.get(name)
+        self.places = prod(self.output_shape[1:])
+        least = 2 if name == "cross_entropy" else 1
+        if self.threshold is not None and (not self.output_shape or self.output_shape[0] < least):
+            raise OptionError(
+                "X104",
+                f"{name} can't tell classes apart by an output of shape {self.output_shape}.",
+                hint='give one output for each class, or loss="binary_cross_entropy_with_logits" for a single one.',
+            )
         self.running_net = self.backend.rewrite(self.net) if self.backend.fuse else self.net
         self.compiled_step = training.make_step(
             self.running_net, self.loss, self.optimizer, self.threshold, self.backend
@@ -105,7 +117,34 @@ class Model:
             f"Model({self.net!r}, input_shape={self.input_shape}, backend={self.backend.spec!r}, dtype={self.dtype!r})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("compiled_step", "running_net")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rebuild()
+
     # What it holds.
+
+    @property
+    def net(self) -> Layer:
+        """The layers."""
+        return self._net
+
+    @property
+    def backend(self) -> Backend:
+        """Where the weights are; `to` moves them."""
+        return self._backend
+
+    @property
+    def loss(self) -> Loss:
+        """The loss. Another may be assigned, by name or as a function."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, new: str | Loss) -> None:
+        self._loss = loss_function(new)
+        self._rebuild()
 
     @property
     def weights(self) -> Weights:
@@ -115,29 +154,30 @@ class Model:
     @weights.setter
     def weights(self, new: Weights) -> None:
         check_same_shapes(new, self.at.weights)
-        self.at = replace(self.at, weights=tree.map(self._send, new))
+        self.at = replace(self.at, weights=tree.map(lambda w: self._send(np.array(w)), new))  # a copy of its own
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer. Assigning another keeps the moments that it shares with the one before."""
+        """The optimizer. Another of its kind goes on with the moments of the one before, other kinds start anew."""
         return self._optimizer
 
     @optimizer.setter
     def optimizer(self, new: str | Optimizer) -> None:
-        self._optimizer = make_optimizer(new)
-        with self.backend.active():
-            state = self._optimizer.init(self.at.weights)
-        self.at = replace(self.at, state={name: self.at.state.get(name, value) for name, value in state.items()})
+        before, self._optimizer = self._optimizer, make_optimizer(new)
+        if type(before) is not type(self._optimizer) or before.moments != self._optimizer.moments:
+            with self.backend.active():
+                self.at = replace(self.at, state=self._optimizer.init(self.at.weights))
         self._rebuild()
 
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model."""
-        before, self.backend = self.backend, make_backend(backend, **options)
+        there = make_backend(backend, **options)
 
         def move(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, int) else self.backend.asarray(before.to_numpy(leaf))
+            return leaf if isinstance(leaf, int) else there.asarray(self.backend.to_numpy(leaf))
 
-        self.at = replace(self.at, weights=tree.map(move, self.at.weights), state=tree.map(move, self.at.state))
+        moved = replace(self.at, weights=tree.map(move, self.at.weights), state=tree.map(move, self.at.state))
+        self._backend, self.at = there, moved
         self._rebuild()
         return self
 
@@ -151,7 +191,7 @@ class Model:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
-        callbacks: Iterable[training.Callback] = (),
+        callbacks: Iterable[training.Callback] | training.Callback = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
@@ -184,6 +224,11 @@ class Model:
         check_whole("epochs", epochs, least=0)
         check_whole("batch_size", batch_size)
         x, y = self._data(x, y)
+        if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
+            raise OptionError("X104", "validation_data must be a pair (x, y).")
+        callbacks = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
+        if not all(callable(callback) for callback in callbacks):
+            raise OptionError("X104", f"callbacks must be functions (model, history); got {callbacks}.")
         return training.fit(
             self,
             x,
@@ -198,8 +243,11 @@ class Model:
         )
 
     def step(self, x: Any, y: Any) -> float:
-        """Train on one batch; its loss."""
-        return training.take_step(self, *self._data(x, y))
+        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
+        before = self.at
+        loss = training.take_step(self, *self._data(x, y))
+        self.at = replace(self.at, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
+        return loss
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy"."""
@@ -291,9 +339,20 @@ class Model:
         if len(x) != len(y) or not len(x):
             what = "x and y are empty." if len(x) == len(y) else f"x has {len(x)} samples, y {len(y)}."
             raise DataError("X203", what, hint="give as many labels as images, and at least one.")
-        if self.threshold is not None and y.shape[1:] != self.output_shape:
-            check_labels(y, max(self.output_shape[0], 2))
-        return x, y
+        return x, self._targets(y)
+
+    def _targets(self, y: HostArray) -> HostArray:
+        """Labels as int64, targets in the model's type."""
+        shaped = y.shape[1:] == self.output_shape
+        if self.threshold is not None and not (shaped and self.output_shape[0] > 1):
+            check_labels(y, max(self.output_shape[0], 2), soft=shaped)
+        if y.dtype.kind not in "iufb" or not np.isfinite(y).all():
+            raise DataError("X203", f"y must hold finite numbers; it is {y.dtype}.", hint="mend the targets.")
+        if self.threshold is not None and shaped and not ((y >= 0) & (y <= 1)).all():
+            raise LabelError(
+                "X201", "targets shaped like a classifier's output must be 0..1.", hint="give one-hot rows, or labels."
+            )
+        return y.astype(self.dtype if shaped or self.threshold is None else "int64")
 
     def _inputs(self, x: Any) -> HostArray:
         x = host_array("x", x)
@@ -312,12 +371,14 @@ class Model:
                 f"x is {x.dtype}; layers compute in {self.dtype}.",
                 hint=f'x = x.astype("{self.dtype}"){scaled}',
             )
-        if not np.isfinite(x).all():
+        with np.errstate(over="ignore"):
+            inputs: HostArray = x.astype(self.dtype, copy=False)
+        if not np.isfinite(inputs).all():
+            x = inputs
             bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
             raise DataError(
                 "X203", f"x holds NaN or infinity in sample {bad[0]} ({len(bad)} such samples).", hint="mend the data."
             )
-        inputs: HostArray = x.astype(self.dtype, copy=False)
         return inputs
 
 
@@ -329,26 +390,31 @@ def host_array(name: str, x: Any) -> HostArray:
     BackendError
         X301, for an array of another library.
     """
-    library = type(x).__module__.partition(".")[0]
-    if hasattr(x, "shape") and library != "numpy" and not hasattr(x, "iloc"):
+    if is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic):
+        library = type(x).__module__.partition(".")[0]
+        owned = backend_of(x).library == library
         raise BackendError(
             "X301",
             f"{name} is an array of {library}; fit, evaluate and predict take host arrays and move each batch.",
-            hint=f"{name} = xcnn.backend_of({name}).to_numpy({name})",
+            hint=f"{name} = xcnn.backend_of({name}).to_numpy({name})" if owned else f"{name} = numpy.asarray({name})",
         )
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
     except ValueError as error:
         raise DataError("X203", f"{name} is no regular array: {error}", hint="every sample needs one shape.") from error
+    if array.ndim == 0:
+        raise DataError("X203", f"{name} must hold samples along its first axis; got {x!r}.", hint="give an array.")
+    return array
 
 
-def check_labels(labels: HostArray, classes: int) -> None:
-    """Raise LabelError X201 where labels are not whole numbers 0 .. classes - 1."""
+def check_labels(labels: HostArray, classes: int, soft: bool = False) -> None:
+    """Raise LabelError X201 where labels are not whole numbers 0 .. classes - 1, or with `soft` lie between them."""
     if labels.dtype.kind not in "iufb":
         raise LabelError(
             "X201", f"labels must be whole numbers; got {labels.dtype}.", hint="number the classes from 0."
         )
-    wrong = np.argwhere(~((labels >= 0) & (labels < classes) & (labels == np.floor(labels))))
+    fits = (labels >= 0) & (labels <= classes - 1) & (soft | (labels == np.floor(labels)))
+    wrong = np.argwhere(~fits)
     if len(wrong):
         at = tuple(wrong[0])
         raise LabelError(

@@ -10,13 +10,13 @@ value replaces the weight, and decay, clipping and moments pass it by.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, Self
 
 from xcnn import tree
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Weights
-from xcnn.checks import check_between
+from xcnn.checks import check_between, check_rate, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Next
 from xcnn.schedules import Schedule, learning_rate
@@ -59,15 +59,17 @@ class Optimizer:
         """The same optimizer with another learning rate."""
         return replace(self, learning_rate=rate)  # type: ignore[type-var]  # every optimizer is a dataclass
 
-    def check(self, **between_zero_and_one: float) -> None:
-        """Raise X104 where an option can't be."""
-        rate = self.learning_rate
-        if not isinstance(rate, Schedule) and not (isinstance(rate, int | float) and rate >= 0):
-            raise OptionError("X104", f"learning_rate must be a number of at least 0, or a schedule; got {rate!r}.")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise OptionError("X104", f"clip_norm must be above 0, or None; got {self.clip_norm!r}.")
-        for name, value in between_zero_and_one.items():
-            check_between(name, value, 0, 1)
+    def check(self, *below_one: str) -> None:
+        """Raise X104 where an option can't be; those named must be below 1."""
+        plain_numbers(self)
+        for name, value in vars(self).items():
+            if name == "clip_norm":
+                if value is not None:
+                    check_rate(name, value)
+            elif not isinstance(value, bool | Schedule):
+                check_between(name, value, 0, 1 if name in below_one else inf)
+        if self.clip_norm == 0 or vars(self).get("epsilon") == 0:
+            raise OptionError("X104", f"clip_norm and epsilon must be above 0; got {self}.")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class SGD(Optimizer):
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        self.check(momentum=self.momentum)
+        self.check("momentum")
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -110,7 +112,7 @@ class Adam(Optimizer):
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        self.check(beta1=self.beta1, beta2=self.beta2)
+        self.check("beta1", "beta2")
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ class RMSprop(Optimizer):
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        self.check(rho=self.rho, momentum=self.momentum)
+        self.check("rho", "momentum")
 
     @property
     def moments(self) -> tuple[str, ...]:

@@ -101,13 +101,10 @@ def progress(choice: str | bool | Progress) -> Progress:
     """
     if choice is True or choice == "auto":
         choice = "live" if sys.stderr.isatty() else "plain"
-    match choice:
-        case "live":
-            return Live()
-        case "plain":
-            return Plain()
-        case "none" | False:
-            return Silent()
-        case str() | True:
-            raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {choice!r}.')
-    return choice
+    if isinstance(choice, str | bool):
+        kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
+        if choice in kinds:
+            return kinds[choice]()
+    elif hasattr(choice, "advance"):
+        return choice
+    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {choice!r}.')

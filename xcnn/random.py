@@ -50,7 +50,7 @@ def bits(xp: Any, device: Any, key: Key, shape: Shape) -> Array:
 
 def generator(*key: int) -> np.random.Generator:
     """A host generator for what is drawn before training: initial weights and the order of samples."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key[0], spawn_key=key[1:])))
 
 
 class Planner(np.random.Generator):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
-from xcnn.checks import check_whole
+from xcnn.checks import check_between, check_rate, check_whole
+from xcnn.errors import OptionError
 
 
 class Schedule:
@@ -22,6 +23,9 @@ class Constant(Schedule):
 
     rate: float
 
+    def __post_init__(self) -> None:
+        check_rate("rate", self.rate)
+
     def __call__(self, step: int) -> float:
         return self.rate
 
@@ -35,6 +39,7 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        check_rate("rate", self.rate)
         check_whole("every", self.every)
 
     def __call__(self, step: int) -> float:
@@ -50,6 +55,7 @@ class Exponential(Schedule):
     factor: float = 0.96
 
     def __post_init__(self) -> None:
+        check_rate("rate", self.rate)
         check_whole("every", self.every)
 
     def __call__(self, step: int) -> float:
@@ -65,6 +71,8 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
+        check_rate("rate", self.rate)
+        check_rate("final", self.final)
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
@@ -80,6 +88,8 @@ class WarmUp(Schedule):
     then: Schedule | float
 
     def __post_init__(self) -> None:
+        if not isinstance(self.then, Schedule):
+            check_rate("then", self.then)
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
@@ -102,12 +112,16 @@ class OneCycle(Schedule):
     end: float = 1e4
 
     def __post_init__(self) -> None:
+        check_rate("rate", self.rate)
         check_whole("steps", self.steps, least=2)
+        check_between("rise", self.rise, 0, 1)
+        if not (self.start >= 1 and self.end >= 1):
+            raise OptionError("X104", f"start and end divide the rate and must be at least 1; got {self}.")
 
     def __call__(self, step: int) -> float:
         first, top = self.rate / self.start, self.rise * self.steps - 1
         last = first / self.end
-        if step <= top:
+        if step <= top and top > 0:
             return first + (self.rate - first) * (1 - cos(pi * step / top)) / 2
         down = min((step - top) / (self.steps - 1 - top), 1.0)
         return last + (self.rate - last) * (1 + cos(pi * down)) / 2
@@ -118,4 +132,4 @@ SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCyc
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
     """The learning rate of this step."""
-    return rate(step) if isinstance(rate, Schedule) else rate
+    return float(rate(step) if isinstance(rate, Schedule) else rate)

@@ -88,7 +88,7 @@ def summarize(model: Model, batch_size: int) -> Summary:
         if not isinstance(layer, Container):
             kept = {_home(a): _bytes(a) for a in held(backward) if _home(a) not in seen}
             seen.update(kept)
-            name, kind = ".".join(path), type(layer).__name__
+            name, kind = ".".join(path) or "net", type(layer).__name__
             rows.append(LayerRow(name, kind, tuple(y.shape[1:]), parameters(path), sum(kept.values())))
         return backward
 
@@ -101,8 +101,8 @@ def summarize(model: Model, batch_size: int) -> Summary:
     x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
     with model.backend.active():
         y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
-    if not rows:  # a net of a single layer
-        look((type(model.net).__name__.lower(),), model.net, y, backward)
+    if not rows and not isinstance(model.net, Container):  # a net of a single layer
+        look((), model.net, y, backward)
     return Summary(
         rows=tuple(rows),
         input_shape=model.input_shape,

@@ -24,6 +24,7 @@ import numpy as np
 from xcnn import random, tree
 from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, get_backend
+from xcnn.checks import check_whole
 from xcnn.layers.layer import Layer, Next, Run
 
 HostArray = np.ndarray[Any, Any]
@@ -165,6 +166,7 @@ def check_layer(
     CheckFailed
         names the weight or property at fault, with the numbers.
     """
+    check_whole("batch", batch)
     trial = Trial(layer, backend or get_backend(), train)
     rng = np.random.default_rng(seed)
     weights, output_shape = layer.init(random.generator(seed), input_shape)

@@ -14,7 +14,9 @@ import numpy as np
 from xcnn import random, tree
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Weights
-from xcnn.errors import CheckpointError, DivergedError, OptionError
+from xcnn.checks import check_rate, check_whole
+from xcnn.errors import CheckpointError, DivergedError, DTypeError, OptionError
+from xcnn.files import check_path
 from xcnn.history import History, Row
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.losses import Loss, hits
@@ -52,10 +54,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step tells: its loss, the gradients' norm, and for classifiers the samples classified right."""
+    """What a step tells: its loss, the norms of gradients and of new weights, for classifiers how much was right."""
 
     loss: Array
     norm: Array
+    reach: Array
     right: Array | None
 
 
@@ -69,8 +72,9 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
         y, backward = net(weights, x, Run(backend, train=True, key=key))
         value, dy = loss(y, t)
         _, grads = backward(dy)
+        weights, state = optimizer.update(grads, state, weights)
         right = None if threshold is None else hits(y, t, threshold)
-        return *optimizer.update(grads, state, weights), Outcome(value, global_norm(grads), right)
+        return weights, state, Outcome(value, global_norm(grads), global_norm(weights), right)
 
     return backend.compile(step)
 
@@ -88,9 +92,10 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     key = (model.seed, at.step)
     with backend.active():
         weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
-        loss, norm = float(backend.to_numpy(outcome.loss)), float(backend.to_numpy(outcome.norm))
-        if not (isfinite(loss) and isfinite(norm)):
+        loss, norm, reach = (to_float(backend, value) for value in (outcome.loss, outcome.norm, outcome.reach))
+        if not (isfinite(loss) and isfinite(norm) and isfinite(reach)):
             raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
+    check_dtypes(at.weights, weights)
     model.at = replace(
         at,
         weights=weights,
@@ -104,10 +109,28 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     return loss
 
 
+def to_float(backend: Backend, value: Any) -> float:
+    """A scalar array, or a number, as a number."""
+    return float(value) if isinstance(value, int | float) else float(backend.to_numpy(value))
+
+
+def check_dtypes(before: Weights, after: Weights) -> None:
+    """Raise X103 where a step changed the type of a weight: a loss or layer computed in another."""
+    for (name, old), new in zip(tree.items(before), tree.leaves(after), strict=True):
+        if old.dtype != new.dtype:
+            raise DTypeError(
+                "X103",
+                f"the step would make {name!r} {new.dtype}; it is {old.dtype}.",
+                hint="a loss or layer of yours gives gradients of another type than x.",
+            )
+
+
 def diverged(model: Model, loss: float, norm: float, first: str) -> DivergedError:
     """The error for a loss or a gradient that is not finite."""
-    at, rate = model.at, learning_rate(model.optimizer.learning_rate, model.at.step)
-    what = "a gradient became infinite or NaN" if isfinite(loss) else f"loss became {loss}"
+    at, rate = model.at, learning_rate(model.optimizer.learning_rate, model.at.state["step"])
+    what = f"loss became {loss}" if not isfinite(loss) else "a gradient became infinite or NaN"
+    if isfinite(loss) and isfinite(norm):
+        what = "the weights became too large, infinite or NaN"
     so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
     return DivergedError(
         "X501",
@@ -155,7 +178,7 @@ def culprit(model: Model, run: Run, x: Array, t: Array) -> str:
         backward(dy)
     except _FoundError as found:
         return str(found)
-    return "the gradients' norm"
+    return "the updated weights, or the norm of the gradients"
 
 
 def fit(
@@ -193,14 +216,20 @@ def fit(
             history.rows = list(model.at.rows)
             progress.finish(row)
             wishes = [callback(model, history) for callback in callbacks]
-            if any(wish is True for wish in wishes):
+            if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
                 history.stopped = "early"
                 break
+        for callback in callbacks:
+            if isinstance(callback, EarlyStopping):
+                callback.finish(model)
     except KeyboardInterrupt:
         history.stopped = "interrupted"
+    except DivergedError:
+        history.stopped = "diverged"
+        raise
     finally:
         progress.close()
-    history.rows = list(model.at.rows)
+        history.rows = list(model.at.rows)
     return history
 
 
@@ -227,7 +256,7 @@ def run_epoch(
     at = model.at
     row: Row = {"epoch": epoch + 1, "loss": at.loss / at.seen}
     if model.threshold is not None:
-        row["accuracy"] = at.right / at.seen
+        row["accuracy"] = at.right / (at.seen * model.places)
     if validation is not None:
         row |= {f"val_{name}": value for name, value in measure(model, *validation).items()}
         if not isfinite(row["val_loss"]):
@@ -237,7 +266,7 @@ def run_epoch(
                 hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
             )
     row |= {
-        "learning_rate": learning_rate(model.optimizer.learning_rate, at.step - 1),
+        "learning_rate": learning_rate(model.optimizer.learning_rate, max(at.state["step"] - 1, 0)),
         "images_per_second": (at.seen - done_before) / max(seconds, 1e-9),
         "seconds": seconds,
     }
@@ -255,11 +284,11 @@ def measure(model: Model, x: HostArray, t: HostArray, batch_size: int = 256) -> 
         targets_there = backend.asarray(targets, model.dtype if targets.dtype.kind == "f" else None)
         with backend.active():
             value, _ = model.loss(y, targets_there)
-            loss += float(backend.to_numpy(value)) * len(targets)
+            loss += to_float(backend, value) * len(targets)
             if model.threshold is not None:
                 right += int(backend.to_numpy(hits(y, targets_there, model.threshold)))
     result = {"loss": loss / len(x)}
-    return result if model.threshold is None else {**result, "accuracy": right / len(x)}
+    return result if model.threshold is None else {**result, "accuracy": right / (len(x) * model.places)}
 
 
 def is_better(monitor: str, new: float, best: float, by: float = 0.0) -> bool:
@@ -267,31 +296,31 @@ def is_better(monitor: str, new: float, best: float, by: float = 0.0) -> bool:
     return new > best + by if monitor.endswith("accuracy") else new < best - by
 
 
-def best_epoch(history: History, monitor: str, min_delta: float = 0.0) -> int:
-    """The index of the row whose monitored value is best.
+def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0) -> int:
+    """The index of the row, from the first on, whose monitored value is best.
 
     Raises
     ------
     OptionError
         X104, when the history has no such column.
     """
-    values = history[monitor]
-    if len(values) != len(history):
+    if not history.rows or monitor not in history.rows[-1]:
         columns = ", ".join(history.rows[-1]) if history.rows else "nothing"
         hint = "give validation_data." if monitor.startswith("val_") else ""
-        raise OptionError("X104", f"{monitor!r} is not monitored; the history has {columns}.", hint=hint)
-    best, at = (-inf if monitor.endswith("accuracy") else inf), 0
-    for n, value in enumerate(values):
-        if is_better(monitor, value, best, min_delta):
-            best, at = value, n
+        raise OptionError("X104", f"{monitor!r} is not monitored; the last epoch has {columns}.", hint=hint)
+    best, at = (-inf if monitor.endswith("accuracy") else inf), len(history) - 1
+    for n, row in enumerate(history.rows[first:], first):
+        if monitor in row and is_better(monitor, row[monitor], best, min_delta):
+            best, at = row[monitor], n
     return at
 
 
 @dataclass
 class EarlyStopping:
-    """Ends training when `monitor` has not improved by `min_delta` for `patience` epochs.
+    """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    With `restore_best` the model ends with the weights of the best epoch that this object saw.
+    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first. Only
+    epochs that this object saw count: a new one, for a second fit or a training that is resumed, begins anew.
     """
 
     monitor: str = "val_loss"
@@ -300,18 +329,24 @@ class EarlyStopping:
     restore_best: bool = True
 
     def __post_init__(self) -> None:
+        check_whole("patience", self.patience)
+        check_rate("min_delta", self.min_delta)
+        self.first: int | None = None
         self.best: Weights | None = None
 
     def __call__(self, model: Model, history: History) -> bool:
         """True when it is time to stop."""
-        best = best_epoch(history, self.monitor, self.min_delta)
-        if best == len(history) - 1:
-            self.best = model.at.weights
-        if len(history) - 1 - best < self.patience:
-            return False
-        if self.restore_best and self.best is not None:
-            model.at = replace(model.at, weights=self.best)
-        return True
+        last = len(history) - 1
+        self.first = last if self.first is None else self.first
+        best = best_epoch(history, self.monitor, self.min_delta, self.first)
+        if best == last and self.restore_best:
+            self.best = tree.map(model.backend.to_numpy, model.at.weights)
+        return last - best >= self.patience
+
+    def finish(self, model: Model) -> None:
+        """Training is over: restore the best epoch's weights."""
+        if self.best is not None:
+            model.weights = self.best
 
 
 @dataclass
@@ -320,6 +355,9 @@ class Checkpoint:
 
     path: str | Path
     monitor: str | None = None
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
 
     def __call__(self, model: Model, history: History) -> None:
         """Save, if it is time to."""

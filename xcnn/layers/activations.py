@@ -8,7 +8,7 @@ from typing import Any
 
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_between, check_dy, check_home
+from xcnn.checks import check_between, check_dy, check_home, plain_numbers
 from xcnn.layers.layer import Run
 
 Slope = Callable[[], Array]
@@ -53,6 +53,7 @@ class LeakyReLU(Activation):
     negative_slope: float = 0.3
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_between("negative_slope", self.negative_slope, 0, INFINITY)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
@@ -68,6 +69,7 @@ class ELU(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_between("alpha", self.alpha, 0, INFINITY)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_between, check_dy, check_input
+from xcnn.checks import check_between, check_dy, check_input, plain_numbers
 from xcnn.initializers import ones, zeros
 from xcnn.layers.layer import Next, Run
 from xcnn.layers.normalisation import axes_with_channels, check_epsilon
@@ -29,6 +29,7 @@ class BatchNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_between("momentum", self.momentum, 0, 1)
         check_epsilon(self.epsilon)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_between, check_dy, check_home, check_rank
+from xcnn.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
 from xcnn.layers.layer import Run
 
 
@@ -20,6 +20,7 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_between("rate", self.rate, 0, 1)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy, check_groups, check_input, check_whole
+from xcnn.checks import check_dy, check_groups, check_input, check_whole, plain_numbers
 from xcnn.initializers import ones, zeros
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import axes_with_channels, check_epsilon, standardise, standardise_backward
@@ -26,6 +26,7 @@ class GroupNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_whole("groups", self.groups)
         check_epsilon(self.epsilon)
 

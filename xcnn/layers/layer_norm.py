@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_axis, check_dy, check_home
+from xcnn.checks import check_axis, check_dy, check_home, plain_numbers
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import ones, zeros
 from xcnn.layers.layer import Run
@@ -28,6 +28,7 @@ class LayerNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_epsilon(self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
