@@ -174,6 +174,7 @@ def test_a_backend_that_hangs_is_reported(run, monkeypatch):
         (["train", "--backend", "abacus"], 3, 'BackendError[X303]: there is no backend "abacus"'),
         (["train", "mnist", "--data-dir", "."], 4, "DataError["),
         (["evaluate", "none.xcnn"], 4, "FileNotFoundError: none.xcnn: No such file or directory"),
+        (["train", "-o", "none/m.xcnn"], 4, "FileNotFoundError: "),
         (["trainn"], 2, "No such command"),
     ],
 )

@@ -11,6 +11,7 @@ import typer
 
 from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, Quiet, load_data, print_json
 from xcnn.errors import CheckpointError, OptionError
+from xcnn.files import check_path
 
 if TYPE_CHECKING:
     from xcnn.datasets import Dataset
@@ -46,6 +47,7 @@ def run(
         trained, recipe_epochs = reload(resume, samples, optimizer, learning_rate, backend), 0
     epochs = epochs if epochs is not None else max(recipe_epochs, trained.at.epoch)
     path = output or resume or free_path(f"{model}-{Path(data).name}")
+    check_path(path)
     tell(
         f"{describe(trained)}; {len(samples.train.x):,} training and {len(samples.test.x):,} test images", quiet or json
     )
