@@ -1,10 +1,12 @@
 """The command line: what it prints where, its JSON, its exit codes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,79 @@ def test_a_second_training_does_not_overwrite_the_first(shapes, run):
         code, out, _ = run("train", shapes, "--epochs", 1, "--backend", "numpy", "-q")
         assert code == 0
         assert out.rstrip().endswith(f"saved as {expected}")
+
+
+def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, run):
+    assert run("train", shapes, "--epochs", 3, "-o", "m.xcnn", "--backend", "numpy", "-q", "--rgb")[0] == 0
+    model = Model.load("m.xcnn", backend="numpy")
+    model.at = replace(model.at, epoch=1)
+    model.save("m.xcnn")
+    code, out, _ = run("train", "--resume", "m.xcnn", "--backend", "numpy", "-q")
+    assert code == 0
+    assert "after 3 epochs" in out
+    code, out, err = run("train", "--resume", "m.xcnn", "--backend", "numpy")
+    assert code == 0
+    assert "nothing to do: 3 of 3 epochs are done" in err
+
+
+def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
+    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--image-size", 14]):
+        code, _, err = run("train", "--resume", trained, *option)
+        assert code == 2
+        assert f"OptionError[X104]: {option[0]} can't be given with --resume." in err
+
+
+def test_evaluate_counts_classes_by_their_names(trained, shapes, tmp_path, run):
+    everything = json.loads(run("evaluate", trained, "--json")[1])["accuracy"]
+    (tmp_path / "other" / "z").mkdir(parents=True)
+    shutil.copytree(shapes / "upright", tmp_path / "only" / "upright")
+    shutil.copytree(shapes / "upright", tmp_path / "other" / "upright")
+    shutil.copy(shapes / "lying" / "1.png", tmp_path / "other" / "z" / "1.png")
+    model = Model.load(trained, backend="numpy")
+    images = xcnn.datasets.image_folder(tmp_path / "only", size=(12, 12)).test.x
+    upright = np.mean(model.predict(images).argmax(axis=1) == 1)
+    result = json.loads(run("evaluate", trained, tmp_path / "only", "--json")[1])
+    assert result["accuracy"] == pytest.approx(upright)
+    assert 0 <= everything <= 1
+    code, _, err = run("evaluate", trained, tmp_path / "other")
+    assert code == 4
+    assert "DataError[X205]: the model does not know the class 'z'" in err
+
+
+def test_one_class_or_no_test_image_is_no_data_set(shapes, tmp_path, run):
+    shutil.copytree(shapes / "upright", tmp_path / "one" / "upright")
+    for name in ("a", "b"):
+        (tmp_path / "single" / name).mkdir(parents=True)
+        shutil.copy(shapes / "upright" / "1.png", tmp_path / "single" / name)
+    for folder in ("one", "single"):
+        code, _, err = run("train", tmp_path / folder)
+        assert code == 4
+        assert "DataError[X209]" in err
+    assert not list(tmp_path.glob("*.xcnn"))
+
+
+def test_a_reader_that_leaves_is_no_error(trained):
+    main = f"{sys.executable} -c 'from xcnn.cli import main; main()'"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {main} summary {trained} | true"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_that_takes_no_images(run):
+    Model(xcnn.Sequential(xcnn.Dense(2)), (4,), backend="numpy").save("dense.xcnn")
+    for command in (["predict", "dense.xcnn", "a.png"], ["evaluate", "dense.xcnn", "."]):
+        code, _, err = run(*command)
+        assert code == 4
+        assert "ShapeError[X101]" in err
+    code, _, err = run("train", "--resume", "dense.xcnn")
+    assert code == 4
+    assert "CheckpointError[X405]: dense.xcnn was not written by `xcnn train`" in err
+
+
+def test_the_epoch_table_fits_a_terminal():
+    row = dict.fromkeys(xcnn.history.COLUMNS, 1)
+    assert len(xcnn.history.header(row)) <= 79
 
 
 def test_resume_refuses_other_data(trained, run):

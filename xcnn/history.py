@@ -112,4 +112,4 @@ def _title(name: str) -> str:
 
 
 def _width(name: str) -> int:
-    return max(len(_title(name)), 8)
+    return max(len(_title(name)), 5 if name == "epoch" else 7)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xcnn._typing import Shape
 from xcnn.layers import (
     BatchNorm,
     Conv2D,
@@ -78,7 +77,6 @@ class Recipe:
     optimizer: Optimizer = ADAM
     epochs: int = 3
     batch_size: int = 64
-    input_shape: Shape = (1, 28, 28)
 
 
 RECIPES = {

@@ -80,9 +80,9 @@ class Live(Plain):
     def finish(self, row: Row) -> None:
         self.close()
         if not self.begun:
-            self.console.print(header(row), style="bold", highlight=False)
+            self.console.print(header(row), style="bold", highlight=False, soft_wrap=True)
         self.begun = True
-        self.console.print(line(row), highlight=False)
+        self.console.print(line(row), highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.task is not None:
@@ -99,6 +99,8 @@ def progress(choice: str | bool | Progress) -> Progress:
     OptionError
         X104
     """
+    if sys.stderr is None:  # a process without a console
+        choice = "none" if isinstance(choice, str | bool) else choice
     if choice is True or choice == "auto":
         choice = "live" if sys.stderr.isatty() else "plain"
     if isinstance(choice, str | bool):

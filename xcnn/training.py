@@ -90,7 +90,7 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     at, backend, samples = model.at, model.backend, len(x)
     x, t = backend.asarray(x, model.dtype), backend.asarray(t, model.dtype if t.dtype.kind == "f" else None)
     key = (model.seed, at.step)
-    with backend.active():
+    with backend.active(), np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for below
         weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
         loss, norm, reach = (to_float(backend, value) for value in (outcome.loss, outcome.norm, outcome.reach))
         if not (isfinite(loss) and isfinite(norm) and isfinite(reach)):
@@ -214,8 +214,8 @@ def fit(
             progress.start(model.at.epoch + 1, last, len(x))
             row = run_epoch(model, x, t, batch_size, validation, progress, shuffle)
             history.rows = list(model.at.rows)
-            progress.finish(row)
             wishes = [callback(model, history) for callback in callbacks]
+            progress.finish(row)
             if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
                 history.stopped = "early"
                 break

@@ -7,9 +7,13 @@ interrupted.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +30,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.OptionError, USAGE),
     (errors.XcnnError, BAD_DATA),
     (OSError, BAD_DATA),
+    (MemoryError, BAD_DATA),
 )
 
 app = typer.Typer(
@@ -37,8 +42,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def until_the_reader_leaves(run: Callable[..., None]) -> Callable[..., None]:
+    """End a command quietly, as done, when the program that reads its output has gone: xcnn check | head."""
+
+    @wraps(run)
+    def running(*args: Any, **options: Any) -> None:
+        try:
+            run(*args, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return running
+
+
 for command in (train, evaluate, predict, summary, backends, check):
-    app.command(name=command.__name__.rpartition(".")[2])(command.run)
+    app.command(name=command.__name__.rpartition(".")[2])(until_the_reader_leaves(command.run))
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,13 +84,13 @@ def main() -> None:
     """Run the command line; the process ends with one of the exit codes above."""
     show = "--traceback" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a class's name may be in no script of this terminal
     try:
         app(args=arguments, prog_name="xcnn")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:
         if show:
             traceback.print_exc()

@@ -28,7 +28,8 @@ def run(
 
     found = {name: probe(name, timeout) for name in backend_names()}
     usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]
-    default = os.environ.get("XCNN_BACKEND") or next(iter(usable), "none")
+    named = os.environ.get("XCNN_BACKEND", "auto") or "auto"
+    default = next(iter(usable), "none") if named == "auto" else named
     kernels = blas_kernels()
     if json:
         print_json("backends", default=default, backends=found, blas=kernels)
@@ -36,6 +37,10 @@ def run(
     for name, info in found.items():
         mark = "   <- default" if name == default.partition(":")[0] else ""
         print(f"{name:8} {describe(info)}{mark}")
+    if default.partition(":")[0] not in found:
+        print(
+            f'default  "{default}", which XCNN_BACKEND names, is not installed' if named != "auto" else "default  none"
+        )
     for library in kernels:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
         print(f"BLAS     {build}, {library['threads']} threads")
@@ -77,6 +82,6 @@ def blas_kernels() -> list[dict[str, Any]]:
             "kernels": pool.get("architecture", "unnamed"),
             "threads": pool["num_threads"],
         }
-        for pool in threadpool_info()
+        for pool in sorted(threadpool_info(), key=lambda pool: str(pool["filepath"]))
         if pool["user_api"] == "blas"
     ]

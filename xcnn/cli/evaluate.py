@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, ModelFile, load_data, load_model, print_json
+from xcnn.errors import DataError, DivergedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xcnn.datasets import Dataset
+    from xcnn.model import Model
 
 
 def run(
@@ -20,10 +28,15 @@ def run(
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
+    from xcnn.datasets import Samples
+
     loaded = load_model(model, backend)
     name = data or str(loaded.info.get("data", "mnist01"))
-    samples = load_data(name, data_dir, loaded.input_shape).test
+    found = load_data(name, data_dir, loaded.input_shape)
+    samples = Samples(found.test.x, relabelled(loaded, found))
     result = loaded.evaluate(*samples)
+    if not isfinite(result["loss"]):
+        raise DivergedError("X501", f"the loss is {result['loss']}: the model's outputs overflow on this data.")
     passed = min_accuracy is None or result["accuracy"] >= min_accuracy
     if json:
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
@@ -35,3 +48,27 @@ def run(
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:
         raise typer.Exit(1)
+
+
+def relabelled(model: Model, data: Dataset) -> NDArray[Any]:
+    """The test labels, counted as the model counts its classes.
+
+    Raises
+    ------
+    DataError
+        X205, when the data has a class that the model was not trained on.
+    """
+    import numpy as np
+
+    known = [str(name) for name in model.info.get("classes") or data.classes]
+    strange = [name for name in data.classes if name not in known]
+    if strange:
+        raise DataError(
+            "X205",
+            f"the model does not know the class {strange[0]!r}"
+            + f" and {len(strange) - 1} others." * (len(strange) > 1),
+            f"it was trained on {', '.join(known)}",
+            hint="evaluate it on data whose classes are among these.",
+        )
+    labels: NDArray[Any] = np.array([known.index(name) for name in data.classes])[data.test.y]
+    return labels

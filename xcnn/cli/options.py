@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.errors import DataError
+from xcnn.errors import DataError, ShapeError
 
 if TYPE_CHECKING:
     from xcnn.datasets import Dataset
@@ -48,6 +48,8 @@ def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (
             return datasets.fashion_mnist(folder)
     if not Path(name).is_dir():
         raise DataError("X205", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
+    if len(input_shape) != 3:
+        raise ShapeError("X101", f"the net takes samples of shape {input_shape}, not images.", hint="use it in Python.")
     channels, height, width = input_shape
     return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
 
@@ -61,4 +63,4 @@ def load_model(path: Path, backend: str | None) -> Model:
 
 def print_json(schema: str, **values: Any) -> None:
     """One object on one line of stdout."""
-    print(json.dumps({"schema": f"xcnn.{schema}.1", **values}), flush=True)
+    print(json.dumps({"schema": f"xcnn.{schema}.1", **values}, allow_nan=False), flush=True)

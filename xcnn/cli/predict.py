@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xcnn.cli.options import BackendName, Json, ModelFile, load_model, print_json
+from xcnn.errors import DataError, DivergedError, ShapeError
 
 if TYPE_CHECKING:
     from xcnn.model import Model
@@ -38,14 +39,30 @@ def classify(model: Model, path: Path) -> dict[str, Any]:
 
     from xcnn.images import mnist_like, read_image
 
+    if len(model.input_shape) != 3 or len(model.output_shape) != 1:
+        raise ShapeError(
+            "X101",
+            f"predict takes nets from images to classes; this one goes from {model.input_shape} to "
+            f"{model.output_shape}.",
+            hint="use Model.load(path).predict(x) in Python.",
+        )
     channels, height, width = model.input_shape
     if model.info.get("data") in DIGITS:
-        x, prepared = mnist_like(path)
+        try:
+            x, prepared = mnist_like(path)
+        except DataError as error:
+            if path.name not in error.message:
+                error.message = f"{path.name}: {error.message}"
+            raise
     else:
         x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB")
         prepared = f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
     probabilities = model.probabilities(x[None])[0]
-    names = model.info.get("classes") or [str(n) for n in range(len(probabilities))]
+    if not np.isfinite(probabilities).all():
+        raise DivergedError("X501", f"the model's outputs overflow on {path.name}.")
+    names = [str(name) for name in model.info.get("classes") or ()]
+    if len(names) != len(probabilities):
+        names = [str(n) for n in range(len(probabilities))]
     order = np.argsort(-probabilities)
     best = int(order[0])
     return {
