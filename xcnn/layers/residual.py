@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import ShapeError, inside
@@ -26,7 +27,7 @@ class Residual(Container):
         """The layer beside the others."""
         return self.layers.get("shortcut")
 
-    @property
+    @cached_property
     def body(self) -> Sequential:
         """The other layers."""
         return Sequential(**{name: layer for name, layer in self.named if name != "shortcut"})
