@@ -137,7 +137,7 @@ def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
         metadata = json.dumps({"sha256": BLANK, **config})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             "X403", f"the configuration can't be written: {error}", hint="keep plain values in model.info."
         ) from error
