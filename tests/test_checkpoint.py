@@ -68,6 +68,21 @@ def test_everything_comes_back_on_any_backend(backend, tmp_path, rng):
     assert loaded.step(x, y) == pytest.approx(model.step(x, y), rel=1e-5)
 
 
+def test_an_optimizer_that_came_later_goes_on_where_it_stood(tmp_path):
+    x, y = np.ones((2, 3), "float32"), [0, 1]
+    model = tiny()
+    for _ in range(3):
+        model.step(x, y)
+    model.optimizer = Adam(WarmUp(5, 0.1))
+    model.step(x, y)
+    assert (model.at.step, model.at.state["step"]) == (4, 1)
+    model.save(tmp_path / "m.xcnn")
+    loaded = Model.load(tmp_path / "m.xcnn", backend="numpy")
+    for each in (model, loaded):
+        each.step(x, y)
+    np.testing.assert_array_equal(loaded.weights["dense1"]["kernel"], model.weights["dense1"]["kernel"])
+
+
 def test_every_layer_can_be_written_and_read():
     from cases import CASES
 

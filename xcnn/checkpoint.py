@@ -117,7 +117,7 @@ def load(
         standing = {name: type(getattr(model.at, name))(config["standing"][name]) for name in COUNTED}
         model.at = Standing(
             weights,
-            {"step": standing["step"], **moments},
+            {"step": int(config["updates"]), **moments},
             **standing,
             rows=tuple(dict(row) for row in config["history"]),
         )
