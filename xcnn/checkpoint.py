@@ -42,6 +42,8 @@ MOST_TENSORS = 100_000
 BLANK = "0" * 64
 KINDS = {"F32": "float32", "F64": "float64"}
 PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
+COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
+"""The numbers of a Standing."""
 
 Tensors = dict[str, HostArray]
 
@@ -79,9 +81,6 @@ def save(model: Model, path: str | Path) -> None:
     tensors = dict(tree.items({"weights": host(at.weights), "state": moments}))
     _check_shapes(path, model.net, model.input_shape, tensors, model.dtype)
     write(path, tensors, config)
-
-
-COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
 
 
 def load(

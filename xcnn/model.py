@@ -212,7 +212,8 @@ class Model:
         validation_data
             (x, y) measured after each epoch
         callbacks
-            functions (model, history), called after each epoch; True ends training
+            functions (model, history), called after each epoch; True ends training. A method `finish(model, history)`
+            of theirs is called at the end
         progress
             "auto", "live", "plain" or "none", on stderr
 
@@ -374,8 +375,7 @@ class Model:
         with np.errstate(over="ignore"):
             inputs: HostArray = x.astype(self.dtype, copy=False)
         if not np.isfinite(inputs).all():
-            x = inputs
-            bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+            bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
             raise DataError(
                 "X203", f"x holds NaN or infinity in sample {bad[0]} ({len(bad)} such samples).", hint="mend the data."
             )

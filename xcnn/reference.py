@@ -8,6 +8,8 @@ kernels (O, C / groups, h, w). The three maps of a convolutional layer are one b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from xcnn._arrays import dilate, namespace, pad, zeros
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.windows import extent, output_size, pads, taps
@@ -143,7 +145,7 @@ def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, pad
     return _spread((dy for _ in range(size[0] * size[1])), dy, x_shape, size, stride, padding)
 
 
-def _spread(parts, dy: Array, x_shape: Shape, size: Pair, stride: Pair, padding: Pads) -> Array:  # type: ignore[no-untyped-def]
+def _spread(parts: Iterable[Array], dy: Array, x_shape: Shape, size: Pair, stride: Pair, padding: Pads) -> Array:
     """Add each tap's part, spread by the stride, where the tap met the image."""
     dx = zeros(dy, tuple(x_shape))
     for (i, j, _), part in zip(taps(size, stride, (1, 1), dy.shape[2:]), parts, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Callback: TypeAlias = "Callable[[Model, History], object]"
-"""callback(model, history), called after each epoch; it ends training by returning True."""
+"""callback(model, history), called after each epoch; it ends training by returning True.
+
+An object with a method `finish(model, history)` has it called when training is over, unless it was interrupted.
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
         X501, naming the first layer whose output or gradient is not finite.
     """
     at, backend, samples = model.at, model.backend, len(x)
-    x, t = backend.asarray(x, model.dtype), backend.asarray(t, model.dtype if t.dtype.kind == "f" else None)
+    x, t = backend.asarray(x), backend.asarray(t)
     key = (model.seed, at.step)
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for below
         weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
@@ -189,13 +192,13 @@ def fit(
     epochs: int,
     batch_size: int,
     validation: tuple[HostArray, HostArray] | None,
-    callbacks: Iterable[Callback],
+    callbacks: tuple[Callback, ...],
     progress: Progress,
     shuffle: bool,
     resume: bool,
 ) -> History:
     """`Model.fit`, on data that was checked."""
-    history, callbacks = model.history, tuple(callbacks)
+    history = model.history
     plan = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle}
     if not resume:
         model.at = replace(model.at, batch=0, loss=0.0, right=0, seen=0)
@@ -220,8 +223,7 @@ def fit(
                 history.stopped = "early"
                 break
         for callback in callbacks:
-            if isinstance(callback, EarlyStopping):
-                callback.finish(model)
+            getattr(callback, "finish", ignore)(model, history)
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     except DivergedError:
@@ -231,6 +233,10 @@ def fit(
         progress.close()
         history.rows = list(model.at.rows)
     return history
+
+
+def ignore(model: Model, history: History) -> None:
+    """What a callback without `finish` does when training is over."""
 
 
 def run_epoch(
@@ -281,7 +287,7 @@ def measure(model: Model, x: HostArray, t: HostArray, batch_size: int = 256) -> 
     for first in range(0, len(x), batch_size):
         targets = t[first : first + batch_size]
         y = model.forward(x[first : first + batch_size])
-        targets_there = backend.asarray(targets, model.dtype if targets.dtype.kind == "f" else None)
+        targets_there = backend.asarray(targets)
         with backend.active():
             value, _ = model.loss(y, targets_there)
             loss += to_float(backend, value) * len(targets)
@@ -343,7 +349,7 @@ class EarlyStopping:
             self.best = tree.map(model.backend.to_numpy, model.at.weights)
         return last - best >= self.patience
 
-    def finish(self, model: Model) -> None:
+    def finish(self, model: Model, history: History) -> None:
         """Training is over: restore the best epoch's weights."""
         if self.best is not None:
             model.weights = self.best

@@ -80,7 +80,7 @@ def train(
         progress="none" if quiet or json else progress,
         resume=True,
     )
-    saver.finish(model, history)
+    saver.finish(model, history)  # where training was interrupted
     show_result(model, history, data, path, time.perf_counter() - begun, json, data_dir)
     if history.stopped == "interrupted":
         raise typer.Exit(130)
@@ -156,8 +156,10 @@ def reload(
             hint=f"name the data that it was trained on ({model.info['data']}), or none.",
         )
     model.optimizer = choice.optimizer_or(model.optimizer)
-    model.info |= {"batch_size": choice.batch_size or model.info["batch_size"]}
-    model.info |= {"epochs": model.info["epochs"] if epochs is None else epochs}
+    model.info |= {
+        "batch_size": choice.batch_size or model.info["batch_size"],
+        "epochs": model.info["epochs"] if epochs is None else epochs,
+    }
     return model, samples
 
 
@@ -207,7 +209,7 @@ class Saver:
         self.saved_step = model.at.step
 
     def finish(self, model: Model, history: History) -> None:
-        """Save what an interrupt left, or a model that had nothing to do."""
+        """Save what was not saved yet: what an interrupt left, or a model that had nothing to do."""
         if model.at.step != self.saved_step:
             self.save(model)
 
