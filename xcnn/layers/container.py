@@ -71,10 +71,10 @@ class Container:
             shape = output if chained else shape
         return weights, shapes
 
-    def call(self, n: int, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+    def call(self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True) -> tuple[Array, Backward]:
         """Call the n-th layer."""
         name, layer = self.named[n]
-        inner = run.child(n, name)
+        inner = run.child(n, name, wants_dx)
         with inside(name):
             y, backward = layer(weights.get(name, {}), x, inner)
             if inner.watch is not None:

@@ -62,7 +62,7 @@ class Conv2D(Biased):
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, y_shape, dy)
             dkernel = backend.correlate_kernel_adjoint(x, dy, kernel.shape, **how)
-            dx = backend.correlate_input_adjoint(dy, kernel, x.shape, **how)
+            dx = backend.correlate_input_adjoint(dy, kernel, x.shape, **how) if run.wants_dx else None
             return dx, {"kernel": dkernel, **self.bias_gradient(dy)}
 
         return y, backward

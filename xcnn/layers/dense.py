@@ -46,6 +46,6 @@ class Dense:
             grads = {"kernel": x.T @ dy}
             if self.bias:
                 grads["bias"] = xp.sum(dy, axis=0)
-            return dy @ kernel.T, grads
+            return dy @ kernel.T if run.wants_dx else None, grads
 
         return y, backward

@@ -15,17 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a call of a layer runs on: the backend, whether it trains, the key of its randomness, and who looks on."""
+    """What a call of a layer runs on: the backend, whether it trains, the key of its randomness, and who looks on.
+
+    Where nobody wants dX, as of a net's first layer in training, its backward may give None for it.
+    """
 
     backend: Backend
     train: bool = False
     key: Key = (0,)
     watch: Watch | None = None
+    wants_dx: bool = True
 
-    def child(self, n: int, name: str) -> Run:
+    def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
         watch = None if self.watch is None else Watch(self.watch.look, (*self.watch.path, name))
-        return Run(self.backend, self.train, (*self.key, n), watch)
+        return Run(self.backend, self.train, (*self.key, n), watch, wants_dx)
 
 
 @dataclass(frozen=True, slots=True)

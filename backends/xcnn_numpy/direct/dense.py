@@ -1,0 +1,82 @@
+"""A fully connected layer and the activation after it as one; all its gradients in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Dense
+from xcnn.layers.layer import Run
+from xcnn_numpy.direct import products
+from xcnn_numpy.direct.algorithm import NOTHING, Direct, flat
+from xcnn_numpy.direct.convolution import NUMBERS
+from xcnn_numpy.direct.lines import NONE
+
+if TYPE_CHECKING:
+    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.fusion import FusedBackward, Named
+
+
+@dataclass(frozen=True)
+class FusedDense:
+    """Y = f(X W + B)."""
+
+    direct: Direct
+    name: str
+    layer: Dense
+    activation: int
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        kernel = weights[self.name]["kernel"]
+        return (
+            type(x) is np.ndarray
+            and x.ndim == 2
+            and x.dtype == kernel.dtype
+            and x.dtype.char in "fd"
+            and x.shape[1] == kernel.shape[0]
+        )
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine = weights[self.name]
+        kernel, bias = mine["kernel"], mine.get("bias")
+        (samples, features), units, activation = x.shape, kernel.shape[1], self.activation
+        y = np.empty((samples, units), dtype=x.dtype)
+        x_, w_, y_ = flat(x), flat(kernel), y.reshape(-1)
+        b_ = np.empty(0, x.dtype) if bias is None else flat(bias)
+        work = samples * features * units
+
+        self.direct.share(
+            lambda first, last: products.forward(x_, w_, b_, y_, features, units, activation, first, last), samples, work
+        )
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, y.shape, dy)
+            dx = np.empty(x.shape if run.wants_dx else 0, dtype=x.dtype)
+            dw, db = np.empty_like(kernel, order="C"), np.empty(b_.size, dtype=x.dtype)
+            dy_, dx_, dw_ = flat(dy), dx.reshape(-1), dw.reshape(-1)
+            self.direct.share(
+                lambda first, last: products.backward(
+                    x_, dy_, y_, w_, dx_, dw_, db, features, units, activation, first, last
+                ),
+                features,
+                work,
+            )
+            grads[self.name] = {"kernel": dw} if bias is None else {"kernel": dw, "bias": db}
+            return dx if run.wants_dx else None
+
+        return y, backward
+
+
+def fuse(backend: NumpyBackend, layers: Named) -> tuple[int, FusedDense] | None:
+    """Dense, and the activation after it."""
+    name, dense = layers[0]
+    if type(dense) is not Dense:
+        return None
+    activation = NUMBERS.get(type(layers[1][1]), NONE) if len(layers) > 1 else NONE
+    return 1 + (activation != NONE), FusedDense(backend.direct, name, dense, activation)

@@ -1,0 +1,303 @@
+"""The three maps for a range of images, compiled: lay out, multiply in registers, gather."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from xcnn_numpy.direct.blocks import (
+    DOT_COLUMNS,
+    DOT_ROWS,
+    MULTIPLY_ROWS,
+    MULTIPLY_VECTORS,
+    REGISTERS,
+    dot,
+    lanes,
+    multiply,
+)
+from xcnn_numpy.direct.layout import SLACK
+from xcnn_numpy.direct.lines import add, copy, pool, shift, slope, total, unpool
+
+compiled = njit(nogil=True, cache=True)
+
+
+@compiled
+def block_rows(rows: int) -> int:
+    """Rows of a block: as many as go, in blocks as equal as can be."""
+    blocks = -(-rows // MULTIPLY_ROWS)
+    return -(-rows // blocks)
+
+
+@compiled
+def product(
+    y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, w_step: int, x: Any, x_at: int, offsets: Any,
+    o_at: int, count: int, length: int, adds: bool,
+) -> None:  # fmt: skip
+    """y[r, p] = sum over k of w[k, r] x[offsets[k] + p] for all rows and p < length, or with `adds` more by that.
+
+    W's rows lie side by side, w_step cells from one k to the next; with a w_step of zero in blocks of rows, as `pack`
+    makes them. A last block that would reach beyond the length begins earlier instead, so that adding takes a length
+    of whole vectors. Only where the length is below one vector a whole one is read and written all the same.
+    """
+    most, n = block_rows(rows), lanes(y)
+    widest = min(MULTIPLY_VECTORS, REGISTERS // most)
+    p = 0
+    while p < length:
+        vectors = min(widest, -(-(length - p) // n))
+        if vectors * n > length:
+            vectors = max(1, length // n)
+        at = min(p, max(0, length - vectors * n))
+        for r in range(0, rows, most):
+            few = min(most, rows - r)
+            block, step = (w_at + r, w_step) if w_step else (w_at + r * count, few)
+            multiply(
+                few, vectors, y, y_at + r * y_pitch + at, y_pitch, w, block, step, x, x_at + at, offsets, o_at, count,
+                adds,
+            )  # fmt: skip
+        p = at + vectors * n
+
+
+class Ending(NamedTuple):
+    """What follows a correlation in the same pass."""
+
+    bias: int
+    """0 none, 1 one number for each filter, 2 one for each output element."""
+    activation: int
+    """One of lines.NONE, RELU, SIGMOID."""
+    pool: bool
+    """Max-pooling by windows of 2 x 2; only after relu."""
+
+
+@compiled
+def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
+    """Images into their phases, one under the other; the padding in `line` is zero already."""
+    down, across = layout.stride_rows, layout.stride_columns
+    for c in range(layout.channels):
+        for f in range(len(layout.phases)):
+            a, b = layout.phases[f, 0], layout.phases[f, 1]
+            u, v = max(-((a - layout.top) // down), 0), max(-((b - layout.left) // across), 0)
+            row, column = u * down + a - layout.top, v * across + b - layout.left
+            for n in range(first, last):
+                source = (n * layout.channels + c) * layout.height * layout.width + column
+                target = (c * len(layout.phases) + f) * layout.line + (n - first) * layout.plane + u * layout.pitch + v
+                for r in range(row, layout.height, down):
+                    if across == 1:
+                        copy(line, target, x, source + r * layout.width, layout.width - column)
+                    else:
+                        for m in range(np.uintp(-(-(layout.width - column) // across))):
+                            line[np.uintp(target) + m] = x[np.uintp(source + r * layout.width) + m * np.uintp(across)]
+                    target += layout.pitch
+
+
+@compiled
+def end(sums: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, first: int, last: int) -> None:
+    """Y of some images from their sums: bias, activation and pooling in one pass."""
+    rows, columns, pitch = layout.rows, layout.columns, layout.pitch
+    for o in range(layout.filters):
+        shared = bias[o] if ending.bias == 1 else sums.dtype.type(0)
+        for n in range(first, last):
+            source = o * (layout.line + SLACK) + (n - first) * layout.plane
+            image = n * layout.filters + o
+            if ending.pool:
+                for u in range(rows // 2):
+                    at = source + 2 * u * pitch
+                    target = (image * (rows // 2) + u) * (columns // 2)
+                    pool(y, which, target, sums, at, at + pitch, shared, columns // 2)
+                continue
+            for u in range(rows):
+                target, at = (image * rows + u) * columns, source + u * pitch
+                if ending.bias == 2:
+                    add(y, target, sums, at, bias, (o * rows + u) * columns, ending.activation, columns)
+                elif ending.bias or ending.activation:
+                    shift(y, target, sums, at, shared, ending.activation, columns)
+                else:
+                    copy(y, target, sums, at, columns)
+
+
+@compiled
+def spread(dy: Any, y: Any, which: Any, line: Any, layout: Any, ending: Any, first: int, last: int) -> None:
+    """The gradient at the sums of some images, one under the other; the cells between are zero already."""
+    rows, columns, pitch = layout.rows, layout.columns, layout.pitch
+    for o in range(layout.filters):
+        for n in range(first, last):
+            target = o * layout.gradient_plane + layout.lead + (n - first) * layout.plane
+            image = n * layout.filters + o
+            if ending.pool:
+                for u in range(rows // 2):
+                    at = target + 2 * u * pitch
+                    unpool(line, at, at + pitch, dy, which, (image * (rows // 2) + u) * (columns // 2), columns // 2)
+                continue
+            for u in range(rows):
+                source, at = (image * rows + u) * columns, target + u * pitch
+                if ending.activation:
+                    slope(line, at, dy, source, y, source, ending.activation, columns)
+                else:
+                    copy(line, at, dy, source, columns)
+
+
+@compiled
+def bias_gradient(line: Any, db: Any, layout: Any, ending: Any, images: int) -> None:
+    """Add the gradient at the sums of some images to that of the bias."""
+    for o in range(layout.filters):
+        start = o * layout.gradient_plane + layout.lead
+        if ending.bias == 1:
+            db[o] += total(line, start, (images - 1) * layout.plane + layout.length)
+            continue
+        for n in range(images):
+            for u in range(layout.rows):
+                at = (o * layout.rows + u) * layout.columns
+                add(db, at, db, at, line, start + n * layout.plane + u * layout.pitch, 0, layout.columns)
+
+
+@compiled
+def pack(k: Any, layout: Any) -> Any:
+    """The kernels (O, K) as `product` reads them: blocks of filters, in each (K, filters)."""
+    panels = np.empty(k.size, k.dtype)
+    rows = layout.filters // layout.groups
+    taps = k.size // layout.filters
+    most = block_rows(rows)
+    for first in range(0, layout.filters, rows):
+        for r in range(0, rows, most):
+            few = min(most, rows - r)
+            start = (first + r) * taps
+            for q in range(few):
+                for t in range(taps):
+                    panels[start + t * few + q] = k[(first + r + q) * taps + t]
+    return panels
+
+
+@compiled
+def pack_adjoint(k: Any, layout: Any) -> Any:
+    """The kernels as DX reads them: for each phase, blocks of channels, in each (filters, taps of the phase, channels)."""
+    panels = np.empty(k.size, k.dtype)
+    rows, filters, cells = layout.channels // layout.groups, layout.filters // layout.groups, layout.kernel
+    most = block_rows(rows)
+    start = 0
+    for part in range(len(layout.parts)):
+        first, taps = layout.parts[part, 0], layout.parts[part, 1]
+        for g in range(layout.groups):
+            for r in range(0, rows, most):
+                few = min(most, rows - r)
+                for o in range(filters):
+                    for t in range(taps):
+                        tap = layout.part_taps[first + t]
+                        for q in range(few):
+                            panels[start] = k[((g * filters + o) * rows + r + q) * cells + tap]
+                            start += 1
+    return panels
+
+
+@compiled
+def forward(
+    x: Any, panels: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, first: int, last: int
+) -> None:
+    """Y of images first to last - 1, and where pooled windows had their largest cell. All arrays are flat."""
+    groups, rows, stack = layout.groups, layout.filters // layout.groups, layout.stack
+    image, taps = layout.channels * layout.height * layout.width, len(layout.offsets)
+    phases = layout.channels // groups * len(layout.phases) * layout.line
+    cells = layout.rows * layout.columns
+    plain = ending.bias == 0 and ending.activation == 0 and stack == 1 and layout.length == cells and cells >= lanes(y)
+    packed = not layout.in_place or layout.length < lanes(y)
+    line = np.zeros(groups * phases + SLACK if packed else 0, x.dtype)
+    pitch = cells if plain else layout.line + SLACK
+    sums = y if plain else np.empty(layout.filters * pitch, x.dtype)
+    for n in range(first, last, stack):
+        images = min(stack, last - n)
+        length = (images - 1) * layout.plane + layout.length
+        if packed:
+            lay_out(x, n, n + images, line, layout)
+        seen, at = (line, 0) if packed else (x, n * image)
+        for g in range(groups):
+            out = (n * cells * layout.filters if plain else 0) + g * rows * pitch
+            product(
+                sums, out, pitch, rows, panels, g * rows * taps, 0, seen, at + g * phases, layout.offsets, 0, taps,
+                length, False,
+            )  # fmt: skip
+        if not plain:
+            end(sums, bias, y, which, layout, ending, n, n + images)
+
+
+@compiled
+def backward(
+    x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, layout: Any, ending: Any, wanted: Any, first: int,
+    last: int,
+) -> tuple[Any, Any]:  # fmt: skip
+    """DK and dB of images first to last - 1, and their dX, as far as they are wanted. All arrays are flat."""
+    wants_dx, wants_dk = wanted
+    image, stack = layout.channels * layout.height * layout.width, layout.stack
+    taps = len(layout.offsets)
+    dk = np.zeros(layout.filters * taps if wants_dk else 0, dy.dtype)
+    biases = layout.rows * layout.columns if ending.bias == 2 else ending.bias
+    db = np.zeros(layout.filters * biases, dy.dtype)
+    packed = wants_dk and not layout.in_place
+    line = np.zeros(layout.channels * len(layout.phases) * layout.line + SLACK if packed else 0, dy.dtype)
+    gradient = np.zeros(layout.filters * layout.gradient_plane + SLACK, dy.dtype)
+    sums = np.empty(layout.channels * (layout.line + SLACK) if wants_dx else 0, dy.dtype)
+    for n in range(first, last, stack):
+        images = min(stack, last - n)
+        spread(dy, y, which, gradient, layout, ending, n, n + images)
+        if ending.bias:
+            bias_gradient(gradient, db, layout, ending, images)
+        if wants_dk:
+            if packed:
+                lay_out(x, n, n + images, line, layout)
+            seen, at = (line, 0) if packed else (x, n * image)
+            kernel_adjoint(seen, at, gradient, dk, layout, images)
+        if wants_dx:
+            input_adjoint(gradient, panels, dx, sums, layout, n, images)
+    return dk, db
+
+
+@compiled
+def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, layout: Any, images: int) -> None:
+    """Add the part of some laid out images to dK."""
+    taps, filters = len(layout.offsets), layout.filters // layout.groups
+    length = (images - 1) * layout.plane + layout.length
+    for g in range(layout.groups):
+        at = x_at + g * (layout.channels // layout.groups) * len(layout.phases) * layout.line
+        for o in range(g * filters, (g + 1) * filters, DOT_ROWS):
+            few = min(DOT_ROWS, (g + 1) * filters - o)
+            for k in range(0, taps, DOT_COLUMNS):
+                dot(
+                    few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
+                    o * layout.gradient_plane + layout.lead, layout.gradient_plane, x, at, layout.offsets, k, length,
+                )  # fmt: skip
+
+
+@compiled
+def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, first: int, images: int) -> None:
+    """DX of some images from their laid out dY, one phase after another."""
+    rows, filters = layout.channels // layout.groups, layout.filters // layout.groups
+    down, across, width = layout.stride_rows, layout.stride_columns, layout.width
+    weights = offsets = 0
+    for part in range(len(layout.parts)):
+        taps, row, column, high, wide = layout.parts[part, 1:]
+        span = (high - 1) * layout.pitch + wide
+        count = filters * taps
+        plain = layout.stack == 1 and down * across == 1 and layout.pitch == width and span >= lanes(dx)
+        pitch = span if plain else layout.line + SLACK
+        if high > 0 and wide > 0:
+            for g in range(layout.groups):
+                out = (first * layout.channels * span if plain else 0) + g * rows * pitch
+                product(
+                    dx if plain else sums, out, pitch, rows, panels, weights + g * rows * count, 0, gradient,
+                    g * filters * layout.gradient_plane, layout.part_offsets, offsets, count,
+                    (images - 1) * layout.plane + span, False,
+                )  # fmt: skip
+        weights += layout.channels * count
+        offsets += count
+        if plain:
+            continue
+        for c in range(layout.channels):
+            for n in range(images):
+                image = ((first + n) * layout.channels + c) * layout.height
+                for u in range(high):
+                    target = (image + row + u * down) * width + column
+                    source = c * pitch + n * layout.plane + u * layout.pitch
+                    if across == 1:
+                        copy(dx, target, sums, source, wide)
+                    else:
+                        for v in range(np.uintp(wide)):
+                            dx[np.uintp(target) + v * np.uintp(across)] = sums[np.uintp(source) + v]

@@ -1,0 +1,91 @@
+"""Runs of layers computed in one pass over memory, behind the layers that they replace.
+
+`rewrite` puts a FusedSequential in place of each Sequential: the same layers under the same names, and a plan that says
+which runs of them go together. A run that does not fit the arrays at hand, by type or shape, is called layer by layer:
+then the layers themselves say what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from xcnn._typing import Array, Backward, Weights
+from xcnn.layers import Residual, Sequential
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer, Run
+
+if TYPE_CHECKING:
+    from xcnn_numpy.backend import NumpyBackend
+
+Named: TypeAlias = tuple[tuple[str, Layer], ...]
+FusedBackward: TypeAlias = Callable[[Array, Weights], Array]
+"""backward(dy, grads) -> dx: enters the gradients under the layers' names."""
+
+
+class Fusion(Protocol):
+    """A run of layers as one."""
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        """Whether it can take these arrays; if not, the layers are called one by one."""
+        ...
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        """Y and the backward pass, for the weights of the container."""
+        ...
+
+
+Fuse: TypeAlias = Callable[["NumpyBackend", Named], tuple[int, Fusion] | None]
+"""fuse(backend, layers) -> how many of the first layers go together, and as what; None where it knows no run."""
+
+
+class FusedSequential(Sequential):
+    """A Sequential some of whose runs of layers are fused."""
+
+    plan: tuple[tuple[int, int, Fusion | None], ...]
+
+    def __init__(self, backend: NumpyBackend, named: Named, fuses: tuple[Fuse, ...]) -> None:
+        object.__setattr__(self, "named", named)
+        plan, first = [], 0
+        while first < len(named):
+            found = next(filter(None, (fuse(backend, named[first:]) for fuse in fuses)), (1, None))
+            plan.append((first, first + found[0], found[1]))
+            first += found[0]
+        object.__setattr__(self, "plan", tuple(plan))
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        backwards: list[tuple[int, Backward] | tuple[None, FusedBackward]] = []
+        for first, last, fusion in self.plan:
+            wants_dx = first > 0 or run.wants_dx
+            if fusion is not None and run.watch is None and fusion.fits(weights, x):
+                x, fused = fusion(weights, x, Run(run.backend, run.train, run.key, None, wants_dx))
+                backwards.append((None, fused))
+                continue
+            for n in range(first, last):
+                x, back = self.call(n, weights, x, run, wants_dx or n > first)
+                backwards.append((n, back))
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            grads: Weights = {}
+            for n, back in reversed(backwards):
+                dy = back(dy, grads) if n is None else self.back(n, back, dy, grads)
+            return dy, grads
+
+        return x, backward
+
+
+def rewrite(backend: NumpyBackend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
+    """The same net, its runs of layers fused, within containers too."""
+    if type(net) is Sequential:
+        return FusedSequential(backend, rewritten(backend, net, fuses), fuses)
+    if type(net) is Residual:
+        fused = Residual(**dict(rewritten(backend, net, fuses)))
+        body = Sequential(**{name: layer for name, layer in fused.named if name != "shortcut"})
+        vars(fused)["body"] = FusedSequential(backend, body.named, fuses)
+        return fused
+    return net
+
+
+def rewritten(backend: NumpyBackend, net: Container, fuses: tuple[Fuse, ...]) -> Named:
+    """The layers of a container, each rewritten."""
+    return tuple((name, rewrite(backend, layer, fuses)) for name, layer in net.named)
