@@ -35,8 +35,8 @@ class Fusion(Protocol):
         ...
 
 
-Fuse: TypeAlias = Callable[["NumpyBackend", Named], tuple[int, Fusion] | None]
-"""fuse(backend, layers) -> how many of the first layers go together, and as what; None where it knows no run."""
+Fuse: TypeAlias = Callable[["NumpyBackend", Named, int], tuple[int, Fusion] | None]
+"""fuse(backend, layers, n) -> how many layers from the n-th on go together, and as what; None where it knows no run."""
 
 
 class FusedSequential(Sequential):
@@ -48,7 +48,7 @@ class FusedSequential(Sequential):
         object.__setattr__(self, "named", named)
         plan, first = [], 0
         while first < len(named):
-            found = next(filter(None, (fuse(backend, named[first:]) for fuse in fuses)), (1, None))
+            found = next(filter(None, (fuse(backend, named, first) for fuse in fuses)), (1, None))
             plan.append((first, first + found[0], found[1]))
             first += found[0]
         object.__setattr__(self, "plan", tuple(plan))

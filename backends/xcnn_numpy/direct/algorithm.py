@@ -82,7 +82,9 @@ class Direct:
 
     def share(self, work: Callable[[int, int], Any], count: int, products: int) -> list[Any]:
         """Work on ranges of `count`, on one thread where so few multiplications are not worth waking another."""
-        return threads.share(work, count, self.threads if products >= LEAST else 1)
+        if products < LEAST or self.threads == 1:
+            return [work(0, count)]
+        return threads.share(work, count, self.threads)
 
 
 def alike(a: Array, b: Array) -> tuple[Array, Array]:

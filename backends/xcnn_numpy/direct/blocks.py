@@ -44,7 +44,7 @@ def lanes(typing: Any, array: Any) -> Any:
 
 def _align(kind: Any) -> int:
     """Bytes of a cell: nothing is known of where a vector begins."""
-    return {"float": 4, "double": 8}.get(str(kind.element), 1)
+    return {"float": 4, "double": 8, "i32": 4}.get(str(kind.element), 1)
 
 
 class Block:
@@ -192,22 +192,29 @@ class Block:
     def _shuffled(self, a: Any, b: Any, lanes: Iterable[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, self.lanes), list(lanes)))
 
+    def two_masks(self, columns: Any, at: Any) -> list[Any]:
+        """Masks for the two vectors that hold the pairs of cells from `at` to the end of `columns`."""
+        left = self.times(self.builder.sub(columns, at), 2)
+        return [self.first_lanes(self.builder.sub(left, ir.Constant(INDEX, k * self.lanes))) for k in (0, 1)]
+
+    def each(self, count: Any, step: Callable[[Any], None]) -> None:
+        """Step(0), step(1), ..., step(count - 1)."""
+
+        def run(n: Any, _: list[Any]) -> list[Any]:
+            step(n)
+            return []
+
+        self.loop(count, [], run)
+
     def along(self, count: Any, whole: Callable[[Any], None], rest: Callable[[Any, Any], None]) -> None:
         """whole(at) for each whole vector of `count` cells, then rest(at, mask) for the last few, if any."""
-
-        def stepping(step: Callable[[Any], None]) -> Callable[[Any, list[Any]], list[Any]]:
-            def run(n: Any, _: list[Any]) -> list[Any]:
-                step(n)
-                return []
-
-            return run
 
         vectors = self.builder.sdiv(count, ir.Constant(INDEX, self.lanes))
         done = self.times(vectors, self.lanes)
         left = self.builder.sub(count, done)
-        self.loop(vectors, [], stepping(lambda n: whole(self.times(n, self.lanes))))
+        self.each(vectors, lambda n: whole(self.times(n, self.lanes)))
         some = self.builder.zext(self.builder.icmp_signed(">", left, ir.Constant(INDEX, 0)), INDEX)
-        self.loop(some, [], stepping(lambda n: rest(done, self.first_lanes(left))))
+        self.each(some, lambda n: rest(done, self.first_lanes(left)))
 
     def loop(self, count: Any, totals: list[Any], step: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """Totals after step(0, totals), step(1, totals), ..., step(count - 1, totals); count may be zero."""
@@ -247,7 +254,8 @@ class Block:
             return [builder.fadd(totals[0], term(self.load, self.times(n, self.lanes)))]
 
         def rest(n: Any, totals: list[Any]) -> list[Any]:
-            return [builder.fadd(totals[0], term(lambda address: self.load_some(address, mask), done))]
+            last = term(lambda address: self.load_some(address, mask), done)
+            return [builder.fadd(totals[0], builder.select(mask, last, self.zero))]
 
         totals = self.loop(builder.sdiv(count, ir.Constant(INDEX, self.lanes)), [self.zero], whole)
         some = builder.zext(builder.icmp_signed(">", left, ir.Constant(INDEX, 0)), INDEX)

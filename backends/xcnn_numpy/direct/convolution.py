@@ -87,14 +87,14 @@ class Convolution:
         return y, backward
 
 
-def fuse(backend: NumpyBackend, layers: Named) -> tuple[int, Convolution] | None:
+def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
     """Conv2D, and the activation after it; and after ReLU MaxPool2D(2)."""
-    name, conv = layers[0]
+    name, conv = layers[n]
     if type(conv) is not Conv2D:
         return None
-    activation = NUMBERS.get(type(layers[1][1]), NONE) if len(layers) > 1 else NONE
+    activation = NUMBERS.get(type(layers[n + 1][1]), NONE) if len(layers) > n + 1 else NONE
     bias = {True: 1, False: 0, "untied": 2}[conv.bias]
-    pool = activation == RELU and bias < 2 and len(layers) > 2 and pools_by_two(layers[2][1])
+    pool = activation == RELU and bias < 2 and len(layers) > n + 2 and pools_by_two(layers[n + 2][1])
     return 1 + (activation != NONE) + pool, Convolution(backend, name, conv, Ending(bias, activation, pool))
 
 

@@ -73,10 +73,10 @@ class FusedDense:
         return y, backward
 
 
-def fuse(backend: NumpyBackend, layers: Named) -> tuple[int, FusedDense] | None:
+def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:
     """Dense, and the activation after it."""
-    name, dense = layers[0]
+    name, dense = layers[n]
     if type(dense) is not Dense:
         return None
-    activation = NUMBERS.get(type(layers[1][1]), NONE) if len(layers) > 1 else NONE
+    activation = NUMBERS.get(type(layers[n + 1][1]), NONE) if len(layers) > n + 1 else NONE
     return 1 + (activation != NONE), FusedDense(backend.direct, name, dense, activation)

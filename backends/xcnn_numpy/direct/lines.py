@@ -10,8 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xcnn.random import PARITY, ROTATIONS
 from xcnn_numpy.direct.blocks import Block
 
 DEAD = 255
@@ -22,51 +24,68 @@ NONE, RELU, SIGMOID = 0, 1, 2
 """Activations by number."""
 
 
-def line(cell: Callable[..., Any]) -> Any:
-    """An intrinsic f(out, out_at, a, a_at, b, b_at, scalars, count): out[n] = cell(block, a[n], b[n], *scalars)."""
+def plane(cell: Callable[..., Any]) -> Any:
+    """An intrinsic that sets out[n] = cell(block, a[n], b[n], *scalars) in a plane of rows by columns.
+
+    f(out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, scalars, rows, columns), a pitch being the distance
+    from one row to the next.
+    """
 
     @intrinsic  # type: ignore[untyped-decorator]
     def function(
-        typing: Any, out: Any, out_at: Any, a: Any, a_at: Any, b: Any, b_at: Any, scalars: Any, count: Any
-    ) -> Any:
+        typing: Any, out: Any, out_at: Any, out_pitch: Any, a: Any, a_at: Any, a_pitch: Any, b: Any, b_at: Any,
+        b_pitch: Any, scalars: Any, rows: Any, columns: Any,
+    ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            out_, out_at, a_, a_at, b_, b_at, scalars_, count = arguments
+            out_, out_at, out_pitch, a_, a_at, a_pitch, b_, b_at, b_pitch, scalars_, rows, columns = arguments
             block = Block(context, builder, out)
-            result, first, second = block.start(out, out_, out_at), block.start(a, a_, a_at), block.start(b, b_, b_at)
+            starts = [block.start(out, out_, out_at), block.start(a, a_, a_at), block.start(b, b_, b_at)]
             constants = block.constants(scalars, scalars_)
 
-            def whole(at: Any) -> None:
-                seen = (block.load(block.beyond(x, at)) for x in (first, second))
-                block.store(cell(block, *seen, *constants), block.beyond(result, at))
+            def row(n: Any) -> None:
+                pitches = (out_pitch, a_pitch, b_pitch)
+                result, *sources = (block.beyond(x, builder.mul(n, p)) for x, p in zip(starts, pitches, strict=True))
 
-            def rest(at: Any, mask: Any) -> None:
-                seen = (block.load_some(block.beyond(x, at), mask) for x in (first, second))
-                block.store_some(cell(block, *seen, *constants), block.beyond(result, at), mask)
+                def whole(at: Any) -> None:
+                    seen = (block.load(block.beyond(x, at)) for x in sources)
+                    block.store(cell(block, *seen, *constants), block.beyond(result, at))
 
-            block.along(count, whole, rest)
+                def rest(at: Any, mask: Any) -> None:
+                    seen = (block.load_some(block.beyond(x, at), mask) for x in sources)
+                    block.store_some(cell(block, *seen, *constants), block.beyond(result, at), mask)
+
+                block.along(columns, whole, rest)
+
+            block.each(rows, row)
             return context.get_dummy_value()
 
-        return types.void(out, out_at, a, a_at, b, b_at, scalars, count), generate
+        kinds = (out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, scalars, rows, columns)
+        return types.void(*kinds), generate
 
     return function
 
 
-def line_sum(term: Callable[..., Any]) -> Any:
-    """An intrinsic f(a, a_at, b, b_at, scalars, count) -> sum of term(block, a[n], b[n], *scalars)."""
+def plane_sum(term: Callable[..., Any]) -> Any:
+    """An intrinsic f(a, b, at, pitch, scalars, rows, columns) -> sum of term(block, a[n], b[n], *scalars), a double."""
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def function(typing: Any, a: Any, a_at: Any, b: Any, b_at: Any, scalars: Any, count: Any) -> Any:
+    def function(typing: Any, a: Any, b: Any, at: Any, pitch: Any, scalars: Any, rows: Any, columns: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            a_, a_at, b_, b_at, scalars_, count = arguments
+            a_, b_, at, pitch, scalars_, rows, columns = arguments
             block = Block(context, builder, a)
-            first, second = block.start(a, a_, a_at), block.start(b, b_, b_at)
-            constants = block.constants(scalars, scalars_)
-            return block.sum_along(
-                count,
-                lambda load, at: term(block, load(block.beyond(first, at)), load(block.beyond(second, at)), *constants),
-            )
+            starts, constants = (block.start(a, a_, at), block.start(b, b_, at)), block.constants(scalars, scalars_)
 
-        return a.dtype(a, a_at, b, b_at, scalars, count), generate
+            def row(n: Any, totals: list[Any]) -> list[Any]:
+                lines = [block.beyond(x, builder.mul(n, pitch)) for x in starts]
+                sum_ = block.sum_along(
+                    columns, lambda load, at: term(block, *(load(block.beyond(x, at)) for x in lines), *constants)
+                )
+                wide = sum_ if block.bits == 64 else builder.fpext(sum_, ir.DoubleType())
+                return [builder.fadd(totals[0], wide)]
+
+            return block.loop(rows, [ir.Constant(ir.DoubleType(), 0.0)], row)[0]
+
+        return types.float64(a, b, at, pitch, scalars, rows, columns), generate
 
     return function
 
@@ -96,75 +115,157 @@ def _number(b: Block, tap: int) -> Any:
     return ir.Constant(b.bytes, [tap] * b.lanes)
 
 
-_shift = [line(lambda b, x, _, s, f=f: f(b, b.builder.fadd(x, s))) for f in ACTIVATIONS]
-_add = [line(lambda b, x, y, f=f: f(b, b.builder.fadd(x, y))) for f in ACTIVATIONS]
-_slope = [line(lambda b, dy, y, f=f: f(b, dy, y)) for f in SLOPES]
+_shift = [plane(lambda b, x, _, s, f=f: f(b, b.builder.fadd(x, s))) for f in ACTIVATIONS]
+_add = [plane(lambda b, x, y, f=f: f(b, b.builder.fadd(x, y))) for f in ACTIVATIONS]
+_slope = [plane(lambda b, dy, y, f=f: f(b, dy, y)) for f in SLOPES]
 _shift_0, _shift_1, _shift_2 = _shift
 _add_0, _add_1, _add_2 = _add
 _slope_0, _slope_1, _slope_2 = _slope
-_total = line_sum(lambda b, x, _: x)
+_total = plane_sum(lambda b, x, _: x)
+
+
+def _normal(f: Callable[[Block, Any], Any]) -> Any:
+    return plane(lambda b, x, _, mean, by, bias: f(b, b.add_product(b.builder.fsub(x, mean), by, bias)))
+
+
+def _through(b: Block, relu: bool, x: Any, dy: Any, mean: Any, by: Any, bias: Any) -> tuple[Any, Any]:
+    """The gradient before a ReLU, whose input is computed as `normal` did, and x - mean."""
+    centred = b.builder.fsub(x, mean)
+    return (SLOPES[RELU](b, dy, b.add_product(centred, by, bias)) if relu else dy), centred
+
+
+def _gradient_sum(relu: bool) -> Any:
+    return plane_sum(lambda b, x, dy, *how: _through(b, relu, x, dy, *how)[0])
+
+
+def _product_sum(relu: bool) -> Any:
+    return plane_sum(lambda b, x, dy, *how: b.builder.fmul(*_through(b, relu, x, dy, *how)))
+
+
+def _normal_gradient(relu: bool) -> Any:
+    def cell(b: Block, x: Any, dy: Any, mean: Any, by: Any, bias: Any, less: Any, slope: Any) -> Any:
+        gradient, centred = _through(b, relu, x, dy, mean, by, bias)
+        minus = b.builder.fsub(b.zero, b.add_product(centred, slope, less))
+        return b.builder.fmul(b.builder.fadd(gradient, minus), by)
+
+    return plane(cell)
+
+
+_normal_0, _normal_1 = _normal(ACTIVATIONS[NONE]), _normal(ACTIVATIONS[RELU])
+_gradient_sum_0, _gradient_sum_1 = _gradient_sum(False), _gradient_sum(True)
+_product_sum_0, _product_sum_1 = _product_sum(False), _product_sum(True)
+_normal_gradient_0, _normal_gradient_1 = _normal_gradient(False), _normal_gradient(True)
+_squares = plane_sum(lambda b, x, _, mean: b.builder.fmul(b.builder.fsub(x, mean), b.builder.fsub(x, mean)))
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def copy(out: Any, out_at: int, a: Any, a_at: int, count: int) -> None:
+def copy(out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, rows: int, columns: int) -> None:
     """Out = a."""
-    _slope_0(out, out_at, a, a_at, a, a_at, (), count)
+    _slope_0(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (), rows, columns)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def shift(out: Any, out_at: int, a: Any, a_at: int, s: float, activation: int, count: int) -> None:
+def shift(
+    out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, s: float, activation: int, rows: int,
+    columns: int,
+) -> None:  # fmt: skip
     """Out = f(a + s)."""
     if activation == NONE:
-        _shift_0(out, out_at, a, a_at, a, a_at, (s,), count)
+        _shift_0(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (s,), rows, columns)
     elif activation == RELU:
-        _shift_1(out, out_at, a, a_at, a, a_at, (s,), count)
+        _shift_1(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (s,), rows, columns)
     else:
-        _shift_2(out, out_at, a, a_at, a, a_at, (s,), count)
+        _shift_2(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (s,), rows, columns)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def add(out: Any, out_at: int, a: Any, a_at: int, b: Any, b_at: int, activation: int, count: int) -> None:
+def add(
+    out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, b: Any, b_at: int, b_pitch: int,
+    activation: int, rows: int, columns: int,
+) -> None:  # fmt: skip
     """Out = f(a + b)."""
     if activation == NONE:
-        _add_0(out, out_at, a, a_at, b, b_at, (), count)
+        _add_0(out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, (), rows, columns)
     elif activation == RELU:
-        _add_1(out, out_at, a, a_at, b, b_at, (), count)
+        _add_1(out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, (), rows, columns)
     else:
-        _add_2(out, out_at, a, a_at, b, b_at, (), count)
+        _add_2(out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, (), rows, columns)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def slope(out: Any, out_at: int, dy: Any, dy_at: int, y: Any, y_at: int, activation: int, count: int) -> None:
+def slope(
+    out: Any, out_at: int, out_pitch: int, dy: Any, dy_at: int, dy_pitch: int, y: Any, y_at: int, y_pitch: int,
+    activation: int, rows: int, columns: int,
+) -> None:  # fmt: skip
     """Out = dy f', from y."""
     if activation == NONE:
-        _slope_0(out, out_at, dy, dy_at, dy, dy_at, (), count)
+        _slope_0(out, out_at, out_pitch, dy, dy_at, dy_pitch, dy, dy_at, dy_pitch, (), rows, columns)
     elif activation == RELU:
-        _slope_1(out, out_at, dy, dy_at, y, y_at, (), count)
+        _slope_1(out, out_at, out_pitch, dy, dy_at, dy_pitch, y, y_at, y_pitch, (), rows, columns)
     else:
-        _slope_2(out, out_at, dy, dy_at, y, y_at, (), count)
+        _slope_2(out, out_at, out_pitch, dy, dy_at, dy_pitch, y, y_at, y_pitch, (), rows, columns)
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def total(a: Any, at: int, count: int) -> Any:
-    """The sum of a line."""
-    return _total(a, at, a, at, (), count)
+def total(a: Any, at: int, pitch: int, rows: int, columns: int) -> float:
+    """The sum of a plane."""
+    return _total(a, a, at, pitch, (), rows, columns)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def squares(x: Any, at: int, pitch: int, mean: float, rows: int, columns: int) -> float:
+    """The sum of (x - mean)^2."""
+    return _squares(x, x, at, pitch, (mean,), rows, columns)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def normal(y: Any, x: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int) -> None:
+    """Y = f((x - mean) by + bias), how being (mean, by, bias)."""
+    if relu:
+        _normal_1(y, at, pitch, x, at, pitch, x, at, pitch, how, rows, columns)
+    else:
+        _normal_0(y, at, pitch, x, at, pitch, x, at, pitch, how, rows, columns)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def normal_sums(
+    x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
+) -> tuple[float, float]:
+    """The sums of g and of g (x - mean), g being dy before the activation of `normal`."""
+    if relu:
+        return (
+            _gradient_sum_1(x, dy, at, pitch, how, rows, columns),
+            _product_sum_1(x, dy, at, pitch, how, rows, columns),
+        )
+    return _gradient_sum_0(x, dy, at, pitch, how, rows, columns), _product_sum_0(x, dy, at, pitch, how, rows, columns)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def normal_gradient(
+    dx: Any, x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
+) -> None:
+    """DX = (g - less - (x - mean) slope) by, how being (mean, by, bias, less, slope)."""
+    if relu:
+        _normal_gradient_1(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
+    else:
+        _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _pool(
-    typing: Any, y: Any, which: Any, y_at: Any, x: Any, first: Any, second: Any, s: Any, count: Any
+    typing: Any, y: Any, which: Any, y_at: Any, x: Any, x_at: Any, pitch: Any, s: Any, rows: Any, columns: Any
 ) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        y_, which_, y_at, x_, first, second, s, count = arguments
+        y_, which_, y_at, x_, x_at, pitch, s, rows, columns = arguments
         b = Block(context, builder, y)
-        results, taps = b.start(y, y_, y_at), b.start(which, which_, y_at)
-        rows = b.start(x, x_, first), b.start(x, x_, second)
+        y_start, which_start, x_start = b.start(y, y_, y_at), b.start(which, which_, y_at), b.start(x, x_, x_at)
         bias = b.everywhere(s)
 
-        def pooled(load: Callable[[Any, int], Any], at: Any) -> tuple[Any, Any]:
+        def pooled(pair: list[Any], load: Callable[[Any, int], Any], at: Any) -> tuple[Any, Any]:
             best, tap = None, None
-            for n, cells in enumerate(b.evens_and_odds(*(load(b.beyond(row, b.times(at, 2)), k) for k in (0, 1))) for row in rows):
-                for m, cell in enumerate(cells):
+            for n, line in enumerate(pair):
+                halves = (load(b.beyond(line, b.times(at, 2)), k) for k in (0, 1))
+                for m, cell in enumerate(b.evens_and_odds(*halves)):
                     number = _number(b, 2 * n + m)
                     if best is None:
                         best, tap = cell, number
@@ -177,65 +278,161 @@ def _pool(
             best = builder.fadd(best, bias)
             return _relu(b, best), builder.select(builder.fcmp_unordered("<=", best, b.zero), _number(b, DEAD), tap)
 
-        def whole(at: Any) -> None:
-            best, tap = pooled(lambda row, k: b.load(b.beyond(row, k * b.lanes)), at)
-            b.store(best, b.beyond(results, at))
-            b.store(tap, b.beyond(taps, at))
+        def row(n: Any) -> None:
+            start = builder.mul(n, columns)
+            results, taps = b.beyond(y_start, start), b.beyond(which_start, start)
+            first = b.beyond(x_start, builder.mul(b.times(n, 2), pitch))
+            pair = [first, b.beyond(first, pitch)]
 
-        def rest(at: Any, mask: Any) -> None:
-            left = builder.sub(b.times(count, 2), b.times(at, 2))
-            masks = [b.first_lanes(builder.sub(left, ir.Constant(left.type, k * b.lanes))) for k in (0, 1)]
-            best, tap = pooled(lambda row, k: b.load_some(b.beyond(row, k * b.lanes), masks[k]), at)
-            b.store_some(best, b.beyond(results, at), mask)
-            b.store_some(tap, b.beyond(taps, at), mask)
+            def whole(at: Any) -> None:
+                best, tap = pooled(pair, lambda line, k: b.load(b.beyond(line, k * b.lanes)), at)
+                b.store(best, b.beyond(results, at))
+                b.store(tap, b.beyond(taps, at))
 
-        b.along(count, whole, rest)
+            def rest(at: Any, mask: Any) -> None:
+                masks = b.two_masks(columns, at)
+                best, tap = pooled(pair, lambda line, k: b.load_some(b.beyond(line, k * b.lanes), masks[k]), at)
+                b.store_some(best, b.beyond(results, at), mask)
+                b.store_some(tap, b.beyond(taps, at), mask)
+
+            b.along(columns, whole, rest)
+
+        b.each(rows, row)
         return context.get_dummy_value()
 
-    return types.void(y, which, y_at, x, first, second, y.dtype, count), generate
+    return types.void(y, which, y_at, x, x_at, pitch, y.dtype, rows, columns), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _unpool(typing: Any, dx: Any, first: Any, second: Any, dy: Any, which: Any, y_at: Any, count: Any) -> Any:
+def _unpool(
+    typing: Any, dx: Any, dx_at: Any, pitch: Any, dy: Any, which: Any, y_at: Any, rows: Any, columns: Any
+) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        dx_, first, second, dy_, which_, y_at, count = arguments
+        dx_, dx_at, pitch, dy_, which_, y_at, rows, columns = arguments
         b = Block(context, builder, dx)
-        rows = b.start(dx, dx_, first), b.start(dx, dx_, second)
-        gradients, taps = b.start(dy, dy_, y_at), b.start(which, which_, y_at)
+        dx_start, dy_start, which_start = b.start(dx, dx_, dx_at), b.start(dy, dy_, y_at), b.start(which, which_, y_at)
 
         def parted(gradient: Any, tap: Any, n: int) -> tuple[Any, Any]:
-            cells = [
-                builder.select(builder.icmp_unsigned("==", tap, _number(b, 2 * n + m)), gradient, b.zero) for m in (0, 1)
-            ]
-            return b.in_turn(*cells)
+            chosen = (builder.icmp_unsigned("==", tap, _number(b, 2 * n + m)) for m in (0, 1))
+            return b.in_turn(*(builder.select(here, gradient, b.zero) for here in chosen))
+
+        def row(n: Any) -> None:
+            start = builder.mul(n, columns)
+            gradients, taps = b.beyond(dy_start, start), b.beyond(which_start, start)
+            first = b.beyond(dx_start, builder.mul(b.times(n, 2), pitch))
+            pair = first, b.beyond(first, pitch)
+
+            def whole(at: Any) -> None:
+                gradient, tap = b.load(b.beyond(gradients, at)), b.load(b.beyond(taps, at), b.bytes)
+                for m, line in enumerate(pair):
+                    for k, half in enumerate(parted(gradient, tap, m)):
+                        b.store(half, b.beyond(b.beyond(line, b.times(at, 2)), k * b.lanes))
+
+            def rest(at: Any, mask: Any) -> None:
+                gradient, tap = b.load_some(b.beyond(gradients, at), mask), b.load_some(b.beyond(taps, at), mask, b.bytes)
+                masks = b.two_masks(columns, at)
+                for m, line in enumerate(pair):
+                    for k, half in enumerate(parted(gradient, tap, m)):
+                        b.store_some(half, b.beyond(b.beyond(line, b.times(at, 2)), k * b.lanes), masks[k])
+
+            b.along(columns, whole, rest)
+
+        b.each(rows, row)
+        return context.get_dummy_value()
+
+    return types.void(dx, dx_at, pitch, dy, which, y_at, rows, columns), generate
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def pool(
+    y: Any, which: Any, y_at: int, x: Any, x_at: int, pitch: int, s: float, rows: int, columns: int
+) -> None:
+    """Y (rows, columns) = relu(the largest of two by two cells of x + s), and its tap, or DEAD."""
+    _pool(y, which, y_at, x, x_at, pitch, s, rows, columns)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def unpool(dx: Any, dx_at: int, pitch: int, dy: Any, which: Any, y_at: int, rows: int, columns: int) -> None:
+    """The gradient of `pool`: dY (rows, columns) where the tap was largest, zero in the others."""
+    _unpool(dx, dx_at, pitch, dy, which, y_at, rows, columns)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _random_words(typing: Any, out: Any, first_at: Any, second_at: Any, key: Any, counter: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out_, first_at, second_at, key_, counter, count = arguments
+        b = Block(context, builder, types.Array(types.float32, 1, "C"))  # as many words as float32 cells to a vector
+        words = ir.VectorType(ir.IntType(32), b.lanes)
+        firsts, seconds = b.start(out, out_, first_at), b.start(out, out_, second_at)
+
+        def word(number: int) -> Any:
+            return ir.Constant(words, [number] * b.lanes)
+
+        keys = [b.everywhere(builder.trunc(part, ir.IntType(32))) for part in cgutils.unpack_tuple(builder, key_)]
+        keys.append(builder.xor(builder.xor(*keys), word(PARITY)))
+        turn = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(words, [words] * 3), f"llvm.fshl.v{b.lanes}i32"
+        )
+
+        def drawn(at: Any) -> tuple[Any, Any]:
+            start = b.everywhere(builder.trunc(builder.add(counter, at), ir.IntType(32)))
+            x1 = builder.add(builder.add(start, ir.Constant(words, list(range(b.lanes)))), keys[1])
+            x0 = keys[0]
+            for block in range(5):
+                for bits in ROTATIONS[block % 2]:
+                    x0 = builder.add(x0, x1)
+                    x1 = builder.xor(x0, builder.call(turn, [x1, x1, word(bits)]))
+                x0 = builder.add(x0, keys[(block + 1) % 3])
+                x1 = builder.add(x1, builder.add(keys[(block + 2) % 3], word(block + 1)))
+            return x0, x1
 
         def whole(at: Any) -> None:
-            gradient, tap = b.load(b.beyond(gradients, at)), b.load(b.beyond(taps, at), b.bytes)
-            for n, row in enumerate(rows):
-                for k, half in enumerate(parted(gradient, tap, n)):
-                    b.store(half, b.beyond(b.beyond(row, b.times(at, 2)), k * b.lanes))
+            for value, place in zip(drawn(at), (firsts, seconds), strict=True):
+                b.store(value, b.beyond(place, at))
 
         def rest(at: Any, mask: Any) -> None:
-            gradient, tap = b.load_some(b.beyond(gradients, at), mask), b.load_some(b.beyond(taps, at), mask, b.bytes)
-            left = builder.sub(b.times(count, 2), b.times(at, 2))
-            for n, row in enumerate(rows):
-                for k, half in enumerate(parted(gradient, tap, n)):
-                    some = b.first_lanes(builder.sub(left, ir.Constant(left.type, k * b.lanes)))
-                    b.store_some(half, b.beyond(b.beyond(row, b.times(at, 2)), k * b.lanes), some)
+            for value, place in zip(drawn(at), (firsts, seconds), strict=True):
+                b.store_some(value, b.beyond(place, at), mask)
 
         b.along(count, whole, rest)
         return context.get_dummy_value()
 
-    return types.void(dx, first, second, dy, which, y_at, count), generate
+    return types.void(out, first_at, second_at, key, counter, count), generate
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def pool(y: Any, which: Any, y_at: int, x: Any, first: int, second: int, s: float, count: int) -> None:
-    """Y = relu(the largest of two by two cells + s), the rows of x beginning at `first` and `second`; its tap, or DEAD."""
-    _pool(y, which, y_at, x, first, second, s, count)
+def random_words(out: Any, first_at: int, second_at: int, key: Any, counter: int, count: int) -> None:
+    """Both words of Threefry-2x32-20 (xcnn/random.py) for `count` counters below 2^32, uint32, to two places of out."""
+    _random_words(out, first_at, second_at, key, counter, count)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _kept(typing: Any, y: Any, x: Any, at: Any, words: Any, w_at: Any, least: Any, scale: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        y_, x_, at, words_, w_at, least, scale, count = arguments
+        b = Block(context, builder, y)
+        kind = ir.VectorType(ir.IntType(32), b.lanes)
+        results, cells, drawn = b.start(y, y_, at), b.start(x, x_, at), b.start(words, words_, w_at)
+        limit, factor = b.everywhere(builder.trunc(least, ir.IntType(32))), b.everywhere(scale)
+
+        def product(cell: Any, word: Any) -> Any:
+            kept = builder.icmp_unsigned(">=", word, limit)
+            return builder.fmul(cell, builder.select(kept, factor, b.zero))
+
+        def whole(at: Any) -> None:
+            b.store(product(b.load(b.beyond(cells, at)), b.load(b.beyond(drawn, at), kind)), b.beyond(results, at))
+
+        def rest(at: Any, mask: Any) -> None:
+            seen, word = b.load_some(b.beyond(cells, at), mask), b.load_some(b.beyond(drawn, at), mask, kind)
+            b.store_some(product(seen, word), b.beyond(results, at), mask)
+
+        b.along(count, whole, rest)
+        return context.get_dummy_value()
+
+    return types.void(y, x, at, words, w_at, least, y.dtype, count), generate
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
-def unpool(dx: Any, first: int, second: int, dy: Any, which: Any, y_at: int, count: int) -> None:
-    """The gradient of `pool`: dY where the tap was largest, zero in the others."""
-    _unpool(dx, first, second, dy, which, y_at, count)
+def kept(y: Any, x: Any, at: int, words: Any, w_at: int, least: int, scale: float, count: int) -> None:
+    """Y = x scale where the word is at least `least`, else x 0."""
+    _kept(y, x, at, words, w_at, least, scale, count)

@@ -73,47 +73,41 @@ class Ending(NamedTuple):
 @compiled
 def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
     """Images into their phases, one under the other; the padding in `line` is zero already."""
-    down, across = layout.stride_rows, layout.stride_columns
+    down, across, width, pitch = layout.stride_rows, layout.stride_columns, layout.width, layout.pitch
     for c in range(layout.channels):
         for f in range(len(layout.phases)):
             a, b = layout.phases[f, 0], layout.phases[f, 1]
             u, v = max(-((a - layout.top) // down), 0), max(-((b - layout.left) // across), 0)
             row, column = u * down + a - layout.top, v * across + b - layout.left
             for n in range(first, last):
-                source = (n * layout.channels + c) * layout.height * layout.width + column
-                target = (c * len(layout.phases) + f) * layout.line + (n - first) * layout.plane + u * layout.pitch + v
-                for r in range(row, layout.height, down):
-                    if across == 1:
-                        copy(line, target, x, source + r * layout.width, layout.width - column)
-                    else:
-                        for m in range(np.uintp(-(-(layout.width - column) // across))):
-                            line[np.uintp(target) + m] = x[np.uintp(source + r * layout.width) + m * np.uintp(across)]
-                    target += layout.pitch
+                source = ((n * layout.channels + c) * layout.height + row) * width + column
+                target = (c * len(layout.phases) + f) * layout.line + (n - first) * layout.plane + u * pitch + v
+                rows, columns = -(-(layout.height - row) // down), -(-(width - column) // across)
+                if across == 1:
+                    copy(line, target, pitch, x, source, width * down, rows, columns)
+                    continue
+                for r in range(rows):
+                    for m in range(np.uintp(columns)):
+                        line[np.uintp(target + r * pitch) + m] = x[np.uintp(source + r * width * down) + m * np.uintp(across)]
 
 
 @compiled
 def end(sums: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, first: int, last: int) -> None:
     """Y of some images from their sums: bias, activation and pooling in one pass."""
-    rows, columns, pitch = layout.rows, layout.columns, layout.pitch
+    rows, columns, pitch, activation = layout.rows, layout.columns, layout.pitch, ending.activation
     for o in range(layout.filters):
         shared = bias[o] if ending.bias == 1 else sums.dtype.type(0)
         for n in range(first, last):
             source = o * (layout.line + SLACK) + (n - first) * layout.plane
             image = n * layout.filters + o
             if ending.pool:
-                for u in range(rows // 2):
-                    at = source + 2 * u * pitch
-                    target = (image * (rows // 2) + u) * (columns // 2)
-                    pool(y, which, target, sums, at, at + pitch, shared, columns // 2)
-                continue
-            for u in range(rows):
-                target, at = (image * rows + u) * columns, source + u * pitch
-                if ending.bias == 2:
-                    add(y, target, sums, at, bias, (o * rows + u) * columns, ending.activation, columns)
-                elif ending.bias or ending.activation:
-                    shift(y, target, sums, at, shared, ending.activation, columns)
-                else:
-                    copy(y, target, sums, at, columns)
+                high, wide = rows // 2, columns // 2
+                pool(y, which, image * high * wide, sums, source, pitch, shared, high, wide)
+            elif ending.bias == 2:
+                target, own = image * rows * columns, o * rows * columns
+                add(y, target, columns, sums, source, pitch, bias, own, columns, activation, rows, columns)
+            else:
+                shift(y, image * rows * columns, columns, sums, source, pitch, shared, activation, rows, columns)
 
 
 @compiled
@@ -125,30 +119,25 @@ def spread(dy: Any, y: Any, which: Any, line: Any, layout: Any, ending: Any, fir
             target = o * layout.gradient_plane + layout.lead + (n - first) * layout.plane
             image = n * layout.filters + o
             if ending.pool:
-                for u in range(rows // 2):
-                    at = target + 2 * u * pitch
-                    unpool(line, at, at + pitch, dy, which, (image * (rows // 2) + u) * (columns // 2), columns // 2)
-                continue
-            for u in range(rows):
-                source, at = (image * rows + u) * columns, target + u * pitch
-                if ending.activation:
-                    slope(line, at, dy, source, y, source, ending.activation, columns)
-                else:
-                    copy(line, at, dy, source, columns)
+                high, wide = rows // 2, columns // 2
+                unpool(line, target, pitch, dy, which, image * high * wide, high, wide)
+            else:
+                at = image * rows * columns
+                slope(line, target, pitch, dy, at, columns, y, at, columns, ending.activation, rows, columns)
 
 
 @compiled
 def bias_gradient(line: Any, db: Any, layout: Any, ending: Any, images: int) -> None:
     """Add the gradient at the sums of some images to that of the bias."""
+    rows, columns, pitch = layout.rows, layout.columns, layout.pitch
     for o in range(layout.filters):
         start = o * layout.gradient_plane + layout.lead
         if ending.bias == 1:
-            db[o] += total(line, start, (images - 1) * layout.plane + layout.length)
+            db[o] += total(line, start, 0, 1, (images - 1) * layout.plane + layout.length)
             continue
         for n in range(images):
-            for u in range(layout.rows):
-                at = (o * layout.rows + u) * layout.columns
-                add(db, at, db, at, line, start + n * layout.plane + u * layout.pitch, 0, layout.columns)
+            at = o * rows * columns
+            add(db, at, columns, db, at, columns, line, start + n * layout.plane, pitch, 0, rows, columns)
 
 
 @compiled
@@ -292,12 +281,12 @@ def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, f
             continue
         for c in range(layout.channels):
             for n in range(images):
-                image = ((first + n) * layout.channels + c) * layout.height
+                target = (((first + n) * layout.channels + c) * layout.height + row) * width + column
+                source = c * pitch + n * layout.plane
+                if across == 1:
+                    copy(dx, target, width * down, sums, source, layout.pitch, high, wide)
+                    continue
                 for u in range(high):
-                    target = (image + row + u * down) * width + column
-                    source = c * pitch + n * layout.plane + u * layout.pitch
-                    if across == 1:
-                        copy(dx, target, sums, source, wide)
-                    else:
-                        for v in range(np.uintp(wide)):
-                            dx[np.uintp(target) + v * np.uintp(across)] = sums[np.uintp(source) + v]
+                    for v in range(np.uintp(wide)):
+                        into = np.uintp(target + u * width * down) + v * np.uintp(across)
+                        dx[into] = sums[np.uintp(source + u * layout.pitch) + v]

@@ -38,12 +38,10 @@ def forward(
                 for m in range(np.uintp(count)):
                     panels[target + m * np.uintp(few)] = x[source + m]
         product(sums, 0, pitch, rows, panels, 0, 0, w, k * pitch, offsets, 0, count, units, k > 0)
-    for r in range(rows):
-        target = (first + r) * units
-        if bias.size:
-            add(y, target, sums, r * pitch, bias, 0, activation, units)
-        else:
-            shift(y, target, sums, r * pitch, 0.0, activation, units)
+    if bias.size:
+        add(y, first * units, units, sums, 0, pitch, bias, 0, 0, activation, rows, units)
+    else:
+        shift(y, first * units, units, sums, 0, pitch, 0.0, activation, rows, units)
 
 
 @compiled
@@ -55,20 +53,18 @@ def backward(
     n, samples = lanes(dy), dy.size // units
     pitch = max(units, n)
     gradient = np.zeros(samples * pitch + SLACK, dy.dtype)
-    for m in range(samples):
-        slope(gradient, m * pitch, dy, m * units, y, m * units, activation, units)
+    slope(gradient, 0, pitch, dy, 0, units, y, 0, units, activation, samples, units)
     if first == 0 and db.size:
         db[:] = 0
         for m in range(samples):
-            add(db, 0, db, 0, gradient, m * pitch, NONE, units)
+            add(db, 0, 0, db, 0, 0, gradient, m * pitch, 0, NONE, 1, units)
     rows, offsets = last - first, np.arange(samples) * pitch
     if units >= n:
         product(dw, first * units, units, rows, x, first, features, gradient, 0, offsets, 0, samples, units, False)
     else:
         sums = np.empty(rows * pitch, dy.dtype)
         product(sums, 0, pitch, rows, x, first, features, gradient, 0, offsets, 0, samples, units, False)
-        for r in range(rows):
-            copy(dw, (first + r) * units, sums, r * pitch, units)
+        copy(dw, first * units, units, sums, 0, pitch, rows, units)
     if dx.size:
         columns = np.arange(features) * units
         for m in range(samples):
@@ -86,6 +82,5 @@ def backward(
 def widened(w: Any, rows: int, columns: int, pitch: int) -> Any:
     """A copy of a matrix, flat, with so many cells from one row to the next."""
     wide = np.zeros(rows * pitch + SLACK, w.dtype)
-    for r in range(rows):
-        copy(wide, r * pitch, w, r * columns, columns)
+    copy(wide, 0, pitch, w, 0, columns, rows, columns)
     return wide

@@ -1,0 +1,92 @@
+"""Batch normalisation and the ReLU after it as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import BatchNorm, ReLU
+from xcnn.layers.layer import Next, Run
+from xcnn_numpy.direct import channels
+from xcnn_numpy.direct.algorithm import Direct, flat
+
+if TYPE_CHECKING:
+    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.fusion import FusedBackward, Named
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Y = relu(scale X_hat + bias), with or without the ReLU."""
+
+    direct: Direct
+    name: str
+    layer: BatchNorm
+    relu: bool
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        scale = weights[self.name]["scale"]
+        return (
+            type(x) is np.ndarray
+            and x.ndim in (3, 4)
+            and x.size > 0
+            and x.dtype == scale.dtype
+            and x.dtype.char in "fd"
+            and x.shape[1:2] == scale.shape
+        )
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine, train, relu = weights[self.name], run.train, self.relu
+        running = {name: mine[name] for name in ("running_mean", "running_variance")}
+        images, count = x.shape[:2]
+        cells = prod(x.shape[2:])
+        m, x_shape, x = images * cells, x.shape, flat(x)
+        work = 8 * x.size  # a cell takes about as long as so many multiplications within a product
+        mean, variance = running.values()
+        following = {name: Next(value) for name, value in running.items()}
+        if train:
+            mean, variance = np.empty_like(mean), np.empty_like(variance)
+            self.direct.share(
+                lambda first, last: channels.statistics(x, mean, variance, images, cells, first, last), count, work
+            )
+            if m > 1:
+                moved = mean, variance * (m / (m - 1))
+                following = {
+                    name: self.layer.moved(running[name], value) for name, value in zip(running, moved, strict=True)
+                }
+        inverse = 1 / np.sqrt(variance + self.layer.epsilon)
+        factor, bias, y = mine["scale"] * inverse, mine["bias"], np.empty_like(x)
+        self.direct.share(
+            lambda first, last: channels.forward(x, y, mean, factor, bias, relu, images, cells, first, last), count, work
+        )
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, x_shape, dy)
+            dy, dx, dscale, dbias = flat(dy), np.empty_like(x), np.empty_like(mean), np.empty_like(mean)
+            self.direct.share(
+                lambda first, last: channels.backward(
+                    x, dy, dx, mean, inverse, factor, bias, dscale, dbias, train, relu, images, cells, first, last
+                ),
+                count,
+                work,
+            )
+            grads[self.name] = {"scale": dscale, "bias": dbias, **following}
+            return dx.reshape(x_shape)
+
+        return y.reshape(x_shape), backward
+
+
+def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Normalisation] | None:
+    """BatchNorm, and the ReLU after it."""
+    name, norm = layers[n]
+    if type(norm) is not BatchNorm:
+        return None
+    relu = len(layers) > n + 1 and type(layers[n + 1][1]) is ReLU
+    return 1 + relu, Normalisation(backend.direct, name, norm, relu)
