@@ -19,8 +19,9 @@ import numpy as np
 from array_api_compat import device as device_of
 
 from xcnn import random, reference
-from xcnn._typing import Array, Shape
+from xcnn._typing import Array, Shape, Weights
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
+from xcnn.optimizers import Optimizer, global_norm
 
 if TYPE_CHECKING:
     from xcnn.layers.layer import Layer
@@ -143,6 +144,16 @@ class Backend:
     def compile(self, step: Step) -> Step:
         """Compile or capture a training step; by default leave it alone."""
         return step
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    ) -> tuple[Weights, Weights, Array, Array]:
+        """The optimizer's new weights and state, the norm of the gradients before clipping, that of the new weights.
+
+        A norm is a scalar array or a number, and not finite where an array is not.
+        """
+        weights, state = optimizer.update(grads, state, weights)
+        return weights, state, global_norm(grads), global_norm(weights)
 
 
 def is_default(value: Any, name: str) -> bool:

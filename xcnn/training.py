@@ -20,7 +20,7 @@ from xcnn.files import check_path
 from xcnn.history import History, Row
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.losses import Loss, hits
-from xcnn.optimizers import Optimizer, global_norm
+from xcnn.optimizers import Optimizer
 from xcnn.progress import Progress
 from xcnn.schedules import learning_rate
 
@@ -75,9 +75,9 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
         y, backward = net(weights, x, Run(backend, train=True, key=key))
         value, dy = loss(y, t)
         _, grads = backward(dy)
-        weights, state = optimizer.update(grads, state, weights)
+        weights, state, norm, reach = backend.update(optimizer, grads, state, weights)
         right = None if threshold is None else hits(y, t, threshold)
-        return weights, state, Outcome(value, global_norm(grads), global_norm(weights), right)
+        return weights, state, Outcome(value, norm, reach, right)
 
     return backend.compile(step)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import array_api_compat
@@ -11,13 +15,31 @@ import scipy
 import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 
-from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn._typing import Array, Pads, Pair, Shape, Weights
+from xcnn.checks import check_whole
 from xcnn.errors import BackendUnavailable, DTypeError
+from xcnn.layers.layer import Layer
+from xcnn.optimizers import Optimizer
 from xcnn.random import Key
-from xcnn_numpy import fft, literal, random
+from xcnn_numpy import fft, literal, random, update
+from xcnn_numpy.fusion import rewrite
+from xcnn_numpy.threads import available
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
+log = logging.getLogger("xcnn")
+
+
+@cache
+def engine() -> Any:
+    """The package xcnn_numpy.direct; None where Numba, which compiles it, is missing or does not work here."""
+    if find_spec("numba") is None:
+        return None
+    try:
+        return import_module("xcnn_numpy.direct")
+    except Exception as error:
+        log.warning("Numba is installed but can't be used: %s", error)
+        return None
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,17 +47,31 @@ class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
 
     `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
-    `fft` multiplies Fourier transforms. `auto` takes whichever of these two should take less time for the shapes.
+    `fft` multiplies Fourier transforms; `direct` sums in registers, by functions that Numba compiles (the extra
+    `fast`). `auto` takes whichever of these, but the first, should take least time for the shapes.
+
+    Parameters
+    ----------
+    threads
+        how many this backend's own work is shared out to; by default as many as the process has processors
     """
+
+    threads: int | None = None
 
     name: ClassVar[str] = "numpy"
     library: ClassVar[str] = "numpy"
-    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS)
+    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS, "direct")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.device is not None:
             raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
+        if self.threads is not None:
+            check_whole("threads", self.threads)
+        if self.algorithm == "direct" and self.direct is None:
+            raise BackendUnavailable(
+                "X302", 'its algorithm "direct" needs Numba.', hint='pip install "xcnn[fast]", or algorithm="auto".'
+            )
 
     @property
     def xp(self) -> Any:
@@ -57,9 +93,19 @@ class NumpyBackend(StridedBackend):
     def chosen(
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Algorithm:
-        if self.algorithm != "auto":
-            return ALGORITHMS[self.algorithm]
-        return fft if fft.pays(x_shape, k_shape, stride, padding, dilation, groups) else GEMM
+        if self.algorithm == "auto":
+            pays = fft.pays(x_shape, k_shape, stride, padding, dilation, groups)
+            return fft if pays else self.direct or GEMM
+        return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
+
+    @cached_property
+    def direct(self) -> Any:
+        """The algorithm `direct` on this backend's threads; None where Numba is missing."""
+        return engine().Direct(self.threads or available()) if engine() else None
+
+    def rewrite(self, net: Layer) -> Layer:
+        fuses = engine().FUSES if engine() and self.algorithm in ("auto", "direct") else ()
+        return rewrite(self, net, fuses) if fuses else net
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)
@@ -69,3 +115,9 @@ class NumpyBackend(StridedBackend):
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         return random.bits(key, shape)
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    ) -> tuple[Weights, Weights, Array, Array]:
+        at_once = update.update(optimizer, grads, state, weights) if self.fuse else None
+        return at_once or super().update(optimizer, grads, state, weights)

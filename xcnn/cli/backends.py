@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from xcnn.cli.blas import remedies
 from xcnn.cli.options import Json, print_json
 
 PROBE = """
@@ -30,9 +31,11 @@ def run(
     usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]
     named = os.environ.get("XCNN_BACKEND", "auto") or "auto"
     default = next(iter(usable), "none") if named == "auto" else named
-    kernels = blas_kernels()
+    libraries = blas_kernels()
+    for library, remedy in zip(libraries, remedies(libraries, timeout), strict=True):
+        library["remedy"] = remedy
     if json:
-        print_json("backends", default=default, backends=found, blas=kernels)
+        print_json("backends", default=default, backends=found, blas=libraries)
         return
     for name, info in found.items():
         mark = "   <- default" if name == default.partition(":")[0] else ""
@@ -41,9 +44,11 @@ def run(
         print(
             f'default  "{default}", which XCNN_BACKEND names, is not installed' if named != "auto" else "default  none"
         )
-    for library in kernels:
+    for library in libraries:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
         print(f"BLAS     {build}, {library['threads']} threads")
+    for remedy in sorted({library["remedy"] for library in libraries} - {""}):
+        print(f"hint     the processor could run faster kernels: set {remedy} before Python starts")
 
 
 def describe(info: dict[str, Any]) -> str:

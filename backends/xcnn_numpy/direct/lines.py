@@ -14,8 +14,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xcnn.random import PARITY, ROTATIONS
-from xcnn_numpy.direct.blocks import Block
+from xcnn_numpy.direct.blocks import INDEX, LANE, Block
 
+CACHE_LINE = 64
+"""Bytes."""
 DEAD = 255
 """Stands for the tap of a pooled window in which no cell is above zero: none gets a gradient."""
 
@@ -249,6 +251,28 @@ def normal_gradient(
         _normal_gradient_1(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
     else:
         _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(typing: Any, a: Any, at: Any, count: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a_, at, count = arguments
+        b = Block(context, builder, a)
+        start = b.start(a, a_, at)
+        signature_ = ir.FunctionType(ir.VoidType(), [start.type, LANE, LANE, LANE])
+        fetch = cgutils.get_or_insert_function(builder.module, signature_, "llvm.prefetch.p0")
+        hints = [ir.Constant(LANE, n) for n in (0, 2, 1)]  # to read, into the core's own cache, data
+        step = CACHE_LINE // (b.bits // 8)
+        b.each(builder.sdiv(count, ir.Constant(INDEX, step)), lambda n: builder.call(fetch, [b.beyond(start, b.times(n, step)), *hints]))
+        return context.get_dummy_value()
+
+    return types.void(a, at, count), generate
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def prefetch(a: Any, at: int, count: int) -> None:
+    """Ask for cells that will be read soon."""
+    _prefetch(a, at, count)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

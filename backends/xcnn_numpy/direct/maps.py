@@ -18,7 +18,7 @@ from xcnn_numpy.direct.blocks import (
     multiply,
 )
 from xcnn_numpy.direct.layout import SLACK
-from xcnn_numpy.direct.lines import add, copy, pool, shift, slope, total, unpool
+from xcnn_numpy.direct.lines import add, copy, pool, prefetch, shift, slope, total, unpool
 
 compiled = njit(nogil=True, cache=True)
 
@@ -197,6 +197,8 @@ def forward(
         length = (images - 1) * layout.plane + layout.length
         if packed:
             lay_out(x, n, n + images, line, layout)
+        if n + stack < last:
+            prefetch(x, (n + stack) * image, min(stack, last - n - stack) * image)
         seen, at = (line, 0) if packed else (x, n * image)
         for g in range(groups):
             out = (n * cells * layout.filters if plain else 0) + g * rows * pitch
@@ -218,6 +220,7 @@ def backward(
     image, stack = layout.channels * layout.height * layout.width, layout.stack
     taps = len(layout.offsets)
     dk = np.zeros(layout.filters * taps if wants_dk else 0, dy.dtype)
+    into = dy.size // (x.size // image) if wants_dk else layout.filters * layout.rows * layout.columns
     biases = layout.rows * layout.columns if ending.bias == 2 else ending.bias
     db = np.zeros(layout.filters * biases, dy.dtype)
     packed = wants_dk and not layout.in_place
@@ -227,6 +230,11 @@ def backward(
     for n in range(first, last, stack):
         images = min(stack, last - n)
         spread(dy, y, which, gradient, layout, ending, n, n + images)
+        if n + stack < last:
+            later = min(stack, last - n - stack)
+            prefetch(dy, (n + stack) * into, later * into)
+            if wants_dk:
+                prefetch(x, (n + stack) * image, later * image)
         if ending.bias:
             bias_gradient(gradient, db, layout, ending, images)
         if wants_dk:

@@ -1,0 +1,145 @@
+"""An optimizer's update of all weights in one pass: each array is read once, and both norms fall out by the way.
+
+The rules stay in xcnn/optimizers.py. Here they run a few cells at a time, so that what lies between reading a weight
+and writing it stays in cache: as compiled loops where Numba is installed (update_loops.py), else block by block.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from math import inf, isfinite, sqrt
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn._typing import Array, Weights
+from xcnn.layers.layer import Next
+from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.schedules import learning_rate
+from xcnn_numpy.buffers import empty
+
+RULES = (SGD, Adam, AdamW, RMSprop)
+"""Whose `change` treats each cell by itself: that of a subclass may not."""
+LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
+"""The largest number of each type that is computed in."""
+BLOCK = 2**15
+"""Cells at a time: with what a rule makes of them they fit into a core's own cache."""
+
+Lines: TypeAlias = Sequence[Array]
+Change: TypeAlias = Callable[[Lines, Lines], tuple[float, float]]
+"""(weight, gradient, *moments), (new weight, *new moments) -> the sums of squares of the gradient and the new weight.
+
+All are flat, of one size and type, and the new ones are written. Given slices of them, it changes just those cells.
+"""
+MakeChange: TypeAlias = Callable[[Optimizer, float, int, float], Change]
+"""(optimizer, learning rate, steps from 1, factor of the gradients) -> what changes the weights in this step."""
+SumOfSquares: TypeAlias = Callable[[Array], float]
+
+
+def update(
+    optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+) -> tuple[Weights, Weights, float, float] | None:
+    """What `Backend.update` gives, or None where the optimizer or an array is not of the kind that this is for."""
+    if type(optimizer) not in RULES:
+        return None
+    trees = weights, grads, *(state[name] for name in optimizer.moments)
+    leaves = list(zip(*(flat(tree, weights) for tree in trees), strict=True))
+    lines = [in_line(*leaf) for leaf in leaves]
+    if not lines or not all(lines):
+        return None
+    make_change, squares = implementation()
+    rate, step, scale = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1, 1.0
+    if optimizer.clip_norm is not None:
+        norm = sqrt(sum(squares(old[1]) for old in lines if len(old) > 1))
+        scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
+    change = make_change(optimizer, rate, step, scale)
+
+    changed: list[Lines] = []
+    of_grads = of_weights = 0.0
+    for (w, g, *moments), old in zip(leaves, lines, strict=True):
+        if isinstance(g, Next):
+            new: Lines = [g.value, *moments]
+            there = squares(old[0])
+        else:
+            new = [empty(w.shape, w.dtype) for _ in (w, *moments)]
+            here, there = change(old, [array.ravel() for array in new])
+            of_grads += here
+        changed.append(new)
+        # Weights whose squares leave the type's range are lost, though a double holds the sum.
+        of_weights += there if there <= LARGEST[old[0].dtype] else inf
+    weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
+    new_state = {"step": step, **dict(zip(optimizer.moments, moments, strict=True))}
+    return weights, new_state, sqrt(of_grads), sqrt(of_weights)
+
+
+def flat(tree: Weights, pattern: Weights) -> Iterator[Any]:
+    """The leaves of a tree at the places where the pattern has its own, in the pattern's order."""
+    for name, leaf in pattern.items():
+        if isinstance(leaf, dict):
+            yield from flat(tree[name], leaf)
+        else:
+            yield tree[name]
+
+
+def like(pattern: Weights, leaves: Iterator[Any]) -> Weights:
+    """The tree with these leaves at the pattern's places."""
+    return {name: like(leaf, leaves) if isinstance(leaf, dict) else next(leaves) for name, leaf in pattern.items()}
+
+
+def in_line(w: Array, g: Any, *moments: Array) -> Lines:
+    """A leaf's arrays (or the one that replaces the weight), the cells of each in a row; copied where they are not.
+
+    Nothing, unless they are NumPy's own arrays, of one shape, and all float32 or all float64.
+    """
+    arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
+    shape, kind = arrays[0].shape, arrays[0].dtype
+    if kind not in LARGEST:
+        return []
+    lines = []
+    for array in arrays:
+        if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape:
+            return []
+        lines.append(array.ravel() if array.flags.carray else array.copy().ravel())
+    return lines
+
+
+@functools.cache
+def implementation() -> tuple[MakeChange, SumOfSquares]:
+    """Numba's where it is installed."""
+    try:
+        from xcnn_numpy import update_loops
+    except (ImportError, RuntimeError):  # RuntimeError: Numba finds no folder to keep what it compiles
+        return by_blocks, sum_of_squares
+    return update_loops.by_loops, update_loops.sum_of_squares
+
+
+def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float) -> Change:
+    """The optimizer's own rule, applied to a block at a time."""
+
+    def change(old: Lines, new: Lines) -> tuple[float, float]:
+        of_grads = of_weights = 0.0
+        for first in range(0, old[0].size, BLOCK):
+            block = slice(first, first + BLOCK)
+            w, g, *moments = (array[block] for array in old)
+            results = optimizer.change(rate, step, w, g if scale == 1 else g * scale, *moments)
+            for array, result in zip(new, results, strict=True):
+                array[block] = result
+            of_grads += sum_of_squares(g)
+            of_weights += sum_of_squares(results[0])
+        return of_grads, of_weights
+
+    return change
+
+
+def sum_of_squares(array: Array) -> float:
+    """Of all cells of a flat array; a block whose sum is too large for the type is summed in double precision."""
+    total = 0.0
+    for first in range(0, array.size, BLOCK):
+        block = array[first : first + BLOCK]
+        part = float(np.dot(block, block))
+        if not isfinite(part):
+            wide = block.astype(np.float64)
+            part = float(np.dot(wide, wide))
+        total += part
+    return total

@@ -1,0 +1,136 @@
+"""The optimizers' rules as loops that Numba compiles: a cell at a time, with both sums of squares in the same pass.
+
+Each loop has the operations of its rule in xcnn/optimizers.py, in their order and in the arrays' type, so that it
+rounds as the rule does. Arrays that are None are not there: Numba compiles the loop without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from xcnn._typing import Array
+from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn_numpy.update import Change, Lines
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(*freedoms: str) -> Callable[[Function], Function]:
+    """Compile a function at its first call for each type of arrays, and keep that on disk; LLVM may take freedoms."""
+
+    def compile_it(function: Function) -> Function:
+        made = njit(nogil=True, cache=True, error_model="numpy", fastmath=set(freedoms))(function)
+        return cast("Function", made)
+
+    return compile_it
+
+
+@compiled("reassoc", "nsz", "contract")
+def add_square(total: float, x: float) -> float:
+    """Total + x², in double precision. The order of such sums is free, so that several can go on side by side."""
+    wide = np.float64(x)
+    return total + wide * wide
+
+
+@compiled()
+def sum_of_squares(array: Array) -> float:
+    """Of all cells of a flat array."""
+    total = 0.0
+    for n in range(array.size):
+        total = add_square(total, array[n])
+    return total
+
+
+def by_loops(optimizer: Optimizer, rate: float, step: int, scale: float) -> Change:
+    """The optimizer's loop."""
+    loop, moments, constants = loop_of(optimizer, rate, step)
+
+    def change(old: Lines, new: Lines) -> tuple[float, float]:
+        absent = (None,) * (moments + 2 - len(old))
+        sums: tuple[float, float] = loop(*old, *absent, *new, *absent, scale, *constants)
+        return sums
+
+    return change
+
+
+def loop_of(optimizer: Optimizer, rate: float, step: int) -> tuple[Callable[..., Any], int, tuple[float, ...]]:
+    """The loop of an optimizer's rule, how many moments it may have, and its constants at this step."""
+    if isinstance(optimizer, SGD):
+        return sgd, 1, (rate, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
+    if isinstance(optimizer, RMSprop):
+        return rmsprop, 2, (rate, optimizer.rho, optimizer.momentum, optimizer.epsilon, optimizer.weight_decay)
+    assert isinstance(optimizer, Adam)
+    beta1, beta2 = optimizer.beta1, optimizer.beta2
+    kept = 1 - rate * optimizer.weight_decay if isinstance(optimizer, AdamW) else 1.0
+    unbiased, spread = rate / (1 - beta1**step), 1 / sqrt(1 - beta2**step)
+    return adam, 2, (unbiased, beta1, beta2, spread, optimizer.epsilon, kept)
+
+
+@compiled()
+def sgd(
+    w: Array, g: Array, v: Array, new_w: Array, new_v: Array,
+    scale: float, rate: float, momentum: float, nesterov: bool, weight_decay: float,
+) -> tuple[float, float]:  # fmt: skip
+    """SGD's rule; the sums of squares of the gradient and of the new weight."""
+    number = w.dtype.type
+    scale, rate, momentum, weight_decay = number(scale), number(rate), number(momentum), number(weight_decay)
+    of_grads = of_weights = 0.0
+    for n in range(w.size):
+        slope = scale * g[n] + weight_decay * w[n]
+        if v is None:
+            new_w[n] = w[n] - rate * slope
+        else:
+            new_v[n] = momentum * v[n] + slope
+            new_w[n] = w[n] - rate * (slope + momentum * new_v[n] if nesterov else new_v[n])
+        of_grads = add_square(of_grads, g[n])
+        of_weights = add_square(of_weights, new_w[n])
+    return of_grads, of_weights
+
+
+@compiled()
+def adam(
+    w: Array, g: Array, first: Array, second: Array, new_w: Array, new_first: Array, new_second: Array,
+    scale: float, rate: float, beta1: float, beta2: float, spread: float, epsilon: float, kept: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Adam's rule and AdamW's, which keeps only so much of the weight; the sums of squares as in `sgd`."""
+    number = w.dtype.type
+    scale, rate, spread, epsilon, kept = number(scale), number(rate), number(spread), number(epsilon), number(kept)
+    rest1, rest2 = number(1 - beta1), number(1 - beta2)
+    beta1, beta2 = number(beta1), number(beta2)
+    of_grads = of_weights = 0.0
+    for n in range(w.size):
+        slope = scale * g[n]
+        new_first[n] = beta1 * first[n] + rest1 * slope
+        new_second[n] = beta2 * second[n] + rest2 * (slope * slope)
+        new_w[n] = kept * w[n] - rate * (new_first[n] / (np.sqrt(new_second[n]) * spread + epsilon))
+        of_grads = add_square(of_grads, g[n])
+        of_weights = add_square(of_weights, new_w[n])
+    return of_grads, of_weights
+
+
+@compiled()
+def rmsprop(
+    w: Array, g: Array, square: Array, v: Array, new_w: Array, new_square: Array, new_v: Array,
+    scale: float, rate: float, rho: float, momentum: float, epsilon: float, weight_decay: float,
+) -> tuple[float, float]:  # fmt: skip
+    """RMSprop's rule; the sums of squares as in `sgd`."""
+    number = w.dtype.type
+    scale, rate, epsilon, weight_decay = number(scale), number(rate), number(epsilon), number(weight_decay)
+    rest, rho, momentum = number(1 - rho), number(rho), number(momentum)
+    of_grads = of_weights = 0.0
+    for n in range(w.size):
+        slope = scale * g[n] + weight_decay * w[n]
+        new_square[n] = rho * square[n] + rest * (slope * slope)
+        step = slope / (np.sqrt(new_square[n]) + epsilon)
+        if v is not None:
+            step = momentum * v[n] + step
+            new_v[n] = step
+        new_w[n] = w[n] - rate * step
+        of_grads = add_square(of_grads, g[n])
+        of_weights = add_square(of_weights, new_w[n])
+    return of_grads, of_weights

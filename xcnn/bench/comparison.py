@@ -1,0 +1,140 @@
+"""One case timed, on our side alone or in turns with PyTorch, and the machine's ceiling beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from xcnn import tree
+from xcnn.backends import Backend
+from xcnn.backends import backend as make_backend
+from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call, step_flop
+from xcnn.bench.timing import Times, alternate
+from xcnn.summary import count
+
+SIDE = 2048
+"""Rows and columns of the matrix product that is the ceiling."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case's times, ours and PyTorch's, and its additions and multiplications; `way` is how PyTorch was fastest."""
+
+    ours: Times
+    theirs: Times | None
+    way: str
+    flop: int
+
+    @property
+    def ratio(self) -> float | None:
+        """PyTorch's median by ours: above 1 where ours takes less time."""
+        return None if self.theirs is None else self.theirs.median / self.ours.median
+
+    @property
+    def ratio_of_bests(self) -> float | None:
+        """PyTorch's best by ours: what would be left of the ratio on a machine that does nothing else."""
+        return None if self.theirs is None else self.theirs.best / self.ours.best
+
+    @property
+    def gflops(self) -> float:
+        """Ours, 1e9 additions and multiplications a second, at the median."""
+        return self.flop / self.ours.median / 1e9
+
+    def to_dict(self, ceiling: float) -> dict[str, Any]:
+        """The result as plain values, for JSON; the ceiling is in GFLOP/s."""
+        against = None if self.theirs is None else {**self.theirs.to_dict(), "way": self.way}
+        ratios = {"ratio": self.ratio, "ratio_of_bests": self.ratio_of_bests}
+        rates = {"gflop": self.flop / 1e9, "gflops": self.gflops, "of_ceiling": self.gflops / ceiling}
+        return {"ours": self.ours.to_dict(), "torch": against, **ratios, **rates}
+
+
+def compare_steps(case: StepCase, backend: Backend, against_torch: bool, seconds: float) -> tuple[Result, int]:
+    """Time a training step; the result, and how many parameters the net has."""
+    model = case.model(backend)
+    x, t = case.data(model.output_shape[0])
+    rival = None
+    if against_torch:
+        from xcnn.bench import torch_side
+
+        rival = torch_side.best_step(case, tree.map(backend.to_numpy, model.weights), x, t)
+    return compare(step_call(model, x, t), rival, step_flop(model, case.batch), seconds), count(model.weights)
+
+
+def compare_correlations(
+    case: CorrelationCase, backend: Backend, against_torch: bool, seconds: float
+) -> dict[str, Result]:
+    """Time the three maps, by their names in MAPS, for so many seconds in all."""
+    ours, results = correlation_calls(case, backend), {}
+    for name in MAPS:
+        rival = None
+        if against_torch:
+            from xcnn.bench import torch_side
+
+            rival = torch_side.best_correlation(case, name)
+        results[name] = compare(ours[name], rival, case.flop, seconds / len(MAPS))
+    return results
+
+
+def compare(ours: Call, rival: tuple[str, Call] | None, flop: int, seconds: float) -> Result:
+    """Time a call of ours, in turns with PyTorch's where there is one."""
+    way, theirs = rival or ("", None)
+    times = alternate([ours] if theirs is None else [ours, theirs], seconds)
+    return Result(times[0], times[1] if theirs else None, way, flop)
+
+
+def ceilings(backend: Backend, against_torch: bool, seconds: float) -> dict[str, float]:
+    """GFLOP/s of the largest matrix product that the libraries make of float32, the best call of each, by library."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((SIDE, SIDE), dtype="float32") for _ in range(2))
+    first, second = backend.asarray(a), backend.asarray(b)
+
+    def product() -> None:
+        backend.xp.matmul(first, second)
+        backend.synchronize()
+
+    sides: dict[str, Call] = {backend.library or backend.name: product}
+    if against_torch:
+        from xcnn.bench import torch_side
+
+        sides["torch"] = torch_side.matrix_product(a, b)
+    times = alternate(list(sides.values()), seconds)
+    return {name: 2 * SIDE**3 / taken.best / 1e9 for name, taken in zip(sides, times, strict=True)}
+
+
+def available_threads() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def limited(threads: int, against_torch: bool) -> Iterator[None]:
+    """Let BLAS, and PyTorch where it is compared with, use so many threads within the block."""
+    import numpy.linalg  # noqa: F401 - loads NumPy's BLAS
+    import scipy.linalg  # noqa: F401 - loads SciPy's own
+    from threadpoolctl import threadpool_limits
+
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(threads, user_api="blas"))
+        if against_torch:
+            from xcnn.bench import torch_side
+
+            stack.enter_context(torch_side.limited(threads))
+        yield
+
+
+def bench_backend(name: str | Backend, algorithm: str | None, threads: int) -> Backend:
+    """The backend, with this algorithm, and on so many threads where it has a pool of its own.
+
+    Raises
+    ------
+    BackendError, BackendUnavailable, OptionError
+        as xcnn.backend does.
+    """
+    made = make_backend(name, **({} if algorithm is None else {"algorithm": algorithm}))
+    has_threads = any(field.name == "threads" for field in fields(made))
+    return make_backend(made, threads=threads) if has_threads else made
