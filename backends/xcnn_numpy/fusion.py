@@ -55,17 +55,21 @@ class FusedSequential(Sequential):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards: list[tuple[int, Backward] | tuple[None, FusedBackward]] = []
+        inputs, fused = x, False
         for first, last, fusion in self.plan:
             wants_dx = first > 0 or run.wants_dx
             if fusion is not None and run.watch is None and fusion.fits(weights, x):
-                x, fused = fusion(weights, x, Run(run.backend, run.train, run.key, None, wants_dx))
-                backwards.append((None, fused))
+                x, of_run = fusion(weights, x, Run(run.backend, run.train, run.key, None, wants_dx))
+                backwards.append((None, of_run))
+                fused = True
                 continue
             for n in range(first, last):
                 x, back = self.call(n, weights, x, run, wants_dx or n > first)
                 backwards.append((n, back))
 
         def backward(dy: Array) -> tuple[Array, Weights]:
+            if fused and (type(dy) is not type(x) or dy.dtype != x.dtype):
+                return super(FusedSequential, self).__call__(weights, inputs, run)[1](dy)
             grads: Weights = {}
             for n, back in reversed(backwards):
                 dy = back(dy, grads) if n is None else self.back(n, back, dy, grads)

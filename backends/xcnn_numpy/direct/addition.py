@@ -15,21 +15,21 @@ from xcnn.layers.layer import Run
 from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import NONE, RELU
-from xcnn_numpy.direct.maps import compiled
+from xcnn_numpy.direct.team import Shared
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
     from xcnn_numpy.fusion import FusedBackward, Named
 
 
-@compiled
-def add(out: Any, a: Any, b: Any, activation: int, first: int, last: int) -> None:
+@Shared
+def add(out: Any, a: Any, b: Any, activation: int, part: int, first: int, last: int) -> None:
     """Out = f(a + b) in cells first to last - 1."""
     lines.add(out, first, 0, a, first, 0, b, first, 0, activation, 1, last - first)
 
 
-@compiled
-def slope(out: Any, dy: Any, y: Any, activation: int, first: int, last: int) -> None:
+@Shared
+def slope(out: Any, dy: Any, y: Any, activation: int, part: int, first: int, last: int) -> None:
     """Out = dy f' in cells first to last - 1, from y."""
     lines.slope(out, first, 0, dy, first, 0, y, first, 0, activation, 1, last - first)
 
@@ -75,13 +75,13 @@ class Addition:
     def sum(self, a: Array, b: Array, activation: int) -> Array:
         """f(a + b)"""
         out, a_, b_ = np.empty(a.size, dtype=a.dtype), flat(a), flat(b)
-        self.direct.share(lambda first, last: add(out, a_, b_, activation, first, last), a.size, a.size)
+        self.direct.share(add, a.size, a.size, out, a_, b_, activation)
         return out.reshape(a.shape)
 
     def before(self, dy: Array, y: Array) -> Array:
         """The gradient before the activation."""
         out, dy_, y_, activation = np.empty(y.size, dtype=dy.dtype), flat(dy), flat(y), self.activation
-        self.direct.share(lambda first, last: slope(out, dy_, y_, activation, first, last), y.size, y.size)
+        self.direct.share(slope, y.size, y.size, out, dy_, y_, activation)
         return out.reshape(y.shape)
 
 

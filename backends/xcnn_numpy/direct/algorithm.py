@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn_numpy import threads
 from xcnn_numpy.direct import maps
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE
 from xcnn_numpy.direct.maps import Ending
+from xcnn_numpy.direct.team import Shared
 
 PLAIN = Ending(0, NONE, False)
 NOTHING = np.empty(0, dtype=np.uint8)
-LEAST = 1_000_000
+LEAST = 200_000
 """Multiplications for which a second thread is worth waking."""
 
 
@@ -53,8 +52,7 @@ class Direct:
         y = np.empty((n, way.filters, way.rows // halved, way.columns // halved), dtype=x.dtype)
         which = np.empty(y.size if ending.pool else 0, dtype=np.uint8)
         x, k, bias, out = flat(x), flat(k), flat(bias.astype(x.dtype, copy=False)), y.reshape(-1)
-        panels = maps.pack(k, way)
-        self.share_images(lambda a, b: maps.forward(x, panels, bias, out, which, way, ending, a, b), n, way)
+        self.share_images(maps.forward, n, way, x, maps.pack(k, way), bias, out, which, way, ending)
         return y, which
 
     def backward(
@@ -66,25 +64,28 @@ class Direct:
         dx = np.empty((n if wanted[0] else 0, way.channels, way.height, way.width), dtype=dy.dtype)
         x, k, dy, y, out = flat(x), flat(k), flat(dy), flat(y), dx.reshape(-1)
         panels = maps.pack_adjoint(k, way) if wanted[0] else k
-        parts = self.share_images(
-            lambda a, b: maps.backward(x, dy, y, which, panels, out, way, ending, wanted, a, b), n, way
-        )
-        dk, db = parts[0]
-        for more_dk, more_db in parts[1:]:
-            dk += more_dk
-            db += more_db
-        return dx, dk, db
+        biases = way.rows * way.columns if ending.bias == 2 else ending.bias
+        dks = np.empty((self.threads, way.filters * len(way.offsets) if wanted[1] else 0), dtype=dy.dtype)
+        dbs = np.empty((self.threads, way.filters * biases), dtype=dy.dtype)
+        parts = self.share_images(maps.backward, n, way, x, dy, y, which, panels, out, dks, dbs, way, ending, n)
+        for part in range(1, parts):  # in order, so that a number of threads gives one result
+            dks[0] += dks[part]
+            dbs[0] += dbs[part]
+        return dx, dks[0], dbs[0]
 
-    def share_images(self, work: Callable[[int, int], Any], n: int, way: Layout) -> list[Any]:
-        """Work on ranges of n images, each of whole stacks."""
-        stack, products = way.stack, way.rows * way.columns * way.filters * len(way.offsets)
-        return self.share(lambda a, b: work(a * stack, min(b * stack, n)), -(-n // stack), n * products)
+    def share_images(self, work: Shared, n: int, way: Layout, *arguments: Any) -> int:
+        """Work on ranges of n images, each of whole stacks; how many ranges."""
+        products = way.rows * way.columns * way.filters * len(way.offsets)
+        return self.share(work, -(-n // way.stack), n * products, *arguments)
 
-    def share(self, work: Callable[[int, int], Any], count: int, products: int) -> list[Any]:
-        """Work on ranges of `count`, on one thread where so few multiplications are not worth waking another."""
-        if products < LEAST or self.threads == 1:
-            return [work(0, count)]
-        return threads.share(work, count, self.threads)
+    def share(self, work: Shared, count: int, products: int, *arguments: Any) -> int:
+        """Work on ranges of `count`, one where so few multiplications are not worth more; how many ranges."""
+        parts = min(self.threads, count) if products >= LEAST else 1
+        if parts < 2:
+            work.kernel(*arguments, 0, 0, count)
+            return 1
+        work(parts, count, *arguments)
+        return parts
 
 
 def alike(a: Array, b: Array) -> tuple[Array, Array]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from xcnn_numpy.direct.lines import normal, normal_gradient, normal_sums, squares, total
-from xcnn_numpy.direct.maps import compiled
+from xcnn_numpy.direct.team import Shared
 
 
-@compiled
-def statistics(x: Any, mean: Any, variance: Any, images: int, cells: int, first: int, last: int) -> None:
+@Shared
+def statistics(x: Any, mean: Any, variance: Any, images: int, cells: int, part: int, first: int, last: int) -> None:
     """Mean and variance of channels first to last - 1, in images of so many cells a channel. All arrays are flat."""
     pitch, m = mean.size * cells, images * cells
     for c in range(first, last):
@@ -19,19 +17,20 @@ def statistics(x: Any, mean: Any, variance: Any, images: int, cells: int, first:
         variance[c] = squares(x, c * cells, pitch, mean[c], images, cells) / m
 
 
-@compiled
+@Shared
 def forward(
-    x: Any, y: Any, mean: Any, factor: Any, bias: Any, relu: bool, images: int, cells: int, first: int, last: int
-) -> None:
+    x: Any, y: Any, mean: Any, factor: Any, bias: Any, relu: bool, images: int, cells: int, part: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
     """Y = f((X - mean) factor + bias) in channels first to last - 1."""
     for c in range(first, last):
         normal(y, x, c * cells, mean.size * cells, (mean[c], factor[c], bias[c]), relu, images, cells)
 
 
-@compiled
+@Shared
 def backward(
     x: Any, dy: Any, dx: Any, mean: Any, inverse: Any, factor: Any, bias: Any, dscale: Any, dbias: Any, train: bool,
-    relu: bool, images: int, cells: int, first: int, last: int,
+    relu: bool, images: int, cells: int, part: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """DX, dscale and dbias of channels first to last - 1; `train` says that mean and inverse are the batch's own."""
     pitch, m = mean.size * cells, images * cells

@@ -50,9 +50,7 @@ class FusedDense:
         b_ = np.empty(0, x.dtype) if bias is None else flat(bias)
         work = samples * features * units
 
-        self.direct.share(
-            lambda first, last: products.forward(x_, w_, b_, y_, features, units, activation, first, last), samples, work
-        )
+        self.direct.share(products.forward, samples, work, x_, w_, b_, y_, features, units, activation)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
@@ -61,11 +59,7 @@ class FusedDense:
             dw, db = np.empty_like(kernel, order="C"), np.empty(b_.size, dtype=x.dtype)
             dy_, dx_, dw_ = flat(dy), dx.reshape(-1), dw.reshape(-1)
             self.direct.share(
-                lambda first, last: products.backward(
-                    x_, dy_, y_, w_, dx_, dw_, db, features, units, activation, first, last
-                ),
-                features,
-                work,
+                products.backward, features, work, x_, dy_, y_, w_, dx_, dw_, db, features, units, activation
             )
             grads[self.name] = {"kernel": dw} if bias is None else {"kernel": dw, "bias": db}
             return dx if run.wants_dx else None

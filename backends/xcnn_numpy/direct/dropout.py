@@ -15,22 +15,22 @@ from xcnn.layers import Dropout
 from xcnn.layers.layer import Run
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import kept, random_words
-from xcnn_numpy.direct.maps import compiled
+from xcnn_numpy.direct.team import Shared
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
     from xcnn_numpy.fusion import FusedBackward, Named
 
 
-@compiled
-def draw(words: Any, key: Any, first: int, last: int) -> None:
+@Shared
+def draw(words: Any, key: Any, part: int, first: int, last: int) -> None:
     """The words of counters first to last - 1; those of all counters fill `words`, first words before second ones."""
     half = words.size // 2
     random_words(words, first, half + first, key, first, last - first)
 
 
-@compiled
-def scale(y: Any, x: Any, words: Any, least: int, by: float, first: int, last: int) -> None:
+@Shared
+def scale(y: Any, x: Any, words: Any, least: int, by: float, part: int, first: int, last: int) -> None:
     """Y = x by, where a cell is kept, else x 0."""
     kept(y, x, first, words, first, least, by, last - first)
 
@@ -55,11 +55,11 @@ class FusedDropout:
         by = x.dtype.type(1) / x.dtype.type(1 - rate)
         words = np.empty(x.size + x.size % 2, dtype=np.uint32)
         half, work = words.size // 2, 16 * x.size  # a word takes about as long as so many multiplications
-        self.direct.share(lambda first, last: draw(words, key, first, last), half, work)
+        self.direct.share(draw, half, work, words, key)
 
         def product(x: Array) -> Array:
             source, y = flat(x), np.empty(x.size, dtype=x.dtype)
-            self.direct.share(lambda first, last: scale(y, source, words, least, by, first, last), x.size, x.size)
+            self.direct.share(scale, x.size, x.size, y, source, words, least, by)
             return y.reshape(x_shape)
 
         return product(x), lambda dy, grads: product(self.checked(x_shape, dy))

@@ -5,22 +5,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
-
 from xcnn_numpy.direct.blocks import (
     DOT_COLUMNS,
     DOT_ROWS,
     MULTIPLY_ROWS,
     MULTIPLY_VECTORS,
     REGISTERS,
+    compiled,
     dot,
     lanes,
     multiply,
 )
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import add, copy, pool, prefetch, shift, slope, total, unpool
-
-compiled = njit(nogil=True, cache=True)
+from xcnn_numpy.direct.team import Shared
 
 
 @compiled
@@ -68,6 +66,12 @@ class Ending(NamedTuple):
     """One of lines.NONE, RELU, SIGMOID."""
     pool: bool
     """Max-pooling by windows of 2 x 2; only after relu."""
+
+
+@compiled
+def stacks(images: int, stack: int, first: int, last: int) -> tuple[int, int]:
+    """The first image and the one after the last of a range of stacks."""
+    return first * stack, min(last * stack, images)
 
 
 @compiled
@@ -178,12 +182,13 @@ def pack_adjoint(k: Any, layout: Any) -> Any:
     return panels
 
 
-@compiled
+@Shared
 def forward(
-    x: Any, panels: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, first: int, last: int
+    x: Any, panels: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, part: int, first: int, last: int
 ) -> None:
-    """Y of images first to last - 1, and where pooled windows had their largest cell. All arrays are flat."""
+    """Y of stacks of images first to last - 1, and where pooled windows had their largest cell. All arrays are flat."""
     groups, rows, stack = layout.groups, layout.filters // layout.groups, layout.stack
+    first, last = stacks(x.size // (layout.channels * layout.height * layout.width), stack, first, last)
     image, taps = layout.channels * layout.height * layout.width, len(layout.offsets)
     phases = layout.channels // groups * len(layout.phases) * layout.line
     cells = layout.rows * layout.columns
@@ -210,41 +215,41 @@ def forward(
             end(sums, bias, y, which, layout, ending, n, n + images)
 
 
-@compiled
+@Shared
 def backward(
-    x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, layout: Any, ending: Any, wanted: Any, first: int,
-    last: int,
-) -> tuple[Any, Any]:  # fmt: skip
-    """DK and dB of images first to last - 1, and their dX, as far as they are wanted. All arrays are flat."""
-    wants_dx, wants_dk = wanted
+    x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, dks: Any, dbs: Any, layout: Any, ending: Any, images: int,
+    part: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """DK and dB of stacks of images first to last - 1, a row for each part, and dX, unless empty. Others are flat."""
+    wants_dx, wants_dk = dx.size > 0, dks.size > 0
     image, stack = layout.channels * layout.height * layout.width, layout.stack
+    first, last = stacks(images, stack, first, last)
+    into = dy.size // max(images, 1)
     taps = len(layout.offsets)
-    dk = np.zeros(layout.filters * taps if wants_dk else 0, dy.dtype)
-    into = dy.size // (x.size // image) if wants_dk else layout.filters * layout.rows * layout.columns
-    biases = layout.rows * layout.columns if ending.bias == 2 else ending.bias
-    db = np.zeros(layout.filters * biases, dy.dtype)
+    dk, db = dks[part], dbs[part]
+    dk[:] = 0
+    db[:] = 0
     packed = wants_dk and not layout.in_place
     line = np.zeros(layout.channels * len(layout.phases) * layout.line + SLACK if packed else 0, dy.dtype)
     gradient = np.zeros(layout.filters * layout.gradient_plane + SLACK, dy.dtype)
     sums = np.empty(layout.channels * (layout.line + SLACK) if wants_dx else 0, dy.dtype)
     for n in range(first, last, stack):
-        images = min(stack, last - n)
-        spread(dy, y, which, gradient, layout, ending, n, n + images)
+        few = min(stack, last - n)
+        spread(dy, y, which, gradient, layout, ending, n, n + few)
         if n + stack < last:
             later = min(stack, last - n - stack)
             prefetch(dy, (n + stack) * into, later * into)
             if wants_dk:
                 prefetch(x, (n + stack) * image, later * image)
         if ending.bias:
-            bias_gradient(gradient, db, layout, ending, images)
+            bias_gradient(gradient, db, layout, ending, few)
         if wants_dk:
             if packed:
-                lay_out(x, n, n + images, line, layout)
+                lay_out(x, n, n + few, line, layout)
             seen, at = (line, 0) if packed else (x, n * image)
-            kernel_adjoint(seen, at, gradient, dk, layout, images)
+            kernel_adjoint(seen, at, gradient, dk, layout, few)
         if wants_dx:
-            input_adjoint(gradient, panels, dx, sums, layout, n, images)
-    return dk, db
+            input_adjoint(gradient, panels, dx, sums, layout, n, few)
 
 
 @compiled

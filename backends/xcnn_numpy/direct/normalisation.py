@@ -52,9 +52,7 @@ class Normalisation:
         following = {name: Next(value) for name, value in running.items()}
         if train:
             mean, variance = np.empty_like(mean), np.empty_like(variance)
-            self.direct.share(
-                lambda first, last: channels.statistics(x, mean, variance, images, cells, first, last), count, work
-            )
+            self.direct.share(channels.statistics, count, work, x, mean, variance, images, cells)
             if m > 1:
                 moved = mean, variance * (m / (m - 1))
                 following = {
@@ -62,21 +60,16 @@ class Normalisation:
                 }
         inverse = 1 / np.sqrt(variance + self.layer.epsilon)
         factor, bias, y = mine["scale"] * inverse, mine["bias"], np.empty_like(x)
-        self.direct.share(
-            lambda first, last: channels.forward(x, y, mean, factor, bias, relu, images, cells, first, last), count, work
-        )
+        self.direct.share(channels.forward, count, work, x, y, mean, factor, bias, relu, images, cells)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, x_shape, dy)
             dy, dx, dscale, dbias = flat(dy), np.empty_like(x), np.empty_like(mean), np.empty_like(mean)
             self.direct.share(
-                lambda first, last: channels.backward(
-                    x, dy, dx, mean, inverse, factor, bias, dscale, dbias, train, relu, images, cells, first, last
-                ),
-                count,
-                work,
-            )
+                channels.backward, count, work, x, dy, dx, mean, inverse, factor, bias, dscale, dbias, train, relu,
+                images, cells,
+            )  # fmt: skip
             grads[self.name] = {"scale": dscale, "bias": dbias, **following}
             return dx.reshape(x_shape)
 

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from xcnn_numpy.direct.blocks import DOT_COLUMNS, DOT_ROWS, dot, lanes
+from xcnn_numpy.direct.blocks import DOT_COLUMNS, DOT_ROWS, compiled, dot, lanes
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import NONE, add, copy, shift, slope
-from xcnn_numpy.direct.maps import block_rows, compiled, product
+from xcnn_numpy.direct.maps import block_rows, product
+from xcnn_numpy.direct.team import Shared
 
 CHUNK = 2**16
 """Cells of W at a time, so that they stay in a core's own cache while all samples meet them."""
 
 
-@compiled
+@Shared
 def forward(
-    x: Any, w: Any, bias: Any, y: Any, features: int, units: int, activation: int, first: int, last: int
+    x: Any, w: Any, bias: Any, y: Any, features: int, units: int, activation: int, part: int, first: int, last: int
 ) -> None:
     """Y = f(x W + b) for samples first to last - 1; an empty bias is none. All arrays are flat."""
     n, rows = lanes(y), last - first
@@ -44,10 +45,10 @@ def forward(
         shift(y, first * units, units, sums, 0, pitch, 0.0, activation, rows, units)
 
 
-@compiled
+@Shared
 def backward(
-    x: Any, dy: Any, y: Any, w: Any, dx: Any, dw: Any, db: Any, features: int, units: int, activation: int, first: int,
-    last: int,
+    x: Any, dy: Any, y: Any, w: Any, dx: Any, dw: Any, db: Any, features: int, units: int, activation: int, part: int,
+    first: int, last: int,
 ) -> None:  # fmt: skip
     """DW and dX of features first to last - 1, an empty dX being not wanted; and dB, if `first` is zero."""
     n, samples = lanes(dy), dy.size // units
