@@ -1,8 +1,9 @@
 """Every test that takes `backend` runs on each backend that can be used here.
 
 One that can't is named with its reason by a single skipped test in test_backends.py, or fails the whole run where
-XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives. What
-CuPy's backend computes with is among them, rehearsed on NumPy arrays.
+XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives; one that
+can't be used here, as `direct` without Numba, is named in the same way. What CuPy's backend computes with is among
+them, rehearsed on NumPy arrays.
 """
 
 import os
@@ -19,7 +20,7 @@ from xcnn_strided import Gemm
 import xcnn
 from xcnn.errors import BackendUnavailable
 
-ALGORITHMS = {"numpy": ["literal", "gemm", "fft"], "strict": ["auto"], "cupy": ["literal", "gemm"]}
+ALGORITHMS = {"numpy": ["literal", "gemm", "fft", "direct"], "strict": ["auto"], "cupy": ["literal", "gemm"]}
 REQUIRED = os.environ.get("XCNN_TEST_BACKENDS", "").replace(",", " ").split()
 BACKENDS = REQUIRED or list(ALGORITHMS)
 
@@ -48,8 +49,20 @@ def find():
     return usable, reasons
 
 
+def algorithms(name):
+    """The algorithms of a backend that can be used here; REASONS learns of the others."""
+    usable = []
+    for algorithm in ALGORITHMS.get(name.partition(":")[0], ["auto"]):
+        try:
+            xcnn.backend(name, algorithm=algorithm)
+            usable.append(algorithm)
+        except BackendUnavailable as error:
+            REASONS[f"{name} with algorithm {algorithm}"] = error.summary
+    return usable
+
+
 USABLE, REASONS = find()
-PAIRS = [(name, algorithm) for name in USABLE for algorithm in ALGORITHMS.get(name.partition(":")[0], ["auto"])]
+PAIRS = [(name, algorithm) for name in USABLE for algorithm in algorithms(name)]
 if "numpy" in USABLE:
     PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
 

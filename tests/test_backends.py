@@ -1,5 +1,6 @@
 """Selecting a backend: names, options, the process's default, and what is told."""
 
+import importlib.util
 import logging
 import re
 import subprocess
@@ -400,22 +401,39 @@ def test_the_bare_contract_says_what_is_missing():
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(
-    ("x_shape", "k_shape", "how", "algorithm"),
+    ("x_shape", "k_shape", "how", "transforms"),
     [
-        ((64, 32, 26, 26), (64, 32, 3, 3), {}, "gemm"),
-        ((1, 1, 28, 28), (5, 1, 3, 3), {}, "gemm"),
-        ((8, 16, 64, 64), (16, 16, 15, 15), {}, "fft"),
-        ((8, 16, 64, 64), (16, 16, 15, 15), {"stride": (4, 4)}, "gemm"),
-        ((8, 16, 64, 64), (16, 1, 15, 15), {"groups": 16}, "fft"),
-        ((8, 4, 128, 128), (4, 4, 31, 31), {}, "fft"),
-        ((32, 64, 128, 128), (64, 64, 31, 31), {}, "gemm"),  # the kernel's transforms would take 270 MB
-        ((0, 4, 64, 64), (4, 4, 31, 31), {}, "gemm"),
+        ((64, 32, 26, 26), (64, 32, 3, 3), {}, False),
+        ((1, 1, 28, 28), (5, 1, 3, 3), {}, False),
+        ((8, 16, 64, 64), (16, 16, 15, 15), {}, True),
+        ((8, 16, 64, 64), (16, 16, 15, 15), {"stride": (4, 4)}, False),
+        ((8, 16, 64, 64), (16, 1, 15, 15), {"groups": 16}, True),
+        ((8, 4, 128, 128), (4, 4, 31, 31), {}, True),
+        ((32, 64, 128, 128), (64, 64, 31, 31), {}, False),  # the kernel's transforms would take 270 MB
+        ((0, 4, 64, 64), (4, 4, 31, 31), {}, False),
     ],
 )
-def test_auto_follows_the_shape(x_shape, k_shape, how, algorithm):
-    auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", algorithm))
-    assert auto.chosen(x_shape, k_shape, **PLAIN | how) is named.chosen(x_shape, k_shape, **PLAIN | how)
+def test_auto_follows_the_shape(monkeypatch, x_shape, k_shape, how, transforms, compiled):
+    """Transforms where they pay; else `direct` where Numba is, and without it matrix products."""
+    if not compiled:
+        monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
+    elif importlib.util.find_spec("numba") is None:
+        pytest.skip("Numba is not installed: there is no algorithm direct")
+    expected = "fft" if transforms else "direct" if compiled else "gemm"
+    auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", expected))
+    assert auto.chosen(x_shape, k_shape, **PLAIN | how) == named.chosen(x_shape, k_shape, **PLAIN | how)
+
+
+def test_direct_needs_numba(monkeypatch):
+    monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
+    with pytest.raises(BackendUnavailable, match=r'X302.*its algorithm "direct" needs Numba') as raised:
+        xcnn.backend("numpy", algorithm="direct")
+    assert "xcnn[fast]" in raised.value.hint
+    net = xcnn.Sequential(xcnn.Conv2D(3, 3), xcnn.ReLU())
+    x, t = np.ones((2, 1, 5, 5), dtype="float32"), np.ones((2, 3, 3, 3), dtype="float32")
+    assert xcnn.Model(net, (1, 5, 5), loss="mse", backend="numpy").step(x, t) > 0
 
 
 def test_every_backend_of_the_suite_is_here(backend_reasons):

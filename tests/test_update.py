@@ -196,7 +196,7 @@ def test_a_loop_is_compiled_once_for_a_type(fast):
     for odd in [np.copy, *ODD.values()]:
         fast.update(optimizer, tree.map(odd, grads), {"step": 0}, {"kernel": odd(np.ones((7, 9)))})
         fast.update(optimizer, {"kernel": Next(odd(np.ones(3)))}, {"step": 0}, {"kernel": np.ones(3)})
-    for loop in (update_loops.sgd, update_loops.sum_of_squares):
+    for loop in (update_loops.sgd_part.kernel, update_loops.sum_of_squares):
         kinds = [kind for types in loop.signatures for kind in types if hasattr(kind, "layout")]
         assert kinds
         assert all(kind.layout == "C" and kind.mutable and kind.aligned for kind in kinds), kinds
@@ -350,13 +350,23 @@ def test_an_array_can_be_changed_in_parts(optimizer, way, rng):
     make_change, squares = way
     old = [np.abs(rng.normal(size=1000)) for _ in range(2 + len(optimizer.moments))]
     whole, parts = ([np.zeros(1000) for _ in old[1:]] for _ in range(2))
-    change = make_change(optimizer, 0.1, 3, 0.5)
+    change = make_change(optimizer, 0.1, 3, 0.5, 1)
     expected = change(old, whole)
     ranges = [slice(0, 137), slice(137, 900), slice(900, 1000)]
     sums = [change([a[part] for a in old], [a[part] for a in parts]) for part in ranges]
     np.testing.assert_array_equal(parts, whole)
     np.testing.assert_allclose(np.sum(sums, axis=0), expected, rtol=1e-13)
     assert expected == (pytest.approx(squares(old[1])), pytest.approx(squares(whole[0])))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_threads_change_a_large_array_as_one_does(optimizer, way, rng):
+    make_change, _ = way
+    old = [np.abs(rng.normal(size=200_001)) for _ in range(2 + len(optimizer.moments))]
+    new = [[np.zeros_like(a) for a in old[1:]] for _ in range(2)]
+    sums = [make_change(optimizer, 0.1, 3, 0.5, n)(old, arrays) for n, arrays in zip((1, 3), new, strict=True)]
+    np.testing.assert_array_equal(new[1], new[0])
+    np.testing.assert_allclose(sums[1], sums[0], rtol=1e-12)
 
 
 def test_where_numba_is_installed_loops_run():

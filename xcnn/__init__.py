@@ -12,6 +12,7 @@ from xcnn.backends import (
     rot180,
     set_backend,
 )
+from xcnn.explain import explain_algorithm
 from xcnn.history import History
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model import Model
@@ -38,6 +39,7 @@ __all__ = [
     "correlate2d",
     "datasets",
     "errors",
+    "explain_algorithm",
     "get_backend",
     "initializers",
     "layers",

@@ -9,10 +9,16 @@ from array_api_compat import array_namespace, device
 
 from xcnn._typing import Array, Pads, Pair, Shape
 
+_namespaces: dict[tuple[type, ...], Any] = {}
+
 
 def namespace(*arrays: Array) -> Any:
-    """The array API namespace of the arrays."""
-    return array_namespace(*arrays)
+    """The array API namespace of the arrays, which follows from their types."""
+    types = tuple(map(type, arrays))
+    found = _namespaces.get(types)
+    if found is None:
+        found = _namespaces[types] = array_namespace(*arrays)
+    return found
 
 
 def zeros(like: Array, shape: Shape) -> Array:

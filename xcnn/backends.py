@@ -19,8 +19,9 @@ import numpy as np
 from array_api_compat import device as device_of
 
 from xcnn import random, reference
-from xcnn._typing import Array, Shape, Weights
+from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
+from xcnn.explain import Explanation, explained
 from xcnn.optimizers import Optimizer, global_norm
 
 if TYPE_CHECKING:
@@ -134,6 +135,17 @@ class Backend:
     def random_bits(self, key: random.Key, shape: Shape) -> Array:
         """Random whole numbers 0 .. 2^32 - 1, the same for a key on every backend (random.py)."""
         return random.bits(self.xp, device_of(self.asarray(0.0)), key, shape)
+
+    def explain(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Explanation:
+        """How `correlate` and its adjoints are computed for images and kernels of these shapes, and why so."""
+        return explained(
+            x_shape, k_shape, stride, padding, dilation,
+            algorithm="reference",
+            reason="one product of matrices for each cell of the kernel.",
+            cells=reference.workspace(x_shape, k_shape, stride, padding, dilation),
+        )  # fmt: skip
 
     # Seams for speed that spans layers and steps.
 

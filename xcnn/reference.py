@@ -9,6 +9,7 @@ kernels (O, C / groups, h, w). The three maps of a convolutional layer are one b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from xcnn._arrays import dilate, namespace, pad, zeros
 from xcnn._typing import Array, Pads, Pair, Shape
@@ -105,6 +106,15 @@ def correlate_kernel_adjoint(
         met = xp.reshape(padded[at], (n, groups, c, rows * columns))
         cells.append(xp.sum(grouped @ xp.matrix_transpose(met), axis=0))
     return xp.reshape(xp.stack(cells, axis=-1), tuple(k_shape))
+
+
+def workspace(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair) -> int:
+    """Cells that `correlate` holds beside y: padded images, what one tap meets of them, its product, the sum so far."""
+    n, channels, *sizes = x_shape
+    positions = prod(output_size(x_shape[2:], (k_shape[2], k_shape[3]), stride, padding, dilation))
+    padded = prod(size + lo + hi for size, (lo, hi) in zip(sizes, padding, strict=True)) if padding != NO_PADDING else 0
+    met = positions if (k_shape[2], k_shape[3]) != (1, 1) or stride != (1, 1) else 0
+    return n * (channels * (padded + met) + 2 * k_shape[0] * positions)
 
 
 def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:

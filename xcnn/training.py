@@ -72,7 +72,7 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
     """One training step, compiled by the backend: (key, weights, state, x, t) -> (weights, state, outcome)."""
 
     def step(key: random.Key, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, Outcome]:
-        y, backward = net(weights, x, Run(backend, train=True, key=key))
+        y, backward = net(weights, x, Run(backend, train=True, key=key, wants_dx=False))
         value, dy = loss(y, t)
         _, grads = backward(dy)
         weights, state, norm, reach = backend.update(optimizer, grads, state, weights)

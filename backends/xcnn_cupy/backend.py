@@ -12,10 +12,12 @@ import array_api_compat
 import cupy
 import numpy as np
 from xcnn_strided import Algorithm, Gemm, StridedBackend
+from xcnn_strided.explain import gemm_workspace, literal_workspace
 
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
+from xcnn.explain import Explanation, explained
 from xcnn.random import Key
 from xcnn_cupy.literal import Literal
 
@@ -97,6 +99,19 @@ class CupyBackend(StridedBackend):
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Algorithm:
         return literal() if self.algorithm == "literal" else GEMM
+
+    def explain(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Explanation:
+        name, cells = "gemm", gemm_workspace(GEMM, x_shape, k_shape, stride, padding, dilation, groups)
+        if self.algorithm == "literal":
+            name, cells = "literal", literal_workspace(x_shape, k_shape, padding, dilation)
+        reason = (
+            "it is the fast one on CUDA."
+            if self.algorithm == "auto"
+            else f'the backend was made with algorithm="{name}".'
+        )
+        return explained(x_shape, k_shape, stride, padding, dilation, name, reason, cells)
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         with self.active():

@@ -18,10 +18,12 @@ from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.checks import check_whole
 from xcnn.errors import BackendUnavailable, DTypeError
+from xcnn.explain import Explanation
 from xcnn.layers.layer import Layer
 from xcnn.optimizers import Optimizer
 from xcnn.random import Key
-from xcnn_numpy import fft, literal, random, update
+from xcnn_numpy import fft, literal, plain, random, update
+from xcnn_numpy.explain import explain
 from xcnn_numpy.fusion import rewrite
 from xcnn_numpy.threads import available
 
@@ -94,9 +96,14 @@ class NumpyBackend(StridedBackend):
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Algorithm:
         if self.algorithm == "auto":
-            pays = fft.pays(x_shape, k_shape, stride, padding, dilation, groups)
-            return fft if pays else self.direct or GEMM
+            estimate = fft.estimate(x_shape, k_shape, stride, padding, dilation, groups)
+            return fft if estimate.pays else self.direct or GEMM
         return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
+
+    def explain(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Explanation:
+        return explain(self, x_shape, k_shape, stride, padding, dilation, groups)
 
     @cached_property
     def direct(self) -> Any:
@@ -104,8 +111,9 @@ class NumpyBackend(StridedBackend):
         return engine().Direct(self.threads or available()) if engine() else None
 
     def rewrite(self, net: Layer) -> Layer:
-        fuses = engine().FUSES if engine() and self.algorithm in ("auto", "direct") else ()
-        return rewrite(self, net, fuses) if fuses else net
+        if self.algorithm in ("auto", "direct") and engine():
+            return rewrite(self, net, engine().FUSES)
+        return rewrite(self, net, plain.FUSES) if self.algorithm in ("auto", "gemm") else net
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)
@@ -119,5 +127,5 @@ class NumpyBackend(StridedBackend):
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
     ) -> tuple[Weights, Weights, Array, Array]:
-        at_once = update.update(optimizer, grads, state, weights) if self.fuse else None
+        at_once = update.update(optimizer, grads, state, weights, self.threads or available()) if self.fuse else None
         return at_once or super().update(optimizer, grads, state, weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft
@@ -24,12 +25,24 @@ LARGEST = 2**23
 """Frequencies of the whole kernel from which `auto` leaves this algorithm alone: 64 MiB in float32."""
 
 
-def pays(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> bool:
-    """Whether transforms should take less time than matrix products.
+class Estimate(NamedTuple):
+    """What time a map takes, in units of one multiplication within a matrix product."""
 
-    Both sides are in units of one multiplication within a matrix product. The numbers were fitted to measured times:
-    see docs/performance.md.
-    """
+    products: int
+    """By matrix products."""
+    transforms: int
+    """By transforms."""
+    kernel_frequencies: int
+    """Frequencies of the whole kernel."""
+
+    @property
+    def pays(self) -> bool:
+        """Whether `auto` takes transforms."""
+        return self.transforms < self.products and self.kernel_frequencies <= LARGEST
+
+
+def estimate(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Estimate:
+    """What either way should take. The numbers were fitted to measured times: see docs/performance.md."""
     n, channels = x_shape[:2]
     o, c, h, w = k_shape
     positions = prod(output_size(x_shape[2:], (h, w), stride, padding, dilation))
@@ -37,7 +50,7 @@ def pays(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
     frequencies = u * (v // 2 + 1)
     products = n * channels * h * w * positions * (10 + o // groups)
     transforms = frequencies * (300 * (n * (channels + o) + c * o) + 10 * n * c * o)
-    return transforms < products and frequencies * c * o <= LARGEST
+    return Estimate(products, transforms, frequencies * c * o)
 
 
 def correlate(x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
@@ -86,9 +99,21 @@ def correlate_kernel_adjoint(
 
 def _few(x: Array, k_shape: Shape, size: Pair) -> Iterator[slice]:
     """A few images at a time, as many as the workspace holds."""
-    at_once = max(1, WORKSPACE // ((x.shape[1] + k_shape[0]) * size[0] * (size[1] // 2 + 1)))
-    for first in range(0, len(x), at_once):
-        yield slice(first, first + at_once)
+    n = at_once(x.shape[1], k_shape, size)
+    for first in range(0, len(x), n):
+        yield slice(first, first + n)
+
+
+def at_once(channels: int, k_shape: Shape, size: Pair) -> int:
+    """How many images' frequencies the workspace holds, at least one's."""
+    return max(1, WORKSPACE // ((channels + k_shape[0]) * size[0] * (size[1] // 2 + 1)))
+
+
+def workspace(x_shape: Shape, k_shape: Shape, padding: Pads) -> int:
+    """Cells that a map holds beside its result: frequencies of the kernel and of a few images, of two cells each."""
+    u, v = size = _size(x_shape, padding)
+    n, o = min(x_shape[0], at_once(x_shape[1], k_shape, size)), k_shape[0]
+    return 2 * u * (v // 2 + 1) * (n * (x_shape[1] + o) + k_shape[1] * o)
 
 
 def _size(shape: Shape, padding: Pads = NO_PADDING) -> Pair:

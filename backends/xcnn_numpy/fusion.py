@@ -8,7 +8,8 @@ then the layers themselves say what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from xcnn._typing import Array, Backward, Weights
 from xcnn.layers import Residual, Sequential
@@ -54,12 +55,13 @@ class FusedSequential(Sequential):
         object.__setattr__(self, "plan", tuple(plan))
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        backwards: list[tuple[int, Backward] | tuple[None, FusedBackward]] = []
+        backwards: list[tuple[int | None, Any]] = []
         inputs, fused = x, False
         for first, last, fusion in self.plan:
             wants_dx = first > 0 or run.wants_dx
             if fusion is not None and run.watch is None and fusion.fits(weights, x):
-                x, of_run = fusion(weights, x, Run(run.backend, run.train, run.key, None, wants_dx))
+                here = run if wants_dx == run.wants_dx else replace(run, wants_dx=wants_dx)
+                x, of_run = fusion(weights, x, here)
                 backwards.append((None, of_run))
                 fused = True
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any, TypeAlias
 
@@ -18,17 +19,22 @@ CHUNK = 2**15
 
 def bits(key: Key, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
     """What xcnn.random.bits draws, bit for bit."""
-    words = fold(key)
     size = prod(shape)
     half = -(-size // 2)
     drawn = np.empty(2 * half, dtype=np.int64)
-    for first in range(0, half, CHUNK):
-        counters = np.arange(first, min(first + CHUNK, half), dtype=np.uint64)
-        x0, x1 = (counters >> np.uint64(32)).astype(np.uint32), (counters & np.uint64(MASK)).astype(np.uint32)
-        encrypt(words, x0, x1)
+    for first, x0, x1 in words(fold(key), 0, half):
         drawn[first : first + len(x0)] = x0
         drawn[half + first : half + first + len(x0)] = x1
     return drawn[:size].reshape(shape)
+
+
+def words(key: tuple[int, int], first: int, last: int) -> Iterator[tuple[int, Words, Words]]:
+    """Both words of counters first to last - 1, some at a time, and which counter these begin with."""
+    for start in range(first, last, CHUNK):
+        counters = np.arange(start, min(start + CHUNK, last), dtype=np.uint64)
+        x0, x1 = (counters >> np.uint64(32)).astype(np.uint32), (counters & np.uint64(MASK)).astype(np.uint32)
+        encrypt(key, x0, x1)
+        yield start, x0, x1
 
 
 def encrypt(key: tuple[int, int], x0: Words, x1: Words) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ def ranges(count: int, parts: int) -> list[tuple[int, int]]:
     """Count things in at most so many consecutive ranges, none empty, sizes differing by at most one."""
     parts = max(1, min(parts, count))
     cuts = [count * n // parts for n in range(parts + 1)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 def share(work: Callable[[int, int], T], count: int, threads: int) -> list[T]:

@@ -32,13 +32,13 @@ Change: TypeAlias = Callable[[Lines, Lines], tuple[float, float]]
 
 All are flat, of one size and type, and the new ones are written. Given slices of them, it changes just those cells.
 """
-MakeChange: TypeAlias = Callable[[Optimizer, float, int, float], Change]
-"""(optimizer, learning rate, steps from 1, factor of the gradients) -> what changes the weights in this step."""
+MakeChange: TypeAlias = Callable[[Optimizer, float, int, float, int], Change]
+"""(optimizer, learning rate, steps from 1, factor of the gradients, threads) -> what changes weights in this step."""
 SumOfSquares: TypeAlias = Callable[[Array], float]
 
 
 def update(
-    optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights, threads: int = 1
 ) -> tuple[Weights, Weights, float, float] | None:
     """What `Backend.update` gives, or None where the optimizer or an array is not of the kind that this is for."""
     if type(optimizer) not in RULES:
@@ -53,7 +53,7 @@ def update(
     if optimizer.clip_norm is not None:
         norm = sqrt(sum(squares(old[1]) for old in lines if len(old) > 1))
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
-    change = make_change(optimizer, rate, step, scale)
+    change = make_change(optimizer, rate, step, scale, threads)
 
     changed: list[Lines] = []
     of_grads = of_weights = 0.0
@@ -114,7 +114,7 @@ def implementation() -> tuple[MakeChange, SumOfSquares]:
     return update_loops.by_loops, update_loops.sum_of_squares
 
 
-def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float) -> Change:
+def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:
     """The optimizer's own rule, applied to a block at a time."""
 
     def change(old: Lines, new: Lines) -> tuple[float, float]:

@@ -15,8 +15,11 @@ from numba import njit
 
 from xcnn._typing import Array
 from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn_numpy.direct.team import Shared
 from xcnn_numpy.update import Change, Lines
 
+LARGE = 2**16
+"""Cells of an array from which on threads share it."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -46,29 +49,41 @@ def sum_of_squares(array: Array) -> float:
     return total
 
 
-def by_loops(optimizer: Optimizer, rate: float, step: int, scale: float) -> Change:
-    """The optimizer's loop."""
+def by_loops(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:
+    """The optimizer's loop, a large array's cells shared out among threads."""
     loop, moments, constants = loop_of(optimizer, rate, step)
 
     def change(old: Lines, new: Lines) -> tuple[float, float]:
         absent = (None,) * (moments + 2 - len(old))
-        sums: tuple[float, float] = loop(*old, *absent, *new, *absent, scale, *constants)
-        return sums
+        count = old[0].size
+        parts = threads if count >= LARGE else 1
+        sums = np.empty((parts, 2))
+        loop(parts, count, *old, *absent, *new, *absent, scale, *constants, sums)
+        of_grads, of_weights = sums.sum(axis=0) if parts > 1 else sums[0]
+        return float(of_grads), float(of_weights)
 
     return change
 
 
-def loop_of(optimizer: Optimizer, rate: float, step: int) -> tuple[Callable[..., Any], int, tuple[float, ...]]:
+def loop_of(optimizer: Optimizer, rate: float, step: int) -> tuple[Shared, int, tuple[float, ...]]:
     """The loop of an optimizer's rule, how many moments it may have, and its constants at this step."""
     if isinstance(optimizer, SGD):
-        return sgd, 1, (rate, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
+        return sgd_part, 1, (rate, optimizer.momentum, optimizer.nesterov, optimizer.weight_decay)
     if isinstance(optimizer, RMSprop):
-        return rmsprop, 2, (rate, optimizer.rho, optimizer.momentum, optimizer.epsilon, optimizer.weight_decay)
+        return rmsprop_part, 2, (rate, optimizer.rho, optimizer.momentum, optimizer.epsilon, optimizer.weight_decay)
     assert isinstance(optimizer, Adam)
     beta1, beta2 = optimizer.beta1, optimizer.beta2
     kept = 1 - rate * optimizer.weight_decay if isinstance(optimizer, AdamW) else 1.0
     unbiased, spread = rate / (1 - beta1**step), 1 / sqrt(1 - beta2**step)
-    return adam, 2, (unbiased, beta1, beta2, spread, optimizer.epsilon, kept)
+    return adam_part, 2, (unbiased, beta1, beta2, spread, optimizer.epsilon, kept)
+
+
+@compiled()
+def cells(array: Array, first: int, last: int) -> Array:
+    """A range of an array that may be None."""
+    if array is None:
+        return None
+    return array[first:last]
 
 
 @compiled()
@@ -134,3 +149,41 @@ def rmsprop(
         of_grads = add_square(of_grads, g[n])
         of_weights = add_square(of_weights, new_w[n])
     return of_grads, of_weights
+
+
+@Shared
+def sgd_part(
+    w: Array, g: Array, v: Array, new_w: Array, new_v: Array, scale: float, rate: float, momentum: float,
+    nesterov: bool, weight_decay: float, sums: Array, part: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """`sgd` on some cells."""
+    sums[part, 0], sums[part, 1] = sgd(
+        w[first:last], g[first:last], cells(v, first, last), new_w[first:last], cells(new_v, first, last), scale, rate,
+        momentum, nesterov, weight_decay,
+    )  # fmt: skip
+
+
+@Shared
+def adam_part(
+    w: Array, g: Array, m: Array, v: Array, new_w: Array, new_m: Array, new_v: Array, scale: float, rate: float,
+    beta1: float, beta2: float, spread: float, epsilon: float, kept: float, sums: Array, part: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """`adam` on some cells."""
+    sums[part, 0], sums[part, 1] = adam(
+        w[first:last], g[first:last], m[first:last], v[first:last], new_w[first:last], new_m[first:last],
+        new_v[first:last], scale, rate, beta1, beta2, spread, epsilon, kept,
+    )  # fmt: skip
+
+
+@Shared
+def rmsprop_part(
+    w: Array, g: Array, square: Array, v: Array, new_w: Array, new_square: Array, new_v: Array, scale: float,
+    rate: float, rho: float, momentum: float, epsilon: float, weight_decay: float, sums: Array, part: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """`rmsprop` on some cells."""
+    sums[part, 0], sums[part, 1] = rmsprop(
+        w[first:last], g[first:last], square[first:last], cells(v, first, last), new_w[first:last],
+        new_square[first:last], cells(new_v, first, last), scale, rate, rho, momentum, epsilon, weight_decay,
+    )  # fmt: skip

@@ -44,9 +44,7 @@ class Direct:
         way = layout(x.shape[1:], tuple(k_shape), stride, padding, dilation, groups)
         return self.backward(x, NOTHING.astype(x.dtype), dy, dy, NOTHING, way, PLAIN, (False, True))[1].reshape(k_shape)
 
-    def forward(
-        self, x: Array, k: Array, bias: Array, way: Layout, ending: Ending
-    ) -> tuple[Array, Array]:
+    def forward(self, x: Array, k: Array, bias: Array, way: Layout, ending: Ending) -> tuple[Array, Array]:
         """Y (N, O, H', W'), pooled to (N, O, H' / 2, W' / 2) where the ending does, and the taps of the pooling."""
         n, halved = len(x), 2 if ending.pool else 1
         y = np.empty((n, way.filters, way.rows // halved, way.columns // halved), dtype=x.dtype)

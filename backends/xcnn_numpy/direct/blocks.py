@@ -35,7 +35,7 @@ compiled = njit(nogil=True, cache=True)
 INDEX, LANE = ir.IntType(64), ir.IntType(32)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lanes(typing: Any, array: Any) -> Any:
     """How many cells of this array make a vector."""
 
@@ -124,7 +124,7 @@ class Block:
         ]
 
     def exp(self, x: Any) -> Any:
-        """2^n times the Taylor series of exp(x - n log 2), n being whole, for x <= 0; zero where that is too small."""
+        """The exponential of x <= 0, as 2^n times the Taylor series of e to the x - n log 2, n being whole."""
         builder, terms = self.builder, (8 if self.bits == 32 else 14)
         least = self.constant(-104.0 if self.bits == 32 else -746.0)
         x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
@@ -211,7 +211,6 @@ class Block:
 
     def along(self, count: Any, whole: Callable[[Any], None], rest: Callable[[Any, Any], None]) -> None:
         """whole(at) for each whole vector of `count` cells, then rest(at, mask) for the last few, if any."""
-
         vectors = self.builder.sdiv(count, ir.Constant(INDEX, self.lanes))
         done = self.times(vectors, self.lanes)
         left = self.builder.sub(count, done)
@@ -247,7 +246,7 @@ class Block:
         return results
 
     def sum_along(self, count: Any, term: Callable[[Callable[[Any], Any], Any], Any]) -> Any:
-        """The sum of term(load, at) over vectors of `count` cells, `load` being a load of a whole or of a last vector."""
+        """The sum of term(load, at) over vectors of `count` cells; `load` knows whether the vector is whole."""
         builder = self.builder
         done = self.times(builder.sdiv(count, ir.Constant(INDEX, self.lanes)), self.lanes)
         left = builder.sub(count, done)
@@ -288,7 +287,7 @@ MULTIPLY_SIZES = [(r, v) for r in range(1, MULTIPLY_ROWS + 1) for v in range(1, 
 DOT_SIZES = [(r, c) for r in range(1, DOT_ROWS + 1) for c in range(1, DOT_COLUMNS + 1)]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _multiply(
     typing: Any, rows: Any, vectors: Any, y: Any, y_at: Any, y_pitch: Any, w: Any, w_at: Any, w_step: Any, x: Any,
     x_at: Any, offsets: Any, o_at: Any, count: Any, add: Any,
@@ -325,7 +324,7 @@ def _multiply(
     return signature, generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _dot(
     typing: Any, rows: Any, columns: Any, s: Any, s_at: Any, s_pitch: Any, y: Any, y_at: Any, y_pitch: Any, x: Any,
     x_at: Any, offsets: Any, o_at: Any, length: Any,
@@ -374,7 +373,7 @@ def _dot(
     return signature, generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def multiply(
     rows: int, vectors: int, y: Any, y_at: int, y_pitch: int, w: Any, w_at: int, w_step: int, x: Any, x_at: int,
     offsets: Any, o_at: int, count: int, add: bool,
@@ -386,7 +385,7 @@ def multiply(
     _multiply(rows, vectors, y, y_at, y_pitch, w, w_at, w_step, x, x_at, offsets, o_at, count, add)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def dot(
     rows: int, columns: int, s: Any, s_at: int, s_pitch: int, y: Any, y_at: int, y_pitch: int, x: Any, x_at: int,
     offsets: Any, o_at: int, length: int,

@@ -1,4 +1,4 @@
-"""Batch normalisation, channel by channel: one channel's cells stay in cache from the first pass over them to the last."""
+"""Batch normalisation, channel by channel: a channel stays in cache from the first pass over it to the last."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
     from xcnn_numpy.fusion import FusedBackward, Named
 
-NUMBERS = {ReLU: RELU, Sigmoid: SIGMOID}
+NUMBERS: dict[type, int] = {ReLU: RELU, Sigmoid: SIGMOID}
 """The activations that end a pass."""
 
 
@@ -54,7 +54,7 @@ class Convolution:
         key = x_shape[1:], k_shape
         if key not in self.known:
             how = self.layer.window(x_shape[2:])
-            sizes = output_size(x_shape[2:], k_shape[2:], **how)
+            sizes = output_size(x_shape[2:], (k_shape[2], k_shape[3]), **how)
             chosen = self.backend.chosen(x_shape, k_shape, **how, groups=self.layer.groups) if min(sizes) > 0 else None
             direct = isinstance(chosen, Direct) and not (self.ending.pool and min(sizes) < 2)
             way = layout(x_shape[1:], k_shape, **how, groups=self.layer.groups) if direct else None

@@ -13,7 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
 from xcnn_numpy.direct import products
-from xcnn_numpy.direct.algorithm import NOTHING, Direct, flat
+from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.convolution import NUMBERS
 from xcnn_numpy.direct.lines import NONE
 

@@ -5,8 +5,8 @@ u Q + v, and tap (i, j) lies i Q + j further on, whatever the window. So Y, at t
 lines, and the Q - W' cells after each of its rows are of no meaning. With a stride s the image is first parted into its
 s x s phases, rows a, a + s, ... and columns b, b + s, ...; each tap then meets one phase, and again one offset.
 
-DY is laid out at the same pitch, zeros in the cells of no meaning. They serve as the padding of the full convolution that
-gives DX, on the right of one row and on the left of the next.
+DY is laid out at the same pitch, zeros in the cells of no meaning. They serve as the padding of the full convolution
+that gives DX, on the right of one row and on the left of the next.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
 
     lead = (spans[0] - 1) // down * pitch + (spans[1] - 1) // across
     gradient_plane = lead + line + SLACK
-    parts, part_taps, part_offsets = [], [], []
+    parts: list[tuple[int, ...]] = []
+    part_taps: list[int] = []
+    part_offsets: list[int] = []
     for a in range(down):
         for b in range(across):
             mine = [n for n, (i, j) in enumerate(taps) if i % down == a and j % across == b]
@@ -113,7 +115,7 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
                 for n in mine
             ]
     return Layout(
-        channels, height, width, filters, groups, h * w, rows, columns, down, across, top, left, pitch, line, plane, stack, in_place,
-        np.array(met), np.array(offsets), (rows - 1) * pitch + columns, lead, gradient_plane,
+        channels, height, width, filters, groups, h * w, rows, columns, down, across, top, left, pitch, line, plane,
+        stack, in_place, np.array(met), np.array(offsets), (rows - 1) * pitch + columns, lead, gradient_plane,
         np.array(parts), np.array(part_taps), np.array(part_offsets),
     )  # fmt: skip

@@ -33,7 +33,7 @@ def plane(cell: Callable[..., Any]) -> Any:
     from one row to the next.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def function(
         typing: Any, out: Any, out_at: Any, out_pitch: Any, a: Any, a_at: Any, a_pitch: Any, b: Any, b_at: Any,
         b_pitch: Any, scalars: Any, rows: Any, columns: Any,
@@ -70,7 +70,7 @@ def plane(cell: Callable[..., Any]) -> Any:
 def plane_sum(term: Callable[..., Any]) -> Any:
     """An intrinsic f(a, b, at, pitch, scalars, rows, columns) -> sum of term(block, a[n], b[n], *scalars), a double."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def function(typing: Any, a: Any, b: Any, at: Any, pitch: Any, scalars: Any, rows: Any, columns: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             a_, b_, at, pitch, scalars_, rows, columns = arguments
@@ -160,13 +160,13 @@ _normal_gradient_0, _normal_gradient_1 = _normal_gradient(False), _normal_gradie
 _squares = plane_sum(lambda b, x, _, mean: b.builder.fmul(b.builder.fsub(x, mean), b.builder.fsub(x, mean)))
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def copy(out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, rows: int, columns: int) -> None:
     """Out = a."""
     _slope_0(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def shift(
     out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, s: float, activation: int, rows: int,
     columns: int,
@@ -180,7 +180,7 @@ def shift(
         _shift_2(out, out_at, out_pitch, a, a_at, a_pitch, a, a_at, a_pitch, (s,), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def add(
     out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, b: Any, b_at: int, b_pitch: int,
     activation: int, rows: int, columns: int,
@@ -194,7 +194,7 @@ def add(
         _add_2(out, out_at, out_pitch, a, a_at, a_pitch, b, b_at, b_pitch, (), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def slope(
     out: Any, out_at: int, out_pitch: int, dy: Any, dy_at: int, dy_pitch: int, y: Any, y_at: int, y_pitch: int,
     activation: int, rows: int, columns: int,
@@ -208,19 +208,19 @@ def slope(
         _slope_2(out, out_at, out_pitch, dy, dy_at, dy_pitch, y, y_at, y_pitch, (), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
-def total(a: Any, at: int, pitch: int, rows: int, columns: int) -> float:
+@njit(nogil=True)
+def total(a: Any, at: int, pitch: int, rows: int, columns: int) -> Any:
     """The sum of a plane."""
     return _total(a, a, at, pitch, (), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
-def squares(x: Any, at: int, pitch: int, mean: float, rows: int, columns: int) -> float:
+@njit(nogil=True)
+def squares(x: Any, at: int, pitch: int, mean: float, rows: int, columns: int) -> Any:
     """The sum of (x - mean)^2."""
     return _squares(x, x, at, pitch, (mean,), rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def normal(y: Any, x: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int) -> None:
     """Y = f((x - mean) by + bias), how being (mean, by, bias)."""
     if relu:
@@ -229,7 +229,7 @@ def normal(y: Any, x: Any, at: int, pitch: int, how: Any, relu: bool, rows: int,
         _normal_0(y, at, pitch, x, at, pitch, x, at, pitch, how, rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def normal_sums(
     x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
 ) -> tuple[float, float]:
@@ -242,7 +242,7 @@ def normal_sums(
     return _gradient_sum_0(x, dy, at, pitch, how, rows, columns), _product_sum_0(x, dy, at, pitch, how, rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def normal_gradient(
     dx: Any, x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
 ) -> None:
@@ -253,7 +253,7 @@ def normal_gradient(
         _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _prefetch(typing: Any, a: Any, at: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a_, at, count = arguments
@@ -263,19 +263,22 @@ def _prefetch(typing: Any, a: Any, at: Any, count: Any) -> Any:
         fetch = cgutils.get_or_insert_function(builder.module, signature_, "llvm.prefetch.p0")
         hints = [ir.Constant(LANE, n) for n in (0, 2, 1)]  # to read, into the core's own cache, data
         step = CACHE_LINE // (b.bits // 8)
-        b.each(builder.sdiv(count, ir.Constant(INDEX, step)), lambda n: builder.call(fetch, [b.beyond(start, b.times(n, step)), *hints]))
+        b.each(
+            builder.sdiv(count, ir.Constant(INDEX, step)),
+            lambda n: builder.call(fetch, [b.beyond(start, b.times(n, step)), *hints]),
+        )
         return context.get_dummy_value()
 
     return types.void(a, at, count), generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def prefetch(a: Any, at: int, count: int) -> None:
     """Ask for cells that will be read soon."""
     _prefetch(a, at, count)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pool(
     typing: Any, y: Any, which: Any, y_at: Any, x: Any, x_at: Any, pitch: Any, s: Any, rows: Any, columns: Any
 ) -> Any:
@@ -296,7 +299,9 @@ def _pool(
                         continue
                     takes = builder.or_(
                         builder.fcmp_ordered(">", cell, best),
-                        builder.and_(builder.fcmp_unordered("uno", cell, cell), builder.fcmp_ordered("ord", best, best)),
+                        builder.and_(
+                            builder.fcmp_unordered("uno", cell, cell), builder.fcmp_ordered("ord", best, best)
+                        ),
                     )
                     best, tap = builder.select(takes, cell, best), builder.select(takes, number, tap)
             best = builder.fadd(best, bias)
@@ -327,7 +332,7 @@ def _pool(
     return types.void(y, which, y_at, x, x_at, pitch, y.dtype, rows, columns), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _unpool(
     typing: Any, dx: Any, dx_at: Any, pitch: Any, dy: Any, which: Any, y_at: Any, rows: Any, columns: Any
 ) -> Any:
@@ -353,7 +358,10 @@ def _unpool(
                         b.store(half, b.beyond(b.beyond(line, b.times(at, 2)), k * b.lanes))
 
             def rest(at: Any, mask: Any) -> None:
-                gradient, tap = b.load_some(b.beyond(gradients, at), mask), b.load_some(b.beyond(taps, at), mask, b.bytes)
+                gradient, tap = (
+                    b.load_some(b.beyond(gradients, at), mask),
+                    b.load_some(b.beyond(taps, at), mask, b.bytes),
+                )
                 masks = b.two_masks(columns, at)
                 for m, line in enumerate(pair):
                     for k, half in enumerate(parted(gradient, tap, m)):
@@ -367,21 +375,19 @@ def _unpool(
     return types.void(dx, dx_at, pitch, dy, which, y_at, rows, columns), generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
-def pool(
-    y: Any, which: Any, y_at: int, x: Any, x_at: int, pitch: int, s: float, rows: int, columns: int
-) -> None:
+@njit(nogil=True)
+def pool(y: Any, which: Any, y_at: int, x: Any, x_at: int, pitch: int, s: float, rows: int, columns: int) -> None:
     """Y (rows, columns) = relu(the largest of two by two cells of x + s), and its tap, or DEAD."""
     _pool(y, which, y_at, x, x_at, pitch, s, rows, columns)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def unpool(dx: Any, dx_at: int, pitch: int, dy: Any, which: Any, y_at: int, rows: int, columns: int) -> None:
     """The gradient of `pool`: dY (rows, columns) where the tap was largest, zero in the others."""
     _unpool(dx, dx_at, pitch, dy, which, y_at, rows, columns)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _random_words(typing: Any, out: Any, first_at: Any, second_at: Any, key: Any, counter: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out_, first_at, second_at, key_, counter, count = arguments
@@ -424,13 +430,13 @@ def _random_words(typing: Any, out: Any, first_at: Any, second_at: Any, key: Any
     return types.void(out, first_at, second_at, key, counter, count), generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def random_words(out: Any, first_at: int, second_at: int, key: Any, counter: int, count: int) -> None:
     """Both words of Threefry-2x32-20 (xcnn/random.py) for `count` counters below 2^32, uint32, to two places of out."""
     _random_words(out, first_at, second_at, key, counter, count)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _kept(typing: Any, y: Any, x: Any, at: Any, words: Any, w_at: Any, least: Any, scale: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         y_, x_, at, words_, w_at, least, scale, count = arguments
@@ -456,7 +462,7 @@ def _kept(typing: Any, y: Any, x: Any, at: Any, words: Any, w_at: Any, least: An
     return types.void(y, x, at, words, w_at, least, y.dtype, count), generate
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True)
 def kept(y: Any, x: Any, at: int, words: Any, w_at: int, least: int, scale: float, count: int) -> None:
     """Y = x scale where the word is at least `least`, else x 0."""
     _kept(y, x, at, words, w_at, least, scale, count)

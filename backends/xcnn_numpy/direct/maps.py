@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from xcnn_numpy.direct.blocks import (
     DOT_COLUMNS,
     DOT_ROWS,
@@ -92,7 +93,9 @@ def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
                     continue
                 for r in range(rows):
                     for m in range(np.uintp(columns)):
-                        line[np.uintp(target + r * pitch) + m] = x[np.uintp(source + r * width * down) + m * np.uintp(across)]
+                        line[np.uintp(target + r * pitch) + m] = x[
+                            np.uintp(source + r * width * down) + m * np.uintp(across)
+                        ]
 
 
 @compiled
@@ -163,7 +166,7 @@ def pack(k: Any, layout: Any) -> Any:
 
 @compiled
 def pack_adjoint(k: Any, layout: Any) -> Any:
-    """The kernels as DX reads them: for each phase, blocks of channels, in each (filters, taps of the phase, channels)."""
+    """The kernels as DX reads them: for each phase, blocks of channels, in each (filters, its taps, channels)."""
     panels = np.empty(k.size, k.dtype)
     rows, filters, cells = layout.channels // layout.groups, layout.filters // layout.groups, layout.kernel
     most = block_rows(rows)
@@ -217,15 +220,14 @@ def forward(
 
 @Shared
 def backward(
-    x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, dks: Any, dbs: Any, layout: Any, ending: Any, images: int,
-    part: int, first: int, last: int,
+    x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, dks: Any, dbs: Any, layout: Any, ending: Any,
+    images: int, part: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """DK and dB of stacks of images first to last - 1, a row for each part, and dX, unless empty. Others are flat."""
     wants_dx, wants_dk = dx.size > 0, dks.size > 0
     image, stack = layout.channels * layout.height * layout.width, layout.stack
     first, last = stacks(images, stack, first, last)
     into = dy.size // max(images, 1)
-    taps = len(layout.offsets)
     dk, db = dks[part], dbs[part]
     dk[:] = 0
     db[:] = 0

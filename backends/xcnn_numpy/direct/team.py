@@ -3,7 +3,8 @@
 A thread asleep takes tens of microseconds to wake, as long as a small layer takes in all. So a worker that has done a
 piece of work looks for the next for a while (LOOKS) before it goes to sleep. A piece is a compiled function, its
 arguments and a range; both are written into the worker's mailbox, and a number that grows by one says that they are
-there.
+there. Whoever raises a second number first takes the piece: the worker, or the one who posted it and has done its own
+part before the worker came, as on a machine that has other things to do.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from numba.extending import intrinsic
 from xcnn_numpy.direct.blocks import INDEX, LANE, compiled
 from xcnn_numpy.threads import ranges
 
-LOOKS = 20_000
-"""How often a worker looks for work before it sleeps: about half a millisecond."""
+LOOKS = 4_000
+"""How often a worker looks for work before it sleeps: about a tenth of a millisecond."""
 MOST = 256
 """Threads."""
-POSTED, DONE, ASLEEP, CLAIMED, FUNCTION, ARGUMENTS, CELLS = 0, 8, 16, 24, 32, 40, 512
-"""Where a mailbox, an array of 64-bit integers, holds what; numbers that two threads write lie in lines of their own."""
+POSTED, TAKEN, DONE, ASLEEP, CLAIMED, FUNCTION, ARGUMENTS, CELLS = 0, 8, 16, 24, 32, 40, 48, 512
+"""Where a mailbox, an array of 64-bit integers, holds what; numbers that two threads write lie apart."""
 BYTE = ir.IntType(8)
 
 
@@ -38,7 +39,7 @@ def _cell(context: Any, builder: Any, kind: Any, boxes: Any, n: Any, at: int) ->
     return builder.gep(data, [builder.add(builder.mul(n, ir.Constant(INDEX, CELLS)), ir.Constant(INDEX, at))])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _post(typing: Any, boxes: Any, n: Any, kernel: Any, arguments: Any) -> Any:
     """Write a piece of work into the n-th mailbox: kernel(*arguments)."""
     kernel.get_call_type(typing, arguments.types, {})
@@ -69,20 +70,22 @@ def _post(typing: Any, boxes: Any, n: Any, kernel: Any, arguments: Any) -> Any:
     return types.void(boxes, n, kernel, arguments), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _do(typing: Any, boxes: Any, n: Any) -> Any:
     """Do the piece of work in the n-th mailbox."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()]).as_pointer()
-        piece = builder.inttoptr(builder.load(_cell(context, builder, boxes, *values, FUNCTION)), kind)
-        builder.call(piece, [builder.bitcast(_cell(context, builder, boxes, *values, ARGUMENTS), BYTE.as_pointer())])
+        boxes_, n = values
+        piece = builder.inttoptr(builder.load(_cell(context, builder, boxes, boxes_, n, FUNCTION)), kind)
+        arguments = _cell(context, builder, boxes, boxes_, n, ARGUMENTS)
+        builder.call(piece, [builder.bitcast(arguments, BYTE.as_pointer())])
         return context.get_dummy_value()
 
     return types.void(boxes, n), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _read(typing: Any, boxes: Any, n: Any, at: Any) -> Any:
     """A number that another thread writes."""
 
@@ -94,7 +97,7 @@ def _read(typing: Any, boxes: Any, n: Any, at: Any) -> Any:
     return types.int64(boxes, n, at), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _write(typing: Any, boxes: Any, n: Any, at: Any, number: Any) -> Any:
     """Write a number that another thread reads."""
 
@@ -107,7 +110,21 @@ def _write(typing: Any, boxes: Any, n: Any, at: Any, number: Any) -> Any:
     return types.void(boxes, n, at, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
+def _takes(typing: Any, boxes: Any, n: Any, piece: Any) -> Any:
+    """Whether this thread is the first to take a piece, a number, of the n-th mailbox."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        boxes_, n, piece = values
+        address = _cell(context, builder, boxes, boxes_, n, TAKEN)
+        before = builder.sub(piece, ir.Constant(INDEX, 1))
+        swapped = builder.cmpxchg(address, before, piece, "seq_cst", "seq_cst")
+        return builder.extract_value(swapped, 1)
+
+    return types.boolean(boxes, n, types.int64), generate
+
+
+@intrinsic
 def _pause(typing: Any) -> Any:
     """Tell the processor that this is a loop that waits."""
 
@@ -120,7 +137,7 @@ def _pause(typing: Any) -> Any:
     return types.void(), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _yield(typing: Any) -> Any:
     """Let another thread have the processor."""
 
@@ -136,13 +153,15 @@ def _yield(typing: Any) -> Any:
 @compiled
 def serve(boxes: Any, n: int, looks: int) -> None:
     """Do what is posted to the n-th mailbox, until nothing came for so many looks; then mark it asleep."""
-    done = _read(boxes, n, DONE)
+    seen = _read(boxes, n, TAKEN)
     look = 0
     while look < looks:
-        if _read(boxes, n, POSTED) != done:
-            _do(boxes, n)
-            done += 1
-            _write(boxes, n, DONE, done)
+        piece = _read(boxes, n, POSTED)
+        if piece != seen:
+            if _takes(boxes, n, piece):
+                _do(boxes, n)
+                _write(boxes, n, DONE, piece)
+            seen = piece
             look = 0
             continue
         look += 1
@@ -164,10 +183,19 @@ def claim(boxes: Any) -> bool:
     return sleeps
 
 
+kernel: Any = None
+"""In a copy of `_template` the function that it runs."""
+
+
 def _template(cuts: Any, boxes: Any, looks: int, arguments: Any) -> None:
     for n in range(len(boxes)):
-        _post(boxes, n, kernel, (*arguments, n + 1, cuts[n + 1], cuts[n + 2]))  # type: ignore[name-defined]  # noqa: F821
-    kernel(*arguments, 0, cuts[0], cuts[1])  # type: ignore[name-defined]  # noqa: F821
+        _post(boxes, n, kernel, (*arguments, n + 1, cuts[n + 1], cuts[n + 2]))
+    kernel(*arguments, 0, cuts[0], cuts[1])
+    for n in range(len(boxes)):
+        piece = _read(boxes, n, POSTED)
+        if _takes(boxes, n, piece):
+            _do(boxes, n)
+            _write(boxes, n, DONE, piece)
     for n in range(len(boxes)):  # before returning: what the arguments refer to lives as long as this call
         look = 0
         while _read(boxes, n, DONE) != _read(boxes, n, POSTED):

@@ -1,0 +1,8 @@
+"""Runs of layers in one pass by NumPy alone, where Numba is missing: a few images at a time, which stay in cache."""
+
+from xcnn_numpy.plain import addition, convolution, dense, dropout, normalisation
+
+FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse)
+"""What knows runs of layers to fuse, in the order in which they are asked."""
+
+__all__ = ["FUSES"]

@@ -1,0 +1,171 @@
+"""Convolution, bias, activation and max-pooling a few images at a time; and all their gradients likewise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from xcnn_strided import Gemm
+
+from xcnn._typing import Array, Shape, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Conv2D, MaxPool2D, ReLU
+from xcnn.layers.layer import Run
+from xcnn.windows import output_size, pair
+from xcnn_numpy.buffers import empty
+from xcnn_numpy.plain import activations, blas
+from xcnn_numpy.plain.lowering import Lowering, Workspace, lowering
+from xcnn_numpy.plain.pooling import pool, unpool
+from xcnn_numpy.threads import available
+
+if TYPE_CHECKING:
+    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.fusion import FusedBackward, Named
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Y = pool(f(B + X * K)), as far as there is a bias, an activation f and, after ReLU, a pooling by two."""
+
+    backend: NumpyBackend
+    name: str
+    layer: Conv2D
+    activation: type | None
+    pools: bool
+    known: dict[tuple[Shape, Shape], Lowering | None] = field(default_factory=dict)
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        mine = weights[self.name]
+        kernel = mine["kernel"]
+        if not (
+            type(x) is np.ndarray
+            and x.ndim == 4
+            and x.dtype == kernel.dtype
+            and x.dtype.char in "fd"
+            and x.shape[1] == kernel.shape[1] * self.layer.groups
+        ):
+            return False
+        way = self.way(x.shape, kernel.shape)
+        return way is not None and (self.layer.bias != "untied" or mine["bias"].shape == (kernel.shape[0], *way.output))
+
+    def way(self, x_shape: Shape, k_shape: Shape) -> Lowering | None:
+        """How images of this shape are lowered; None where another algorithm is better."""
+        key = x_shape[1:], k_shape
+        if key not in self.known:
+            how = {**self.layer.window(x_shape[2:]), "groups": self.layer.groups}
+            (rows, columns), (h, w) = x_shape[2:], k_shape[2:]
+            sizes = output_size((rows, columns), (h, w), how["stride"], how["padding"], how["dilation"])
+            possible = min(sizes) >= (2 if self.pools else 1)
+            gemm = possible and isinstance(self.backend.chosen(x_shape, k_shape, **how), Gemm)
+            self.known[key] = lowering(x_shape[1:], k_shape, **how) if gemm else None
+        return self.known[key]
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine = weights[self.name]
+        kernel, shared = mine["kernel"], self.layer.bias is True
+        way = self.way(x.shape, kernel.shape)
+        assert way is not None
+        x = np.ascontiguousarray(x)
+        (n, o), sizes = (len(x), len(kernel)), way.output
+        products, threads = n * prod(kernel.shape) * prod(sizes), self.backend.threads or available()
+        matrix = self.matrix(way, mine)
+        y = empty((n, o, *(size // 2 for size in sizes)) if self.pools else (n, o, *sizes), x.dtype)
+        which = empty(y.shape if self.pools else (n,), np.uint8)
+
+        def forward(first: int, last: int) -> None:
+            room = None
+            for a in range(first, last, way.at_once):
+                b = min(a + way.at_once, last)
+                if room is None or room.n != b - a:
+                    room = Workspace(way, b - a, x.dtype, shared)
+                room.lay_out(x[a:b])
+                product = room.output.reshape(way.groups, -1, room.matrix.shape[2])
+                for g in range(way.groups):
+                    np.dot(matrix[g], room.matrix[g], out=product[g])
+                cells = way.cells(room.output)
+                if self.layer.bias == "untied":
+                    cells += mine["bias"]
+                activations.apply(self.activation, room.output)
+                if self.pools:
+                    pool(cells, y[a:b], which[a:b])
+                else:
+                    np.copyto(y[a:b], cells)
+
+        blas.share(forward, n, products, threads)
+        kept = None if self.pools or self.activation is None else y
+        y_shape = y.shape
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, y_shape, dy)
+            dx = empty(x.shape, x.dtype) if run.wants_dx else None
+            # (groups, h w C / groups, O / groups): a kernel cell after the other, so that its products lie together
+            adjoint = kernel.reshape(way.groups, -1, *kernel.shape[1:]).transpose(0, 3, 4, 2, 1)
+            adjoint = np.ascontiguousarray(adjoint).reshape(way.groups, way.taps, -1)
+
+            def part(first: int, last: int) -> tuple[Array, Array | None]:
+                dk = np.zeros((way.groups, matrix.shape[2], matrix.shape[1]), x.dtype)
+                more, room = np.empty_like(dk), None
+                db = np.zeros_like(mine["bias"]) if self.layer.bias == "untied" else None
+                for a in range(first, last, way.at_once):
+                    b = min(a + way.at_once, last)
+                    if room is None or room.n != b - a:
+                        room = Workspace(way, b - a, x.dtype, shared)
+                    cells = way.cells(room.output)
+                    if self.pools:
+                        unpool(dy[a:b], which[a:b], cells)
+                    else:
+                        activations.slope(self.activation, dy[a:b], None if kept is None else kept[a:b], cells)
+                    if db is not None:
+                        db += cells.sum(axis=0)
+                    room.lay_out(x[a:b])
+                    gradient = room.output.reshape(way.groups, -1, room.matrix.shape[2])
+                    for g in range(way.groups):
+                        np.dot(room.matrix[g], gradient[g].T, out=more[g])
+                    dk += more
+                    if dx is not None:
+                        room.input_gradient(adjoint, dx[a:b])
+                return dk, db
+
+            parts = blas.share(part, n, 3 * products, threads)
+            dk, db = parts[0]
+            for more_dk, more_db in parts[1:]:
+                dk += more_dk
+                if db is not None:
+                    db += more_db
+            grads[self.name] = {"kernel": dk[:, : way.taps].swapaxes(1, 2).reshape(kernel.shape)}
+            if shared:
+                grads[self.name]["bias"] = dk[:, way.taps].reshape(-1)
+            elif db is not None:
+                grads[self.name]["bias"] = db
+            return dx
+
+        return y, backward
+
+    def matrix(self, way: Lowering, mine: Weights) -> Array:
+        """The kernels (groups, O / groups, taps), a bias that windows share being one more tap."""
+        kernel = mine["kernel"].reshape(way.groups, -1, way.taps)
+        if self.layer.bias is not True:
+            return np.ascontiguousarray(kernel)
+        return np.concatenate([kernel, mine["bias"].reshape(way.groups, -1, 1)], axis=2)
+
+
+def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
+    """Conv2D, and the activation after it; and after ReLU MaxPool2D(2)."""
+    name, conv = layers[n]
+    if type(conv) is not Conv2D:
+        return None
+    following = [type(layer) for _, layer in layers[n + 1 : n + 2]]
+    activation = following[0] if following and following[0] in activations.FUSED else None
+    pools = activation is ReLU and len(layers) > n + 2 and pools_by_two(layers[n + 2][1])
+    return 1 + (activation is not None) + pools, Convolution(backend, name, conv, activation, pools)
+
+
+def pools_by_two(layer: object) -> bool:
+    """Whether a layer is max-pooling by windows of two by two, side by side, without padding."""
+    if type(layer) is not MaxPool2D or pair("pool_size", layer.pool_size) != (2, 2):
+        return False
+    return layer.window((2, 2)) == {"stride": (2, 2), "padding": ((0, 0), (0, 0))} and layer.padding != "same"

@@ -1,0 +1,33 @@
+"""Max-pooling by two, of cells that went through ReLU, and the gradient of both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xcnn._typing import Array
+
+DEAD = 4
+"""Added to the tap where no cell of a window is above zero: none gets a gradient."""
+
+
+def pool(x: Array, y: Array, which: Array) -> None:
+    """Y = the largest cell of each window, and its tap, the first of equal ones."""
+    a, b, c, d = corners(x, y.shape[2:])
+    np.maximum(np.maximum(a, b), np.maximum(c, d), out=y)
+    tap = (c != y).view(np.uint8) + np.uint8(1)
+    tap *= b != y
+    tap += 1
+    tap *= a != y
+    np.add(tap, np.uint8(DEAD) * (~(y > 0)).view(np.uint8), out=which)  # so is a NaN
+
+
+def unpool(dy: Array, which: Array, dx: Array) -> None:
+    """DX = dY where the largest cell stood, else zero; cells outside of all windows are left alone."""
+    for tap, cells in enumerate(corners(dx, dy.shape[2:])):
+        np.multiply(dy, which == tap, out=cells)
+
+
+def corners(x: Array, sizes: tuple[int, ...]) -> list[Array]:
+    """The cells at each of the four places in so many windows, row by row."""
+    rows, columns = sizes
+    return [x[:, :, i : 2 * rows : 2, j : 2 * columns : 2] for i in range(2) for j in range(2)]
