@@ -12,6 +12,7 @@ from xcnn.checks import check_dy
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
+from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import NONE, RELU
@@ -74,13 +75,13 @@ class Addition:
 
     def sum(self, a: Array, b: Array, activation: int) -> Array:
         """f(a + b)"""
-        out, a_, b_ = np.empty(a.size, dtype=a.dtype), flat(a), flat(b)
+        out, a_, b_ = empty((a.size,), a.dtype), flat(a), flat(b)
         self.direct.share(add, a.size, a.size, out, a_, b_, activation)
         return out.reshape(a.shape)
 
     def before(self, dy: Array, y: Array) -> Array:
         """The gradient before the activation."""
-        out, dy_, y_, activation = np.empty(y.size, dtype=dy.dtype), flat(dy), flat(y), self.activation
+        out, dy_, y_, activation = empty((y.size,), dy.dtype), flat(dy), flat(y), self.activation
         self.direct.share(slope, y.size, y.size, out, dy_, y_, activation)
         return out.reshape(y.shape)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import maps
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE
@@ -47,8 +48,8 @@ class Direct:
     def forward(self, x: Array, k: Array, bias: Array, way: Layout, ending: Ending) -> tuple[Array, Array]:
         """Y (N, O, H', W'), pooled to (N, O, H' / 2, W' / 2) where the ending does, and the taps of the pooling."""
         n, halved = len(x), 2 if ending.pool else 1
-        y = np.empty((n, way.filters, way.rows // halved, way.columns // halved), dtype=x.dtype)
-        which = np.empty(y.size if ending.pool else 0, dtype=np.uint8)
+        y = empty((n, way.filters, way.rows // halved, way.columns // halved), x.dtype)
+        which = empty((y.size if ending.pool else 0,), np.dtype(np.uint8))
         x, k, bias, out = flat(x), flat(k), flat(bias.astype(x.dtype, copy=False)), y.reshape(-1)
         self.share_images(maps.forward, n, way, x, maps.pack(k, way), bias, out, which, way, ending)
         return y, which
@@ -59,7 +60,7 @@ class Direct:
     ) -> tuple[Array, Array, Array]:  # fmt: skip
         """DX (N, C, H, W), dK and dB in lines; dX and dK as far as they are wanted."""
         n = len(dy)
-        dx = np.empty((n if wanted[0] else 0, way.channels, way.height, way.width), dtype=dy.dtype)
+        dx = empty((n if wanted[0] else 0, way.channels, way.height, way.width), dy.dtype)
         x, k, dy, y, out = flat(x), flat(k), flat(dy), flat(y), dx.reshape(-1)
         panels = maps.pack_adjoint(k, way) if wanted[0] else k
         biases = way.rows * way.columns if ending.bias == 2 else ending.bias

@@ -29,7 +29,7 @@ REGISTERS = 24 if WIDE else 12
 MULTIPLY_ROWS, MULTIPLY_VECTORS = 8, 6
 DOT_ROWS, DOT_COLUMNS = REGISTERS // 4, 4
 
-compiled = njit(nogil=True, cache=True)
+compiled = njit(nogil=True, cache=True, error_model="numpy")  # which raises nothing
 """Compiles a function at its first call with arguments of some types, and keeps that for other processes."""
 
 INDEX, LANE = ir.IntType(64), ir.IntType(32)

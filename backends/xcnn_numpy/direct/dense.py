@@ -12,6 +12,7 @@ from xcnn.checks import check_dy
 from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
+from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import products
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.convolution import NUMBERS
@@ -55,8 +56,8 @@ class FusedDense:
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, y.shape, dy)
-            dx = np.empty(x.shape if run.wants_dx else 0, dtype=x.dtype)
-            dw, db = np.empty_like(kernel, order="C"), np.empty(b_.size, dtype=x.dtype)
+            dx = empty(x.shape if run.wants_dx else (0,), x.dtype)
+            dw, db = empty(kernel.shape, x.dtype), np.empty(b_.size, dtype=x.dtype)
             dy_, dx_, dw_ = flat(dy), dx.reshape(-1), dw.reshape(-1)
             self.direct.share(
                 products.backward, features, work, x_, dy_, y_, w_, dx_, dw_, db, features, units, activation

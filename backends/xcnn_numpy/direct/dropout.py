@@ -13,6 +13,7 @@ from xcnn.checks import check_dy
 from xcnn.errors import inside
 from xcnn.layers import Dropout
 from xcnn.layers.layer import Run
+from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import kept, random_words
 from xcnn_numpy.direct.team import Shared
@@ -53,12 +54,12 @@ class FusedDropout:
             return x, lambda dy, grads: self.checked(x_shape, dy)
         key, least = random.fold((*run.key, self.n)), int(rate * 2**32)
         by = x.dtype.type(1) / x.dtype.type(1 - rate)
-        words = np.empty(x.size + x.size % 2, dtype=np.uint32)
+        words = empty((x.size + x.size % 2,), np.dtype(np.uint32))
         half, work = words.size // 2, 16 * x.size  # a word takes about as long as so many multiplications
         self.direct.share(draw, half, work, words, key)
 
         def product(x: Array) -> Array:
-            source, y = flat(x), np.empty(x.size, dtype=x.dtype)
+            source, y = flat(x), empty((x.size,), x.dtype)
             self.direct.share(scale, x.size, x.size, y, source, words, least, by)
             return y.reshape(x_shape)
 

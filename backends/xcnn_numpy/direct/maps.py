@@ -25,8 +25,8 @@ from xcnn_numpy.direct.team import Shared
 @compiled
 def block_rows(rows: int) -> int:
     """Rows of a block: as many as go, in blocks as equal as can be."""
-    blocks = -(-rows // MULTIPLY_ROWS)
-    return -(-rows // blocks)
+    blocks = max(-(-rows // MULTIPLY_ROWS), 1)
+    return max(-(-rows // blocks), 1)
 
 
 @compiled

@@ -13,6 +13,7 @@ from xcnn.checks import check_dy
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Next, Run
+from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import channels
 from xcnn_numpy.direct.algorithm import Direct, flat
 
@@ -59,13 +60,13 @@ class Normalisation:
                     name: self.layer.moved(running[name], value) for name, value in zip(running, moved, strict=True)
                 }
         inverse = 1 / np.sqrt(variance + self.layer.epsilon)
-        factor, bias, y = mine["scale"] * inverse, mine["bias"], np.empty_like(x)
+        factor, bias, y = mine["scale"] * inverse, mine["bias"], empty(x.shape, x.dtype)
         self.direct.share(channels.forward, count, work, x, y, mean, factor, bias, relu, images, cells)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, x_shape, dy)
-            dy, dx, dscale, dbias = flat(dy), np.empty_like(x), np.empty_like(mean), np.empty_like(mean)
+            dy, dx, dscale, dbias = flat(dy), empty(x.shape, x.dtype), np.empty_like(mean), np.empty_like(mean)
             self.direct.share(
                 channels.backward, count, work, x, dy, dx, mean, inverse, factor, bias, dscale, dbias, train, relu,
                 images, cells,
