@@ -58,9 +58,13 @@ def by_loops(optimizer: Optimizer, rate: float, step: int, scale: float, threads
         count = old[0].size
         parts = threads if count >= LARGE else 1
         sums = np.empty((parts, 2))
-        loop(parts, count, *old, *absent, *new, *absent, scale, *constants, sums)
-        of_grads, of_weights = sums.sum(axis=0) if parts > 1 else sums[0]
-        return float(of_grads), float(of_weights)
+        arguments = (*old, *absent, *new, *absent, scale, *constants, sums)
+        if parts == 1:
+            loop.kernel(*arguments, 0, 0, count)
+        else:
+            loop(parts, count, *arguments)
+        of_grads, of_weights = sums.sum(axis=0).tolist() if parts > 1 else sums[0].tolist()
+        return of_grads, of_weights
 
     return change
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -251,6 +252,34 @@ def normal_gradient(
         _normal_gradient_1(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
     else:
         _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
+
+
+@njit(nogil=True)
+def gather(
+    out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, step: int, rows: int, columns: int
+) -> None:
+    """out[r, n] = a[r, step n]"""
+    if step == 1:
+        copy(out, out_at, out_pitch, a, a_at, a_pitch, rows, columns)
+    else:
+        for r in range(rows):
+            into, source = np.uintp(out_at + r * out_pitch), np.uintp(a_at + r * a_pitch)
+            for n in range(np.uintp(columns)):
+                out[into + n] = a[source + n * np.uintp(step)]
+
+
+@njit(nogil=True)
+def scatter(
+    out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, step: int, rows: int, columns: int
+) -> None:
+    """out[r, step n] = a[r, n]; the cells between stay."""
+    if step == 1:
+        copy(out, out_at, out_pitch, a, a_at, a_pitch, rows, columns)
+    else:
+        for r in range(rows):
+            into, source = np.uintp(out_at + r * out_pitch), np.uintp(a_at + r * a_pitch)
+            for n in range(np.uintp(columns)):
+                out[into + n * np.uintp(step)] = a[source + n]
 
 
 @intrinsic

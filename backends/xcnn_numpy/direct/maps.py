@@ -18,7 +18,7 @@ from xcnn_numpy.direct.blocks import (
     multiply,
 )
 from xcnn_numpy.direct.layout import SLACK
-from xcnn_numpy.direct.lines import add, copy, pool, prefetch, shift, slope, total, unpool
+from xcnn_numpy.direct.lines import add, gather, pool, prefetch, scatter, shift, slope, total, unpool
 from xcnn_numpy.direct.team import Shared
 
 
@@ -88,14 +88,7 @@ def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
                 source = ((n * layout.channels + c) * layout.height + row) * width + column
                 target = (c * len(layout.phases) + f) * layout.line + (n - first) * layout.plane + u * pitch + v
                 rows, columns = -(-(layout.height - row) // down), -(-(width - column) // across)
-                if across == 1:
-                    copy(line, target, pitch, x, source, width * down, rows, columns)
-                    continue
-                for r in range(rows):
-                    for m in range(np.uintp(columns)):
-                        line[np.uintp(target + r * pitch) + m] = x[
-                            np.uintp(source + r * width * down) + m * np.uintp(across)
-                        ]
+                gather(line, target, pitch, x, source, width * down, across, rows, columns)
 
 
 @compiled
@@ -298,10 +291,4 @@ def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, f
             for n in range(images):
                 target = (((first + n) * layout.channels + c) * layout.height + row) * width + column
                 source = c * pitch + n * layout.plane
-                if across == 1:
-                    copy(dx, target, width * down, sums, source, layout.pitch, high, wide)
-                    continue
-                for u in range(high):
-                    for v in range(np.uintp(wide)):
-                        into = np.uintp(target + u * width * down) + v * np.uintp(across)
-                        dx[into] = sums[np.uintp(source + u * layout.pitch) + v]
+                scatter(dx, target, width * down, sums, source, layout.pitch, across, high, wide)
