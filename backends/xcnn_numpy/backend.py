@@ -108,7 +108,7 @@ class NumpyBackend(StridedBackend):
     @cached_property
     def direct(self) -> Any:
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
-        return engine().Direct(self.threads or available()) if engine() else None
+        return engine().Direct(self.threads or available(), GEMM) if engine() else None
 
     def rewrite(self, net: Layer) -> Layer:
         if self.algorithm in ("auto", "direct") and engine():

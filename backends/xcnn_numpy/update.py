@@ -21,7 +21,7 @@ from xcnn_numpy.buffers import empty
 
 RULES = (SGD, Adam, AdamW, RMSprop)
 """Whose `change` treats each cell by itself: that of a subclass may not."""
-LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
+LARGEST = {np.dtype(kind).char: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each type that is computed in."""
 BLOCK = 2**15
 """Cells at a time: with what a rule makes of them they fit into a core's own cache."""
@@ -67,19 +67,21 @@ def update(
             of_grads += here
         changed.append(new)
         # Weights whose squares leave the type's range are lost, though a double holds the sum.
-        of_weights += there if there <= LARGEST[old[0].dtype] else inf
+        of_weights += there if there <= LARGEST[old[0].dtype.char] else inf
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
     new_state = {"step": step, **dict(zip(optimizer.moments, moments, strict=True))}
     return weights, new_state, sqrt(of_grads), sqrt(of_weights)
 
 
-def flat(tree: Weights, pattern: Weights) -> Iterator[Any]:
+def flat(tree: Weights, pattern: Weights) -> list[Any]:
     """The leaves of a tree at the places where the pattern has its own, in the pattern's order."""
+    leaves: list[Any] = []
     for name, leaf in pattern.items():
         if isinstance(leaf, dict):
-            yield from flat(tree[name], leaf)
+            leaves += flat(tree[name], leaf)
         else:
-            yield tree[name]
+            leaves.append(tree[name])
+    return leaves
 
 
 def like(pattern: Weights, leaves: Iterator[Any]) -> Weights:
@@ -94,7 +96,7 @@ def in_line(w: Array, g: Any, *moments: Array) -> Lines:
     """
     arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
     shape, kind = arrays[0].shape, arrays[0].dtype
-    if kind not in LARGEST:
+    if kind.char not in LARGEST:
         return []
     lines = []
     for array in arrays:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from xcnn_strided import Algorithm
 
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn_numpy.buffers import empty
@@ -23,17 +24,24 @@ LEAST = 200_000
 
 @dataclass(frozen=True)
 class Direct:
-    """The three maps, on so many threads."""
+    """The three maps, on so many threads; another algorithm for types that vectors do not hold."""
 
     threads: int
+    otherwise: Algorithm
 
     def correlate(self, x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
+        if not held(x, k):
+            return self.otherwise.correlate(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
         x, k = alike(x, k)
         return self.forward(x, k, NOTHING, layout(x.shape[1:], k.shape, stride, padding, dilation, groups), PLAIN)[0]
 
     def correlate_input_adjoint(
         self, dy: Array, k: Array, x_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Array:
+        if not held(dy, k):
+            return self.otherwise.correlate_input_adjoint(
+                dy, k, x_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+            )
         dy, k = alike(dy, k)
         way = layout(tuple(x_shape[1:]), k.shape, stride, padding, dilation, groups)
         return self.backward(dy, k, dy, dy, NOTHING, way, PLAIN, (True, False))[0]
@@ -41,6 +49,10 @@ class Direct:
     def correlate_kernel_adjoint(
         self, x: Array, dy: Array, k_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Array:
+        if not held(x, dy):
+            return self.otherwise.correlate_kernel_adjoint(
+                x, dy, k_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+            )
         x, dy = alike(x, dy)
         way = layout(x.shape[1:], tuple(k_shape), stride, padding, dilation, groups)
         return self.backward(x, NOTHING.astype(x.dtype), dy, dy, NOTHING, way, PLAIN, (False, True))[1].reshape(k_shape)
@@ -87,9 +99,14 @@ class Direct:
         return parts
 
 
+def held(a: Array, b: Array) -> bool:
+    """Whether results of these arrays are float32 or float64, which vectors hold."""
+    return np.result_type(a, b).char in "fd"
+
+
 def alike(a: Array, b: Array) -> tuple[Array, Array]:
-    """Both arrays in one type that vectors hold: float32, or float64."""
-    dtype = np.result_type(a, b, np.float32)
+    """Both arrays in the type of their results."""
+    dtype = np.result_type(a, b)
     return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
 
