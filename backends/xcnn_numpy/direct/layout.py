@@ -21,8 +21,8 @@ from xcnn.windows import extent, output_size
 
 SLACK = 16
 """Cells after the last, so that a whole vector can be read or written there."""
-LONG = 384
-"""Cells that make a line long enough; images of fewer are stacked, several to a line."""
+LONG, LARGEST = 1200, 2**17
+"""Cells that make a line long enough, and of all channels' lines together: smaller images are stacked up to there."""
 
 
 class Layout(NamedTuple):
@@ -84,7 +84,7 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
         pitch = max(width + max(left, right), columns + max(spans[1] - 1 - min(left, right), 0))
         plane_rows = max(height + max(top, bottom), rows + max(spans[0] - 1 - min(top, bottom), 0))
     plane = plane_rows * pitch
-    stack = max(1, LONG // plane)
+    stack = max(1, min(LONG // plane, LARGEST // (plane * max(channels, filters))))
     line = (stack - 1) * plane + phase_rows * pitch + max(phase_columns - pitch, 0)
 
     taps = [(i * dilation[0], j * dilation[1]) for i in range(h) for j in range(w)]

@@ -24,8 +24,8 @@ from numba.extending import intrinsic
 from xcnn_numpy.direct.blocks import INDEX, LANE, compiled
 from xcnn_numpy.threads import ranges
 
-LOOKS = 4_000
-"""How often a worker looks for work before it sleeps: about a tenth of a millisecond."""
+LOOKS = 12_000
+"""How often a worker looks for work before it sleeps: about a third of a millisecond."""
 MOST = 256
 """Threads."""
 POSTED, TAKEN, DONE, ASLEEP, CLAIMED, FUNCTION, ARGUMENTS, CELLS = 0, 8, 16, 24, 32, 40, 48, 512
