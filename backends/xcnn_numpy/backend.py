@@ -97,7 +97,7 @@ class NumpyBackend(StridedBackend):
     ) -> Algorithm:
         if self.algorithm == "auto":
             estimate = fft.estimate(x_shape, k_shape, stride, padding, dilation, groups)
-            return fft if estimate.pays else self.direct or GEMM
+            return fft if estimate.pays(self.direct is not None) else self.direct or GEMM
         return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
 
     def explain(

@@ -38,12 +38,14 @@ def explain(
 
 def because(estimate: fft.Estimate, compiled: bool) -> str:
     """Why `auto` takes what it takes, as a sentence; `compiled` says that there is `direct`."""
-    if estimate.products == 0:
+    other = estimate.other(compiled)
+    if other == 0:
         return "there is nothing to compute."
-    ratio = f"by estimate fft takes {estimate.transforms / estimate.products:.2g} times as long as matrix products"
-    if estimate.pays:
+    name = "direct" if compiled else "matrix products"
+    ratio = f"by estimate fft takes {estimate.transforms / other:.2g} times as long as {name}"
+    if estimate.pays(compiled):
         return f"{ratio}."
-    if estimate.transforms < estimate.products:
+    if estimate.transforms < other:
         ratio += f", but the kernel has {estimate.kernel_frequencies:,} frequencies"
     return f"Numba is {'' if compiled else 'not '}installed, and {ratio}."
 

@@ -30,15 +30,20 @@ class Estimate(NamedTuple):
 
     products: int
     """By matrix products."""
+    sums: float
+    """By sums in registers: `direct`."""
     transforms: int
     """By transforms."""
     kernel_frequencies: int
     """Frequencies of the whole kernel."""
 
-    @property
-    def pays(self) -> bool:
+    def other(self, compiled: bool) -> float:
+        """By what there is beside transforms: `direct` where it is `compiled`, else matrix products."""
+        return self.sums if compiled else self.products
+
+    def pays(self, compiled: bool) -> bool:
         """Whether `auto` takes transforms."""
-        return self.transforms < self.products and self.kernel_frequencies <= LARGEST
+        return self.transforms < self.other(compiled) and self.kernel_frequencies <= LARGEST
 
 
 def estimate(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Estimate:
@@ -48,9 +53,10 @@ def estimate(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilati
     positions = prod(output_size(x_shape[2:], (h, w), stride, padding, dilation))
     u, v = _size(x_shape, padding)
     frequencies = u * (v // 2 + 1)
-    products = n * channels * h * w * positions * (10 + o // groups)
+    cells = n * channels * h * w * positions
+    products, sums = cells * (10 + o // groups), cells * (2 + o // groups) / 5
     transforms = frequencies * (300 * (n * (channels + o) + c * o) + 10 * n * c * o)
-    return Estimate(products, transforms, frequencies * c * o)
+    return Estimate(products, sums, transforms, frequencies * c * o)
 
 
 def correlate(x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
