@@ -28,7 +28,7 @@ LOOKS = 12_000
 """How often a worker looks for work before it sleeps: about a third of a millisecond."""
 MOST = 256
 """Threads."""
-POSTED, TAKEN, DONE, ASLEEP, CLAIMED, FUNCTION, ARGUMENTS, CELLS = 0, 8, 16, 24, 32, 40, 48, 512
+POSTED, TAKEN, DONE, ASLEEP, CLAIMED, FUNCTION, FAILED, ARGUMENTS, CELLS = 0, 8, 16, 24, 32, 40, 47, 48, 512
 """Where a mailbox, an array of 64-bit integers, holds what; numbers that two threads write lie apart."""
 BYTE = ir.IntType(8)
 
@@ -55,9 +55,11 @@ def _post(typing: Any, boxes: Any, n: Any, kernel: Any, arguments: Any) -> Any:
         piece.linkage = "internal"
         inner = ir.IRBuilder(piece.append_basic_block())
         whole = inner.load(inner.bitcast(piece.args[0], tuple_.type.as_pointer()), align=8)
-        context.call_internal_no_propagate(
+        status, _ = context.call_internal_no_propagate(
             inner, compiled.fndesc, compiled.signature, cgutils.unpack_tuple(inner, whole)
         )
+        before = inner.gep(inner.bitcast(piece.args[0], INDEX.as_pointer()), [ir.Constant(INDEX, FAILED - ARGUMENTS)])
+        inner.store(inner.zext(status.is_error, INDEX), before)
         inner.ret_void()
 
         into = builder.bitcast(_cell(context, builder, boxes, boxes_, n, ARGUMENTS), tuple_.type.as_pointer())
@@ -187,15 +189,15 @@ kernel: Any = None
 """In a copy of `_template` the function that it runs."""
 
 
-def _template(cuts: Any, boxes: Any, looks: int, arguments: Any) -> None:
+def _template(cuts: Any, boxes: Any, looks: int, arguments: Any) -> bool:
     for n in range(len(boxes)):
-        _post(boxes, n, kernel, (*arguments, n + 1, cuts[n + 1], cuts[n + 2]))
-    kernel(*arguments, 0, cuts[0], cuts[1])
-    for n in range(len(boxes)):
+        _post(boxes, n, kernel, (*arguments, n, cuts[n], cuts[n + 1]))
+    for n in range(len(boxes)):  # the first is this thread's own; then what no worker has begun
         piece = _read(boxes, n, POSTED)
         if _takes(boxes, n, piece):
             _do(boxes, n)
             _write(boxes, n, DONE, piece)
+    failed = False
     for n in range(len(boxes)):  # before returning: what the arguments refer to lives as long as this call
         look = 0
         while _read(boxes, n, DONE) != _read(boxes, n, POSTED):
@@ -204,13 +206,15 @@ def _template(cuts: Any, boxes: Any, looks: int, arguments: Any) -> None:
             if look > looks:
                 _yield()
         _write(boxes, n, CLAIMED, 0)
+        failed |= _read(boxes, n, FAILED) != 0
+    return failed
 
 
 class Shared:
     """A compiled function that can run on several threads at once.
 
     Its last three arguments are the number of a part, its first thing and the one after its last. What a part computes
-    must depend on these alone, and it must not raise.
+    must depend on these alone, and nothing but memory may fail it.
     """
 
     def __init__(self, function: Any) -> None:
@@ -229,7 +233,11 @@ class Shared:
             return
         try:
             edges = np.array([0, *(last for _, last in cuts)])
-            self.together(edges, team.awake(len(cuts) - 1), LOOKS, arguments)
+            if self.together(edges, team.awake(len(cuts)), LOOKS, arguments):
+                raise MemoryError("a thread found no memory for its part of the work")
+        except BaseException:  # interrupted before anything was posted
+            team.boxes[:, CLAIMED] = 0
+            raise
         finally:
             team.busy.release()
 
@@ -240,18 +248,17 @@ class Team:
     def __init__(self) -> None:
         self.busy = threading.Lock()
         self.boxes = np.zeros((MOST, CELLS), dtype=np.int64)
-        self.bells: list[threading.Semaphore] = []
+        self.bells = [threading.Semaphore(0)]  # the first mailbox is of whoever calls, and wakes nobody
 
     def awake(self, count: int) -> Any:
-        """The mailboxes of so many workers that look for work."""
-        while len(self.bells) < count:
-            n = len(self.bells)
+        """The mailboxes of so many threads: the caller's own, and those of workers, which look for work."""
+        for n in range(len(self.bells), count):
             self.boxes[n, ASLEEP] = 1
             self.bells.append(threading.Semaphore(0))
-            threading.Thread(target=self.work, args=(n, self.bells[n]), name=f"xcnn-{n + 1}", daemon=True).start()
+            threading.Thread(target=self.work, args=(n, self.bells[n]), name=f"xcnn-{n}", daemon=True).start()
         boxes = self.boxes[:count]
         if claim(boxes):
-            for n in range(count):
+            for n in range(1, count):
                 if boxes[n, ASLEEP]:
                     boxes[n, ASLEEP] = 0
                     self.bells[n].release()
