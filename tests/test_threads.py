@@ -204,3 +204,24 @@ def test_an_interrupt_leaves_the_next_call_right():
         print(interrupted)
     """)
     assert int(told) == 40
+
+
+def piece(out, cells, part, first, last):
+    """Fill a range with the number of its part, by way of a buffer."""
+    buffer = np.empty(cells if part == 1 else 1)
+    buffer[0] = part
+    for n in range(first, last):
+        out[n] = buffer[0]
+
+
+def test_compiled_work_is_shared_out_and_tells_lack_of_memory():
+    pytest.importorskip("numba", reason="Numba is not installed: no compiled work")
+    from xcnn_numpy.direct.team import Shared
+
+    shared, out = Shared(piece), np.full(7, -1.0)
+    shared(3, 7, out, 1)
+    np.testing.assert_array_equal(out, [0, 0, 1, 1, 2, 2, 2])
+    with pytest.raises(MemoryError, match="its part"):
+        shared(3, 7, out, 10**13)
+    shared(2, 7, out, 1)
+    np.testing.assert_array_equal(out, [0, 0, 0, 1, 1, 1, 1])
