@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from xcnn._typing import Array, Backward, Weights
 from xcnn.layers import Residual, Sequential
 from xcnn.layers.container import Container
@@ -34,6 +36,11 @@ class Fusion(Protocol):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         """Y and the backward pass, for the weights of the container."""
         ...
+
+
+def holds(x: Array, weight: Array | None = None) -> bool:
+    """Whether x is NumPy's own array, of a type that fused runs compute in, and of its weight's."""
+    return type(x) is np.ndarray and x.dtype.char in "fd" and (weight is None or x.dtype == weight.dtype)
 
 
 Fuse: TypeAlias = Callable[["NumpyBackend", Named, int], tuple[int, Fusion] | None]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xcnn._typing import Array, Weights
 from xcnn.checks import check_dy
 from xcnn.errors import inside
@@ -17,6 +15,7 @@ from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import NONE, RELU
 from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.fusion import holds
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -46,7 +45,7 @@ class Addition:
     n: int
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        return type(x) is np.ndarray and x.dtype.char in "fd"
+        return holds(x)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer, mine, activation = self.layer, weights.get(self.name, {}), self.activation

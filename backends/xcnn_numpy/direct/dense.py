@@ -17,6 +17,7 @@ from xcnn_numpy.direct import products
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.convolution import NUMBERS
 from xcnn_numpy.direct.lines import NONE
+from xcnn_numpy.fusion import holds
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -34,13 +35,7 @@ class FusedDense:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         kernel = weights[self.name]["kernel"]
-        return (
-            type(x) is np.ndarray
-            and x.ndim == 2
-            and x.dtype == kernel.dtype
-            and x.dtype.char in "fd"
-            and x.shape[1] == kernel.shape[0]
-        )
+        return holds(x, kernel) and x.ndim == 2 and x.shape[1] == kernel.shape[0]
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights[self.name]

@@ -17,6 +17,7 @@ from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import kept, random_words
 from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.fusion import holds
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -46,7 +47,7 @@ class FusedDropout:
     n: int
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        return type(x) is np.ndarray and x.dtype.char in "fd" and x.size < 2**32
+        return holds(x) and x.size < 2**32
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         x_shape, rate = x.shape, self.layer.rate

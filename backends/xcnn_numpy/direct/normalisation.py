@@ -16,6 +16,7 @@ from xcnn.layers.layer import Next, Run
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import channels
 from xcnn_numpy.direct.algorithm import Direct, flat
+from xcnn_numpy.fusion import holds
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -33,14 +34,7 @@ class Normalisation:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         scale = weights[self.name]["scale"]
-        return (
-            type(x) is np.ndarray
-            and x.ndim in (3, 4)
-            and x.size > 0
-            and x.dtype == scale.dtype
-            and x.dtype.char in "fd"
-            and x.shape[1:2] == scale.shape
-        )
+        return holds(x, scale) and x.ndim in (3, 4) and x.size > 0 and x.shape[1:2] == scale.shape
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, train, relu = weights[self.name], run.train, self.relu

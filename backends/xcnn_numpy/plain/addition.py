@@ -13,6 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
 from xcnn_numpy.buffers import empty
+from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.threads import available
 
@@ -35,7 +36,7 @@ class Addition:
     n: int
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        return type(x) is np.ndarray and x.dtype.char in "fd"
+        return holds(x)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer, mine = self.layer, weights.get(self.name, {})

@@ -13,6 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
 from xcnn_numpy.buffers import empty
+from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.threads import available
 
@@ -32,13 +33,7 @@ class FusedDense:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         kernel = weights[self.name]["kernel"]
-        return (
-            type(x) is np.ndarray
-            and x.ndim == 2
-            and x.dtype == kernel.dtype
-            and x.dtype.char in "fd"
-            and x.shape[1] == kernel.shape[0]
-        )
+        return holds(x, kernel) and x.ndim == 2 and x.shape[1] == kernel.shape[0]
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, threads = weights[self.name], self.backend.threads or available()

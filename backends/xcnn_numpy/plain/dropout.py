@@ -15,6 +15,7 @@ from xcnn.layers.layer import Run
 from xcnn.random import fold
 from xcnn_numpy import random
 from xcnn_numpy.buffers import empty
+from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import blas
 from xcnn_numpy.threads import available
 
@@ -36,7 +37,7 @@ class FusedDropout:
     n: int
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        return type(x) is np.ndarray and x.dtype.char in "fd"
+        return holds(x)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         x_shape, rate = x.shape, self.layer.rate

@@ -13,6 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Next, Run
 from xcnn_numpy.buffers import empty
+from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import blas
 from xcnn_numpy.threads import available
 
@@ -37,14 +38,7 @@ class Normalisation:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         scale = weights[self.name]["scale"]
-        return (
-            type(x) is np.ndarray
-            and x.ndim in (3, 4)
-            and x.size > 0
-            and x.dtype == scale.dtype
-            and x.dtype.char in "fd"
-            and x.shape[1:2] == scale.shape
-        )
+        return holds(x, scale) and x.ndim in (3, 4) and x.size > 0 and x.shape[1:2] == scale.shape
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, train, x_shape = weights[self.name], run.train, x.shape
