@@ -57,7 +57,7 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     xp = namespace(y, t)
     t = targets(y, t)
     limits = xp.finfo(y.dtype)
-    p = xp.clip(y, float(limits.smallest_normal), 1 - float(limits.eps) / 2)
+    p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
     size = _at_least_one(prod(y.shape))
     return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
 

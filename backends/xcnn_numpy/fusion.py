@@ -8,7 +8,6 @@ then the layers themselves say what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -67,7 +66,7 @@ class FusedSequential(Sequential):
         for first, last, fusion in self.plan:
             wants_dx = first > 0 or run.wants_dx
             if fusion is not None and run.watch is None and fusion.fits(weights, x):
-                here = run if wants_dx == run.wants_dx else replace(run, wants_dx=wants_dx)
+                here = run if wants_dx == run.wants_dx else Run(run.backend, run.train, run.key, None, wants_dx)
                 x, of_run = fusion(weights, x, here)
                 backwards.append((None, of_run))
                 fused = True

@@ -25,6 +25,8 @@ LARGEST = {np.dtype(kind).char: float(np.finfo(kind).max) for kind in (np.float3
 """The largest number of each type that is computed in."""
 BLOCK = 2**15
 """Cells at a time: with what a rule makes of them they fit into a core's own cache."""
+SMALL = 2**14
+"""Cells below which copying an array beside others costs less than a call of its own."""
 
 Lines: TypeAlias = Sequence[Array]
 Change: TypeAlias = Callable[[Lines, Lines], tuple[float, float]]
@@ -43,29 +45,34 @@ def update(
     """What `Backend.update` gives, or None where the optimizer or an array is not of the kind that this is for."""
     if type(optimizer) not in RULES:
         return None
-    trees = weights, grads, *(state[name] for name in optimizer.moments)
-    leaves = list(zip(*(flat(tree, weights) for tree in trees), strict=True))
-    lines = [in_line(*leaf) for leaf in leaves]
-    if not lines or not all(lines):
+    leaves = flat(weights, grads, *(state[name] for name in optimizer.moments))
+    groups = grouped(leaves)
+    if not groups:
         return None
     make_change, squares = implementation()
     rate, step, scale = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1, 1.0
+    columns = [[in_line(column) for column in zip(*group.values(), strict=True)] for group in groups]
     if optimizer.clip_norm is not None:
-        norm = sqrt(sum(squares(old[1]) for old in lines if len(old) > 1))
+        norm = sqrt(sum(squares(old[1]) for old in columns if len(old) > 1))
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
     change = make_change(optimizer, rate, step, scale, threads)
 
-    changed: list[Lines] = []
+    changed: list[Lines] = [()] * len(leaves)
     of_grads = of_weights = 0.0
-    for (w, g, *moments), old in zip(leaves, lines, strict=True):
-        if isinstance(g, Next):
-            new: Lines = [g.value, *moments]
+    for group, old in zip(groups, columns, strict=True):
+        if len(old) == 1:
+            for n in group:
+                changed[n] = [leaves[n][1].value, *leaves[n][2:]]
             there = squares(old[0])
         else:
-            new = [empty(w.shape, w.dtype) for _ in (w, *moments)]
-            here, there = change(old, [array.ravel() for array in new])
+            new = [empty(old[0].shape, old[0].dtype) for _ in old[1:]]
+            here, there = change(old, new)
             of_grads += here
-        changed.append(new)
+            first = 0
+            for n, (w, *_) in group.items():
+                last = first + w.size
+                changed[n] = [line[first:last].reshape(w.shape) for line in new]
+                first = last
         # Weights whose squares leave the type's range are lost, though a double holds the sum.
         of_weights += there if there <= LARGEST[old[0].dtype.char] else inf
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
@@ -73,14 +80,32 @@ def update(
     return weights, new_state, sqrt(of_grads), sqrt(of_weights)
 
 
-def flat(tree: Weights, pattern: Weights) -> list[Any]:
-    """The leaves of a tree at the places where the pattern has its own, in the pattern's order."""
+def grouped(leaves: list[Any]) -> list[dict[int, Lines]]:
+    """Leaves to be changed together, by their numbers: weight, gradient, moments, or just what replaces the weight.
+
+    A large leaf stands alone; small ones of one kind share a pass, which takes less time than a call for each.
+    Nothing, unless all are NumPy's own arrays, those of a leaf of one shape, and all float32 or all float64.
+    """
+    groups: dict[Any, dict[int, Lines]] = {}
+    for n, (w, g, *moments) in enumerate(leaves):
+        arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
+        shape, kind = arrays[0].shape, arrays[0].dtype
+        if kind.char not in LARGEST:
+            return []
+        for array in arrays:
+            if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape:
+                return []
+        key = (kind, len(arrays)) if arrays[0].size < SMALL else n
+        groups.setdefault(key, {})[n] = arrays
+    return list(groups.values())
+
+
+def flat(pattern: Weights, *others: Weights) -> list[Any]:
+    """The leaves of a tree, each beside those of the others at its place."""
     leaves: list[Any] = []
     for name, leaf in pattern.items():
-        if isinstance(leaf, dict):
-            leaves += flat(tree[name], leaf)
-        else:
-            leaves.append(tree[name])
+        inner = [tree[name] for tree in others]
+        leaves += flat(leaf, *inner) if isinstance(leaf, dict) else [(leaf, *inner)]
     return leaves
 
 
@@ -89,21 +114,11 @@ def like(pattern: Weights, leaves: Iterator[Any]) -> Weights:
     return {name: like(leaf, leaves) if isinstance(leaf, dict) else next(leaves) for name, leaf in pattern.items()}
 
 
-def in_line(w: Array, g: Any, *moments: Array) -> Lines:
-    """A leaf's arrays (or the one that replaces the weight), the cells of each in a row; copied where they are not.
-
-    Nothing, unless they are NumPy's own arrays, of one shape, and all float32 or all float64.
-    """
-    arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
-    shape, kind = arrays[0].shape, arrays[0].dtype
-    if kind.char not in LARGEST:
-        return []
-    lines = []
-    for array in arrays:
-        if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape:
-            return []
-        lines.append(array.ravel() if array.flags.carray else array.copy().ravel())
-    return lines
+def in_line(arrays: Lines) -> Array:
+    """All cells of some arrays in a row; copied unless it is one array whose cells lie so already."""
+    if len(arrays) == 1 and arrays[0].flags.carray:
+        return arrays[0].ravel()
+    return np.concatenate(arrays, axis=None)
 
 
 @functools.cache

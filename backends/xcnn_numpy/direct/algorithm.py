@@ -85,9 +85,9 @@ class Direct:
         return dx, dks[0], dbs[0]
 
     def share_images(self, work: Shared, n: int, way: Layout, *arguments: Any) -> int:
-        """Work on ranges of n images, each of whole stacks; how many ranges."""
+        """Work on ranges of n images; how many ranges."""
         products = way.rows * way.columns * way.filters * len(way.offsets)
-        return self.share(work, -(-n // way.stack), n * products, *arguments)
+        return self.share(work, n, n * products, *arguments)
 
     def share(self, work: Shared, count: int, products: int, *arguments: Any) -> int:
         """Work on ranges of `count`, one where so few multiplications are not worth more; how many ranges."""

@@ -14,8 +14,9 @@ from xcnn.layers import Dense
 from xcnn.layers.layer import Run
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import products
-from xcnn_numpy.direct.algorithm import Direct, flat
+from xcnn_numpy.direct.algorithm import LEAST, Direct, flat
 from xcnn_numpy.direct.convolution import NUMBERS
+from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import NONE
 from xcnn_numpy.fusion import holds
 
@@ -46,7 +47,12 @@ class FusedDense:
         b_ = np.empty(0, x.dtype) if bias is None else flat(bias)
         work = samples * features * units
 
-        self.direct.share(products.forward, samples, work, x_, w_, b_, y_, features, units, activation)
+        if samples < self.direct.threads and work >= LEAST:  # a thread takes features, whose weights it has updated
+            sums = np.empty((self.direct.threads, samples * products.pitched(y_, units) + SLACK), dtype=x.dtype)
+            parts = self.direct.share(products.partial, features, work, x_, w_, sums, samples, features, units)
+            products.whole(sums, parts, b_, y_, samples, units, activation)
+        else:
+            self.direct.share(products.forward, samples, work, x_, w_, b_, y_, features, units, activation)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):

@@ -70,9 +70,10 @@ class Ending(NamedTuple):
 
 
 @compiled
-def stacks(images: int, stack: int, first: int, last: int) -> tuple[int, int]:
-    """The first image and the one after the last of a range of stacks."""
-    return first * stack, min(last * stack, images)
+def stacked(images: int, most: int) -> int:
+    """How many images to lay out one under the other: at most so many, in stacks as equal as can be."""
+    stacks = max(-(-images // most), 1)
+    return max(-(-images // stacks), 1)
 
 
 @compiled
@@ -182,9 +183,11 @@ def pack_adjoint(k: Any, layout: Any) -> Any:
 def forward(
     x: Any, panels: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, part: int, first: int, last: int
 ) -> None:
-    """Y of stacks of images first to last - 1, and where pooled windows had their largest cell. All arrays are flat."""
-    groups, rows, stack = layout.groups, layout.filters // layout.groups, layout.stack
-    first, last = stacks(x.size // (layout.channels * layout.height * layout.width), stack, first, last)
+    """Y of images first to last - 1, a stack at a time, and where pooled windows had their largest cell.
+
+    All arrays are flat.
+    """
+    groups, rows, stack = layout.groups, layout.filters // layout.groups, stacked(last - first, layout.stack)
     image, taps = layout.channels * layout.height * layout.width, len(layout.offsets)
     phases = layout.channels // groups * len(layout.phases) * layout.line
     cells = layout.rows * layout.columns
@@ -216,10 +219,9 @@ def backward(
     x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, dks: Any, dbs: Any, layout: Any, ending: Any,
     images: int, part: int, first: int, last: int,
 ) -> None:  # fmt: skip
-    """DK and dB of stacks of images first to last - 1, a row for each part, and dX, unless empty. Others are flat."""
+    """DK and dB of images first to last - 1, a row for each part, and dX, unless empty. Other arrays are flat."""
     wants_dx, wants_dk = dx.size > 0, dks.size > 0
-    image, stack = layout.channels * layout.height * layout.width, layout.stack
-    first, last = stacks(images, stack, first, last)
+    image, stack = layout.channels * layout.height * layout.width, stacked(last - first, layout.stack)
     into = dy.size // max(images, 1)
     dk, db = dks[part], dbs[part]
     dk[:] = 0

@@ -1,4 +1,4 @@
-"""The products of a fully connected layer, with its bias and activation, for a range of its rows."""
+"""The products of a fully connected layer, with its bias and activation, for a range of its samples or features."""
 
 from __future__ import annotations
 
@@ -16,33 +16,72 @@ CHUNK = 2**16
 """Cells of W at a time, so that they stay in a core's own cache while all samples meet them."""
 
 
+@compiled
+def multiplied(
+    x: Any, w: Any, sums: Any, sample: int, samples: int, features: int, units: int, first: int, last: int
+) -> None:
+    """Sums = x W of some samples over features first to last - 1, `pitched` cells from one sample to the next."""
+    n, pitch = lanes(sums), pitched(sums, units)
+    chunk = last - first if units % n else min(last - first, max(CHUNK // units, 1))
+    base = 0
+    if units < n:
+        w, base = widened(w, first, last - first, units, n), first
+    offsets = np.arange(chunk) * pitch
+    panels = np.empty(samples * chunk, x.dtype)
+    most = block_rows(samples)
+    for k in range(first, last, chunk):
+        count = min(chunk, last - k)
+        for r in range(0, samples, most):
+            few = min(most, samples - r)
+            for q in range(few):
+                source, target = np.uintp((sample + r + q) * features + k), np.uintp(r * count + q)
+                for m in range(np.uintp(count)):
+                    panels[target + m * np.uintp(few)] = x[source + m]
+        at = (k - base) * pitch
+        product(sums, 0, pitch, samples, panels, 0, 0, w, at, offsets, 0, count, units, k > first)
+
+
+@compiled
+def pitched(sums: Any, units: int) -> int:
+    """Cells from one sample's sums to the next: a whole vector is written even for fewer units."""
+    return max(units, lanes(sums))
+
+
+@compiled
+def end(sums: Any, bias: Any, y: Any, at: int, rows: int, units: int, activation: int) -> None:
+    """Y = f(sums + b) of some samples from the cell `at` on; an empty bias is none."""
+    pitch = pitched(sums, units)
+    if bias.size:
+        add(y, at, units, sums, 0, pitch, bias, 0, 0, activation, rows, units)
+    else:
+        shift(y, at, units, sums, 0, pitch, 0.0, activation, rows, units)
+
+
 @Shared
 def forward(
     x: Any, w: Any, bias: Any, y: Any, features: int, units: int, activation: int, part: int, first: int, last: int
 ) -> None:
-    """Y = f(x W + b) for samples first to last - 1; an empty bias is none. All arrays are flat."""
-    n, rows = lanes(y), last - first
-    pitch = max(units, n)
-    chunk = features if units % n else min(features, max(CHUNK // units, 1))
-    if units < n:
-        w = widened(w, features, units, n)
-    offsets = np.arange(chunk) * pitch
-    panels = np.empty(rows * chunk, x.dtype)
-    sums = np.empty(rows * pitch + SLACK, x.dtype)
-    most = block_rows(rows)
-    for k in range(0, features, chunk):
-        count = min(chunk, features - k)
-        for r in range(0, rows, most):
-            few = min(most, rows - r)
-            for q in range(few):
-                source, target = np.uintp((first + r + q) * features + k), np.uintp(r * count + q)
-                for m in range(np.uintp(count)):
-                    panels[target + m * np.uintp(few)] = x[source + m]
-        product(sums, 0, pitch, rows, panels, 0, 0, w, k * pitch, offsets, 0, count, units, k > 0)
-    if bias.size:
-        add(y, first * units, units, sums, 0, pitch, bias, 0, 0, activation, rows, units)
-    else:
-        shift(y, first * units, units, sums, 0, pitch, 0.0, activation, rows, units)
+    """Y = f(x W + b) for samples first to last - 1. All arrays are flat."""
+    rows = last - first
+    sums = np.empty(rows * pitched(y, units) + SLACK, x.dtype)
+    multiplied(x, w, sums, first, rows, features, units, 0, features)
+    end(sums, bias, y, first * units, rows, units, activation)
+
+
+@Shared
+def partial(
+    x: Any, w: Any, sums: Any, samples: int, features: int, units: int, part: int, first: int, last: int
+) -> None:
+    """The part of x W that features first to last - 1 have, a row of `sums` for each part."""
+    multiplied(x, w, sums[part], 0, samples, features, units, first, last)
+
+
+@compiled
+def whole(sums: Any, parts: int, bias: Any, y: Any, samples: int, units: int, activation: int) -> None:
+    """Y = f(x W + b) from its parts, added in their order."""
+    for part in range(1, parts):
+        sums[0] += sums[part]
+    end(sums[0], bias, y, 0, samples, units, activation)
 
 
 @Shared
@@ -80,8 +119,8 @@ def backward(
 
 
 @compiled
-def widened(w: Any, rows: int, columns: int, pitch: int) -> Any:
-    """A copy of a matrix, flat, with so many cells from one row to the next."""
+def widened(w: Any, first: int, rows: int, columns: int, pitch: int) -> Any:
+    """A copy of some rows of a matrix, flat, with so many cells from one row to the next."""
     wide = np.zeros(rows * pitch + SLACK, w.dtype)
-    copy(wide, 0, pitch, w, 0, columns, rows, columns)
+    copy(wide, 0, pitch, w, first * columns, columns, rows, columns)
     return wide
