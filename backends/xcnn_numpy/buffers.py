@@ -23,13 +23,18 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
+ALIGNED, STEP, STEPS = eval(os.environ.get("XB", "(64, 9*64, 7)"))
+"""Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
+ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
+begins a step beyond the one before, up to so many."""
 
 
 @dataclass(slots=True)
 class Buffer:
-    """Memory, and when it was handed out last."""
+    """Memory, which byte of it is the first of an array, and when it was handed out last."""
 
     memory: HostArray
+    first: int = 0
     last: int = 0
 
     @property
@@ -68,10 +73,11 @@ class Recycler:
         if size < SMALLEST or kind.hasobject:
             return np.empty(shape, kind)
         with self.lock:
-            memory = self._take(size)
+            buffer = self._take(size)
+            memory = buffer.memory[buffer.first : buffer.first + size]
         return memory.view(kind).reshape(shape)
 
-    def _take(self, size: int) -> HostArray:
+    def _take(self, size: int) -> Buffer:
         self.clock += 1
         if self.clock % self.idle == 0:
             self._forget_idle()
@@ -81,11 +87,13 @@ class Recycler:
                 buffer = shelf.pop(n)
                 buffer.last = self.clock
                 shelf.append(buffer)
-                return buffer.memory
-        buffer = Buffer(np.empty(size, np.uint8), self.clock)
+                return buffer
+        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
+        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
+        buffer = Buffer(memory, first, self.clock)
         shelf.append(buffer)
         self._forget_excess()
-        return buffer.memory
+        return buffer
 
     def _forget_idle(self) -> None:
         for shelf in self.shelves.values():

@@ -11,6 +11,7 @@ from xcnn_strided import Algorithm
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import maps
+from xcnn_numpy.direct.blocks import VECTOR_BYTES
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE
 from xcnn_numpy.direct.maps import Ending
@@ -33,7 +34,9 @@ class Direct:
         if not held(x, k):
             return self.otherwise.correlate(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
         x, k = alike(x, k)
-        return self.forward(x, k, NOTHING, layout(x.shape[1:], k.shape, stride, padding, dilation, groups), PLAIN)[0]
+        return self.forward(
+            x, k, NOTHING, layout(x.shape[1:], k.shape, stride, padding, dilation, groups, lanes(x)), PLAIN
+        )[0]
 
     def correlate_input_adjoint(
         self, dy: Array, k: Array, x_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
@@ -43,7 +46,7 @@ class Direct:
                 dy, k, x_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
             )
         dy, k = alike(dy, k)
-        way = layout(tuple(x_shape[1:]), k.shape, stride, padding, dilation, groups)
+        way = layout(tuple(x_shape[1:]), k.shape, stride, padding, dilation, groups, lanes(k))
         return self.backward(dy, k, dy, dy, NOTHING, way, PLAIN, (True, False))[0]
 
     def correlate_kernel_adjoint(
@@ -54,7 +57,7 @@ class Direct:
                 x, dy, k_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
             )
         x, dy = alike(x, dy)
-        way = layout(x.shape[1:], tuple(k_shape), stride, padding, dilation, groups)
+        way = layout(x.shape[1:], tuple(k_shape), stride, padding, dilation, groups, lanes(x))
         return self.backward(x, NOTHING.astype(x.dtype), dy, dy, NOTHING, way, PLAIN, (False, True))[1].reshape(k_shape)
 
     def forward(self, x: Array, k: Array, bias: Array, way: Layout, ending: Ending) -> tuple[Array, Array]:
@@ -97,6 +100,11 @@ class Direct:
             return 1
         work(parts, count, *arguments)
         return parts
+
+
+def lanes(x: Array) -> int:
+    """How many of its cells make a vector."""
+    return VECTOR_BYTES // int(x.dtype.itemsize)
 
 
 def held(a: Array, b: Array) -> bool:

@@ -6,6 +6,9 @@ Both work on a small block of results that stays in registers while a whole sum 
     dot:       s[r, k] = sum over p of  y[r, p] x[offsets[k] + p]        for a few r and k, p along whole vectors
 
 X is never copied into the columns of a matrix: each k, a kernel's tap or a row of a matrix, is an offset into it.
+Where rows hold a whole number of half vectors, p can go through their cells alone, without those between two rows: then
+a table says for each vector where both its halves lie in x, and where the vector lies in y. For
+`dot` that would not pay: it has as many vectors of x as of y to put together, where `multiply` has numbers.
 All arrays are flat; `at` is where a block begins, counted in cells.
 """
 
@@ -28,6 +31,8 @@ REGISTERS = 24 if WIDE else 12
 """How many vectors of results a block holds: the processor's registers, less those for its operands."""
 MULTIPLY_ROWS, MULTIPLY_VECTORS = 8, 6
 DOT_ROWS, DOT_COLUMNS = REGISTERS // 4, 4
+MOST_IN_HALVES = 4
+"""Vectors of a block that are put together from halves: more addresses do not fit into registers."""
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")  # which raises nothing
 """Compiles a function at its first call with arguments of some types, and keeps that for other processes."""
@@ -80,6 +85,17 @@ class Block:
     def load(self, address: Any, kind: Any = None) -> Any:
         kind = kind or self.vector
         return self.builder.load(self.builder.bitcast(address, kind.as_pointer()), align=_align(kind))
+
+    def load_halves(self, first: Any, second: Any) -> Any:
+        """A vector whose halves lie at two addresses."""
+        kind = ir.VectorType(self.cell, self.lanes // 2)
+        order = ir.Constant(ir.VectorType(LANE, self.lanes), list(range(self.lanes)))
+        return self.builder.shuffle_vector(self.load(first, kind), self.load(second, kind), order)
+
+    def table(self, array: Any, value: Any, at: Any, vectors: int) -> list[list[Any]]:
+        """The next lines of a table of places, each with those of two halves and of the whole vector."""
+        line = self.start(array, value, at)
+        return [[self.builder.load(self.beyond(line, 3 * v + n)) for n in range(3)] for v in range(vectors)]
 
     def store(self, value: Any, address: Any) -> None:
         self.builder.store(value, self.builder.bitcast(address, value.type.as_pointer()), align=_align(value.type))
@@ -187,6 +203,10 @@ class Block:
         """Of a run of cells in two vectors those with even and those with odd numbers."""
         return self._shuffled(a, b, range(0, 2 * self.lanes, 2)), self._shuffled(a, b, range(1, 2 * self.lanes, 2))
 
+    def evens_then_odds(self, a: Any, b: Any) -> Any:
+        """A's cells with even numbers and b's with odd ones."""
+        return self._shuffled(a, b, [*range(0, self.lanes, 2), *range(self.lanes + 1, 2 * self.lanes, 2)])
+
     def in_turn(self, a: Any, b: Any) -> tuple[Any, Any]:
         """A's and b's cells in turn, as a run in two vectors."""
         turn = [n for pair in zip(range(self.lanes), range(self.lanes, 2 * self.lanes), strict=True) for n in pair]
@@ -195,9 +215,9 @@ class Block:
     def _shuffled(self, a: Any, b: Any, lanes: Iterable[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(LANE, self.lanes), list(lanes)))
 
-    def two_masks(self, columns: Any, at: Any) -> list[Any]:
-        """Masks for the two vectors that hold the pairs of cells from `at` to the end of `columns`."""
-        left = self.times(self.builder.sub(columns, at), 2)
+    def two_masks(self, columns: Any, at: Any, less: int = 0) -> list[Any]:
+        """Masks for the two vectors that hold the pairs of cells from `at` to the end of `columns`, `less` apart."""
+        left = self.builder.sub(self.times(self.builder.sub(columns, at), 2), ir.Constant(INDEX, less))
         return [self.first_lanes(self.builder.sub(left, ir.Constant(INDEX, k * self.lanes))) for k in (0, 1)]
 
     def each(self, count: Any, step: Callable[[Any], None]) -> None:
@@ -284,7 +304,27 @@ def vectors_for(rows: int) -> int:
 
 
 MULTIPLY_SIZES = [(r, v) for r in range(1, MULTIPLY_ROWS + 1) for v in range(1, vectors_for(r) + 1)]
+HALVES_SIZES = [(r, v) for r, v in MULTIPLY_SIZES if v <= MOST_IN_HALVES]
 DOT_SIZES = [(r, c) for r in range(1, DOT_ROWS + 1) for c in range(1, DOT_COLUMNS + 1)]
+
+
+def _sums(
+    b: Block, rows: int, see: Callable[[Any], list[Any]], weights: Any, w_step: Any, images: Any, places: Any,
+    count: Any, begin: list[Any],
+) -> list[Any]:  # fmt: skip
+    """`begin` and the sums over k of w[k, r] times each of the vectors that `see` loads at offset k, row by row."""
+    builder = b.builder
+
+    def step(k: Any, totals: list[Any]) -> list[Any]:
+        seen = see(b.beyond(images, builder.load(b.beyond(places, k))))
+        weight = b.beyond(weights, builder.mul(k, w_step))
+        new = []
+        for r in range(rows):
+            scale = b.everywhere(builder.load(b.beyond(weight, r)))
+            new += [b.add_product(scale, x, totals[r * len(seen) + v]) for v, x in enumerate(seen)]
+        return new
+
+    return b.loop(count, begin, step)
 
 
 @intrinsic
@@ -304,21 +344,46 @@ def _multiply(
             lines = [b.beyond(results, b.times(y_pitch, r)) for r in range(rows)]
             cells = [b.beyond(line, v * b.lanes) for line in lines for v in range(vectors)]
 
-            def step(k: Any, totals: list[Any]) -> list[Any]:
-                here = b.beyond(images, builder.load(b.beyond(places, k)))
-                seen = [b.load(b.beyond(here, v * b.lanes)) for v in range(vectors)]
-                weight = b.beyond(weights, builder.mul(k, w_step))
-                new = []
-                for r in range(rows):
-                    scale = b.everywhere(builder.load(b.beyond(weight, r)))
-                    new += [b.add_product(scale, seen[v], totals[r * vectors + v]) for v in range(vectors)]
-                return new
+            def see(here: Any) -> list[Any]:
+                return [b.load(b.beyond(here, v * b.lanes)) for v in range(vectors)]
 
             begin = b.loop(builder.zext(add, INDEX), [b.zero] * len(cells), lambda n, zeros: [b.load(c) for c in cells])
-            for total, cell in zip(b.loop(count, begin, step), cells, strict=True):
+            totals = _sums(b, rows, see, weights, w_step, images, places, count, begin)
+            for total, cell in zip(totals, cells, strict=True):
                 b.store(total, cell)
 
         b.choose(MULTIPLY_SIZES, some_rows, some_vectors, emit)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _multiply_halves(
+    typing: Any, rows: Any, vectors: Any, y: Any, y_at: Any, y_pitch: Any, w: Any, w_at: Any, x: Any, x_at: Any,
+    offsets: Any, o_at: Any, count: Any, table: Any, t_at: Any,
+) -> Any:  # fmt: skip
+    signature = types.void(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        some_rows, some_vectors, y_, y_at, y_pitch, w_, w_at, x_, x_at, offsets_, o_at, count, table_, t_at = arguments
+        b = Block(context, builder, y)
+        weights, images = b.start(w, w_, w_at), b.start(x, x_, x_at)
+        places, results = b.start(offsets, offsets_, o_at), b.start(y, y_, y_at)
+
+        def emit(rows: int, vectors: int) -> None:
+            where = b.table(table, table_, t_at, vectors)
+            lines = [b.beyond(results, b.times(y_pitch, r)) for r in range(rows)]
+
+            def see(here: Any) -> list[Any]:
+                return [b.load_halves(b.beyond(here, first), b.beyond(here, second)) for first, second, _ in where]
+
+            begin, step = [b.zero] * (rows * vectors), ir.Constant(INDEX, rows)
+            totals = _sums(b, rows, see, weights, step, images, places, count, begin)
+            for n, total in enumerate(totals):
+                b.store(total, b.beyond(lines[n // vectors], where[n % vectors][2]))
+
+        b.choose(HALVES_SIZES, some_rows, some_vectors, emit)
         return context.get_dummy_value()
 
     return signature, generate
@@ -383,6 +448,18 @@ def multiply(
     With `add` the sums are added to what y holds.
     """
     _multiply(rows, vectors, y, y_at, y_pitch, w, w_at, w_step, x, x_at, offsets, o_at, count, add)
+
+
+@njit(nogil=True)
+def multiply_halves(
+    rows: int, vectors: int, y: Any, y_at: int, y_pitch: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any,
+    o_at: int, count: int, table: Any, t_at: int,
+) -> None:  # fmt: skip
+    """One of HALVES_SIZES: as `multiply`, on the vectors of the table from its cell t_at on.
+
+    The weights are w[w_at + k rows + r].
+    """
+    _multiply_halves(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at)
 
 
 @njit(nogil=True)

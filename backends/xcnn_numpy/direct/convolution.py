@@ -13,7 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU, Sigmoid
 from xcnn.layers.layer import Run
 from xcnn.windows import output_size, pair
-from xcnn_numpy.direct.algorithm import NOTHING, Direct
+from xcnn_numpy.direct.algorithm import NOTHING, Direct, lanes
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE, RELU, SIGMOID
 from xcnn_numpy.direct.maps import Ending
@@ -34,7 +34,7 @@ class Convolution:
     name: str
     layer: Conv2D
     ending: Ending
-    known: dict[tuple[Shape, Shape], tuple[Direct, Layout] | None] = field(default_factory=dict)
+    known: dict[tuple[Shape, Shape, int], tuple[Direct, Layout] | None] = field(default_factory=dict)
 
     def fits(self, weights: Weights, x: Array) -> bool:
         mine = weights[self.name]
@@ -45,31 +45,27 @@ class Convolution:
             and x.dtype == kernel.dtype
             and x.dtype.char in "fd"
             and x.shape[1] == kernel.shape[1] * groups
-            and self.way(x.shape, kernel.shape) is not None
-            and (self.ending.bias != 2 or mine["bias"].shape == self.output(x.shape, kernel.shape))
+            and (found := self.way(x, kernel)) is not None
+            and (self.ending.bias != 2 or mine["bias"].shape == (found[1].filters, found[1].rows, found[1].columns))
         )
 
-    def way(self, x_shape: Shape, k_shape: Shape) -> tuple[Direct, Layout] | None:
+    def way(self, x: Array, kernel: Array) -> tuple[Direct, Layout] | None:
         """How images of this shape are computed; None where another algorithm is better."""
-        key = x_shape[1:], k_shape
+        x_shape, k_shape, vector = x.shape, kernel.shape, lanes(x)
+        key = x_shape[1:], k_shape, vector
         if key not in self.known:
             how = self.layer.window(x_shape[2:])
             sizes = output_size(x_shape[2:], (k_shape[2], k_shape[3]), **how)
             chosen = self.backend.chosen(x_shape, k_shape, **how, groups=self.layer.groups) if min(sizes) > 0 else None
             direct = isinstance(chosen, Direct) and not (self.ending.pool and min(sizes) < 2)
-            way = layout(x_shape[1:], k_shape, **how, groups=self.layer.groups) if direct else None
+            way = layout(key[0], k_shape, **how, groups=self.layer.groups, lanes=vector) if direct else None
             self.known[key] = (chosen, way) if isinstance(chosen, Direct) and way else None
         return self.known[key]
-
-    def output(self, x_shape: Shape, k_shape: Shape) -> Shape:
-        """The shape of the convolution's output, without the batch axis."""
-        found = self.way(x_shape, k_shape)
-        return (found[1].filters, found[1].rows, found[1].columns) if found else ()
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights[self.name]
         kernel, bias = mine["kernel"], mine.get("bias", NOTHING)
-        found = self.way(x.shape, kernel.shape)
+        found = self.way(x, kernel)
         assert found is not None
         direct, way = found
         y, which = direct.forward(x, kernel, bias, way, self.ending)

@@ -7,6 +7,8 @@ s x s phases, rows a, a + s, ... and columns b, b + s, ...; each tap then meets 
 
 DY is laid out at the same pitch, zeros in the cells of no meaning. They serve as the padding of the full convolution
 that gives DX, on the right of one row and on the left of the next.
+
+Where a row has a whole number of half vectors, a table can list the halves, and the cells of no meaning are left out.
 """
 
 from __future__ import annotations
@@ -63,16 +65,23 @@ class Layout(NamedTuple):
     gradient_plane: int
     """From one channel of dY to the next."""
     parts: Any
-    """(phases of DX, 6): first tap, taps, first row of the image and column, rows, columns."""
+    """(phases of DX, 8): first tap, taps, first row of the image and column, rows, columns, first cell in part_tables
+    and cells there."""
     part_taps: Any
     """(kernel cells,): the taps, phase by phase."""
     part_offsets: Any
     """For each phase of DX, (filters of a group, its taps): where a filter's tap finds its cell in DY."""
+    table: Any
+    """(vectors of a stack of Y, 3): where both halves of a vector's windows begin, and where the vector lies in Y."""
+    part_tables: Any
+    """For each phase of DX the same, in its own place (images, channels, rows, columns)."""
 
 
 @lru_cache(maxsize=512)
-def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Layout:
-    """The layout for images (C, H, W) and kernels (O, C / groups, h, w)."""
+def layout(
+    image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int, lanes: int
+) -> Layout:
+    """The layout for images (C, H, W) and kernels (O, C / groups, h, w), computed in vectors of so many cells."""
     (channels, height, width), (filters, of_group, h, w) = image, k_shape
     (top, bottom), (left, right) = padding
     (down, across), spans = stride, (extent(h, dilation[0]), extent(w, dilation[1]))
@@ -98,7 +107,10 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
 
     lead = (spans[0] - 1) // down * pitch + (spans[1] - 1) // across
     gradient_plane = lead + line + SLACK
+    length = (rows - 1) * pitch + columns
+    table = in_halves(rows, columns, filters, pitch, plane, stack, lanes)
     parts: list[tuple[int, ...]] = []
+    part_tables: list[int] = []
     part_taps: list[int] = []
     part_offsets: list[int] = []
     for a in range(down):
@@ -107,7 +119,9 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
             u, v = -(-max(top - a, 0) // down), -(-max(left - b, 0) // across)
             row, column = u * down + a - top, v * across + b - left
             counts = (max(-(-(height - row) // down), 0), max(-(-(width - column) // across), 0))
-            parts.append((len(part_taps), len(mine), row, column, *counts))
+            halves = in_halves(*counts, channels, pitch, plane, stack, lanes)
+            parts.append((len(part_taps), len(mine), row, column, *counts, len(part_tables), len(halves)))
+            part_tables += halves
             part_taps += mine
             part_offsets += [
                 o * gradient_plane + lead + (u - taps[n][0] // down) * pitch + v - taps[n][1] // across
@@ -116,6 +130,31 @@ def layout(image: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: 
             ]
     return Layout(
         channels, height, width, filters, groups, h * w, rows, columns, down, across, top, left, pitch, line, plane,
-        stack, in_place, np.array(met), np.array(offsets), (rows - 1) * pitch + columns, lead, gradient_plane,
-        np.array(parts), np.array(part_taps), np.array(part_offsets),
+        stack, in_place, np.array(met), np.array(offsets), length, lead, gradient_plane, np.array(parts),
+        np.array(part_taps), np.array(part_offsets), np.array(table, dtype=np.int64),
+        np.array(part_tables, dtype=np.int64),
     )  # fmt: skip
+
+
+def in_halves(rows: int, columns: int, maps: int, pitch: int, plane: int, stack: int, lanes: int) -> list[int]:
+    """The table of a stack of images (maps, rows, columns), in a line; empty where whole vectors along it do as well.
+
+    That is where the line has no cells of no meaning, or the rows no whole number of half vectors.
+    """
+    cells, half = rows * columns, lanes // 2
+    if (
+        cells == 0
+        or columns % half
+        or cells % lanes
+        or (stack - 1) * plane + (rows - 1) * pitch + columns == stack * cells
+    ):
+        return []
+    return [
+        place
+        for n in range(stack)
+        for cell in range(0, cells, lanes)
+        for place in (
+            *(n * plane + here // columns * pitch + here % columns for here in (cell, cell + half)),
+            n * maps * cells + cell,
+        )
+    ]

@@ -254,6 +254,78 @@ def normal_gradient(
         _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
 
 
+@intrinsic
+def _evens(
+    typing: Any, out: Any, out_at: Any, out_pitch: Any, a: Any, a_at: Any, a_pitch: Any, rows: Any, columns: Any
+) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out_, out_at, out_pitch, a_, a_at, a_pitch, rows, columns = arguments
+        b = Block(context, builder, out)
+        results, cells = b.start(out, out_, out_at), b.start(a, a_, a_at)
+
+        def row(n: Any) -> None:
+            line, source = b.beyond(results, builder.mul(n, out_pitch)), b.beyond(cells, builder.mul(n, a_pitch))
+
+            def whole(at: Any) -> None:  # the second vector begins one cell early, so that none beyond is read
+                first = b.beyond(source, b.times(at, 2))
+                b.store(b.evens_then_odds(*(b.load(b.beyond(first, k)) for k in (0, b.lanes - 1))), b.beyond(line, at))
+
+            def rest(at: Any, mask: Any) -> None:
+                first = b.beyond(source, b.times(at, 2))
+                halves = (
+                    b.load_some(b.beyond(first, k * b.lanes), some)
+                    for k, some in enumerate(b.two_masks(columns, at, 1))
+                )
+                b.store_some(b.evens_and_odds(*halves)[0], b.beyond(line, at), mask)
+
+            b.along(columns, whole, rest)
+
+        b.each(rows, row)
+        return context.get_dummy_value()
+
+    return types.void(out, out_at, out_pitch, a, a_at, a_pitch, rows, columns), generate
+
+
+@intrinsic
+def _weave(
+    typing: Any, out: Any, out_at: Any, out_pitch: Any, a: Any, a_at: Any, b_at: Any, pitch: Any, rows: Any,
+    columns: Any,
+) -> Any:  # fmt: skip
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out_, out_at, out_pitch, a_, a_at, b_at, pitch, rows, columns = arguments
+        b = Block(context, builder, out)
+        results, starts = b.start(out, out_, out_at), [b.start(a, a_, at) for at in (a_at, b_at)]
+
+        def row(n: Any) -> None:
+            line = b.beyond(results, builder.mul(n, out_pitch))
+            sources = [b.beyond(start, builder.mul(n, pitch)) for start in starts]
+
+            def whole(at: Any) -> None:
+                halves = b.in_turn(*(b.load(b.beyond(source, at)) for source in sources))
+                for k, half in enumerate(halves):
+                    b.store(half, b.beyond(b.beyond(line, b.times(at, 2)), k * b.lanes))
+
+            def rest(at: Any, mask: Any) -> None:
+                halves = b.in_turn(*(b.load_some(b.beyond(source, at), mask) for source in sources))
+                for k, (half, some) in enumerate(zip(halves, b.two_masks(columns, at), strict=True)):
+                    b.store_some(half, b.beyond(b.beyond(line, b.times(at, 2)), k * b.lanes), some)
+
+            b.along(columns, whole, rest)
+
+        b.each(rows, row)
+        return context.get_dummy_value()
+
+    return types.void(out, out_at, out_pitch, a, a_at, b_at, pitch, rows, columns), generate
+
+
+@njit(nogil=True)
+def weave(
+    out: Any, out_at: int, out_pitch: int, a: Any, even_at: int, odd_at: int, pitch: int, rows: int, columns: int
+) -> None:
+    """out[r, 2 n] and out[r, 2 n + 1] = the n-th cells of two planes of `a`."""
+    _weave(out, out_at, out_pitch, a, even_at, odd_at, pitch, rows, columns)
+
+
 @njit(nogil=True)
 def gather(
     out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, step: int, rows: int, columns: int
@@ -261,6 +333,8 @@ def gather(
     """out[r, n] = a[r, step n]"""
     if step == 1:
         copy(out, out_at, out_pitch, a, a_at, a_pitch, rows, columns)
+    elif step == 2:
+        _evens(out, out_at, out_pitch, a, a_at, a_pitch, rows, columns)
     else:
         for r in range(rows):
             into, source = np.uintp(out_at + r * out_pitch), np.uintp(a_at + r * a_pitch)

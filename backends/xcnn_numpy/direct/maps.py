@@ -9,6 +9,7 @@ import numpy as np
 from xcnn_numpy.direct.blocks import (
     DOT_COLUMNS,
     DOT_ROWS,
+    MOST_IN_HALVES,
     MULTIPLY_ROWS,
     MULTIPLY_VECTORS,
     REGISTERS,
@@ -16,9 +17,10 @@ from xcnn_numpy.direct.blocks import (
     dot,
     lanes,
     multiply,
+    multiply_halves,
 )
 from xcnn_numpy.direct.layout import SLACK
-from xcnn_numpy.direct.lines import add, gather, pool, prefetch, scatter, shift, slope, total, unpool
+from xcnn_numpy.direct.lines import add, gather, pool, prefetch, scatter, shift, slope, total, unpool, weave
 from xcnn_numpy.direct.team import Shared
 
 
@@ -56,6 +58,26 @@ def product(
                 adds,
             )  # fmt: skip
         p = at + vectors * n
+
+
+@compiled
+def product_by_table(
+    y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any, o_at: int,
+    count: int, table: Any, t_at: int, vectors: int,
+) -> None:  # fmt: skip
+    """As `product`, on so many vectors of a table from its cell t_at on; W lies as `pack` makes it."""
+    most = block_rows(rows)
+    blocks = -(-vectors // min(MOST_IN_HALVES, REGISTERS // most))
+    p = 0
+    for block in range(blocks):
+        some = (vectors - p) // (blocks - block)
+        for r in range(0, rows, most):
+            few = min(most, rows - r)
+            multiply_halves(
+                few, some, y, y_at + r * y_pitch, y_pitch, w, w_at + r * count, x, x_at, offsets, o_at, count, table,
+                t_at + 3 * p,
+            )  # fmt: skip
+        p += some
 
 
 class Ending(NamedTuple):
@@ -96,10 +118,13 @@ def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
 def end(sums: Any, bias: Any, y: Any, which: Any, layout: Any, ending: Any, first: int, last: int) -> None:
     """Y of some images from their sums: bias, activation and pooling in one pass."""
     rows, columns, pitch, activation = layout.rows, layout.columns, layout.pitch, ending.activation
+    line, plane = layout.line + SLACK, layout.plane
+    if layout.table.size:
+        line, plane, pitch = rows * columns, layout.filters * rows * columns, columns
     for o in range(layout.filters):
         shared = bias[o] if ending.bias == 1 else sums.dtype.type(0)
         for n in range(first, last):
-            source = o * (layout.line + SLACK) + (n - first) * layout.plane
+            source = o * line + (n - first) * plane
             image = n * layout.filters + o
             if ending.pool:
                 high, wide = rows // 2, columns // 2
@@ -190,12 +215,13 @@ def forward(
     groups, rows, stack = layout.groups, layout.filters // layout.groups, stacked(last - first, layout.stack)
     image, taps = layout.channels * layout.height * layout.width, len(layout.offsets)
     phases = layout.channels // groups * len(layout.phases) * layout.line
-    cells = layout.rows * layout.columns
-    plain = ending.bias == 0 and ending.activation == 0 and stack == 1 and layout.length == cells and cells >= lanes(y)
+    cells, by_table = layout.rows * layout.columns, layout.table.size > 0
+    alone = by_table or (stack == 1 and layout.length == cells and cells >= lanes(y))
+    plain = ending.bias == 0 and ending.activation == 0 and alone
     packed = not layout.in_place or layout.length < lanes(y)
     line = np.zeros(groups * phases + SLACK if packed else 0, x.dtype)
-    pitch = cells if plain else layout.line + SLACK
-    sums = y if plain else np.empty(layout.filters * pitch, x.dtype)
+    pitch = cells if alone else layout.line + SLACK
+    sums = y if plain else np.empty(layout.filters * pitch * (stack if by_table else 1), x.dtype)
     for n in range(first, last, stack):
         images = min(stack, last - n)
         length = (images - 1) * layout.plane + layout.length
@@ -206,10 +232,16 @@ def forward(
         seen, at = (line, 0) if packed else (x, n * image)
         for g in range(groups):
             out = (n * cells * layout.filters if plain else 0) + g * rows * pitch
-            product(
-                sums, out, pitch, rows, panels, g * rows * taps, 0, seen, at + g * phases, layout.offsets, 0, taps,
-                length, False,
-            )  # fmt: skip
+            if by_table:
+                product_by_table(
+                    sums, out, pitch, rows, panels, g * rows * taps, seen, at + g * phases, layout.offsets, 0, taps,
+                    layout.table, 0, images * cells // lanes(y),
+                )  # fmt: skip
+            else:
+                product(
+                    sums, out, pitch, rows, panels, g * rows * taps, 0, seen, at + g * phases, layout.offsets, 0, taps,
+                    length, False,
+                )  # fmt: skip
         if not plain:
             end(sums, bias, y, which, layout, ending, n, n + images)
 
@@ -229,7 +261,7 @@ def backward(
     packed = wants_dk and not layout.in_place
     line = np.zeros(layout.channels * len(layout.phases) * layout.line + SLACK if packed else 0, dy.dtype)
     gradient = np.zeros(layout.filters * layout.gradient_plane + SLACK, dy.dtype)
-    sums = np.empty(layout.channels * (layout.line + SLACK) if wants_dx else 0, dy.dtype)
+    sums = np.empty(layout.stride_columns * layout.channels * (layout.line + SLACK) if wants_dx else 0, dy.dtype)
     for n in range(first, last, stack):
         few = min(stack, last - n)
         spread(dy, y, which, gradient, layout, ending, n, n + few)
@@ -271,26 +303,40 @@ def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, f
     rows, filters = layout.channels // layout.groups, layout.filters // layout.groups
     down, across, width = layout.stride_rows, layout.stride_columns, layout.width
     weights = offsets = 0
+    weaves = across == 2 and width % 2 == 0  # both phases of a row at once
     for part in range(len(layout.parts)):
-        taps, row, column, high, wide = layout.parts[part, 1:]
+        taps, row, column, high, wide, table, by_table = layout.parts[part, 1:]
         span = (high - 1) * layout.pitch + wide
         count = filters * taps
-        plain = layout.stack == 1 and down * across == 1 and layout.pitch == width and span >= lanes(dx)
-        pitch = span if plain else layout.line + SLACK
+        alone = layout.stack == 1 and layout.pitch == width and span >= lanes(dx)
+        plain = down * across == 1 and (by_table or alone)
+        pitch = high * wide if by_table or plain else layout.line + SLACK
+        base = column * layout.channels * (layout.line + SLACK) if weaves else 0
         if high > 0 and wide > 0:
             for g in range(layout.groups):
-                out = (first * layout.channels * span if plain else 0) + g * rows * pitch
-                product(
-                    dx if plain else sums, out, pitch, rows, panels, weights + g * rows * count, 0, gradient,
-                    g * filters * layout.gradient_plane, layout.part_offsets, offsets, count,
-                    (images - 1) * layout.plane + span, False,
-                )  # fmt: skip
+                out = (first * layout.channels * high * wide if plain else base) + g * rows * pitch
+                start, panel = g * filters * layout.gradient_plane, weights + g * rows * count
+                if by_table:
+                    product_by_table(
+                        dx if plain else sums, out, pitch, rows, panels, panel, gradient, start, layout.part_offsets,
+                        offsets, count, layout.part_tables, table, images * high * wide // lanes(dx),
+                    )  # fmt: skip
+                else:
+                    product(
+                        dx if plain else sums, out, pitch, rows, panels, panel, 0, gradient, start,
+                        layout.part_offsets, offsets, count, (images - 1) * layout.plane + span, False,
+                    )  # fmt: skip
         weights += layout.channels * count
         offsets += count
-        if plain:
+        if plain or (weaves and part % 2 == 0):
             continue
         for c in range(layout.channels):
             for n in range(images):
-                target = (((first + n) * layout.channels + c) * layout.height + row) * width + column
-                source = c * pitch + n * layout.plane
-                scatter(dx, target, width * down, sums, source, layout.pitch, across, high, wide)
+                target = (((first + n) * layout.channels + c) * layout.height + row) * width
+                source = c * pitch + n * (layout.channels * pitch if by_table else layout.plane)
+                source_pitch = wide if by_table else layout.pitch
+                if weaves:
+                    odd = source + layout.channels * (layout.line + SLACK)
+                    weave(dx, target, width * down, sums, source, odd, source_pitch, high, wide)
+                else:
+                    scatter(dx, target + column, width * down, sums, source, source_pitch, across, high, wide)

@@ -47,22 +47,23 @@ class Normalisation:
         following = {name: Next(value) for name, value in running.items()}
         if train:
             mean, variance = np.empty_like(mean), np.empty_like(variance)
-            self.direct.share(channels.statistics, count, work, x, mean, variance, images, cells)
-            if m > 1:
-                moved = mean, variance * (m / (m - 1))
-                following = {
-                    name: self.layer.moved(running[name], value) for name, value in zip(running, moved, strict=True)
-                }
-        inverse = 1 / np.sqrt(variance + self.layer.epsilon)
-        factor, bias, y = mine["scale"] * inverse, mine["bias"], empty(x.shape, x.dtype)
-        self.direct.share(channels.forward, count, work, x, y, mean, factor, bias, relu, images, cells)
+        scale, bias, inverse, y = flat(mine["scale"]), flat(mine["bias"]), np.empty_like(mean), empty(x.shape, x.dtype)
+        self.direct.share(
+            channels.forward, count, work, x, y, mean, variance, inverse, scale, bias, self.layer.epsilon, train, relu,
+            images, cells,
+        )  # fmt: skip
+        if train and m > 1:
+            moved = mean, variance * (m / (m - 1))
+            following = {
+                name: self.layer.moved(running[name], value) for name, value in zip(running, moved, strict=True)
+            }
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, x_shape, dy)
             dy, dx, dscale, dbias = flat(dy), empty(x.shape, x.dtype), np.empty_like(mean), np.empty_like(mean)
             self.direct.share(
-                channels.backward, count, work, x, dy, dx, mean, inverse, factor, bias, dscale, dbias, train, relu,
+                channels.backward, count, work, x, dy, dx, mean, inverse, scale, bias, dscale, dbias, train, relu,
                 images, cells,
             )  # fmt: skip
             grads[self.name] = {"scale": dscale, "bias": dbias, **following}
