@@ -14,6 +14,7 @@ from xcnn.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePool2D,
     MaxPool2D,
     Next,
     ReLU,
@@ -50,6 +51,17 @@ RUNS = {
     "dense, a few features at a time": (Sequential(Dense(64), ReLU()), (2100,)),
     "dense, not of whole vectors": (Sequential(Dense(99), ReLU()), (1400,)),
     "dense twice": (Sequential(Dense(16), ReLU(), Dense(1), Sigmoid()), (5,)),
+    "conv, rows of half vectors": (Sequential(Conv2D(3, 3, padding="same"), ReLU()), (2, 6, 12)),
+    "conv, rows of half vectors, alone": (Sequential(Conv2D(9, 3, padding="same", bias=False)), (3, 32, 24)),
+    "conv, rows of half vectors, untied": (Sequential(Conv2D(3, 3, padding=1, bias="untied"), Sigmoid()), (2, 4, 4)),
+    "conv, rows of half vectors, pool": (
+        Sequential(Conv2D(4, 3, padding="same", groups=2), ReLU(), MaxPool2D(2)), (4, 8, 8)
+    ),
+    "conv, strided, rows of half vectors": (Sequential(Conv2D(4, 3, stride=2, padding="same")), (2, 8, 24)),
+    "conv, strided, an odd row": (Sequential(Conv2D(3, 3, stride=2, padding=1)), (2, 9, 23)),
+    "conv, strided, some cells unseen": (Sequential(Conv2D(3, 1, stride=2)), (2, 16, 16)),
+    "mean": (Sequential(GlobalAveragePool2D()), IMAGE),
+    "mean of a strided conv": (Sequential(Conv2D(5, 2, stride=(1, 2)), GlobalAveragePool2D(), Dense(2)), (2, 7, 32)),
     "norm": (Sequential(BatchNorm()), IMAGE),
     "norm, relu": (Sequential(BatchNorm(momentum=0.8, epsilon=1e-5), ReLU()), IMAGE),
     "norm of lines": (Sequential(BatchNorm(), ReLU()), (3, 7)),
@@ -81,7 +93,7 @@ RUNS = {
 }  # fmt: skip
 CALLED = {"norm of vectors", "residuals within"}
 """Of these some layers are called all the same: BatchNorm of vectors, and a Residual that is a shortcut."""
-BEGIN = (Conv2D, Dense, BatchNorm, Dropout, Residual)
+BEGIN = (Conv2D, Dense, BatchNorm, Dropout, Residual, GlobalAveragePool2D)
 """Layers that begin a run, and are not called themselves then."""
 
 

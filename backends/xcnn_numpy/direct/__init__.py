@@ -19,10 +19,10 @@ def forget_stale(folder: Path) -> None:
 
 forget_stale(Path(__file__).parent)
 
-from xcnn_numpy.direct import addition, convolution, dense, dropout, flatten, normalisation  # noqa: E402
+from xcnn_numpy.direct import addition, average, convolution, dense, dropout, flatten, normalisation  # noqa: E402
 from xcnn_numpy.direct.algorithm import Direct  # noqa: E402
 
-FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse, flatten.fuse)
+FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse, average.fuse, flatten.fuse)
 """What knows runs of layers to fuse, in the order in which they are asked."""
 
 __all__ = ["FUSES", "Direct"]

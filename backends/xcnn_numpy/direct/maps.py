@@ -175,11 +175,12 @@ def pack(k: Any, layout: Any) -> Any:
     most = block_rows(rows)
     for first in range(0, layout.filters, rows):
         for r in range(0, rows, most):
-            few = min(most, rows - r)
-            start = (first + r) * taps
-            for q in range(few):
-                for t in range(taps):
-                    panels[start + t * few + q] = k[(first + r + q) * taps + t]
+            few = np.uintp(min(most, rows - r))
+            source = target = np.uintp((first + r) * taps)
+            for t in range(np.uintp(taps)):
+                for q in range(few):
+                    panels[target] = k[source + q * np.uintp(taps) + t]
+                    target += np.uintp(1)
     return panels
 
 
@@ -189,18 +190,19 @@ def pack_adjoint(k: Any, layout: Any) -> Any:
     panels = np.empty(k.size, k.dtype)
     rows, filters, cells = layout.channels // layout.groups, layout.filters // layout.groups, layout.kernel
     most = block_rows(rows)
-    start = 0
+    target = np.uintp(0)
     for part in range(len(layout.parts)):
         first, taps = layout.parts[part, 0], layout.parts[part, 1]
         for g in range(layout.groups):
             for r in range(0, rows, most):
-                few = min(most, rows - r)
+                few = np.uintp(min(most, rows - r))
                 for o in range(filters):
+                    start = np.uintp(((g * filters + o) * rows + r) * cells)
                     for t in range(taps):
-                        tap = layout.part_taps[first + t]
+                        source = start + np.uintp(layout.part_taps[first + t])
                         for q in range(few):
-                            panels[start] = k[((g * filters + o) * rows + r + q) * cells + tap]
-                            start += 1
+                            panels[target] = k[source + q * np.uintp(cells)]
+                            target += np.uintp(1)
     return panels
 
 
@@ -217,10 +219,10 @@ def forward(
     phases = layout.channels // groups * len(layout.phases) * layout.line
     cells, by_table = layout.rows * layout.columns, layout.table.size > 0
     alone = by_table or (stack == 1 and layout.length == cells and cells >= lanes(y))
-    plain = ending.bias == 0 and ending.activation == 0 and alone
+    plain = alone and ending.bias == 0 and ending.activation == 0
     packed = not layout.in_place or layout.length < lanes(y)
     line = np.zeros(groups * phases + SLACK if packed else 0, x.dtype)
-    pitch = cells if alone else layout.line + SLACK
+    pitch = cells if plain or by_table else layout.line + SLACK
     sums = y if plain else np.empty(layout.filters * pitch * (stack if by_table else 1), x.dtype)
     for n in range(first, last, stack):
         images = min(stack, last - n)
