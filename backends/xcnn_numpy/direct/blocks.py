@@ -31,11 +31,16 @@ REGISTERS = 24 if WIDE else 12
 """How many vectors of results a block holds: the processor's registers, less those for its operands."""
 MULTIPLY_ROWS, MULTIPLY_VECTORS = 8, 6
 DOT_ROWS, DOT_COLUMNS = REGISTERS // 4, 4
+CHAINS = 4
+"""Additions that can go on side by side in a sum along a line."""
 MOST_IN_HALVES = 4
 """Vectors of a block that are put together from halves: more addresses do not fit into registers."""
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")  # which raises nothing
 """Compiles a function at its first call with arguments of some types, and keeps that for other processes."""
+
+inlined = njit(nogil=True, error_model="numpy", inline="always")
+"""Puts a function into each that calls it, so that its instructions are made once there and not on their own too."""
 
 INDEX, LANE = ir.IntType(64), ir.IntType(32)
 
@@ -255,7 +260,8 @@ class Block:
             phi.add_incoming(start, before)
             phi.add_incoming(result, builder.block)
         last = builder.block
-        builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+        again = builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+        again.set_metadata("llvm.loop", self.as_written())
         builder.position_at_end(after)
         results = []
         for start, result in zip(totals, new, strict=True):
@@ -265,23 +271,54 @@ class Block:
             results.append(phi)
         return results
 
-    def sum_along(self, count: Any, term: Callable[[Callable[[Any], Any], Any], Any]) -> Any:
-        """The sum of term(load, at) over vectors of `count` cells; `load` knows whether the vector is whole."""
+    def as_written(self) -> Any:
+        """Tells LLVM not to unroll a loop: these are as long as registers allow, and more takes longer to compile."""
+        module = self.builder.module
+        flag = module.add_metadata(["llvm.loop.unroll.disable"])
+        loop = module.add_metadata([flag, ir.Constant(INDEX, len(module.metadata))])
+        loop.operands = (loop, flag)  # a loop's data names itself
+        return loop
+
+    def sums_along(self, count: Any, terms: Callable[[Callable[[Any], Any], Any], list[Any]], number: int) -> list[Any]:
+        """The sums of each of so many terms(load, at) over vectors of `count` cells; `load` knows which are whole.
+
+        Each is begun CHAINS times, since an addition waits for the one before it in the same sum.
+        """
         builder = self.builder
-        done = self.times(builder.sdiv(count, ir.Constant(INDEX, self.lanes)), self.lanes)
+        vectors = builder.sdiv(count, ir.Constant(INDEX, self.lanes))
+        quads = builder.sdiv(vectors, ir.Constant(INDEX, CHAINS))
+        done = self.times(vectors, self.lanes)
         left = builder.sub(count, done)
         mask = self.first_lanes(left)
 
+        def four(n: Any, totals: list[Any]) -> list[Any]:
+            first = self.times(n, CHAINS * self.lanes)
+            new = []
+            for chain in range(CHAINS):
+                at = builder.add(first, ir.Constant(INDEX, chain * self.lanes))
+                some = totals[chain * number : (chain + 1) * number]
+                new += [builder.fadd(total, term) for total, term in zip(some, terms(self.load, at), strict=True)]
+            return new
+
         def whole(n: Any, totals: list[Any]) -> list[Any]:
-            return [builder.fadd(totals[0], term(self.load, self.times(n, self.lanes)))]
+            at = self.times(builder.add(n, self.times(quads, CHAINS)), self.lanes)
+            return [builder.fadd(total, term) for total, term in zip(totals, terms(self.load, at), strict=True)]
 
         def rest(n: Any, totals: list[Any]) -> list[Any]:
-            last = term(lambda address: self.load_some(address, mask), done)
-            return [builder.fadd(totals[0], builder.select(mask, last, self.zero))]
+            last = terms(lambda address: self.load_some(address, mask), done)
+            return [
+                builder.fadd(total, builder.select(mask, term, self.zero))
+                for total, term in zip(totals, last, strict=True)
+            ]
 
-        totals = self.loop(builder.sdiv(count, ir.Constant(INDEX, self.lanes)), [self.zero], whole)
+        chains = self.loop(quads, [self.zero] * (CHAINS * number), four)
+        totals = chains[:number]
+        for chain in range(1, CHAINS):
+            some = chains[chain * number : (chain + 1) * number]
+            totals = [builder.fadd(total, more) for total, more in zip(totals, some, strict=True)]
+        totals = self.loop(builder.sub(vectors, self.times(quads, CHAINS)), totals, whole)
         some = builder.zext(builder.icmp_signed(">", left, ir.Constant(INDEX, 0)), INDEX)
-        return self.sum(self.loop(some, totals, rest)[0])
+        return [self.sum(total) for total in self.loop(some, totals, rest)]
 
     def choose(self, sizes: list[tuple[int, int]], first: Any, second: Any, emit: Callable[[int, int], None]) -> None:
         """Run `emit(a, b)`'s instructions for the one of these sizes that (first, second) is."""
@@ -438,7 +475,7 @@ def _dot(
     return signature, generate
 
 
-@njit(nogil=True)
+@inlined
 def multiply(
     rows: int, vectors: int, y: Any, y_at: int, y_pitch: int, w: Any, w_at: int, w_step: int, x: Any, x_at: int,
     offsets: Any, o_at: int, count: int, add: bool,
@@ -450,7 +487,7 @@ def multiply(
     _multiply(rows, vectors, y, y_at, y_pitch, w, w_at, w_step, x, x_at, offsets, o_at, count, add)
 
 
-@njit(nogil=True)
+@inlined
 def multiply_halves(
     rows: int, vectors: int, y: Any, y_at: int, y_pitch: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any,
     o_at: int, count: int, table: Any, t_at: int,
@@ -462,7 +499,7 @@ def multiply_halves(
     _multiply_halves(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at)
 
 
-@njit(nogil=True)
+@inlined
 def dot(
     rows: int, columns: int, s: Any, s_at: int, s_pitch: int, y: Any, y_at: int, y_pitch: int, x: Any, x_at: int,
     offsets: Any, o_at: int, length: int,

@@ -68,11 +68,16 @@ def plane(cell: Callable[..., Any]) -> Any:
     return function
 
 
-def plane_sum(term: Callable[..., Any]) -> Any:
-    """An intrinsic f(a, b, at, pitch, scalars, rows, columns) -> sum of term(block, a[n], b[n], *scalars), a double."""
+def plane_sums(number: int, terms: Callable[..., list[Any]]) -> Any:
+    """An intrinsic f(a, b, at, pitch, scalars, rows, columns) -> the sums of terms(block, a[n], b[n], *scalars).
+
+    There are so many terms; their sums are doubles.
+    """
 
     @intrinsic
     def function(typing: Any, a: Any, b: Any, at: Any, pitch: Any, scalars: Any, rows: Any, columns: Any) -> Any:
+        kinds = types.UniTuple(types.float64, number)
+
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             a_, b_, at, pitch, scalars_, rows, columns = arguments
             block = Block(context, builder, a)
@@ -80,15 +85,18 @@ def plane_sum(term: Callable[..., Any]) -> Any:
 
             def row(n: Any, totals: list[Any]) -> list[Any]:
                 lines = [block.beyond(x, builder.mul(n, pitch)) for x in starts]
-                sum_ = block.sum_along(
-                    columns, lambda load, at: term(block, *(load(block.beyond(x, at)) for x in lines), *constants)
+                sums = block.sums_along(
+                    columns,
+                    lambda load, at: terms(block, *(load(block.beyond(x, at)) for x in lines), *constants),
+                    number,
                 )
-                wide = sum_ if block.bits == 64 else builder.fpext(sum_, ir.DoubleType())
-                return [builder.fadd(totals[0], wide)]
+                wide = [sum_ if block.bits == 64 else builder.fpext(sum_, ir.DoubleType()) for sum_ in sums]
+                return [builder.fadd(total, more) for total, more in zip(totals, wide, strict=True)]
 
-            return block.loop(rows, [ir.Constant(ir.DoubleType(), 0.0)], row)[0]
+            totals = block.loop(rows, [ir.Constant(ir.DoubleType(), 0.0)] * number, row)
+            return context.make_tuple(builder, kinds, totals)
 
-        return types.float64(a, b, at, pitch, scalars, rows, columns), generate
+        return kinds(a, b, at, pitch, scalars, rows, columns), generate
 
     return function
 
@@ -124,7 +132,7 @@ _slope = [plane(lambda b, dy, y, f=f: f(b, dy, y)) for f in SLOPES]
 _shift_0, _shift_1, _shift_2 = _shift
 _add_0, _add_1, _add_2 = _add
 _slope_0, _slope_1, _slope_2 = _slope
-_total = plane_sum(lambda b, x, _: x)
+_total = plane_sums(1, lambda b, x, _: [x])
 
 
 def _normal(f: Callable[[Block, Any], Any]) -> Any:
@@ -137,12 +145,12 @@ def _through(b: Block, relu: bool, x: Any, dy: Any, mean: Any, by: Any, bias: An
     return (SLOPES[RELU](b, dy, b.add_product(centred, by, bias)) if relu else dy), centred
 
 
-def _gradient_sum(relu: bool) -> Any:
-    return plane_sum(lambda b, x, dy, *how: _through(b, relu, x, dy, *how)[0])
+def _gradient_sums(relu: bool) -> Any:
+    def terms(b: Block, x: Any, dy: Any, *how: Any) -> list[Any]:
+        gradient, centred = _through(b, relu, x, dy, *how)
+        return [gradient, b.builder.fmul(gradient, centred)]
 
-
-def _product_sum(relu: bool) -> Any:
-    return plane_sum(lambda b, x, dy, *how: b.builder.fmul(*_through(b, relu, x, dy, *how)))
+    return plane_sums(2, terms)
 
 
 def _normal_gradient(relu: bool) -> Any:
@@ -155,10 +163,9 @@ def _normal_gradient(relu: bool) -> Any:
 
 
 _normal_0, _normal_1 = _normal(ACTIVATIONS[NONE]), _normal(ACTIVATIONS[RELU])
-_gradient_sum_0, _gradient_sum_1 = _gradient_sum(False), _gradient_sum(True)
-_product_sum_0, _product_sum_1 = _product_sum(False), _product_sum(True)
+_gradient_sums_0, _gradient_sums_1 = _gradient_sums(False), _gradient_sums(True)
 _normal_gradient_0, _normal_gradient_1 = _normal_gradient(False), _normal_gradient(True)
-_squares = plane_sum(lambda b, x, _, mean: b.builder.fmul(b.builder.fsub(x, mean), b.builder.fsub(x, mean)))
+_squares = plane_sums(1, lambda b, x, _, mean: [b.builder.fmul(b.builder.fsub(x, mean), b.builder.fsub(x, mean))])
 
 
 @njit(nogil=True)
@@ -212,13 +219,13 @@ def slope(
 @njit(nogil=True)
 def total(a: Any, at: int, pitch: int, rows: int, columns: int) -> Any:
     """The sum of a plane."""
-    return _total(a, a, at, pitch, (), rows, columns)
+    return _total(a, a, at, pitch, (), rows, columns)[0]
 
 
 @njit(nogil=True)
 def squares(x: Any, at: int, pitch: int, mean: float, rows: int, columns: int) -> Any:
     """The sum of (x - mean)^2."""
-    return _squares(x, x, at, pitch, (mean,), rows, columns)
+    return _squares(x, x, at, pitch, (mean,), rows, columns)[0]
 
 
 @njit(nogil=True)
@@ -236,11 +243,8 @@ def normal_sums(
 ) -> tuple[float, float]:
     """The sums of g and of g (x - mean), g being dy before the activation of `normal`."""
     if relu:
-        return (
-            _gradient_sum_1(x, dy, at, pitch, how, rows, columns),
-            _product_sum_1(x, dy, at, pitch, how, rows, columns),
-        )
-    return _gradient_sum_0(x, dy, at, pitch, how, rows, columns), _product_sum_0(x, dy, at, pitch, how, rows, columns)
+        return _gradient_sums_1(x, dy, at, pitch, how, rows, columns)
+    return _gradient_sums_0(x, dy, at, pitch, how, rows, columns)
 
 
 @njit(nogil=True)

@@ -15,6 +15,7 @@ from xcnn_numpy.direct.blocks import (
     REGISTERS,
     compiled,
     dot,
+    inlined,
     lanes,
     multiply,
     multiply_halves,
@@ -31,7 +32,7 @@ def block_rows(rows: int) -> int:
     return max(-(-rows // blocks), 1)
 
 
-@compiled
+@inlined
 def product(
     y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, w_step: int, x: Any, x_at: int, offsets: Any,
     o_at: int, count: int, length: int, adds: bool,
@@ -60,7 +61,7 @@ def product(
         p = at + vectors * n
 
 
-@compiled
+@inlined
 def product_by_table(
     y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any, o_at: int,
     count: int, table: Any, t_at: int, vectors: int,
@@ -283,7 +284,7 @@ def backward(
             input_adjoint(gradient, panels, dx, sums, layout, n, few)
 
 
-@compiled
+@inlined
 def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, layout: Any, images: int) -> None:
     """Add the part of some laid out images to dK."""
     taps, filters = len(layout.offsets), layout.filters // layout.groups
@@ -299,7 +300,7 @@ def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, layout: Any, image
                 )  # fmt: skip
 
 
-@compiled
+@inlined
 def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, first: int, images: int) -> None:
     """DX of some images from their laid out dY, one phase after another."""
     rows, filters = layout.channels // layout.groups, layout.filters // layout.groups
