@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import array_api_compat
 import numpy as np
@@ -16,6 +16,7 @@ import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
+from xcnn.backends import Step
 from xcnn.checks import check_whole
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.explain import Explanation
@@ -114,6 +115,20 @@ class NumpyBackend(StridedBackend):
         if self.algorithm in ("auto", "direct") and engine():
             return rewrite(self, net, engine().FUSES)
         return rewrite(self, net, plain.FUSES) if self.algorithm in ("auto", "gemm") else net
+
+    def compile(self, step: Step) -> Step:
+        """A step in which BLAS keeps to the thread that calls it, where this package's threads share out the work.
+
+        With Numba no BLAS is called; without threads of ours, BLAS's own are welcome.
+        """
+        if engine() or self.algorithm not in ("auto", "gemm") or (self.threads or available()) < 2:
+            return step
+
+        def alone(*arguments: Any) -> Any:
+            with plain.blas.single():
+                return step(*arguments)
+
+        return cast("Step", alone)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)

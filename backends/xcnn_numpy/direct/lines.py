@@ -238,9 +238,7 @@ def normal(y: Any, x: Any, at: int, pitch: int, how: Any, relu: bool, rows: int,
 
 
 @njit(nogil=True)
-def normal_sums(
-    x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
-) -> tuple[float, float]:
+def normal_sums(x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int) -> Any:
     """The sums of g and of g (x - mean), g being dy before the activation of `normal`."""
     if relu:
         return _gradient_sums_1(x, dy, at, pitch, how, rows, columns)

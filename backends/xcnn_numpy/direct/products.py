@@ -42,7 +42,7 @@ def multiplied(
 
 
 @compiled
-def pitched(sums: Any, units: int) -> int:
+def pitched(sums: Any, units: int) -> Any:
     """Cells from one sample's sums to the next: a whole vector is written even for fewer units."""
     return max(units, lanes(sums))
 
