@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,15 +69,15 @@ class Convolution:
         assert way is not None
         x = np.ascontiguousarray(x)
         (n, o), sizes = (len(x), len(kernel)), way.output
-        products, threads = n * prod(kernel.shape) * prod(sizes), self.backend.threads or available()
+        products, threads = n * way.work, self.backend.threads or available()
         matrix = self.matrix(way, mine)
         y = empty((n, o, *(size // 2 for size in sizes)) if self.pools else (n, o, *sizes), x.dtype)
         which = empty(y.shape if self.pools else (n,), np.uint8)
 
         def forward(first: int, last: int) -> None:
-            room = None
-            for a in range(first, last, way.at_once):
-                b = min(a + way.at_once, last)
+            room, some = None, way.at_once(last - first)
+            for a in range(first, last, some):
+                b = min(a + some, last)
                 if room is None or room.n != b - a:
                     room = Workspace(way, b - a, x.dtype, shared)
                 room.lay_out(x[a:b])
@@ -108,10 +107,10 @@ class Convolution:
 
             def part(first: int, last: int) -> tuple[Array, Array | None]:
                 dk = np.zeros((way.groups, matrix.shape[2], matrix.shape[1]), x.dtype)
-                more, room = np.empty_like(dk), None
+                more, room, some = np.empty_like(dk), None, way.at_once(last - first)
                 db = np.zeros_like(mine["bias"]) if self.layer.bias == "untied" else None
-                for a in range(first, last, way.at_once):
-                    b = min(a + way.at_once, last)
+                for a in range(first, last, some):
+                    b = min(a + some, last)
                     if room is None or room.n != b - a:
                         room = Workspace(way, b - a, x.dtype, shared)
                     cells = way.cells(room.output)

@@ -24,6 +24,10 @@ WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""
 
 
+PER_CELL = 32
+"""A cell of the matrix takes about as long to copy as so many multiplications."""
+
+
 @dataclass(frozen=True)
 class Lowering:
     """How images (C, H, W) meet kernels (O, C / groups, h, w). All sizes are in cells."""
@@ -73,9 +77,14 @@ class Lowering:
         return (self.output[0] - 1) * self.output_pitch + self.output[1]
 
     @cached_property
-    def at_once(self) -> int:
-        """How many images the workspace holds, at least one."""
-        return max(1, WORKSPACE // (self.length * (self.groups * self.taps + self.kernel[0])))
+    def work(self) -> int:
+        """Of an image, in multiplications within a product of matrices: its own, and what its copies are worth."""
+        return (self.kernel[0] * self.taps + PER_CELL * self.groups * self.taps) * self.length
+
+    def at_once(self, images: int) -> int:
+        """How many of these images to treat together: the workspace's worth or, so that calls are few, up to two."""
+        most = max(1, WORKSPACE // (self.length * (self.groups * self.taps + self.kernel[0])))
+        return -(-images // max(1, images // most))
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
