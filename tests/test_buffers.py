@@ -21,7 +21,12 @@ def address(array):
 
 
 def remembered(recycler):
-    return [buffer.memory for shelf in recycler.shelves.values() for buffer in shelf]
+    """The parts of its buffers that arrays live in."""
+    return [
+        buffer.memory[buffer.first : buffer.first + size]
+        for size, shelf in recycler.shelves.items()
+        for buffer in shelf
+    ]
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 5), (CELLS,), (7, CELLS), (2, 3, CELLS // 2), (CELLS, 0, 4)])
@@ -48,6 +53,14 @@ def test_memory_that_was_let_go_of_is_used_again():
     assert address(again) == before
     assert address(recycler.empty((CELLS,), "float32")) != before
     assert len(remembered(recycler)) == 2
+
+
+def test_arrays_begin_at_cache_lines_and_not_all_alike_within_a_page():
+    arrays = [Recycler().empty((CELLS + n,), "float32") for n in range(3)]
+    assert all(address(array) % 64 == 0 for array in arrays)
+    recycler = Recycler()
+    pages = [address(recycler.empty((n * 2**20,), "uint8")) % 4096 for n in range(1, 9)]
+    assert len(set(pages)) > 4
 
 
 def test_small_arrays_are_not_remembered():

@@ -51,7 +51,7 @@ class Recycler:
     Parameters
     ----------
     most_bytes, most_buffers
-        how much is remembered, in use or not
+        how much is remembered, in use or not; what lies before and after an array for its alignment not counted
     idle
         memory that was not among so many arrays handed out is forgotten
     """

@@ -43,7 +43,7 @@ class Normalisation:
         cells = prod(x.shape[2:])
         m, x_shape, x = images * cells, x.shape, flat(x)
         work = 8 * x.size  # a cell takes about as long as so many multiplications within a product
-        mean, variance = running.values()
+        mean, variance = map(flat, running.values())
         following = {name: Next(value) for name, value in running.items()}
         if train:
             mean, variance = np.empty_like(mean), np.empty_like(variance)

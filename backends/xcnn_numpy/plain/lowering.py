@@ -84,7 +84,7 @@ class Lowering:
     def at_once(self, images: int) -> int:
         """How many of these images to treat together: the workspace's worth or, so that calls are few, up to two."""
         most = max(1, WORKSPACE // (self.length * (self.groups * self.taps + self.kernel[0])))
-        return -(-images // max(1, images // most))
+        return max(1, -(-images // max(1, images // most)))
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
