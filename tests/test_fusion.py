@@ -50,6 +50,8 @@ RUNS = {
     "dense, sigmoid": (Sequential(Dense(17), Sigmoid()), (9,)),
     "dense, a few features at a time": (Sequential(Dense(64), ReLU()), (2100,)),
     "dense, not of whole vectors": (Sequential(Dense(99), ReLU()), (1400,)),
+    "dense, features shared out": (Sequential(Dense(100), Sigmoid()), (2201,)),
+    "dense, few units, features shared out": (Sequential(Dense(5), ReLU(), Dense(3)), (41000,)),
     "dense twice": (Sequential(Dense(16), ReLU(), Dense(1), Sigmoid()), (5,)),
     "conv, rows of half vectors": (Sequential(Conv2D(3, 3, padding="same"), ReLU()), (2, 6, 12)),
     "conv, rows of half vectors, alone": (Sequential(Conv2D(9, 3, padding="same", bias=False)), (3, 32, 24)),

@@ -262,6 +262,24 @@ def test_blas_has_its_threads_back_after_overlapping_blocks():
     assert [library.get_num_threads() for library in libraries] == before
 
 
+@pytest.mark.parametrize(
+    ("options", "alone"), [({"threads": 2}, True), ({"threads": 1}, False), ({"fuse": False}, False)]
+)
+def test_blas_keeps_to_its_caller_in_a_step_that_our_threads_share(options, alone):
+    libraries = blas._libraries()
+    before = [library.get_num_threads() for library in libraries]
+    seen = []
+
+    def loss(y, t):
+        seen.append([library.get_num_threads() for library in libraries])
+        return xcnn.losses.mse(y, t)
+
+    model = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (3,), loss=loss, backend=plain(**options))
+    model.fit(np.ones((4, 3), "float32"), np.ones((4, 2), "float32"), epochs=1, progress="none")
+    assert seen[-1] == ([1] * len(libraries) if alone else before)
+    assert [library.get_num_threads() for library in libraries] == before
+
+
 def test_plain_fusions_are_chosen_where_numba_is_missing(monkeypatch):
     from xcnn_numpy import backend as module
 

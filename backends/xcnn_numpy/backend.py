@@ -25,7 +25,7 @@ from xcnn.optimizers import Optimizer
 from xcnn.random import Key
 from xcnn_numpy import fft, literal, plain, random, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.fusion import rewrite
+from xcnn_numpy.fusion import Fuse, rewrite
 from xcnn_numpy.threads import available
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
@@ -111,17 +111,21 @@ class NumpyBackend(StridedBackend):
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
         return engine().Direct(self.threads or available(), GEMM) if engine() else None
 
-    def rewrite(self, net: Layer) -> Layer:
+    def fuses(self) -> tuple[Fuse, ...]:
+        """What knows runs of layers to fuse with this algorithm."""
         if self.algorithm in ("auto", "direct") and engine():
-            return rewrite(self, net, engine().FUSES)
-        return rewrite(self, net, plain.FUSES) if self.algorithm in ("auto", "gemm") else net
+            return cast("tuple[Fuse, ...]", engine().FUSES)
+        return plain.FUSES if self.algorithm in ("auto", "gemm") else ()
+
+    def rewrite(self, net: Layer) -> Layer:
+        return rewrite(self, net, self.fuses()) if self.fuses() else net
 
     def compile(self, step: Step) -> Step:
         """A step in which BLAS keeps to the thread that calls it, where this package's threads share out the work.
 
         With Numba no BLAS is called; without threads of ours, BLAS's own are welcome.
         """
-        if engine() or self.algorithm not in ("auto", "gemm") or (self.threads or available()) < 2:
+        if not self.fuse or self.fuses() is not plain.FUSES or (self.threads or available()) < 2:
             return step
 
         def alone(*arguments: Any) -> Any:
