@@ -53,11 +53,11 @@ def because(estimate: fft.Estimate, compiled: bool) -> str:
 def direct_workspace(
     threads: int, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> int:
-    """Cells that the passes of `direct` hold: for each thread an image laid out, its sums, and its gradient's lines."""
+    """Cells that the passes of `direct` hold: for each thread a group laid out, all sums, and the gradient's lines."""
     from xcnn_numpy.direct.blocks import VECTOR_BYTES
     from xcnn_numpy.direct.layout import layout
 
     way = layout(x_shape[1:], k_shape, stride, padding, dilation, groups, lanes=VECTOR_BYTES // 4)
-    packed = 0 if way.in_place else way.channels * len(way.phases) * way.line
+    packed = 0 if way.in_place else way.channels // groups * len(way.phases) * way.line
     sums = max(way.filters, way.channels) * way.line
     return len(ranges(x_shape[0], threads)) * (packed + sums + way.filters * way.gradient_plane)

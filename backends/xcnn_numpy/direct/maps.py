@@ -100,16 +100,20 @@ def stacked(images: int, most: int) -> int:
 
 
 @compiled
-def lay_out(x: Any, first: int, last: int, line: Any, layout: Any) -> None:
-    """Images into their phases, one under the other; the padding in `line` is zero already."""
+def lay_out(x: Any, first: int, last: int, group: int, line: Any, layout: Any) -> None:
+    """A group's channels of some images into their phases, one image under the other.
+
+    The padding in `line` is zero already.
+    """
     down, across, width, pitch = layout.stride_rows, layout.stride_columns, layout.width, layout.pitch
-    for c in range(layout.channels):
+    channels = layout.channels // layout.groups
+    for c in range(channels):
         for f in range(len(layout.phases)):
             a, b = layout.phases[f, 0], layout.phases[f, 1]
             u, v = max(-((a - layout.top) // down), 0), max(-((b - layout.left) // across), 0)
             row, column = u * down + a - layout.top, v * across + b - layout.left
             for n in range(first, last):
-                source = ((n * layout.channels + c) * layout.height + row) * width + column
+                source = ((n * layout.channels + group * channels + c) * layout.height + row) * width + column
                 target = (c * len(layout.phases) + f) * layout.line + (n - first) * layout.plane + u * pitch + v
                 rows, columns = -(-(layout.height - row) // down), -(-(width - column) // across)
                 gather(line, target, pitch, x, source, width * down, across, rows, columns)
@@ -222,27 +226,27 @@ def forward(
     alone = by_table or (stack == 1 and layout.length == cells and cells >= lanes(y))
     plain = alone and ending.bias == 0 and ending.activation == 0
     packed = not layout.in_place or layout.length < lanes(y)
-    line = np.zeros(groups * phases + SLACK if packed else 0, x.dtype)
+    line = np.zeros(phases + SLACK if packed else 0, x.dtype)
     pitch = cells if plain or by_table else layout.line + SLACK
     sums = y if plain else np.empty(layout.filters * pitch * (stack if by_table else 1), x.dtype)
     for n in range(first, last, stack):
         images = min(stack, last - n)
         length = (images - 1) * layout.plane + layout.length
-        if packed:
-            lay_out(x, n, n + images, line, layout)
         if n + stack < last:
             prefetch(x, (n + stack) * image, min(stack, last - n - stack) * image)
-        seen, at = (line, 0) if packed else (x, n * image)
         for g in range(groups):
+            if packed:
+                lay_out(x, n, n + images, g, line, layout)
+            seen, at = (line, 0) if packed else (x, n * image + g * phases)
             out = (n * cells * layout.filters if plain else 0) + g * rows * pitch
             if by_table:
                 product_by_table(
-                    sums, out, pitch, rows, panels, g * rows * taps, seen, at + g * phases, layout.offsets, 0, taps,
+                    sums, out, pitch, rows, panels, g * rows * taps, seen, at, layout.offsets, 0, taps,
                     layout.table, 0, images * cells // lanes(y),
                 )  # fmt: skip
             else:
                 product(
-                    sums, out, pitch, rows, panels, g * rows * taps, 0, seen, at + g * phases, layout.offsets, 0, taps,
+                    sums, out, pitch, rows, panels, g * rows * taps, 0, seen, at, layout.offsets, 0, taps,
                     length, False,
                 )  # fmt: skip
         if not plain:
@@ -262,7 +266,8 @@ def backward(
     dk[:] = 0
     db[:] = 0
     packed = wants_dk and not layout.in_place
-    line = np.zeros(layout.channels * len(layout.phases) * layout.line + SLACK if packed else 0, dy.dtype)
+    phases = layout.channels // layout.groups * len(layout.phases) * layout.line
+    line = np.zeros(phases + SLACK if packed else 0, dy.dtype)
     gradient = np.zeros(layout.filters * layout.gradient_plane + SLACK, dy.dtype)
     sums = np.empty(layout.stride_columns * layout.channels * (layout.line + SLACK) if wants_dx else 0, dy.dtype)
     for n in range(first, last, stack):
@@ -276,28 +281,27 @@ def backward(
         if ending.bias:
             bias_gradient(gradient, db, layout, ending, few)
         if wants_dk:
-            if packed:
-                lay_out(x, n, n + few, line, layout)
-            seen, at = (line, 0) if packed else (x, n * image)
-            kernel_adjoint(seen, at, gradient, dk, layout, few)
+            for g in range(layout.groups):
+                if packed:
+                    lay_out(x, n, n + few, g, line, layout)
+                seen, at = (line, 0) if packed else (x, n * image + g * phases)
+                kernel_adjoint(seen, at, gradient, dk, g, layout, few)
         if wants_dx:
             input_adjoint(gradient, panels, dx, sums, layout, n, few)
 
 
 @inlined
-def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, layout: Any, images: int) -> None:
-    """Add the part of some laid out images to dK."""
+def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, group: int, layout: Any, images: int) -> None:
+    """Add the part of a group of some laid out images to dK."""
     taps, filters = len(layout.offsets), layout.filters // layout.groups
     length = (images - 1) * layout.plane + layout.length
-    for g in range(layout.groups):
-        at = x_at + g * (layout.channels // layout.groups) * len(layout.phases) * layout.line
-        for o in range(g * filters, (g + 1) * filters, DOT_ROWS):
-            few = min(DOT_ROWS, (g + 1) * filters - o)
-            for k in range(0, taps, DOT_COLUMNS):
-                dot(
-                    few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
-                    o * layout.gradient_plane + layout.lead, layout.gradient_plane, x, at, layout.offsets, k, length,
-                )  # fmt: skip
+    for o in range(group * filters, (group + 1) * filters, DOT_ROWS):
+        few = min(DOT_ROWS, (group + 1) * filters - o)
+        for k in range(0, taps, DOT_COLUMNS):
+            dot(
+                few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
+                o * layout.gradient_plane + layout.lead, layout.gradient_plane, x, x_at, layout.offsets, k, length,
+            )  # fmt: skip
 
 
 @inlined
