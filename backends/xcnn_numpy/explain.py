@@ -59,5 +59,5 @@ def direct_workspace(
 
     way = layout(x_shape[1:], k_shape, stride, padding, dilation, groups, lanes=VECTOR_BYTES // 4)
     packed = 0 if way.in_place else way.channels // groups * len(way.phases) * way.line
-    sums = max(way.filters, way.channels) * way.line
+    sums = max(way.filters, way.stride_columns * way.channels) * way.line
     return len(ranges(x_shape[0], threads)) * (packed + sums + way.filters * way.gradient_plane)
