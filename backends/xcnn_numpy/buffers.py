@@ -23,7 +23,7 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
-ALIGNED, STEP, STEPS = eval(os.environ.get("XB", "(64, 9*64, 7)"))
+ALIGNED, STEP, STEPS = 64, 9 * 64, 7
 """Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
 ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
 begins a step beyond the one before, up to so many."""

@@ -292,7 +292,10 @@ def backward(
 
 @inlined
 def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, group: int, layout: Any, images: int) -> None:
-    """Add the part of a group of some laid out images to dK."""
+    """Add the part of a group of some laid out images to dK.
+
+    X's cells between two windows' rows meet zeros: one that is not finite makes NaN also of taps that it never meets.
+    """
     taps, filters = len(layout.offsets), layout.filters // layout.groups
     length = (images - 1) * layout.plane + layout.length
     for o in range(group * filters, (group + 1) * filters, DOT_ROWS):
