@@ -315,7 +315,8 @@ def test_no_colours_off_a_terminal(shapes, run):
 
 
 def test_the_real_command_ends_cleanly_on_ctrl_c(shapes, tmp_path):
-    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background job does not
+    # what a shell starts in the background has Ctrl-C ignored
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     main = [sys.executable, "-c", f"{heeds}; from xcnn.cli import main; main()"]
     options = ["--epochs", "1000000", "--batch-size", "7", "-o", "m.xcnn", "--backend", "numpy"]
     process = subprocess.Popen(
