@@ -109,7 +109,12 @@ class NumpyBackend(StridedBackend):
     @cached_property
     def direct(self) -> Any:
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
-        return engine().Direct(self.threads or available(), GEMM) if engine() else None
+        return engine().Direct(self.workers, GEMM) if engine() else None
+
+    @property
+    def workers(self) -> int:
+        """How many threads share work."""
+        return self.threads or available()
 
     def fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse with this algorithm."""
@@ -125,7 +130,7 @@ class NumpyBackend(StridedBackend):
 
         With Numba no BLAS is called; without threads of ours, BLAS's own are welcome.
         """
-        if not self.fuse or self.fuses() is not plain.FUSES or (self.threads or available()) < 2:
+        if not self.fuse or self.fuses() is not plain.FUSES or self.workers < 2:
             return step
 
         def alone(*arguments: Any) -> Any:
@@ -146,5 +151,5 @@ class NumpyBackend(StridedBackend):
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
     ) -> tuple[Weights, Weights, Array, Array]:
-        at_once = update.update(optimizer, grads, state, weights, self.threads or available()) if self.fuse else None
+        at_once = update.update(optimizer, grads, state, weights, self.workers) if self.fuse else None
         return at_once or super().update(optimizer, grads, state, weights)

@@ -10,7 +10,7 @@ from xcnn_strided.explain import gemm_workspace, literal_workspace
 from xcnn._typing import Pads, Pair, Shape
 from xcnn.explain import Explanation, explained
 from xcnn_numpy import fft, literal
-from xcnn_numpy.threads import available, ranges
+from xcnn_numpy.threads import ranges
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -29,7 +29,7 @@ def explain(
     elif chosen is literal:
         name, cells = "literal", literal_workspace(x_shape, k_shape, padding, dilation)
     else:
-        name, cells = "direct", direct_workspace(backend.threads or available(), *how)
+        name, cells = "direct", direct_workspace(backend.workers, *how)
     reason = f'the backend was made with algorithm="{name}".'
     if backend.algorithm == "auto":
         reason = because(fft.estimate(*how), compiled=backend.direct is not None)

@@ -10,7 +10,7 @@ from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import flat
 from xcnn_numpy.direct.lines import NONE, RELU
 from xcnn_numpy.direct.team import Shared
-from xcnn_numpy.shortcut import Shortcut, fuse_as
+from xcnn_numpy.runs import Shortcut, fuse_shortcut
 
 
 @Shared
@@ -39,5 +39,5 @@ class Addition(Shortcut):
         return out.reshape(y.shape)
 
 
-fuse = fuse_as(Addition)
+fuse = fuse_shortcut(Addition)
 """Residual, and the ReLU after it."""

@@ -8,8 +8,7 @@ from xcnn._typing import Array
 from xcnn.layers import ReLU
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
-from xcnn_numpy.shortcut import Shortcut, fuse_as
-from xcnn_numpy.threads import available
+from xcnn_numpy.runs import Shortcut, fuse_shortcut
 
 PER_CELL = 30
 """A cell takes about as long as so many multiplications within a product of matrices."""
@@ -25,7 +24,7 @@ class Addition(Shortcut):
             some = np.add(a[first:last], b[first:last], out=out[first:last])
             activations.apply(ReLU if relu else None, some)
 
-        blas.share(part, len(a), PER_CELL * a.size, self.backend.threads or available())
+        blas.share(part, len(a), PER_CELL * a.size, self.backend.workers)
         return out
 
     def slope(self, dy: Array, y: Array) -> Array:
@@ -34,9 +33,9 @@ class Addition(Shortcut):
         def part(first: int, last: int) -> None:
             activations.slope(ReLU, dy[first:last], y[first:last], out[first:last])
 
-        blas.share(part, len(y), PER_CELL * y.size, self.backend.threads or available())
+        blas.share(part, len(y), PER_CELL * y.size, self.backend.workers)
         return out
 
 
-fuse = fuse_as(Addition)
+fuse = fuse_shortcut(Addition)
 """Residual, and the ReLU after it."""

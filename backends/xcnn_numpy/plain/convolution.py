@@ -18,7 +18,6 @@ from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.plain.lowering import Lowering, Workspace, lowering
 from xcnn_numpy.plain.pooling import pool, unpool
-from xcnn_numpy.threads import available
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -69,7 +68,7 @@ class Convolution:
         assert way is not None
         x = np.ascontiguousarray(x)
         (n, o), sizes = (len(x), len(kernel)), way.output
-        products, threads = n * way.work, self.backend.threads or available()
+        products, threads = n * way.work, self.backend.workers
         matrix = self.matrix(way, mine)
         y = empty((n, o, *(size // 2 for size in sizes)) if self.pools else (n, o, *sizes), x.dtype)
         which = empty(y.shape if self.pools else (n,), np.uint8)

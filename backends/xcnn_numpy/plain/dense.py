@@ -15,7 +15,6 @@ from xcnn.layers.layer import Run
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import activations, blas
-from xcnn_numpy.threads import available
 
 if TYPE_CHECKING:
     from xcnn_numpy.backend import NumpyBackend
@@ -36,7 +35,7 @@ class FusedDense:
         return holds(x, kernel) and x.ndim == 2 and x.shape[1] == kernel.shape[0]
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        mine, threads = weights[self.name], self.backend.threads or available()
+        mine, threads = weights[self.name], self.backend.workers
         kernel, bias = mine["kernel"], mine.get("bias")
         (samples, features), units = x.shape, kernel.shape[1]
         y, products = empty((samples, units), x.dtype), samples * features * units
