@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,6 +24,8 @@ from xcnn.explain import Explanation, explained
 from xcnn.optimizers import Optimizer, global_norm
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from xcnn.layers.layer import Layer
 
 GROUP = "xcnn.backends"
@@ -358,6 +359,8 @@ def _told_by(error: BaseException) -> str:
 
 
 def _entries() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # a tenth of the time that `import xcnn` would take
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 

@@ -14,7 +14,6 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -56,6 +55,8 @@ def save(model: Model, path: str | Path) -> None:
     CheckpointError
         X403, when the net holds what can't be written. Errors of the file system pass through; the old file stays.
     """
+    from importlib.metadata import version
+
     at = model.at
     host = partial(tree.map, model.backend.to_numpy)
     moments = {name: host(moment) for name, moment in at.state.items() if isinstance(moment, dict)}
