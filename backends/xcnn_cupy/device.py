@@ -1,0 +1,73 @@
+"""A GPU as this package's code sees it: memory, launches of its own kernels, and cuDNN's convolutions.
+
+What computes is written against this protocol, so that it runs on CUDA through CuPy (cuda.py), and in the tests on the
+host: there the same kernels are compiled as C++, and the reference answers for cuDNN.
+
+Images (N, C, H, W) lie in memory in one of two orders: as they are indexed, or with the channels last, (N, H, W, C),
+which tensor cores want. Their shape is the same in both; their strides tell.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Protocol
+
+from xcnn._typing import Array, Shape
+from xcnn_cupy.kernels import Kernel
+
+THREADS = 256
+"""Of a block, where a kernel does not ask for another number."""
+MOST_CELLS = 2**31 - 2**16
+"""Of an array that kernels count with 32 bits."""
+
+
+class Device(Protocol):
+    """Where kernels run. All work is put in line, on one stream, and none of these calls waits for it."""
+
+    @property
+    def processors(self) -> int:
+        """How many blocks run truly at once, at least."""
+        ...
+
+    def empty(self, shape: Shape, dtype: Any, channels_last: bool = False) -> Array:
+        """An array whose cells are not set."""
+        ...
+
+    def launch(self, kernel: Kernel, blocks: int | Shape, threads: int | Shape, *arguments: Any) -> None:
+        """Run a kernel: arrays are passed by address, numbers as the kernel's signature has them."""
+        ...
+
+
+def blocks_for(device: Device, cells: int, threads: int = THREADS) -> int:
+    """How many blocks for kernels that go through `cells` in strides of the whole grid."""
+    return max(1, min(-(-cells // threads), 16 * device.processors))
+
+
+def is_channels_last(x: Array) -> bool:
+    """Whether images lie (N, H, W, C) in memory, and not also as they are indexed."""
+    return x.ndim == 4 and not is_in_order(x, range(4)) and is_in_order(x, (0, 2, 3, 1))
+
+
+def is_dense(x: Array) -> bool:
+    """Whether an array lies in memory without gaps, as it is indexed or with the channels last."""
+    return is_in_order(x, range(x.ndim)) or is_channels_last(x)
+
+
+def is_in_order(x: Array, axes: Any) -> bool:
+    """Whether walking the axes in this order, the last one fastest, goes through memory cell by cell."""
+    step = x.dtype.itemsize
+    for axis in reversed(tuple(axes)):
+        if x.shape[axis] != 1 and x.strides[axis] != step and x.size:
+            return False
+        step *= x.shape[axis]
+    return True
+
+
+def by_channel(x: Array) -> tuple[int, int, int]:
+    """(outer, channels, inner): memory of a dense array as a box whose middle axis is that of the channels.
+
+    Cell n of memory is of channel n // inner % channels, in both orders of images; (N, features) is (N, features, 1).
+    """
+    n, channels = x.shape[:2]
+    cells = prod(x.shape[2:])
+    return (n * cells, channels, 1) if is_channels_last(x) else (n, channels, cells)

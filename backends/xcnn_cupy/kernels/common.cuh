@@ -1,0 +1,31 @@
+// What several kernels need: bfloat16, the type of sums, and sums over the threads of a block in a fixed order.
+
+struct bfloat16 {  // the upper half of a float, rounded to nearest, ties to even
+    unsigned short bits;
+    bfloat16() = default;
+    __device__ bfloat16(float value) {
+        unsigned whole = __float_as_uint(value);
+        bool is_nan = (whole & 0x7fffffff) > 0x7f800000;
+        bits = is_nan ? 0x7fff : (whole + 0x7fff + (whole >> 16 & 1)) >> 16;
+    }
+    __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
+
+template <typename T> struct Sum { typedef float type; };
+template <> struct Sum<double> { typedef double type; };
+// Sum<T>::type is what numbers of type T are added up in.
+
+__device__ inline bool is_finite(double value) { return value - value == 0; }
+
+// The sum of `value` over all threads of a block of at most 1024, given to each; every thread must call it.
+template <typename S> __device__ S block_sum(S value) {
+    __shared__ S parts[32];
+    for (int far = 16; far > 0; far /= 2) value += __shfl_xor_sync(0xffffffff, value, far);
+    int warp = threadIdx.x / 32, warps = (blockDim.x + 31) / 32;
+    __syncthreads();  // the sums of a call before this one have been read
+    if (threadIdx.x % 32 == 0) parts[warp] = value;
+    __syncthreads();
+    S total = 0;
+    for (int n = 0; n < warps; n++) total += parts[n];
+    return total;
+}
