@@ -14,6 +14,7 @@ import numpy as np
 import scipy
 import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
+from xcnn_strided.fusion import Fuse, rewrite
 
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.backends import Step
@@ -25,7 +26,6 @@ from xcnn.optimizers import Optimizer
 from xcnn.random import Key
 from xcnn_numpy import fft, literal, plain, random, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.fusion import Fuse, rewrite
 from xcnn_numpy.threads import available
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache

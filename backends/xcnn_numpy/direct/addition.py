@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from xcnn_strided.shortcut import fuse_shortcut
+
 from xcnn._typing import Array
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import flat
 from xcnn_numpy.direct.lines import NONE, RELU
 from xcnn_numpy.direct.team import Shared
-from xcnn_numpy.runs import Shortcut, fuse_shortcut
+from xcnn_numpy.runs import HostShortcut
 
 
 @Shared
@@ -25,7 +27,7 @@ def slope(out: Any, dy: Any, y: Any, activation: int, part: int, first: int, las
     lines.slope(out, first, 0, dy, first, 0, y, first, 0, activation, 1, last - first)
 
 
-class Addition(Shortcut):
+class Addition(HostShortcut):
     """Its sums by compiled loops."""
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:

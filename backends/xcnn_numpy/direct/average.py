@@ -16,11 +16,12 @@ from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import total
 from xcnn_numpy.direct.team import Shared
-from xcnn_numpy.fusion import holds
+from xcnn_numpy.runs import holds
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 
 @Shared

@@ -19,8 +19,9 @@ from xcnn_numpy.direct.lines import NONE, RELU, SIGMOID
 from xcnn_numpy.direct.maps import Ending
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 NUMBERS: dict[type, int] = {ReLU: RELU, Sigmoid: SIGMOID}
 """The activations that end a pass."""

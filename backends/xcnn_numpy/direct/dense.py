@@ -18,11 +18,12 @@ from xcnn_numpy.direct.algorithm import LEAST, Direct, flat
 from xcnn_numpy.direct.convolution import NUMBERS
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import NONE
-from xcnn_numpy.fusion import holds
+from xcnn_numpy.runs import holds
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 
 @dataclass(frozen=True)

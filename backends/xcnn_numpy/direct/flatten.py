@@ -15,8 +15,9 @@ from xcnn.layers import Flatten
 from xcnn.layers.layer import Run
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 
 @dataclass(frozen=True)

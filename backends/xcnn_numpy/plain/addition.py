@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from xcnn_strided.shortcut import fuse_shortcut
 
 from xcnn._typing import Array
 from xcnn.layers import ReLU
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
-from xcnn_numpy.runs import Shortcut, fuse_shortcut
+from xcnn_numpy.runs import HostShortcut
 
 PER_CELL = 30
 """A cell takes about as long as so many multiplications within a product of matrices."""
 
 
-class Addition(Shortcut):
+class Addition(HostShortcut):
     """Its sums by NumPy, a few images to a thread."""
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:

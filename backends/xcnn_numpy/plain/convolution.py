@@ -20,8 +20,9 @@ from xcnn_numpy.plain.lowering import Lowering, Workspace, lowering
 from xcnn_numpy.plain.pooling import pool, unpool
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 
 @dataclass(frozen=True)

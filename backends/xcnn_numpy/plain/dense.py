@@ -13,12 +13,13 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
 from xcnn_numpy.buffers import empty
-from xcnn_numpy.fusion import holds
 from xcnn_numpy.plain import activations, blas
+from xcnn_numpy.runs import holds
 
 if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
     from xcnn_numpy.backend import NumpyBackend
-    from xcnn_numpy.fusion import FusedBackward, Named
 
 
 @dataclass(frozen=True)

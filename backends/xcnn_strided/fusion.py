@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-
 from xcnn._typing import Array, Backward, Weights
 from xcnn.layers import Residual, Sequential
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run
 
 if TYPE_CHECKING:
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn.backends import Backend
 
 Named: TypeAlias = tuple[tuple[str, Layer], ...]
 FusedBackward: TypeAlias = Callable[[Array, Weights], Array]
@@ -37,12 +35,7 @@ class Fusion(Protocol):
         ...
 
 
-def holds(x: Array, weight: Array | None = None) -> bool:
-    """Whether x is NumPy's own array, of a type that fused runs compute in, and of its weight's."""
-    return type(x) is np.ndarray and x.dtype.char in "fd" and (weight is None or x.dtype == weight.dtype)
-
-
-Fuse: TypeAlias = Callable[["NumpyBackend", Named, int], tuple[int, Fusion] | None]
+Fuse: TypeAlias = Callable[[Any, Named, int], tuple[int, Fusion] | None]
 """fuse(backend, layers, n) -> how many layers from the n-th on go together, and as what; None where it knows no run."""
 
 
@@ -51,7 +44,7 @@ class FusedSequential(Sequential):
 
     plan: tuple[tuple[int, int, Fusion | None], ...]
 
-    def __init__(self, backend: NumpyBackend, named: Named, fuses: tuple[Fuse, ...]) -> None:
+    def __init__(self, backend: Backend, named: Named, fuses: tuple[Fuse, ...]) -> None:
         object.__setattr__(self, "named", named)
         plan, first = [], 0
         while first < len(named):
@@ -86,7 +79,7 @@ class FusedSequential(Sequential):
         return x, backward
 
 
-def rewrite(backend: NumpyBackend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
+def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
     """The same net, its runs of layers fused, within containers too."""
     if type(net) is Sequential:
         return FusedSequential(backend, rewritten(backend, net, fuses), fuses)
@@ -98,6 +91,6 @@ def rewrite(backend: NumpyBackend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer
     return net
 
 
-def rewritten(backend: NumpyBackend, net: Container, fuses: tuple[Fuse, ...]) -> Named:
+def rewritten(backend: Backend, net: Container, fuses: tuple[Fuse, ...]) -> Named:
     """The layers of a container, each rewritten."""
     return tuple((name, rewrite(backend, layer, fuses)) for name, layer in net.named)

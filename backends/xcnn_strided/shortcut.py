@@ -1,0 +1,80 @@
+"""A Residual's sum and the ReLU after it as one, around its own layers, which are fused already."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import ReLU, Residual
+from xcnn.layers.layer import Run
+from xcnn_strided.fusion import Fuse
+
+if TYPE_CHECKING:
+    from xcnn.backends import Backend
+    from xcnn_strided.fusion import FusedBackward, Named
+
+
+@dataclass(frozen=True)
+class Shortcut(ABC):
+    """Y = relu(f(X) + g(X)), with or without the ReLU, for a Residual whose own layers are fused already."""
+
+    backend: Backend
+    name: str
+    layer: Residual
+    relu: bool
+    n: int
+    """The Residual's number in its container."""
+
+    @abstractmethod
+    def fits(self, weights: Weights, x: Array) -> bool:
+        """Whether it can take these arrays."""
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        layer, mine = self.layer, weights.get(self.name, {})
+        inner, last = run.child(self.n, self.name), len(self.layer) - 1
+        beside, shortcut_backward = x, None
+        with inside(self.name):
+            body, body_backward = layer.body(mine, x, inner)
+            if layer.shortcut:
+                beside, shortcut_backward = layer.call(last, mine, x, inner)
+            layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
+        y = self.sum(body, beside, self.relu)
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(layer, y.shape, dy)
+                if self.relu:
+                    dy = self.slope(dy, y)
+                dx, of_layer = body_backward(dy)
+                if shortcut_backward:
+                    dy = layer.back(last, shortcut_backward, dy, of_layer)
+            if of_layer:
+                grads[self.name] = of_layer
+            return self.sum(dx, dy, False)
+
+        return y, backward
+
+    @abstractmethod
+    def sum(self, a: Array, b: Array, relu: bool) -> Array:
+        """A + b, or relu(a + b)."""
+
+    @abstractmethod
+    def slope(self, dy: Array, y: Array) -> Array:
+        """The gradient before the ReLU that gave y."""
+
+
+def fuse_shortcut(kind: type[Shortcut]) -> Fuse:
+    """What knows a Residual, and the ReLU after it, as shortcuts of this kind."""
+
+    def fuse(backend: Backend, layers: Named, n: int) -> tuple[int, Shortcut] | None:
+        name, residual = layers[n]
+        if type(residual) is not Residual:
+            return None
+        relu = len(layers) > n + 1 and type(layers[n + 1][1]) is ReLU
+        return 1 + relu, kind(backend, name, residual, relu, n)
+
+    return fuse
