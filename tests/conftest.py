@@ -3,7 +3,7 @@
 One that can't is named with its reason by a single skipped test in test_backends.py, or fails the whole run where
 XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives; one that
 can't be used here, as `direct` without Numba, is named in the same way. What CuPy's backend computes with is among
-them, rehearsed on NumPy arrays.
+them, rehearsed on NumPy arrays: its algorithms, and its kernels, compiled for the host.
 """
 
 import os
@@ -13,6 +13,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import scipy.signal
+from cuda_on_host.emulator import COMPILER
+from cuda_on_host.rehearsal import RehearsedGpu
 from xcnn_cupy.literal import Literal
 from xcnn_numpy import NumpyBackend
 from xcnn_strided import Gemm
@@ -65,6 +67,11 @@ USABLE, REASONS = find()
 PAIRS = [(name, algorithm) for name in USABLE for algorithm in algorithms(name)]
 if "numpy" in USABLE:
     PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
+if COMPILER:
+    PAIRS += [("kernels", algorithm) for algorithm in ("gemm", "cudnn")]
+else:
+    REASONS["kernels"] = "there is no C++ compiler to run CUDA kernels with."
+MADE = {"rehearsal": Rehearsal, "kernels": RehearsedGpu}
 
 
 @pytest.fixture(params=USABLE)
@@ -79,7 +86,7 @@ def backend(request):
 def any_backend(request):
     """A backend with one of its algorithms, active."""
     name, algorithm = request.param
-    chosen = Rehearsal(algorithm=algorithm) if name == "rehearsal" else xcnn.backend(name, algorithm=algorithm)
+    chosen = MADE[name](algorithm=algorithm) if name in MADE else xcnn.backend(name, algorithm=algorithm)
     with chosen.active():
         yield chosen
 

@@ -12,10 +12,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from half_numpy import HalfNumpy
 
 from xcnn import checkpoint, losses, tree
 from xcnn import layers as L
-from xcnn.errors import BackendError, CheckpointError
+from xcnn.errors import BackendError, CheckpointError, OptionError
 from xcnn.layers import BatchNorm, Conv2D, Dense, Flatten, ReLU, Residual, Sequential
 from xcnn.model import Model
 from xcnn.optimizers import SGD, Adam, AdamW
@@ -25,6 +26,17 @@ from xcnn.training import Checkpoint
 
 def tiny(**options):
     return Model(Sequential(Dense(2)), (3,), **{"backend": "numpy", "optimizer": SGD(0.1, momentum=0.5), **options})
+
+
+@pytest.fixture
+def scaled(tmp_path):
+    """A model in float16, six steps after its loss's scale has fallen, and where it is saved."""
+    model = tiny(backend=HalfNumpy(), precision="float16")
+    model.at.state["loss_scale"] = model.backend.asarray(512.0, "float32")
+    for _ in range(6):
+        model.step(np.ones((2, 3), "float32"), [0, 1])
+    model.save(tmp_path / "half.xcnn")
+    return model, tmp_path / "half.xcnn"
 
 
 @pytest.fixture
@@ -83,6 +95,72 @@ def test_an_optimizer_that_came_later_goes_on_where_it_stood(tmp_path):
     np.testing.assert_array_equal(loaded.weights["dense1"]["kernel"], model.weights["dense1"]["kernel"])
 
 
+def test_the_precision_and_the_scale_come_back(scaled):
+    model, path = scaled
+    loaded = Model.load(path, backend=HalfNumpy())
+    assert loaded.precision == "float16"
+    assert {name: (leaf.dtype, leaf.item()) for name, leaf in loaded.at.state.items() if name.endswith("e")} == {
+        "loss_scale": (np.dtype("float32"), 512.0)
+    }
+    assert (loaded.at.state["good_steps"], loaded.at.state["step"]) == (6, 6)
+    for each in (model, loaded):
+        each.step(np.ones((2, 3), "float32"), [0, 1])
+    for (name, leaf), other in zip(tree.items(model.at.state), tree.leaves(loaded.at.state), strict=True):
+        np.testing.assert_array_equal(leaf, other, err_msg=name)
+    np.testing.assert_array_equal(loaded.weights["dense1"]["kernel"], model.weights["dense1"]["kernel"])
+
+
+def test_a_precision_that_is_missing_here_is_not_blamed_on_the_file(scaled):
+    model, path = scaled
+    with pytest.raises(OptionError, match=r'X104.*"numpy" does not compute in float16.*\n.*precision="float32"'):
+        Model.load(path, backend="numpy")
+    loaded = Model.load(path, backend="numpy", precision="float32")
+    assert loaded.precision == "float32"
+    assert set(loaded.at.state) == {"step", "velocity"}
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_allclose(loaded.predict(x), model.predict(x), rtol=1e-2)
+    for wrong in ("half", "float64"):
+        with pytest.raises(OptionError, match="X104"):
+            Model.load(path, backend="numpy", precision=wrong)
+
+
+def test_a_float32_model_goes_on_in_float16(saved):
+    loaded = Model.load(saved, backend=HalfNumpy(), precision="float16")
+    loaded.step(np.ones((2, 3), "float32"), [0, 1])
+    assert (loaded.at.state["loss_scale"], loaded.at.state["good_steps"], loaded.at.step) == (2.0**16, 1, 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_file_from_before_there_were_precisions(dtype, tmp_path):
+    tiny(dtype=dtype).save(tmp_path / "old.xcnn")
+    tensors, config = checkpoint.read(tmp_path / "old.xcnn")
+    assert config.pop("precision") == dtype
+    assert config.pop("scaling") == {}
+    checkpoint.write(tmp_path / "old.xcnn", tensors, config)
+    assert Model.load(tmp_path / "old.xcnn", backend="numpy").precision == dtype
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"loss_scale": 0.5, "good_steps": 0},
+        {"loss_scale": 2.0**25, "good_steps": 0},
+        {"loss_scale": float("nan"), "good_steps": 0},
+        {"loss_scale": 2.0, "good_steps": -1},
+        {"loss_scale": 2.0, "good_steps": 2000},
+        {"loss_scale": "large", "good_steps": 0},
+        {"loss_scale": 2.0},
+        [1],
+    ],
+)
+def test_a_scale_that_can_not_be_is_refused(scaling, scaled):
+    _, path = scaled
+    tensors, config = checkpoint.read(path)
+    checkpoint.write(path, tensors, {**config, "scaling": scaling})
+    with pytest.raises(CheckpointError, match="X403"):
+        Model.load(path, backend=HalfNumpy())
+
+
 def test_every_layer_can_be_written_and_read():
     from cases import CASES
 
@@ -111,6 +189,7 @@ def test_the_configuration_says_what_ran(saved):
     assert config["backend"] == "numpy"
     assert config["versions"]["numpy"] == np.__version__
     assert config["standing"]["step"] == 1
+    assert (config["dtype"], config["precision"]) == ("float32", "float32")
 
 
 def test_every_flipped_byte_is_detected(saved):
@@ -157,6 +236,9 @@ HOSTILE = {
     "optimizer is a layer": lambda t, c: c.update(optimizer=c["net"]),
     "loss by import": lambda t, c: c.update(loss={"name": "os.system", "options": {}}),
     "loss with odd options": lambda t, c: c.update(loss={"name": "huber", "options": {"delta": "x"}}),
+    "precision of a class": lambda t, c: c.update(precision={"class": "Dense"}),
+    "precision of other weights": lambda t, c: c.update(precision="float64"),
+    "dtype of half": lambda t, c: c.update(dtype="float16"),
     "standing of text": lambda t, c: c.update(standing={"step": "now"}),
     "history of numbers": lambda t, c: c.update(history=[1]),
     "another format": lambda t, c: c.update(format="xcnn.checkpoint.99"),

@@ -102,6 +102,31 @@ def test_resume_goes_on_exactly(shapes, run):
     assert whole.optimizer == xcnn.AdamW(0.002)
 
 
+def test_the_precision_of_training(shapes, run):
+    common = ("train", shapes, "--epochs", 1, "--image-size", 12, "--backend", "numpy")
+    code, _, err = run(*common, "--precision", "float64", "-o", "m.xcnn")
+    assert code == 0
+    assert err.splitlines()[0].startswith("article with ")
+    assert " parameters on numpy, computed in float64; " in err.splitlines()[0]
+    model = Model.load("m.xcnn", backend="numpy")
+    assert (model.dtype, model.precision) == ("float64", "float64")
+    code, _, err = run(*common, "--precision", "bfloat16")
+    assert code == 2
+    assert 'OptionError[X104]: backend "numpy" does not compute in bfloat16; it has float32, float64.' in err
+    code, _, err = run(*common, "--precision", "half")
+    assert code == 2
+    assert "OptionError[X104]: there is no precision 'half'." in err
+
+
+def test_resuming_may_change_the_precision(trained, shapes, run):
+    resume = ("train", "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
+    code, _, err = run(*resume, "--precision", "float64")
+    assert code == 2
+    assert 'precision="float64" goes with weights of float64; these are float32' in err
+    assert run(*resume, "--precision", "float32")[0] == 0
+    assert Model.load(trained, backend="numpy").at.epoch == 5
+
+
 def test_a_second_training_does_not_overwrite_the_first(shapes, run):
     for expected in ("article-shapes.xcnn", "article-shapes-2.xcnn"):
         code, out, _ = run("train", shapes, "--epochs", 1, "--backend", "numpy", "-q")

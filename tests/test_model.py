@@ -195,6 +195,15 @@ def test_one_output_can_not_be_a_softmax():
         Model(Sequential(Dense(1)), (4,))
 
 
+def test_the_precision_is_that_of_the_weights_unless_another_is_asked_for(backend, data):
+    assert make(backend).precision == "float32"
+    model = make(backend, dtype="float64", precision="float64")
+    assert (model.precision, model.summary().precision) == ("float64", "float64")
+    model.step(*data)
+    assert {w.dtype for w in host(model).values()} == {np.dtype("float64")}
+    assert model.predict(data[0]).dtype == "float64"
+
+
 def test_another_loss_may_be_assigned(backend, data):
     model, other = make(backend), make(backend, loss="mse")
     model.loss = "mse"
@@ -208,6 +217,7 @@ def test_a_model_can_be_pickled_and_copied(data):
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         np.testing.assert_array_equal(twin.predict(data[0]), model.predict(data[0]))
         twin.step(*data)
+        assert twin.precision == "float32"
     assert model.at.step == 0
 
 
@@ -288,6 +298,10 @@ def test_a_net_that_does_not_fit_names_the_layer():
         ({"loss": "hinge"}, "no loss 'hinge'"),
         ({"optimizer": "newton"}, "no optimizer 'newton'"),
         ({"dtype": "float16"}, 'must be "float32" or "float64"'),
+        ({"precision": "half"}, "there is no precision 'half'"),
+        ({"precision": "bfloat16"}, 'backend "numpy" does not compute in bfloat16; it has float32, float64'),
+        ({"precision": "float64"}, "goes with weights of float64"),
+        ({"dtype": "float64", "precision": "float32"}, "goes with weights of float32"),
         ({"seed": -1}, "seed must be a whole number"),
     ],
 )

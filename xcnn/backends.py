@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from array_api_compat import device as device_of
 
-from xcnn import random, reference
+from xcnn import loss_scaling, random, reference
+from xcnn._arrays import namespace
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
 from xcnn.explain import Explanation, explained
+from xcnn.losses import Loss, hits
 from xcnn.optimizers import Optimizer, global_norm
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from xcnn.layers.layer import Layer
+    from xcnn.precision import Precision
 
 GROUP = "xcnn.backends"
 AUTO_ORDER = ("cupy", "numpy")
@@ -64,6 +67,8 @@ class Backend:
     first_device: ClassVar[str] = "cpu"
     """What the library calls its first device: naming it is the same as naming none."""
     algorithms: ClassVar[tuple[str, ...]] = ("auto",)
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    """Those of xcnn.precision.PRECISIONS that it computes in."""
 
     def __post_init__(self) -> None:
         named = None if self.device is None else str(self.device)
@@ -90,6 +95,11 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def astype(self, x: Array, dtype: str) -> Array:
+        """A floating-point array of this backend in the type of this name; x itself where it has that."""
+        xp = namespace(x)
+        return xp.astype(x, getattr(xp, dtype), copy=False)
+
     @classmethod
     def of(cls, x: Array) -> Backend:
         """The backend of this class on the device of one of its arrays."""
@@ -101,6 +111,23 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
+
+    def under(self, precision: Precision) -> Backend:
+        """The backend that a model computes with in this precision: by default this one itself.
+
+        Raises
+        ------
+        OptionError
+            X104, where it has no such precision.
+        """
+        if precision.name not in self.precisions:
+            others = [f'backend "{name}"' for name in _backends_with(precision.name)]
+            raise OptionError(
+                "X104",
+                f'backend "{self.name}" does not compute in {precision.name}; it has {", ".join(self.precisions)}.',
+                hint=" or ".join([f'use precision="{precision.dtype}"', *others]) + ".",
+            )
+        return self
 
     @property
     def spec(self) -> str:
@@ -158,13 +185,21 @@ class Backend:
         """Compile or capture a training step; by default leave it alone."""
         return step
 
+    def judge(self, loss: Loss, threshold: float | None, y: Array, t: Array) -> tuple[Array, Array, Array | None]:
+        """The loss's value and gradient, and with the threshold of a classifier's loss how many samples are right."""
+        value, dy = loss(y, t)
+        return value, dy, None if threshold is None else hits(y, t, threshold)
+
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
     ) -> tuple[Weights, Weights, Array, Array]:
         """The optimizer's new weights and state, the norm of the gradients before clipping, that of the new weights.
 
-        A norm is a scalar array or a number, and not finite where an array is not.
+        A norm is a scalar array or a number, and not finite where an array is not. Where the state has a loss_scale,
+        the gradients are scaled by it: see loss_scaling.py.
         """
+        if loss_scaling.entries_of(state):
+            return loss_scaling.update(optimizer, grads, state, weights)
         weights, state = optimizer.update(grads, state, weights)
         return weights, state, global_norm(grads), global_norm(weights)
 
@@ -276,6 +311,18 @@ def available_backends() -> BackendTable:
 def backend_names() -> list[str]:
     """The names of the installed backends, none of which is imported for it."""
     return sorted(_entries())
+
+
+def _backends_with(precision: str) -> list[str]:
+    """Installed backends that compute in this precision, whether or not they can be used here."""
+    found = []
+    for name in backend_names():
+        try:
+            if precision in _plugin(name).precisions:
+                found.append(name)
+        except BackendUnavailable:
+            continue
+    return found
 
 
 def probe(name: str) -> BackendInfo:

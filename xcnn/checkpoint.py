@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from xcnn import losses, random, tree
+from xcnn import loss_scaling, losses, random, tree
 from xcnn._typing import Weights
 from xcnn.backends import Backend, get_backend
 from xcnn.backends import backend as make_backend
@@ -28,6 +28,7 @@ from xcnn.config import from_config, to_config
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.files import write_whole
 from xcnn.losses import Loss
+from xcnn.precision import Precision, policy
 from xcnn.training import HostArray, Standing
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def save(model: Model, path: str | Path) -> None:
 
     at = model.at
     host = partial(tree.map, model.backend.to_numpy)
-    moments = {name: host(moment) for name, moment in at.state.items() if isinstance(moment, dict)}
+    moments = {name: host(at.state[name]) for name in model.optimizer.moments}
+    scaling = host(loss_scaling.entries_of(at.state))
     config = {
         "format": FORMAT,
         "net": to_config(model.net),
@@ -68,10 +70,12 @@ def save(model: Model, path: str | Path) -> None:
         "optimizer": to_config(model.optimizer),
         "backend": model.backend.spec,
         "dtype": model.dtype,
+        "precision": model.precision,
         "seed": model.seed,
         "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **model.backend.versions()},
         "standing": {name: getattr(at, name) for name in COUNTED},
         "updates": at.state["step"],
+        "scaling": {name: entry.item() for name, entry in scaling.items()},
         "plan": model.plan,
         "history": list(at.rows),
         "info": dict(model.info),
@@ -91,10 +95,14 @@ def load(
     backend: str | Backend | None,
     layers: Mapping[str, type],
     loss: Loss | None,
+    precision: str | None,
 ) -> Model:
     """`Model.load`."""
     tensors, config = read(path)
     backend = get_backend() if backend is None else make_backend(backend)
+    saved_with = _policy(path, config)
+    computed_in = saved_with if precision is None else policy(precision, saved_with.dtype)
+    backend.under(computed_in)  # that a backend does not have it is no fault of the file's
     try:
         net = from_config(config["net"], layers)
         _check_shapes(path, net, tuple(config["input_shape"]), tensors, config["dtype"])
@@ -105,6 +113,7 @@ def load(
             optimizer=from_config(config["optimizer"], layers),
             backend=backend,
             dtype=config["dtype"],
+            precision=computed_in.name,
             seed=config["seed"],
         )
         saved = tree.from_items(tensors)
@@ -112,12 +121,12 @@ def load(
         moments = {
             name: tree.map(lambda old, new: model._send(new), moment, saved.get("state", {}).get(name, {}))
             for name, moment in model.at.state.items()
-            if name != "step"
+            if name in model.optimizer.moments
         }
         standing = {name: type(getattr(model.at, name))(config["standing"][name]) for name in COUNTED}
         model.at = Standing(
             weights,
-            {"step": int(config["updates"]), **moments},
+            {"step": int(config["updates"]), **moments, **_scaling(path, model, config.get("scaling", {}))},
             **standing,
             rows=tuple(dict(row) for row in config["history"]),
         )
@@ -247,6 +256,25 @@ def _check_shapes(path: str | Path, net: Any, input_shape: tuple[int, ...], tens
     kinds = {str(tensor.dtype) for tensor in tensors.values()}
     if kinds - {dtype}:
         _refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype!r}.")
+
+
+def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:
+    """What the model computed in: its weights' type, where the file is older than precisions are."""
+    try:
+        return policy(config.get("precision"), config["dtype"])
+    except (XcnnError, KeyError, TypeError) as error:
+        _refuse(path, f"its precision is not valid: {error}")
+
+
+def _scaling(path: str | Path, model: Model, saved: Mapping[str, float]) -> Weights:
+    """The loss's scale as it was saved; as the model has it, if it was not; nothing where the loss is not scaled."""
+    fresh = loss_scaling.entries_of(model.at.state)
+    if not fresh or not saved:
+        return fresh
+    scale, good_steps = float(saved["loss_scale"]), int(saved["good_steps"])
+    if not (loss_scaling.LEAST <= scale <= loss_scaling.LARGEST and 0 <= good_steps < loss_scaling.GOOD_STEPS):
+        _refuse(path, f"its loss can't have the scale {scale} after {good_steps} steps.")
+    return loss_scaling.entries(model.backend, scale, good_steps)
 
 
 def _loss_config(loss: Loss) -> dict[str, Any]:

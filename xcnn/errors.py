@@ -73,6 +73,10 @@ class BackendUnavailable(XcnnError, ImportError):
     """A backend that was asked for can't be used here (X302)."""
 
 
+class DeviceMemoryError(XcnnError, MemoryError):
+    """A device has no memory left for what was asked (X304)."""
+
+
 class CheckpointError(XcnnError, ValueError):
     """A checkpoint is incomplete, altered, too large or not one of ours (X4xx)."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from xcnn import checkpoint, random, training, tree
+from xcnn import checkpoint, loss_scaling, random, training, tree
 from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
@@ -22,13 +22,17 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.losses import THRESHOLDS, Loss, loss_function, loss_name
 from xcnn.optimizers import Optimizer
 from xcnn.optimizers import optimizer as make_optimizer
+from xcnn.precision import mixed, policy, widened
 from xcnn.progress import Progress
 from xcnn.progress import progress as make_progress
 from xcnn.summary import Summary, summarize
 from xcnn.training import HostArray, Standing
 
-DTYPES = ("float32", "float64")
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
+
+
+REBUILT = ("running_backend", "unfused_net", "running_net", "compiled_step")
+"""What `_rebuild` makes anew, and pickles leave out."""
 
 
 class Model:
@@ -47,7 +51,10 @@ class Model:
     backend
         a name or a Backend; None is the process's (xcnn.set_backend)
     dtype
-        "float32" or "float64", of weights and computation
+        "float32" or "float64", of the weights
+    precision
+        what layers compute in, None being the dtype: "float32", which is strict, "tf32", "bfloat16" or "float16" with
+        float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
     seed
         of the initial weights, the order of samples and dropout's masks: one seed gives the same on every backend
 
@@ -70,14 +77,14 @@ class Model:
         optimizer: str | Optimizer = "adam",
         backend: str | Backend | None = None,
         dtype: str = "float32",
+        precision: str | None = None,
         seed: int = 0,
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
                 "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
             )
-        if dtype not in DTYPES:
-            raise OptionError("X104", f'dtype must be "float32" or "float64"; got {dtype!r}.')
+        self.policy = policy(precision, dtype)
         check_whole("seed", seed, least=0)
         if not isinstance(input_shape, tuple | list):
             raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
@@ -86,17 +93,17 @@ class Model:
         self._net, self.input_shape, self.dtype, self.seed = net, tuple(input_shape), dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._backend = get_backend() if backend is None else make_backend(backend)
+        self._backend.under(self.policy)
         drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
         weights = tree.map(self._send, drawn)
-        with self.backend.active():
-            self.at = Standing(weights, self._optimizer.init(weights))
+        self.at = Standing(weights, self._first_state(weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         self._rebuild()
 
     def _rebuild(self) -> None:
-        """What depends on the net, loss, optimizer and backend together."""
+        """What depends on the net, loss, optimizer, backend and precision together."""
         name = loss_name(self.loss)
         self.threshold = THRESHOLDS.get(name)
         self.places = prod(self.output_shape[1:])
@@ -107,18 +114,20 @@ class Model:
                 f"{name} can't tell classes apart by an output of shape {self.output_shape}.",
                 hint='give one output for each class, or loss="binary_cross_entropy_with_logits" for a single one.',
             )
-        self.running_net = self.backend.rewrite(self.net) if self.backend.fuse else self.net
-        self.compiled_step = training.make_step(
-            self.running_net, self.loss, self.optimizer, self.threshold, self.backend
-        )
+        self.running_backend = backend = self.backend.under(self.policy)
+        net = mixed(self.net, self.policy)
+        self.unfused_net = widened(net, self.policy)
+        self.running_net = widened(backend.rewrite(net), self.policy) if backend.fuse else self.unfused_net
+        self.compiled_step = training.make_step(self.running_net, self.loss, self.optimizer, self.threshold, backend)
 
     def __repr__(self) -> str:
         return (
-            f"Model({self.net!r}, input_shape={self.input_shape}, backend={self.backend.spec!r}, dtype={self.dtype!r})"
+            f"Model({self.net!r}, input_shape={self.input_shape}, backend={self.backend.spec!r}, dtype={self.dtype!r}, "
+            f"precision={self.precision!r})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("compiled_step", "running_net")}
+        return {name: value for name, value in vars(self).items() if name not in REBUILT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -135,6 +144,20 @@ class Model:
     def backend(self) -> Backend:
         """Where the weights are; `to` moves them."""
         return self._backend
+
+    @property
+    def precision(self) -> str:
+        """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
+        return self.policy.name
+
+    @precision.setter
+    def precision(self, new: str | None) -> None:
+        chosen = policy(new, self.dtype)
+        self.backend.under(chosen)  # what it refuses changes nothing
+        self.policy = chosen
+        moments = {name: leaf for name, leaf in self.at.state.items() if name not in loss_scaling.TYPES}
+        self.at = replace(self.at, state={**moments, **self._scaling(self.at.state)})
+        self._rebuild()
 
     @property
     def loss(self) -> Loss:
@@ -165,13 +188,25 @@ class Model:
     def optimizer(self, new: str | Optimizer) -> None:
         before, self._optimizer = self._optimizer, make_optimizer(new)
         if type(before) is not type(self._optimizer) or before.moments != self._optimizer.moments:
-            with self.backend.active():
-                self.at = replace(self.at, state=self._optimizer.init(self.at.weights))
+            self.at = replace(self.at, state=self._first_state(self.at.weights, self.at.state))
         self._rebuild()
+
+    def _first_state(self, weights: Weights, before: Weights | None = None) -> Weights:
+        """The optimizer's state before its first step, with the loss's scale of the state before."""
+        with self.backend.active():
+            return {**self._optimizer.init(weights), **self._scaling(before or {})}
+
+    def _scaling(self, before: Weights) -> Weights:
+        """The loss's scale as it was before, or a new one; nothing where the policy has none."""
+        if not self.policy.scales:
+            return {}
+        with self.backend.active():
+            return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model."""
         there = make_backend(backend, **options)
+        there.under(self.policy)  # what it refuses changes nothing
 
         def move(leaf: Any) -> Any:
             return leaf if isinstance(leaf, int) else there.asarray(self.backend.to_numpy(leaf))
@@ -288,8 +323,9 @@ class Model:
 
     def forward(self, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
-        with self.backend.active():
-            y, _ = self.running_net(self.at.weights, self.backend.asarray(x, self.dtype), Run(self.backend))
+        backend = self.running_backend
+        with backend.active():
+            y, _ = self.running_net(self.at.weights, backend.asarray(x, self.dtype), Run(backend))
         return y
 
     def summary(self, batch_size: int = 32) -> Summary:
@@ -313,6 +349,7 @@ class Model:
         backend: str | Backend | None = None,
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
+        precision: str | None = None,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).
 
@@ -322,13 +359,17 @@ class Model:
             your own layers' classes by name, where the net has any
         loss
             your own loss, where the model was saved with one
+        precision
+            another than it was saved with, where the backend does not have that one
 
         Raises
         ------
         CheckpointError
             X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
+        OptionError
+            X104, where the backend does not compute in the model's precision.
         """
-        return checkpoint.load(cls, path, backend=backend, layers=layers or {}, loss=loss)
+        return checkpoint.load(cls, path, backend=backend, layers=layers or {}, loss=loss, precision=precision)
 
     # Host data.
 

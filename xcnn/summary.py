@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from xcnn import tree
 from xcnn._typing import Array, Backward, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, Watch
+from xcnn.precision import within
 
 if TYPE_CHECKING:
     from xcnn.model import Model
@@ -45,6 +46,7 @@ class Summary:
     batch_size: int
     backend: str
     dtype: str
+    precision: str
 
     @property
     def step_bytes(self) -> int:
@@ -61,12 +63,13 @@ class Summary:
             ),
         ]
         widths = [max(len(line[n]) for line in (titles, *table)) for n in range(5)]
+        types = self.dtype if self.precision == self.dtype else f"{self.dtype}, computed in {self.precision},"
         lines = [_line(cells, widths) for cells in (titles, tuple("-" * w for w in widths), *table)]
         return "\n".join(
             [
                 *lines,
                 "",
-                f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({self.dtype} on {self.backend})",
+                f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({types} on {self.backend})",
                 f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
                 f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
                 f"{readable(self.optimizer_bytes)} of optimizer state)",
@@ -80,15 +83,38 @@ class Summary:
 
 
 def summarize(model: Model, batch_size: int) -> Summary:
-    """Send one sample of zeros through the net, and look at what each layer gives and keeps."""
+    """Send zeros through the net, and look at what each layer gives and keeps.
+
+    What a second sample adds is what a sample takes: copies of weights in another type are kept once.
+    """
+    rows = tuple(
+        replace(of_two, kept_bytes=of_two.kept_bytes - of_one.kept_bytes)
+        for of_one, of_two in zip(look_through(model, 1), look_through(model, 2), strict=True)
+    )
+    return Summary(
+        rows=rows,
+        input_shape=model.input_shape,
+        parameters=count(model.weights),
+        weight_bytes=sum(map(_bytes, tree.leaves(model.weights))),
+        optimizer_bytes=sum(_bytes(leaf) for leaf in tree.leaves(model.at.state) if not isinstance(leaf, int)),
+        activation_bytes=batch_size * sum(row.kept_bytes for row in rows),
+        batch_size=batch_size,
+        backend=model.backend.spec,
+        dtype=model.dtype,
+        precision=model.precision,
+    )
+
+
+def look_through(model: Model, samples: int) -> list[LayerRow]:
+    """The layers as so many zeros pass through them, with the bytes that they keep of all."""
     rows: list[LayerRow] = []
     seen = {_home(w) for w in tree.leaves(model.weights)}
 
     def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
-        if not isinstance(layer, Container):
+        if not isinstance(within(layer), Container):
             kept = {_home(a): _bytes(a) for a in held(backward) if _home(a) not in seen}
             seen.update(kept)
-            name, kind = ".".join(path) or "net", type(layer).__name__
+            name, kind = ".".join(path) or "net", type(within(layer)).__name__
             rows.append(LayerRow(name, kind, tuple(y.shape[1:]), parameters(path), sum(kept.values())))
         return backward
 
@@ -98,22 +124,13 @@ def summarize(model: Model, batch_size: int) -> Summary:
             node = node.get(name, {})
         return count(node)
 
-    x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
-    with model.backend.active():
-        y, backward = model.net(model.weights, x, Run(model.backend, train=True, watch=Watch(look)))
+    backend = model.running_backend
+    x = backend.asarray(np.zeros((samples, *model.input_shape)), model.dtype)
+    with backend.active():
+        y, backward = model.unfused_net(model.weights, x, Run(backend, train=True, watch=Watch(look)))
     if not rows and not isinstance(model.net, Container):  # a net of a single layer
         look((), model.net, y, backward)
-    return Summary(
-        rows=tuple(rows),
-        input_shape=model.input_shape,
-        parameters=count(model.weights),
-        weight_bytes=sum(map(_bytes, tree.leaves(model.weights))),
-        optimizer_bytes=sum(_bytes(leaf) for leaf in tree.leaves(model.at.state) if not isinstance(leaf, int)),
-        activation_bytes=batch_size * sum(row.kept_bytes for row in rows),
-        batch_size=batch_size,
-        backend=model.backend.spec,
-        dtype=model.dtype,
-    )
+    return rows
 
 
 def count(weights: Weights) -> int:

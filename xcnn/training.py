@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xcnn import random, tree
+from xcnn import loss_scaling, random, tree
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Weights
 from xcnn.checks import check_rate, check_whole
@@ -66,6 +66,7 @@ class Outcome:
 
 
 Step: TypeAlias = Callable[..., tuple[Weights, Weights, Outcome]]
+Span: TypeAlias = Callable[[int, Standing, HostArray, HostArray, HostArray, int], Standing | None]
 
 
 def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | None, backend: Backend) -> Step:
@@ -73,10 +74,9 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
 
     def step(key: random.Key, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, Outcome]:
         y, backward = net(weights, x, Run(backend, train=True, key=key, wants_dx=False))
-        value, dy = loss(y, t)
-        _, grads = backward(dy)
+        value, dy, right = backend.judge(loss, threshold, y, t)
+        _, grads = backward(loss_scaling.scaled(dy, state))
         weights, state, norm, reach = backend.update(optimizer, grads, state, weights)
-        right = None if threshold is None else hits(y, t, threshold)
         return weights, state, Outcome(value, norm, reach, right)
 
     return backend.compile(step)
@@ -85,24 +85,27 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
 def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     """Train on one batch; its loss. The standing is replaced, or kept where the loss or a gradient is not finite.
 
+    Where only the loss's scale made a gradient infinite, the weights stay, the scale is halved, and the batch counts.
+
     Raises
     ------
     DivergedError
         X501, naming the first layer whose output or gradient is not finite.
     """
-    at, backend, samples = model.at, model.backend, len(x)
+    at, backend, samples = model.at, model.running_backend, len(x)
     x, t = backend.asarray(x), backend.asarray(t)
     key = (model.seed, at.step)
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for below
         weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
         loss, norm, reach = (to_float(backend, value) for value in (outcome.loss, outcome.norm, outcome.reach))
-        if not (isfinite(loss) and isfinite(norm) and isfinite(reach)):
+        skipped = not isfinite(norm) and loss_scaling.loss_scale(backend, at.state) > loss_scaling.LEAST
+        if not (isfinite(loss) and isfinite(reach) and (isfinite(norm) or skipped)):
             raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
     check_dtypes(at.weights, weights)
     model.at = replace(
         at,
         weights=weights,
-        state=state,
+        state={**state, "step": at.state["step"]} if skipped else state,
         step=at.step + 1,
         batch=at.batch + 1,
         loss=at.loss + loss * samples,
@@ -110,6 +113,24 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
         seen=at.seen + samples,
     )
     return loss
+
+
+def take_span(model: Model, x: HostArray, t: HostArray, order: HostArray, batch_size: int) -> bool:
+    """Train on some of the epoch's next batches in one go, where the compiled step can; whether any was done.
+
+    A step that a backend compiled may have a method `span(seed, standing, x, t, order, batch_size)`. It takes as many
+    steps as it sees fit, and gives the standing after them; or None where the next one must be taken by itself, as one
+    whose loss or gradient is not finite.
+    """
+    span: Span | None = getattr(model.compiled_step, "span", None)
+    if span is None:
+        return False
+    with model.backend.active():
+        after = span(model.seed, model.at, x, t, order, batch_size)
+    if after is None:
+        return False
+    model.at = after
+    return True
 
 
 def to_float(backend: Backend, value: Any) -> float:
@@ -134,12 +155,13 @@ def diverged(model: Model, loss: float, norm: float, first: str) -> DivergedErro
     what = f"loss became {loss}" if not isfinite(loss) else "a gradient became infinite or NaN"
     if isfinite(loss) and isfinite(norm):
         what = "the weights became too large, infinite or NaN"
+    wider = ', precision="bfloat16"' if model.precision == "float16" else ""
     so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
     return DivergedError(
         "X501",
         f"{what} at epoch {at.epoch + 1}, batch {at.batch + 1}; first non-finite value: {first}.",
         f"{so_far}gradient norm {norm:.2g}, learning rate {rate:g}",
-        hint=f"try a learning rate of {rate / 10:g}, or clip_norm; the weights from before this batch are kept.",
+        hint=f"try a learning rate of {rate / 10:g}{wider}, or clip_norm; the weights from before this batch are kept.",
     )
 
 
@@ -173,7 +195,7 @@ def culprit(model: Model, run: Run, x: Array, t: Array) -> str:
         for name, weight in tree.items(weights):
             demand(weight, f"weight {name!r}")
         demand(x, "the input x")
-        y, backward = model.net(weights, x, replace(run, watch=Watch(look)))
+        y, backward = model.unfused_net(weights, x, replace(run, watch=Watch(look)))
         demand(y, "the net's output")
         value, dy = model.loss(y, t)
         demand(value, "the loss")
@@ -253,10 +275,11 @@ def run_epoch(
     epoch = model.at.epoch
     order = random.generator(model.seed, epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     progress.advance(done_before, 0.0)
-    for first in range(model.at.batch * batch_size, len(x), batch_size):
-        chosen = order[first : first + batch_size]
-        take_step(model, x[chosen], t[chosen])
-        progress.advance(len(chosen), model.at.loss / model.at.seen)
+    while (seen := model.at.seen) < len(x):
+        if not take_span(model, x, t, order, batch_size):
+            chosen = order[model.at.batch * batch_size :][:batch_size]
+            take_step(model, x[chosen], t[chosen])
+        progress.advance(model.at.seen - seen, model.at.loss / model.at.seen)
     seconds = time.perf_counter() - begun
 
     at = model.at

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -11,35 +12,44 @@ from typing import Any, ClassVar
 import array_api_compat
 import cupy
 import numpy as np
-from xcnn_strided import Algorithm, Gemm, StridedBackend
-from xcnn_strided.explain import gemm_workspace, literal_workspace
+from xcnn_strided import Algorithm
 
-from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn._typing import Array
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn.explain import Explanation, explained
-from xcnn.random import Key
+from xcnn_cupy.cuda import Cuda, named, out_of_memory
+from xcnn_cupy.cudnn import load
+from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
-
-GEMM = Gemm(workspace=2**27)  # 512 MiB of float32
 
 
 @dataclass(frozen=True, repr=False)
-class CupyBackend(StridedBackend):
+class CupyBackend(GpuBackend):
     """CuPy arrays on one CUDA device, "cupy:1" being the second; "cupy" is the first.
 
     `literal` is the article's correlation, with cupyx.scipy.signal; `gemm` lays windows out as columns of matrix
-    products; `auto` is `gemm`.
+    products; `cudnn` asks cuDNN; `auto` does so where it has a plan, and takes `gemm` elsewhere.
+
+    Parameters
+    ----------
+    tune
+        whether cuDNN's plans are measured when they are first wanted, and the fastest is taken
+    plans
+        a file that the choice of plans is taken from and written to, so that it stays the same from run to run
     """
+
+    tune: bool = False
+    plans: str | None = None
 
     name: ClassVar[str] = "cupy"
     library: ClassVar[str] = "cupy"
     first_device: ClassVar[str] = "0"
-    algorithms: ClassVar[tuple[str, ...]] = ("auto", "literal", "gemm")
 
     def __post_init__(self) -> None:
         check_device(self.device)
         super().__post_init__()
+        if self.algorithm == "cudnn":
+            load()  # raises X302 where it is not installed
 
     @classmethod
     def of(cls, x: Array) -> Backend:
@@ -55,8 +65,7 @@ class CupyBackend(StridedBackend):
         return import_module("array_api_compat.cupy")
 
     def active(self) -> AbstractContextManager[object]:
-        device: AbstractContextManager[object] = cupy.cuda.Device(self.number)
-        return device
+        return on_device(self.number)
 
     def beside(self, x: Array) -> AbstractContextManager[object]:
         device: AbstractContextManager[object] = x.device
@@ -72,7 +81,7 @@ class CupyBackend(StridedBackend):
                 hint="other.to_numpy(x) brings it to the host.",
             )
         with self.active():
-            return cupy.asarray(x, dtype=dtype)
+            return cupy.asarray(x, dtype=None if dtype is None else named(dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         with self.beside(x):
@@ -95,27 +104,15 @@ class CupyBackend(StridedBackend):
         name: bytes = cupy.cuda.runtime.getDeviceProperties(self.number)["name"]
         return name.decode()
 
-    def chosen(
-        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
-    ) -> Algorithm:
-        return literal() if self.algorithm == "literal" else GEMM
+    @property
+    def gpu(self) -> Cuda:
+        return cuda(self.number, self.tune, self.plans)
 
-    def explain(
-        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
-    ) -> Explanation:
-        name, cells = "gemm", gemm_workspace(GEMM, x_shape, k_shape, stride, padding, dilation, groups)
-        if self.algorithm == "literal":
-            name, cells = "literal", literal_workspace(x_shape, k_shape, padding, dilation)
-        reason = (
-            "it is the fast one on CUDA."
-            if self.algorithm == "auto"
-            else f'the backend was made with algorithm="{name}".'
-        )
-        return explained(x_shape, k_shape, stride, padding, dilation, name, reason, cells)
+    def holds(self, x: Array) -> bool:
+        return isinstance(x, cupy.ndarray) and x.device.id == self.number
 
-    def random_bits(self, key: Key, shape: Shape) -> Array:
-        with self.active():
-            return super().random_bits(key, shape)
+    def literal(self) -> Algorithm:
+        return literal()
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         with self.beside(x):
@@ -156,6 +153,22 @@ def check_libraries(release: str) -> None:
             f"CuPy {release} sees a CUDA device but misses a library. {' '.join(str(error).split())}",
             hint='pip install "cupy-cuda13x[ctk]" brings the libraries of CUDA 13.',
         ) from error
+
+
+@contextmanager
+def on_device(number: int) -> Iterator[None]:
+    """CuPy's current device; where memory runs out within CuPy, that is told as everywhere."""
+    try:
+        with cupy.cuda.Device(number):
+            yield
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise out_of_memory("this step", error) from error
+
+
+@cache
+def cuda(number: int, tune: bool, plans: str | None) -> Cuda:
+    """The device that backends with these options share, with its compiled kernels and plans."""
+    return Cuda(number, tune, plans)
 
 
 @cache

@@ -9,10 +9,14 @@ which tensor cores want. Their shape is the same in both; their strides tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any, Protocol
 
+import numpy as np
+
 from xcnn._typing import Array, Shape
+from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.kernels import Kernel
 
 THREADS = 256
@@ -22,7 +26,7 @@ MOST_CELLS = 2**31 - 2**16
 
 
 class Device(Protocol):
-    """Where kernels run. All work is put in line, on one stream, and none of these calls waits for it."""
+    """Where kernels run. All work is put in line, on one stream; only `get` waits for it."""
 
     @property
     def processors(self) -> int:
@@ -33,8 +37,54 @@ class Device(Protocol):
         """An array whose cells are not set."""
         ...
 
+    def address(self, array: Array) -> int:
+        """Where the first cell of an array lies."""
+        ...
+
+    def put(self, there: Array, here: np.ndarray[Any, Any]) -> None:
+        """Fill a dense array of the device's with the host's of the same shape and type."""
+        ...
+
+    def get(self, there: Array) -> np.ndarray[Any, Any]:
+        """A copy on the host. This alone waits for all work before it."""
+        ...
+
     def launch(self, kernel: Kernel, blocks: int | Shape, threads: int | Shape, *arguments: Any) -> None:
         """Run a kernel: arrays are passed by address, numbers as the kernel's signature has them."""
+        ...
+
+    def has_plan(self, question: Question) -> bool:
+        """Whether cuDNN answers a question."""
+        ...
+
+    def workspace(self, question: Question) -> int:
+        """Bytes that the plan for a question takes beside the arrays."""
+        ...
+
+    def convolve(self, question: Question, x: Array, kernel: Array, y: Array, bias: Array | None = None) -> None:
+        """Compute one of x, kernel and y, which the question tells, from the others, all as it describes them.
+
+        Raises
+        ------
+        BackendError
+            X305, where cuDNN has no plan.
+        """
+        ...
+
+    def free_memory(self) -> int:
+        """Bytes that could still be allocated."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Run work twice, so that all that it needs is compiled and chosen, then record what it puts in line."""
+        ...
+
+
+class Graph(Protocol):
+    """Recorded work; the memory that it uses is kept as long as it is."""
+
+    def launch(self) -> None:
+        """Put it in line once more."""
         ...
 
 

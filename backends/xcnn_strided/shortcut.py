@@ -11,6 +11,7 @@ from xcnn.checks import check_dy
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
+from xcnn.precision import within
 from xcnn_strided.fusion import Fuse
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def fuse_shortcut(kind: type[Shortcut]) -> Fuse:
         name, residual = layers[n]
         if type(residual) is not Residual:
             return None
-        relu = len(layers) > n + 1 and type(layers[n + 1][1]) is ReLU
+        relu = len(layers) > n + 1 and type(within(layers[n + 1][1])) is ReLU
         return 1 + relu, kind(backend, name, residual, relu, n)
 
     return fuse

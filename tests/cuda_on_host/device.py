@@ -23,6 +23,20 @@ class HostDevice:
         x.view(np.uint8 if x.ndim else x.dtype)[...] = 0xFF if x.ndim else np.array(-1).astype(x.dtype)
         return x
 
+    def address(self, array):
+        """Of its first cell."""
+        return array.ctypes.data
+
+    def put(self, there, here):
+        """Copy to the device."""
+        assert there.shape == here.shape
+        assert there.dtype == here.dtype
+        there[...] = here
+
+    def get(self, there):
+        """Copy to the host."""
+        return there.copy()
+
     def launch(self, kernel, blocks, threads, *arguments):
         """Run a kernel at once."""
         self.launched.append(kernel.expression)

@@ -9,15 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xcnn import training
+from xcnn import nets, training
 from xcnn._typing import Array, Backward, Shape
 from xcnn.backends import Backend
 from xcnn.checks import check_whole
 from xcnn.errors import OptionError
-from xcnn.layers import Sequential
+from xcnn.layers import BatchNorm, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D, ReLU, Residual, Sequential
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.model import Model
-from xcnn.nets import RECIPES
 from xcnn.optimizers import SGD
 from xcnn.training import HostArray
 from xcnn.windows import output_size
@@ -40,16 +39,65 @@ class StepCase:
     def __str__(self) -> str:
         return f"{self.name}:{self.batch}"
 
-    def model(self, backend: Backend) -> Model:
-        """The net with its initial weights."""
-        return Model(self.net, self.input_shape, loss=self.loss, optimizer=self.optimizer, backend=backend)
+    def model(self, backend: Backend, precision: str | None = None) -> Model:
+        """The net with its initial weights.
 
-    def data(self, outputs: int) -> tuple[HostArray, HostArray]:
-        """A batch of noise: images of 0..1, and labels for cross_entropy, else one-hot rows."""
-        rng = np.random.default_rng(0)
-        x = rng.random((self.batch, *self.input_shape), dtype="float32")
-        labels = rng.integers(0, outputs, self.batch)
-        return x, labels if self.loss == "cross_entropy" else np.eye(outputs, dtype="float32")[labels]
+        Raises
+        ------
+        OptionError
+            X104, where the backend can't compute in this precision.
+        """
+        how: dict[str, Any] = {"backend": backend, "precision": precision}
+        if precision == "float64":
+            how["dtype"] = "float64"
+        return Model(self.net, self.input_shape, loss=self.loss, optimizer=self.optimizer, **how)
+
+    def data(self, outputs: int, batches: int = 1, dtype: str = "float32") -> tuple[HostArray, HostArray]:
+        """So many batches of noise: images of 0..1, and labels for cross_entropy, else one-hot rows."""
+        rng, samples = np.random.default_rng(0), batches * self.batch
+        x = rng.random((samples, *self.input_shape), dtype="float32").astype(dtype, copy=False)
+        labels = rng.integers(0, outputs, samples)
+        return x, labels if self.loss == "cross_entropy" else np.eye(outputs, dtype=dtype)[labels]
+
+
+def resnet18(classes: int = 1000) -> Sequential:
+    """ResNet-18 for images of 224x224: He et al. 2016, table 1."""
+    stages = ((64, 1), (128, 2), (256, 2), (512, 2))
+    blocks = (block(filters, stride) for filters, first in stages for stride in (first, 1))
+    return Sequential(
+        Conv2D(64, 7, stride=2, padding=3, bias=False), BatchNorm(), ReLU(), MaxPool2D(3, stride=2, padding=1),
+        *(layer for each in blocks for layer in (each, ReLU())),
+        GlobalAveragePool2D(), Dense(classes),
+    )  # fmt: skip
+
+
+def block(filters: int, stride: int) -> Residual:
+    """Two 3x3 convolutions beside a shortcut, images padded alike on both sides."""
+    shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if stride > 1 else None
+    return Residual(
+        Conv2D(filters, 3, stride=stride, padding=1, bias=False), BatchNorm(), ReLU(),
+        Conv2D(filters, 3, padding=1, bias=False), BatchNorm(),
+        shortcut=shortcut,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Known:
+    """A net's maker and loss, how many classes it tells apart here, and the shape of its images."""
+
+    net: Callable[[int], Sequential]
+    loss: str = "cross_entropy"
+    classes: int = 10
+    input_shape: Shape = (1, 28, 28)
+
+
+NETS = {
+    "article": Known(nets.article, "binary_cross_entropy", classes=2),
+    "lenet": Known(nets.lenet),
+    "mnist-net": Known(nets.mnist_net),
+    "small-resnet": Known(nets.small_resnet, input_shape=(3, 32, 32)),
+    "resnet18": Known(resnet18, classes=1000, input_shape=(3, 224, 224)),
+}
 
 
 def step_case(name: str, batch: int) -> StepCase:
@@ -60,21 +108,16 @@ def step_case(name: str, batch: int) -> StepCase:
     OptionError
         X104, for a name that is not known, or a batch that is not a whole number above 0.
     """
-    if name not in RECIPES:
-        raise OptionError("X104", f"there is no net {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
+    if name not in NETS:
+        raise OptionError("X104", f"there is no net {name!r}.", hint="use one of " + ", ".join(NETS) + ".")
     check_whole("batch", batch)
-    as_the_article = name == "article"
-    return StepCase(
-        name=name,
-        net=RECIPES[name].net(2 if as_the_article else 10),
-        input_shape=(3, 32, 32) if name == "small-resnet" else (1, 28, 28),
-        batch=batch,
-        loss=RECIPES[name].loss,
-        optimizer=SGD(0.1) if as_the_article else SGD(0.01, momentum=0.9),
-    )
+    known = NETS[name]
+    optimizer = SGD(0.1) if name == "article" else SGD(0.01, momentum=0.9)
+    return StepCase(name, known.net(known.classes), known.input_shape, batch, known.loss, optimizer)
 
 
 STEPS = ("article:1", "article:32", "lenet:64", "lenet:256", "mnist-net:64", "mnist-net:256", "small-resnet:64")
+GPU_STEPS = ("lenet:64", "lenet:128", "mnist-net:64", "mnist-net:256", "small-resnet:64", "resnet18:64")
 
 
 def picked(choice: str) -> StepCase:
@@ -126,7 +169,10 @@ def step_flop(model: Model, batch: int) -> int:
 
 @dataclass(frozen=True)
 class CorrelationCase:
-    """A valid correlation of (batch, channels, size, size) with (filters, channels / groups, kernel, kernel)."""
+    """A correlation of (batch, channels, size, size) with (filters, channels / groups, kernel, kernel).
+
+    `padding` is cells of zeros around the image, on each side.
+    """
 
     batch: int
     channels: int
@@ -135,11 +181,11 @@ class CorrelationCase:
     kernel: int
     stride: int = 1
     groups: int = 1
+    padding: int = 0
 
     def __str__(self) -> str:
-        how = (f", stride {self.stride}" if self.stride > 1 else "") + (
-            f", groups {self.groups}" if self.groups > 1 else ""
-        )
+        usual = {"stride": 1, "groups": 1, "padding": 0}
+        how = "".join(f", {name} {getattr(self, name)}" for name in usual if getattr(self, name) != usual[name])
         shape = f"{self.batch}x{self.channels}x{self.size}x{self.size}"
         return f"{shape} -> {self.filters}, {self.kernel}x{self.kernel}{how}"
 
@@ -152,17 +198,28 @@ class CorrelationCase:
     def y_shape(self) -> Shape:
         """(batch, filters, H', W')"""
         sides, window = (self.size, self.size), (self.kernel, self.kernel)
-        return self.batch, self.filters, *output_size(sides, window, (self.stride, self.stride), ((0, 0), (0, 0)))
+        return self.batch, self.filters, *output_size(sides, window, self.how["stride"], self.how["padding"])
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Stride, padding and groups, as the primitives take them."""
+        around = self.padding, self.padding
+        return {"stride": (self.stride, self.stride), "padding": (around, around), "groups": self.groups}
 
     @property
     def flop(self) -> int:
-        """Additions and multiplications of each of the three maps."""
+        """Additions and multiplications of each of the three maps, those with padding too."""
         return 2 * prod(self.y_shape) * prod(self.k_shape[1:])
+
+    @property
+    def x_shape(self) -> Shape:
+        """(batch, channels, size, size)"""
+        return self.batch, self.channels, self.size, self.size
 
     def data(self) -> tuple[HostArray, HostArray, HostArray]:
         """x, k and dy."""
         rng = np.random.default_rng(0)
-        shapes = (self.batch, self.channels, self.size, self.size), self.k_shape, self.y_shape
+        shapes = self.x_shape, self.k_shape, self.y_shape
         x, k, dy = (rng.standard_normal(shape, dtype="float32") for shape in shapes)
         return x, k, dy
 
@@ -182,12 +239,25 @@ CORRELATIONS = (
     CorrelationCase(16, 64, 32, 64, 3, groups=64),
     CorrelationCase(16, 64, 32, 128, 1),
 )
+RESNET18 = (
+    CorrelationCase(64, 3, 224, 64, 7, stride=2, padding=3),
+    CorrelationCase(64, 64, 56, 64, 3, padding=1),
+    CorrelationCase(64, 64, 56, 128, 3, stride=2, padding=1),
+    CorrelationCase(64, 64, 56, 128, 1, stride=2),
+    CorrelationCase(64, 128, 28, 128, 3, padding=1),
+    CorrelationCase(64, 128, 28, 256, 3, stride=2, padding=1),
+    CorrelationCase(64, 128, 28, 256, 1, stride=2),
+    CorrelationCase(64, 256, 14, 256, 3, padding=1),
+    CorrelationCase(64, 256, 14, 512, 3, stride=2, padding=1),
+    CorrelationCase(64, 256, 14, 512, 1, stride=2),
+    CorrelationCase(64, 512, 7, 512, 3, padding=1),
+)
+"""Each convolution of ResNet-18, once."""
 
 
-def correlation_calls(case: CorrelationCase, backend: Backend) -> dict[str, Call]:
+def correlation_calls(case: CorrelationCase, backend: Backend, dtype: str = "float32") -> dict[str, Call]:
     """Each of the three maps by its name in MAPS."""
-    x, k, dy = map(backend.asarray, case.data())
-    how: dict[str, Any] = {"stride": (case.stride, case.stride), "groups": case.groups}
+    x, k, dy = (backend.asarray(array, dtype) for array in case.data())
 
     def finished(compute: Call) -> Call:
         def call() -> object:
@@ -198,9 +268,15 @@ def correlation_calls(case: CorrelationCase, backend: Backend) -> dict[str, Call
 
         return call
 
+    return {name: finished(compute) for name, compute in maps(case, backend, x, k, dy).items()}
+
+
+def maps(case: CorrelationCase, backend: Backend, x: Array, k: Array, dy: Array) -> dict[str, Call]:
+    """Each of the three maps of these arrays by its name in MAPS."""
+    how = case.how
     calls = (
         lambda: backend.correlate(x, k, **how),
         lambda: backend.correlate_input_adjoint(dy, k, x.shape, **how),
         lambda: backend.correlate_kernel_adjoint(x, dy, k.shape, **how),
     )
-    return dict(zip(MAPS, map(finished, calls), strict=True))
+    return dict(zip(MAPS, calls, strict=True))

@@ -15,6 +15,7 @@ from xcnn.backends import Backend
 from xcnn.backends import backend as make_backend
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call, step_flop
 from xcnn.bench.timing import Times, alternate
+from xcnn.precision import PRECISIONS, Precision
 from xcnn.summary import count
 
 SIDE = 2048
@@ -53,10 +54,18 @@ class Result:
         return {"ours": self.ours.to_dict(), "torch": against, **ratios, **rates}
 
 
-def compare_steps(case: StepCase, backend: Backend, against_torch: bool, seconds: float) -> tuple[Result, int]:
-    """Time a training step; the result, and how many parameters the net has."""
-    model = case.model(backend)
-    x, t = case.data(model.output_shape[0])
+def compare_steps(
+    case: StepCase, backend: Backend, against_torch: bool, seconds: float, precision: str | None = None
+) -> tuple[Result, int]:
+    """Time a training step; the result, and how many parameters the net has.
+
+    Raises
+    ------
+    OptionError
+        X104, where the backend can't compute in this precision.
+    """
+    model = case.model(backend, precision)
+    x, t = case.data(model.output_shape[0], dtype=model.dtype)
     rival = None
     if against_torch:
         from xcnn.bench import torch_side
@@ -66,16 +75,17 @@ def compare_steps(case: StepCase, backend: Backend, against_torch: bool, seconds
 
 
 def compare_correlations(
-    case: CorrelationCase, backend: Backend, against_torch: bool, seconds: float
+    case: CorrelationCase, backend: Backend, against_torch: bool, seconds: float, precision: str | None = None
 ) -> dict[str, Result]:
     """Time the three maps, by their names in MAPS, for so many seconds in all."""
-    ours, results = correlation_calls(case, backend), {}
+    under, policy = computing(backend, precision)
+    ours, results = correlation_calls(case, under, policy.compute), {}
     for name in MAPS:
         rival = None
         if against_torch:
             from xcnn.bench import torch_side
 
-            rival = torch_side.best_correlation(case, name)
+            rival = torch_side.best_correlation(case, name, policy.compute)
         results[name] = compare(ours[name], rival, case.flop, seconds / len(MAPS))
     return results
 
@@ -87,10 +97,10 @@ def compare(ours: Call, rival: tuple[str, Call] | None, flop: int, seconds: floa
     return Result(times[0], times[1] if theirs else None, way, flop)
 
 
-def ceilings(backend: Backend, against_torch: bool, seconds: float) -> dict[str, float]:
-    """GFLOP/s of the largest matrix product that the libraries make of float32, the best call of each, by library."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((SIDE, SIDE), dtype="float32") for _ in range(2))
+def ceilings(backend: Backend, against_torch: bool, seconds: float, precision: str | None = None) -> dict[str, float]:
+    """GFLOP/s of the largest matrix product that the libraries make in this type, the best call of each, by library."""
+    rng, dtype = np.random.default_rng(0), computing(backend, precision)[1].compute
+    a, b = (rng.standard_normal((SIDE, SIDE), dtype="float32").astype(dtype, copy=False) for _ in range(2))
     first, second = backend.asarray(a), backend.asarray(b)
 
     def product() -> None:
@@ -136,5 +146,21 @@ def bench_backend(name: str | Backend, algorithm: str | None, threads: int) -> B
         as xcnn.backend does.
     """
     made = make_backend(name, **({} if algorithm is None else {"algorithm": algorithm}))
-    has_threads = any(field.name == "threads" for field in fields(made))
-    return make_backend(made, threads=threads) if has_threads else made
+    return make_backend(made, threads=threads) if has_option(made, "threads") else made
+
+
+def has_option(backend: Backend, name: str) -> bool:
+    """Whether a backend has an option of this name."""
+    return any(field.name == name for field in fields(backend))
+
+
+def computing(backend: Backend, precision: str | None) -> tuple[Backend, Precision]:
+    """The backend as it computes in this precision, by default in float32, and what that is.
+
+    Raises
+    ------
+    OptionError
+        X104, where it can't.
+    """
+    policy = PRECISIONS[precision or "float32"]
+    return backend.under(policy), policy

@@ -8,19 +8,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WARM_UP = 0.2
-"""Seconds of calls before the first that counts: compilers, caches and allocators have settled by then."""
-TURN = 0.075
-"""Seconds of a side's turn."""
 PAUSE = 0.005
 """Seconds between turns: the threads of the side before may spin for some milliseconds, in wait for more work."""
-SETTLE = 0.03
-"""Seconds of calls at the beginning of a turn that do not count: the other side's turn has scattered the threads, the
-caches and the allocator's free memory, and a first call may take three times as long as those after it."""
 CALLS = 2
 """The least number of calls to warm up, to settle and to count, however long they take."""
 ROUNDS = 3
 """The least number of turns."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long calls are made for what, in seconds.
+
+    Parameters
+    ----------
+    warm_up
+        before the first call that counts: compilers, caches and allocators have settled by then
+    turn
+        of a side's turn
+    settle
+        at the beginning of a turn, calls that do not count: the other side's turn has scattered the threads, the caches
+        and the allocator's free memory, and a first call may take three times as long as those after it
+    """
+
+    warm_up: float
+    turn: float
+    settle: float
+
+
+ON_PROCESSOR = Pace(warm_up=0.2, turn=0.075, settle=0.03)
+ON_GPU = Pace(warm_up=0.05, turn=0.02, settle=0.005)
+"""A graphics processor has one program at a time and few caches, and its time is dear."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +66,25 @@ class Times:
         points = {"median_ms": 0.5, "p10_ms": 0.1, "p90_ms": 0.9, "best_ms": 0.0}
         return {**{name: 1e3 * self.quantile(q) for name, q in points.items()}, "calls": len(self.seconds)}
 
+    def of_each(self, count: int) -> Times:
+        """The times of one of so many equal pieces of work that a call did."""
+        return Times(tuple(taken / count for taken in self.seconds))
 
-def alternate(sides: Sequence[Callable[[], object]], seconds: float) -> list[Times]:
-    """Time each of the functions, in turns of some calls each, for about so many seconds in all after a warm-up."""
-    calls = [max(CALLS, round(TURN / warm_up(side, WARM_UP))) for side in sides]
+
+def alternate(sides: Sequence[Callable[[], object]], seconds: float, pace: Pace | None = None) -> list[Times]:
+    """Time each of the functions, in turns of some calls each, for about so many seconds in all after a warm-up.
+
+    The pace is by default that of calls which run on the processor.
+    """
+    pace = pace or ON_PROCESSOR
+    calls = [max(CALLS, round(pace.turn / warm_up(side, pace.warm_up))) for side in sides]
     taken: list[list[float]] = [[] for _ in sides]
     rounds, end = 0, time.perf_counter() + seconds
     while rounds < ROUNDS or time.perf_counter() < end:
         rounds += 1
         for side, count, times in zip(sides, calls, taken, strict=True):
             time.sleep(PAUSE)
-            warm_up(side, SETTLE)
+            warm_up(side, pace.settle)
             times.extend(timed(side) for _ in range(count))
     return [Times(tuple(times)) for times in taken]
 

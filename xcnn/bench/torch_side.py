@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from xcnn import tree
-from xcnn._typing import Weights
+from xcnn._typing import Padding, Pair, Weights
 from xcnn.bench import timing
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
 from xcnn.errors import MissingDependency, OptionError
@@ -73,8 +73,8 @@ class UntiedConv2d(torch.nn.Conv2d):  # type: ignore[misc]
 
 
 def twin(net: Layer, weights: Weights) -> Any:
-    """PyTorch's module for the net, with a copy of the weights (a tree of host arrays)."""
-    made = module(net, weights)
+    """PyTorch's module for the net, with a copy of the weights (a tree of host arrays) in their type."""
+    made = module(net, weights).to(getattr(torch, str(next(iter(tree.leaves(weights))).dtype)))
     with torch.no_grad():
         for (_, there), host in zip(tensors(made, weights), tree.leaves(weights), strict=True):
             there.copy_(torch.tensor(host))
@@ -96,8 +96,7 @@ def module(layer: Layer, weights: Weights) -> Any:
         case Conv2D():
             filters, channels, *kernel = weights["kernel"].shape
             sizes = channels * layer.groups, filters, kernel
-            around: dict[object, Any] = {"valid": 0, "same": tuple(n // 2 for n in kernel)}
-            padding = around.get(layer.padding, layer.padding)
+            padding = padding_around(layer.padding, (kernel[0], kernel[1]))
             options = {"stride": pair("stride", layer.stride), "padding": padding, "groups": layer.groups}
             if layer.bias == "untied":
                 return UntiedConv2d(*sizes, bias_shape=weights["bias"].shape, **options)
@@ -107,7 +106,8 @@ def module(layer: Layer, weights: Weights) -> Any:
         case BatchNorm():
             return nn.BatchNorm2d(weights["scale"].shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
         case MaxPool2D():
-            return nn.MaxPool2d(layer.pool_size, layer.stride)
+            size = pair("pool_size", layer.pool_size)
+            return nn.MaxPool2d(size, layer.stride, padding_around(layer.padding, size))
         case GlobalAveragePool2D():
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case Dropout():
@@ -119,6 +119,12 @@ def module(layer: Layer, weights: Weights) -> Any:
         case ReLU():
             return nn.ReLU(inplace=True)
     raise OptionError("X104", f"the bench has no PyTorch module for a {type(layer).__name__}.")
+
+
+def padding_around(padding: Padding, window: Pair) -> Any:
+    """Cells of padding on both sides, by height and width."""
+    around: dict[object, Any] = {"valid": 0, "same": tuple(n // 2 for n in window)}
+    return around.get(padding, padding)
 
 
 def modules(container: Sequential | Residual, weights: Weights) -> OrderedDict[str, Any]:
@@ -175,26 +181,33 @@ def best_step(case: StepCase, weights: Weights, x: HostArray, t: HostArray) -> t
 # Correlations.
 
 
-def correlation_calls(case: CorrelationCase, layout: str) -> dict[str, Call]:
+def correlation_calls(case: CorrelationCase, layout: str, dtype: str = "float32") -> dict[str, Call]:
     """Each of the three maps by its name in MAPS."""
-    x, k, dy = (torch.tensor(array).to(memory_format=LAYOUTS[layout]) for array in case.data())
-    stride = [case.stride, case.stride]
+    x, k, dy = (
+        torch.tensor(array, dtype=getattr(torch, dtype)).to(memory_format=LAYOUTS[layout]) for array in case.data()
+    )
+    return maps(case, x, k, dy)
+
+
+def maps(case: CorrelationCase, x: Any, k: Any, dy: Any) -> dict[str, Call]:
+    """Each of the three maps of these tensors by its name in MAPS."""
+    stride, padding = [case.stride, case.stride], [case.padding, case.padding]
 
     def adjoint(*wanted: bool) -> Any:
-        arguments = None, stride, [0, 0], [1, 1], False, [0, 0], case.groups  # bias, ..., not transposed, ...
+        arguments = None, stride, padding, [1, 1], False, [0, 0], case.groups  # bias, ..., not transposed, ...
         return torch.ops.aten.convolution_backward(dy, x, k, *arguments, wanted)
 
     calls = (
-        lambda: torch.nn.functional.conv2d(x, k, stride=stride, groups=case.groups),
+        lambda: torch.nn.functional.conv2d(x, k, stride=stride, padding=padding, groups=case.groups),
         lambda: adjoint(True, False, False)[0],
         lambda: adjoint(False, True, False)[1],
     )
     return dict(zip(MAPS, calls, strict=True))
 
 
-def best_correlation(case: CorrelationCase, name: str) -> tuple[str, Call]:
+def best_correlation(case: CorrelationCase, name: str, dtype: str = "float32") -> tuple[str, Call]:
     """The layout that takes PyTorch least time for one of the three maps, and the map."""
-    return best({layout: correlation_calls(case, layout)[name] for layout in LAYOUTS})
+    return best({layout: correlation_calls(case, layout, dtype)[name] for layout in LAYOUTS})
 
 
 # What both share.
@@ -202,7 +215,7 @@ def best_correlation(case: CorrelationCase, name: str) -> tuple[str, Call]:
 
 def best(ways: Mapping[str, Call]) -> tuple[str, Call]:
     """The way that had the shortest call when all were warmed up."""
-    name = min(ways, key=lambda way: timing.warm_up(ways[way], timing.WARM_UP))
+    name = min(ways, key=lambda way: timing.warm_up(ways[way], timing.ON_PROCESSOR.warm_up))
     return name, ways[name]
 
 

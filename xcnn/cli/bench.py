@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -37,6 +38,9 @@ def run(
     against: Annotated[str | None, typer.Option(help="torch: PyTorch does the same, in turns with xcnn.")] = None,
     backend: BackendName = None,
     algorithm: Annotated[str | None, typer.Option(help="One of the backend's algorithms.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, tf32, bfloat16, float16 or float64, as far as the backend has it.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each side; all cores by default.")] = None,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Seconds to time each net, and the three maps of each correlation.")
@@ -44,81 +48,106 @@ def run(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Time training steps, and single correlations with their adjoints, in float32.
+    """Time training steps, and single correlations with their adjoints, by default in float32.
 
     Times are medians, with the 10th and 90th percentile. The ratio of the best calls stands beside that of the medians:
     where they differ, the machine was busy, which slows one side more than the other. GFLOP/s count the additions and
     multiplications that correlations and matrix products have by definition. The ceiling is the machine's best matrix
     product; Fourier transforms, which need fewer operations, may pass it.
+
+    On a GPU steps are timed over whole epochs, one by one and captured as CUDA graphs, PyTorch's too; MiB are what they
+    take of its memory.
     """
     from xcnn.backends import get_backend
-    from xcnn.bench import cases, comparison
+    from xcnn.bench import cases, comparison, gpu
 
-    check_options(net, only, against)
-    nets = [cases.picked(choice) for choice in net or cases.STEPS]
+    check_options(net, only, against, precision)
+    picked = [cases.picked(choice) for choice in net or ()]
     kinds = [only] if only else ["steps"] if net else list(KINDS)
     against_torch, threads = against == "torch", threads or comparison.available_threads()
     with comparison.limited(threads, against_torch):
         chosen = comparison.bench_backend(backend or get_backend(), algorithm, threads)
+        work = Work(chosen, gpu.captures(chosen), against_torch, seconds, precision, quiet)
         machine = about(chosen, threads, against_torch)
         with progress("a matrix product", quiet):
-            ceilings = comparison.ceilings(chosen, against_torch, seconds / 4)
+            ceilings = work.bench.ceilings(chosen, against_torch, seconds / 4, precision)
         ceiling = max(ceilings.values())
         if not json:
             show_machine(machine, ceilings)
         rows: dict[str, list[dict[str, Any]]] = {}
         for kind in kinds:
-            entries = (
-                time_steps(nets, chosen, against_torch, seconds, quiet)
-                if kind == "steps"
-                else time_correlations(chosen, against_torch, seconds, quiet)
-            )
+            table = Table(kind, work.on_gpu, against_torch)
             if not json:
-                print("\n" + header(kind, against_torch))
+                print("\n" + table.header())
             rows[kind] = []
-            for label, named, result in entries:
+            for label, named, result in work.steps(picked) if kind == "steps" else work.correlations():
                 rows[kind].append({**named, **result.to_dict(ceiling)})
                 if not json:
-                    print(line(kind, label, result, ceiling), flush=True)
+                    print(table.line(label, result, ceiling), flush=True)
             if against_torch and not json:
-                print(last_line(kind, means(rows[kind])))
+                print(table.last_line(means(rows[kind])))
     if json:
         mean_ratios = {kind: means(rows[kind]) for kind in kinds if against_torch}
-        print_json("bench", **machine, ceilings=ceilings, **rows, geometric_means=mean_ratios)
+        named_precision = {"precision": precision or "float32"}
+        print_json("bench", **machine, **named_precision, ceilings=ceilings, **rows, geometric_means=mean_ratios)
 
 
-def check_options(net: list[str] | None, only: str | None, against: str | None) -> None:
+def check_options(net: list[str] | None, only: str | None, against: str | None, precision: str | None) -> None:
     """Raise X104 where an option has a value that it can't have."""
+    from xcnn.precision import PRECISIONS
+
     if only not in (None, *KINDS):
         raise OptionError("X104", f"--only takes steps or correlations; got {only!r}.")
     if against not in (None, "torch"):
         raise OptionError("X104", f"--against takes torch; got {against!r}.")
     if net and only == "correlations":
         raise OptionError("X104", "--net asks for steps, --only correlations for none.", hint="leave one of them out.")
+    if precision not in (None, *PRECISIONS):
+        raise OptionError("X104", f"--precision takes {', '.join(PRECISIONS)}; got {precision!r}.")
 
 
-def time_steps(
-    nets: list[StepCase], backend: Backend, against_torch: bool, seconds: float, quiet: bool
-) -> Iterator[Entry]:
-    """A row for each net."""
-    from xcnn.bench.comparison import compare_steps
+@dataclass(frozen=True)
+class Work:
+    """What is timed how: on the processor, or on a GPU, where steps are captured."""
 
-    for case in nets:
-        with progress(str(case), quiet):
-            result, parameters = compare_steps(case, backend, against_torch, seconds)
-        yield str(case), {"net": case.name, "batch": case.batch, "parameters": parameters}, result
+    backend: Backend
+    on_gpu: bool
+    against_torch: bool
+    seconds: float
+    precision: str | None
+    quiet: bool
 
+    @property
+    def bench(self) -> Any:
+        """The module that times it."""
+        from xcnn.bench import comparison, gpu
 
-def time_correlations(backend: Backend, against_torch: bool, seconds: float, quiet: bool) -> Iterator[Entry]:
-    """Three rows for each correlation."""
-    from xcnn.bench.cases import CORRELATIONS
-    from xcnn.bench.comparison import compare_correlations
+        return gpu if self.on_gpu else comparison
 
-    for case in CORRELATIONS:
-        with progress(str(case), quiet):
-            results = compare_correlations(case, backend, against_torch, seconds)
-        for n, (name, result) in enumerate(results.items()):
-            yield f"{'' if n else case!s:42}{name}", {**vars(case), "map": name}, result
+    def steps(self, picked: list[StepCase]) -> Iterator[Entry]:
+        """A row for each net."""
+        from xcnn.bench import cases
+
+        usual = cases.GPU_STEPS if self.on_gpu else cases.STEPS
+        for case in picked or map(cases.picked, usual):
+            with progress(str(case), self.quiet):
+                result, parameters = self.bench.compare_steps(case, *self.how)
+            yield str(case), {"net": case.name, "batch": case.batch, "parameters": parameters}, result
+
+    def correlations(self) -> Iterator[Entry]:
+        """Three rows for each correlation."""
+        from xcnn.bench import cases
+
+        for case in cases.RESNET18 if self.on_gpu else cases.CORRELATIONS:
+            with progress(str(case), self.quiet):
+                results = self.bench.compare_correlations(case, *self.how)
+            for n, (name, result) in enumerate(results.items()):
+                yield f"{'' if n else case!s:46}{name}", {**vars(case), "map": name}, result
+
+    @property
+    def how(self) -> tuple[Backend, bool, float, str | None]:
+        """What both take after the case."""
+        return self.backend, self.against_torch, self.seconds, self.precision
 
 
 def about(backend: Backend, threads: int, against_torch: bool) -> dict[str, Any]:
@@ -149,36 +178,107 @@ def show_machine(machine: dict[str, Any], ceilings: dict[str, float]) -> None:
     print(f"matrix product, GFLOP/s: {products} (kernels: {', '.join(kernels)})")
 
 
-LABELS = {"steps": 15, "correlations": 58}
-"""How wide the first column is."""
+@dataclass(frozen=True)
+class Column:
+    """A column: its title and width, what stands in it, and the mean that stands below, by its name in JSON."""
+
+    title: str
+    width: int
+    cell: Callable[[Any, float], str]
+    mean: str = ""
 
 
-def header(kind: str, against_torch: bool) -> str:
-    """The titles of the columns."""
-    label = "net:batch" if kind == "steps" else f"{'batch x channels x image -> filters':42}map"
-    rival = f"{'torch, ms':>26}{'torch / xcnn':>14}{'of bests':>10}" if against_torch else ""
-    way = "  torch as" if against_torch else ""
-    return f"{label:{LABELS[kind]}}{'xcnn, ms':>26}{rival}{'GFLOP/s':>9}{'of ceiling':>12}{way}"
+OURS = (Column("xcnn, ms", 26, lambda result, ceiling: spread(result.ours)),)
+AGAINST = (
+    Column("torch, ms", 26, lambda result, ceiling: spread(result.theirs)),
+    Column("torch / xcnn", 14, lambda result, ceiling: f"{result.ratio:.2f}", "ratio"),
+    Column("of bests", 10, lambda result, ceiling: f"{result.ratio_of_bests:.2f}", "ratio_of_bests"),
+)
+WAYS_APART = (
+    Column("eager", 8, lambda result, ceiling: two_places(result.ratio_to("eager")), "ratio_to_eager"),
+    Column("graphed", 9, lambda result, ceiling: two_places(result.ratio_to("graphed")), "ratio_to_graphed"),
+)
+RATES = (
+    Column("GFLOP/s", 9, lambda result, ceiling: f"{result.gflops:.1f}"),
+    Column("of ceiling", 12, lambda result, ceiling: f"{result.gflops / ceiling:.1%}"),
+)
+OUR_MEMORY = Column("xcnn, MiB", 11, lambda result, ceiling: mebibytes(result, "xcnn"))
+THEIR_MEMORY = Column("torch, MiB", 12, lambda result, ceiling: mebibytes(result, "torch"))
 
 
-def line(kind: str, label: str, result: Result, ceiling: float) -> str:
-    """A row of the table."""
-    rival = "" if result.theirs is None else f"{spread(result.theirs):>26}{result.ratio:>14.2f}"
-    bests = "" if result.theirs is None else f"{result.ratio_of_bests:>10.2f}"
-    speed = f"{result.gflops:>9.1f}{result.gflops / ceiling:>12.1%}"
-    return f"{label:{LABELS[kind]}}{spread(result.ours):>26}{rival}{bests}{speed}  {result.way}".rstrip()
+@dataclass(frozen=True)
+class Table:
+    """A table of steps or correlations, timed on the processor or on a GPU."""
+
+    kind: str
+    on_gpu: bool
+    against_torch: bool
+
+    @property
+    def labels(self) -> int:
+        """How wide the first column is."""
+        return 15 if self.kind == "steps" else 62
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What stands in a row after the label."""
+        apart = WAYS_APART if self.on_gpu and self.kind == "steps" else ()
+        rates = tuple(replace(column, width=column.width + 2) for column in RATES) if self.on_gpu else RATES
+        memory = (OUR_MEMORY, *((THEIR_MEMORY,) if self.against_torch else ())) if apart else ()
+        return OURS + (AGAINST + apart if self.against_torch else ()) + rates + memory
+
+    def header(self) -> str:
+        """The titles."""
+        label = "net:batch" if self.kind == "steps" else f"{'batch x channels x image -> filters':46}map"
+        ways = ["xcnn as"] * self.on_gpu + ["torch as"] * self.against_torch
+        return self.row(label, [column.title for column in self.columns], ways)
+
+    def line(self, label: str, result: Any, ceiling: float) -> str:
+        """A row for a Result or a GpuResult, and below it what could not be done."""
+        ours = [result.our_way] if self.on_gpu else []
+        ways = ours + [result.way] * self.against_torch
+        cells = [column.cell(result, ceiling) for column in self.columns]
+        return "\n".join([self.row(label, cells, ways), *(notes(result) if self.on_gpu else ())])
+
+    def last_line(self, mean: dict[str, float]) -> str:
+        """The means under their columns."""
+        cells = [f"{mean[column.mean]:.2f}" if column.mean in mean else "" for column in self.columns]
+        return self.row("geometric mean", cells, [])
+
+    def row(self, label: str, cells: list[str], ways: list[str]) -> str:
+        """A line of these."""
+        aligned = "".join(f"{cell:>{column.width}}" for cell, column in zip(cells, self.columns, strict=True))
+        return f"{label:{self.labels}}{aligned}  {', '.join(ways)}".rstrip()
+
+
+def notes(result: Any) -> Iterator[str]:
+    """Why steps were not captured, and which of PyTorch's ways failed."""
+    if result.not_captured:
+        yield f"    xcnn's steps are not captured: {result.not_captured}"
+    for way, why in result.failed.items():
+        yield f"    torch, {way}: {why}"
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The geometric means of the rows' ratios."""
+    """The geometric means of the rows' ratios, as far as every row has them."""
     from xcnn.bench.timing import geometric_mean
 
-    return {name: geometric_mean([row[name] for row in rows]) for name in ("ratio", "ratio_of_bests")}
+    names = [column.mean for column in (*AGAINST, *WAYS_APART) if column.mean]
+    return {
+        name: geometric_mean([row[name] for row in rows])
+        for name in names
+        if all(row.get(name) is not None for row in rows)
+    }
 
 
-def last_line(kind: str, mean: dict[str, float]) -> str:
-    """The means under their columns."""
-    return f"{'geometric mean':{LABELS[kind]}}{'':52}{mean['ratio']:>14.2f}{mean['ratio_of_bests']:>10.2f}"
+def two_places(ratio: float | None) -> str:
+    """A ratio, where there is one."""
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def mebibytes(result: Any, side: str) -> str:
+    """The device memory that one side took, where it was measured."""
+    return "" if result.memory is None else f"{result.memory[side] / 2**20:,.0f}"
 
 
 def spread(times: Times) -> str:

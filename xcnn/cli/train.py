@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, Quiet, load_data, load_model, print_json
+from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, Quiet, load_data, print_json
 from xcnn.errors import CheckpointError, DataError, OptionError
 from xcnn.files import check_path
 
@@ -33,6 +33,9 @@ def run(
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw or rmsprop.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The optimizer's.")] = None,
     backend: BackendName = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of computing: float32 (the default), tf32, bfloat16, float16 or float64.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, order and dropout; 0 by default.")] = None,
     data_dir: DataDir = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint, saved each epoch.")] = None,
@@ -46,7 +49,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Train a net and save it. Without arguments: the article's net on MNIST's digits 0 and 1."""
-    choice = Choice(optimizer, learning_rate, backend, batch_size)
+    choice = Choice(optimizer, learning_rate, backend, batch_size, precision)
     if resume is None:
         size = image_size or 28
         samples = load_data(data or "mnist01", data_dir, (3 if rgb else 1, size, size))
@@ -94,6 +97,7 @@ class Choice:
     learning_rate: float | None
     backend: str | None
     batch_size: int | None
+    precision: str | None
 
     def optimizer_or(self, default: Optimizer) -> Optimizer:
         """The optimizer of this name, or the default, with this learning rate if one is given."""
@@ -126,6 +130,8 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
         loss=recipe.loss,
         optimizer=choice.optimizer_or(recipe.optimizer),
         backend=choice.backend,
+        dtype="float64" if choice.precision == "float64" else "float32",
+        precision=choice.precision,
         seed=seed,
     )
     model.info |= {
@@ -141,7 +147,9 @@ def reload(
     path: Path, data: str | None, data_dir: Path | None, choice: Choice, epochs: int | None
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
-    model = load_model(path, choice.backend)
+    from xcnn.model import Model
+
+    model = Model.load(path, backend=choice.backend, precision=choice.precision)
     if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
         raise CheckpointError(
             "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
@@ -244,7 +252,8 @@ def describe(model: Model) -> str:
     """The model in a line."""
     from xcnn.summary import count as parameters
 
-    return f"{model.info['model']} with {parameters(model.weights):,} parameters on {model.backend.spec}"
+    computed = "" if model.precision == "float32" else f", computed in {model.precision}"
+    return f"{model.info['model']} with {parameters(model.weights):,} parameters on {model.backend.spec}{computed}"
 
 
 def tell(line: str, silent: bool) -> None:

@@ -1,0 +1,236 @@
+"""Training steps captured as CUDA graphs: recorded once, then replayed one after another without the host.
+
+The data set lies on the device as a whole, and each step gathers its batch there. What changes from step to step, such
+as its number, its learning rate and where its batch begins, is counted by the device itself (progress.py). So the host
+starts a span of steps and looks at it when it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcnn import tree
+from xcnn._typing import Array, Weights
+from xcnn.optimizers import Optimizer
+from xcnn_cupy.batches import gather_batch
+from xcnn_cupy.copies import copy_all
+from xcnn_cupy.device import Device, Graph
+from xcnn_cupy.progress import Account
+from xcnn_cupy.random import Counted
+from xcnn_cupy.update import Step, rates_of_span, update_in_place
+
+if TYPE_CHECKING:
+    from xcnn.training import HostArray, Standing
+    from xcnn.training import Step as TrainingStep
+    from xcnn_cupy.gpu import GpuBackend
+
+MOST_STEPS = 1024
+"""Of a span."""
+SECONDS = 0.2
+"""That a span is to take, about: so long does it take to hear Ctrl-C."""
+log = logging.getLogger("xcnn")
+
+
+class NotCaptured(Exception):
+    """Why a step can't be captured, as a sentence."""
+
+
+@dataclass
+class Recording:
+    """A step that is being captured: what its loss and its update, which know nothing of each other, tell of it."""
+
+    device: Device
+    account: Account
+    samples: int
+    loss: Array | None = None
+    right: Array | None = None
+    optimizer: Optimizer | None = None
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    ) -> tuple[Weights, Weights, Array, Array]:
+        """What `Backend.update` gives: these arrays themselves, changed in place when the graph is replayed.
+
+        Raises
+        ------
+        NotCaptured
+        """
+        assert self.loss is not None
+        self.optimizer = optimizer
+        step = Step(self.account, self.loss, self.right, self.samples)
+        if not update_in_place(self.device, optimizer, grads, state, weights, step):
+            raise NotCaptured(f"{type(optimizer).__name__} has no kernel that updates these weights in place.")
+        return weights, state, self.loss, self.loss
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on the device, and the order of this epoch."""
+
+    x: Array
+    t: Array
+    order: Array
+    host: tuple[HostArray, HostArray]
+
+
+class CapturedStep:
+    """A training step. Called, it runs once, launch by launch; `span` runs many, replaying their graph.
+
+    `reason` says why steps run one by one, if they do.
+    """
+
+    def __init__(self, backend: GpuBackend, step: TrainingStep) -> None:
+        self.backend, self.step = backend, step
+        self.reason = "" if backend.graphs else "the backend was made with graphs=False."
+        self.data: Data | None = None
+        self.graphs: dict[int, Graph] = {}
+        self.optimizer: Optimizer | None = None
+        self.own: tuple[Weights, Weights] = {}, {}
+        self.given: Weights | None = None
+        self.pace = 1
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.step(*arguments)
+
+    @cached_property
+    def account(self) -> Account:
+        """The device's account of a span."""
+        return Account(self.backend.gpu, MOST_STEPS)
+
+    def span(
+        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> Standing | None:
+        """Go on with this epoch for some steps; None where the next one has to be taken by itself.
+
+        That is so if steps can't be captured, or where the next one makes a number that is not finite.
+        """
+        if self.reason:
+            return None
+        try:
+            return self.replay(seed, at, self.brought(x, t, order), batch_size)
+        except NotCaptured as why:
+            self.reason = str(why)
+            log.info("training steps run one by one: %s", why)
+            return None
+
+    def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data:
+        """The data set on the device, with this order."""
+        device = self.backend.gpu
+        if self.data is None or self.data.host[0] is not x or self.data.host[1] is not t:
+            self.data, self.graphs = None, {}
+            wanted, free = x.nbytes + t.nbytes + order.nbytes, device.free_memory()
+            if wanted > free // 2:
+                raise NotCaptured(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
+            x_there, t_there, order_there = (device.empty(array.shape, array.dtype) for array in (x, t, order))
+            device.put(x_there, np.ascontiguousarray(x))
+            device.put(t_there, np.ascontiguousarray(t))
+            self.data = Data(x_there, t_there, order_there, (x, t))
+        device.put(self.data.order, order)
+        return self.data
+
+    def replay(self, seed: int, at: Standing, data: Data, batch_size: int) -> Standing | None:
+        """Some steps from here on."""
+        first, samples = at.batch * batch_size, len(data.host[0])
+        count = min(batch_size, samples - first)
+        self.take_over(at)
+        self.given = None  # whatever happens from here on: they are no longer those that were given
+        if count not in self.graphs:
+            self.graphs[count] = self.captured(seed, at, data, count)
+        steps = min(self.pace, max(1, (samples - first) // batch_size))
+        begun = perf_counter()
+        done = self.launched(at, first, count, steps)
+        self.keep_pace(perf_counter() - begun)
+        if not isfinite(done["reach"]) and done["stopped"] >= 0:
+            self.take_over(at)  # the last update has spoilt the weights: from the start once more, up to there
+            done = self.launched(at, first, count, done["step"] - at.step)
+        taken = done["step"] - at.step
+        if taken == 0:
+            return None
+        weights, state = self.copies(*self.own)
+        self.given = weights
+        return replace(
+            at,
+            weights=weights,
+            state={**state, "step": at.state["step"] + done["updates"]},
+            step=done["step"],
+            batch=at.batch + taken,
+            loss=at.loss + done["loss"],
+            right=at.right + done["right"],
+            seen=at.seen + done["seen"],
+        )
+
+    def launched(self, at: Standing, first: int, count: int, steps: int) -> dict[str, Any]:
+        """The account after so many steps."""
+        assert self.optimizer is not None
+        self.account.begin(at.step, first, rates_of_span(self.optimizer, at.state["step"], steps))
+        for _ in range(steps):
+            self.graphs[count].launch()
+        return self.account.read()
+
+    def keep_pace(self, seconds: float) -> None:
+        """Let the next span take about as long as it should."""
+        if seconds < SECONDS / 2:
+            self.pace = min(2 * self.pace, MOST_STEPS)
+        elif seconds > SECONDS:
+            self.pace = max(self.pace // 2, 1)
+
+    def take_over(self, at: Standing) -> None:
+        """Let the arrays that the graphs know hold these weights and moments, unless they do."""
+        if self.given is not None and at.weights is self.given:
+            return
+        theirs, mine = [*leaves(at.weights), *leaves(at.state)], [*leaves(self.own[0]), *leaves(self.own[1])]
+        if [leaf.shape for leaf in theirs] != [leaf.shape for leaf in mine]:
+            self.own, self.graphs = self.copies(at.weights, at.state), {}
+        else:
+            copy_all(self.backend.gpu, theirs, mine)
+
+    def copies(self, *trees: Weights) -> tuple[Weights, Weights]:
+        """Two trees with copies of their arrays, and their numbers."""
+        device = self.backend.gpu
+        weights, state = (
+            tree.map(lambda leaf: leaf if isinstance(leaf, int) else device.empty(leaf.shape, leaf.dtype), one)
+            for one in trees
+        )
+        copy_all(device, [*leaves(trees[0]), *leaves(trees[1])], [*leaves(weights), *leaves(state)])
+        return weights, state
+
+    def captured(self, seed: int, at: Standing, data: Data, count: int) -> Graph:
+        """The graph of a step with a batch of so many samples.
+
+        Raises
+        ------
+        NotCaptured
+        """
+        recording = Recording(self.backend.gpu, self.account, count)
+        weights, state = self.own
+
+        def work() -> None:
+            x, t = gather_batch(
+                self.backend.gpu, data.x, data.t, data.order, self.account.at("first"), count, data.x.dtype
+            )
+            key = seed, Counted(at.step, self.account.at("step"))
+            self.step(key, weights, {**state, "step": at.state["step"]}, x, t)
+
+        self.account.hold()  # so that the runs before the capture change nothing
+        try:
+            with self.backend.recording(recording):
+                graph = self.backend.gpu.capture(work)
+        except NotCaptured:
+            raise
+        except Exception as error:
+            raise NotCaptured(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        self.optimizer = recording.optimizer
+        return graph
+
+
+def leaves(weights: Weights) -> Iterator[Any]:
+    """The arrays of a tree."""
+    return (leaf for leaf in tree.leaves(weights) if not isinstance(leaf, int))

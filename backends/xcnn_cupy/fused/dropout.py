@@ -1,0 +1,59 @@
+"""Dropout in one launch each way: the mask is not kept but drawn again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Dropout
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn_cupy.fused.common import computes_in, fits
+from xcnn_cupy.layout import dense
+from xcnn_cupy.random import dropped
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_cupy.gpu import GpuBackend
+
+
+@dataclass(frozen=True)
+class FusedDropout:
+    """Y = M X / (1 - rate) in training."""
+
+    backend: GpuBackend
+    name: str
+    outer: Layer
+    n: int
+    """The Dropout's number in its container."""
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        return fits(self.backend, self.outer, x, {}) and computes_in(self.outer, x.dtype) == str(x.dtype)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        layer: Dropout = within(self.outer)  # type: ignore[assignment]
+        device, key, x_shape = self.backend.gpu, (*run.key, self.n), x.shape
+        least, factor = int(layer.rate * 2**32), 1 / (1 - layer.rate)
+
+        def masked(x: Array) -> Array:
+            return dropped(device, dense(device, x), key, least, factor) if run.train else x
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(layer, x_shape, dy)
+            return masked(dy)
+
+        return masked(x), backward
+
+
+def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
+    """Dropout at a rate that keeps some and drops some."""
+    name, layer = layers[n]
+    found = within(layer)
+    if type(found) is not Dropout or not 0 < found.rate < 1:
+        return None
+    return 1, FusedDropout(backend, name, layer, n)

@@ -1,0 +1,51 @@
+"""Flatten: images whose channels lie last in memory are laid out as they are indexed, in one launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Flatten
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn_cupy.fused.common import computes_in, fits, gives
+from xcnn_cupy.layout import converted
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_cupy.gpu import GpuBackend
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """(N, ...) -> (N, features)."""
+
+    backend: GpuBackend
+    name: str
+    outer: Layer
+    """The Flatten, or a Cast around it."""
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        return fits(self.backend, self.outer, x, {}) and 1 < x.ndim <= 4
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        x_shape, dtype = x.shape, gives(self.outer, computes_in(self.outer, x.dtype))
+        y = converted(self.backend.gpu, x, dtype, False).reshape(x_shape[0], prod(x_shape[1:]))
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(within(self.outer), y.shape, dy)
+            return dy.reshape(x_shape)
+
+        return y, backward
+
+
+def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Flattened] | None:
+    """Flatten by itself."""
+    name, layer = layers[n]
+    return (1, Flattened(backend, name, layer)) if type(within(layer)) is Flatten else None

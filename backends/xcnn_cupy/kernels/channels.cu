@@ -1,0 +1,348 @@
+// What goes through images channel by channel: bias and activation, batch normalisation, and their gradients.
+//
+// Memory is read in packs of V cells, and seen as a box of outer x columns x inner packs, the last axis fastest:
+//   images as they are indexed, (N, C, H W / V): a column is a channel, to which all cells of its packs belong;
+//   channels last, and rows of features, (N H W, C / V, 1): the cells of a pack belong to channels side by side.
+// Arrays without channels are one column. A block sees to `wide` columns, as many as make a line of memory where they are
+// side by side; its other threads, and the blocks blockIdx.y, share out the packs of each.
+
+const int THREADS = 256;  // of each block
+
+template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T cell[V]; };
+
+// Pack `at` of an array.
+template <int V, typename T> __device__ const Pack<T, V>& pack(const T* x, int at) { return ((const Pack<T, V>*)x)[at]; }
+template <int V, typename T> __device__ Pack<T, V>& pack(T* x, int at) { return ((Pack<T, V>*)x)[at]; }
+
+struct Box {
+    int outer, columns, inner;
+    int wide;    // a power of 2
+    int spread;  // whether the cells of a pack belong to V channels instead of one
+};
+
+// The packs of one thread: numbers first, first + step, ... below `count` of its column.
+template <int V> struct Walk {
+    Box box;
+    int column, lane, lanes, first, step, count;
+    __device__ Walk(const Box& box) : box(box) {
+        column = blockIdx.x * box.wide + threadIdx.x % box.wide;
+        lane = threadIdx.x / box.wide, lanes = THREADS / box.wide;
+        first = blockIdx.y * lanes + lane, step = gridDim.y * lanes;
+        count = column < box.columns ? box.outer * box.inner : 0;
+    }
+    // Where pack n of the column lies.
+    __device__ int at(int n) const {
+        if (box.inner == 1) return n * box.columns + column;
+        int image = n / box.inner;
+        return (image * box.columns + column) * box.inner + n - image * box.inner;
+    }
+    __device__ int channels() const { return box.spread ? box.columns * V : box.columns; }
+    // Whether cell k of its packs has a channel, to which no cell before it belongs.
+    __device__ bool has(int k) const { return column < box.columns && (k == 0 || box.spread); }
+    __device__ int channel(int k) const { return box.spread ? column * V + k : column; }
+    // The numbers of the channels of its cells.
+    template <typename S> __device__ Pack<S, V> of_channels(const S* numbers) const {
+        Pack<S, V> mine;
+#pragma unroll
+        for (int k = 0; k < V; k++) mine.cell[k] = column < box.columns ? numbers[channel(k)] : 0;
+        return mine;
+    }
+};
+
+// work(at, pack) for all packs of a thread, by two: both are read before the first is worked on, as one at a time does not
+// keep the memory busy.
+template <int V, typename T, typename Work> __device__ void each(const Walk<V>& walk, const T* x, Work work) {
+    int n = walk.first;
+    for (; n + walk.step < walk.count; n += walk.step * 2) {
+        int at = walk.at(n), next = walk.at(n + walk.step);
+        Pack<T, V> here = pack<V>(x, at), there = pack<V>(x, next);
+        work(at, here);
+        work(next, there);
+    }
+    if (n >= walk.count) return;
+    Pack<T, V> here = pack<V>(x, walk.at(n));
+    work(walk.at(n), here);
+}
+
+// What all threads of a block have gathered for its columns, in a fixed order; the threads of lane 0 get the results, for
+// each k that the walk `has`. P::meet takes in another P. Every thread must call it.
+template <typename P, int V> __device__ void merge(P (&mine)[V], const Walk<V>& walk) {
+    __shared__ P all[V][THREADS];
+#pragma unroll
+    for (int k = 1; k < V; k++)
+        if (!walk.box.spread) mine[0].meet(mine[k]);
+    __syncthreads();  // the results of a call before this one have been read
+#pragma unroll
+    for (int k = 0; k < V; k++) all[k][threadIdx.x] = mine[k];
+    for (int far = walk.lanes / 2; far > 0; far /= 2) {
+        __syncthreads();
+        for (int k = 0; k < V && walk.lane < far; k++)
+            if (walk.has(k)) all[k][threadIdx.x].meet(all[k][threadIdx.x + far * walk.box.wide]);
+    }
+#pragma unroll
+    for (int k = 0; k < V; k++) mine[k] = all[k][threadIdx.x];
+}
+
+template <typename S> struct Sums {
+    S one, other;
+    __device__ void meet(const Sums& more) { one += more.one, other += more.other; }
+};
+
+// ---- Bias and activation ----
+
+// y = f(z), and f' from y.
+struct Identity {
+    static const bool changes = false;
+    template <typename S> __device__ static S f(S z) { return z; }
+    template <typename S> __device__ static S slope(S) { return 1; }
+};
+struct ReLU {
+    static const bool changes = true;
+    template <typename S> __device__ static S f(S z) { return z < 0 ? 0 : z; }
+    template <typename S> __device__ static S slope(S y) { return y > 0; }
+};
+struct Sigmoid {
+    static const bool changes = true;
+    template <typename S> __device__ static S f(S z) {
+        S power = exp(z < 0 ? z : -z);
+        return (z >= 0 ? 1 : power) / (1 + power);
+    }
+    template <typename S> __device__ static S slope(S y) { return y * (1 - y); }
+};
+struct Tanh {
+    static const bool changes = true;
+    template <typename S> __device__ static S f(S z) { return tanh(z); }
+    template <typename S> __device__ static S slope(S y) { return 1 - y * y; }
+};
+
+// y = f(y + bias), in place; `bias` has a number for each channel, or is null.
+template <typename T, int V, typename F>
+__global__ void __launch_bounds__(256) activate(T* y, const typename Sum<T>::type* bias, Box box) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Pack<S, V> shift = {};
+    if (bias) shift = walk.of_channels(bias);
+    each(walk, y, [&](int at, Pack<T, V>& here) {
+#pragma unroll
+        for (int k = 0; k < V; k++) here.cell[k] = (T)F::f((S)here.cell[k] + shift.cell[k]);
+        pack<V>(y, at) = here;
+    });
+}
+
+// dz = dy f'(z), and if `parts` is not null, parts[b][c] = sum of dz over the cells of channel c that blocks (.., b) saw.
+// With the Identity dz is not written; then this is how columns are added up.
+template <typename T, int V, typename F>
+__global__ void __launch_bounds__(256) activation_backward(const T* __restrict__ dy, const T* __restrict__ y, Box box,
+                                                           T* __restrict__ dz, typename Sum<T>::type* parts) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Sums<S> sums[V] = {};
+    for (int n = walk.first; n < walk.count; n += walk.step) {
+        int at = walk.at(n);
+        Pack<T, V> slope = pack<V>(dy, at), here;
+        if (F::changes) here = pack<V>(y, at);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            S change = (S)slope.cell[k] * (F::changes ? F::slope((S)here.cell[k]) : 1);
+            slope.cell[k] = (T)change;
+            sums[k].one += change;
+        }
+        if (F::changes) pack<V>(dz, at) = slope;
+    }
+    if (!parts) return;
+    merge(sums, walk);
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        if (walk.lane == 0 && walk.has(k)) parts[blockIdx.y * walk.channels() + walk.channel(k)] = sums[k].one;
+}
+
+// y = f(a + b).
+template <typename T, int V, typename F>
+__global__ void __launch_bounds__(256) add(const T* __restrict__ a, const T* __restrict__ b, Box box,
+                                           T* __restrict__ y) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    for (int n = walk.first; n < walk.count; n += walk.step) {
+        int at = walk.at(n);
+        Pack<T, V> here = pack<V>(a, at), other = pack<V>(b, at);
+#pragma unroll
+        for (int k = 0; k < V; k++) here.cell[k] = (T)F::f((S)here.cell[k] + (S)other.cell[k]);
+        pack<V>(y, at) = here;
+    }
+}
+
+// ---- Batch normalisation: y = scale x_hat + bias,  x_hat = (x - mean) / sqrt(variance + epsilon) ----
+
+// The mean of some numbers, and the sum of squares of what they differ from it. Neither loses digits where the mean is
+// large (Chan, Golub and LeVeque 1979), as sums of x and x^2 would.
+template <typename S> struct Moments {
+    S count, mean, squares;
+    __device__ void meet(const Moments& more) {
+        if (more.count == 0) return;
+        S total = count + more.count, share = more.count / total, far = more.mean - mean;
+        mean += far * share;
+        squares += more.squares + far * far * (count * share);
+        count = total;
+    }
+};
+
+// parts[b][0 .. 2][c] = count, mean and squares of the cells of channel c that blocks (.., b) saw. A thread adds up what
+// its cells differ from the first of them.
+template <typename T, int V>
+__global__ void __launch_bounds__(256) moments(const T* __restrict__ x, Box box, typename Sum<T>::type* parts) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Moments<S> mine[V] = {};
+    Sums<S> sums[V] = {};
+    S count = 0;
+    Pack<T, V> start = {};
+    if (walk.first < walk.count) start = pack<V>(x, walk.at(walk.first));
+    each(walk, x, [&](int, Pack<T, V>& here) {
+        count += 1;
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            S far = (S)here.cell[k] - (S)start.cell[k];
+            sums[k].meet({far, far * far});
+        }
+    });
+    S share = count > 0 ? 1 / count : 0;
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        S far = sums[k].one * share;
+        mine[k] = {count, (S)start.cell[k] + far, sums[k].other - sums[k].one * far};
+    }
+    merge(mine, walk);
+    S* row = parts + blockIdx.y * 3 * walk.channels();
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        if (walk.lane > 0 || !walk.has(k)) continue;
+        row[walk.channel(k)] = mine[k].count;
+        row[walk.channel(k) + walk.channels()] = mine[k].mean;
+        row[walk.channel(k) + walk.channels() * 2] = mine[k].squares;
+    }
+}
+
+// 1 / sqrt(variance + epsilon) for c = 0 .. channels - 1.
+template <typename S>
+__global__ void inverses(const S* variance, int channels, double epsilon, S* inverse) {
+    int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c < channels) inverse[c] = 1 / sqrt(variance[c] + (S)epsilon);
+}
+
+// From those parts, in box.outer rows: each channel's mean, 1 / sqrt(variance + epsilon), and running mean and variance
+// after this batch, this variance with count - 1 in its denominator. A single cell does not move them.
+template <typename S>
+__global__ void __launch_bounds__(256) finish_moments(const S* parts, Box box, const S* running_mean,
+                                                      const S* running_variance, double momentum, double epsilon,
+                                                      S* mean, S* inverse, S* next_mean, S* next_variance) {
+    Walk<1> walk(box);
+    Moments<S> all[1] = {};
+    for (int n = walk.first; n < walk.count; n += walk.step) {
+        const S* row = parts + n * 3 * box.columns + walk.column;
+        all[0].meet({row[0], row[box.columns], row[box.columns * 2]});
+    }
+    merge(all, walk);
+    if (walk.lane > 0 || !walk.has(0)) return;
+    int c = walk.column;
+    S count = all[0].count, old = momentum, weight = 1 - momentum;
+    bool moves = count > 1;
+    mean[c] = all[0].mean;
+    inverse[c] = 1 / sqrt(all[0].squares / count + (S)epsilon);
+    next_mean[c] = moves ? old * running_mean[c] + weight * all[0].mean : running_mean[c];
+    next_variance[c] = moves ? old * running_variance[c] + weight * (all[0].squares / (count - 1)) : running_variance[c];
+}
+
+// What normalisation does to the cells of a thread: y = (x - mean) factor + bias, factor = scale / sqrt(variance + epsilon).
+template <typename S, int V> struct Lines {
+    Pack<S, V> mean, factor, bias;
+    __device__ Lines(const Walk<V>& walk, const S* means, const S* inverses, const S* scales, const S* biases)
+        : mean(walk.of_channels(means)), factor(walk.of_channels(scales)), bias(walk.of_channels(biases)) {
+        Pack<S, V> inverse = walk.of_channels(inverses);
+#pragma unroll
+        for (int k = 0; k < V; k++) factor.cell[k] *= inverse.cell[k];
+    }
+    __device__ S y(int k, S x) const { return fma(x - mean.cell[k], factor.cell[k], bias.cell[k]); }
+    // The gradient before the ReLU, if there is one: y is computed again as it was, which costs less than reading it.
+    template <typename T> __device__ S before(int k, T dy, T x, int relu) const {
+        return relu ? (S)dy * ReLU::slope((S)(T)y(k, (S)x)) : (S)dy;
+    }
+};
+
+// y, with a ReLU after it or without.
+template <typename T, int V>
+__global__ void __launch_bounds__(256)
+    normalise(const T* __restrict__ x, const typename Sum<T>::type* mean, const typename Sum<T>::type* inverse,
+              const typename Sum<T>::type* scale, const typename Sum<T>::type* bias, int relu, Box box,
+              T* __restrict__ y) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Lines<S, V> lines(walk, mean, inverse, scale, bias);
+    each(walk, x, [&](int at, Pack<T, V>& here) {
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            S whole = lines.y(k, (S)here.cell[k]);
+            here.cell[k] = (T)(relu ? ReLU::f(whole) : whole);
+        }
+        pack<V>(y, at) = here;
+    });
+}
+
+// parts[b][0][c] = sum of dy, parts[b][1][c] = sum of dy x_hat, over the cells of channel c that blocks (.., b) saw.
+template <typename T, int V>
+__global__ void __launch_bounds__(256)
+    normalise_sums(const T* __restrict__ dy, const T* __restrict__ x, const typename Sum<T>::type* mean,
+                   const typename Sum<T>::type* inverse, const typename Sum<T>::type* scale,
+                   const typename Sum<T>::type* bias, int relu, Box box, typename Sum<T>::type* parts) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Lines<S, V> lines(walk, mean, inverse, scale, bias);
+    Sums<S> sums[V] = {};
+    for (int n = walk.first; n < walk.count; n += walk.step) {
+        int at = walk.at(n);
+        Pack<T, V> slope = pack<V>(dy, at), here = pack<V>(x, at);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            S change = lines.before(k, slope.cell[k], here.cell[k], relu);
+            sums[k].meet({change, change * ((S)here.cell[k] - lines.mean.cell[k])});
+        }
+    }
+    merge(sums, walk);
+    S* row = parts + blockIdx.y * 2 * walk.channels();
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        if (walk.lane > 0 || !walk.has(k)) continue;
+        row[walk.channel(k)] = sums[k].one;
+        row[walk.channel(k) + walk.channels()] = sums[k].other * inverse[walk.channel(k)];
+    }
+}
+
+// dx = (dy - dbias / m - x_hat dscale / m) factor, m being the `cells` of a channel; with dbias and dscale null, where mean
+// and variance did not depend on x, dx = dy factor.
+template <typename T, int V>
+__global__ void __launch_bounds__(256)
+    normalise_backward(const T* __restrict__ dy, const T* __restrict__ x, const typename Sum<T>::type* mean,
+                       const typename Sum<T>::type* inverse, const typename Sum<T>::type* scale,
+                       const typename Sum<T>::type* bias, int relu, const typename Sum<T>::type* dbias,
+                       const typename Sum<T>::type* dscale, int cells, Box box, T* __restrict__ dx) {
+    typedef typename Sum<T>::type S;
+    Walk<V> walk(box);
+    Lines<S, V> lines(walk, mean, inverse, scale, bias);
+    Pack<S, V> level = {}, tilt = {};  // what is taken from dy: the same for all cells, and in proportion to x - mean
+    if (dbias) {
+        S share = S(1) / cells;
+        Pack<S, V> narrow = walk.of_channels(inverse);
+        level = walk.of_channels(dbias), tilt = walk.of_channels(dscale);
+#pragma unroll
+        for (int k = 0; k < V; k++) level.cell[k] *= share, tilt.cell[k] *= narrow.cell[k] * share;
+    }
+    for (int n = walk.first; n < walk.count; n += walk.step) {
+        int at = walk.at(n);
+        Pack<T, V> slope = pack<V>(dy, at), here = pack<V>(x, at);
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            S change = lines.before(k, slope.cell[k], here.cell[k], relu), far = (S)here.cell[k] - lines.mean.cell[k];
+            slope.cell[k] = (T)((change - level.cell[k] - far * tilt.cell[k]) * lines.factor.cell[k]);
+        }
+        pack<V>(dx, at) = slope;
+    }
+}
