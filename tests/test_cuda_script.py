@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from cuda_on_host.emulator import needs_compiler
-from cuda_on_host.rehearsal import RehearsedGpu
+from cuda_on_host.rehearsal import RehearsedDevice, RehearsedGpu
 from gpu_stand_in import StandIn
 
 import xcnn
-from xcnn.bench import gpu, timing
+from xcnn.bench import comparison, gpu, timing
 from xcnn.bench.cases import CorrelationCase, StepCase
 
 PATH = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
@@ -46,10 +47,13 @@ def run(script, tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
+    """Few and short calls, on one thread, so that neither side's threads wait for the other's."""
     monkeypatch.setattr(gpu, "ON_GPU", timing.Pace(0.0, 0.0, 0.0))
     monkeypatch.setattr(gpu, "SIDE", 16)
     monkeypatch.setattr(gpu, "DATA_BYTES", 0)
     monkeypatch.setattr(gpu, "REPEATS", 1)
+    with comparison.limited(1, against_torch=find_spec("torch") is not None):
+        yield
 
 
 def small_case(choice):
@@ -198,11 +202,34 @@ def test_algorithms_against_float64(script, run):
         assert all(result[name]["ok"] for name in ("forward", "input adjoint", "kernel adjoint"))
 
 
+class KeepsMemory(RehearsedDevice):
+    """A device whose graphs keep the memory that they use, as CUDA's do: their kernels know it by address alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def empty(self, *arguments, **options):
+        made = super().empty(*arguments, **options)
+        if self.recorded is not None:
+            self.kept.append(made)
+        return made
+
+
+@dataclass(frozen=True, repr=False)
+class Rehearsed(RehearsedGpu):
+    device_that_keeps: ClassVar[KeepsMemory] = KeepsMemory()
+
+    @property
+    def gpu(self):
+        return self.device_that_keeps
+
+
 @needs_compiler
 def test_captured_steps_of_the_rehearsed_backend_equal_eager_ones(script, run, monkeypatch):
     """All of the CuPy backend's own code, its kernels on the host."""
     monkeypatch.setattr(script, "picked", small_case)
-    found = run(["capture"], script.Session(RehearsedGpu()))["parts"]["capture"]
+    found = run(["capture"], script.Session(Rehearsed()))["parts"]["capture"]
     assert found["errors"] == {}
     assert found["results"]["lenet, float32"] == {"ok": True, "worst": 0.0, "not captured": ""}
 
@@ -278,7 +305,7 @@ def test_each_plan_is_held_to_float64(script, precision):
 
 @needs_torch
 def test_steps_beside_pytorch(script, run, quick):
-    session = script.Session(StandIn(), seconds=0.0, nets=("lenet:2",))
+    session = script.Session(StandIn(threads=1), seconds=0.0, nets=("lenet:2",))
     parts = run(["steps"], session)["parts"]
     assert [*parts["steps"]["results"]] == ["lenet:2, float32", "lenet:2, tf32"]
     assert [*parts["steps"]["errors"]] == ["lenet:2, bfloat16", "lenet:2, float16"]
@@ -291,7 +318,7 @@ def test_steps_beside_pytorch(script, run, quick):
 @needs_torch
 def test_correlations_beside_pytorch(script, run, quick, monkeypatch):
     monkeypatch.setattr(script, "RESNET18", (CorrelationCase(2, 3, 6, 4, 3), CorrelationCase(2, 4, 6, 4, 1)))
-    results = run(["correlations"])["parts"]["correlations"]["results"]
+    results = run(["correlations"], script.Session(StandIn(threads=1)))["parts"]["correlations"]["results"]
     assert len(results) == 2 * 2
     header, rule, *rows = script.correlation_table(results)
     assert header.count("|") == rule.count("|") == rows[0].count("|")

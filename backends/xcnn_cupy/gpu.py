@@ -12,7 +12,7 @@ from functools import cached_property
 from math import prod
 from typing import ClassVar, cast
 
-from xcnn_strided import Algorithm, Gemm, StridedBackend
+from xcnn_strided import Algorithm, StridedBackend
 from xcnn_strided.fusion import rewrite
 
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
@@ -34,8 +34,11 @@ from xcnn_cupy.device import MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.explain import explain
 from xcnn_cupy.fused import FUSES
 from xcnn_cupy.fused.prepared import prepared
-from xcnn_cupy.gemm import products
+from xcnn_cupy.gemm import CudaGemm
 from xcnn_cupy.layout import converted
+
+FLOAT32 = 4
+"""Bytes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +91,7 @@ class GpuBackend(StridedBackend):
         return converted(self.gpu, x, dtype, is_channels_last(x))
 
     def under(self, precision: Precision) -> GpuBackend:
-        """This backend, computing float32 strictly or as TF32."""
+        """The same backend, computing float32 strictly or as TF32."""
         super().under(precision)  # raises X104 where it is not one of `precisions`
         return replace(self, tf32=precision.name == "tf32")
 
@@ -98,9 +101,9 @@ class GpuBackend(StridedBackend):
         return Convolutions(self.gpu, self.tf32, self.deterministic, self.workspace)
 
     @cached_property
-    def products(self) -> Gemm:
+    def products(self) -> CudaGemm:
         """Products of matrices."""
-        return products(self.workspace)
+        return CudaGemm(self.workspace // FLOAT32, self.gpu)
 
     @property
     def asks_cudnn(self) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
-from xcnn.windows import extent, output_size, taps
-from xcnn_strided.lowering import columns
+from xcnn.windows import extent, output_size
+from xcnn_strided.lowering import added, columns
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Gemm:
         kernel = k.reshape(groups, o // groups, c * h * w)
         y = xp.empty((n, o, *output), dtype=xp.result_type(x, k))
         at_once = self.at_once(k.shape, output, groups)
-        for images, met in columns(xp, x, (h, w), output, stride, padding, dilation, at_once):
+        for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             seen = met.reshape(groups, c * h * w, -1)
             if at_once == 1:
                 _products(xp, kernel, seen, y[images].reshape(groups, o // groups, -1))
@@ -68,20 +69,16 @@ class Gemm:
         """DX = Kᵀ (C h w, O) times dY (O, N H' W'), each kernel cell's row added to the cells of X that it met."""
         xp = namespace(dy, k)
         (o, c, h, w), output = k.shape, (dy.shape[2], dy.shape[3])
-        (top, bottom), (left, right) = padding
         kernel = k.reshape(groups, o // groups, c * h * w).swapaxes(1, 2)
         dtype = xp.result_type(dy, k)
         dx = xp.empty(x_shape, dtype=dtype)
         at_once = self.at_once(k.shape, output, groups)
-        for images, gradient in columns(xp, dy, (1, 1), output, (1, 1), NO_PADDING, (1, 1), at_once):
+        for images, gradient in self.columns(dy, (1, 1), output, (1, 1), NO_PADDING, (1, 1), at_once):
             parts = gradient.reshape(groups, o // groups, -1)
             met = _products(xp, kernel, parts, xp.empty((groups, c * h * w, parts.shape[2]), dtype=dtype))
-            met = met.reshape(groups * c, h, w, -1, *output)
-            sizes = x_shape[2] + top + bottom, x_shape[3] + left + right
-            around = xp.zeros((images.stop - images.start, x_shape[1], *sizes), dtype=dtype)
-            for i, j, at in taps((h, w), stride, dilation, output):
-                around[at] += met[:, i, j].swapaxes(0, 1)
-            dx[images] = around[:, :, top : top + x_shape[2], left : left + x_shape[3]]
+            some = (images.stop - images.start, *x_shape[1:])
+            met = met.reshape(groups * c * h * w, -1)
+            dx[images] = self.added(met, some, (h, w), output, stride, padding, dilation)
         return dx
 
     def correlate_kernel_adjoint(
@@ -93,10 +90,22 @@ class Gemm:
         dk = xp.zeros((groups, o // groups, c * h * w), dtype=xp.result_type(x, dy))
         part = xp.empty_like(dk)
         at_once = self.at_once(k_shape, output, groups)
-        for images, met in columns(xp, x, (h, w), output, stride, padding, dilation, at_once):
+        for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             gradient = dy[images].swapaxes(0, 1).reshape(groups, o // groups, -1)
             dk += _products(xp, gradient, met.reshape(groups, c * h * w, -1).swapaxes(1, 2), part)
         return dk.reshape(k_shape)
+
+    def columns(
+        self, x: Array, kernel: Pair, output: Pair, stride: Pair, padding: Pads, dilation: Pair, at_once: int
+    ) -> Iterator[tuple[slice, Array]]:
+        """`at_once` images at a time: which they are, and their windows as a matrix (C h w, images H' W')."""
+        return columns(namespace(x), x, kernel, output, stride, padding, dilation, at_once)
+
+    def added(
+        self, met: Array, x_shape: Shape, kernel: Pair, output: Pair, stride: Pair, padding: Pads, dilation: Pair
+    ) -> Array:
+        """The adjoint of windows laid out: each cell of (C h w, N H' W') added to the one of x that it came from."""
+        return added(namespace(met), met, x_shape, kernel, output, stride, padding, dilation)
 
     def at_once(self, k_shape: Shape, output: Pair, groups: int) -> int:
         """How many images' windows and products the workspace holds, at least one."""

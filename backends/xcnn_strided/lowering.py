@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from xcnn._typing import Array, Pads, Pair
+from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
+from xcnn.windows import taps
 
 
 def padded(xp: Any, x: Array, padding: Pads, value: float = 0.0) -> Array:
@@ -72,3 +73,15 @@ def windows(xp: Any, x: Array, kernel: Pair, output: Pair, stride: Pair, dilatio
         (c, *kernel, n, *output),
         (channel, row * dilation[0], column * dilation[1], image, row * stride[0], column * stride[1]),
     )
+
+
+def added(
+    xp: Any, met: Array, x_shape: Shape, kernel: Pair, output: Pair, stride: Pair, padding: Pads, dilation: Pair
+) -> Array:
+    """The adjoint of `columns`: the cells of a matrix (C h w, N H' W') added to those of x that they came from."""
+    (n, c, rows, columns_), ((top, bottom), (left, right)) = x_shape, padding
+    around = xp.zeros((n, c, rows + top + bottom, columns_ + left + right), dtype=met.dtype)
+    met = met.reshape(c, *kernel, n, *output)
+    for i, j, at in taps(kernel, stride, dilation, output):
+        around[at] += met[:, i, j].swapaxes(0, 1)
+    return around[:, :, top : top + rows, left : left + columns_]

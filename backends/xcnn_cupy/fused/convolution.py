@@ -80,7 +80,7 @@ class Convolution:
         return converted(device, y, gives(self.end, dtype), last), backward
 
     def forward(self, x: Array, kernel: Array, bias: Array | None, how: dict[str, Any]) -> Array:
-        """In one plan, where cuDNN has one that ends in this bias and activation; else they take a launch of their own."""
+        """In one plan, where cuDNN has one that ends in this bias and activation; else with a launch for them."""
         device, convolutions = self.backend.gpu, self.backend.convolutions
         tied = bias is not None and bias.ndim == 1
         question = convolutions.question("forward", x.shape, kernel.shape, x.dtype, how, tied, self.activation)
