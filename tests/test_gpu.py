@@ -1,5 +1,7 @@
 """CuPy's backend rehearsed on the host: its fused runs, its captured steps and its policies, with its own kernels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cuda_on_host.emulator import needs_compiler
@@ -302,3 +304,28 @@ def test_explanations_name_the_algorithm_and_why():
     assert (explained["auto"].algorithm, explained["auto"].workspace_bytes) == ("cudnn", 0)
     assert explained["gemm"].algorithm == "gemm"
     assert explained["gemm"].workspace_bytes > 0
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_captured_epochs_in_mixed_precision(rng, precision, eager_steps):
+    """As launch by launch, bit for bit: also where the loss's scale is too large at first and some steps are left out."""
+    make, shape, options = CAPTURED["lenet"]
+    models = [
+        model_on(RehearsedGpu(graphs=graphs), make(), shape, precision=precision, **options) for graphs in (True, False)
+    ]
+    x, t = data(rng, shape, 10, samples=23)
+    for model in models:
+        if precision == "float16":
+            scale = np.asarray(2.0**24, "float32")
+            model.at = replace(model.at, state={**model.at.state, "loss_scale": scale})
+        model.fit(40 * x, t, epochs=2, batch_size=5, progress="none")
+    one, other = models
+    assert one.compiled_step.reason == ""
+    assert len(eager_steps) == other.at.step == 10
+    assert one.at.step == 10
+    for w, v in zip(tree.leaves(one.weights), tree.leaves(other.weights), strict=True):
+        assert np.array_equal(w, v)
+    assert one.at.state["step"] == other.at.state["step"]
+    if precision == "float16":
+        assert one.at.state["loss_scale"] == other.at.state["loss_scale"] < 2**24
+        assert one.at.state["step"] < 10

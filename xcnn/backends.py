@@ -24,12 +24,12 @@ from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
 from xcnn.explain import Explanation, explained
 from xcnn.losses import Loss, hits
 from xcnn.optimizers import Optimizer, global_norm
+from xcnn.precision import Precision
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from xcnn.layers.layer import Layer
-    from xcnn.precision import Precision
 
 GROUP = "xcnn.backends"
 AUTO_ORDER = ("cupy", "numpy")
@@ -185,10 +185,16 @@ class Backend:
         """Compile or capture a training step; by default leave it alone."""
         return step
 
-    def judge(self, loss: Loss, threshold: float | None, y: Array, t: Array) -> tuple[Array, Array, Array | None]:
-        """The loss's value and gradient, and with the threshold of a classifier's loss how many samples are right."""
+    def judge(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        """The loss's value and gradient, and with the threshold of a classifier's loss how many samples are right.
+
+        The gradient is multiplied by the loss's scale, where there is one (loss_scaling.py).
+        """
         value, dy = loss(y, t)
-        return value, dy, None if threshold is None else hits(y, t, threshold)
+        right = None if threshold is None else hits(y, t, threshold)
+        return value, dy if loss_scale is None else dy * loss_scale, right
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights

@@ -45,11 +45,6 @@ def loss_scale(backend: Backend, state: Weights) -> float:
     return float(backend.to_numpy(state["loss_scale"])) if "loss_scale" in state else LEAST
 
 
-def scaled(dy: Array, state: Weights) -> Array:
-    """The loss's gradient for the way back."""
-    return dy * state["loss_scale"] if "loss_scale" in state else dy
-
-
 def update(
     optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
 ) -> tuple[Weights, Weights, Array, Array]:

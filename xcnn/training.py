@@ -74,8 +74,8 @@ def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | N
 
     def step(key: random.Key, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, Outcome]:
         y, backward = net(weights, x, Run(backend, train=True, key=key, wants_dx=False))
-        value, dy, right = backend.judge(loss, threshold, y, t)
-        _, grads = backward(loss_scaling.scaled(dy, state))
+        value, dy, right = backend.judge(loss, threshold, y, t, state.get("loss_scale"))
+        _, grads = backward(dy)
         weights, state, norm, reach = backend.update(optimizer, grads, state, weights)
         return weights, state, Outcome(value, norm, reach, right)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from xcnn._typing import Array
-from xcnn_cupy.channels import SUMMING, SUMS, added_up, alike, walk
+from xcnn_cupy.channels import PASSING, SUMMING, SUMS, added_up, alike, walk
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel
 from xcnn_cupy.layout import converted
@@ -28,19 +29,13 @@ def activate(device: Device, y: Array, bias: Array | None, activation: str | Non
     """
     if not y.size or (bias is None and activation is None):
         return
-    kind, sizes = SUMS[str(y.dtype)], alike(y)
+    sizes = alike(y)
     if bias is not None:
         sizes = channels_of(y, untied=bias.ndim > 1)
-        bias = laid_out(device, bias, y, kind)
+        bias = laid_out(device, bias, y, SUMS[str(y.dtype)])
     way = walk(device, sizes, y)
-    device.launch(
-        Kernel("channels", "activate", y.dtype, way.pack, ACTIVATIONS[activation]),
-        way.blocks,
-        THREADS,
-        y,
-        bias,
-        way.box,
-    )
+    kernel = Kernel("channels", "activate", y.dtype, way.pack, ACTIVATIONS[activation])
+    device.launch(kernel, way.blocks, THREADS, y, bias, way.box)
 
 
 def activation_backward(
@@ -63,28 +58,18 @@ def activation_backward(
         float32, or float64 where y is; that of an untied bias lies in memory as a sample of dy does. None where it is
         not wanted
     """
-    f, kind, last = ACTIVATIONS[activation], SUMS[str(dy.dtype)], is_channels_last(dy)
     if wants_bias is None and (activation is None or not dy.size):
         return dy, None
+    last, sizes = is_channels_last(dy), alike(dy)
     dz = dy if activation is None else device.empty(dy.shape, dy.dtype, last)
-    if wants_bias is None:
-        way = walk(device, alike(dy), dy, y, dz)
-        device.launch(
-            Kernel("channels", "activation_backward", dy.dtype, way.pack, f),
-            way.blocks,
-            THREADS,
-            dy,
-            y,
-            way.box,
-            dz,
-            None,
-        )
+    if wants_bias is not None:
+        sizes = channels_of(dy, wants_bias == "untied")
+    way = walk(device, sizes, dy, y, dz, most=PASSING if wants_bias is None else SUMMING)
+    parts = None if wants_bias is None else device.empty((way.splits, way.channels), SUMS[str(dy.dtype)])
+    kernel = Kernel("channels", "activation_backward", dy.dtype, way.pack, ACTIVATIONS[activation])
+    device.launch(kernel, way.blocks, THREADS, dy, y, way.box, dz, parts)
+    if parts is None:
         return dz, None
-    way = walk(device, channels_of(dy, wants_bias == "untied"), dy, y, dz, most=SUMMING)
-    parts = device.empty((way.splits, way.channels), kind)
-    device.launch(
-        Kernel("channels", "activation_backward", dy.dtype, way.pack, f), way.blocks, THREADS, dy, y, way.box, dz, parts
-    )
     dbias = added_up(device, parts)
     if wants_bias == "tied":
         return dz, dbias
@@ -109,7 +94,7 @@ def relu_backward(device: Device, dy: Array, y: Array) -> Array:
 
 def channels_of(y: Array, untied: bool) -> tuple[int, int, int]:
     """(outer, channels, inner) of memory, where each cell of a sample is a channel of its own for an untied bias."""
-    return (y.shape[0], y[:1].size, 1) if untied else by_channel(y)
+    return (y.shape[0], prod(y.shape[1:]), 1) if untied else by_channel(y)
 
 
 def laid_out(device: Device, bias: Array, y: Array, kind: Any) -> Array:

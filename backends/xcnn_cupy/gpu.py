@@ -16,7 +16,7 @@ from xcnn_strided import Algorithm, StridedBackend
 from xcnn_strided.fusion import rewrite
 
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
-from xcnn.backends import Step
+from xcnn.backends import Backend, Step
 from xcnn.checks import check_whole
 from xcnn.explain import Explanation
 from xcnn.layers.layer import Layer
@@ -90,7 +90,7 @@ class GpuBackend(StridedBackend):
     def astype(self, x: Array, dtype: str) -> Array:
         return converted(self.gpu, x, dtype, is_channels_last(x))
 
-    def under(self, precision: Precision) -> GpuBackend:
+    def under(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
         super().under(precision)  # raises X104 where it is not one of `precisions`
         return replace(self, tf32=precision.name == "tf32")
@@ -173,13 +173,15 @@ class GpuBackend(StridedBackend):
     def compile(self, step: Step) -> Step:
         return cast("Step", CapturedStep(self, step))
 
-    def judge(self, loss: Loss, threshold: float | None, y: Array, t: Array) -> tuple[Array, Array, Array | None]:
+    def judge(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
         """The loss, its gradient and what is right, for a classifier's losses in two launches."""
         name, options = loss_name(loss), getattr(loss, "keywords", {})
         if name in losses.RULES and set(options) <= {"label_smoothing"} and losses.fits(y, t) and self.holds(y):
-            value, dy, right = losses.loss(self.gpu, name, y, t, **options)
+            value, dy, right = losses.loss(self.gpu, name, y, t, **options, loss_scale=loss_scale)
         else:
-            value, dy, right = super().judge(loss, threshold, y, t)
+            value, dy, right = super().judge(loss, threshold, y, t, loss_scale)
         for recording in self.recordings:
             recording.loss, recording.right = value, right
         return value, dy, right

@@ -27,9 +27,16 @@ class RehearsedDevice(HostDevice):
 
     def __init__(self, backwards=False):
         super().__init__(backwards)
-        self.recorded = None
+        self.recorded, self.kept = None, []
         self.refused = set()
         self.free = 2**40
+
+    def empty(self, shape, dtype, channels_last=False):
+        """Memory that a graph uses stays: the structures of its launches have no more than addresses of it."""
+        x = super().empty(shape, dtype, channels_last)
+        if self.recorded is not None:
+            self.kept.append(x)
+        return x
 
     def free_memory(self):
         """In bytes."""
@@ -74,10 +81,10 @@ class RehearsedDevice(HostDevice):
         """What is launched within."""
         for _ in range(2):
             work()
-        self.recorded = []
+        self.recorded, self.kept = [], []
         try:
             work()
-            return Replay(self.recorded)
+            return Replay(self.recorded, self.kept)
         finally:
             self.recorded = None
 
@@ -95,8 +102,8 @@ class RehearsedDevice(HostDevice):
 class Replay:
     """Recorded work."""
 
-    def __init__(self, pieces):
-        self.pieces = pieces
+    def __init__(self, pieces, kept):
+        self.pieces, self.kept = pieces, kept
 
     def launch(self):
         """Do it again."""

@@ -1,0 +1,52 @@
+"""The mean of each image, in one launch each way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import GlobalAveragePool2D
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn_cupy.device import is_channels_last
+from xcnn_cupy.fused.common import fits, gives
+from xcnn_cupy.layout import converted
+from xcnn_cupy.pooling import image_mean, image_mean_adjoint
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_cupy.gpu import GpuBackend
+
+
+@dataclass(frozen=True)
+class Average:
+    """Y = the mean of X over height and width; it is summed in float32, whatever the type of x."""
+
+    backend: GpuBackend
+    name: str
+    outer: Layer
+    """The GlobalAveragePool2D, or a Cast around it."""
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        return fits(self.backend, self.outer, x, {}) and x.ndim == 4
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        device, x_shape, x_type, last = self.backend.gpu, x.shape, x.dtype, is_channels_last(x)
+        y = image_mean(device, x)
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(within(self.outer), x_shape[:2], dy)
+            return image_mean_adjoint(device, converted(device, dy, x_type, False), x_shape, last)
+
+        return converted(device, y, gives(self.outer, str(x_type)), False), backward
+
+
+def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Average] | None:
+    """GlobalAveragePool2D by itself."""
+    name, layer = layers[n]
+    return (1, Average(backend, name, layer)) if type(within(layer)) is GlobalAveragePool2D else None
