@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from statistics import median
 from typing import Any
@@ -125,10 +125,10 @@ class Cuda:
 
     def execute(self, plan: Plan, arrays: dict[str, Array]) -> None:
         """Run a plan, with a workspace that is given back at once: what follows on the stream may have it."""
-        with room(f"the workspace of a convolution, {plan.workspace:,} bytes"):
-            scratch = cupy.cuda.alloc(plan.workspace)
-        addresses = {role: int(array.data.ptr) for role, array in arrays.items()}
-        plan.execute(self.handles.handle().on(cupy.cuda.get_current_stream().ptr), addresses, scratch.ptr)
+        addresses = {role: self.address(array) for role, array in arrays.items()}
+        scratch = self.empty((plan.workspace,), "uint8") if plan.workspace else None
+        handle = self.handles.handle().on(cupy.cuda.get_current_stream().ptr)
+        plan.execute(handle, addresses, 0 if scratch is None else self.address(scratch))
 
     def seconds(self, plan: Plan) -> float:
         """The median time of a plan, on arrays of its own."""
@@ -170,8 +170,11 @@ class Cuda:
             stream.begin_capture()
             try:
                 work()
-            finally:
-                recorded = stream.end_capture()
+            except BaseException:
+                with suppress(Exception):  # of which there is one more, since the recording is not whole
+                    stream.end_capture()
+                raise
+            recorded = stream.end_capture()
         return Graph(recorded, stream, pool)
 
 
