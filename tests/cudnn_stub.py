@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from xcnn_cupy.cudnn.constants import Attribute, AttributeType, DescriptorType, PointwiseMode
+from xcnn_cupy.cudnn.constants import Attribute, AttributeType, DescriptorType, HeurMode, PointwiseMode
 from xcnn_cupy.cudnn.descriptors import ctype
 from xcnn_cupy.cudnn.library import SIGNATURES
 
@@ -19,18 +19,19 @@ BEHIND = []
 """What C calls is kept for good, as a library is: a descriptor may be destroyed after its stub."""
 BUILDS = tempfile.TemporaryDirectory(prefix="xcnn-driver-")
 DRIVER = """
-#define NO_DEVICE(function) int function(void) { return 100; }
-NO_DEVICE(cuCtxGetCurrent) NO_DEVICE(cuCtxGetLimit) NO_DEVICE(cuCtxPopCurrent) NO_DEVICE(cuCtxPushCurrent)
-NO_DEVICE(cuDeviceGet) NO_DEVICE(cuDeviceGetCount) NO_DEVICE(cuDriverGetVersion) NO_DEVICE(cuGetErrorName)
-NO_DEVICE(cuGetErrorString) NO_DEVICE(cuKernelGetAttribute) NO_DEVICE(cuKernelGetFunction)
-NO_DEVICE(cuKernelSetAttribute) NO_DEVICE(cuLaunchCooperativeKernel) NO_DEVICE(cuLaunchKernel)
-NO_DEVICE(cuLaunchKernelEx) NO_DEVICE(cuLibraryGetKernel) NO_DEVICE(cuLibraryLoadData)
-NO_DEVICE(cuLibraryLoadFromFile) NO_DEVICE(cuLibraryUnload) NO_DEVICE(cuLinkAddData) NO_DEVICE(cuLinkComplete)
-NO_DEVICE(cuLinkCreate) NO_DEVICE(cuLinkDestroy) NO_DEVICE(cuModuleGetFunction) NO_DEVICE(cuModuleLoadData)
-NO_DEVICE(cuModuleUnload) NO_DEVICE(cuOccupancyMaxPotentialClusterSize) NO_DEVICE(cuStreamGetCtx)
-NO_DEVICE(cuTensorMapEncodeIm2col) NO_DEVICE(cuTensorMapEncodeTiled)
+#define LOADS(function) int function(void** place) { *place = (void*)64; return 0; }
+#define FAILS(function) int function(void) { return 100; }
+LOADS(cuLibraryLoadData) LOADS(cuLibraryGetKernel) LOADS(cuKernelGetFunction) LOADS(cuModuleLoadData)
+LOADS(cuModuleGetFunction)
+FAILS(cuCtxGetCurrent) FAILS(cuCtxGetLimit) FAILS(cuCtxPopCurrent) FAILS(cuCtxPushCurrent) FAILS(cuDeviceGet)
+FAILS(cuDeviceGetCount) FAILS(cuDriverGetVersion) FAILS(cuGetErrorName) FAILS(cuGetErrorString)
+FAILS(cuKernelGetAttribute) FAILS(cuKernelSetAttribute) FAILS(cuLaunchCooperativeKernel) FAILS(cuLaunchKernel)
+FAILS(cuLaunchKernelEx) FAILS(cuLibraryLoadFromFile) FAILS(cuLibraryUnload) FAILS(cuLinkAddData)
+FAILS(cuLinkComplete) FAILS(cuLinkCreate) FAILS(cuLinkDestroy) FAILS(cuModuleUnload)
+FAILS(cuOccupancyMaxPotentialClusterSize) FAILS(cuStreamGetCtx) FAILS(cuTensorMapEncodeIm2col)
+FAILS(cuTensorMapEncodeTiled)
 """
-"""The functions of NVIDIA's driver that cuDNN is linked with. To find plans it needs them to be there, no more."""
+"""The functions of NVIDIA's driver that cuDNN is linked with: kernels can be loaded with them, but not run."""
 
 
 @cache
@@ -92,6 +93,8 @@ class Stub:
         self.engines = {row[0]: row for row in engines or [(7, {2: 5}, (), 0)]}
         self.calls, self.broken, self.executed = [], [], []
         self.made, self.destroyed, self.handles = {}, [], {}
+        self.fallback, self.compiled = set(), set()
+        """The engines that are proposed as a fallback only, and those that are compiled at run time."""
         self.fail = {}
         """What is to fail: a function, or a kind of descriptor that is finalized -> status."""
         self._addresses = count(0x1000, 0x10)
@@ -210,11 +213,15 @@ class Stub:
         """What an attribute is read to be."""
         one = self.made[address]
         if attribute == Attribute.ENGINEHEUR_RESULTS:
-            return [self.config(row, one[Attribute.ENGINEHEUR_OPERATION_GRAPH]) for row in self.engines.values()]
+            fallback = one[Attribute.ENGINEHEUR_MODE] == HeurMode.FALLBACK
+            rows = [row for row in self.engines.values() if (row[0] in self.fallback) == fallback]
+            return [self.config(row, one[Attribute.ENGINEHEUR_OPERATION_GRAPH]) for row in rows]
         if attribute == Attribute.EXECUTION_PLAN_WORKSPACE_SIZE:
             return [self.engines[self.engine_of(one)[Attribute.ENGINE_GLOBAL_INDEX]][3]]
         if attribute == Attribute.ENGINE_NUMERICAL_NOTE:
             return self.engines[one[Attribute.ENGINE_GLOBAL_INDEX]][2]
+        if attribute == Attribute.ENGINE_BEHAVIOR_NOTE:
+            return [0] if one[Attribute.ENGINE_GLOBAL_INDEX] in self.compiled else []
         return one.values.get(attribute, [])
 
     def config(self, row, graph):

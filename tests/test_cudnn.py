@@ -20,7 +20,7 @@ from xcnn_cupy.cudnn.library import SIGNATURES, CudnnError
 from xcnn_cupy.cudnn.plan import MOST_PACKS
 
 import xcnn
-from xcnn.errors import BackendError, BackendUnavailable, OptionError, ShapeError
+from xcnn.errors import BackendError, BackendUnavailable, DeviceMemoryError, OptionError, ShapeError
 from xcnn.layers import Conv2D, Dense
 from xcnn.nets import RECIPES
 
@@ -300,7 +300,8 @@ def test_a_failure_while_running_names_engine_and_question(stub):
     stub.fail["cudnnBackendExecute"] = 5000
     with pytest.raises(CudnnError) as caught:
         plan.execute(0, {"x": 16, "kernel": 32, "y": 48})
-    assert caught.value.message == f"cuDNN could not run engine 7 on the {question.key}."
+    assert caught.value.message == "cuDNN could not run engine 7."
+    assert caught.value.details == ("status 5000, STATUS_5000", "what the stub says", question.key)
 
 
 def test_a_library_that_is_missing_beside_cudnn_has_a_hint(stub):
@@ -356,6 +357,21 @@ def test_engines_are_left_out_by_their_notes_and_workspace(choosy, options, expe
     assert plans.plan(question).choice.engine == expected[0]
 
 
+@pytest.mark.parametrize(
+    ("fallback", "compiled", "expected"),
+    [
+        ({1, 4}, set(), [5, 6, 1, 4]),
+        ({1, 4}, {4, 5}, [5, 6, 1]),
+        ({1, 4, 5, 6}, {1, 4}, [1, 5, 6]),
+    ],
+)
+def test_a_fallback_is_not_compiled_where_others_will_do(choosy, fallback, compiled, expected):
+    choosy.fallback, choosy.compiled = fallback, compiled
+    del choosy.engines[2]
+    found = plans_on(choosy).candidates(Question.dense(*SMALL, math="tf32"))
+    assert [plan.choice.engine for plan in found] == expected
+
+
 def test_no_plan_is_an_error_with_every_reason(choosy):
     plans = plans_on(choosy)
     question = Question.dense(*SMALL, deterministic=True, workspace=9)
@@ -398,13 +414,15 @@ def test_an_engine_that_fails_is_passed_over(choosy):
 
 
 def test_measured_plans_are_the_fastest(choosy):
-    seconds = {1: 3e-3, 2: 2e-3, 4: 1e-3, 5: 1e-3, 6: 5e-3}
+    seconds = {2: 2e-3, 4: 1e-3, 6: 1e-3}
     measured = []
 
     def measure(plan):
         measured.append(plan.choice.engine)
         if plan.choice.engine == 5:
-            raise CudnnError(5000, "CUDNN_STATUS_EXECUTION_FAILED", "", "run engine 5")
+            raise CudnnError(5000, "CUDNN_STATUS_EXECUTION_FAILED", "run engine 5")
+        if plan.choice.engine == 1:
+            raise DeviceMemoryError("X304", "the device has no memory left for a workspace.")
         return seconds[plan.choice.engine]
 
     plans = plans_on(choosy, measure=measure)
@@ -802,6 +820,12 @@ def test_the_workspace_is_bounded(on_a100):
     assert min(wanted) <= limit < max(wanted)
     found = [plan.workspace for plan in on_a100.candidates(replace(question, workspace=limit))]
     assert found == [size for size in wanted if size <= limit]
+
+
+def test_no_plan_of_cudnn_itself_is_an_error(on_a100):
+    question = gradient(workspace=-1)
+    with pytest.raises(BackendError, match=r"X305.*\n.*\n  refused engines? \d.* bytes of workspace, more than -1"):
+        on_a100.plan(question)
 
 
 def test_the_same_engine_is_built_again(cudnn, on_a100, path):

@@ -688,7 +688,7 @@ def test_gradients_too_small_for_float16_need_the_scale(half, rng):
     assert moved["unscaled"] == 0
 
 
-@pairs
+@pytest.mark.parametrize(("name", "precision"), [("half", "float16"), ("torch", "bfloat16")])
 @pytest.mark.parametrize("kind", ["article", "lenet"])
 def test_digits_are_learnt_as_in_float32(name, precision, kind):
     """Nets like the article's and like LeNet, on some of the digits 0 and 1."""

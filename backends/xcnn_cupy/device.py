@@ -23,6 +23,8 @@ THREADS = 256
 """Of a block, where a kernel does not ask for another number."""
 MOST_CELLS = 2**31 - 2**16
 """Of an array that kernels count with 32 bits."""
+MOST_AXES = 4
+"""Of an array whose strides kernels follow."""
 
 
 class Device(Protocol):

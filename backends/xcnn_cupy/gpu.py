@@ -30,7 +30,7 @@ from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
 from xcnn_cupy.capture import CapturedStep, Recording
 from xcnn_cupy.convolutions import FLOATS, Convolutions
-from xcnn_cupy.device import MOST_CELLS, Device, is_channels_last
+from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.explain import explain
 from xcnn_cupy.fused import FUSES
 from xcnn_cupy.fused.prepared import prepared
@@ -88,7 +88,10 @@ class GpuBackend(StridedBackend):
     # Precision and algorithms.
 
     def astype(self, x: Array, dtype: str) -> Array:
-        return converted(self.gpu, x, dtype, is_channels_last(x))
+        if not self.counts(x) or x.ndim > MOST_AXES:
+            return super().astype(x, dtype)
+        with self.beside(x):
+            return converted(self.gpu, x, dtype, is_channels_last(x))
 
     def under(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
@@ -131,6 +134,8 @@ class GpuBackend(StridedBackend):
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         with self.active():
+            if prod(shape) > MOST_CELLS:
+                return super().random_bits(key, shape)
             return random.random_bits(self.gpu, key, shape)
 
     def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:

@@ -52,7 +52,7 @@ def library(file):
     ]
     host = Path(__file__).with_name("host.hpp").read_text()
     source.write_text("\n".join([host, text("common.cuh"), text(f"{file}.cu"), *starts]))
-    command = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-o", str(target), str(source)]
+    command = [COMPILER, "-std=c++17", "-O0", "-shared", "-fPIC", "-ffp-contract=off", "-o", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(target))

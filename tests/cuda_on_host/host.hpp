@@ -1,6 +1,6 @@
-// CUDA's words for a C++ compiler on the host: each thread of a block is a fiber, and the blocks run one after another.
+// CUDA's words for a C++ compiler on the host: the threads of a block run in turns, and the blocks one after another.
 //
-// A fiber runs until it waits for others, at __syncthreads() or in a shuffle. `backwards` takes fibers and blocks in
+// A thread runs until it waits for others, at __syncthreads() or in a shuffle. Backwards, threads and blocks are taken in
 // reverse: a kernel that misses a barrier gives another result then.
 
 #include <cmath>
@@ -34,70 +34,95 @@ enum State { ready, at_barrier, at_shuffle, done };
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack;
+};
+struct Thread {
     State state;
     unsigned index;
+    Fiber* fiber;
     char slot[16];
 };
-static std::vector<Fiber> fibers;
+static std::vector<Thread> threads;
+static std::vector<Fiber*> fibers;  // kept from block to block
 static ucontext_t scheduler;
-static Fiber* current;
+static Thread* current;
+static Fiber* running;
+static unsigned started;  // threads of this block
+static bool backwards;
 static void (*body)(void*);
 static void* body_arguments;
 
+static Thread& numbered(unsigned n) { return threads[backwards ? threads.size() - 1 - n : n]; }
+static void go_on_with(Thread& thread) {
+    current = &thread;
+    threadIdx = {thread.index % blockDim.x, thread.index / blockDim.x % blockDim.y,
+                 thread.index / (blockDim.x * blockDim.y)};
+}
 static void wait_as(State state) {
-    Fiber* mine = current;
-    mine->state = state;
-    swapcontext(&mine->context, &scheduler);
+    current->state = state;
+    swapcontext(&current->fiber->context, &scheduler);
 }
+// A fiber runs thread after thread, until one of them waits: then it is that thread's, and another goes on with the rest.
 static void entry() {
-    body(body_arguments);
-    wait_as(done);
+    while (started < threads.size()) {
+        Thread& thread = numbered(started++);
+        thread.fiber = running;
+        go_on_with(thread);
+        body(body_arguments);
+        thread.state = done;
+    }
+    ucontext_t unused;
+    swapcontext(&unused, &scheduler);
 }
-static unsigned warp_of(const Fiber& fiber) { return fiber.index / 32; }
+static Fiber* fresh(unsigned n) {
+    if (n == fibers.size()) {
+        fibers.push_back(new Fiber);
+        fibers[n]->stack.resize(1 << 16);
+    }
+    Fiber* fiber = fibers[n];
+    getcontext(&fiber->context);
+    fiber->context.uc_stack.ss_sp = fiber->stack.data();
+    fiber->context.uc_stack.ss_size = fiber->stack.size();
+    fiber->context.uc_link = nullptr;
+    makecontext(&fiber->context, entry, 0);
+    return fiber;
+}
 
-// Let go on all fibers of a block, or of a warp, that wait in this state once nobody of them is on the way there.
+// Let go on all threads of a block, or of a warp, that wait in this state once nobody of them is on the way there.
 static bool release(State state, unsigned warp, bool whole_block) {
     bool any = false;
-    for (Fiber& fiber : fibers) {
-        if (!whole_block && warp_of(fiber) != warp) continue;
-        if (fiber.state == state) any = true;
-        else if (fiber.state != done) return false;
+    for (Thread& thread : threads) {
+        if (!whole_block && thread.index / 32 != warp) continue;
+        if (thread.state == state) any = true;
+        else if (thread.state != done) return false;
     }
     if (!any) return false;
-    for (Fiber& fiber : fibers)
-        if ((whole_block || warp_of(fiber) == warp) && fiber.state == state) fiber.state = ready;
+    for (Thread& thread : threads)
+        if ((whole_block || thread.index / 32 == warp) && thread.state == state) thread.state = ready;
     return true;
 }
-static void run_block(bool backwards) {
-    unsigned count = fibers.size();
-    for (Fiber& fiber : fibers) {
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
-        fiber.context.uc_link = nullptr;
-        fiber.state = ready;
-        makecontext(&fiber.context, entry, 0);
+static void run_block() {
+    started = 0;
+    for (Thread& thread : threads) thread.state = ready;
+    for (unsigned n = 0; started < threads.size(); n++) {
+        running = fresh(n);
+        swapcontext(&scheduler, &running->context);
     }
     for (;;) {
-        bool ran = false, all_done = true;
-        for (unsigned n = 0; n < count; n++) {
-            Fiber& fiber = fibers[backwards ? count - 1 - n : n];
-            if (fiber.state == ready) {
-                ran = true;
-                current = &fiber;
-                threadIdx = {fiber.index % blockDim.x, fiber.index / blockDim.x % blockDim.y,
-                             fiber.index / (blockDim.x * blockDim.y)};
-                swapcontext(&scheduler, &fiber.context);
-            }
-            all_done = all_done && fiber.state == done;
-        }
-        if (all_done) return;
-        bool freed = false;
-        for (unsigned warp = 0; warp <= (count - 1) / 32; warp++) freed = release(at_shuffle, warp, false) || freed;
+        bool freed = false, all_done = true;
+        for (unsigned warp = 0; warp <= (threads.size() - 1) / 32; warp++)
+            freed = release(at_shuffle, warp, false) || freed;
         if (!freed) freed = release(at_barrier, 0, true);
-        if (!freed && !ran) {
+        for (Thread& thread : threads) all_done = all_done && thread.state == done;
+        if (all_done) return;
+        if (!freed) {
             std::fprintf(stderr, "threads of one block wait at different places\n");
             std::abort();
+        }
+        for (unsigned n = 0; n < threads.size(); n++) {
+            Thread& thread = numbered(n);
+            if (thread.state != ready) continue;
+            go_on_with(thread);
+            swapcontext(&scheduler, &thread.fiber->context);
         }
     }
 }
@@ -107,7 +132,7 @@ void call(void (*kernel)(P...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<P*>(arguments[I])...);
 }
 template <typename... P>
-void run(void (*kernel)(P...), const unsigned* grid, const unsigned* block, bool backwards, void** arguments) {
+void run(void (*kernel)(P...), const unsigned* grid, const unsigned* block, bool reverse, void** arguments) {
     struct Launch {
         void (*kernel)(P...);
         void** arguments;
@@ -117,18 +142,16 @@ void run(void (*kernel)(P...), const unsigned* grid, const unsigned* block, bool
         call(mine->kernel, mine->arguments, std::index_sequence_for<P...>());
     };
     body_arguments = &launch;
+    backwards = reverse;
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
-    fibers.resize(block[0] * block[1] * block[2]);
-    for (unsigned n = 0; n < fibers.size(); n++) {
-        fibers[n].index = n;
-        fibers[n].stack.resize(1 << 16);
-    }
+    threads.resize(block[0] * block[1] * block[2]);
+    for (unsigned n = 0; n < threads.size(); n++) threads[n].index = n;
     unsigned blocks = grid[0] * grid[1] * grid[2];
     for (unsigned n = 0; n < blocks; n++) {
         unsigned at = backwards ? blocks - 1 - n : n;
         blockIdx = {at % grid[0], at / grid[0] % grid[1], at / (grid[0] * grid[1])};
-        run_block(backwards);
+        run_block();
     }
 }
 }  // namespace host
@@ -141,12 +164,12 @@ static void __syncwarp(unsigned = 0xffffffff) {
 }
 template <typename T> T shuffled(T value, unsigned lane) {
     static_assert(sizeof(T) <= 16, "a shuffled value is small");
-    host::Fiber* mine = host::current;
+    host::Thread* mine = host::current;
     std::memcpy(mine->slot, &value, sizeof(T));
     __syncwarp();
     unsigned from = mine->index / 32 * 32 + lane;
     T got = value;  // a lane that is not there gives one's own value
-    if (lane < 32 && from < host::fibers.size()) std::memcpy(&got, host::fibers[from].slot, sizeof(T));
+    if (lane < 32 && from < host::threads.size()) std::memcpy(&got, host::threads[from].slot, sizeof(T));
     __syncwarp();
     return got;
 }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from xcnn_strided.shortcut import Shortcut, fuse_shortcut
 
 from xcnn._typing import Array, Weights
-from xcnn_cupy.convolutions import FLOATS
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.epilogue import add, relu_backward
+from xcnn_cupy.fused.common import fits
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Addition(Shortcut):
     backend: GpuBackend
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        return self.backend.holds(x) and str(x.dtype) in FLOATS
+        return fits(self.backend, self.layer, x, {})
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:
         return add(self.backend.gpu, *self.alike(a, b), relu)

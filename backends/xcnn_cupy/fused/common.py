@@ -9,7 +9,7 @@ from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
 from xcnn.precision import Cast, within
 from xcnn_cupy.convolutions import FLOATS
-from xcnn_cupy.device import MOST_CELLS, Device, is_channels_last
+from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def fits(backend: GpuBackend, layer: Layer, x: Array, weights: Weights) -> bool:
 
     Behind a Cast any floating type will do: it is cast anyway.
     """
-    if not backend.holds(x) or str(x.dtype) not in FLOATS or not 0 < x.size <= MOST_CELLS:
+    if not (backend.holds(x) and str(x.dtype) in FLOATS and 0 < x.size <= MOST_CELLS and x.ndim <= MOST_AXES):
         return False
     return all(backend.holds(w) and (isinstance(layer, Cast) or w.dtype == x.dtype) for w in weights.values())
 
