@@ -31,7 +31,7 @@ import numpy as np
 import xcnn
 from xcnn import testing_cases, tree
 from xcnn.bench import gpu
-from xcnn.bench.cases import GPU_STEPS, MAPS, RESNET18, CorrelationCase, maps, picked
+from xcnn.bench.cases import MAPS, RESNET18, CorrelationCase, maps, picked
 from xcnn.bench.comparison import computing
 from xcnn.bench.timing import geometric_mean
 from xcnn.errors import DataError
@@ -39,6 +39,8 @@ from xcnn.files import write_whole
 from xcnn.layers.layer import Next
 from xcnn.optimizers import Optimizer
 
+NETS = ("lenet:64", "mnist-net:64", "resnet18:64", "lenet:128", "mnist-net:256", "small-resnet:64")
+"""What must be known first: the time may not suffice for all."""
 HALVES = ("bfloat16", "float16")
 PRECISIONS = ("float32", "tf32", *HALVES)
 LIMITS = {"float32": 1e-5, "tf32": 1e-3, "bfloat16": 1e-2, "float16": 2e-3}
@@ -63,6 +65,8 @@ TIMED = 20
 CACHE = 2**27
 """Bytes of inputs that go through a plan in turn, more than a GPU's cache holds."""
 HOST_CALLS = 200
+CAPTURED = 20
+"""Steps whose weights are compared, and a smaller batch after them."""
 ACCURACY = 0.99
 
 
@@ -86,7 +90,7 @@ class Session:
     against: str = "numpy"
     data_dir: Path | None = None
     seconds: float = 0.5
-    nets: tuple[str, ...] = GPU_STEPS
+    nets: tuple[str, ...] = NETS
     ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def made(self, **options: Any) -> xcnn.Backend:
@@ -403,7 +407,7 @@ def capture_errors(session: Session, name: str, precision: str) -> dict[str, Any
     for graphs in (True, False):
         model = case.model(xcnn.backend(backend, graphs=graphs), precision)
         before = host_weights(model)
-        x, t = case.data(model.output_shape[0], batches=21)
+        x, t = case.data(model.output_shape[0], batches=CAPTURED + 1)
         model.fit(x[:-1], t[:-1], batch_size=case.batch, progress="none")
         models.append(model)
     captured, eager = map(host_weights, models)
@@ -579,12 +583,12 @@ PARTS: dict[str, tuple[Part, float]] = {
     "algorithms": (algorithms, 15),
     "nets": (nets, 45),
     "capture": (capture, 35),
-    "plans": (plans, 70),
-    "steps": (steps, 140),
-    "mnist": (mnist, 30),
-    "correlations": (correlations, 100),
+    "plans": (plans, 50),
+    "steps": (steps, 180),
+    "mnist": (mnist, 25),
+    "correlations": (correlations, 110),
     "host": (host, 5),
-    "plan-times": (plan_times, 50),
+    "plan-times": (plan_times, 25),
 }
 """Each part by its name, and its share of the time."""
 
@@ -618,13 +622,21 @@ def run_part(session: Session, name: str, until: float, dry: bool) -> dict[str, 
             break
         try:
             found["results"][task.name] = task.find()
-            print(f"  {task.name}: done", flush=True)
+            print(f"  {task.name}: {told(found['results'][task.name])}", flush=True)
         except Exception as error:
             message = " ".join(f"{type(error).__name__}: {error}".split())
             found["errors"][task.name] = {"message": message, "traceback": traceback.format_exc()}
             print(f"  {task.name}: {shortened(message)}", flush=True)
     found["seconds"] = time.perf_counter() - begun
     return found
+
+
+def told(result: Any) -> str:
+    """What is printed of a result while the run goes on."""
+    if isinstance(result, float):
+        return f"{result:.4g}"
+    wrong = [f"{label} {check['worst']}" for label, check in checked({"": result}) if not check["ok"]]
+    return f"WRONG{', '.join(wrong)}" if wrong else "done"
 
 
 def shortened(text: str) -> str:

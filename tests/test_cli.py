@@ -15,6 +15,7 @@ import pytest
 import xcnn
 from xcnn import cli
 from xcnn.model import Model
+from xcnn.precision import PRECISIONS
 
 PIL = pytest.importorskip("PIL.Image", reason="Pillow is a dependency")
 
@@ -113,6 +114,12 @@ def test_the_precision_of_training(shapes, run):
     code, _, err = run(*common, "--precision", "bfloat16")
     assert code == 2
     assert 'OptionError[X104]: backend "numpy" does not compute in bfloat16; it has float32, float64.' in err
+    model = Model(model.net, model.input_shape, backend="numpy")
+    model.policy = PRECISIONS["bfloat16"]  # as trained on a GPU
+    model.save("halves.xcnn")
+    assert run("summary", "halves.xcnn")[0] == 2
+    for command in (("summary", "halves.xcnn"), ("predict", "halves.xcnn", next(Path(shapes).rglob("*.png")))):
+        assert run(*command, "--precision", "float32")[0] == 0
     code, _, err = run(*common, "--precision", "half")
     assert code == 2
     assert "OptionError[X104]: there is no precision 'half'." in err

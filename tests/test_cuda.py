@@ -60,7 +60,8 @@ def test_cupy_takes_the_arguments_of_every_launch(rng, monkeypatch):
 
     monkeypatch.setattr(HostDevice, "launch", recorded)
     net = xcnn.Sequential(
-        xcnn.Conv2D(2, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.MaxPool2D(2), xcnn.Dropout(0.5), xcnn.Flatten(), xcnn.Dense(3)
+        xcnn.Conv2D(2, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.MaxPool2D(2),
+        xcnn.Dropout(0.5), xcnn.Flatten(), xcnn.Dense(3),
     )  # fmt: skip
     model = xcnn.Model(net, (1, 8, 8), backend=RehearsedGpu(), precision="float16")
     x, t = rng.standard_normal((5, 1, 8, 8)).astype("float32"), rng.integers(0, 3, 5)

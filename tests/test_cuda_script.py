@@ -399,6 +399,14 @@ def test_plans_are_timed_between_events_on_inputs_in_turn(script, monkeypatch):
     assert seen[2:8] == [0, 1, 2, 0, 1, 2]
 
 
+def test_what_is_printed_while_the_run_goes_on(script):
+    right, wrong = {"ok": True, "worst": 0.1}, {"ok": False, "worst": 0.2}
+    assert script.told(2345.678) == "2346"
+    assert script.told({"forward": right}) == "done"
+    assert script.told({"forward": right, "kernel adjoint": wrong}) == "WRONG, kernel adjoint 0.2"
+    assert script.told(wrong) == "WRONG 0.2"
+
+
 def test_a_summary_without_results(script):
     nothing = {"results": {}, "errors": {"a": {"message": "no GPU"}}, "undone": ["b"]}
     text = script.summary({"parts": dict.fromkeys(("steps", "correlations", "mnist"), nothing)})

@@ -387,8 +387,7 @@ def test_no_plan_is_an_error_with_every_reason(choosy):
         "  refused engine 2: it rounds float32 to fewer bits",
         "  refused engine 3: it sums in less than float32",
         "  refused engine 4: it is not deterministic",
-        "  refused engine 5: it wants 1,000 bytes of workspace, more than 9",
-        "  refused engine 6: it wants 10 bytes of workspace, more than 9",
+        "  refused engines 5, 6: it wants more than 9 bytes of workspace",
         '  hint: use algorithm "gemm", or allow what was refused.',
     ]
     assert choosy.calls == []  # the answer was kept
@@ -824,7 +823,9 @@ def test_the_workspace_is_bounded(on_a100):
 
 def test_no_plan_of_cudnn_itself_is_an_error(on_a100):
     question = gradient(workspace=-1)
-    with pytest.raises(BackendError, match=r"X305.*\n.*\n  refused engines? \d.* bytes of workspace, more than -1"):
+    with pytest.raises(
+        BackendError, match=r"(?s)X305.*\n  refused engines? \d.*: it wants more than -1 bytes of workspace"
+    ):
         on_a100.plan(question)
 
 

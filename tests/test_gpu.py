@@ -308,7 +308,7 @@ def test_explanations_name_the_algorithm_and_why():
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
 def test_captured_epochs_in_mixed_precision(rng, precision, eager_steps):
-    """As launch by launch, bit for bit: also where the loss's scale is too large at first and some steps are left out."""
+    """As launch by launch, bit for bit: also where the loss's scale is too large at first."""
     make, shape, options = CAPTURED["lenet"]
     models = [
         model_on(RehearsedGpu(graphs=graphs), make(), shape, precision=precision, **options) for graphs in (True, False)

@@ -9,7 +9,7 @@ from xcnn._typing import Array
 from xcnn_cupy.channels import PASSING, SUMMING, SUMS, added_up, alike, walk
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel
-from xcnn_cupy.layout import converted
+from xcnn_cupy.layout import converted, type_name
 
 ACTIVATIONS = {None: "Identity", "relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 """Activations by their names, and those of channels.cu."""
@@ -32,9 +32,9 @@ def activate(device: Device, y: Array, bias: Array | None, activation: str | Non
     sizes = alike(y)
     if bias is not None:
         sizes = channels_of(y, untied=bias.ndim > 1)
-        bias = laid_out(device, bias, y, SUMS[str(y.dtype)])
+        bias = laid_out(device, bias, y, SUMS[type_name(y.dtype)])
     way = walk(device, sizes, y)
-    kernel = Kernel("channels", "activate", y.dtype, way.pack, ACTIVATIONS[activation])
+    kernel = Kernel("channels", "activate", type_name(y.dtype), way.pack, ACTIVATIONS[activation])
     device.launch(kernel, way.blocks, THREADS, y, bias, way.box)
 
 
@@ -65,8 +65,8 @@ def activation_backward(
     if wants_bias is not None:
         sizes = channels_of(dy, wants_bias == "untied")
     way = walk(device, sizes, dy, y, dz, most=PASSING if wants_bias is None else SUMMING)
-    parts = None if wants_bias is None else device.empty((way.splits, way.channels), SUMS[str(dy.dtype)])
-    kernel = Kernel("channels", "activation_backward", dy.dtype, way.pack, ACTIVATIONS[activation])
+    parts = None if wants_bias is None else device.empty((way.splits, way.channels), SUMS[type_name(dy.dtype)])
+    kernel = Kernel("channels", "activation_backward", type_name(dy.dtype), way.pack, ACTIVATIONS[activation])
     device.launch(kernel, way.blocks, THREADS, dy, y, way.box, dz, parts)
     if parts is None:
         return dz, None
@@ -82,7 +82,7 @@ def add(device: Device, a: Array, b: Array, relu: bool) -> Array:
     y = device.empty(a.shape, a.dtype, is_channels_last(a))
     if a.size:
         way = walk(device, alike(a), a, b, y)
-        kernel = Kernel("channels", "add", a.dtype, way.pack, ACTIVATIONS["relu" if relu else None])
+        kernel = Kernel("channels", "add", type_name(a.dtype), way.pack, ACTIVATIONS["relu" if relu else None])
         device.launch(kernel, way.blocks, THREADS, a, b, way.box, y)
     return y
 

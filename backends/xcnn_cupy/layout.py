@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from xcnn._typing import Array, Shape
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last, is_dense, is_in_order
 from xcnn_cupy.kernels import Kernel
-
-Row: TypeAlias = tuple[Any, ...]
 
 # Structures and constants of layout.cu, where they are explained.
 CHUNK, TILE = 4 * THREADS, 32
@@ -48,10 +46,10 @@ def converted_all(
     """Each array as `converted` gives it, in one launch for every 56 that go from one type to another."""
     found, groups = [], dict[tuple[str, str], list[tuple[Array, Array]]]()
     for x, dtype, last in zip(arrays, dtypes, channels_last, strict=True):
-        y = x
-        if str(x.dtype) != str(dtype) or not is_in_order(x, order(x.ndim, last)):
+        y, types = x, (type_name(x.dtype), type_name(dtype))
+        if types[0] != types[1] or not is_in_order(x, order(x.ndim, last)):
             y = device.empty(x.shape, dtype, last)
-            groups.setdefault((str(x.dtype), str(dtype)), []).append((x, y))
+            groups.setdefault(types, []).append((x, y))
         found.append(y)
     for types, pairs in groups.items():
         pairs = [(x, y) for x, y in pairs if x.size]
@@ -60,31 +58,44 @@ def converted_all(
     return found
 
 
+@cache
+def type_name(dtype: Any) -> str:
+    """A data type's name, "float32"; kept, since it takes longer to make than a launch."""
+    return str(dtype)
+
+
 def dense(device: Device, x: Array) -> Array:
     """X itself where it is dense, else a copy as it is indexed."""
     return x if is_dense(x) else converted(device, x, x.dtype, False)
 
 
 def launch(device: Device, types: tuple[str, str], pairs: list[tuple[Array, Array]]) -> None:
-    """Copy the first of each pair into the second."""
-    chunks, rows = 0, list[Row]()
-    for x, y in pairs:
-        of_axes, turned, its_chunks = plan(x.shape, x.strides, int(x.dtype.itemsize), is_channels_last(y))
-        rows.append((device.address(x), device.address(y), *of_axes, turned, chunks))
+    """Copy the first of each pair, of which there are at most COPIES, into the second, which is dense."""
+    table = planned(tuple((x.shape, x.strides, int(x.dtype.itemsize), is_channels_last(y)) for x, y in pairs)).copy()
+    for side, arrays in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
+        table["copy"][side][: len(pairs)] = [device.address(array) for array in arrays]
+    kernel, chunks = Kernel("layout", "convert", *types), int(table["chunks"])
+    device.launch(kernel, blocks_for(device, chunks, 1), THREADS, table)
+
+
+@lru_cache(maxsize=1024)
+def planned(copies: tuple[tuple[Shape, Shape, int, bool], ...]) -> np.ndarray[Any, Any]:
+    """Copies of layout.cu, but for the addresses."""
+    table, chunks = np.zeros((), TABLE), 0
+    for n, copy in enumerate(copies):
+        of_axes, turned, its_chunks = plan(*copy)
+        table["copy"][n] = (0, 0, *of_axes, turned, chunks)
         chunks += its_chunks
-    table = np.zeros((), TABLE)
-    table["copy"][: len(rows)] = rows
-    table["count"], table["chunks"] = len(rows), chunks
-    device.launch(Kernel("layout", "convert", *types), blocks_for(device, chunks, 1), THREADS, table)
+    table["count"], table["chunks"] = len(copies), chunks
+    return table
 
 
-@lru_cache(maxsize=4096)
 def plan(shape: Shape, strides: Shape, itemsize: int, channels_last: bool) -> tuple[tuple[Shape, ...], bool, int]:
     """Sizes, source strides and target strides of a Copy, in cells; whether it is turned; how many chunks it has."""
     axes = joined([(shape[axis], strides[axis] // itemsize) for axis in order(len(shape), channels_last)])
     axes = [(1, 0)] * (4 - len(axes)) + axes
     whole = [(n, stride, prod(n for n, _ in axes[at + 1 :])) for at, (n, stride) in enumerate(axes)]
-    nearest = min(range(4), key=lambda at: (whole[at][0] == 1 or whole[at][1] == 0, abs(whole[at][1]), -at))
+    nearest = min(range(4), key=lambda at: (whole[at][0] == 1 or whole[at][1] == 0, abs(whole[at][1])))
     turned = nearest < 3 and whole[3][1] != 0 and min(whole[nearest][0], whole[3][0]) >= LEAST
     if turned:
         whole.insert(2, whole.pop(nearest))

@@ -7,7 +7,7 @@ import numpy as np
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn_cupy.device import THREADS, Device, blocks_for
 from xcnn_cupy.kernels import Kernel
-from xcnn_cupy.layout import converted
+from xcnn_cupy.layout import converted, type_name
 
 # Structures of lowering.cu, where they are explained.
 AXIS = np.dtype([(name, np.int32) for name in ("cells", "windows", "taps", "stride", "dilation", "before")])
@@ -25,7 +25,7 @@ def columns(device: Device, x: Array, kernel: Pair, output: Pair, stride: Pair, 
     if found.size:
         table = windows(x.shape, kernel, output, stride, padding, dilation)
         blocks = blocks_for(device, c * found.shape[1])
-        device.launch(Kernel("lowering", "lay_out", x.dtype), blocks, THREADS, x, table, found)
+        device.launch(Kernel("lowering", "lay_out", type_name(x.dtype)), blocks, THREADS, x, table, found)
     return found
 
 
@@ -43,7 +43,9 @@ def folded(
     dx = device.empty(x_shape, found.dtype)
     if dx.size:
         table = windows(x_shape, kernel, output, stride, padding, dilation)
-        device.launch(Kernel("lowering", "fold", found.dtype), blocks_for(device, dx.size), THREADS, found, table, dx)
+        device.launch(
+            Kernel("lowering", "fold", type_name(found.dtype)), blocks_for(device, dx.size), THREADS, found, table, dx
+        )
     return dx
 
 

@@ -12,6 +12,7 @@ from xcnn._typing import Array
 from xcnn_cupy.channels import SUMMING, SUMS, added_up, walk, way_of
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel
+from xcnn_cupy.layout import type_name
 
 
 def statistics(
@@ -22,12 +23,12 @@ def statistics(
     `x` is (N, C, ...) or (N, C), dense, in either order of memory, and not empty. Its mean may be much larger than what
     it deviates from it. A single cell a channel leaves the running values as they are.
     """
-    kind, c = SUMS[str(x.dtype)], x.shape[1]
+    kind, c = SUMS[type_name(x.dtype)], x.shape[1]
     way = walk(device, by_channel(x), x, most=SUMMING)
     parts = device.empty((way.splits, 3, c), kind)
-    device.launch(Kernel("channels", "moments", x.dtype, way.pack), way.blocks, THREADS, x, way.box, parts)
+    device.launch(Kernel("channels", "moments", type_name(x.dtype), way.pack), way.blocks, THREADS, x, way.box, parts)
     mean, inverse, next_mean, next_variance = (device.empty((c,), kind) for _ in range(4))
-    end = way_of(device, (way.splits, c, 1), int(parts.dtype.itemsize), 1, most=0)
+    end = way_of((way.splits, c, 1), int(parts.dtype.itemsize), 1, most=0)
     device.launch(
         Kernel("channels", "finish_moments", kind), end.blocks, THREADS,
         parts, end.box, running_mean, running_variance, momentum, epsilon, mean, inverse, next_mean, next_variance,
@@ -40,7 +41,7 @@ def inverses(device: Device, variance: Array, epsilon: float) -> Array:
     inverse = device.empty(variance.shape, variance.dtype)
     if variance.size:
         blocks = -(-variance.size // THREADS)
-        kernel = Kernel("channels", "inverses", variance.dtype)
+        kernel = Kernel("channels", "inverses", type_name(variance.dtype))
         device.launch(kernel, blocks, THREADS, variance, variance.size, epsilon, inverse)
     return inverse
 
@@ -50,7 +51,7 @@ def normalise(device: Device, x: Array, mean: Array, inverse: Array, scale: Arra
     y = device.empty(x.shape, x.dtype, is_channels_last(x))
     if x.size:
         way = walk(device, by_channel(x), x, y)
-        kernel = Kernel("channels", "normalise", x.dtype, way.pack)
+        kernel = Kernel("channels", "normalise", type_name(x.dtype), way.pack)
         device.launch(kernel, way.blocks, THREADS, x, mean, inverse, scale, bias, relu, way.box, y)
     return y
 
@@ -76,18 +77,18 @@ def normalise_backward(
     dscale, dbias
         (C,)
     """
-    kind, c, sizes = SUMS[str(x.dtype)], x.shape[1], by_channel(x)
+    kind, c, sizes = SUMS[type_name(x.dtype)], x.shape[1], by_channel(x)
     given: tuple[Any, ...] = dy, x, mean, inverse, scale, bias, relu
     way = walk(device, sizes, dy, x, most=SUMMING)
     parts = device.empty((way.splits, 2 * c), kind)
-    kernel = Kernel("channels", "normalise_sums", x.dtype, way.pack)
+    kernel = Kernel("channels", "normalise_sums", type_name(x.dtype), way.pack)
     device.launch(kernel, way.blocks, THREADS, *given, way.box, parts)
     sums = added_up(device, parts)
     dbias, dscale = sums[:c], sums[c:]
     dx = device.empty(x.shape, x.dtype, is_channels_last(x))
     if x.size:
         way = walk(device, sizes, dy, x, dx)
-        kernel = Kernel("channels", "normalise_backward", x.dtype, way.pack)
+        kernel = Kernel("channels", "normalise_backward", type_name(x.dtype), way.pack)
         through = (dbias, dscale) if train else (None, None)
         device.launch(kernel, way.blocks, THREADS, *given, *through, sizes[0] * sizes[2], way.box, dx)
     return dx, dscale, dbias

@@ -14,10 +14,10 @@ import numpy as np
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
-from xcnn_cupy.channels import cells_of_pack
+from xcnn_cupy.channels import PASSING, cells_of_pack
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last
 from xcnn_cupy.kernels import Kernel
-from xcnn_cupy.layout import converted, dense
+from xcnn_cupy.layout import converted, dense, type_name
 
 # Structures of pooling.cu, where they are explained.
 AXIS = np.dtype([(name, np.int32) for name in ("cells", "windows", "size", "stride", "before")])
@@ -27,8 +27,6 @@ FEW_TAPS = 256
 """Of a window: their numbers fit into 8 bits."""
 WARPS = THREADS // 32
 """Of a block."""
-MOST_ROWS = 2**16 - 1
-"""Of blocks in a grid."""
 
 
 def max_pool(device: Device, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
@@ -83,10 +81,13 @@ def image_mean(device: Device, x: Array) -> Array:
         return y
     pack = cells_of_pack(device, c if last else h * w, x)
     if last:
-        blocks = -(-c // (32 * pack)), min(n, MOST_ROWS)
-        device.launch(Kernel("pooling", "mean_of_columns", x.dtype, pack), blocks, THREADS, x, n, h * w, c // pack, y)
+        across = -(-c // (32 * pack))
+        blocks = across, min(n, max(1, PASSING * device.processors // across))
+        device.launch(
+            Kernel("pooling", "mean_of_columns", type_name(x.dtype), pack), blocks, THREADS, x, n, h * w, c // pack, y
+        )
     else:
-        kernel = Kernel("pooling", "mean_of_rows", x.dtype, pack)
+        kernel = Kernel("pooling", "mean_of_rows", type_name(x.dtype), pack)
         device.launch(kernel, blocks_for(device, n * c, WARPS), THREADS, x, n * c, h * w // pack, y)
     return y
 
@@ -98,7 +99,10 @@ def image_mean_adjoint(device: Device, dy: Array, x_shape: Shape, channels_last:
     if dx.size:
         pack = cells_of_pack(device, c if channels_last else h * w, dx)
         sizes = (n, h * w, c // pack) if channels_last else (n * c, h * w // pack, 1)
-        kernel, blocks = Kernel("pooling", "mean_adjoint", dy.dtype, pack), blocks_for(device, dx.size // pack)
+        kernel, blocks = (
+            Kernel("pooling", "mean_adjoint", type_name(dy.dtype), pack),
+            blocks_for(device, dx.size // pack),
+        )
         device.launch(kernel, blocks, THREADS, dy, *sizes, channels_last, h * w, dx)
     return dx
 
@@ -122,5 +126,5 @@ def launch(
     few = all(taps.dtype == "uint8" for taps in which)
     pack = cells_of_pack(device, c, given[0], target) if last and few else 1
     table = np.array((*axes, *((n, c // pack) if last else (n * c, 1))), POOL)
-    kernel = Kernel("pooling", name, target.dtype, pack, *(taps.dtype for taps in which))
+    kernel = Kernel("pooling", name, type_name(target.dtype), pack, *(type_name(taps.dtype) for taps in which))
     device.launch(kernel, blocks_for(device, target.size // pack), THREADS, *given, table, *made)

@@ -44,7 +44,7 @@ class RehearsedDevice(HostDevice):
 
     def has_plan(self, question):
         """There is one for every question, but those whose map a test has refused."""
-        return question.map not in self.refused and not (question.activation in self.refused)
+        return question.map not in self.refused and question.activation not in self.refused
 
     def workspace(self, question):
         """The reference needs none."""

@@ -33,7 +33,7 @@ from xcnn.training import HostArray
 
 DATA_BYTES = 2**27
 """Of a data set, about."""
-FEWEST_STEPS, MOST_STEPS = 4, 512
+FEWEST_STEPS, MOST_STEPS = 4, 256
 """Of its epochs."""
 EAGER_STEPS = 32
 """Of its epochs where steps are taken one by one, which takes longer."""

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, ModelFile, load_data, load_model, print_json
+from xcnn.cli.options import (
+    DATA_HELP,
+    BackendName,
+    DataDir,
+    Json,
+    ModelFile,
+    PrecisionName,
+    load_data,
+    load_model,
+    print_json,
+)
 from xcnn.errors import DataError, DivergedError
 
 if TYPE_CHECKING:
@@ -25,12 +35,13 @@ def run(
     ] = None,
     backend: BackendName = None,
     data_dir: DataDir = None,
+    precision: PrecisionName = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
     from xcnn.datasets import Samples
 
-    loaded = load_model(model, backend)
+    loaded = load_model(model, backend, precision)
     name = data or str(loaded.info.get("data", "mnist01"))
     found = load_data(name, data_dir, loaded.input_shape)
     samples = Samples(found.test.x, relabelled(loaded, found))

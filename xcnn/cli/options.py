@@ -20,6 +20,10 @@ DATA_HELP = "mnist01 (inside the package), mnist, fashion-mnist, or a folder wit
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="numpy, cupy, cupy:1, ...; by default XCNN_BACKEND, else the best.")
 ]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option("--precision", help="float32, tf32, bfloat16, float16 or float64; by default the model's own."),
+]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where MNIST's files lie, instead of a download (also XCNN_DATA_DIR).")
 ]
@@ -54,11 +58,11 @@ def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (
     return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
 
 
-def load_model(path: Path, backend: str | None) -> Model:
+def load_model(path: Path, backend: str | None, precision: str | None = None) -> Model:
     """The model of a checkpoint."""
     from xcnn.model import Model
 
-    return Model.load(path, backend=backend)
+    return Model.load(path, backend=backend, precision=precision)
 
 
 def print_json(schema: str, **values: Any) -> None:

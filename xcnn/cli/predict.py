@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.cli.options import BackendName, Json, ModelFile, load_model, print_json
+from xcnn.cli.options import BackendName, Json, ModelFile, PrecisionName, load_model, print_json
 from xcnn.errors import DataError, DivergedError, ShapeError
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ def run(
     model: ModelFile,
     images: Annotated[list[Path], typer.Argument(help="Image files of any size and colour.")],
     backend: BackendName = None,
+    precision: PrecisionName = None,
     json: Json = False,
 ) -> None:
     """Classify images. For digits they are prepared as MNIST's were, and what was done is said."""
-    loaded = load_model(model, backend)
+    loaded = load_model(model, backend, precision)
     for path in images:
         answer = classify(loaded, path)
         if json:

@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
-from xcnn.cli.options import Json, ModelFile, load_model, print_json
+from xcnn.cli.options import Json, ModelFile, PrecisionName, load_model, print_json
 
 
 def run(
     model: ModelFile,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for the memory.")] = 32,
+    precision: PrecisionName = None,
     json: Json = False,
 ) -> None:
     """Show the layers of a model."""
-    summary = load_model(model, "numpy").summary(batch_size)
+    summary = load_model(model, "numpy", precision).summary(batch_size)
     if json:
         print_json("summary", **summary.to_dict())
     else:

@@ -53,7 +53,7 @@ class Residual(Container):
             dx, grads = body_backward(dy)
             if shortcut_backward:
                 dy = self.back(len(self) - 1, shortcut_backward, dy, grads)
-            return dx + dy, grads
+            return None if dx is None or dy is None else dx + dy, grads  # None where nobody wants it
 
         return y + beside, backward
 

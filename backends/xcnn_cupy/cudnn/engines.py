@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xcnn_cupy.cudnn.constants import (
     Attribute,
     AttributeType,
+    BehaviorNote,
     DescriptorType,
     HeurMode,
     NumericalNote,
@@ -52,6 +53,11 @@ class Engine:
             frozenset(engine.get(Attribute.ENGINE_NUMERICAL_NOTE, AttributeType.NUMERICAL_NOTE, MOST_NOTES)),
             frozenset(engine.get(Attribute.ENGINE_BEHAVIOR_NOTE, AttributeType.BEHAVIOR_NOTE, MOST_NOTES)),
         )
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its kernels are compiled when a plan is made of it."""
+        return BehaviorNote.RUNTIME_COMPILATION in self.behavior
 
     def refusal(self, question: Question) -> str | None:
         """Why its numbers are not what the question asks for; None if they are."""

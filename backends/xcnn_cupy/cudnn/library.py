@@ -38,13 +38,11 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 class CudnnError(BackendError):
     """cuDNN answered a call with a status that is not success (X306)."""
 
-    def __init__(self, status: int, name: str, said: str, attempted: str) -> None:
+    def __init__(self, status: int, name: str, attempted: str, *details: str) -> None:
         hint = ""
         if status == SUBLIBRARY_LOADING_FAILED:
             hint = "cuDNN's libraries need NVIDIA's driver, and those of the same wheel beside them."
-        super().__init__(
-            "X306", f"cuDNN could not {attempted}.", f"status {status}, {name}", *said.split("\n"), hint=hint
-        )
+        super().__init__("X306", f"cuDNN could not {attempted}.", f"status {status}, {name}", *details, hint=hint)
         self.status, self.name = status, name
 
 
@@ -64,12 +62,13 @@ class Library:
         if status:
             raise self.error(status, attempted)
 
-    def error(self, status: int, attempted: str) -> CudnnError:
+    def error(self, status: int, attempted: str, *details: str) -> CudnnError:
         """The error for a status, with what cuDNN has noted of this thread's last failure."""
         said = ctypes.create_string_buffer(1024)
         self.functions.cudnnGetLastErrorString(ctypes.addressof(said), len(said))
-        name = self.functions.cudnnGetErrorString(status)
-        return CudnnError(status, name.decode(), said.value.decode(errors="replace").strip(), attempted)
+        told = said.value.decode(errors="replace").strip().splitlines()
+        name = self.functions.cudnnGetErrorString(status).decode()
+        return CudnnError(status, name, attempted, *told, *details)
 
 
 @cache

@@ -65,7 +65,7 @@ class Plan:
         pack = self._packs.get(key) or self._pack(key)
         status = self.library.functions.cudnnBackendExecute(handle, self.descriptor.address, pack.address)
         if status:
-            raise self.library.error(status, f"run engine {self.choice.engine} on the {self.question.key}")
+            raise self.library.error(status, f"run engine {self.choice.engine}", self.question.key)
 
     def _pack(self, key: tuple[int, ...]) -> Descriptor:
         """The addresses in cuDNN's form. It is kept: a training step's arrays mostly lie where the last step's lay."""

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xcnn.errors import BackendError
+from xcnn.errors import BackendError, DeviceMemoryError
 from xcnn_cupy.cudnn.choices import Chosen, read, write
 from xcnn_cupy.cudnn.constants import NOT_SUPPORTED, HeurMode
-from xcnn_cupy.cudnn.descriptors import Descriptor
 from xcnn_cupy.cudnn.engines import Choice, Engine, heuristics, rebuilt
 from xcnn_cupy.cudnn.graph import graph_of
 from xcnn_cupy.cudnn.library import CudnnError, Library
@@ -49,7 +48,7 @@ class Refused:
             f"cuDNN has no plan for this {question.map} map in {question.dtype}.",
             question.key,
             *(told or ["cuDNN proposed no engine"]),
-            hint='use algorithm "gemm", or allow what was refused.',
+            hint='use algorithm "gemm"' + (", or allow what was refused." if told else "."),
         )
 
 
@@ -63,7 +62,8 @@ class Plans:
     target
         the GPU
     measure
-        gives the median of a plan's seconds; then the fastest plan is chosen, else the first that cuDNN proposes
+        gives the median of a plan's seconds; then the fastest plan is chosen, else the first that cuDNN proposes. A
+        plan is passed over whose measure raises CudnnError or DeviceMemoryError.
     """
 
     def __init__(self, library: Library, target: Target, measure: Callable[[Plan], float] | None = None) -> None:
@@ -156,7 +156,7 @@ class Plans:
         for plan in candidates:
             try:
                 seconds = measure(plan)
-            except CudnnError as error:  # some engines find out only when they run that they can't
+            except (CudnnError, DeviceMemoryError) as error:  # the others may run all the same
                 refused.add(error.message, plan.choice.engine)
                 continue
             if seconds < least:
@@ -166,25 +166,28 @@ class Plans:
     def _candidates(self, question: Question, refused: Refused) -> Iterator[Plan]:
         """Plans in cuDNN's order; `refused` learns why the other engines are left out."""
         seen: set[Choice] = set()
-        for config in self._proposed(question, refused):
-            engine = Engine.of(config)
-            if engine.choice in seen:
-                continue
-            seen.add(engine.choice)
-            plan = self._made(question, engine, refused)
-            if plan is not None:
-                yield plan
-
-    def _proposed(self, question: Question, refused: Refused) -> Iterator[Descriptor]:
-        """The engine configurations that cuDNN proposes, then those that it falls back to."""
+        found = False
         for mode in (HeurMode.A, HeurMode.FALLBACK):
-            try:
-                graph = graph_of(self.library, question, self.target.handle())
-                yield from heuristics(self.library, graph, mode, self._properties)
-            except CudnnError as error:
-                if error.status not in NOT_SUPPORTED:
-                    raise
-                refused.add(f"cuDNN's answer was {error.name}")
+            for engine in self._proposed(question, mode, refused):
+                too_long = found and mode == HeurMode.FALLBACK and engine.is_compiled
+                if engine.choice in seen or too_long:  # to compile one takes seconds, and others will do
+                    continue
+                seen.add(engine.choice)
+                plan = self._made(question, engine, refused)
+                if plan is not None:
+                    found = True
+                    yield plan
+
+    def _proposed(self, question: Question, mode: HeurMode, refused: Refused) -> Iterator[Engine]:
+        """The engines that cuDNN proposes for a question."""
+        try:
+            graph = graph_of(self.library, question, self.target.handle())
+            for config in heuristics(self.library, graph, mode, self._properties):
+                yield Engine.of(config)
+        except CudnnError as error:
+            if error.status not in NOT_SUPPORTED:
+                raise
+            refused.add(f"cuDNN's answer was {error.name}")
 
     def _made(self, question: Question, engine: Engine, refused: Refused) -> Plan | None:
         """The plan of an engine, unless it does not do what the question asks."""
@@ -195,7 +198,7 @@ class Plans:
             except CudnnError as error:
                 reason = f"cuDNN's answer was {error.name}"
         if plan is not None and plan.workspace > question.workspace:
-            reason = f"it wants {plan.workspace:,} bytes of workspace, more than {question.workspace:,}"
+            reason = f"it wants more than {question.workspace:,} bytes of workspace"
         if reason is not None:
             refused.add(reason, engine.choice.engine)
             return None

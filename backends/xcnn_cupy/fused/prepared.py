@@ -1,4 +1,4 @@
-"""Weights made ready for a whole step in one launch, and their gradients brought back in another.
+"""Kernels made ready for a whole step in one launch, and their gradients brought back in another.
 
 Master weights are float32 or float64, as they are indexed. Tensor cores want those of convolutions with the channels
 last, under mixed precision as halves. Each fused run would convert its own: small launches, two for each layer and way.
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A net whose convolutions and dense layers get their weights in the type and order that they compute in."""
+    """A net whose convolutions and dense layers get their kernels in the type and order that they compute in."""
 
     backend: GpuBackend
     net: Layer
     layers: dict[str, Layer]
-    """Those layers by the paths of their weights, "block1/conv1"."""
+    """Those layers by the paths of their kernels, "block1/conv1/kernel"."""
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return self.net.init(rng, input_shape)
@@ -38,8 +38,7 @@ class Prepared:
         device, convolutions, flat = self.backend.gpu, self.backend.convolutions, dict(tree.items(weights))
         kinds = {
             path: layer.compute if isinstance(layer, Cast) else str(flat[path].dtype)
-            for at, layer in self.layers.items()
-            for path in (f"{at}/kernel", f"{at}/bias")
+            for path, layer in self.layers.items()
             if path in flat and self.backend.holds(flat[path])
         }
         masters = [flat[path] for path in kinds]
@@ -60,9 +59,9 @@ class Prepared:
 
 
 def prepared(backend: GpuBackend, net: Layer) -> Layer:
-    """The net with its weights prepared; itself, where it computes in the weights' own type and order."""
+    """The net with its kernels prepared; itself, where it computes in the weights' own type and order."""
     layers = {
-        path: layer
+        f"{path}/kernel": layer
         for path, layer in walk(net)
         if type(within(layer)) in (Conv2D, Dense) and (backend.tf32 or isinstance(layer, Cast))
     }

@@ -3,16 +3,10 @@
 // Memory is read in packs of V cells, and seen as a box of outer x columns x inner packs, the last axis fastest:
 //   images as they are indexed, (N, C, H W / V): a column is a channel, to which all cells of its packs belong;
 //   channels last, and rows of features, (N H W, C / V, 1): the cells of a pack belong to channels side by side.
-// Arrays without channels are one column. A block sees to `wide` columns, as many as make a line of memory where they are
-// side by side; its other threads, and the blocks blockIdx.y, share out the packs of each.
+// Arrays without channels are one column. A block sees to `wide` columns, as many as make a line of memory where they
+// are side by side; its other threads, and the blocks blockIdx.y, share out the packs of each.
 
 const int THREADS = 256;  // of each block
-
-template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T cell[V]; };
-
-// Pack `at` of an array.
-template <int V, typename T> __device__ const Pack<T, V>& pack(const T* x, int at) { return ((const Pack<T, V>*)x)[at]; }
-template <int V, typename T> __device__ Pack<T, V>& pack(T* x, int at) { return ((Pack<T, V>*)x)[at]; }
 
 struct Box {
     int outer, columns, inner;
@@ -49,8 +43,8 @@ template <int V> struct Walk {
     }
 };
 
-// work(at, pack) for all packs of a thread, by two: both are read before the first is worked on, as one at a time does not
-// keep the memory busy.
+// work(at, pack) for all packs of a thread, by two: both are read before the first is worked on, as one at a time
+// does not keep the memory busy.
 template <int V, typename T, typename Work> __device__ void each(const Walk<V>& walk, const T* x, Work work) {
     int n = walk.first;
     for (; n + walk.step < walk.count; n += walk.step * 2) {
@@ -64,14 +58,13 @@ template <int V, typename T, typename Work> __device__ void each(const Walk<V>& 
     work(walk.at(n), here);
 }
 
-// What all threads of a block have gathered for its columns, in a fixed order; the threads of lane 0 get the results, for
-// each k that the walk `has`. P::meet takes in another P. Every thread must call it.
+// What all threads of a block have gathered for its columns, in a fixed order; the threads of lane 0 get the results,
+// for each k that the walk `has`. P::meet takes in another P. Every thread must call it.
 template <typename P, int V> __device__ void merge(P (&mine)[V], const Walk<V>& walk) {
     __shared__ P all[V][THREADS];
 #pragma unroll
     for (int k = 1; k < V; k++)
         if (!walk.box.spread) mine[0].meet(mine[k]);
-    __syncthreads();  // the results of a call before this one have been read
 #pragma unroll
     for (int k = 0; k < V; k++) all[k][threadIdx.x] = mine[k];
     for (int far = walk.lanes / 2; far > 0; far /= 2) {
@@ -129,8 +122,8 @@ __global__ void __launch_bounds__(256) activate(T* y, const typename Sum<T>::typ
     });
 }
 
-// dz = dy f'(z), and if `parts` is not null, parts[b][c] = sum of dz over the cells of channel c that blocks (.., b) saw.
-// With the Identity dz is not written; then this is how columns are added up.
+// dz = dy f'(z), and if `parts` is not null, parts[b][c] = sum of dz over the cells of channel c that blocks (.., b)
+// saw. With the Identity dz is not written; then this is how columns are added up.
 template <typename T, int V, typename F>
 __global__ void __launch_bounds__(256) activation_backward(const T* __restrict__ dy, const T* __restrict__ y, Box box,
                                                            T* __restrict__ dz, typename Sum<T>::type* parts) {
@@ -173,8 +166,8 @@ __global__ void __launch_bounds__(256) add(const T* __restrict__ a, const T* __r
 
 // ---- Batch normalisation: y = scale x_hat + bias,  x_hat = (x - mean) / sqrt(variance + epsilon) ----
 
-// The mean of some numbers, and the sum of squares of what they differ from it. Neither loses digits where the mean is
-// large (Chan, Golub and LeVeque 1979), as sums of x and x^2 would.
+// The mean of some numbers, and the sum of squares of what they differ from it. Neither loses digits where the mean
+// is large (Chan, Golub and LeVeque 1979), as sums of x and x^2 would.
 template <typename S> struct Moments {
     S count, mean, squares;
     __device__ void meet(const Moments& more) {
@@ -186,8 +179,8 @@ template <typename S> struct Moments {
     }
 };
 
-// parts[b][0 .. 2][c] = count, mean and squares of the cells of channel c that blocks (.., b) saw. A thread adds up what
-// its cells differ from the first of them.
+// parts[b][0 .. 2][c] = count, mean and squares of the cells of channel c that blocks (.., b) saw. A thread adds up
+// what its cells differ from the first of them.
 template <typename T, int V>
 __global__ void __launch_bounds__(256) moments(const T* __restrict__ x, Box box, typename Sum<T>::type* parts) {
     typedef typename Sum<T>::type S;
@@ -229,8 +222,8 @@ __global__ void inverses(const S* variance, int channels, double epsilon, S* inv
     if (c < channels) inverse[c] = 1 / sqrt(variance[c] + (S)epsilon);
 }
 
-// From those parts, in box.outer rows: each channel's mean, 1 / sqrt(variance + epsilon), and running mean and variance
-// after this batch, this variance with count - 1 in its denominator. A single cell does not move them.
+// From those parts, in box.outer rows: each channel's mean, 1 / sqrt(variance + epsilon), and running mean and
+// variance after this batch, this variance with count - 1 in its denominator. A single cell does not move them.
 template <typename S>
 __global__ void __launch_bounds__(256) finish_moments(const S* parts, Box box, const S* running_mean,
                                                       const S* running_variance, double momentum, double epsilon,
@@ -244,15 +237,17 @@ __global__ void __launch_bounds__(256) finish_moments(const S* parts, Box box, c
     merge(all, walk);
     if (walk.lane > 0 || !walk.has(0)) return;
     int c = walk.column;
-    S count = all[0].count, old = momentum, weight = 1 - momentum;
-    bool moves = count > 1;
+    S count = all[0].count, squares = all[0].squares, old = momentum, weight = 1 - momentum;
     mean[c] = all[0].mean;
-    inverse[c] = 1 / sqrt(all[0].squares / count + (S)epsilon);
-    next_mean[c] = moves ? old * running_mean[c] + weight * all[0].mean : running_mean[c];
-    next_variance[c] = moves ? old * running_variance[c] + weight * (all[0].squares / (count - 1)) : running_variance[c];
+    inverse[c] = 1 / sqrt(squares / count + (S)epsilon);
+    next_mean[c] = running_mean[c], next_variance[c] = running_variance[c];
+    if (count == 1) return;
+    next_mean[c] = old * running_mean[c] + weight * mean[c];
+    next_variance[c] = old * running_variance[c] + weight * (squares / (count - 1));
 }
 
-// What normalisation does to the cells of a thread: y = (x - mean) factor + bias, factor = scale / sqrt(variance + epsilon).
+// What normalisation does to the cells of a thread: y = (x - mean) factor + bias, the factor being scale over
+// sqrt(variance + epsilon).
 template <typename S, int V> struct Lines {
     Pack<S, V> mean, factor, bias;
     __device__ Lines(const Walk<V>& walk, const S* means, const S* inverses, const S* scales, const S* biases)
@@ -316,8 +311,8 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-// dx = (dy - dbias / m - x_hat dscale / m) factor, m being the `cells` of a channel; with dbias and dscale null, where mean
-// and variance did not depend on x, dx = dy factor.
+// dx = (dy - dbias / m - x_hat dscale / m) factor, m being the `cells` of a channel; with dbias and dscale null,
+// where mean and variance did not depend on x, dx = dy factor.
 template <typename T, int V>
 __global__ void __launch_bounds__(256)
     normalise_backward(const T* __restrict__ dy, const T* __restrict__ x, const typename Sum<T>::type* mean,

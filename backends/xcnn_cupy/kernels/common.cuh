@@ -1,4 +1,4 @@
-// What several kernels need: bfloat16, the type of sums, and sums over the threads of a block in a fixed order.
+// What several kernels need: bfloat16, packs, the type of sums, and sums over the threads of a block in a fixed order.
 
 struct bfloat16 {  // the upper half of a float, rounded to nearest, ties to even
     unsigned short bits;
@@ -10,6 +10,15 @@ struct bfloat16 {  // the upper half of a float, rounded to nearest, ties to eve
     }
     __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
 };
+
+// Cells that are read at once.
+template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T cell[V]; };
+
+// Pack `at` of an array.
+template <int V, typename T> __device__ const Pack<T, V>& pack(const T* x, int at) {
+    return ((const Pack<T, V>*)x)[at];
+}
+template <int V, typename T> __device__ Pack<T, V>& pack(T* x, int at) { return ((Pack<T, V>*)x)[at]; }
 
 template <typename T> struct Sum { typedef float type; };
 template <> struct Sum<double> { typedef double type; };

@@ -7,8 +7,8 @@ const int TILE = 32;  // in each direction: a tile has as many cells as a chunk
 
 // One array. Axes are those of the target, the last one fastest in its memory; strides are in cells.
 //
-// If `turned`, the cells along axis 2 are those that lie beside each other in the source. Then tiles over axes 2 and 3 are
-// turned in shared memory, so that both sides go along memory. Else chunks are cells in the target's order.
+// If `turned`, the cells along axis 2 are those that lie beside each other in the source. Then tiles over axes 2 and
+// 3 are turned in shared memory, so that both sides go along memory. Else chunks are cells in the target's order.
 struct Copy {
     const void* source;
     void* target;

@@ -1,12 +1,12 @@
 // Windows as the columns of a matrix, (C h w, N H' W'), and its adjoint, for correlations as products of matrices.
 //
-// Images are (N, C, H, W) as they are indexed. Zeros around them are not laid out anywhere: an index that leaves the image
-// reads a zero.
+// Images are (N, C, H, W) as they are indexed. Zeros around them are not laid out anywhere: an index that leaves the
+// image reads a zero.
 
 const int THREADS = 256;  // of each block
 
-// Along one of an image's axes: its cells, the windows, taps of a window, cells from one window to the next, from one tap
-// to the next, and of padding before the image.
+// Along one of an image's axes: its cells, the windows, taps of a window, cells from one window to the next, from one
+// tap to the next, and of padding before the image.
 struct Axis {
     int cells, windows, taps, stride, dilation, before;
 };
@@ -16,7 +16,8 @@ struct Windows {
     int images, channels;
 };
 
-// columns[c][i][j][n][p][q] = x[n][c][p s + i d - top][q s + j d - left]. A thread lays out one channel of one window.
+// columns[c][i][j][n][p][q] = x[n][c][p s + i d - top][q s + j d - left]. A thread lays out one channel of one
+// window.
 template <typename T>
 __global__ void __launch_bounds__(256) lay_out(const T* __restrict__ x, Windows windows, T* __restrict__ columns) {
     Axis rows = windows.rows, across = windows.columns;

@@ -1,18 +1,13 @@
 // Pooling over windows, as in xcnn/reference.py, and the mean of each image.
 //
-// Memory is seen as outer x height x width x inner packs of V cells, the last axis fastest: as images are indexed, outer
-// counts all their channels, and inner is 1; with the channels last, outer counts images, and inner their packs of channels.
+// Memory is seen as outer x height x width x inner packs of V cells, the last axis fastest: as images are indexed,
+// outer counts all their channels, and inner is 1; with the channels last, outer counts images, and inner their packs
+// of channels.
 
 const int THREADS = 256;  // of each block
 
-template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T cell[V]; };
-
-// Pack `at` of an array.
-template <int V, typename T> __device__ const Pack<T, V>& pack(const T* x, int at) { return ((const Pack<T, V>*)x)[at]; }
-template <int V, typename T> __device__ Pack<T, V>& pack(T* x, int at) { return ((Pack<T, V>*)x)[at]; }
-
-// Along one of an image's axes: its cells, the windows, cells of a window, cells from one window to the next, and cells of
-// padding before the image.
+// Along one of an image's axes: its cells, the windows, cells of a window, cells from one window to the next, and
+// cells of padding before the image.
 struct Axis {
     int cells, windows, size, stride, before;
     // The taps of a window that meet the image are first_tap(n), ... up to end_tap(n); it begins at start(n).
@@ -72,8 +67,8 @@ template <typename T, int V, typename S> __device__ Pack<T, V> rounded(const Pac
     return cells;
 }
 
-// y = the largest cell of each window, and which = the number of its tap, row by row: a cell takes over where it is larger
-// than all before it, or the first NaN. Padding counts as minus infinity, with which tap 0 begins.
+// y = the largest cell of each window, and which = the number of its tap, row by row: a cell takes over where it is
+// larger than all before it, or the first NaN. Padding counts as minus infinity, with which tap 0 begins.
 template <typename T, int V, typename Tap>
 __global__ void __launch_bounds__(256) max_pool(const T* __restrict__ x, Pool pool, T* __restrict__ y,
                                                 Tap* __restrict__ which) {
@@ -165,7 +160,8 @@ __global__ void __launch_bounds__(256) mean_of_rows(const T* __restrict__ x, int
     }
 }
 
-// y[n][c] = the mean over rows of (images, rows, packs): the channels last. A block sees to 32 packs of an image at a time.
+// y[n][c] = the mean over rows of (images, rows, packs): the channels last. A block sees to 32 packs of an image at a
+// time.
 template <typename T, int V>
 __global__ void __launch_bounds__(256) mean_of_columns(const T* __restrict__ x, int images, int rows, int packs,
                                                        T* __restrict__ y) {
@@ -190,8 +186,9 @@ __global__ void __launch_bounds__(256) mean_of_columns(const T* __restrict__ x, 
     }
 }
 
-// dx = dy / cells, in each of the `cells` of an image. With the channels last, (outer, places, inner) are images, cells and
-// packs of channels, and `spread` is 1; as images are indexed, they are channels of all images, packs of cells, and 1.
+// dx = dy / cells, in each of the `cells` of an image. With the channels last, (outer, places, inner) are images,
+// cells and packs of channels, and `spread` is 1; as images are indexed, they are channels of all images, packs of
+// cells, and 1.
 template <typename T, int V>
 __global__ void __launch_bounds__(256) mean_adjoint(const T* __restrict__ dy, int outer, int places, int inner,
                                                     int spread, int cells, T* __restrict__ dx) {

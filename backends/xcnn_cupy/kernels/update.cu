@@ -61,7 +61,7 @@ struct Adam {
     template <typename T> __device__ static void change(Cell<T>& cell, const Options& options, const Rates& rates) {
         cell.first = (T)options.beta1 * cell.first + (T)(1 - options.beta1) * cell.slope;
         cell.second = (T)options.beta2 * cell.second + (T)(1 - options.beta2) * (cell.slope * cell.slope);
-        T step = cell.first / (sqrt(cell.second) * (T)rates.spread + (T)options.epsilon);
+        T root = sqrt(cell.second), step = cell.first / (root * (T)rates.spread + (T)options.epsilon);
         cell.weight = (T)rates.kept * cell.weight - (T)rates.rate * step;
     }
 };
@@ -71,7 +71,8 @@ struct RMSprop {
     template <typename T> __device__ static void change(Cell<T>& cell, const Options& options, const Rates& rates) {
         T slope = cell.slope + (T)options.weight_decay * cell.weight;
         cell.first = (T)options.rho * cell.first + (T)(1 - options.rho) * (slope * slope);
-        cell.second = (T)options.momentum * cell.second + slope / (sqrt(cell.first) + (T)options.epsilon);
+        T root = sqrt(cell.first);
+        cell.second = (T)options.momentum * cell.second + slope / (root + (T)options.epsilon);
         cell.weight -= (T)rates.rate * cell.second;
     }
 };
