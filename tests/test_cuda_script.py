@@ -2,18 +2,18 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
 from cuda_on_host.emulator import needs_compiler
-from cuda_on_host.rehearsal import RehearsedDevice, RehearsedGpu
+from cuda_on_host.rehearsal import RehearsedGpu
 from gpu_stand_in import StandIn
 
 import xcnn
@@ -72,7 +72,8 @@ def test_dry_run_says_for_each_part_what_it_would_do_and_why_it_stopped(script, 
     if xcnn.available_backends()["cupy"].available:
         pytest.skip("there is a GPU here: the script would use it")
     command = [sys.executable, str(PATH), "--out", str(tmp_path / "new"), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    without = {name: value for name, value in os.environ.items() if name != "XCNN_DATA_DIR"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=without)
     report = json.loads((tmp_path / "new" / "gpu.json").read_text())
     assert report["schema"] == "xcnn.gpu.1"
     assert [*report["parts"]] == [*script.PARTS]
@@ -202,35 +203,12 @@ def test_algorithms_against_float64(script, run):
         assert all(result[name]["ok"] for name in ("forward", "input adjoint", "kernel adjoint"))
 
 
-class KeepsMemory(RehearsedDevice):
-    """A device whose graphs keep the memory that they use, as CUDA's do: their kernels know it by address alone."""
-
-    def __init__(self):
-        super().__init__()
-        self.kept = []
-
-    def empty(self, *arguments, **options):
-        made = super().empty(*arguments, **options)
-        if self.recorded is not None:
-            self.kept.append(made)
-        return made
-
-
-@dataclass(frozen=True, repr=False)
-class Rehearsed(RehearsedGpu):
-    device_that_keeps: ClassVar[KeepsMemory] = KeepsMemory()
-
-    @property
-    def gpu(self):
-        return self.device_that_keeps
-
-
 @needs_compiler
 def test_captured_steps_of_the_rehearsed_backend_equal_eager_ones(script, monkeypatch):
     """All of the CuPy backend's own code, its kernels on the host."""
     monkeypatch.setattr(script, "picked", lambda choice: small_case("small:2"))
     monkeypatch.setattr(script, "CAPTURED", 3)
-    found = script.capture_errors(script.Session(Rehearsed()), "small", "float32")
+    found = script.capture_errors(script.Session(RehearsedGpu()), "small", "float32")
     assert found == {"ok": True, "worst": 0.0, "not captured": ""}
 
 

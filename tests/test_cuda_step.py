@@ -802,6 +802,21 @@ def test_a_loss_that_is_not_finite_stops_the_span(linear, bad, scale):
     assert not np.isfinite(later["value"])
 
 
+@pytest.mark.parametrize("scale", [1.0, 64.0])
+def test_a_loss_that_is_not_finite_stops_the_span_also_if_its_gradients_are(device, scale):
+    weights, account = {"w": np.ones(3, "float32")}, Account(device, 4)
+    state = scaled_state(Adam(), weights, scale, good=5)
+    account.begin(7, 2, rates_of_span(Adam(), 0, 1))
+    step = Step(account, np.array(np.inf, "float32"), np.array(2), 5)
+    assert update_in_place(device, Adam(), {"w": np.full(3, 2, "float32")}, state, weights, step)
+    np.testing.assert_array_equal(weights["w"], 1)
+    np.testing.assert_array_equal(state["first"]["w"], 0)
+    assert (state["loss_scale"], state["good_steps"]) == (scale, 5)
+    done = account.read()
+    assert (done["step"], done["first"], done["stopped"], done["right"], done["loss"]) == (7, 2, 7, 0, 0.0)
+    assert (done["value"], done["norm"]) == (np.inf, pytest.approx(np.sqrt(12) / scale))
+
+
 def test_steps_after_the_one_that_stopped_change_nothing(linear):
     ours = linear(Adam(0.1))
     theirs = Reference(ours)

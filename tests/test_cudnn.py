@@ -664,8 +664,8 @@ def test_a_choice_that_no_longer_holds_is_made_anew(choosy, path, caplog):
     again.load(path)
     with caplog.at_level(logging.WARNING, "xcnn"):
         assert again.plan(question).choice.engine == 5
-    assert "a plan is chosen anew" in caplog.text
-    assert "refused engine 4: it is not deterministic" in caplog.text
+    assert f"a plan that was kept is chosen anew, for the {question.key}: " in caplog.text
+    assert caplog.text.endswith("refused engine 4: it is not deterministic\n")
 
 
 # The library itself.
@@ -813,6 +813,12 @@ def test_plans_keep_to_what_was_asked(on_a100):
     assert engines["tf32", True] < engines["tf32", False]
 
 
+def test_an_engine_that_is_proposed_twice_is_tried_once(on_a100):
+    """Among strict float32's few engines are some that cuDNN also falls back to."""
+    choices = [plan.choice for plan in on_a100.candidates(gradient())]
+    assert len(choices) == len(set(choices)) > 2
+
+
 def test_the_workspace_is_bounded(on_a100):
     question, limit = gradient(math="tf32"), 2**24
     wanted = [plan.workspace for plan in on_a100.candidates(question)]
@@ -854,7 +860,8 @@ def test_an_engine_that_this_cudnn_does_not_have_is_chosen_anew(on_h100, cudnn, 
     plans._chosen[question.key] = Chosen(replace(on_h100.plan(question).choice, engine=987654), measured=False)
     with caplog.at_level(logging.WARNING, "xcnn"):
         assert plans.plan(question).choice == on_h100.plan(question).choice
-    assert "a plan is chosen anew" in caplog.text
+    assert "is chosen anew" in caplog.text
+    assert "refused engine 987654: cuDNN could not" in caplog.text
 
 
 def test_cudnn_finds_fault_with_a_wrong_description(cudnn):

@@ -1,13 +1,13 @@
-"""The CUDA kernels: each is compiled for several GPUs, and run on the host against NumPy."""
+"""The CUDA kernels: each is compiled for several GPUs, and launched with what its signature has."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from cuda_on_host import nvrtc
-from cuda_on_host.emulator import DTYPES, launch, needs_compiler
-from xcnn_cupy.kernels import OPTIONS, Kernel, source
+from xcnn_cupy.kernels import OPTIONS, Kernel, parameters, source
 from xcnn_cupy.kernels.instances import INSTANCES, instances
+from xcnn_cupy.random import PATH
 
 
 @pytest.mark.parametrize("file", sorted({kernel.file for kernel in INSTANCES}))
@@ -25,11 +25,21 @@ def test_every_kernel_compiles_for_every_gpu(file):
             assert said == ""
 
 
-@needs_compiler
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int64"])
-def test_a_batch_is_gathered(rng, dtype):
-    samples = rng.standard_normal((9, 2, 5)).astype(DTYPES.get(dtype, dtype))
-    order, first = rng.permutation(9), np.array([4])
-    batch = np.empty((3, 2, 5), samples.dtype)
-    launch(Kernel("batches", "gather", dtype), 2, 7, samples, order, first, 3, 10, batch)
-    assert np.array_equal(batch, samples[order[4:7]])
+def test_a_launch_is_packed_by_the_kernels_own_signature():
+    kernel = Kernel("random", "dropped", "float16")
+    assert kernel.expression == "dropped<float16>"
+    assert parameters("random", "dropped") == ("*", "Path", "unsigned", "double", "int", "int", "int", "*")
+    key = np.zeros((), PATH)
+    packed = kernel.pack((None, key, 2**32 - 1, 1.5, 7, 1, 1, 64), int)
+    assert [one.dtype for one in packed] == ["u8", key.dtype, "u4", "f8", "i4", "i4", "i4", "u8"]
+    assert [int(one) for one in packed if one.dtype.kind in "ui"] == [0, 2**32 - 1, 7, 1, 1, 64]
+    for wrong, error, match in (
+        ((None, key, 1), TypeError, "takes 8 arguments"),
+        ((None, key, 1, 1.5, 2.5, 1, 1, None), TypeError, r"2\.5 is no int"),
+        ((None, key, 1, 1.5, 2**31, 1, 1, None), OverflowError, "2147483648|int"),
+        ((None, 7, 1, 1.5, 2, 1, 1, None), TypeError, "takes a Path"),
+    ):
+        with pytest.raises(error, match=match):
+            kernel.pack(wrong, int)
+    with pytest.raises(LookupError, match=r"random\.cu has no kernel drop"):
+        Kernel("random", "drop", "float32").pack((), int)

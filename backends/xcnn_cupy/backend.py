@@ -94,11 +94,15 @@ class CupyBackend(GpuBackend):
 
     def versions(self) -> dict[str, str]:
         runtime = cupy.cuda.runtime
-        return {
+        found = {
             "cupy": cupy.__version__,
             "cuda": _dotted(runtime.runtimeGetVersion()),
             "driver": _dotted(runtime.driverGetVersion()),
         }
+        if self.gpu.has_cudnn:
+            version = load().version
+            found["cudnn"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        return found
 
     def device_name(self) -> str:
         name: bytes = cupy.cuda.runtime.getDeviceProperties(self.number)["name"]

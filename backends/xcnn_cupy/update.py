@@ -84,7 +84,7 @@ def update_in_place(
 ) -> bool:
     """Update these arrays of weights and state themselves, at the account's rates, and enter the step there.
 
-    Weights and moments are not written where the loss or the gradients' norm is not finite or the span has stopped.
+    Weights and moments stay as they are where the loss or the gradients' norm is not finite or the span has stopped.
     state["step"] is left to the host, which finds in the account how many updates there were. False where this is not
     for such an optimizer or array; then nothing was launched.
     """

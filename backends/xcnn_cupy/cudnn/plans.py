@@ -35,14 +35,18 @@ class Refused:
         numbers = self.reasons.setdefault(reason, [])
         numbers += [number for number in engines if number not in numbers]
 
-    def error(self, question: Question) -> BackendError:
-        """That there is no plan, and why."""
-        told = [
+    def told(self) -> list[str]:
+        """Each reason as a line."""
+        return [
             f"refused engine{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}: {reason}"
             if numbers
             else reason
             for reason, numbers in self.reasons.items()
         ]
+
+    def error(self, question: Question) -> BackendError:
+        """That there is no plan, and why."""
+        told = self.told()
         return BackendError(
             "X305",
             f"cuDNN has no plan for this {question.map} map in {question.dtype}.",
@@ -134,10 +138,10 @@ class Plans:
             config = rebuilt(self.library, graph, chosen.choice, self._properties)
             plan = self._made(question, Engine.of(config), refused)
         except CudnnError as error:
-            refused.add(str(error))
+            refused.add(error.message, chosen.choice.engine)
             plan = None
         if plan is None:
-            log.warning("a plan is chosen anew. %s", refused.error(question))
+            log.warning("a plan that was kept is chosen anew, for the %s: %s", question.key, "; ".join(refused.told()))
         return plan
 
     def _choose(self, question: Question) -> Plan | Refused:

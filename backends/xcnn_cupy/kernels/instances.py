@@ -9,7 +9,6 @@ PACKED = [(kind, pack) for kind in FLOATS for pack in sorted({1, PACKS[kind]})]
 """With those for arrays that are not cut that way."""
 
 INSTANCES = (
-    *(Kernel("batches", "gather", kind) for kind in (*FLOATS, "int64")),
     *(
         Kernel("batches", "gather_batch", images, dtype, targets)
         for images, dtype, target_types in (

@@ -134,8 +134,8 @@ template <typename T> __device__ void write(const Leaf& leaf, int at, const Cell
 
 // The new weights and moments, and each block's sums of squares of the gradients before clipping, of the new weights.
 //
-// A step that is not to be taken gives the old weights and moments, and writes nothing where the new ones are in their
-// places. `squares` are the sums of the kernel above, `parts` of them, or null.
+// A step that is not to be taken gives the old weights and moments. `squares` are the sums of the kernel above, `parts` of
+// them, or null.
 template <typename T, typename G, typename Rule>
 __global__ void __launch_bounds__(256) change(Leaves leaves, Options options, Rates rates, Captured captured,
                                               double clip_norm, const float* loss_scale, const double* squares,
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(256) change(Leaves leaves, Options options, Ra
                 Rule::change(cell, options, rates);
             }
             of_weights += (double)cell.weight * cell.weight;
-            if (goes || leaf.new_weight != leaf.weight) write(leaf, start + k * THREADS, cell);
+            write(leaf, start + k * THREADS, cell);
         }
     }
     of_gradients = block_sum(of_gradients);
