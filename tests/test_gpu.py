@@ -138,7 +138,7 @@ def test_captured_epochs_are_those_of_single_steps(rng, name, eager_steps):
     x, t = data(rng, shape, max(models[0].output_shape[0], 2), samples=23)
     histories = [model.fit(x, t, epochs=3, batch_size=5, progress="none") for model in models]
     assert models[0].compiled_step.reason == ""
-    assert sorted(models[0].compiled_step.graphs) == [3, 5]
+    assert sorted(models[0].compiled_step.graphs) == [(3, 3), (3, 5)]  # seed 3, batches of 3 and 5
     assert not eager_steps
     for row, other in zip(*(history.rows for history in histories), strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-9)
@@ -233,9 +233,31 @@ def test_data_that_is_too_large_stays_on_the_host(rng, monkeypatch):
     x, t = data(rng, (1, 6, 6), 2)
     model = small(RehearsedGpu())
     monkeypatch.setattr(model.running_backend.gpu, "free", 1000)
-    model.fit(x, t, epochs=1, batch_size=4, progress="none")
-    assert model.at.step == 3
+    model.fit(x, t, epochs=2, batch_size=4, progress="none")
+    assert model.at.step == 6
     assert "the data set takes" in model.compiled_step.reason
+    monkeypatch.setattr(model.running_backend.gpu, "free", 10**6)
+    model.fit(x[:8], t[:8], epochs=1, batch_size=4, progress="none")
+    assert model.at.step == 8
+    assert model.compiled_step.reason == ""
+
+
+def test_data_that_is_changed_between_epochs_is_seen(rng):
+    """As by a callback that augments it in place."""
+    models = [small(backend, optimizer="adam", dtype="float64") for backend in (RehearsedGpu(), "numpy")]
+    for model in models:
+        x, t = data(np.random.default_rng(1), (1, 6, 6), 2)
+        x = x.astype("float64")
+
+        def turn(model, history, x=x):
+            x[...] = x[:, :, ::-1].copy()
+
+        model.fit(x, t, epochs=3, batch_size=4, progress="none", callbacks=turn)
+        model.seed = 9  # and so is another seed
+        model.fit(x, t, epochs=1, batch_size=4, progress="none")
+    assert models[0].compiled_step.reason == ""
+    for w, v in zip(*(tree.leaves(model.weights) for model in models), strict=True):
+        assert np.allclose(w, v, rtol=1e-9, atol=1e-12)
 
 
 def test_graphs_can_be_turned_off(rng):

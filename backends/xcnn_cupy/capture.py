@@ -78,20 +78,22 @@ class Data:
     x: Array
     t: Array
     order: Array
-    host: tuple[HostArray, HostArray]
+    known: HostArray
+    """The host's order: each epoch makes its own."""
 
 
 class CapturedStep:
     """A training step. Called, it runs once, launch by launch; `span` runs many, replaying their graph.
 
-    `reason` says why steps run one by one, if they do.
+    `reason` says why steps run one by one, if they do; with other data it is tried again.
     """
 
     def __init__(self, backend: GpuBackend, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
         self.reason = "" if backend.graphs else "the backend was made with graphs=False."
+        self.refused: HostArray | None = None
         self.data: Data | None = None
-        self.graphs: dict[int, Graph] = {}
+        self.graphs: dict[tuple[int, int], Graph] = {}
         self.optimizer: Optimizer | None = None
         self.own: tuple[Weights, Weights] = {}, {}
         self.given: Weights | None = None
@@ -112,45 +114,50 @@ class CapturedStep:
 
         That is so if steps can't be captured, or where the next one makes a number that is not finite.
         """
-        if self.reason:
+        if not self.backend.graphs or self.refused is x:
             return None
+        self.reason = ""
         try:
             return self.replay(seed, at, self.brought(x, t, order), batch_size)
         except NotCaptured as why:
-            self.reason = str(why)
+            self.reason, self.refused = str(why), x
             log.info("training steps run one by one: %s", why)
             return None
 
     def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data:
-        """The data set on the device, with this order."""
-        device = self.backend.gpu
-        if self.data is None or self.data.host[0] is not x or self.data.host[1] is not t:
+        """The data set on the device, as it is in this epoch: between two of them it may have been changed."""
+        device, held = self.backend.gpu, self.data
+        if held is not None and held.known is order:
+            return held
+        if held is None or any(
+            (there.shape, there.dtype) != (here.shape, here.dtype) for there, here in ((held.x, x), (held.t, t))
+        ):
             self.data, self.graphs = None, {}
             wanted, free = x.nbytes + t.nbytes + order.nbytes, device.free_memory()
             if wanted > free // 2:
                 raise NotCaptured(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
             x_there, t_there, order_there = (device.empty(array.shape, array.dtype) for array in (x, t, order))
-            device.put(x_there, np.ascontiguousarray(x))
-            device.put(t_there, np.ascontiguousarray(t))
-            self.data = Data(x_there, t_there, order_there, (x, t))
-        device.put(self.data.order, order)
+            held = Data(x_there, t_there, order_there, order)
+        for there, here in ((held.x, x), (held.t, t), (held.order, order)):
+            device.put(there, np.ascontiguousarray(here))
+        self.data = replace(held, known=order)
         return self.data
 
     def replay(self, seed: int, at: Standing, data: Data, batch_size: int) -> Standing | None:
         """Some steps from here on."""
-        first, samples = at.batch * batch_size, len(data.host[0])
+        first, samples = at.batch * batch_size, len(data.known)
         count = min(batch_size, samples - first)
         self.take_over(at)
         self.given = None  # whatever happens from here on: they are no longer those that were given
-        if count not in self.graphs:
-            self.graphs[count] = self.captured(seed, at, data, count)
+        if (seed, count) not in self.graphs:
+            self.graphs[seed, count] = self.captured(seed, at, data, count)
         steps = min(self.pace, max(1, (samples - first) // batch_size))
         begun = perf_counter()
-        done = self.launched(at, first, count, steps)
+        done = self.launched(self.graphs[seed, count], at, first, steps)
         self.keep_pace(perf_counter() - begun)
         if not isfinite(done["reach"]) and done["stopped"] >= 0:
             self.take_over(at)  # the last update has spoilt the weights: from the start once more, up to there
-            done = self.launched(at, first, count, done["step"] - at.step)
+            done = self.launched(self.graphs[seed, count], at, first, done["step"] - at.step)
         taken = done["step"] - at.step
         if taken == 0:
             return None
@@ -167,12 +174,12 @@ class CapturedStep:
             seen=at.seen + done["seen"],
         )
 
-    def launched(self, at: Standing, first: int, count: int, steps: int) -> dict[str, Any]:
+    def launched(self, graph: Graph, at: Standing, first: int, steps: int) -> dict[str, Any]:
         """The account after so many steps."""
         assert self.optimizer is not None
         self.account.begin(at.step, first, rates_of_span(self.optimizer, at.state["step"], steps))
         for _ in range(steps):
-            self.graphs[count].launch()
+            graph.launch()
         return self.account.read()
 
     def keep_pace(self, seconds: float) -> None:
