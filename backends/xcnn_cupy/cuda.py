@@ -73,8 +73,7 @@ class Cuda:
 
     def launch(self, kernel: Kernel, blocks: int | Shape, threads: int | Shape, *arguments: Any) -> None:
         """Run a kernel on the current stream."""
-        function = module(kernel.file).get_function(kernel.expression)
-        function(three(blocks), three(threads), kernel.pack(arguments, self.address))
+        compiled(kernel)(three(blocks), three(threads), kernel.pack(arguments, self.address))
 
     # cuDNN.
 
@@ -195,6 +194,12 @@ class Graph:
     def launch(self) -> None:
         """Do the work, in line with what was given to this graph and to the current stream before."""
         self.recorded.launch(cupy.cuda.get_current_stream())
+
+
+@cache
+def compiled(kernel: Kernel) -> Any:
+    """A kernel ready to be launched, on any device."""
+    return module(kernel.file).get_function(kernel.expression)
 
 
 @cache
