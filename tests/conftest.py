@@ -22,7 +22,7 @@ from xcnn_strided import Gemm
 import xcnn
 from xcnn.errors import BackendUnavailable
 
-ALGORITHMS = {"numpy": ["literal", "gemm", "fft", "direct"], "strict": ["auto"], "cupy": ["literal", "gemm"]}
+ALGORITHMS = {"numpy": ["literal", "gemm", "fft", "direct"], "strict": ["auto"], "cupy": ["literal", "gemm", "cudnn"]}
 REQUIRED = os.environ.get("XCNN_TEST_BACKENDS", "").replace(",", " ").split()
 BACKENDS = REQUIRED or list(ALGORITHMS)
 

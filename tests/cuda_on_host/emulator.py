@@ -11,10 +11,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 from xcnn_cupy.kernels import text
-from xcnn_cupy.kernels.instances import instances
+from xcnn_cupy.kernels.instances import INSTANCES, instances
 
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
-BUILDS = tempfile.TemporaryDirectory(prefix="xcnn-kernels-")
+BUILDS = tempfile.TemporaryDirectory(prefix="xcnn-kernels-", ignore_cleanup_errors=True)
 COMPILER = shutil.which("g++") or shutil.which("clang++") or ""
 needs_compiler = pytest.mark.skipif(
     not COMPILER, reason="there is no C++ compiler to run CUDA kernels on the host with"
@@ -44,6 +44,20 @@ def as_tuple(size):
 @cache
 def library(file):
     """The kernels of one file, compiled."""
+    process, target = compilers()[file]
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    return ctypes.CDLL(str(target))
+
+
+@cache
+def compilers():
+    """For each file the process that compiles it, and what it writes: the others go on while the first is used."""
+    return {file: compiler(file) for file in {kernel.file: None for kernel in INSTANCES}}
+
+
+def compiler(file):
+    """Begin to compile a file."""
     source, target = (Path(BUILDS.name, file + ending) for ending in (".cpp", ".so"))
     starts = [
         f'extern "C" void launch_{n}(const unsigned* grid, const unsigned* block, int backwards, void** arguments) '
@@ -53,6 +67,4 @@ def library(file):
     host = Path(__file__).with_name("host.hpp").read_text()
     source.write_text("\n".join([host, text("common.cuh"), text(f"{file}.cu"), *starts]))
     command = [COMPILER, "-std=c++17", "-O0", "-shared", "-fPIC", "-ffp-contract=off", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(target))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), target
