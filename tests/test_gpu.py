@@ -127,6 +127,31 @@ def test_mixed_precision_is_as_exact_as_the_layers_are(rng, name, precision, rou
             assert error <= 1.5 * other + 2 * rounding * np.linalg.norm(right), path
 
 
+@pytest.mark.parametrize(
+    ("precision", "math", "dtype", "channels_last"),
+    [
+        ("float32", "float32", "float32", False),
+        ("tf32", "tf32", "float32", True),
+        ("bfloat16", "float32", "bfloat16", True),
+        ("float16", "float32", "float16", True),
+        ("float64", "float32", "float64", False),
+    ],
+)
+def test_what_cudnn_is_asked_under_each_policy(rng, precision, math, dtype, channels_last):
+    """Strict float32 is never asked with tensor cores allowed; and the memory's order follows the policy."""
+    backend = RehearsedGpu(deterministic=True, workspace=12345)
+    options = {"dtype": "float64"} if precision == "float64" else {"precision": precision}
+    model = model_on(backend, lenet_like(), (2, 9, 10), **options)
+    x, t = data(rng, (2, 9, 10), 10)
+    backend.gpu.asked.clear()
+    gradients(model, x.astype(model.dtype), t)
+    assert {question.map for question in backend.gpu.asked} == {"forward", "input", "kernel"}
+    for question in backend.gpu.asked:
+        assert (question.math, question.dtype) == (math, dtype)
+        assert (question.deterministic, question.workspace) == (True, 12345)
+        assert question.x == type(question.x).dense(question.x.shape, channels_last)
+
+
 @pytest.mark.parametrize("name", CAPTURED)
 def test_captured_epochs_are_those_of_single_steps(rng, name, eager_steps):
     """Three epochs, with a last smaller batch, as spans of replayed graphs and step by step on NumPy."""
@@ -191,27 +216,27 @@ def test_a_schedule_is_followed_within_a_span(rng):
         assert np.allclose(w, v, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("bad", ["gradient", "weights"])
-def test_a_span_stops_before_the_step_that_diverges(rng, bad):
+@pytest.mark.parametrize("bad", ["loss", "weights"])
+def test_a_span_stops_before_the_step_that_diverges(bad, eager_steps):
     """The weights are those before that batch, as without spans: also where only the update overflowed."""
-    models = []
+    found = []
+    x, t = np.ones((12, 1, 2, 2), "float32"), np.full((12, 1), 0.5, "float32")
+    if bad == "weights":
+        t[8:10] = 1  # until then the gradient is 0
+    else:
+        x[8:10] = 3e38  # the sum of four is infinite
     for backend in (RehearsedGpu(), xcnn.backend("numpy", fuse=False)):
-        rate = 1e38 if bad == "weights" else 1e-2
-        model = model_on(
-            backend, xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(1)), (1, 2, 2), loss="mse", optimizer=xcnn.SGD(rate)
-        )
-        model.weights = {"dense1": {"kernel": np.zeros((4, 1)), "bias": np.zeros(1)}}
-        x, t = np.ones((12, 1, 2, 2), "float32"), np.zeros((12, 1), "float32")
-        if bad == "weights":
-            t[8:] = 1  # until then the gradient is 0
-        else:
-            x[8:10], t[8:10] = 3e38, 1  # the loss is 1, its gradient more than float32 holds
+        net, optimizer = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(1)), xcnn.SGD(1e38 if bad == "weights" else 0.1)
+        model = model_on(backend, net, (1, 2, 2), loss="binary_cross_entropy_with_logits", optimizer=optimizer)
+        start = 0.0 if bad == "weights" else 1.0
+        model.weights = {"dense1": {"kernel": np.full((4, 1), start), "bias": np.zeros(1)}}
         with pytest.raises(xcnn.errors.DivergedError) as raised:
             model.fit(x, t, epochs=1, batch_size=2, progress="none", shuffle=False)
-        models.append((model, raised.value))
-    (ours, error), (theirs, other) = models
+        found.append((model, raised.value))
+    (ours, error), (theirs, other) = found
     assert error.summary == other.summary
     assert ours.at.batch == theirs.at.batch == 4
+    assert len(eager_steps) == 1  # that step alone
     for w, v in zip(tree.leaves(ours.weights), tree.leaves(theirs.weights), strict=True):
         assert np.allclose(w, v, rtol=1e-6)
 

@@ -28,7 +28,7 @@ class RehearsedDevice(HostDevice):
     def __init__(self, backwards=False):
         super().__init__(backwards)
         self.recorded, self.kept = None, []
-        self.refused = set()
+        self.refused, self.asked = set(), []
         self.free = 2**40
 
     def empty(self, shape, dtype, channels_last=False):
@@ -52,6 +52,8 @@ class RehearsedDevice(HostDevice):
 
     def convolve(self, question, x, kernel, y, bias=None):
         """The reference's answer in float64, rounded."""
+        assert self.has_plan(question)
+        self.asked.append(question)
         for role, array in (("x", x), ("kernel", kernel), ("y", y)):
             layout = getattr(question, role)
             assert array.shape == layout.shape, role
@@ -59,6 +61,7 @@ class RehearsedDevice(HostDevice):
             pairs = zip(strides, layout.strides, array.shape, strict=True)
             assert all(mine == asked for mine, asked, size in pairs if size > 1), (role, strides, layout)
             assert str(array.dtype) == question.dtype
+            assert self.address(array) % question.alignment == 0
         if bias is not None:
             assert question.bias
             assert str(bias.dtype) == question.dtype
