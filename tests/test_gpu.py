@@ -222,7 +222,7 @@ def test_a_span_stops_before_the_step_that_diverges(bad, eager_steps):
     found = []
     x, t = np.ones((12, 1, 2, 2), "float32"), np.full((12, 1), 0.5, "float32")
     if bad == "weights":
-        t[8:10] = 1  # until then the gradient is 0
+        x[8:10], t[8:10] = 0.9, 1  # until then the gradient is 0
     else:
         x[8:10] = 3e38  # the sum of four is infinite
     for backend in (RehearsedGpu(), xcnn.backend("numpy", fuse=False)):
