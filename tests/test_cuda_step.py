@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cuda_on_host.device import HostDevice
 from cuda_on_host.emulator import DTYPES, needs_compiler
+from optimizer_cases import OPTIMIZERS
 from xcnn_cupy.batches import gather_batch
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.loss import RULES, fits, loss
@@ -374,17 +375,6 @@ def test_what_the_losses_take():
 
 # Updates
 
-OPTIMIZERS = {
-    "sgd": SGD(0.1),
-    "decay": SGD(0.1, weight_decay=0.02),
-    "momentum": SGD(0.1, momentum=0.9, weight_decay=0.02),
-    "nesterov": SGD(0.1, momentum=0.8, nesterov=True),
-    "schedule": SGD(xcnn.schedules.Step(0.1, every=2)),
-    "adam": Adam(0.01, beta1=0.8, epsilon=1e-6),
-    "adamw": AdamW(0.01, weight_decay=0.1),
-    "rmsprop": RMSprop(0.01, weight_decay=0.1),
-    "rmsprop_momentum": RMSprop(0.01, rho=0.9, momentum=0.5),
-}
 SHAPES = {
     "conv1": {"kernel": (3, 2, 5, 4), "bias": (3,)},
     "inner": {"first": {"scale": (), "none": (0, 4)}},

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from optimizer_cases import OPTIMIZERS
 from xcnn_numpy import update
 
 import xcnn
@@ -14,17 +15,6 @@ from xcnn.errors import DivergedError, DTypeError
 from xcnn.layers import Next
 from xcnn.optimizers import SGD, Adam, AdamW, RMSprop, global_norm
 
-OPTIMIZERS = {
-    "sgd": SGD(0.1),
-    "decay": SGD(0.1, weight_decay=0.02),
-    "momentum": SGD(0.1, momentum=0.9, weight_decay=0.02),
-    "nesterov": SGD(0.1, momentum=0.8, nesterov=True),
-    "schedule": SGD(xcnn.schedules.Step(0.1, every=2)),
-    "adam": Adam(0.01, beta1=0.8, epsilon=1e-6),
-    "adamw": AdamW(0.01, weight_decay=0.1),
-    "rmsprop": RMSprop(0.01, weight_decay=0.1),
-    "rmsprop_momentum": RMSprop(0.01, rho=0.9, momentum=0.5),
-}
 SHAPES = {
     "conv1": {"kernel": (3, 1, 5, 5), "bias": (3,)},
     "inner": {"first": {"scale": (), "none": (0, 4)}},

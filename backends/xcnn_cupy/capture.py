@@ -21,8 +21,8 @@ from xcnn import tree
 from xcnn._typing import Array, Weights
 from xcnn.optimizers import Optimizer
 from xcnn_cupy.batches import gather_batch
-from xcnn_cupy.copies import copy_all
 from xcnn_cupy.device import Device, Graph
+from xcnn_cupy.layout import copy_all
 from xcnn_cupy.progress import Account
 from xcnn_cupy.random import Counted
 from xcnn_cupy.update import Step, rates_of_span, update_in_place

@@ -7,18 +7,16 @@ lie otherwise are brought into that order first, by one launch each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.windows import output_size
-from xcnn_cupy.copies import copy
-from xcnn_cupy.cudnn.question import Layout, Question
+from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.device import Device
-from xcnn_cupy.layout import converted
+from xcnn_cupy.kernels.instances import FLOATS
+from xcnn_cupy.layout import converted, copy
 
 HALVES = ("float16", "bfloat16")
-FLOATS = ("float32", "float64", *HALVES)
 MAPS = ("forward", "input", "kernel")
 ALIGNMENT = 16
 """Bytes that an array's address has to be a multiple of: a slice may begin in between."""
@@ -108,11 +106,12 @@ class Convolutions:
         activation: str | None = None,
     ) -> Question:
         """What cuDNN is asked for arrays of these shapes, all dense and in this type's order."""
-        last = self.channels_last(dtype)
-        math = "tf32" if self.tf32 and str(dtype) == "float32" else "float32"
-        return _question(
-            kind, tuple(x_shape), tuple(k_shape), last, str(dtype), math, self.deterministic, self.workspace,
-            *window(how), bias, activation,
+        stride, padding, dilation = window(how)
+        return Question.dense(
+            kind, tuple(x_shape), tuple(k_shape), self.channels_last(dtype), dtype=str(dtype),
+            math="tf32" if self.tf32 and str(dtype) == "float32" else "float32", deterministic=self.deterministic,
+            padding=padding, stride=stride, dilation=dilation, bias=bias, activation=activation,
+            workspace=self.workspace, alignment=ALIGNMENT,
         )  # fmt: skip
 
 
@@ -121,29 +120,3 @@ def window(how: dict[str, Any]) -> tuple[Pair, Pads, Pair]:
     (top, bottom), (left, right) = how["padding"]
     (down, across), (rows, columns) = how["stride"], how["dilation"]
     return (down, across), ((top, bottom), (left, right)), (rows, columns)
-
-
-@cache
-def _question(
-    kind: str, x_shape: Shape, k_shape: Shape, last: bool, dtype: str, math: str, deterministic: bool, workspace: int,
-    stride: Pair, padding: Pads, dilation: Pair, bias: bool, activation: str | None,
-) -> Question:  # fmt: skip
-    """Each is asked again and again, so it is put together once."""
-    output = output_size(x_shape[2:], (k_shape[2], k_shape[3]), stride, padding, dilation)
-    x, kernel, y = (Layout.dense(shape, last) for shape in (x_shape, k_shape, (x_shape[0], k_shape[0], *output)))
-    return Question(
-        kind,
-        x,
-        kernel,
-        y,
-        dtype,
-        math,
-        deterministic,
-        padding,
-        stride,
-        dilation,
-        bias,
-        activation,
-        workspace,
-        ALIGNMENT,
-    )

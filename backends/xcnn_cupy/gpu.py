@@ -29,12 +29,13 @@ from xcnn_cupy import loss as losses
 from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
 from xcnn_cupy.capture import CapturedStep, Recording
-from xcnn_cupy.convolutions import FLOATS, Convolutions
+from xcnn_cupy.convolutions import Convolutions
 from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.explain import explain
 from xcnn_cupy.fused import FUSES
 from xcnn_cupy.fused.prepared import prepared
 from xcnn_cupy.gemm import CudaGemm
+from xcnn_cupy.kernels.instances import FLOATS
 from xcnn_cupy.layout import converted
 
 FLOAT32 = 4
@@ -187,15 +188,15 @@ class GpuBackend(StridedBackend):
             value, dy, right = losses.loss(self.gpu, name, y, t, **options, loss_scale=loss_scale)
         else:
             value, dy, right = super().judge(loss, threshold, y, t, loss_scale)
-        for recording in self.recordings:
-            recording.loss, recording.right = value, right
+        if self.recordings:
+            self.recordings[-1].loss, self.recordings[-1].right = value, right
         return value, dy, right
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
     ) -> tuple[Weights, Weights, Array, Array]:
-        for recording in self.recordings:
-            return recording.update(optimizer, grads, state, weights)
+        if self.recordings:
+            return self.recordings[-1].update(optimizer, grads, state, weights)
         at_once = update.update(self.gpu, optimizer, grads, state, weights) if self.fuse else None
         return at_once or super().update(optimizer, grads, state, weights)
 

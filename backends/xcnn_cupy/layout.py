@@ -44,18 +44,34 @@ def converted_all(
     device: Device, arrays: Sequence[Array], dtypes: Sequence[Any], channels_last: Sequence[bool]
 ) -> list[Array]:
     """Each array as `converted` gives it, in one launch for every 56 that go from one type to another."""
-    found, groups = [], dict[tuple[str, str], list[tuple[Array, Array]]]()
+    found, sources, targets = [], [], []
     for x, dtype, last in zip(arrays, dtypes, channels_last, strict=True):
-        y, types = x, (type_name(x.dtype), type_name(dtype))
-        if types[0] != types[1] or not is_in_order(x, order(x.ndim, last)):
+        y = x
+        if type_name(x.dtype) != type_name(dtype) or not is_in_order(x, order(x.ndim, last)):
             y = device.empty(x.shape, dtype, last)
-            groups.setdefault(types, []).append((x, y))
+            sources.append(x)
+            targets.append(y)
         found.append(y)
+    copy_all(device, sources, targets)
+    return found
+
+
+def copy(device: Device, x: Array) -> Array:
+    """A dense array's copy, lying as it does."""
+    y = device.empty(x.shape, x.dtype, is_channels_last(x))
+    copy_all(device, [x], [y])
+    return y
+
+
+def copy_all(device: Device, sources: Sequence[Array], targets: Sequence[Array]) -> None:
+    """Copy arrays into dense others of the same shapes, in one launch for every 56 that go from one type to another."""
+    groups = dict[tuple[str, str], list[tuple[Array, Array]]]()
+    for x, y in zip(sources, targets, strict=True):
+        if x.size:
+            groups.setdefault((type_name(x.dtype), type_name(y.dtype)), []).append((x, y))
     for types, pairs in groups.items():
-        pairs = [(x, y) for x, y in pairs if x.size]
         for first in range(0, len(pairs), COPIES):
             launch(device, types, pairs[first : first + COPIES])
-    return found
 
 
 @cache

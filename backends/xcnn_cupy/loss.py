@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from xcnn._typing import Array
 from xcnn.losses import THRESHOLDS
+from xcnn_cupy.channels import SUMS
 from xcnn_cupy.device import MOST_CELLS, Device, is_in_order
 from xcnn_cupy.kernels import Kernel
 
-SUMS = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
-"""Types of predictions, and of what is computed from them: values and targets."""
 RULES = {
     "binary_cross_entropy": "BinaryCrossEntropy",
     "binary_cross_entropy_with_logits": "BinaryCrossEntropyWithLogits",

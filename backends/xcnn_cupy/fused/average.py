@@ -12,12 +12,12 @@ from xcnn.layers import GlobalAveragePool2D
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn_cupy.device import is_channels_last
-from xcnn_cupy.fused.common import fits, gives
+from xcnn_cupy.fused.common import fits, fuse_alone, gives
 from xcnn_cupy.layout import converted
 from xcnn_cupy.pooling import image_mean, image_mean_adjoint
 
 if TYPE_CHECKING:
-    from xcnn_strided.fusion import FusedBackward, Named
+    from xcnn_strided.fusion import FusedBackward
 
     from xcnn_cupy.gpu import GpuBackend
 
@@ -46,7 +46,5 @@ class Average:
         return converted(device, y, gives(self.outer, str(x_type)), False), backward
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Average] | None:
-    """GlobalAveragePool2D by itself."""
-    name, layer = layers[n]
-    return (1, Average(backend, name, layer)) if type(within(layer)) is GlobalAveragePool2D else None
+fuse = fuse_alone(GlobalAveragePool2D, Average)
+"""GlobalAveragePool2D by itself."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from xcnn_strided.fusion import Fuse, Fusion
 
 from xcnn._typing import Array, Weights
 from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
 from xcnn.precision import Cast, within
-from xcnn_cupy.convolutions import FLOATS
 from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
+from xcnn_cupy.kernels.instances import FLOATS
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
@@ -58,3 +61,27 @@ def fits(backend: GpuBackend, layer: Layer, x: Array, weights: Weights) -> bool:
 def like(device: Device, gradient: Array, weight: Array) -> Array:
     """A gradient in the type and order of memory of its weight."""
     return converted(device, gradient, weight.dtype, is_channels_last(weight))
+
+
+def fuse_with_activation(kind: type, run: Callable[..., Fusion]) -> Fuse:
+    """What knows layers of a class that cuDNN computes, and the activation after each."""
+
+    def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Fusion] | None:
+        name, layer = layers[n]
+        if type(within(layer)) is not kind or not backend.asks_cudnn:
+            return None
+        activation = activation_after(layers, n)
+        length = 1 + (activation is not None)
+        return length, run(backend, name, layer, activation, layers[n + length - 1][1])
+
+    return fuse
+
+
+def fuse_alone(kind: type, run: Callable[..., Fusion]) -> Fuse:
+    """What knows layers of a class, each by itself."""
+
+    def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Fusion] | None:
+        name, layer = layers[n]
+        return (1, run(backend, name, layer)) if type(within(layer)) is kind else None
+
+    return fuse

@@ -13,11 +13,11 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn.windows import output_size
 from xcnn_cupy.epilogue import activate, activation_backward
-from xcnn_cupy.fused.common import activation_after, computes_in, fits, gives, like
+from xcnn_cupy.fused.common import computes_in, fits, fuse_with_activation, gives, like
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
-    from xcnn_strided.fusion import FusedBackward, Named
+    from xcnn_strided.fusion import FusedBackward
 
     from xcnn_cupy.gpu import GpuBackend
 
@@ -92,11 +92,5 @@ class Convolution:
         return y
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
-    """Conv2D, and the activation after it."""
-    name, layer = layers[n]
-    if type(within(layer)) is not Conv2D or not backend.asks_cudnn:
-        return None
-    activation = activation_after(layers, n)
-    length = 1 + (activation is not None)
-    return length, Convolution(backend, name, layer, activation, layers[n + length - 1][1])
+fuse = fuse_with_activation(Conv2D, Convolution)
+"""Conv2D, and the activation after it."""

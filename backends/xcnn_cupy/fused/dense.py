@@ -16,11 +16,11 @@ from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn_cupy.epilogue import activate, activation_backward
-from xcnn_cupy.fused.common import activation_after, computes_in, fits, gives, like
+from xcnn_cupy.fused.common import computes_in, fits, fuse_with_activation, gives, like
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
-    from xcnn_strided.fusion import FusedBackward, Named
+    from xcnn_strided.fusion import FusedBackward
 
     from xcnn_cupy.gpu import GpuBackend
 
@@ -82,11 +82,5 @@ def image(count: int, features: int) -> tuple[int, int, int, int]:
     return count, features, 1, 1
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:
-    """Dense, and the activation after it."""
-    name, layer = layers[n]
-    if type(within(layer)) is not Dense or not backend.asks_cudnn:
-        return None
-    activation = activation_after(layers, n)
-    length = 1 + (activation is not None)
-    return length, FusedDense(backend, name, layer, activation, layers[n + length - 1][1])
+fuse = fuse_with_activation(Dense, FusedDense)
+"""Dense, and the activation after it."""

@@ -12,11 +12,11 @@ from xcnn.errors import inside
 from xcnn.layers import Flatten
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
-from xcnn_cupy.fused.common import computes_in, fits, gives
+from xcnn_cupy.fused.common import computes_in, fits, fuse_alone, gives
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
-    from xcnn_strided.fusion import FusedBackward, Named
+    from xcnn_strided.fusion import FusedBackward
 
     from xcnn_cupy.gpu import GpuBackend
 
@@ -45,7 +45,5 @@ class Flattened:
         return y, backward
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Flattened] | None:
-    """Flatten by itself."""
-    name, layer = layers[n]
-    return (1, Flattened(backend, name, layer)) if type(within(layer)) is Flatten else None
+fuse = fuse_alone(Flatten, Flattened)
+"""Flatten by itself."""
