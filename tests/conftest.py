@@ -22,7 +22,21 @@ from xcnn_strided import Gemm
 import xcnn
 from xcnn.errors import BackendUnavailable
 
-ALGORITHMS = {"numpy": ["literal", "gemm", "fft", "direct"], "strict": ["auto"], "cupy": ["literal", "gemm", "cudnn"]}
+# JAX compiles each operation for each shape that it meets. In these tests that takes longer than to compute, so its
+# compiler does not optimise; and it takes the processor for two devices.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1 --xla_force_host_platform_device_count=2",
+)
+
+ALGORITHMS = {
+    "numpy": ["literal", "gemm", "fft", "direct"],
+    "strict": ["auto"],
+    "cupy": ["literal", "gemm", "cudnn"],
+    "torch": ["auto"],
+    "jax": ["auto"],
+}
 REQUIRED = os.environ.get("XCNN_TEST_BACKENDS", "").replace(",", " ").split()
 BACKENDS = REQUIRED or list(ALGORITHMS)
 

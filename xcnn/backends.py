@@ -95,6 +95,22 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def bring(self, x: Array, source: Backend) -> Array:
+        """An array of another backend as one of this.
+
+        Where both hold their arrays on one device it is the same memory, by DLPack: nothing is copied, and a change in
+        place by one library is seen by the other. Elsewhere, and where a library refuses that (an address that it would
+        not have chosen, memory that must not be written, a type that DLPack does not have), it is a copy by way of the
+        host.
+        """
+        if shares(x, self.asarray(0.0)):
+            try:
+                with self.active():
+                    return self.xp.from_dlpack(x)
+            except Exception:  # each library has its own errors for what it refuses
+                log.debug("%s takes no memory of %s's", self.name, source.name, exc_info=True)
+        return self.asarray(source.to_numpy(x))
+
     def astype(self, x: Array, dtype: str) -> Array:
         """A floating-point array of this backend in the type of this name; x itself where it has that."""
         xp = namespace(x)
@@ -112,6 +128,11 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
 
+    @property
+    def precisions_here(self) -> tuple[str, ...]:
+        """Those of `precisions` that this device computes in."""
+        return self.precisions
+
     def under(self, precision: Precision) -> Backend:
         """The backend that a model computes with in this precision: by default this one itself.
 
@@ -120,11 +141,12 @@ class Backend:
         OptionError
             X104, where it has no such precision.
         """
-        if precision.name not in self.precisions:
+        here = self.precisions_here
+        if precision.name not in here:
             others = [f'backend "{name}"' for name in _backends_with(precision.name)]
             raise OptionError(
                 "X104",
-                f'backend "{self.name}" does not compute in {precision.name}; it has {", ".join(self.precisions)}.',
+                f'backend "{self.spec}" does not compute in {precision.name}; it has {", ".join(here)}.',
                 hint=" or ".join([f'use precision="{precision.dtype}"', *others]) + ".",
             )
         return self
@@ -210,6 +232,14 @@ class Backend:
         return weights, state, global_norm(grads), global_norm(weights)
 
 
+def shares(x: Array, y: Array) -> bool:
+    """Whether two libraries' arrays are on one device, as DLPack numbers devices."""
+    try:
+        return bool(x.__dlpack_device__() == y.__dlpack_device__())
+    except Exception:  # an array that has no such method, or no device yet
+        return False
+
+
 def is_default(value: Any, name: str) -> bool:
     """Whether a dataclass instance's field has its default value."""
     default = {f.name: f.default for f in fields(value)}[name]
@@ -225,7 +255,10 @@ _told: set[str] = set()
 
 
 def backend(name: str | Backend = "auto", **options: Any) -> Backend:
-    """A backend by name: "auto", "numpy", "strict", "cupy", "cupy:1", or any plug-in's.
+    """A backend by name: "auto", "numpy", "strict", "cupy", "cupy:1", "torch", "jax", or any plug-in's.
+
+    Any other array library goes by its module's name, such as "dask.array", with the reference's primitives
+    (libraries.py).
 
     `auto` takes CuPy where a CUDA device answers, else NumPy, and logs which and why. A name that is given never
     falls back. A backend object stands for itself, with these options changed.
@@ -339,18 +372,18 @@ def probe(name: str) -> BackendInfo:
     except BackendUnavailable as error:
         return BackendInfo(name, False, reason=error.summary, hint=error.hint)
     except Exception as error:
-        return BackendInfo(name, False, reason=f"it can't be asked: {_told_by(error)}")
+        return BackendInfo(name, False, reason=f"it can't be asked: {told_by(error)}")
 
 
 def backend_of(x: Array) -> Backend:
     """The backend whose library made this array, on the array's device; the reference where no plug-in claims it."""
     library = type(x).__module__.partition(".")[0]
     if library not in _owners:
-        _owners[library] = _owner(library)
+        _owners[library] = _owner(x, library)
     return _owners[library].of(x)
 
 
-def _owner(library: str) -> type[Backend]:
+def _owner(x: Array, library: str) -> type[Backend]:
     for name in sorted(_entries(), key=lambda name: name != library):  # the plug-in of the library's own name first
         try:
             cls = _plugin(name)
@@ -358,7 +391,14 @@ def _owner(library: str) -> type[Backend]:
             continue
         if cls.library == library:
             return cls
-    return Backend
+    from xcnn.libraries import library_backend
+
+    try:
+        found = library_backend(namespace(x).__name__.removeprefix("array_api_compat."))
+        found.of(x)
+    except (BackendError, BackendUnavailable, TypeError):
+        return Backend
+    return found
 
 
 def _auto(options: dict[str, Any]) -> Backend:
@@ -395,7 +435,7 @@ def _make(name: str, options: dict[str, Any]) -> Backend:
     except XcnnError:
         raise
     except Exception as error:
-        raise BackendUnavailable("X302", f"it can't be started: {_told_by(error)}") from error
+        raise BackendUnavailable("X302", f"it can't be started: {told_by(error)}") from error
 
 
 def _check_options(name: str, cls: type[Backend], options: dict[str, Any]) -> None:
@@ -407,7 +447,8 @@ def _check_options(name: str, cls: type[Backend], options: dict[str, Any]) -> No
             )
 
 
-def _told_by(error: BaseException) -> str:
+def told_by(error: BaseException) -> str:
+    """An error of another library in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
@@ -421,15 +462,28 @@ def _plugin(name: str) -> type[Backend]:
     """Import a plug-in's class, once."""
     if name not in _loaded:
         entries = _entries()
-        if name not in entries:
-            raise BackendError("X303", f'there is no backend "{name}".', hint=_installed())
-        _loaded[name] = _imported(entries[name])
+        _loaded[name] = _imported(entries[name]) if name in entries else _by_library(name)
     return _loaded[name]
+
+
+def _by_library(name: str) -> type[Backend]:
+    """The backend of an array library that no plug-in goes by the name of."""
+    from xcnn.libraries import library_backend
+
+    if not backend_names():
+        raise BackendError("X303", f'there is no backend "{name}".', hint=_installed())
+    try:
+        return library_backend(name)
+    except BackendError as error:
+        error.hint = error.hint or _installed()
+        raise
 
 
 def _installed() -> str:
     names = ", ".join(backend_names())
-    return f"installed are {names}." if names else "xcnn itself is not installed here: pip install xcnn."
+    if not names:
+        return "xcnn itself is not installed here: pip install xcnn."
+    return f'installed are {names}; other array libraries go by their module, as "dask.array".'
 
 
 def _imported(entry: EntryPoint) -> type[Backend]:
@@ -438,7 +492,7 @@ def _imported(entry: EntryPoint) -> type[Backend]:
     except BackendUnavailable:
         raise
     except (Exception, SystemExit) as error:
-        raise BackendUnavailable("X302", f"it can't be imported: {_told_by(error)}") from error
+        raise BackendUnavailable("X302", f"it can't be imported: {told_by(error)}") from error
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise BackendUnavailable("X302", f"{entry.value} is no xcnn.Backend but {cls!r}.")
     return cls

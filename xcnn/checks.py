@@ -112,9 +112,9 @@ def check_home(layer: object, weights: Weights, x: Array) -> None:
 
 
 def home(x: Array) -> str:
-    """Where an array is, in words: "numpy", "cupy:0", "array_api_strict:device1"."""
-    library, where = type(x).__module__.partition(".")[0], str(device(x))
-    named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)", where)
+    """Where an array is, in words: "numpy", "cupy:0", "torch:cuda:0", "array_api_strict:device1"."""
+    library, where = namespace(x).__name__.removeprefix("array_api_compat.").removesuffix(".numpy"), str(device(x))
+    named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)|^(cpu):0$", where)
     where = next((name for name in named.groups() if name), where) if named else where
     return library if where == "cpu" else f"{library}:{where}"
 

@@ -118,7 +118,8 @@ class Model:
         net = mixed(self.net, self.policy)
         self.unfused_net = widened(net, self.policy)
         self.running_net = widened(backend.rewrite(net), self.policy) if backend.fuse else self.unfused_net
-        self.compiled_step = training.make_step(self.running_net, self.loss, self.optimizer, self.threshold, backend)
+        step = training.TrainingStep(self.running_net, self.loss, self.optimizer, self.threshold, backend)
+        self.compiled_step: training.Step = backend.compile(step)
 
     def __repr__(self) -> str:
         return (
@@ -204,12 +205,15 @@ class Model:
             return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
     def to(self, backend: str | Backend, **options: Any) -> Model:
-        """Move the weights and the optimizer's state to another backend, and return the model."""
+        """Move the weights and the optimizer's state to another backend, and return the model.
+
+        Between two libraries on one device they stay where they are: both see the same memory (`Backend.bring`).
+        """
         there = make_backend(backend, **options)
         there.under(self.policy)  # what it refuses changes nothing
 
         def move(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, int) else there.asarray(self.backend.to_numpy(leaf))
+            return leaf if isinstance(leaf, int) else there.bring(leaf, self.backend)
 
         moved = replace(self.at, weights=tree.map(move, self.at.weights), state=tree.map(move, self.at.state))
         self._backend, self.at = there, moved

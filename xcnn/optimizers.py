@@ -10,7 +10,7 @@ value replaces the weight, and decay, clipping and moments pass it by.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import inf
 from typing import Any, Self
 
 from xcnn import tree
@@ -34,7 +34,10 @@ class Optimizer:
         raise NotImplementedError
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        """(new weight, *new moments); steps count from 1."""
+        """(new weight, *new moments); steps count from 1.
+
+        A compiled step has arrays without axes for `rate` and `step`: operators take them, Python's math does not.
+        """
         raise NotImplementedError
 
     def init(self, weights: Weights) -> Weights:
@@ -123,7 +126,7 @@ class Adam(Optimizer):
         first = self.beta1 * first + (1 - self.beta1) * g
         second = self.beta2 * second + (1 - self.beta2) * (g * g)
         unbiased = rate / (1 - self.beta1**step)
-        spread = namespace(w).sqrt(second) * (1 / sqrt(1 - self.beta2**step)) + self.epsilon
+        spread = namespace(w).sqrt(second) * (1 / (1 - self.beta2**step) ** 0.5) + self.epsilon
         return w - unbiased * (first / spread), first, second
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Any
 
 from xcnn.checks import check_between, check_rate, check_whole
 from xcnn.errors import OptionError
@@ -127,9 +128,20 @@ class OneCycle(Schedule):
         return last + (self.rate - last) * (1 + cos(pi * down)) / 2
 
 
+@dataclass(frozen=True)
+class Given(Schedule):
+    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer."""
+
+    rate: Any
+
+    def __call__(self, step: int) -> Any:
+        return self.rate
+
+
 SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Step, WarmUp)}
 
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
     """The learning rate of this step."""
-    return float(rate(step) if isinstance(rate, Schedule) else rate)
+    value = rate(step) if isinstance(rate, Schedule) else rate
+    return value if isinstance(rate, Given) else float(value)

@@ -65,21 +65,29 @@ class Outcome:
     right: Array | None
 
 
-Step: TypeAlias = Callable[..., tuple[Weights, Weights, Outcome]]
+Step: TypeAlias = Callable[[random.Key, Weights, Weights, Array, Array], tuple[Weights, Weights, Outcome]]
 Span: TypeAlias = Callable[[int, Standing, HostArray, HostArray, HostArray, int], Standing | None]
 
 
-def make_step(net: Layer, loss: Loss, optimizer: Optimizer, threshold: float | None, backend: Backend) -> Step:
-    """One training step, compiled by the backend: (key, weights, state, x, t) -> (weights, state, outcome)."""
+@dataclass(frozen=True)
+class TrainingStep:
+    """One training step. A value like its parts, so that a backend can tell that it has compiled an equal one."""
 
-    def step(key: random.Key, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, Outcome]:
-        y, backward = net(weights, x, Run(backend, train=True, key=key, wants_dx=False))
-        value, dy, right = backend.judge(loss, threshold, y, t, state.get("loss_scale"))
+    net: Layer
+    loss: Loss
+    optimizer: Optimizer
+    threshold: float | None
+    backend: Backend
+
+    def __call__(
+        self, key: random.Key, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, Outcome]:
+        """(weights, state, outcome) after the step."""
+        y, backward = self.net(weights, x, Run(self.backend, train=True, key=key, wants_dx=False))
+        value, dy, right = self.backend.judge(self.loss, self.threshold, y, t, state.get("loss_scale"))
         _, grads = backward(dy)
-        weights, state, norm, reach = backend.update(optimizer, grads, state, weights)
+        weights, state, norm, reach = self.backend.update(self.optimizer, grads, state, weights)
         return weights, state, Outcome(value, norm, reach, right)
-
-    return backend.compile(step)
 
 
 def take_step(model: Model, x: HostArray, t: HostArray) -> float:

@@ -1,0 +1,226 @@
+"""The JAX backend: how arrays come and go, and what XLA is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any, ClassVar, cast
+
+import array_api_compat
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.backends import Backend, Step
+from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
+from xcnn.layers.layer import Layer
+from xcnn.precision import Precision
+from xcnn.random import Key
+from xcnn.reference import NO_PADDING
+from xcnn_jax import convolution, pooling, random
+from xcnn_jax.compiled import CompiledStep, Forward
+
+
+@dataclass(frozen=True, repr=False)
+class JaxBackend(Backend):
+    """JAX's arrays on one device: "jax" is JAX's first one, "jax:cpu", "jax:gpu:1" and "jax:tpu" name others.
+
+    Parameters
+    ----------
+    jit
+        whether XLA compiles training steps and forward passes as a whole
+    tf32
+        whether products of float32 numbers may be rounded as the device's fastest are: TF32 on GPUs, bfloat16 on TPUs
+    """
+
+    jit: bool = True
+    tf32: bool = False
+
+    name: ClassVar[str] = "jax"
+    library: ClassVar[str] = "jaxlib"
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "tf32", "bfloat16", "float16", "float64")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = device_named(self.device)
+        object.__setattr__(self, "device", None if found is jax.devices()[0] else name_of(found))
+
+    @classmethod
+    def of(cls, x: Array) -> Backend:
+        return cls(name_of(next(iter(x.devices()))))
+
+    @property
+    def place(self) -> jax.Device:
+        """JAX's own object for `device`."""
+        return device_named(self.device)
+
+    @property
+    def xp(self) -> Any:
+        return jnp
+
+    def active(self) -> AbstractContextManager[object]:
+        return computing(self.place, "default" if self.tf32 else "highest")
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if array_api_compat.is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic | jax.Array):
+            raise DTypeError(
+                "X103",
+                f"a {type(x).__name__} is neither a host array nor JAX's.",
+                hint="other.to_numpy(x) brings it to the host.",
+            )
+        with self.active():
+            if isinstance(x, jax.Array):
+                x = x if dtype is None else x.astype(dtype)
+            else:
+                x = np.asarray(x, dtype=dtype)
+            return jax.device_put(x, self.place)
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        return np.asarray(x)
+
+    @property
+    def precisions_here(self) -> tuple[str, ...]:
+        return tuple(name for name in self.precisions if name != "tf32" or self.place.platform != "cpu")
+
+    def under(self, precision: Precision) -> Backend:
+        super().under(precision)
+        return replace(self, tf32=precision.name == "tf32")
+
+    def synchronize(self) -> None:
+        jax.device_put(0.0, self.place).block_until_ready()
+
+    def versions(self) -> dict[str, str]:
+        return {"jax": jax.__version__, "jaxlib": version("jaxlib")}
+
+    def device_name(self) -> str:
+        return str(self.place.device_kind)
+
+    def free_memory(self) -> int | None:
+        """Bytes that the device has left, where JAX tells."""
+        told = self.place.memory_stats()
+        return told["bytes_limit"] - told["bytes_in_use"] if told and "bytes_limit" in told else None
+
+    # Primitives.
+
+    @property
+    def products(self) -> str:
+        """How exactly XLA multiplies float32 numbers."""
+        return "default" if self.tf32 else "highest"
+
+    def correlate(
+        self,
+        x: Array,
+        k: Array,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        how = convolution.How(stride, padding, dilation, groups, self.products)
+        return convolution.correlate(x, k, how)
+
+    def correlate_input_adjoint(
+        self,
+        dy: Array,
+        k: Array,
+        x_shape: Shape,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        how = convolution.How(stride, padding, dilation, groups, self.products)
+        return convolution.correlate_input_adjoint(dy, k, x_shape, how)
+
+    def correlate_kernel_adjoint(
+        self,
+        x: Array,
+        dy: Array,
+        k_shape: Shape,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        how = convolution.How(stride, padding, dilation, groups, self.products)
+        return convolution.correlate_kernel_adjoint(x, dy, k_shape, how)
+
+    def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
+        y, which = pooling.max_pool(x, size=size, stride=stride, padding=padding)
+        return y, which
+
+    def max_pool_adjoint(
+        self, dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        return pooling.max_pool_adjoint(dy, which, x_shape=x_shape, size=size, stride=stride, padding=padding)
+
+    def sum_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
+        return pooling.sum_pool(x, size=size, stride=stride, padding=padding)
+
+    def sum_pool_adjoint(
+        self, dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        return pooling.sum_pool_adjoint(dy, x_shape=x_shape, size=size, stride=stride, padding=padding)
+
+    def random_bits(self, key: Key, shape: Shape) -> Array:
+        with self.active():
+            return random.bits(key, shape)
+
+    # Seams.
+
+    def rewrite(self, net: Layer) -> Layer:
+        return Forward(net) if self.jit else net
+
+    def compile(self, step: Step) -> Step:
+        return cast("Step", CompiledStep(self, cast("Any", step)))
+
+
+@contextmanager
+def computing(place: jax.Device, products: str) -> Iterator[None]:
+    """JAX with 64-bit numbers, on this device, with products as exact as this; where memory runs out, told as X304."""
+    try:
+        with jax.enable_x64(True), jax.default_device(place), jax.default_matmul_precision(products):
+            yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DeviceMemoryError(
+            "X304", f"{place.device_kind} has no memory left for this step.", hint="try a smaller batch_size."
+        ) from error
+
+
+def device_named(name: str | None) -> jax.Device:
+    """JAX's device of the name "cpu", "gpu:1", "tpu"; its first one for None.
+
+    Raises
+    ------
+    BackendUnavailable
+        X302, where JAX has none.
+    """
+    if name is None:
+        return jax.devices()[0]
+    platform, _, number = str(name).partition(":")
+    try:
+        devices = jax.devices(platform)
+    except RuntimeError as error:
+        have = ", ".join(sorted({one.platform for one in jax.devices()}))
+        raise BackendUnavailable(
+            "X302",
+            f"JAX {jax.__version__} has no device {name!r}: it sees {have} here.",
+            hint='for NVIDIA GPUs: pip install "jax[cuda13]".' if platform in ("gpu", "cuda") else "",
+        ) from error
+    if number and not (number.isdecimal() and int(number) < len(devices)):
+        raise BackendUnavailable("X302", f"JAX sees {platform} devices 0 to {len(devices) - 1}, but no {name!r}.")
+    return devices[int(number or 0)]
+
+
+def name_of(device: jax.Device) -> str:
+    """What `device_named` takes for this device."""
+    number = jax.devices(device.platform).index(device)
+    return device.platform if number == 0 else f"{device.platform}:{number}"

@@ -1,0 +1,307 @@
+"""What XLA compiles: a training step, many of them in one loop on the device, and the forward pass.
+
+A step is compiled once for equal nets, losses and optimizers: these are values, and the learning rate, the step's
+number and the seed are arguments.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from xcnn import tree
+from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.errors import XcnnError
+from xcnn.layers.layer import Layer, Run
+from xcnn.loss_scaling import LEAST
+from xcnn.random import Key
+from xcnn.schedules import Given, learning_rate
+
+if TYPE_CHECKING:
+    from xcnn.training import HostArray, Outcome, Standing, TrainingStep
+    from xcnn_jax.backend import JaxBackend
+
+MOST_STEPS = 1024
+"""Of a span."""
+SECONDS = 0.2
+"""That a span is to take, about: so long does it take to hear Ctrl-C."""
+log = logging.getLogger("xcnn")
+
+
+class NotCompiled(Exception):
+    """Why something runs operation by operation, as a sentence."""
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Tell what can't be traced by NotCompiled; errors of xcnn's own go their way."""
+    try:
+        yield
+    except (XcnnError, NotCompiled):
+        raise
+    except Exception as error:
+        line = next(iter(str(error).strip().splitlines()), "")
+        raise NotCompiled(f"{type(error).__name__}: {line}") from error
+
+
+class Static:
+    """A value that compiled code belongs to: equal ones share it. What can't be hashed is equal to itself alone."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self.known: Any = hash(value), value
+        except TypeError:
+            self.known = id(value), None
+
+    def __hash__(self) -> int:
+        return hash(self.known[0])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        return self.value is other.value or (self.known[1] is not None and bool(self.known == other.known))
+
+
+# One step.
+
+
+def traced(
+    step: TrainingStep, key: Key, rate: Array, weights: Weights, state: Weights, x: Array, t: Array
+) -> tuple[Weights, Weights, Outcome]:
+    """The step with a learning rate that is an argument, of the weights' type."""
+    rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
+    return replace(step, optimizer=step.optimizer.with_rate(Given(rate)))(key, weights, state, x, t)
+
+
+@partial(jax.jit, static_argnums=0)
+def one(
+    step: Static, key: Key, rate: Array, weights: Weights, state: Weights, x: Array, t: Array
+) -> tuple[Weights, Weights, dict[str, Array]]:
+    """A step's weights, state and outcome."""
+    weights, state, outcome = traced(step.value, key, rate, weights, state, x, t)
+    return weights, state, vars(outcome)
+
+
+# Many steps.
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def many(
+    step: Static,
+    count: int,
+    seed: Array,
+    at: dict[str, Array],
+    rates: Array,
+    data: Data,
+    weights: Weights,
+    state: Weights,
+) -> dict[str, Any]:
+    """`at["steps"]` steps on batches of `count` samples each, as far as their numbers are finite.
+
+    `at` has further the step's number, the first sample's, and the updates before the span: Python's numbers, which do
+    not make arrays that they meet wider. The result is as after the last step, also where this one is not `good`.
+    """
+
+    def goes_on(now: dict[str, Any]) -> Array:
+        return now["good"] & (now["taken"] < at["steps"])
+
+    def take(now: dict[str, Any]) -> dict[str, Any]:
+        rows = lax.dynamic_slice(data.order, (at["first"] + now["taken"] * count,), (count,))
+        x, t = (jnp.take(whole, rows, axis=0, mode="clip") for whole in (data.x, data.t))
+        key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
+        weights, state, outcome = traced(step.value, key, rates[now["updates"]], now["weights"], before, x, t)
+        sound, scale = jnp.isfinite(jnp.asarray(outcome.norm)), now["state"].get("loss_scale", LEAST)
+        good = jnp.isfinite(outcome.loss) & jnp.isfinite(jnp.asarray(outcome.reach)) & (sound | (scale > LEAST))
+        return {
+            "taken": now["taken"] + 1,
+            "updates": now["updates"] + sound,
+            "good": good,
+            "loss": now["loss"] + outcome.loss.astype(jnp.float64) * count,
+            "right": now["right"] + (0 if outcome.right is None else outcome.right.astype(jnp.int64)),
+            "weights": weights,
+            "state": {name: state[name] for name in now["state"]},
+        }
+
+    zero = jnp.zeros((), jnp.int64)
+    begun = {"taken": 0, "updates": 0, "good": True, "loss": jnp.zeros((), jnp.float64), "right": zero}
+    return lax.while_loop(goes_on, take, {**begun, "weights": weights, "state": state})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Data:
+    """A data set on the device, and the order of this epoch."""
+
+    x: Array
+    t: Array
+    order: Array
+
+
+class CompiledStep:
+    """A training step. Called, it runs once; `span` runs many in one loop on the device.
+
+    `reason` says why steps run operation by operation, or one by one, if they do.
+    """
+
+    def __init__(self, backend: JaxBackend, step: TrainingStep) -> None:
+        self.backend, self.step = backend, step
+        self.reason = "" if backend.jit else "the backend was made with jit=False."
+        self.refused: HostArray | None = None
+        self.data: Data | None = None
+        self.known: HostArray | None = None
+        """The host's order that the data lie in: each epoch makes its own."""
+        self.pace = 1
+
+    @cached_property
+    def static(self) -> Static:
+        """The step without its learning rate, which is an argument."""
+        try:
+            return Static(replace(self.step, optimizer=self.step.optimizer.with_rate(0.0)))
+        except TypeError as error:
+            raise NotCompiled(f"{type(self.step.optimizer).__name__} is no dataclass.") from error
+
+    def rates(self, updates: int, count: int) -> HostArray:
+        """The learning rates of so many updates."""
+        rate = self.step.optimizer.learning_rate
+        return np.asarray([learning_rate(rate, updates + n) for n in range(count)])
+
+    def __call__(
+        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, Outcome]:
+        if self.backend.jit and not self.reason:
+            try:
+                return self.compiled(key, weights, state, x, t)
+            except NotCompiled as why:
+                self.reason = str(why)
+                log.info("training steps run operation by operation: %s", why)
+        return self.step(key, weights, state, x, t)
+
+    def compiled(
+        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, Outcome]:
+        """One step, compiled."""
+        from xcnn.training import Outcome
+
+        with compiling():
+            rate = self.rates(state["step"], 1)[0]
+            weights_after, after, told = one(self.static, (signed(key[0]), key[1]), rate, weights, state, x, t)
+        after = {**ordered(state, after), "step": state["step"] + 1}
+        return ordered(weights, weights_after), after, Outcome(**told)
+
+    def span(
+        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> Standing | None:
+        """Go on with this epoch for some steps; None where the next one has to be taken by itself."""
+        if not self.backend.jit or self.reason or self.refused is x:
+            return None
+        try:
+            return self.spanned(seed, at, self.brought(x, t, order), batch_size)
+        except NotCompiled as why:
+            self.refused = x
+            log.info("training steps run one by one: %s", why)
+            return None
+
+    def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data:
+        """The data set on the device, as it is in this epoch: between two of them it may have been changed."""
+        if self.data is None or self.known is not order:
+            self.data = None
+            wanted, free = x.nbytes + t.nbytes + order.nbytes, self.backend.free_memory()
+            if free is not None and wanted > free // 2:
+                raise NotCompiled(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
+            self.data, self.known = Data(*map(self.backend.asarray, (x, t, order))), order
+        return self.data
+
+    def spanned(self, seed: int, at: Standing, data: Data, batch_size: int) -> Standing | None:
+        """Some steps from here on."""
+        first, samples = at.batch * batch_size, len(data.order)
+        count = min(batch_size, samples - first)
+        steps = min(self.pace, max(1, (samples - first) // batch_size))
+        rates = np.zeros(MOST_STEPS)
+        rates[:steps] = self.rates(at.state["step"], steps)
+        numbers = {"step": at.step, "first": first, "updates": at.state["step"]}
+        moments = {name: leaf for name, leaf in at.state.items() if name != "step"}
+
+        def run(steps: int) -> dict[str, Any]:
+            where = {**numbers, "steps": steps}
+            with compiling():
+                after: dict[str, Any] = many(self.static, count, signed(seed), where, rates, data, at.weights, moments)
+            return after
+
+        begun = perf_counter()
+        done = run(steps)
+        taken = int(done["taken"])
+        self.keep_pace(perf_counter() - begun)
+        if not done["good"]:  # the last step has spoilt the weights: from the start once more, up to there
+            taken -= 1
+            done = run(taken)
+        if taken == 0:
+            return None
+        return replace(
+            at,
+            weights=ordered(at.weights, done["weights"]),
+            state={"step": at.state["step"] + int(done["updates"]), **ordered(moments, done["state"])},
+            step=at.step + taken,
+            batch=at.batch + taken,
+            loss=at.loss + float(done["loss"]),
+            right=at.right + int(done["right"]),
+            seen=at.seen + taken * count,
+        )
+
+    def keep_pace(self, seconds: float) -> None:
+        """Let the next span take about as long as it should."""
+        if seconds < SECONDS / 2:
+            self.pace = min(2 * self.pace, MOST_STEPS)
+        elif seconds > SECONDS:
+            self.pace = max(self.pace // 2, 1)
+
+
+def ordered(before: Weights, after: Weights) -> Weights:
+    """A tree with its names in the order that they had before: JAX sorts them."""
+    return tree.map(lambda _, leaf: leaf, before, after)
+
+
+def signed(n: int) -> np.int64:
+    """The last 64 bits of a whole number, which keys are made of."""
+    return np.uint64(n & (2**64 - 1)).astype(np.int64)
+
+
+# The forward pass.
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A net whose forward pass outside training is compiled as a whole."""
+
+    net: Layer
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        return self.net.init(rng, input_shape)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        if run.train or run.watch is not None or isinstance(x, jax.core.Tracer):
+            return self.net(weights, x, run)
+        try:
+            with compiling():
+                y = forward(Static((self.net, run)), weights, x)
+        except NotCompiled:
+            return self.net(weights, x, run)
+        return y, lambda dy: self.net(weights, x, run)[1](dy)
+
+
+@partial(jax.jit, static_argnums=0)
+def forward(static: Static, weights: Weights, x: Array) -> Array:
+    """Y alone."""
+    net, run = static.value
+    y, _ = net(weights, x, run)
+    return y

@@ -1,0 +1,90 @@
+"""The three maps by one convolution of lax, whose axes are brought into the order that XLA computes in.
+
+That order is (N, H, W, C) for images and (H, W, in, out) for kernels. XLA's CPU compiler brings other orders into it,
+but not within a loop, where it then computes cell by cell, up to fifty times slower. Elsewhere the order costs nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.windows import extent
+
+
+class How(NamedTuple):
+    """The options of a correlation, and how exactly float32 numbers are multiplied."""
+
+    stride: Pair
+    padding: Pads
+    dilation: Pair
+    groups: int
+    products: str
+
+
+@partial(jax.jit, static_argnums=2)
+def correlate(x: Array, k: Array, how: How) -> Array:
+    """Y = X * K."""
+    y = lax.conv_general_dilated(
+        x.transpose(0, 2, 3, 1),
+        k.transpose(2, 3, 1, 0),
+        how.stride,
+        how.padding,
+        rhs_dilation=how.dilation,
+        feature_group_count=how.groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=how.products,
+    )
+    return y.transpose(0, 3, 1, 2)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Array:
+    """DX = dY, spread by the stride, correlated in full with K rotated by 180 degrees."""
+    o, c, h, w = k.shape
+    around = []
+    for n, m, size, s, d, (lo, _) in zip(
+        x_shape[2:], dy.shape[2:], (h, w), how.stride, how.dilation, how.padding, strict=True
+    ):
+        reach = extent(size, d) - 1
+        around.append((reach - lo, n + lo - ((m - 1) * s + 1)))
+    turned = jnp.flip(k, axis=(2, 3)).reshape(how.groups, o // how.groups, c, h, w)
+    dx = lax.conv_general_dilated(
+        dy.transpose(0, 2, 3, 1),
+        turned.transpose(3, 4, 1, 0, 2).reshape(h, w, o // how.groups, how.groups * c),
+        (1, 1),
+        around,
+        lhs_dilation=how.stride,
+        rhs_dilation=how.dilation,
+        feature_group_count=how.groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=how.products,
+    )
+    return dx.transpose(0, 3, 1, 2)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> Array:
+    """DK = X correlated, valid, with dY: channels stand where images did, and images are summed over."""
+    _, _, h, w = k_shape
+    around = []
+    for n, m, size, s, d, (lo, _) in zip(
+        x.shape[2:], dy.shape[2:], (h, w), how.stride, how.dilation, how.padding, strict=True
+    ):
+        around.append((lo, (size - 1) * d + (m - 1) * s + 1 - n - lo))
+    dk = lax.conv_general_dilated(
+        x.transpose(1, 2, 3, 0),
+        dy.transpose(2, 3, 0, 1),
+        how.dilation,
+        around,
+        rhs_dilation=how.stride,
+        batch_group_count=how.groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=how.products,
+    )
+    return dk.transpose(3, 0, 1, 2)
