@@ -56,7 +56,8 @@ def test_values_and_slopes(layer, value, slope, backend):
     x = np.concatenate([np.linspace(-30, 30, 2001), [1e-300, -1e-300, 1e-9, -1e-9]])
     y, dx = evaluate(layer, backend, x)
     np.testing.assert_allclose(y, value(x), rtol=1e-14, atol=1e-15)
-    np.testing.assert_allclose(dx, slope(x), rtol=1e-14, atol=1e-15)
+    # XLA has a tanh of its own, 7e-16 off near 1, and 1 - y^2 cancels there
+    np.testing.assert_allclose(dx, slope(x), rtol=1e-14, atol=2e-15 if backend.name == "jax" else 1e-15)
 
 
 @pytest.mark.parametrize(("layer", "value", "slope"), FUNCTIONS, ids=lambda v: repr(v)[:24])

@@ -17,6 +17,7 @@ from xcnn.history import History
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model import Model
 from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.parity import compare
 from xcnn.training import Checkpoint, EarlyStopping
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "available_backends",
     "backend",
     "backend_of",
+    "compare",
     "convolve2d",
     "correlate2d",
     "datasets",

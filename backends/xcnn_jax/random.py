@@ -14,7 +14,7 @@ from xcnn.random import Key, fold, threefry2x32
 
 
 def bits(key: Key, shape: Shape) -> Array:
-    """Random whole numbers 0 .. 2^32 - 1, uint32; the key's numbers may be traced."""
+    """Random whole numbers 0 .. 2^32 - 1, int64; the key's numbers may be traced."""
     return _drawn(*(jnp.asarray(word).astype(jnp.uint32) for word in fold(key)), shape=tuple(shape))
 
 
@@ -23,4 +23,4 @@ def _drawn(key0: Any, key1: Any, *, shape: Shape) -> Array:
     size = prod(shape)
     counters = jnp.arange(-(-size // 2), dtype=jnp.uint32)
     words = threefry2x32((key0, key1), jnp.zeros_like(counters), counters)
-    return jnp.concatenate(words)[:size].reshape(shape)
+    return jnp.concatenate(words)[:size].reshape(shape).astype(jnp.int64)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from xcnn import errors
-from xcnn.cli import backends, bench, check, evaluate, predict, summary, train
+from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
 
 USAGE, UNAVAILABLE, BAD_DATA, DIVERGED, BUG, INTERRUPTED = 2, 3, 4, 5, 70, 130
 
@@ -58,7 +58,7 @@ def until_the_reader_leaves(run: Callable[..., None]) -> Callable[..., None]:
     return running
 
 
-for command in (train, evaluate, predict, summary, backends, check, bench):
+for command in (train, evaluate, predict, summary, backends, check, compare, bench):
     app.command(name=command.__name__.rpartition(".")[2])(until_the_reader_leaves(command.run))
 
 

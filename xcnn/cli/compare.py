@@ -1,0 +1,59 @@
+"""`xcnn compare`: how far backends are from float64, layer by layer, and whether rounding explains it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xcnn.cli.evaluate import relabelled
+from xcnn.cli.options import DATA_HELP, DataDir, Json, ModelFile, PrecisionName, load_data, load_model, print_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xcnn.model import Model
+
+RANDOM = "random"
+
+
+def run(
+    model: ModelFile,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"{DATA_HELP[:-1]}, or {RANDOM} for random images. By default what the model was trained on."
+        ),
+    ] = None,
+    backends: Annotated[
+        str | None, typer.Option(help="numpy,torch,...; by default all that are available and have the precision.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many of the test images.")] = 4,
+    data_dir: DataDir = None,
+    precision: PrecisionName = None,
+    json: Json = False,
+) -> None:
+    """Compare backends on a model. The exit code is 1 if an error is larger than rounding explains, or one fails."""
+    from xcnn.parity import compare
+
+    names = None if backends is None else [name.strip() for name in backends.split(",")]
+    loaded = load_model(model, names[0] if names else None, precision)
+    x, y = batch(loaded, data or str(loaded.info.get("data", RANDOM)), samples, data_dir)
+    comparison = compare(loaded, x, y, backends=names)
+    if json:
+        for row in comparison:
+            print_json("compare", **row.to_dict())
+    else:
+        print(comparison)
+    if not comparison.ok:
+        raise typer.Exit(1)
+
+
+def batch(model: Model, name: str, samples: int, data_dir: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The first test images of a data set with their labels; or random ones, 0..1, which have none."""
+    import numpy as np
+
+    if name == RANDOM:
+        return np.random.default_rng(0).random((samples, *model.input_shape), dtype="float32"), None
+    data = load_data(name, data_dir, model.input_shape)
+    return data.test.x[:samples], relabelled(model, data)[:samples]
