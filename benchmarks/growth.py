@@ -64,9 +64,10 @@ class Point:
 
 def measure(setting: Setting, value: int, options: argparse.Namespace) -> Point:
     """Time one point."""
-    with limited(setting.threads, not options.alone):
+    against = None if options.alone else "torch"
+    with limited(setting.threads, against):
         backend = bench_backend(options.backend, options.algorithm, setting.threads)
-        how = backend, not options.alone, options.seconds
+        how = backend, against, options.seconds
         results: list[Result] = (
             [compare_steps(setting.step(), *how)[0]]
             if options.step

@@ -25,8 +25,8 @@ import xcnn
 from xcnn.errors import BackendUnavailable
 
 # JAX compiles each operation for each shape that it meets. In these tests that takes longer than to compute, so its
-# compiler does not optimise; and it takes the processor for two devices. A flag that XLA does not know ends the process,
-# so they are set for releases only that were seen to know them.
+# compiler does not optimise; and it takes the processor for two devices. A flag that XLA does not know ends the
+# process, so they are set for releases only that were seen to know them.
 if find_spec("jax") and version("jax").startswith("0.10."):
     os.environ.setdefault(
         "XLA_FLAGS",

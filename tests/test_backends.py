@@ -108,7 +108,8 @@ def test_unknown_name():
     assert raised.value.code == "X303"
     assert str(raised.value) == (
         '[X303] there is no backend "numpi".\n'
-        '  hint: installed are cupy, jax, numpy, strict, torch; other array libraries go by their module, as "dask.array".'
+        "  hint: installed are cupy, jax, numpy, strict, torch; "
+        'other array libraries go by their module, as "dask.array".'
     )
 
 

@@ -1,4 +1,7 @@
-"""The bench: its statistics and counts, PyTorch's twins of the nets, what the command prints, its errors."""
+"""The bench: its statistics and counts, PyTorch's twins of the nets, what the command prints, its errors.
+
+The bench beside JAX is in test_bench_jax.py.
+"""
 
 import json
 import subprocess
@@ -7,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from threadpoolctl import threadpool_info
 
 import xcnn
 from xcnn import bench, cli, tree
-from xcnn.bench import cases, comparison, gpu, timing
+from xcnn.bench import cases, comparison, gpu, rivals, timing
 from xcnn.bench.cases import CORRELATIONS, GPU_STEPS, MAPS, RESNET18, STEPS, CorrelationCase, picked
 from xcnn.bench.comparison import Result
 from xcnn.bench.gpu import GpuResult
@@ -326,7 +330,7 @@ def test_correlations_on_the_reference(run, monkeypatch):
         (("--net", "lenet:-4"), "a net is given as NAME:BATCH; got 'lenet:-4'"),
         (("--only", "nets"), "--only takes steps or correlations; got 'nets'"),
         (("--precision", "half"), "--precision takes float32, tf32, bfloat16, float16, float64; got 'half'"),
-        (("--against", "jax"), "--against takes torch; got 'jax'"),
+        (("--against", "mlx"), "--against takes torch or jax; got 'mlx'"),
         (("--only", "correlations", "--net", "lenet:4"), "--net asks for steps, --only correlations for none"),
         (("--backend", "numpy", "--algorithm", "magic"), "has no algorithm 'magic'"),
     ],
@@ -338,16 +342,32 @@ def test_errors(run, arguments, message):
     assert message in err
 
 
-def test_without_pytorch_the_package_is_named(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "xcnn.bench.torch_side", raising=False)
-    monkeypatch.delattr(bench, "torch_side", raising=False)
-    code, out, err = run("--net", "article:1", "--against", "torch")
+@pytest.mark.parametrize(
+    ("library", "called", "hint"),
+    [("torch", "PyTorch", "pip install torch"), ("jax", "JAX", 'pip install "xcnn[jax]"')],
+)
+def test_without_the_other_library_the_package_is_named(run, monkeypatch, library, called, hint):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"xcnn.bench.{library}_side", raising=False)
+    monkeypatch.delattr(bench, f"{library}_side", raising=False)
+    code, out, err = run("--net", "article:1", "--against", library)
     assert (code, out) == (3, "")
     assert err.splitlines() == [
-        "MissingDependency[X601]: the bench against PyTorch needs torch.",
-        "  hint: pip install torch",
+        f"MissingDependency[X601]: the bench against {called} needs {library}.",
+        f"  hint: {hint}",
     ]
+
+
+def test_the_rivals_are_known_by_name():
+    with pytest.raises(xcnn.errors.OptionError, match="--against takes torch or jax; got 'mlx'"):
+        rivals.rival("mlx")
+
+
+@needs_torch
+def test_on_the_processor_the_other_side_computes_in_whole_types(run):
+    code, _, err = run("--net", "article:1", "--against", "torch", "--backend", "numpy", "--precision", "bfloat16")
+    assert code == 2
+    assert "--against compares in float32 and float64 on the processor; got 'bfloat16'" in err
 
 
 # On a GPU: NumPy stands in its place, PyTorch computes on the processor.
@@ -654,6 +674,19 @@ def test_device_memory_is_what_the_device_has_less_while_a_side_lives(monkeypatc
     assert gpu.torch_device(SimpleNamespace(library="cupy", device=None)) == "cuda:0"
 
 
+@pytest.mark.parametrize(("device", "captured"), [(None, False), ("cuda:1", True), ("mps", False)])
+def test_pytorchs_backend_captures_on_cuda_alone(device, captured):
+    @dataclass(frozen=True, repr=False)
+    class Tensors(xcnn.Backend):
+        graphs: bool = True
+        library: ClassVar[str] = "torch"
+
+    assert gpu.captures(Tensors(device)) == captured
+    assert gpu.torch_device(Tensors(device)) == (device or "cpu")
+    assert gpu.captures(StandIn())
+    assert not gpu.captures(xcnn.backend("numpy"))
+
+
 def test_precisions_that_a_backend_does_not_have(run):
     for choice in (("--net", "lenet:2"), ("--only", "correlations")):
         code, _, err = run(*choice, "--backend", "numpy", "--precision", "bfloat16")
@@ -680,7 +713,7 @@ def test_threads_of_both_sides_are_limited_within_the_block():
     import torch
 
     before = torch.get_num_threads()
-    with comparison.limited(1, against_torch=True):
+    with comparison.limited(1, "torch"):
         assert torch.get_num_threads() == 1
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
     assert torch.get_num_threads() == before
@@ -696,8 +729,8 @@ def test_a_backend_with_threads_of_its_own_is_told():
     assert 1 <= comparison.available_threads() <= 4096
 
 
-def test_neither_the_package_nor_the_command_line_loads_the_bench_or_pytorch():
+def test_neither_the_package_nor_the_command_line_loads_the_bench_or_its_rivals():
     code = "import sys, xcnn, xcnn.cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "xcnn.cli.bench" in loaded
-    assert not {"torch", "xcnn.bench", "xcnn.bench.cases"} & {*loaded}
+    assert not {"torch", "jax", "xcnn.bench", "xcnn.bench.cases"} & {*loaded}

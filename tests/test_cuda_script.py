@@ -52,7 +52,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(gpu, "SIDE", 16)
     monkeypatch.setattr(gpu, "DATA_BYTES", 0)
     monkeypatch.setattr(gpu, "REPEATS", 1)
-    with comparison.limited(1, against_torch=find_spec("torch") is not None):
+    with comparison.limited(1, "torch" if find_spec("torch") else None):
         yield
 
 

@@ -58,8 +58,24 @@ def test_every_script_has_an_expectation_and_every_expectation_a_script():
     assert sorted(EXPECTED) == [script.name for script in SCRIPTS]
 
 
+ON_EACH = [script for script in SCRIPTS if script.name in ("article_mnist01.py", "article_xor.py", "own_layer.py")]
+"""Those that are run on every backend of which one would ask for speed, not on NumPy alone."""
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_script(script, tmp_path):
+    run_script(script, tmp_path, "numpy")
+
+
+@pytest.mark.parametrize("script", ON_EACH, ids=lambda script: script.name)
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_script_on(library, script, tmp_path):
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    run_script(script, tmp_path, library)
+
+
+def run_script(script, tmp_path, backend):
+    """Run it, and look for what it promises."""
     start = (
         STAND_INS.get(script.name, "")
         + "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], {}, '__main__')"
@@ -67,7 +83,7 @@ def test_script(script, tmp_path):
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", start, str(script), *ARGUMENTS.get(script.name, [])],
         cwd=tmp_path,
-        env={**os.environ, "XCNN_BACKEND": "numpy", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "XCNN_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
         timeout=120,

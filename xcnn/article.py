@@ -221,10 +221,12 @@ def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
 
 def predict(network: Sequence[Layer], input: Any) -> Array:
     """The network's output for one sample, of the host or the process's backend: an array of that backend."""
-    output = get_backend().asarray(input, "float64")
-    for n, layer in enumerate(network):
-        with inside(f"network[{n}]"):
-            output = layer.forward(output)
+    backend = get_backend()
+    output = backend.asarray(input, "float64")
+    with backend.active():
+        for n, layer in enumerate(network):
+            with inside(f"network[{n}]"):
+                output = layer.forward(output)
     return output
 
 
@@ -258,15 +260,16 @@ def train(
     """
     if len(x_train) == 0 or len(x_train) != len(y_train):
         raise DataError("X203", f"train needs as many x as y, at least one; got {len(x_train)} and {len(y_train)}.")
-    errors = []
+    errors, backend = [], get_backend()
     for epoch in range(1, epochs + 1):
         error = 0.0
         for x, y in zip(x_train, y_train, strict=True):
-            output, y_true = predict(network, x), get_backend().asarray(y, "float64")
-            error += float(loss(y_true, output))
-            gradient = loss_prime(y_true, output)
-            for layer in reversed(network):
-                gradient = layer.backward(gradient, learning_rate)
+            output, y_true = predict(network, x), backend.asarray(y, "float64")
+            with backend.active():
+                error += float(loss(y_true, output))
+                gradient = loss_prime(y_true, output)
+                for layer in reversed(network):
+                    gradient = layer.backward(gradient, learning_rate)
         errors.append(error / len(x_train))
         if verbose:
             print(f"{epoch}/{epochs}, error={errors[-1]}")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -233,11 +234,19 @@ class Backend:
 
 
 def shares(x: Array, y: Array) -> bool:
-    """Whether two libraries' arrays are on one device, as DLPack numbers devices."""
+    """Whether another library may take over x's memory: on one device, as DLPack numbers them, and without gaps.
+
+    At reversed axes, which DLPack allows, PyTorch ends the process.
+    """
     try:
-        return bool(x.__dlpack_device__() == y.__dlpack_device__())
+        dense = x.is_contiguous() if hasattr(x, "is_contiguous") else getattr(x, "flags", DENSE).c_contiguous
+        return bool(dense and x.__dlpack_device__() == y.__dlpack_device__())
     except Exception:  # an array that has no such method, or no device yet
         return False
+
+
+DENSE = SimpleNamespace(c_contiguous=True)
+"""Of arrays whose library has no others."""
 
 
 def is_default(value: Any, name: str) -> bool:
@@ -519,12 +528,16 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
     BackendError
         X301 when the arrays are of different libraries.
     """
-    return _plane_backend("correlate2d", x, k, mode).correlate2d(x, k, mode)
+    backend = _plane_backend("correlate2d", x, k, mode)
+    with backend.active():
+        return backend.correlate2d(x, k, mode)
 
 
 def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
     """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees."""
-    return _plane_backend("convolve2d", x, k, mode).convolve2d(x, k, mode)
+    backend = _plane_backend("convolve2d", x, k, mode)
+    with backend.active():
+        return backend.convolve2d(x, k, mode)
 
 
 rot180 = reference.rot180

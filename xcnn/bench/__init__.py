@@ -1,1 +1,1 @@
-"""Timings of training steps and of single correlations, also beside PyTorch's: what `xcnn bench` prints."""
+"""Timings of training steps and of single correlations, also beside other libraries': what `xcnn bench` prints."""

@@ -1,11 +1,11 @@
-"""One case timed, on our side alone or in turns with PyTorch, and the machine's ceiling beside it."""
+"""One case timed, on our side alone or in turns with another library, and the machine's ceiling beside it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from xcnn import tree
 from xcnn.backends import Backend
 from xcnn.backends import backend as make_backend
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call, step_flop
+from xcnn.bench.rivals import rival
 from xcnn.bench.timing import Times, alternate
 from xcnn.precision import PRECISIONS, Precision
 from xcnn.summary import count
@@ -24,21 +25,25 @@ SIDE = 2048
 
 @dataclass(frozen=True)
 class Result:
-    """A case's times, ours and PyTorch's, and its additions and multiplications; `way` is how PyTorch was fastest."""
+    """A case's times, ours and the rival's, and its additions and multiplications; `way` is how the rival was fastest.
+
+    `against` is the rival's name in JSON, which has none of its times where there was none.
+    """
 
     ours: Times
     theirs: Times | None
     way: str
     flop: int
+    against: str = field(default="torch", kw_only=True)
 
     @property
     def ratio(self) -> float | None:
-        """PyTorch's median by ours: above 1 where ours takes less time."""
+        """The rival's median by ours: above 1 where ours takes less time."""
         return None if self.theirs is None else self.theirs.median / self.ours.median
 
     @property
     def ratio_of_bests(self) -> float | None:
-        """PyTorch's best by ours: what would be left of the ratio on a machine that does nothing else."""
+        """The rival's best by ours: what would be left of the ratio on a machine that does nothing else."""
         return None if self.theirs is None else self.theirs.best / self.ours.best
 
     @property
@@ -48,16 +53,16 @@ class Result:
 
     def to_dict(self, ceiling: float) -> dict[str, Any]:
         """The result as plain values, for JSON; the ceiling is in GFLOP/s."""
-        against = None if self.theirs is None else {**self.theirs.to_dict(), "way": self.way}
+        theirs = None if self.theirs is None else {**self.theirs.to_dict(), "way": self.way}
         ratios = {"ratio": self.ratio, "ratio_of_bests": self.ratio_of_bests}
         rates = {"gflop": self.flop / 1e9, "gflops": self.gflops, "of_ceiling": self.gflops / ceiling}
-        return {"ours": self.ours.to_dict(), "torch": against, **ratios, **rates}
+        return {"ours": self.ours.to_dict(), self.against: theirs, **ratios, **rates}
 
 
 def compare_steps(
-    case: StepCase, backend: Backend, against_torch: bool, seconds: float, precision: str | None = None
+    case: StepCase, backend: Backend, against: str | None, seconds: float, precision: str | None = None
 ) -> tuple[Result, int]:
-    """Time a training step; the result, and how many parameters the net has.
+    """Time a training step beside this rival's, if any; the result, and how many parameters the net has.
 
     Raises
     ------
@@ -66,52 +71,46 @@ def compare_steps(
     """
     model = case.model(backend, precision)
     x, t = case.data(model.output_shape[0], dtype=model.dtype)
-    rival = None
-    if against_torch:
-        from xcnn.bench import torch_side
-
-        rival = torch_side.best_step(case, tree.map(backend.to_numpy, model.weights), x, t)
-    return compare(step_call(model, x, t), rival, step_flop(model, case.batch), seconds), count(model.weights)
+    theirs = rival(against).best_step(case, tree.map(backend.to_numpy, model.weights), x, t) if against else None
+    ours, flop = step_call(model, x, t), step_flop(model, case.batch)
+    return compare(ours, theirs, flop, seconds, against), count(model.weights)
 
 
 def compare_correlations(
-    case: CorrelationCase, backend: Backend, against_torch: bool, seconds: float, precision: str | None = None
+    case: CorrelationCase, backend: Backend, against: str | None, seconds: float, precision: str | None = None
 ) -> dict[str, Result]:
-    """Time the three maps, by their names in MAPS, for so many seconds in all."""
+    """Time the three maps beside this rival's, if any, by their names in MAPS, for so many seconds in all."""
     under, policy = computing(backend, precision)
     ours, results = correlation_calls(case, under, policy.compute), {}
     for name in MAPS:
-        rival = None
-        if against_torch:
-            from xcnn.bench import torch_side
-
-            rival = torch_side.best_correlation(case, name, policy.compute)
-        results[name] = compare(ours[name], rival, case.flop, seconds / len(MAPS))
+        theirs = rival(against).best_correlation(case, name, policy.compute) if against else None
+        results[name] = compare(ours[name], theirs, case.flop, seconds / len(MAPS), against)
     return results
 
 
-def compare(ours: Call, rival: tuple[str, Call] | None, flop: int, seconds: float) -> Result:
-    """Time a call of ours, in turns with PyTorch's where there is one."""
-    way, theirs = rival or ("", None)
+def compare(
+    ours: Call, rivals: tuple[str, Call] | None, flop: int, seconds: float, against: str | None = None
+) -> Result:
+    """Time a call of ours, in turns with the rival's where there is one."""
+    way, theirs = rivals or ("", None)
     times = alternate([ours] if theirs is None else [ours, theirs], seconds)
-    return Result(times[0], times[1] if theirs else None, way, flop)
+    return Result(times[0], times[1] if theirs else None, way, flop, against=against or "torch")
 
 
-def ceilings(backend: Backend, against_torch: bool, seconds: float, precision: str | None = None) -> dict[str, float]:
+def ceilings(backend: Backend, against: str | None, seconds: float, precision: str | None = None) -> dict[str, float]:
     """GFLOP/s of the largest matrix product that the libraries make in this type, the best call of each, by library."""
     rng, dtype = np.random.default_rng(0), computing(backend, precision)[1].compute
     a, b = (rng.standard_normal((SIDE, SIDE), dtype="float32").astype(dtype, copy=False) for _ in range(2))
     first, second = backend.asarray(a), backend.asarray(b)
 
-    def product() -> None:
-        backend.xp.matmul(first, second)
+    def product() -> object:
+        result = backend.xp.matmul(first, second)
         backend.synchronize()
+        return result
 
     sides: dict[str, Call] = {backend.library or backend.name: product}
-    if against_torch:
-        from xcnn.bench import torch_side
-
-        sides["torch"] = torch_side.matrix_product(a, b)
+    if against:
+        sides[against] = rival(against).matrix_product(a, b)
     times = alternate(list(sides.values()), seconds)
     return {name: 2 * SIDE**3 / taken.best / 1e9 for name, taken in zip(sides, times, strict=True)}
 
@@ -122,18 +121,16 @@ def available_threads() -> int:
 
 
 @contextmanager
-def limited(threads: int, against_torch: bool) -> Iterator[None]:
-    """Let BLAS, and PyTorch where it is compared with, use so many threads within the block."""
+def limited(threads: int, against: str | None) -> Iterator[None]:
+    """Let BLAS, and the rival if there is one, use so many threads within the block."""
     import numpy.linalg  # noqa: F401 - loads NumPy's BLAS
     import scipy.linalg  # noqa: F401 - loads SciPy's own
     from threadpoolctl import threadpool_limits
 
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(threads, user_api="blas"))
-        if against_torch:
-            from xcnn.bench import torch_side
-
-            stack.enter_context(torch_side.limited(threads))
+        if against:
+            stack.enter_context(rival(against).limited(threads))
         yield
 
 

@@ -47,12 +47,14 @@ STRICT = ("float32", "float64")
 
 
 def captures(backend: Backend) -> bool:
-    """Whether a backend captures training steps, and so is timed as this module does it."""
-    return has_option(backend, "graphs")
+    """Whether a backend captures training steps, and so is timed as this module does it: PyTorch's on CUDA alone."""
+    return has_option(backend, "graphs") and (backend.library != "torch" or torch_device(backend).startswith("cuda"))
 
 
 def torch_device(backend: Backend) -> str:
     """What PyTorch calls the device of a backend."""
+    if backend.library == "torch":
+        return backend.device or "cpu"
     return f"cuda:{backend.device or 0}" if backend.library == "cupy" else "cpu"
 
 

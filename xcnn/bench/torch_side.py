@@ -7,7 +7,7 @@ the weights; what takes least time is what counts. torch.compile is not among th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import product
@@ -15,8 +15,8 @@ from typing import Any
 
 from xcnn import tree
 from xcnn._typing import Padding, Pair, Weights
-from xcnn.bench import timing
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
+from xcnn.bench.rivals import best
 from xcnn.errors import MissingDependency, OptionError
 from xcnn.layers import (
     BatchNorm,
@@ -213,12 +213,6 @@ def best_correlation(case: CorrelationCase, name: str, dtype: str = "float32") -
 # What both share.
 
 
-def best(ways: Mapping[str, Call]) -> tuple[str, Call]:
-    """The way that had the shortest call when all were warmed up."""
-    name = min(ways, key=lambda way: timing.warm_up(ways[way], timing.ON_PROCESSOR.warm_up))
-    return name, ways[name]
-
-
 def matrix_product(a: HostArray, b: HostArray) -> Call:
     """A call of torch.mm."""
     first, second = torch.tensor(a), torch.tensor(b)
@@ -234,3 +228,8 @@ def limited(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def version() -> str:
+    """PyTorch's."""
+    return str(torch.__version__)

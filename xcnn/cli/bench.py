@@ -1,4 +1,4 @@
-"""`xcnn bench`: how long training steps and single correlations take on this machine, also beside PyTorch."""
+"""`xcnn bench`: how long training steps and single correlations take on this machine, also beside other libraries."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ Entry: TypeAlias = "tuple[str, dict[str, Any], Result]"
 """A row: its label in the table, what names it in JSON, and what was measured."""
 
 KINDS = ("steps", "correlations")
+RIVALS_PRECISIONS = ("float32", "float64")
 BUSY = "other programs run: the times count for little, and the ratios for nothing"
 
 
@@ -35,7 +36,9 @@ def run(
         typer.Option(metavar="NAME:BATCH", help="Only this net's step, such as lenet:64; may be repeated."),
     ] = None,
     only: Annotated[str | None, typer.Option(help="steps or correlations.")] = None,
-    against: Annotated[str | None, typer.Option(help="torch: PyTorch does the same, in turns with xcnn.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="torch or jax: PyTorch or JAX does the same, in turns with xcnn.")
+    ] = None,
     backend: BackendName = None,
     algorithm: Annotated[str | None, typer.Option(help="One of the backend's algorithms.")] = None,
     precision: Annotated[
@@ -64,19 +67,20 @@ def run(
     check_options(net, only, against, precision)
     picked = [cases.picked(choice) for choice in net or ()]
     kinds = [only] if only else ["steps"] if net else list(KINDS)
-    against_torch, threads = against == "torch", threads or comparison.available_threads()
-    with comparison.limited(threads, against_torch):
+    threads = threads or comparison.available_threads()
+    with comparison.limited(threads, against):
         chosen = comparison.bench_backend(backend or get_backend(), algorithm, threads)
-        work = Work(chosen, gpu.captures(chosen), against_torch, seconds, precision, quiet)
-        machine = about(chosen, threads, against_torch)
+        work = Work(chosen, gpu.captures(chosen), against, seconds, precision, quiet)
+        work.check_rival()
+        machine = about(chosen, threads, against)
         with progress("a matrix product", quiet):
-            ceilings = work.bench.ceilings(chosen, against_torch, seconds / 4, precision)
+            ceilings = work.ceilings()
         ceiling = max(ceilings.values())
         if not json:
             show_machine(machine, ceilings)
         rows: dict[str, list[dict[str, Any]]] = {}
         for kind in kinds:
-            table = Table(kind, work.on_gpu, against_torch)
+            table = Table(kind, work.on_gpu, against)
             if not json:
                 print("\n" + table.header())
             rows[kind] = []
@@ -84,22 +88,23 @@ def run(
                 rows[kind].append({**named, **result.to_dict(ceiling)})
                 if not json:
                     print(table.line(label, result, ceiling), flush=True)
-            if against_torch and not json:
+            if against and not json:
                 print(table.last_line(means(rows[kind])))
     if json:
-        mean_ratios = {kind: means(rows[kind]) for kind in kinds if against_torch}
+        mean_ratios = {kind: means(rows[kind]) for kind in kinds if against}
         named_precision = {"precision": precision or "float32"}
         print_json("bench", **machine, **named_precision, ceilings=ceilings, **rows, geometric_means=mean_ratios)
 
 
 def check_options(net: list[str] | None, only: str | None, against: str | None, precision: str | None) -> None:
     """Raise X104 where an option has a value that it can't have."""
+    from xcnn.bench.rivals import RIVALS
     from xcnn.precision import PRECISIONS
 
     if only not in (None, *KINDS):
         raise OptionError("X104", f"--only takes steps or correlations; got {only!r}.")
-    if against not in (None, "torch"):
-        raise OptionError("X104", f"--against takes torch; got {against!r}.")
+    if against not in (None, *RIVALS):
+        raise OptionError("X104", f"--against takes {' or '.join(RIVALS)}; got {against!r}.")
     if net and only == "correlations":
         raise OptionError("X104", "--net asks for steps, --only correlations for none.", hint="leave one of them out.")
     if precision not in (None, *PRECISIONS):
@@ -112,10 +117,25 @@ class Work:
 
     backend: Backend
     on_gpu: bool
-    against_torch: bool
+    against: str | None
     seconds: float
     precision: str | None
     quiet: bool
+
+    def check_rival(self) -> None:
+        """Raise X104 where the rival would not do the same work."""
+        if self.on_gpu and self.against not in (None, "torch"):
+            raise OptionError(
+                "X104",
+                f"--against {self.against} compares on the processor; {self.backend!r} computes on a GPU.",
+                hint="use --against torch, or a backend on the processor.",
+            )
+        if self.against and not self.on_gpu and self.precision not in (None, *RIVALS_PRECISIONS):
+            raise OptionError(
+                "X104",
+                f"--against compares in {' and '.join(RIVALS_PRECISIONS)} on the processor; got {self.precision!r}.",
+                hint="leave --against out to time xcnn alone.",
+            )
 
     @property
     def bench(self) -> Any:
@@ -144,19 +164,29 @@ class Work:
             for n, (name, result) in enumerate(results.items()):
                 yield f"{'' if n else case!s:46}{name}", {**vars(case), "map": name}, result
 
+    def ceilings(self) -> dict[str, float]:
+        """GFLOP/s of a matrix product, by library."""
+        found: dict[str, float] = self.bench.ceilings(self.backend, self.rival, self.seconds / 4, self.precision)
+        return found
+
     @property
-    def how(self) -> tuple[Backend, bool, float, str | None]:
+    def how(self) -> tuple[Backend, str | bool | None, float, str | None]:
         """What both take after the case."""
-        return self.backend, self.against_torch, self.seconds, self.precision
+        return self.backend, self.rival, self.seconds, self.precision
+
+    @property
+    def rival(self) -> str | bool | None:
+        """Which there is; on a GPU only whether there is one, which is PyTorch."""
+        return self.against is not None if self.on_gpu else self.against
 
 
-def about(backend: Backend, threads: int, against_torch: bool) -> dict[str, Any]:
+def about(backend: Backend, threads: int, against: str | None) -> dict[str, Any]:
     """What was timed on what, for JSON."""
     versions = {"python": platform.python_version(), **backend.versions()}
-    if against_torch:
-        from xcnn.bench.torch_side import torch
+    if against:
+        from xcnn.bench.rivals import rival
 
-        versions["torch"] = torch.__version__
+        versions[against] = rival(against).version()
     return {
         "backend": repr(backend),
         "device": backend.device_name(),
@@ -189,11 +219,19 @@ class Column:
 
 
 OURS = (Column("xcnn, ms", 26, lambda result, ceiling: spread(result.ours)),)
-AGAINST = (
-    Column("torch, ms", 26, lambda result, ceiling: spread(result.theirs)),
-    Column("torch / xcnn", 14, lambda result, ceiling: f"{result.ratio:.2f}", "ratio"),
-    Column("of bests", 10, lambda result, ceiling: f"{result.ratio_of_bests:.2f}", "ratio_of_bests"),
-)
+
+
+def beside(rival: str) -> tuple[Column, ...]:
+    """The columns of the rival of this name."""
+    return (
+        Column(f"{rival}, ms", 26, lambda result, ceiling: spread(result.theirs)),
+        Column(f"{rival} / xcnn", 14, lambda result, ceiling: f"{result.ratio:.2f}", "ratio"),
+        Column("of bests", 10, lambda result, ceiling: f"{result.ratio_of_bests:.2f}", "ratio_of_bests"),
+    )
+
+
+RATIOS = ("ratio", "ratio_of_bests", "ratio_to_eager", "ratio_to_graphed")
+"""By their names in JSON."""
 WAYS_APART = (
     Column("eager", 8, lambda result, ceiling: two_places(result.ratio_to("eager")), "ratio_to_eager"),
     Column("graphed", 9, lambda result, ceiling: two_places(result.ratio_to("graphed")), "ratio_to_graphed"),
@@ -212,7 +250,7 @@ class Table:
 
     kind: str
     on_gpu: bool
-    against_torch: bool
+    against: str | None
 
     @property
     def labels(self) -> int:
@@ -224,19 +262,19 @@ class Table:
         """What stands in a row after the label."""
         apart = WAYS_APART if self.on_gpu and self.kind == "steps" else ()
         rates = tuple(replace(column, width=column.width + 2) for column in RATES) if self.on_gpu else RATES
-        memory = (OUR_MEMORY, *((THEIR_MEMORY,) if self.against_torch else ())) if apart else ()
-        return OURS + (AGAINST + apart if self.against_torch else ()) + rates + memory
+        memory = (OUR_MEMORY, *((THEIR_MEMORY,) if self.against else ())) if apart else ()
+        return OURS + (beside(self.against) + apart if self.against else ()) + rates + memory
 
     def header(self) -> str:
         """The titles."""
         label = "net:batch" if self.kind == "steps" else f"{'batch x channels x image -> filters':46}map"
-        ways = ["xcnn as"] * self.on_gpu + ["torch as"] * self.against_torch
+        ways = ["xcnn as"] * self.on_gpu + ([f"{self.against} as"] if self.against else [])
         return self.row(label, [column.title for column in self.columns], ways)
 
     def line(self, label: str, result: Any, ceiling: float) -> str:
         """A row for a Result or a GpuResult, and below it what could not be done."""
         ours = [result.our_way] if self.on_gpu else []
-        ways = ours + [result.way] * self.against_torch
+        ways = ours + ([result.way] if self.against else [])
         cells = [column.cell(result, ceiling) for column in self.columns]
         return "\n".join([self.row(label, cells, ways), *(notes(result) if self.on_gpu else ())])
 
@@ -263,10 +301,9 @@ def means(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The geometric means of the rows' ratios, as far as every row has them."""
     from xcnn.bench.timing import geometric_mean
 
-    names = [column.mean for column in (*AGAINST, *WAYS_APART) if column.mean]
     return {
         name: geometric_mean([row[name] for row in rows])
-        for name in names
+        for name in RATIOS
         if all(row.get(name) is not None for row in rows)
     }
 
