@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from math import prod
 from typing import Any, ClassVar, cast
 
 import array_api_compat
@@ -16,10 +17,12 @@ import numpy as np
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.backends import Backend, Step
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
+from xcnn.explain import Explanation, explained
 from xcnn.layers.layer import Layer
 from xcnn.precision import Precision
 from xcnn.random import Key
 from xcnn.reference import NO_PADDING
+from xcnn.windows import output_size
 from xcnn_jax import convolution, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
 
@@ -90,7 +93,8 @@ class JaxBackend(Backend):
         return replace(self, tf32=precision.name == "tf32")
 
     def synchronize(self) -> None:
-        jax.block_until_ready(jax.live_arrays())
+        for array in jax.live_arrays():  # type: ignore[no-untyped-call]
+            array.block_until_ready()
 
     def versions(self) -> dict[str, str]:
         return {"jax": jax.__version__, "jaxlib": version("jaxlib")}
@@ -102,6 +106,17 @@ class JaxBackend(Backend):
         """Bytes that the device has left, where JAX tells."""
         told = self.place.memory_stats()
         return told["bytes_limit"] - told["bytes_in_use"] if told and "bytes_limit" in told else None
+
+    def explain(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Explanation:
+        output = output_size(x_shape[2:], (k_shape[2], k_shape[3]), stride, padding, dilation)
+        return explained(
+            x_shape, k_shape, stride, padding, dilation,
+            algorithm="lax",
+            reason="XLA compiles one convolution, with the channels last; how, is its own affair.",
+            cells=prod(x_shape) + x_shape[0] * k_shape[0] * prod(output),
+        )  # fmt: skip
 
     # Primitives.
 

@@ -1,0 +1,278 @@
+"""The PyTorch backend: how tensors come and go, and what computes on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from typing import Any, ClassVar, cast
+
+import array_api_compat
+import numpy as np
+import torch
+from xcnn_strided.fusion import rewrite
+
+from xcnn._typing import Array, Pads, Pair, Shape, Weights
+from xcnn.backends import Backend, Step
+from xcnn.errors import BackendUnavailable, DTypeError, OptionError
+from xcnn.explain import Explanation
+from xcnn.layers.layer import Layer
+from xcnn.loss_scaling import entries_of
+from xcnn.losses import Loss
+from xcnn.optimizers import Optimizer
+from xcnn.precision import Precision
+from xcnn.random import Key, bits
+from xcnn.reference import NO_PADDING
+from xcnn.training import TrainingStep
+from xcnn_torch import convolution, pooling, random, update
+from xcnn_torch import loss as losses
+from xcnn_torch.capture import CapturedStep, CudaGraphs
+from xcnn_torch.convolution import Window
+from xcnn_torch.explain import explain
+from xcnn_torch.fused import FUSES
+from xcnn_torch.precision import float32_as
+
+LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
+"""The precisions that a kind of device does not compute in."""
+
+
+@dataclass(frozen=True, repr=False)
+class TorchBackend(Backend):
+    """PyTorch's tensors on one device: "torch" is the CPU, "torch:cuda:1" the second GPU, "torch:mps" an Apple GPU.
+
+    Parameters
+    ----------
+    tf32
+        whether products of float32 numbers may be rounded to TF32's 10 bits on CUDA; without it float32 is strict,
+        whatever PyTorch's switches say
+    captures
+        whether training steps on CUDA are captured as CUDA graphs
+    """
+
+    tf32: bool = False
+    captures: bool = True
+
+    name: ClassVar[str] = "torch"
+    library: ClassVar[str] = "torch"
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "tf32", "bfloat16", "float16", "float64")
+
+    def __post_init__(self) -> None:
+        device = None if self.device is None else found(str(self.device))
+        object.__setattr__(self, "device", device)
+        super().__post_init__()
+        if self.tf32 and self.place.type != "cuda":
+            raise OptionError("X104", f"there is no TF32 on {self.place}.", hint="leave tf32 out.")
+
+    @classmethod
+    def of(cls, x: Array) -> Backend:
+        return cls(str(x.device))
+
+    @cached_property
+    def place(self) -> torch.device:
+        """PyTorch's own object for `device`."""
+        return torch.device(self.device or "cpu")
+
+    @property
+    def xp(self) -> Any:
+        return import_module("array_api_compat.torch")
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if not isinstance(x, torch.Tensor):
+            if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
+                raise DTypeError(
+                    "X103",
+                    f"a {type(x).__name__} is neither a host array nor PyTorch's.",
+                    hint="other.to_numpy(x) brings it to the host.",
+                )
+            x = from_host(np.asarray(x))
+        return x.detach().to(self.place, None if dtype is None else getattr(torch, dtype))
+
+    def astype(self, x: Array, dtype: str) -> Array:
+        return x.to(getattr(torch, dtype))
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        x = x.detach().cpu()
+        if x.dtype == torch.bfloat16:
+            return self.to_numpy(x.view(torch.int16)).view(bfloat16())
+        host: np.ndarray[Any, Any] = x.numpy()
+        return host
+
+    def active(self) -> AbstractContextManager[object]:
+        if self.place.type == "cuda":
+            return self.on_cuda()
+        return float32_as(self.place.type, tf32=False)
+
+    @contextmanager
+    def on_cuda(self) -> Iterator[None]:
+        """For a block: CUDA's current device, and what float32 means on it."""
+        with torch.cuda.device(self.place), float32_as("cuda", self.tf32):
+            yield
+
+    def synchronize(self) -> None:
+        if self.place.type == "cuda":
+            torch.cuda.synchronize(self.place)
+        elif self.place.type == "mps":
+            torch.mps.synchronize()
+
+    def under(self, precision: Precision) -> Backend:
+        """The same backend, computing float32 strictly or as TF32."""
+        lacking = LACKING.get(self.place.type, ())
+        if precision.name in lacking:
+            has = ", ".join(name for name in self.precisions if name not in lacking)
+            raise OptionError(
+                "X104",
+                f'backend "{self.spec}" does not compute in {precision.name} on {self.place}; it has {has}.',
+                hint=f'use precision="{precision.dtype}".' if precision.dtype not in lacking else "use float32.",
+            )
+        super().under(precision)
+        return replace(self, tf32=precision.name == "tf32")
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name(self.place) if self.place.type == "cuda" else str(self.place)
+
+    def explain(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Explanation:
+        return explain(self.place, x_shape, k_shape, stride, padding, dilation, groups)
+
+    # Primitives.
+
+    def correlate(
+        self,
+        x: Array,
+        k: Array,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        return convolution.correlate(x, k, Window.of(stride, padding, dilation, groups))
+
+    def correlate_input_adjoint(
+        self,
+        dy: Array,
+        k: Array,
+        x_shape: Shape,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        return convolution.correlate_input_adjoint(dy, k, x_shape, Window.of(stride, padding, dilation, groups))
+
+    def correlate_kernel_adjoint(
+        self,
+        x: Array,
+        dy: Array,
+        k_shape: Shape,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pads = NO_PADDING,
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+    ) -> Array:
+        return convolution.correlate_kernel_adjoint(x, dy, k_shape, Window.of(stride, padding, dilation, groups))
+
+    def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
+        return pooling.max_pool(x, size, stride=stride, padding=padding)
+
+    def max_pool_adjoint(
+        self, dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        return pooling.max_pool_adjoint(dy, which, x_shape, size, stride=stride, padding=padding)
+
+    def sum_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
+        return pooling.sum_pool(x, size, stride=stride, padding=padding)
+
+    def sum_pool_adjoint(
+        self, dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        return pooling.sum_pool_adjoint(dy, x_shape, size, stride=stride, padding=padding)
+
+    def random_bits(self, key: Key, shape: Shape) -> Array:
+        if self.place.type != "cpu" or random.is_counted(key):
+            return bits(self.xp, self.place, key, shape)
+        return random.bits(key, shape)
+
+    def kept(self, key: Key, shape: Shape, rate: float, dtype: torch.dtype) -> Array:
+        """Dropout's mask: 0 for the cells that are left out, else 1 / (1 - rate)."""
+        if self.place.type != "cpu" or random.is_counted(key) or dtype not in (torch.float32, torch.float64):
+            return (self.random_bits(key, shape) >= int(rate * 2**32)).to(dtype) / (1 - rate)
+        return random.mask(key, shape, rate, dtype)
+
+    # Seams.
+
+    def rewrite(self, net: Layer) -> Layer:
+        return rewrite(self, net, FUSES)
+
+    def compile(self, step: Step) -> Step:
+        """On CUDA a step that is captured as a graph; elsewhere the step itself."""
+        if self.place.type != "cuda":
+            return step
+        captured = CapturedStep(self, cast("TrainingStep", step), CudaGraphs(self.place))
+        return cast("Step", captured)
+
+    def judge(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        if self.fuse and losses.fits(loss, y, t):
+            value, dy, right = losses.judged(y, t, counts=threshold is not None)
+            return value, dy if loss_scale is None else dy * loss_scale, right
+        value, dy, right = super().judge(loss, threshold, y, t, loss_scale)
+        if dy.dtype != y.dtype:  # PyTorch's products take no two types
+            raise DTypeError(
+                "X103",
+                f"the loss gives gradients of {dy.dtype} for outputs of {y.dtype}.",
+                hint="let a loss of yours compute in the type of y.",
+            )
+        return value, dy, right
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    ) -> tuple[Weights, Weights, Array, Array]:
+        at_once = None
+        if self.fuse and not entries_of(state):
+            at_once = update.update(optimizer, grads, state, weights)
+        return at_once or super().update(optimizer, grads, state, weights)
+
+
+def found(device: str) -> str:
+    """PyTorch's full name of a device, "cuda" being "cuda:0".
+
+    Raises
+    ------
+    BackendUnavailable
+        X302, where PyTorch has no such device, or can't use it.
+    """
+    try:
+        place = torch.device(device)
+        if place.type not in ("cpu", "cuda", "mps") or (place.type != "cuda" and place.index):
+            raise RuntimeError("devices are cpu, cuda, cuda:1, ... and mps.")
+        there = torch.empty(1, device=place).device
+        return str(there) if there.type == "cuda" else there.type
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise BackendUnavailable("X302", f"PyTorch {torch.__version__} can't use {device!r}: {reason}") from error
+
+
+def from_host(x: np.ndarray[Any, Any]) -> torch.Tensor:
+    """A NumPy array as a tensor that shares its memory, or a copy where PyTorch would not: read-only, or reversed."""
+    if x.dtype.name == "bfloat16":
+        return from_host(x.view(np.int16)).view(torch.bfloat16)
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
+    if not x.flags.writeable or any(step < 0 for step in x.strides):
+        x = x.copy()
+    return torch.from_numpy(x)
+
+
+def bfloat16() -> Any:
+    """NumPy's bfloat16."""
+    return import_module("ml_dtypes").bfloat16

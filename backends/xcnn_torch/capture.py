@@ -1,0 +1,321 @@
+"""Training steps captured as CUDA graphs: recorded once for a batch size, then replayed by a single call.
+
+A graph reads and writes the same memory each time. So a captured step has weights of its own, and an account of what
+changes from step to step: the random key's step, the learning rate, the sum of the losses. Each replay enters itself
+there, if its numbers are finite; else it changes nothing, nor does any replay after it. So many of them can be started
+before the host looks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from xcnn import tree
+from xcnn._typing import Array, Weights
+from xcnn.loss_scaling import LEAST
+from xcnn.schedules import Given, learning_rate
+from xcnn.training import Outcome
+
+if TYPE_CHECKING:
+    from xcnn.random import Key
+    from xcnn.training import HostArray, Standing, TrainingStep
+    from xcnn_torch.backend import TorchBackend
+
+MOST_STEPS = 1024
+"""Of a span."""
+SECONDS = 0.2
+"""That a span is to take, about: so long does it take to hear Ctrl-C."""
+log = logging.getLogger("xcnn")
+
+
+class Graph(Protocol):
+    """Work that was recorded."""
+
+    def replay(self) -> None:
+        """Do it again, on the same memory."""
+        ...
+
+
+class Graphs(Protocol):
+    """What records work."""
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """The graph of the work, which may be done some times for it."""
+        ...
+
+    def free_memory(self) -> int:
+        """Bytes that are free on the device."""
+        ...
+
+
+@dataclass(frozen=True)
+class CudaGraphs:
+    """Those of a CUDA device."""
+
+    place: torch.device
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Do the work three times beforehand, on a stream beside, so that libraries have chosen and allocated."""
+        beside: Any = torch.cuda.Stream(self.place)  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream(self.place))
+        with torch.cuda.stream(beside):
+            for _ in range(3):
+                work()
+        torch.cuda.current_stream(self.place).wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            work()
+        return graph
+
+    def free_memory(self) -> int:
+        return torch.cuda.mem_get_info(self.place)[0]
+
+
+class NotCaptured(Exception):
+    """Why a step can't be captured, as a sentence."""
+
+
+class Account:
+    """What changes from step to step, on the device, at places that stay.
+
+    Parameters
+    ----------
+    steps
+        the most that a span may have
+    """
+
+    def __init__(self, place: torch.device, steps: int) -> None:
+        self.counts = torch.zeros(5, dtype=torch.int64, device=place)
+        self.sums = torch.zeros(2, dtype=torch.float64, device=place)
+        self.told = torch.zeros(3, dtype=torch.float64, device=place)  # the last step's loss and norms
+        self.rates = torch.zeros(steps, dtype=torch.float64, device=place)
+        self.step, self.alive, self.taken, self.updates, self.right = self.counts
+        self.optimizer_step, self.loss = self.sums
+
+    def begin(self, step: int, optimizer_step: int, rates: list[float]) -> None:
+        """Write it for replays that begin with this step, the optimizer having taken so many, with these rates.
+
+        Without rates they change nothing, as those before a capture must not.
+        """
+        self.counts.copy_(torch.tensor([step, bool(rates), 0, 0, 0]))
+        self.sums.copy_(torch.tensor([optimizer_step, 0.0], dtype=torch.float64))
+        self.rates[: len(rates)].copy_(torch.tensor(rates, dtype=torch.float64))
+
+    @property
+    def rate(self) -> Array:
+        """The learning rate of the present step, an array without axes."""
+        return self.rates.gather(0, self.updates[None])[0]
+
+    def enter(self, outcome: Outcome, samples: int, scaled: Array | None) -> Array:
+        """Enter a step and move on to the next; whether it counts.
+
+        `scaled` says whether the loss's scale may have made the gradients infinite: such a step counts too.
+        """
+        for cell, value in zip(self.told, (outcome.loss, outcome.norm, outcome.reach), strict=True):
+            cell.copy_(value) if isinstance(value, torch.Tensor) else cell.fill_(value)
+        loss, norm, reach = self.told
+        updated = torch.isfinite(norm)
+        finite = torch.isfinite(loss) & torch.isfinite(reach) & (updated if scaled is None else updated | scaled)
+        good = finite & (self.alive > 0)
+        self.loss.add_(torch.where(good, loss * samples, torch.zeros_like(loss)))
+        if outcome.right is not None:
+            self.right.add_(outcome.right * good)
+        self.optimizer_step.add_(good & updated)
+        self.updates.add_(good & updated)
+        for count in (self.taken, self.step):
+            count.add_(good)
+        self.alive.mul_(good)
+        return good
+
+    def read(self) -> dict[str, Any]:
+        """What happened since `begin`; this waits for the device."""
+        _, alive, taken, updates, right = self.counts.tolist()
+        return {"alive": bool(alive), "taken": taken, "updates": updates, "right": right, "loss": self.loss.item()}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph for batches of one size, and where it reads them."""
+
+    graph: Graph
+    x: Array
+    t: Array
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on the device, and the order of this epoch."""
+
+    x: Array
+    t: Array
+    order: Array
+    known: HostArray
+    """The host's order: each epoch makes its own."""
+
+
+class CapturedStep:
+    """A training step. Called, it replays the graph for its batch size once; `span` replays it many times.
+
+    `reason` says why steps run operation by operation, if they do.
+    """
+
+    def __init__(self, backend: TorchBackend, step: TrainingStep, graphs: Graphs) -> None:
+        self.backend, self.step, self.graphs = backend, step, graphs
+        self.reason = "" if backend.captures else "the backend was made with captures=False."
+        self.account = Account(backend.place, MOST_STEPS)
+        self.captured: dict[Any, Captured] = {}
+        self.own: Weights = {}
+        self.given: list[tuple[Array, int]] = []
+        self.data: Data | None = None
+        self.pace = 1
+
+    def __call__(
+        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, Outcome]:
+        """One step: (weights, state, outcome)."""
+        captured = None if self.reason else self.found(key[0], weights, state, x, t)
+        if captured is None:
+            return self.step(key, weights, state, x, t)
+        self.given = []  # whatever happens from here on: they are no longer those that were given
+        self.begin(key[1], state["step"], 1)
+        captured.x.copy_(x)
+        captured.t.copy_(t)
+        captured.graph.replay()
+        new = self.copies()
+        right = None if self.step.threshold is None else self.account.right.clone()
+        loss, norm, reach = self.account.told.clone()
+        outcome = Outcome(loss, norm, reach, right)
+        return new["weights"], {"step": state["step"] + 1, **new["state"]}, outcome
+
+    def span(
+        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> Standing | None:
+        """Go on with this epoch for some steps; None where the next one has to be taken by itself.
+
+        That is so if steps can't be captured, where the data set is too large for the device, and where the next step
+        makes a number that is not finite.
+        """
+        data = None if self.reason else self.brought(x, t, order)
+        if data is None:
+            return None
+        first = at.batch * batch_size
+        count = min(batch_size, len(order) - first)
+        steps = min(self.pace, max(1, (len(order) - first) // batch_size))
+        captured = self.found(seed, at.weights, at.state, data.x[:count], data.t[:count])
+        if captured is None:
+            return None
+        self.given = []
+        begun = perf_counter()
+        self.begin(at.step, at.state["step"], steps)
+        for n in range(steps):
+            chosen = data.order[first + n * count :][:count]
+            torch.index_select(data.x, 0, chosen, out=captured.x)
+            torch.index_select(data.t, 0, chosen, out=captured.t)
+            captured.graph.replay()
+        done = self.account.read()
+        self.keep_pace(perf_counter() - begun)
+        if not done["taken"]:
+            return None
+        new = self.copies()
+        return replace(
+            at,
+            weights=new["weights"],
+            state={"step": at.state["step"] + done["updates"], **new["state"]},
+            step=at.step + done["taken"],
+            batch=at.batch + done["taken"],
+            loss=at.loss + done["loss"],
+            right=at.right + done["right"],
+            seen=at.seen + done["taken"] * count,
+        )
+
+    def begin(self, step: int, optimizer_step: int, steps: int) -> None:
+        """Write the account for so many steps."""
+        rate = self.step.optimizer.learning_rate
+        self.account.begin(step, optimizer_step, [learning_rate(rate, optimizer_step + n) for n in range(steps)])
+
+    def keep_pace(self, seconds: float) -> None:
+        """Let the next span take about as long as it should."""
+        if seconds < SECONDS / 2:
+            self.pace = min(2 * self.pace, MOST_STEPS)
+        elif seconds > SECONDS:
+            self.pace = max(self.pace // 2, 1)
+
+    def found(self, seed: int, weights: Weights, state: Weights, x: Array, t: Array) -> Captured | None:
+        """The graph for such batches, its weights being these; None where steps can't be captured."""
+        kind = seed, tuple(x.shape), x.dtype, tuple(t.shape), t.dtype
+        try:
+            self.take_over(weights, state)
+            if kind not in self.captured:
+                self.captured[kind] = self.capture(seed, x, t)
+        except Exception as why:
+            words = str(why) if isinstance(why, NotCaptured) else f"{type(why).__name__}: {' '.join(str(why).split())}"
+            self.reason, self.captured, self.own, self.given, self.data = words, {}, {}, [], None
+            log.info("training steps run operation by operation: %s", words)
+            return None
+        return self.captured[kind]
+
+    def take_over(self, weights: Weights, state: Weights) -> None:
+        """Let the arrays that the graphs know hold these weights and moments, unless they do."""
+        theirs = {"weights": weights, "state": {name: leaf for name, leaf in state.items() if name != "step"}}
+        leaves = tree.leaves(theirs)
+        if len(leaves) == len(self.given) and all(
+            a is b and a._version == version for a, (b, version) in zip(leaves, self.given, strict=True)
+        ):
+            return
+        self.given = []
+        mine = tree.leaves(self.own)
+        if [(leaf.shape, leaf.dtype) for leaf in leaves] == [(leaf.shape, leaf.dtype) for leaf in mine]:
+            for here, there in zip(mine, leaves, strict=True):
+                here.copy_(there)
+        else:
+            self.own, self.captured = tree.map(torch.clone, theirs), {}
+
+    def copies(self) -> Weights:
+        """Copies of the weights and moments, for the caller to keep; they are remembered."""
+        new = tree.map(torch.clone, self.own)
+        self.given = [(leaf, leaf._version) for leaf in tree.leaves(new)]
+        return new
+
+    def capture(self, seed: int, x: Array, t: Array) -> Captured:
+        """The graph of a step with a batch like this one.
+
+        Raises
+        ------
+        NotCaptured
+        """
+        x, t = x.clone(), t.clone()
+        self.account.begin(0, 0, [])
+        with self.backend.active():  # which knows whether float32 may be TF32
+            return Captured(self.graphs.capture(lambda: self.recorded(seed, x, t)), x, t)
+
+    def recorded(self, seed: int, x: Array, t: Array) -> None:
+        """A step on this object's own arrays, which it changes."""
+        account, own = self.account, self.own
+        optimizer = self.step.optimizer.with_rate(Given(account.rate))
+        state = {"step": account.optimizer_step, **own["state"]}
+        key: Any = seed, account.step
+        weights, state, outcome = replace(self.step, optimizer=optimizer)(key, own["weights"], state, x, t)
+        new = {"weights": weights, "state": {name: state[name] for name in own["state"]}}
+        scaled = own["state"]["loss_scale"] > LEAST if "loss_scale" in own["state"] else None
+        good = account.enter(outcome, len(x), scaled)
+        for (path, old), value in zip(tree.items(own), tree.leaves(new), strict=True):
+            if value.dtype != old.dtype:
+                raise NotCaptured(f"it would make {path} {value.dtype}, which is {old.dtype}.")
+            old.copy_(torch.where(good, value, old))
+
+    def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data | None:
+        """The data set on the device, as it is in this epoch; None where it is too large."""
+        if self.data is None or self.data.known is not order:
+            self.data = None
+            if x.nbytes + t.nbytes + order.nbytes > self.graphs.free_memory() // 2:
+                return None
+            x_there, t_there, order_there = (self.backend.asarray(np.ascontiguousarray(host)) for host in (x, t, order))
+            self.data = Data(x_there, t_there, order_there, order)
+        return self.data

@@ -1,0 +1,93 @@
+"""The three maps by PyTorch's own convolution and its two backward primitives, without autograd."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.windows import output_size
+
+aten = torch.ops.aten
+NOTHING: Pads = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Window:
+    """How kernels move over images, as PyTorch takes it: it pads both sides of an axis alike, and cuts nothing away.
+
+    Parameters
+    ----------
+    padding
+        of each axis, on both sides
+    around
+        what has to be padded, or with negative numbers cut away, beforehand
+    """
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+    around: Pads
+
+    @classmethod
+    def of(cls, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Window:
+        """The window of a primitive with these options."""
+        (top, bottom), (left, right) = padding
+        if (top, left) == (bottom, right) and min(top, left) >= 0:
+            return cls(stride, (top, left), dilation, groups, NOTHING)
+        return cls(stride, (0, 0), dilation, groups, padding)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What follows images, kernel and bias in PyTorch's signatures: it is no transposed convolution."""
+        return self.stride, self.padding, self.dilation, False, (0, 0), self.groups
+
+    def padded(self, x: Array) -> Array:
+        """The images that the convolution is given."""
+        return x if self.around == NOTHING else padded(x, self.around)
+
+    def cropped(self, dx: Array) -> Array:
+        """The gradient of the images before they were padded."""
+        if self.around == NOTHING:
+            return dx
+        (top, bottom), (left, right) = self.around
+        return padded(dx, ((-top, -bottom), (-left, -right)))
+
+    def padded_shape(self, x_shape: Shape) -> Shape:
+        """The shape of `padded`."""
+        n, c, rows, columns = x_shape
+        (top, bottom), (left, right) = self.around
+        return n, c, rows + top + bottom, columns + left + right
+
+    def output(self, x_shape: Shape, k_shape: Shape) -> Pair:
+        """Height and width of Y, for images that are padded."""
+        around = (self.padding[0],) * 2, (self.padding[1],) * 2
+        return output_size(x_shape[2:], (k_shape[2], k_shape[3]), self.stride, around, self.dilation)
+
+
+def padded(x: Array, around: Pads, value: float = 0.0) -> Array:
+    """Images with cells of this value around them, or with cells cut away where numbers are negative."""
+    (top, bottom), (left, right) = around
+    return pad(x, (left, right, top, bottom), value=value)
+
+
+def correlate(x: Array, k: Array, window: Window) -> Array:
+    """Y = X * K."""
+    return aten.convolution(window.padded(x), k, None, *window.arguments)
+
+
+def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, window: Window) -> Array:
+    """DX: PyTorch asks for x only to know its shape."""
+    like = dy.new_empty(1).expand(window.padded_shape(x_shape))
+    wanted = True, False, False
+    return window.cropped(aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0])
+
+
+def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, window: Window) -> Array:
+    """DK: PyTorch asks for k only to know its shape."""
+    like, wanted = dy.new_empty(1).expand(k_shape), (False, True, False)
+    return aten.convolution_backward(dy, window.padded(x), like, None, *window.arguments, wanted)[1]

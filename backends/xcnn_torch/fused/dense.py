@@ -1,0 +1,65 @@
+"""A fully connected layer and the activation after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Dense
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn_torch.fused.common import IN_PLACE, activation_after, computes_in, gives, holds, slope
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_torch.backend import TorchBackend
+
+
+@dataclass(frozen=True)
+class FusedDense:
+    """Y = f(X W + B)."""
+
+    name: str
+    outer: Layer
+    """The Dense, or a Cast around it."""
+    activation: type | None
+    end: Layer
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        mine = weights[self.name]
+        return holds(self.outer, x, mine) and x.ndim == 2 and x.shape[1] == mine["kernel"].shape[0]
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine, x_type = weights[self.name], x.dtype
+        dtype = computes_in(self.outer, mine["kernel"].dtype)
+        x, kernel = x.to(dtype), mine["kernel"].to(dtype)
+        y = torch.addmm(mine["bias"].to(dtype), x, kernel) if "bias" in mine else torch.mm(x, kernel)
+        y = IN_PLACE[self.activation](y)
+
+        def backward(dy: Array, grads: Weights) -> Array | None:
+            with inside(self.name):
+                check_dy(within(self.outer), y.shape, dy)
+            dz = slope(self.activation, dy.to(dtype), y)
+            of_weights = {"kernel": torch.mm(x.t(), dz)}
+            if "bias" in mine:
+                of_weights["bias"] = dz.sum(0)
+            grads[self.name] = {name: g.to(mine[name].dtype) for name, g in of_weights.items()}
+            return torch.mm(dz, kernel.t()).to(x_type) if run.wants_dx else None
+
+        return y.to(gives(self.end, dtype)), backward
+
+
+def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:
+    """Dense, and the activation after it."""
+    name, outer = layers[n]
+    if type(within(outer)) is not Dense:
+        return None
+    activation = activation_after(layers, n)
+    length = 1 + (activation is not None)
+    return length, FusedDense(name, outer, activation, layers[n + length - 1][1])

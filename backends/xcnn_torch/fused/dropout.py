@@ -1,0 +1,72 @@
+"""Dropout, and the Flatten after it, whose order of memory the mask has anyway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Dropout, Flatten
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn_torch.fused.common import computes_in, followed_by, gives, holds
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_torch.backend import TorchBackend
+
+
+@dataclass(frozen=True)
+class FusedDropout:
+    """Y = M X / (1 - rate) in training, flat or not."""
+
+    backend: TorchBackend
+    name: str
+    outer: Layer
+    """The Dropout, or a Cast around it."""
+    flat: bool
+    end: Layer
+    n: int
+    """The Dropout's number in its container."""
+
+    @property
+    def layer(self) -> Dropout:
+        """The Dropout itself."""
+        return within(self.outer)  # type: ignore[return-value]
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        return holds(self.outer, x)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        x_type, x_shape, dtype = x.dtype, x.shape, computes_in(self.outer, x.dtype)
+        mask = None
+        if run.train:
+            mask = self.backend.kept((*run.key, self.n), x_shape, self.layer.rate, dtype)
+        y = x.to(dtype)
+        if mask is not None:
+            y = torch.mul(y.contiguous() if self.flat else y, mask)
+        y = y.reshape(len(x), -1) if self.flat else y
+        y_shape = y.shape
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, y_shape, dy)
+            dy = dy.to(dtype).reshape(x_shape)
+            return (dy if mask is None else torch.mul(dy, mask)).to(x_type)
+
+        return y.to(gives(self.end, dtype)), backward
+
+
+def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
+    """Dropout at a rate that drops some, and Flatten after it."""
+    name, outer = layers[n]
+    dropout = within(outer)
+    if type(dropout) is not Dropout or dropout.rate == 0:
+        return None
+    flat = followed_by(layers, n, Flatten) is not None
+    return 1 + flat, FusedDropout(backend, name, outer, flat, layers[n + flat][1], n)

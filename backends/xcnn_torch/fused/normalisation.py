@@ -1,0 +1,79 @@
+"""Batch normalisation and the ReLU after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import BatchNorm, ReLU
+from xcnn.layers.layer import Layer, Next, Run
+from xcnn.precision import within
+from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
+from xcnn_torch.memory import empty_like
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_torch.backend import TorchBackend
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Y = relu(scale X_hat + bias), with or without the ReLU."""
+
+    name: str
+    outer: Layer
+    """The BatchNorm, or a Cast around it."""
+    activation: type | None
+    end: Layer
+
+    @property
+    def layer(self) -> BatchNorm:
+        """The BatchNorm itself."""
+        return within(self.outer)  # type: ignore[return-value]
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        mine = weights[self.name]
+        # of a single cell PyTorch would divide its variance by zero
+        return holds(self.outer, x, mine) and x.ndim in (2, 3, 4) and x.shape[1] == len(mine["scale"]) < x.numel()
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine, x_type, train = weights[self.name], x.dtype, run.train
+        dtype = computes_in(self.outer, mine["scale"].dtype)
+        x, (scale, bias) = x.to(dtype), (mine[name].to(dtype) for name in ("scale", "bias"))
+        following = {name: mine[name] for name in ("running_mean", "running_variance")}
+        if train:  # PyTorch moves them in place, so they are copies
+            following = {name: value.clone() for name, value in following.items()}
+        running, epsilon = tuple(following.values()), self.layer.epsilon
+        y, of_batch = empty_like(x), [scale.new_empty(len(scale) if train else 0) for _ in running]
+        aten.native_batch_norm.out(
+            x, scale, bias, *running, train, 1 - self.layer.momentum, epsilon,
+            out=y, save_mean=of_batch[0], save_invstd=of_batch[1],
+        )  # fmt: skip
+        IN_PLACE[self.activation](y)
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, y.shape, dy)
+            dz = slope(self.activation, dy.to(dtype), y)
+            dx, dscale, dbias = aten.native_batch_norm_backward(
+                dz, x, scale, *running, *of_batch, train, epsilon, (True, True, True)
+            )
+            trained = {"scale": dscale.to(mine["scale"].dtype), "bias": dbias.to(mine["bias"].dtype)}
+            grads[self.name] = {**trained, **{name: Next(value) for name, value in following.items()}}
+            return dx.to(x_type)
+
+        return y.to(gives(self.end, dtype)), backward
+
+
+def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Normalisation] | None:
+    """BatchNorm, and the ReLU after it."""
+    name, outer = layers[n]
+    if type(within(outer)) is not BatchNorm:
+        return None
+    activation = ReLU if followed_by(layers, n, ReLU) else None
+    length = 1 + (activation is not None)
+    return length, Normalisation(name, outer, activation, layers[n + length - 1][1])

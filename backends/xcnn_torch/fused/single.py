@@ -1,0 +1,115 @@
+"""Layers that PyTorch computes in one operation each way: activations, max-pooling, means, and Flatten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from xcnn._typing import Array, Weights
+from xcnn.checks import check_dy
+from xcnn.errors import inside
+from xcnn.layers import Flatten, GlobalAveragePool2D, MaxPool2D, ReLU, Sigmoid, Tanh
+from xcnn.layers.layer import Layer, Run
+from xcnn.precision import within
+from xcnn.windows import pair
+from xcnn_torch.fused.common import computes_in, gives, holds, slope
+from xcnn_torch.pooling import MaxPool
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_torch.backend import TorchBackend
+
+Both = tuple[Array, Callable[[Array], Array]]
+"""Y, and the function from dY to dX."""
+
+
+def relu(layer: ReLU, x: Array) -> Both:
+    """Y = the larger of X and 0."""
+    y = torch.relu(x)
+    return y, lambda dy: slope(ReLU, dy, y)
+
+
+def sigmoid(layer: Sigmoid, x: Array) -> Both:
+    """Y = 1 / (1 + exp(-X))."""
+    y = torch.sigmoid(x)
+    return y, lambda dy: slope(Sigmoid, dy, y)
+
+
+def tanh(layer: Tanh, x: Array) -> Both:
+    """Y = the hyperbolic tangent."""
+    y = torch.tanh(x)
+    return y, lambda dy: slope(Tanh, dy, y)
+
+
+def flatten(layer: Flatten, x: Array) -> Both:
+    """Y = X, with all axes of a sample in one."""
+    return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
+
+
+def mean(layer: GlobalAveragePool2D, x: Array) -> Both:
+    """Y = the mean of each channel."""
+    cells = x.shape[2] * x.shape[3]
+    return x.mean((2, 3)), lambda dy: (dy / cells)[:, :, None, None].expand(x.shape)
+
+
+def max_pool(layer: MaxPool2D, x: Array) -> Both:
+    """Y = the largest cell of each window."""
+    pool = pool_of(layer, x)
+    assert pool is not None
+    y, places = pool(x)
+    return y, lambda dy: pool.backward(dy, x, places)
+
+
+def pool_of(layer: MaxPool2D, x: Array) -> MaxPool | None:
+    """The pooling of these images, if PyTorch can place its windows."""
+    if x.ndim != 4:
+        return None
+    pool = MaxPool.of(pair("pool_size", layer.pool_size), **layer.window(x.shape[2:]))
+    return pool if pool is not None and min(pool.output(x.shape[2:])) > 0 else None
+
+
+FUNCTIONS: dict[type, Callable[..., Both]] = {
+    ReLU: relu,
+    Sigmoid: sigmoid,
+    Tanh: tanh,
+    Flatten: flatten,
+    GlobalAveragePool2D: mean,
+    MaxPool2D: max_pool,
+}
+
+
+@dataclass(frozen=True)
+class Single:
+    """One of these layers."""
+
+    name: str
+    outer: Layer
+    """The layer, or a Cast around it."""
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        layer = within(self.outer)
+        if not holds(self.outer, x) or (type(layer) is GlobalAveragePool2D and x.ndim != 4):
+            return False
+        return not isinstance(layer, MaxPool2D) or pool_of(layer, x) is not None
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        layer, x_type, dtype = within(self.outer), x.dtype, computes_in(self.outer, x.dtype)
+        y, before = FUNCTIONS[type(layer)](layer, x.to(dtype))
+        y_shape = y.shape
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(layer, y_shape, dy)
+            return before(dy.to(dtype)).to(x_type)
+
+        return y.to(gives(self.outer, dtype)), backward
+
+
+def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Single] | None:
+    """Each of them by itself."""
+    name, outer = layers[n]
+    return (1, Single(name, outer)) if type(within(outer)) in FUNCTIONS else None

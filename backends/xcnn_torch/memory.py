@@ -1,0 +1,51 @@
+"""How tensors lie in memory: which axis runs fastest, and where memory for new ones comes from."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import torch
+from xcnn_numpy import buffers
+
+from xcnn._typing import Array, Shape
+
+LARGE = 2**20
+"""Bytes from which on memory is kept for later. Below, the system's allocator has its own free lists."""
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def prefers_channels_last(device: torch.device, dtype: torch.dtype, tf32: bool) -> bool:
+    """Whether convolutions are faster with the channels last.
+
+    Tensor cores want them so. On the CPU oneDNN computes in that order without rearranging; it has no float64.
+    """
+    if device.type == "cuda":
+        return dtype in HALVES or (tf32 and dtype == torch.float32)
+    return device.type == "cpu" and dtype != torch.float64
+
+
+def arranged(x: Array, last: bool) -> Array:
+    """Images (N, C, H, W) with their channels last, or as they are indexed; x itself if they are."""
+    return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def empty(like: Array, shape: Shape, last: bool = False, dtype: torch.dtype | None = None) -> Array:
+    """A tensor of any content, of the type and on the device of another unless a type is given, channels last or not.
+
+    On the CPU it is memory that nobody holds any more: fresh memory costs a page fault for every 4 KiB.
+    """
+    dtype = dtype or like.dtype
+    stored = (shape[0], *shape[2:], shape[1]) if last else shape
+    size = prod(shape) * dtype.itemsize
+    if like.device.type == "cpu" and size >= LARGE:
+        made = torch.from_numpy(buffers.empty((size,), np.uint8)).view(dtype).view(stored)
+    else:
+        made = torch.empty(stored, dtype=dtype, device=like.device)
+    return made.movedim(-1, 1) if last else made
+
+
+def empty_like(x: Array) -> Array:
+    """A tensor of any content that lies in memory as another does."""
+    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return empty(x, x.shape, last)

@@ -1,0 +1,103 @@
+"""Max-pooling and sums of windows by PyTorch's own poolings, without autograd.
+
+PyTorch pads both sides of an axis alike and by no more than half a window; elsewhere images are padded beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from xcnn import reference
+from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.windows import output_size
+from xcnn_torch.convolution import Window, padded
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max-pooling whose windows PyTorch can place itself. It tells of each largest cell its place in the image."""
+
+    size: Pair
+    stride: Pair
+    padding: Pair
+
+    @classmethod
+    def of(cls, size: Pair, stride: Pair, padding: Pads) -> MaxPool | None:
+        """The pooling with these options; None where images have to be padded beforehand."""
+        (top, bottom), (left, right) = padding
+        if (top, left) != (bottom, right) or not (0 <= 2 * top <= size[0] and 0 <= 2 * left <= size[1]):
+            return None
+        return cls(size, stride, (top, left))
+
+    def output(self, sizes: Shape) -> Pair:
+        """Height and width of Y."""
+        return output_size(sizes, self.size, self.stride, ((self.padding[0],) * 2, (self.padding[1],) * 2))
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Y, and where each of its cells stood in the image, counted row by row."""
+        y, places = aten.max_pool2d_with_indices(x, self.size, self.stride, self.padding)
+        return y, places
+
+    def into(self, x: Array, y: Array, places: Array) -> None:
+        """The same, written to these tensors."""
+        aten.max_pool2d_with_indices.out(x, self.size, self.stride, self.padding, out=y, indices=places)
+
+    def backward(self, dy: Array, like: Array, places: Array) -> Array:
+        """DX, shaped and lying in memory like this tensor, whose cells are of no interest."""
+        how = self.size, self.stride, self.padding, (1, 1), False
+        return aten.max_pool2d_with_indices_backward(dy, like, *how, places)
+
+
+def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Array, Array]:
+    """The largest cell of each window, and the number of its tap.
+
+    Of several NaN PyTorch tells the last, and on a GPU nobody can look for them while a step is captured: then, as
+    there, it is the reference that computes.
+    """
+    if x.device.type == "cpu" and x.dtype.is_floating_point:
+        pool, wide = MaxPool(size, stride, (0, 0)), padded(x, padding, -float("inf"))
+        y, places = pool(wide)
+        if not y.isnan().any():
+            return y, taps(places, pool, wide)
+    return reference.max_pool(x, size, stride=stride, padding=padding)
+
+
+def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+    """Each dY goes to the cell that was largest."""
+    window, pool = Window(stride, (0, 0), (1, 1), 1, padding), MaxPool(size, stride, (0, 0))
+    like = dy.new_empty(window.padded_shape(x_shape))
+    down, along = firsts(pool, like)
+    width = like.shape[3]
+    places = (down + which // size[1]) * width + along + which % size[1]
+    return window.cropped(pool.backward(dy, like, places))
+
+
+def firsts(pool: MaxPool, x: Array) -> tuple[Array, Array]:
+    """The row and the column where each window begins, (H', 1) and (W',)."""
+    rows, columns = (
+        torch.arange(count, device=x.device) * step
+        for count, step in zip(pool.output(x.shape[2:]), pool.stride, strict=True)
+    )
+    return rows[:, None], columns
+
+
+def taps(places: Array, pool: MaxPool, x: Array) -> Array:
+    """Places in the image as numbers of taps, counted row by row within the window."""
+    (down, along), width = firsts(pool, x), x.shape[3]
+    return (places // width - down) * pool.size[1] + places % width - along
+
+
+def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+    """The sum of each window."""
+    return aten.avg_pool2d(padded(x, padding), size, stride, (0, 0), False, True, 1)
+
+
+def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+    """Each dY goes to every cell of its window."""
+    window = Window(stride, (0, 0), (1, 1), 1, padding)
+    like = dy.new_empty(1).expand(window.padded_shape(x_shape))
+    return window.cropped(aten.avg_pool2d_backward(dy, like, size, stride, (0, 0), False, True, 1))

@@ -1,0 +1,127 @@
+"""The optimizer's step over all weights at once, by the fused kernels of PyTorch's own optimizers.
+
+Those write into the weights and moments that they are given: here these are copies that nobody else has yet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from xcnn import tree
+from xcnn._typing import Array, Weights
+from xcnn.layers import Next
+from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.schedules import learning_rate
+
+aten = torch.ops.aten
+KINDS = SGD, Adam, AdamW, RMSprop
+
+
+def update(
+    optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+) -> tuple[Weights, Weights, Array, Array] | None:
+    """What `Backend.update` gives; None for optimizers that PyTorch has not, or leaves of several types or devices."""
+    flat, found = dict(tree.items(weights)), dict(tree.items(grads))
+    trained = [path for path in flat if not isinstance(found[path], Next)]
+    moments = [dict(tree.items(state[name])) for name in optimizer.moments]
+    rate, step = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1
+    if type(optimizer) not in KINDS or not alike(
+        [of[path] for of in (flat, found, *moments) for path in trained], rate
+    ):
+        return None
+    slopes = [dense(found[path]) for path in trained]
+    norm = norm_of(slopes)
+    if optimizer.clip_norm is not None:
+        slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
+    new, *new_moments = (
+        [copied(of[path], g) for path, g in zip(trained, slopes, strict=True)] for of in (flat, *moments)
+    )
+    change(optimizer, rate, step, new, slopes, new_moments)
+
+    def entered(old: dict[str, Any], values: list[Array]) -> Weights:
+        return tree.from_items({**old, **dict(zip(trained, values, strict=True))})
+
+    weights = entered({path: getattr(found[path], "value", None) for path in flat}, new)
+    state = {"step": step}
+    for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
+        state[name] = entered(old, values)
+    return weights, state, norm, norm_of(tree.leaves(weights))
+
+
+def alike(arrays: list[Array], rate: Any) -> bool:
+    """Whether all are tensors of one type that the kernels take, on one CPU or CUDA device.
+
+    CUDA's kernels take a rate that is a tensor as float32, which is too coarse for weights in float64.
+    """
+    if not arrays or not all(type(a) is torch.Tensor for a in arrays):
+        return False
+    dtype, device = arrays[0].dtype, arrays[0].device
+    exact = dtype == torch.float32 or (dtype == torch.float64 and not (device.type == "cuda" and torch.is_tensor(rate)))
+    return exact and device.type in ("cpu", "cuda") and all(a.dtype == dtype and a.device == device for a in arrays)
+
+
+def dense(g: Array) -> Array:
+    """A gradient without gaps in memory. Its weight and moments take its order, on which the kernels rely."""
+    channels_last = g.ndim == 4 and g.is_contiguous(memory_format=torch.channels_last)
+    return g if channels_last or g.is_contiguous() else g.contiguous()
+
+
+def copied(w: Array, g: Array) -> Array:
+    """A copy of a weight or moment, in the order of its gradient."""
+    return w.clone() if w.stride() == g.stride() else torch.empty_like(g).copy_(w)
+
+
+def norm_of(arrays: list[Array]) -> Array:
+    """The Euclidean norm of all together."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays)))
+
+
+def change(
+    optimizer: Optimizer, rate: Any, step: Any, new: list[Array], slopes: list[Array], moments: list[list[Array]]
+) -> None:
+    """The optimizer's rule, in place on `new` and `moments`; rate and step are numbers, or arrays without axes."""
+    match optimizer:
+        case SGD():
+            with_rate(
+                aten._fused_sgd_, rate, new, slopes, moments[0] if moments else [],
+                weight_decay=optimizer.weight_decay, momentum=optimizer.momentum, nesterov=optimizer.nesterov,
+                dampening=0.0, maximize=False, is_first_step=False,
+            )  # fmt: skip
+        case Adam():
+            decays = isinstance(optimizer, AdamW)
+            counted = torch.as_tensor(step, dtype=torch.float32, device=new[0].device)
+            with_rate(
+                aten._fused_adamw_ if decays else aten._fused_adam_,
+                rate, new, slopes, *moments, [], [counted] * len(new),
+                beta1=optimizer.beta1, beta2=optimizer.beta2, eps=optimizer.epsilon,
+                weight_decay=getattr(optimizer, "weight_decay", 0.0), amsgrad=False, maximize=False,
+            )  # fmt: skip
+        case RMSprop():
+            rmsprop(optimizer, rate, new, slopes, moments)
+
+
+def with_rate(kernel: Any, rate: Any, *lists: list[Array], **options: Any) -> None:
+    """Call a fused kernel with a rate that is a number, or an array without axes."""
+    if torch.is_tensor(rate):
+        kernel.tensor_lr(*lists, lr=rate.float() if rate.is_cuda else rate, **options)
+    else:
+        kernel(*lists, lr=rate, **options)
+
+
+def rmsprop(o: RMSprop, rate: Any, new: list[Array], slopes: list[Array], moments: list[list[Array]]) -> None:
+    """RMSprop's rule, for which PyTorch has no fused kernel."""
+    if o.weight_decay:
+        slopes = list(torch._foreach_add(slopes, new, alpha=o.weight_decay))
+    square, *velocity = moments
+    torch._foreach_mul_(square, o.rho)
+    torch._foreach_addcmul_(square, slopes, slopes, 1 - o.rho)
+    spread = torch._foreach_sqrt(square)
+    torch._foreach_add_(spread, o.epsilon)
+    moves = list(torch._foreach_div(slopes, spread))
+    if velocity:
+        torch._foreach_mul_(velocity[0], o.momentum)
+        torch._foreach_add_(velocity[0], moves)
+        moves = velocity[0]
+    torch._foreach_sub_(new, torch._foreach_mul(moves, rate))
