@@ -1,4 +1,4 @@
-"""One seed, one training: the article's net and the MNIST example's on all backends, and arrays that go between them."""
+"""One seed, one training: the article's net and the MNIST example's on all backends, and arrays going between them."""
 
 import itertools
 

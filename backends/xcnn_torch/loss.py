@@ -8,6 +8,9 @@ from xcnn._typing import Array
 from xcnn.losses import Loss, cross_entropy
 
 aten = torch.ops.aten
+MEAN = 1
+NO_LABEL = -(2**63)
+"""The label that PyTorch leaves out of the mean: one that nobody gives."""
 
 
 def fits(loss: Loss, y: Array, t: Array) -> bool:
@@ -30,11 +33,28 @@ def judged(y: Array, t: Array, counts: bool) -> tuple[Array, Array, Array | None
 
     A label outside the classes makes its row NaN, and so the loss.
     """
-    samples, classes = y.shape
     log_p = aten._log_softmax(y, 1, False)
+    right = (y.argmax(1) == t).sum() if counts else None
+    if y.is_cpu:
+        try:
+            return *by_labels(y, log_p, t), right
+        except IndexError:  # a label outside
+            pass
+    return *by_shares(y, log_p, t), right
+
+
+def by_labels(y: Array, log_p: Array, t: Array) -> tuple[Array, Array]:
+    """By PyTorch's own operations. On a CPU they refuse a label outside the classes; a GPU would stop at it."""
+    value, count = aten.nll_loss_forward(log_p, t, None, MEAN, NO_LABEL)
+    dlog_p = aten.nll_loss_backward(torch.ones_like(value), log_p, t, None, MEAN, NO_LABEL, count)
+    return value, aten._log_softmax_backward_data(dlog_p, log_p, 1, y.dtype)
+
+
+def by_shares(y: Array, log_p: Array, t: Array) -> tuple[Array, Array]:
+    """The mean as a product with the share of each sample in it, 1 / N, or NaN where the label is outside."""
+    samples, classes = y.shape
     known = t.clamp(0, classes - 1)
     share = y.new_full((samples,), 1 / samples).masked_fill_(known != t, torch.nan)
     column = known[:, None]
     value = -torch.dot(log_p.gather(1, column)[:, 0], share)
-    dy = log_p.exp().mul_(share[:, None]).scatter_add_(1, column, -share[:, None])
-    return value, dy, (y.argmax(1) == t).sum() if counts else None
+    return value, log_p.exp().mul_(share[:, None]).scatter_add_(1, column, -share[:, None])

@@ -33,19 +33,26 @@ def arranged(x: Array, last: bool) -> Array:
 def empty(like: Array, shape: Shape, last: bool = False, dtype: torch.dtype | None = None) -> Array:
     """A tensor of any content, of the type and on the device of another unless a type is given, channels last or not.
 
-    On the CPU it is memory that nobody holds any more: fresh memory costs a page fault for every 4 KiB.
+    Large ones are, on the CPU, memory that nobody holds any more: fresh memory costs a page fault for every 4 KiB.
     """
     dtype = dtype or like.dtype
-    stored = (shape[0], *shape[2:], shape[1]) if last else shape
     size = prod(shape) * dtype.itemsize
-    if like.device.type == "cpu" and size >= LARGE:
-        made = torch.from_numpy(buffers.empty((size,), np.uint8)).view(dtype).view(stored)
-    else:
-        made = torch.empty(stored, dtype=dtype, device=like.device)
+    if size < LARGE or not like.is_cpu:
+        order = torch.channels_last if last else torch.contiguous_format
+        return torch.empty(shape, dtype=dtype, device=like.device, memory_format=order)
+    stored = (shape[0], *shape[2:], shape[1]) if last else shape
+    made = torch.from_numpy(buffers.empty((size,), np.uint8)).view(dtype).view(stored)
     return made.movedim(-1, 1) if last else made
 
 
 def empty_like(x: Array) -> Array:
     """A tensor of any content that lies in memory as another does."""
+    if x.nbytes < LARGE or not x.is_cpu:
+        return torch.empty_like(x)
     last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return empty(x, x.shape, last)
+
+
+def typed(x: Array, dtype: torch.dtype) -> Array:
+    """A tensor in this type; x itself where it has that, which PyTorch takes a microsecond to see."""
+    return x if x.dtype is dtype else x.to(dtype)

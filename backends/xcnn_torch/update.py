@@ -5,12 +5,14 @@ Those write into the weights and moments that they are given: here these are cop
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from xcnn import tree
-from xcnn._typing import Array, Weights
+from xcnn._typing import Array, Shape, Weights
 from xcnn.layers import Next
 from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.schedules import learning_rate
@@ -32,13 +34,20 @@ def update(
     ):
         return None
     slopes = [dense(found[path]) for path in trained]
+    olds = [[of[path] for path in trained] for of in (flat, *moments)]
+    joined = Joined.of(slopes)
+    if joined is None:
+        new, *new_moments = ([copied(w, g) for w, g in zip(old, slopes, strict=True)] for old in olds)
+    else:
+        new, *new_moments = ([joined.copy(old)] for old in olds)
+        slopes = [joined.together(slopes)]
     norm = norm_of(slopes)
     if optimizer.clip_norm is not None:
         slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
-    new, *new_moments = (
-        [copied(of[path], g) for path, g in zip(trained, slopes, strict=True)] for of in (flat, *moments)
-    )
     change(optimizer, rate, step, new, slopes, new_moments)
+    reach = norm_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))])
+    if joined is not None:
+        new, *new_moments = (joined.apart(whole) for (whole,) in (new, *new_moments))
 
     def entered(old: dict[str, Any], values: list[Array]) -> Weights:
         return tree.from_items({**old, **dict(zip(trained, values, strict=True))})
@@ -47,7 +56,7 @@ def update(
     state = {"step": step}
     for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
         state[name] = entered(old, values)
-    return weights, state, norm, norm_of(tree.leaves(weights))
+    return weights, state, norm, reach
 
 
 def alike(arrays: list[Array], rate: Any) -> bool:
@@ -73,8 +82,64 @@ def copied(w: Array, g: Array) -> Array:
     return w.clone() if w.stride() == g.stride() else torch.empty_like(g).copy_(w)
 
 
+SMALL = 2**18
+"""Cells, of all weights together, up to which their number counts for more than their size."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Small arrays beside each other in one, so that what is done to each is one operation on all.
+
+    What an update gives are views of one such array, which the next update finds again.
+    """
+
+    shapes: list[Shape]
+    strides: list[tuple[int, ...]]
+    firsts: list[int]
+    cells: int
+
+    @classmethod
+    def of(cls, arrays: list[Array]) -> Joined | None:
+        """The order of these arrays, each as it lies in memory; None where they are too large."""
+        firsts = [0, *accumulate(a.numel() for a in arrays)]
+        cells = firsts.pop()
+        if cells > SMALL:
+            return None
+        return cls([a.shape for a in arrays], [a.stride() for a in arrays], firsts, cells)
+
+    def together(self, arrays: list[Array]) -> Array:
+        """One new array of them all, each as it lies in memory."""
+        return torch.cat([(a if a.is_contiguous() else a.permute(0, 2, 3, 1)).reshape(-1) for a in arrays])
+
+    def copy(self, arrays: list[Array]) -> Array:
+        """A copy of other arrays of these shapes, by one operation if they are the views that `apart` gave."""
+        whole = arrays[0]._base
+        alike = zip(arrays, self.firsts, self.strides, strict=True)
+        if (
+            whole is not None
+            and whole.shape == (self.cells,)
+            and all(
+                a._base is whole and a.storage_offset() == first and a.stride() == stride for a, first, stride in alike
+            )
+        ):
+            return whole.clone()
+        made = torch.empty(self.cells, dtype=arrays[0].dtype, device=arrays[0].device)
+        for view, a in zip(self.apart(made), arrays, strict=True):
+            view.copy_(a)
+        return made
+
+    def apart(self, whole: Array) -> list[Array]:
+        """The views of each."""
+        return [
+            whole.as_strided(shape, stride, first)
+            for shape, stride, first in zip(self.shapes, self.strides, self.firsts, strict=True)
+        ]
+
+
 def norm_of(arrays: list[Array]) -> Array:
     """The Euclidean norm of all together."""
+    if len(arrays) == 1:
+        return torch.linalg.vector_norm(arrays[0])
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays)))
 
 

@@ -31,7 +31,7 @@ from xcnn_torch.fused.common import (
     holds,
     slope,
 )
-from xcnn_torch.memory import arranged, empty, prefers_channels_last
+from xcnn_torch.memory import arranged, empty, prefers_channels_last, typed
 from xcnn_torch.pooling import MaxPool
 
 if TYPE_CHECKING:
@@ -104,9 +104,9 @@ class Convolution:
         dtype, way = computes_in(self.outer, mine["kernel"].dtype), self.way(x.shape, mine["kernel"].shape)
         assert way is not None
         work = Work(
-            x.to(dtype),
-            mine["kernel"].to(dtype),
-            mine["bias"].to(dtype) if layer.bias else None,
+            typed(x, dtype),
+            typed(mine["kernel"], dtype),
+            typed(mine["bias"], dtype) if layer.bias else None,
             way,
             prefers_channels_last(x.device, dtype, self.backend.tf32),
         )
@@ -115,12 +115,12 @@ class Convolution:
         def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
                 check_dy(layer, y.shape, dy)
-            dx, *of_weights = work.backward(before(arranged(dy.to(dtype), work.last)), run.wants_dx)
+            dx, *of_weights = work.backward(before(arranged(typed(dy, dtype), work.last)), run.wants_dx)
             named = zip(("kernel", "bias"), of_weights, strict=False)
-            grads[self.name] = {name: g.to(mine[name].dtype) for name, g in named}
-            return None if dx is None else dx.to(x_type)
+            grads[self.name] = {name: typed(g, mine[name].dtype) for name, g in named}
+            return None if dx is None else typed(dx, x_type)
 
-        return y.to(gives(self.end, dtype)), backward
+        return typed(y, gives(self.end, dtype)), backward
 
 
 Before = Callable[[Array], Callable[[slice], Array]]
@@ -174,11 +174,13 @@ class Work:
     def pooled(self, activation: type | None, pool: MaxPool) -> tuple[Array, Before]:
         """Y = f(pool(B + X * K)), f being ReLU or nothing."""
         self.cut = self.parts()
-        shape = *self.y_shape[:2], *pool.output(self.sizes)
-        y, places = (empty(self.x, shape, self.last, dtype) for dtype in (self.x.dtype, torch.int64))
-        for part in self.cut:
-            pool.into(self.made(part), y[part], places[part])
-        IN_PLACE[activation](y)
+        if len(self.cut) == 1:
+            y, places = pool(IN_PLACE[activation](self.made(self.cut[0])))
+        else:
+            shape = *self.y_shape[:2], *pool.output(self.sizes)
+            y, places = (empty(self.x, shape, self.last, dtype) for dtype in (self.x.dtype, torch.int64))
+            for part in self.cut:
+                pool.into(IN_PLACE[activation](self.made(part)), y[part], places[part])
 
         def before(dy: Array) -> Callable[[slice], Array]:
             dy = slope(activation, dy, y)

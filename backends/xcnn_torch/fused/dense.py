@@ -14,6 +14,7 @@ from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn_torch.fused.common import IN_PLACE, activation_after, computes_in, gives, holds, slope
+from xcnn_torch.memory import typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -38,21 +39,21 @@ class FusedDense:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, x_type = weights[self.name], x.dtype
         dtype = computes_in(self.outer, mine["kernel"].dtype)
-        x, kernel = x.to(dtype), mine["kernel"].to(dtype)
-        y = torch.addmm(mine["bias"].to(dtype), x, kernel) if "bias" in mine else torch.mm(x, kernel)
+        x, kernel = typed(x, dtype), typed(mine["kernel"], dtype)
+        y = torch.addmm(typed(mine["bias"], dtype), x, kernel) if "bias" in mine else torch.mm(x, kernel)
         y = IN_PLACE[self.activation](y)
 
         def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
                 check_dy(within(self.outer), y.shape, dy)
-            dz = slope(self.activation, dy.to(dtype), y)
+            dz = slope(self.activation, typed(dy, dtype), y)
             of_weights = {"kernel": torch.mm(x.t(), dz)}
             if "bias" in mine:
                 of_weights["bias"] = dz.sum(0)
-            grads[self.name] = {name: g.to(mine[name].dtype) for name, g in of_weights.items()}
-            return torch.mm(dz, kernel.t()).to(x_type) if run.wants_dx else None
+            grads[self.name] = {name: typed(g, mine[name].dtype) for name, g in of_weights.items()}
+            return typed(torch.mm(dz, kernel.t()), x_type) if run.wants_dx else None
 
-        return y.to(gives(self.end, dtype)), backward
+        return typed(y, gives(self.end, dtype)), backward
 
 
 def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:

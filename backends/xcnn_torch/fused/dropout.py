@@ -14,6 +14,7 @@ from xcnn.layers import Dropout, Flatten
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn_torch.fused.common import computes_in, followed_by, gives, holds
+from xcnn_torch.memory import typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -47,7 +48,7 @@ class FusedDropout:
         mask = None
         if run.train:
             mask = self.backend.kept((*run.key, self.n), x_shape, self.layer.rate, dtype)
-        y = x.to(dtype)
+        y = typed(x, dtype)
         if mask is not None:
             y = torch.mul(y.contiguous() if self.flat else y, mask)
         y = y.reshape(len(x), -1) if self.flat else y
@@ -56,10 +57,10 @@ class FusedDropout:
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, y_shape, dy)
-            dy = dy.to(dtype).reshape(x_shape)
-            return (dy if mask is None else torch.mul(dy, mask)).to(x_type)
+            dy = typed(dy, dtype).reshape(x_shape)
+            return typed(dy if mask is None else torch.mul(dy, mask), x_type)
 
-        return y.to(gives(self.end, dtype)), backward
+        return typed(y, gives(self.end, dtype)), backward
 
 
 def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDropout] | None:

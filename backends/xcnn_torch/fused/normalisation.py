@@ -12,7 +12,7 @@ from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.precision import within
 from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
-from xcnn_torch.memory import empty_like
+from xcnn_torch.memory import empty_like, typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -43,7 +43,7 @@ class Normalisation:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, x_type, train = weights[self.name], x.dtype, run.train
         dtype = computes_in(self.outer, mine["scale"].dtype)
-        x, (scale, bias) = x.to(dtype), (mine[name].to(dtype) for name in ("scale", "bias"))
+        x, (scale, bias) = typed(x, dtype), (typed(mine[name], dtype) for name in ("scale", "bias"))
         following = {name: mine[name] for name in ("running_mean", "running_variance")}
         if train:  # PyTorch moves them in place, so they are copies
             following = {name: value.clone() for name, value in following.items()}
@@ -58,15 +58,15 @@ class Normalisation:
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, y.shape, dy)
-            dz = slope(self.activation, dy.to(dtype), y)
+            dz = slope(self.activation, typed(dy, dtype), y)
             dx, dscale, dbias = aten.native_batch_norm_backward(
                 dz, x, scale, *running, *of_batch, train, epsilon, (True, True, True)
             )
-            trained = {"scale": dscale.to(mine["scale"].dtype), "bias": dbias.to(mine["bias"].dtype)}
+            trained = {"scale": typed(dscale, mine["scale"].dtype), "bias": typed(dbias, mine["bias"].dtype)}
             grads[self.name] = {**trained, **{name: Next(value) for name, value in following.items()}}
-            return dx.to(x_type)
+            return typed(dx, x_type)
 
-        return y.to(gives(self.end, dtype)), backward
+        return typed(y, gives(self.end, dtype)), backward
 
 
 def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Normalisation] | None:

@@ -16,6 +16,7 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn.windows import pair
 from xcnn_torch.fused.common import computes_in, gives, holds, slope
+from xcnn_torch.memory import typed
 from xcnn_torch.pooling import MaxPool
 
 if TYPE_CHECKING:
@@ -98,15 +99,15 @@ class Single:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer, x_type, dtype = within(self.outer), x.dtype, computes_in(self.outer, x.dtype)
-        y, before = FUNCTIONS[type(layer)](layer, x.to(dtype))
+        y, before = FUNCTIONS[type(layer)](layer, typed(x, dtype))
         y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(layer, y_shape, dy)
-            return before(dy.to(dtype)).to(x_type)
+            return typed(before(typed(dy, dtype)), x_type)
 
-        return y.to(gives(self.outer, dtype)), backward
+        return typed(y, gives(self.outer, dtype)), backward
 
 
 def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Single] | None:
