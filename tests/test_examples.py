@@ -58,7 +58,7 @@ def test_every_script_has_an_expectation_and_every_expectation_a_script():
     assert sorted(EXPECTED) == [script.name for script in SCRIPTS]
 
 
-ON_EACH = [script for script in SCRIPTS if script.name in ("article_mnist01.py", "article_xor.py", "own_layer.py")]
+ON_EACH = [script for script in SCRIPTS if script.name in ("article_mnist01.py", "own_layer.py")]
 """Those that are run on every backend of which one would ask for speed, not on NumPy alone."""
 
 

@@ -283,13 +283,15 @@ def test_every_primitive_is_checked():
 
 
 def test_right_backends_pass(any_backend):
-    rows = list(check_backend(any_backend))
+    # JAX compiles each operation of each layer; test_layers.py puts all of them to the same checks on it
+    layers = testing_cases.LAYERS if any_backend.name != "jax" else testing_cases.LAYERS[:4]
+    rows = list(check_backend(any_backend, layers))
     assert [(row.name, row.message) for row in rows if not row.ok] == []
-    assert len(rows) == len(testing_cases.CALLS) + len(testing_cases.LAYERS)
+    assert len(rows) == len(testing_cases.CALLS) + len(layers)
     assert all(row.agreement is not None and row.float32 is not None for row in rows)
     measured = {row.name for row in rows if row.gradient is not None}
     assert measured >= {"correlate_input_adjoint", "correlate_kernel_adjoint", "sum_pool_adjoint"}
-    assert measured >= {repr(layer) for layer, _ in testing_cases.LAYERS}
+    assert measured >= {repr(layer) for layer, _ in layers}
 
 
 def test_rows_come_one_by_one():

@@ -144,7 +144,7 @@ class Backend:
         """
         here = self.precisions_here
         if precision.name not in here:
-            others = [f'backend "{name}"' for name in _backends_with(precision.name)]
+            others = [f'backend "{name}"' for name in _backends_with(precision.name) if name != self.name]
             raise OptionError(
                 "X104",
                 f'backend "{self.spec}" does not compute in {precision.name}; it has {", ".join(here)}.',

@@ -172,13 +172,14 @@ class Model:
 
     @property
     def weights(self) -> Weights:
-        """The tree of weights, on the model's backend; host arrays of the same names and shapes may be assigned."""
+        """The tree of weights, on the model's backend; arrays of the same names and shapes may be assigned."""
         return self.at.weights
 
     @weights.setter
     def weights(self, new: Weights) -> None:
         check_same_shapes(new, self.at.weights)
-        self.at = replace(self.at, weights=tree.map(lambda w: self._send(np.array(w)), new))  # a copy of its own
+        hosts = tree.map(lambda w: w if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
+        self.at = replace(self.at, weights=tree.map(lambda w: self._send(np.array(w)), hosts))  # a copy of its own
 
     @property
     def optimizer(self) -> Optimizer:

@@ -133,7 +133,7 @@ def take_span(model: Model, x: HostArray, t: HostArray, order: HostArray, batch_
     span: Span | None = getattr(model.compiled_step, "span", None)
     if span is None:
         return False
-    with model.backend.active():
+    with model.running_backend.active():
         after = span(model.seed, model.at, x, t, order, batch_size)
     if after is None:
         return False

@@ -116,16 +116,12 @@ class TorchBackend(Backend):
         elif self.place.type == "mps":
             torch.mps.synchronize()
 
+    @property
+    def precisions_here(self) -> tuple[str, ...]:
+        return tuple(name for name in self.precisions if name not in LACKING.get(self.place.type, ()))
+
     def under(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
-        lacking = LACKING.get(self.place.type, ())
-        if precision.name in lacking:
-            has = ", ".join(name for name in self.precisions if name not in lacking)
-            raise OptionError(
-                "X104",
-                f'backend "{self.spec}" does not compute in {precision.name} on {self.place}; it has {has}.',
-                hint=f'use precision="{precision.dtype}".' if precision.dtype not in lacking else "use float32.",
-            )
         super().under(precision)
         return replace(self, tf32=precision.name == "tf32")
 

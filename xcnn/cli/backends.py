@@ -6,6 +6,8 @@ import json as json_
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +29,9 @@ def run(
     """List the backends. Each is tried in a process of its own, so that a broken driver can't hang this one."""
     from xcnn.backends import AUTO_ORDER, backend_names
 
-    found = {name: probe(name, timeout) for name in backend_names()}
+    names = backend_names()
+    with ThreadPoolExecutor(max_workers=max(1, len(names))) as at_once:
+        found = dict(zip(names, at_once.map(probe, names, repeat(timeout)), strict=True))
     usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]
     named = os.environ.get("XCNN_BACKEND", "auto") or "auto"
     default = next(iter(usable), "none") if named == "auto" else named
