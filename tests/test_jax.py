@@ -273,6 +273,23 @@ def test_its_backward_is_the_layers(data):
         np.testing.assert_allclose(value, value0, rtol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (3, 2), (1, 4)])
+def test_windows_side_by_side(size, rng):
+    """Ties, infinities and NaN, against the reference."""
+    x = rng.integers(-2, 3, (3, 2, 6, 8)).astype("float64")
+    x[rng.random(x.shape) < 0.15] = np.nan
+    x[rng.random(x.shape) < 0.2] = -np.inf
+    dy = rng.standard_normal((3, 2, 6 // size[0], 8 // size[1]))
+    backend = xcnn.backend("jax")
+    with backend.active():
+        y, which = backend.max_pool(backend.asarray(x), size, stride=size)
+        dx = backend.max_pool_adjoint(backend.asarray(dy), which, x.shape, size, stride=size)
+    y0, which0 = xcnn.reference.max_pool(x, size, stride=size)
+    np.testing.assert_array_equal(y, y0)
+    np.testing.assert_array_equal(which, which0)
+    np.testing.assert_allclose(dx, xcnn.reference.max_pool_adjoint(dy, which0, x.shape, size, stride=size), rtol=1e-12)
+
+
 # Types.
 
 

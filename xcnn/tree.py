@@ -29,7 +29,13 @@ def items(tree: Weights, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def leaves(tree: Weights) -> list[Any]:
     """The leaves in order."""
-    return [leaf for _, leaf in items(tree)]
+    found: list[Any] = []
+    for leaf in tree.values():
+        if isinstance(leaf, dict):
+            found += leaves(leaf)
+        else:
+            found.append(leaf)
+    return found
 
 
 def from_items(flat: Mapping[str, Any]) -> Weights:

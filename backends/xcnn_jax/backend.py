@@ -76,10 +76,8 @@ class JaxBackend(Backend):
             )
         with self.active():
             if isinstance(x, jax.Array):
-                x = x if dtype is None else x.astype(dtype)
-            else:
-                x = np.asarray(x, dtype=dtype)
-            return jax.device_put(x, self.place)
+                return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
+            return jnp.asarray(np.asarray(x, dtype=dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)

@@ -64,11 +64,13 @@ def alike(arrays: list[Array], rate: Any) -> bool:
 
     CUDA's kernels take a rate that is a tensor as float32, which is too coarse for weights in float64.
     """
-    if not arrays or not all(type(a) is torch.Tensor for a in arrays):
+    if not arrays or {type(a) for a in arrays} != {torch.Tensor}:
+        return False
+    if len({(a.dtype, a.device.type, a.get_device()) for a in arrays}) > 1:
         return False
     dtype, device = arrays[0].dtype, arrays[0].device
     exact = dtype == torch.float32 or (dtype == torch.float64 and not (device.type == "cuda" and torch.is_tensor(rate)))
-    return exact and device.type in ("cpu", "cuda") and all(a.dtype == dtype and a.device == device for a in arrays)
+    return exact and device.type in ("cpu", "cuda")
 
 
 def dense(g: Array) -> Array:
@@ -130,10 +132,7 @@ class Joined:
 
     def apart(self, whole: Array) -> list[Array]:
         """The views of each."""
-        return [
-            whole.as_strided(shape, stride, first)
-            for shape, stride, first in zip(self.shapes, self.strides, self.firsts, strict=True)
-        ]
+        return list(map(whole.as_strided, self.shapes, self.strides, self.firsts))
 
 
 def norm_of(arrays: list[Array]) -> Array:
