@@ -24,6 +24,12 @@ from xcnn_strided import Gemm
 import xcnn
 from xcnn.errors import BackendUnavailable
 
+# Where tests run side by side, each process keeps to a core: threads that wait for each other's cores take far longer.
+worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+if worker and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
+
 # JAX compiles each operation for each shape that it meets. In these tests that takes longer than to compute, so its
 # compiler does not optimise; and it takes the processor for two devices. A flag that XLA does not know ends the
 # process, so they are set for releases only that were seen to know them.
