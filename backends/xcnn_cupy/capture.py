@@ -20,6 +20,7 @@ import numpy as np
 from xcnn import tree
 from xcnn._typing import Array, Weights
 from xcnn.optimizers import Optimizer
+from xcnn.spans import MOST_STEPS, Paced
 from xcnn_cupy.batches import gather_batch
 from xcnn_cupy.device import Device, Graph
 from xcnn_cupy.layout import copy_all
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from xcnn.training import Step as TrainingStep
     from xcnn_cupy.gpu import GpuBackend
 
-MOST_STEPS = 1024
-"""Of a span."""
-SECONDS = 0.2
-"""That a span is to take, about: so long does it take to hear Ctrl-C."""
 log = logging.getLogger("xcnn")
 
 
@@ -82,7 +79,7 @@ class Data:
     """The host's order: each epoch makes its own."""
 
 
-class CapturedStep:
+class CapturedStep(Paced):
     """A training step. Called, it runs once, launch by launch; `span` runs many, replaying their graph.
 
     `reason` says why steps run one by one, if they do; with other data it is tried again.
@@ -97,7 +94,6 @@ class CapturedStep:
         self.optimizer: Optimizer | None = None
         self.own: tuple[Weights, Weights] = {}, {}
         self.given: Weights | None = None
-        self.pace = 1
 
     def __call__(self, *arguments: Any) -> Any:
         return self.step(*arguments)
@@ -151,7 +147,7 @@ class CapturedStep:
         self.given = None  # whatever happens from here on: they are no longer those that were given
         if (seed, count) not in self.graphs:
             self.graphs[seed, count] = self.captured(seed, at, data, count)
-        steps = min(self.pace, max(1, (samples - first) // batch_size))
+        steps = self.steps_of_span(first, samples, batch_size)
         begun = perf_counter()
         done = self.launched(self.graphs[seed, count], at, first, steps)
         self.keep_pace(perf_counter() - begun)
@@ -181,13 +177,6 @@ class CapturedStep:
         for _ in range(steps):
             graph.launch()
         return self.account.read()
-
-    def keep_pace(self, seconds: float) -> None:
-        """Let the next span take about as long as it should."""
-        if seconds < SECONDS / 2:
-            self.pace = min(2 * self.pace, MOST_STEPS)
-        elif seconds > SECONDS:
-            self.pace = max(self.pace // 2, 1)
 
     def take_over(self, at: Standing) -> None:
         """Let the arrays that the graphs know hold these weights and moments, unless they do."""

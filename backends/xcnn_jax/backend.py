@@ -65,7 +65,7 @@ class JaxBackend(Backend):
         return jnp
 
     def active(self) -> AbstractContextManager[object]:
-        return computing(self.place, "default" if self.tf32 else "highest")
+        return computing(self.place, self.products)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         if array_api_compat.is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic | jax.Array):

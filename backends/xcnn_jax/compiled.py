@@ -26,15 +26,12 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.loss_scaling import LEAST
 from xcnn.random import Key
 from xcnn.schedules import Given, learning_rate
+from xcnn.spans import MOST_STEPS, Paced
 
 if TYPE_CHECKING:
     from xcnn.training import HostArray, Outcome, Standing, TrainingStep
     from xcnn_jax.backend import JaxBackend
 
-MOST_STEPS = 1024
-"""Of a span."""
-SECONDS = 0.2
-"""That a span is to take, about: so long does it take to hear Ctrl-C."""
 log = logging.getLogger("xcnn")
 
 
@@ -148,7 +145,7 @@ class Data:
     order: Array
 
 
-class CompiledStep:
+class CompiledStep(Paced):
     """A training step. Called, it runs once; `span` runs many in one loop on the device.
 
     `reason` says why steps run operation by operation, or one by one, if they do.
@@ -161,7 +158,6 @@ class CompiledStep:
         self.data: Data | None = None
         self.known: HostArray | None = None
         """The host's order that the data lie in: each epoch makes its own."""
-        self.pace = 1
 
     @cached_property
     def static(self) -> Static:
@@ -226,7 +222,7 @@ class CompiledStep:
         """Some steps from here on."""
         first, samples = at.batch * batch_size, len(data.order)
         count = min(batch_size, samples - first)
-        steps = min(self.pace, max(1, (samples - first) // batch_size))
+        steps = self.steps_of_span(first, samples, batch_size)
         rates = np.zeros(MOST_STEPS)
         rates[:steps] = self.rates(at.state["step"], steps)
         numbers = {"step": at.step, "first": first, "updates": at.state["step"]}
@@ -257,13 +253,6 @@ class CompiledStep:
             right=at.right + int(done["right"]),
             seen=at.seen + taken * count,
         )
-
-    def keep_pace(self, seconds: float) -> None:
-        """Let the next span take about as long as it should."""
-        if seconds < SECONDS / 2:
-            self.pace = min(2 * self.pace, MOST_STEPS)
-        elif seconds > SECONDS:
-            self.pace = max(self.pace // 2, 1)
 
 
 def ordered(before: Weights, after: Weights) -> Weights:

@@ -21,6 +21,7 @@ from xcnn import tree
 from xcnn._typing import Array, Weights
 from xcnn.loss_scaling import LEAST
 from xcnn.schedules import Given, learning_rate
+from xcnn.spans import MOST_STEPS, Paced
 from xcnn.training import Outcome
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from xcnn.training import HostArray, Standing, TrainingStep
     from xcnn_torch.backend import TorchBackend
 
-MOST_STEPS = 1024
-"""Of a span."""
-SECONDS = 0.2
-"""That a span is to take, about: so long does it take to hear Ctrl-C."""
 log = logging.getLogger("xcnn")
 
 
@@ -160,7 +157,7 @@ class Data:
     """The host's order: each epoch makes its own."""
 
 
-class CapturedStep:
+class CapturedStep(Paced):
     """A training step. Called, it replays the graph for its batch size once; `span` replays it many times.
 
     `reason` says why steps run operation by operation, if they do.
@@ -174,7 +171,6 @@ class CapturedStep:
         self.own: Weights = {}
         self.given: list[tuple[Array, int]] = []
         self.data: Data | None = None
-        self.pace = 1
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
@@ -207,7 +203,7 @@ class CapturedStep:
             return None
         first = at.batch * batch_size
         count = min(batch_size, len(order) - first)
-        steps = min(self.pace, max(1, (len(order) - first) // batch_size))
+        steps = self.steps_of_span(first, len(order), batch_size)
         captured = self.found(seed, at.weights, at.state, data.x[:count], data.t[:count])
         if captured is None:
             return None
@@ -239,13 +235,6 @@ class CapturedStep:
         """Write the account for so many steps."""
         rate = self.step.optimizer.learning_rate
         self.account.begin(step, optimizer_step, [learning_rate(rate, optimizer_step + n) for n in range(steps)])
-
-    def keep_pace(self, seconds: float) -> None:
-        """Let the next span take about as long as it should."""
-        if seconds < SECONDS / 2:
-            self.pace = min(2 * self.pace, MOST_STEPS)
-        elif seconds > SECONDS:
-            self.pace = max(self.pace // 2, 1)
 
     def found(self, seed: int, weights: Weights, state: Weights, x: Array, t: Array) -> Captured | None:
         """The graph for such batches, its weights being these; None where steps can't be captured."""

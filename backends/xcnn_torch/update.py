@@ -116,12 +116,12 @@ class Joined:
     def copy(self, arrays: list[Array]) -> Array:
         """A copy of other arrays of these shapes, by one operation if they are the views that `apart` gave."""
         whole = arrays[0]._base
-        alike = zip(arrays, self.firsts, self.strides, strict=True)
+        places = zip(arrays, self.firsts, self.strides, strict=True)
         if (
             whole is not None
             and whole.shape == (self.cells,)
             and all(
-                a._base is whole and a.storage_offset() == first and a.stride() == stride for a, first, stride in alike
+                a._base is whole and a.storage_offset() == first and a.stride() == stride for a, first, stride in places
             )
         ):
             return whole.clone()
