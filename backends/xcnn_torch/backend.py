@@ -33,6 +33,7 @@ from xcnn_torch.convolution import Window
 from xcnn_torch.explain import explain
 from xcnn_torch.fused import FUSES
 from xcnn_torch.precision import float32_as
+from xcnn_torch.recorded import RecordedStep
 
 LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
 """The precisions that a kind of device does not compute in."""
@@ -48,7 +49,7 @@ class TorchBackend(Backend):
         whether products of float32 numbers may be rounded to TF32's 10 bits on CUDA; without it float32 is strict,
         whatever PyTorch's switches say
     captures
-        whether training steps on CUDA are captured as CUDA graphs
+        whether training steps are captured as CUDA graphs on CUDA, and on the CPU run as straight-line code
     """
 
     tf32: bool = False
@@ -209,11 +210,11 @@ class TorchBackend(Backend):
         return rewrite(self, net, FUSES)
 
     def compile(self, step: Step) -> Step:
-        """On CUDA a step that is captured as a graph; elsewhere the step itself."""
-        if self.place.type != "cuda":
-            return step
-        captured = CapturedStep(self, cast("TrainingStep", step), CudaGraphs(self.place))
-        return cast("Step", captured)
+        """On CUDA a step captured as a graph, on the CPU one that is written down; elsewhere the step itself."""
+        whole = cast("TrainingStep", step)
+        if self.place.type == "cuda":
+            return cast("Step", CapturedStep(self, whole, CudaGraphs(self.place)))
+        return cast("Step", RecordedStep(self, whole)) if self.place.type == "cpu" else step
 
     def judge(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None

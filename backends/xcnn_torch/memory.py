@@ -9,6 +9,7 @@ import torch
 from xcnn_numpy import buffers
 
 from xcnn._typing import Array, Shape
+from xcnn_torch.recording import at_once
 
 LARGE = 2**20
 """Bytes from which on memory is kept for later. Below, the system's allocator has its own free lists."""
@@ -40,8 +41,14 @@ def empty(like: Array, shape: Shape, last: bool = False, dtype: torch.dtype | No
     if size < LARGE or not like.is_cpu:
         order = torch.channels_last if last else torch.contiguous_format
         return torch.empty(shape, dtype=dtype, device=like.device, memory_format=order)
+    return used_again(shape, last, dtype)
+
+
+@at_once
+def used_again(shape: Shape, last: bool, dtype: torch.dtype) -> Array:
+    """A tensor on the CPU whose memory goes back to those that wait for the next."""
     stored = (shape[0], *shape[2:], shape[1]) if last else shape
-    made = torch.from_numpy(buffers.empty((size,), np.uint8)).view(dtype).view(stored)
+    made = torch.from_numpy(buffers.empty((prod(shape) * dtype.itemsize,), np.uint8)).view(dtype).view(stored)
     return made.movedim(-1, 1) if last else made
 
 
