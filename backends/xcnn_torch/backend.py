@@ -81,21 +81,23 @@ class TorchBackend(Backend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         if not isinstance(x, torch.Tensor):
-            if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
+            if not isinstance(x, np.ndarray) and array_api_compat.is_array_api_obj(x):
                 raise DTypeError(
                     "X103",
                     f"a {type(x).__name__} is neither a host array nor PyTorch's.",
                     hint="other.to_numpy(x) brings it to the host.",
                 )
             x = from_host(np.asarray(x))
+            if dtype is None and self.place.type == "cpu":
+                return x
         return x.detach().to(self.place, None if dtype is None else getattr(torch, dtype))
 
     def astype(self, x: Array, dtype: str) -> Array:
         return x.to(getattr(torch, dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
-        x = x.detach().cpu()
-        if x.dtype == torch.bfloat16:
+        x = x.detach().cpu() if x.requires_grad or not x.is_cpu else x
+        if x.dtype is torch.bfloat16:
             return self.to_numpy(x.view(torch.int16)).view(bfloat16())
         host: np.ndarray[Any, Any] = x.numpy()
         return host
@@ -261,11 +263,11 @@ def found(device: str) -> str:
 
 def from_host(x: np.ndarray[Any, Any]) -> torch.Tensor:
     """A NumPy array as a tensor that shares its memory, or a copy where PyTorch would not: read-only, or reversed."""
-    if x.dtype.name == "bfloat16":
+    if x.dtype.kind == "V" and x.dtype.name == "bfloat16":
         return from_host(x.view(np.int16)).view(torch.bfloat16)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
-    if not x.flags.writeable or any(step < 0 for step in x.strides):
+    if not x.flags.writeable or min(x.strides, default=0) < 0:
         x = x.copy()
     return torch.from_numpy(x)
 

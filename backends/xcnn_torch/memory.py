@@ -11,7 +11,7 @@ from xcnn_numpy import buffers
 from xcnn._typing import Array, Shape
 from xcnn_torch.recording import at_once
 
-LARGE = 2**20
+LARGE = 2**22
 """Bytes from which on memory is kept for later. Below, the system's allocator has its own free lists."""
 HALVES = (torch.float16, torch.bfloat16)
 

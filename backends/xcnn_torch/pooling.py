@@ -51,6 +51,11 @@ class MaxPool:
         how = self.size, self.stride, self.padding, (1, 1), False
         return aten.max_pool2d_with_indices_backward(dy, like, *how, places)
 
+    def backward_into(self, dx: Array, dy: Array, places: Array) -> Array:
+        """The same, written to dx."""
+        how = self.size, self.stride, self.padding, (1, 1), False
+        return aten.max_pool2d_with_indices_backward.grad_input(dy, dx, *how, places, grad_input=dx)
+
 
 def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Array, Array]:
     """The largest cell of each window, and the number of its tap.

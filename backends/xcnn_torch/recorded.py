@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import float64, int64, scalar_tensor
 
 from xcnn import tree
 from xcnn._typing import Array, Weights
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("xcnn")
 
-MOST_KINDS = 64
-"""Of steps that are remembered: such as have batches of one size."""
+MOST_LAYOUTS = 64
+"""That are remembered."""
 
 
 @dataclass
@@ -33,6 +35,15 @@ class Kind:
 
     first: Program | None = None
     run: Callable[..., Any] | None = None
+    gives: Layout | None = None
+    """How what it gives lies in memory."""
+
+
+@dataclass
+class Layout:
+    """Weights and moments that are shaped and lie in memory alike: the kinds of steps from them on."""
+
+    kinds: dict[Any, Kind] = field(default_factory=dict)
 
 
 class RecordedStep:
@@ -44,44 +55,63 @@ class RecordedStep:
     def __init__(self, backend: TorchBackend, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
         self.reason = "" if backend.captures else "the backend was made with captures=False."
-        self.kinds: dict[Any, Kind] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.layouts: dict[Any, Layout] = {}
+        self.told: tuple[list[Array], Layout] = [], Layout()
+        """The weights and moments of the last step, which the next one mostly begins with."""
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
     ) -> tuple[Weights, Weights, Outcome]:
         """One step: (weights, state, outcome)."""
-        arrays = [*tree.leaves(weights), *tree.leaves(moments_of(state)), x, t]
-        if self.reason or not all(type(a) is torch.Tensor for a in arrays):
+        leaves = leaves_of(weights, state)
+        if self.reason or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, x, t)):
             return self.step(key, weights, state, x, t)
-        bases = {id(a._base): a._base for a in arrays if a._base is not None}
-        kind = self.kind((key[0], lie(arrays, bases)))
+        told, layout = self.told
+        if len(leaves) != len(told) or not all(map(is_, leaves, told)):
+            layout = self.layout(leaves)
+        kind = layout.kinds.setdefault((key[0], lies(x), lies(t)), Kind())
+        rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
+        numbers = scalar_tensor(rate, dtype=float64), scalar_tensor(state["step"], dtype=float64)
+        given = [*numbers, scalar_tensor(key[1], dtype=int64), x, t, *leaves, *bases_of(leaves)]
         if kind.run is None:
-            return self.recorded(kind, key, weights, state, x, t, [*arrays, *bases.values()])
+            return self.recorded(kind, key[0], weights, state, given)
         try:
-            rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
-            numbers = torch.tensor([rate, state["step"]], dtype=torch.float64)
-            weights_after, moments, told = kind.run(*numbers, torch.tensor(key[1]), *arrays, *bases.values())
+            weights, moments, outcome = kind.run(*given)
         except Exception:  # the layers say what is wrong, or find another way
             return self.step(key, weights, state, x, t)
-        return weights_after, {"step": state["step"] + 1, **moments}, Outcome(*told)
+        leaves = leaves_of(weights, moments)
+        kind.gives = kind.gives or self.layout(leaves)
+        self.told = leaves, kind.gives
+        return weights, {"step": state["step"] + 1, **moments}, Outcome(*outcome)
 
-    def kind(self, form: Any) -> Kind:
-        """What is known of steps whose arrays lie so."""
-        if form not in self.kinds and len(self.kinds) == MOST_KINDS:
-            self.kinds.clear()
-        return self.kinds.setdefault(form, Kind())
+    def layout(self, leaves: list[Array]) -> Layout:
+        """What is known of weights and moments that lie so, those counted that are views of the same array."""
+        places = {id(base): n for n, base in enumerate(bases_of(leaves))}
+        firsts = {id(leaf): n for n, leaf in reversed([*enumerate(leaves)])}
+        form = tuple(
+            (lies(leaf), leaf.storage_offset(), firsts[id(leaf)], places.get(id(leaf._base))) for leaf in leaves
+        )
+        if form not in self.layouts and len(self.layouts) == MOST_LAYOUTS:
+            self.forget()
+        return self.layouts.setdefault(form, Layout())
 
     def recorded(
-        self, kind: Kind, key: Key, weights: Weights, state: Weights, x: Array, t: Array, arrays: list[Array]
+        self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array]
     ) -> tuple[Weights, Weights, Outcome]:
         """A step that is written down as it runs."""
-        rate = torch.tensor(learning_rate(self.step.optimizer.learning_rate, state["step"]), dtype=torch.float64)
-        updates, number = torch.tensor(state["step"], dtype=torch.float64), torch.tensor(key[1])
-        step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
-        counted: Any = key[0], number
-        with Recording([rate, updates, number, *arrays]) as recording:
-            weights, new, outcome = step(counted, weights, {**state, "step": updates}, x, t)
-        moments = moments_of(new)
+        rate, updates, number, x, t = given[:5]
+        step, counted = (
+            replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate))),
+            {**state, "step": updates},
+        )
+        key: Any = seed, number
+        with Recording(given) as recording:
+            weights, counted, outcome = step(key, weights, counted, x, t)
+        moments = {name: leaf for name, leaf in counted.items() if name != "step"}
         program = recording.program((weights, moments, tuple(vars(outcome).values())))
         if recording.reason:
             self.give_up(recording.reason)
@@ -96,19 +126,20 @@ class RecordedStep:
     def give_up(self, reason: str) -> None:
         """From here on steps run layer by layer."""
         self.reason = reason
-        self.kinds.clear()
+        self.forget()
         log.info("training steps run layer by layer: %s", reason)
 
 
-def moments_of(state: Weights) -> Weights:
-    """What an optimizer's state has beside the number of steps."""
-    return {name: leaf for name, leaf in state.items() if name != "step"}
+def leaves_of(weights: Weights, state: Weights) -> list[Array]:
+    """The arrays of weights and moments."""
+    return [*tree.leaves(weights), *tree.leaves({name: leaf for name, leaf in state.items() if name != "step"})]
 
 
-def lie(arrays: list[Array], bases: dict[int, Array]) -> tuple[Any, ...]:
-    """How arrays are shaped, and lie in memory and in those that they are views of; and which are the same."""
-    places = {at: n for n, at in enumerate([*bases, *map(id, arrays)])}
-    return tuple(
-        (a.dtype, a.shape, a.stride(), a.storage_offset(), a.requires_grad, places[id(a)], places.get(id(a._base)))
-        for a in arrays
-    ), tuple((base.shape, base.stride()) for base in bases.values())
+def bases_of(arrays: list[Array]) -> list[Array]:
+    """The arrays that some of these are views of, each once."""
+    return list({id(base): base for a in arrays if (base := a._base) is not None}.values())
+
+
+def lies(a: Array) -> tuple[Any, ...]:
+    """What operations can tell of an array beside its numbers."""
+    return a.dtype, a.shape, a.stride()

@@ -111,7 +111,7 @@ class Joined:
 
     def together(self, arrays: list[Array]) -> Array:
         """One new array of them all, each as it lies in memory."""
-        return torch.cat([(a if a.is_contiguous() else a.permute(0, 2, 3, 1)).reshape(-1) for a in arrays])
+        return torch.cat([a if a.ndim == 1 else as_stored(a).reshape(-1) for a in arrays])
 
     def copy(self, arrays: list[Array]) -> Array:
         """A copy of other arrays of these shapes, by one operation if they are the views that `apart` gave."""
@@ -133,6 +133,11 @@ class Joined:
     def apart(self, whole: Array) -> list[Array]:
         """The views of each."""
         return list(map(whole.as_strided, self.shapes, self.strides, self.firsts))
+
+
+def as_stored(a: Array) -> Array:
+    """A dense array with its axes in the order in which they lie in memory."""
+    return a if a.is_contiguous() else a.permute(0, 2, 3, 1)
 
 
 def norm_of(arrays: list[Array]) -> Array:

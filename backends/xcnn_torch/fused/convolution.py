@@ -43,6 +43,13 @@ AT_ONCE = 5 * 2**19
 """Bytes of its output that a convolution makes at a time on the CPU. The next pass finds them in cache, and they lie in
 memory that was just freed, where a large output would take fresh pages."""
 
+ALL = slice(None)
+
+
+def cut(x: Array, part: slice) -> Array:
+    """Some of the images; all are no view."""
+    return x if part is ALL else x[part]
+
 
 @dataclass(frozen=True)
 class Way:
@@ -152,11 +159,11 @@ class Work:
         count = some = len(self.x)
         if self.x.is_cpu:
             some = max(1, AT_ONCE // (prod(self.y_shape[1:]) * self.x.element_size()))
-        return [slice(first, first + some) for first in range(0, count, some)]
+        return [ALL] if some >= count else [slice(first, first + some) for first in range(0, count, some)]
 
     def made(self, part: slice) -> Array:
         """B + X * K, a new tensor."""
-        z = aten.convolution(self.x[part], self.kernel, self.shared, *self.window.arguments)
+        z = aten.convolution(cut(self.x, part), self.kernel, self.shared, *self.window.arguments)
         return z if self.untied is None else z.add_(self.untied)
 
     def activated(self, activation: type | None) -> tuple[Array, Before]:
@@ -168,27 +175,27 @@ class Work:
             y = empty(self.x, self.y_shape, self.last)
             for part in parts:
                 INTO[activation](self.made(part), out=y[part])
-        self.cut = parts
-        return y, lambda dy: lambda part: slope(activation, dy[part], y[part])
+        self.done = parts
+        return y, lambda dy: lambda part: slope(activation, cut(dy, part), cut(y, part))
 
     def pooled(self, activation: type | None, pool: MaxPool) -> tuple[Array, Before]:
         """Y = f(pool(B + X * K)), f being ReLU or nothing."""
-        self.cut = self.parts()
-        if len(self.cut) == 1:
-            y, places = pool(IN_PLACE[activation](self.made(self.cut[0])))
+        self.done = self.parts()
+        if len(self.done) == 1:
+            y, places = pool(IN_PLACE[activation](self.made(self.done[0])))
         else:
             shape = *self.y_shape[:2], *pool.output(self.sizes)
             y, places = (empty(self.x, shape, self.last, dtype) for dtype in (self.x.dtype, torch.int64))
-            for part in self.cut:
+            for part in self.done:
                 pool.into(IN_PLACE[activation](self.made(part)), y[part], places[part])
 
         def before(dy: Array) -> Callable[[slice], Array]:
             dy = slope(activation, dy, y)
 
             def of_part(part: slice) -> Array:
-                some = dy[part]
-                like = empty(self.x, (len(some), *self.y_shape[1:]), self.last)
-                return pool.backward(some, like, places[part])
+                some = cut(dy, part)
+                dx = empty(self.x, (len(some), *self.y_shape[1:]), self.last)
+                return pool.backward_into(dx, some, cut(places, part))
 
             return of_part
 
@@ -197,12 +204,12 @@ class Work:
     def backward(self, before: Callable[[slice], Array], wants_dx: bool) -> tuple[Any, ...]:
         """DX, dK, and dB where there is a bias, from the gradients before the activation."""
         wanted = wants_dx, True, self.shared is not None
-        whole = empty(self.x, self.x.shape, self.last) if wants_dx and len(self.cut) > 1 else None
+        whole = empty(self.x, self.x.shape, self.last) if wants_dx and len(self.done) > 1 else None
         sums: list[Array] = []
-        for part in self.cut:
+        for part in self.done:
             dz = before(part)
             dx, dk, db = aten.convolution_backward(
-                dz, self.x[part], self.kernel, self.kernel.shape[:1], *self.window.arguments, wanted
+                dz, cut(self.x, part), self.kernel, self.kernel.shape[:1], *self.window.arguments, wanted
             )
             if self.untied is not None:
                 db = dz.sum(0)
