@@ -472,7 +472,7 @@ def test_weights_and_memory_that_are_kept_never_change():
     x, labels = rng.standard_normal((64, 1, 28, 28)).astype("float32"), rng.integers(0, 10, 64)
     model = xcnn.Model(nets.mnist_net(), (1, 28, 28), backend="torch")
     held, copies = [], []
-    for _ in range(3):
+    for _ in range(5):
         held += [*tree.leaves(model.weights), *tree.leaves(model.at.state["first"]), model.forward(x)]
         copies += [a.clone() for a in held[len(copies) :]]
         model.step(x, labels)
@@ -504,16 +504,16 @@ def test_a_key_may_hold_tensors():
 
 def test_memory_is_used_again_but_not_while_it_is_held():
     like = torch.empty(0)
-    first = memory.empty(like, (64, 3, 40, 40), last=True)
+    first = memory.empty(like, (64, 3, 80, 80), last=True)
     assert first.is_contiguous(memory_format=torch.channels_last)
     first.fill_(1)
     view, place = first[1:, :, ::2], first.data_ptr()
     del first
-    other = memory.empty(like, (64, 3, 40, 40)).fill_(2)
+    other = memory.empty(like, (64, 3, 80, 80)).fill_(2)
     assert other.data_ptr() != place
     assert (view == 1).all()
     del view
-    assert memory.empty(like, (64, 3, 40, 40)).data_ptr() == place
+    assert memory.empty(like, (64, 3, 80, 80)).data_ptr() == place
 
 
 def test_a_backend_and_a_model_can_be_pickled_and_compared():

@@ -59,8 +59,8 @@ def net():
 def models(graphs=None, **options):
     """Two equal models; the steps of the first are captured."""
     how = {"dtype": "float64", "optimizer": SGD(0.05, momentum=0.9), **options}
-    both = [xcnn.Model(net(), (2, 8, 9), backend="torch", seed=3, **how) for _ in range(2)]
-    captured = CapturedStep(both[0].running_backend, both[0].compiled_step, graphs or Rehearsal())
+    both = [xcnn.Model(net(), (2, 8, 9), backend=TorchBackend(captures=c), seed=3, **how) for c in (True, False)]
+    captured = CapturedStep(both[0].running_backend, both[0].compiled_step.step, graphs or Rehearsal())
     both[0].compiled_step = captured
     return both
 
@@ -186,7 +186,7 @@ def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog
                 return tuple(a.float() for a in super().change(rate, step, w, g, *moments))
 
         captured.optimizer = Narrow(0.1)
-        captured.compiled_step = CapturedStep(captured.running_backend, captured.compiled_step, graphs)
+        captured.compiled_step = CapturedStep(captured.running_backend, captured.compiled_step.step, graphs)
     x, labels = data(rng)
     with caplog.at_level("INFO", "xcnn"):
         if words:

@@ -13,6 +13,7 @@ from xcnn import reference
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.windows import output_size
 from xcnn_torch.convolution import Window, padded
+from xcnn_torch.recording import at_once
 
 aten = torch.ops.aten
 
@@ -57,6 +58,7 @@ class MaxPool:
         return aten.max_pool2d_with_indices_backward.grad_input(dy, dx, *how, places, grad_input=dx)
 
 
+@at_once
 def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Array, Array]:
     """The largest cell of each window, and the number of its tap.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from math import inf, nan
 from typing import Any, ParamSpec, TypeVar, cast
@@ -44,7 +44,7 @@ class Name:
         return self.text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """One operation: results = operation(*args, **kwargs), names in place of tensors."""
 
@@ -85,7 +85,7 @@ def names(nested: Any) -> list[Name]:
     return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Name)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """Straight-line code, and the tensors that stand in it as constants.
 
@@ -100,7 +100,7 @@ class Program:
     given: tuple[Name, ...]
     lines: tuple[Line, ...]
     result: Any
-    constants: dict[str, Array] = field(compare=False)
+    constants: dict[str, Array]
 
     def __str__(self) -> str:
         return "\n    ".join([f"def program({', '.join(map(repr, self.given))}):", *self.body()])
@@ -116,15 +116,22 @@ class Program:
             body.append(str(line))
         return body[::-1]
 
+    @property
+    def operations(self) -> dict[str, Callable[..., Any]]:
+        """What the lines call, by its name."""
+        return {line.title: line.operation for line in self.lines}
+
     def compiled(self) -> Callable[..., Any]:
         """The function."""
-        scope = {**SCOPE, **self.constants, **{line.title: line.operation for line in self.lines}}
+        scope = {**SCOPE, **self.constants, **self.operations}
         exec(compile(str(self), "<recorded>", "exec"), scope)
         return cast("Callable[..., Any]", scope["program"])
 
     def repeats(self, other: Program) -> bool:
         """Whether the other one is the same, with equal constants."""
-        return self == other and all(
+        if (str(self), self.operations) != (str(other), other.operations):
+            return False
+        return all(
             a is b or (a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b))
             for a, b in zip(self.constants.values(), other.constants.values(), strict=True)
         )
@@ -201,15 +208,15 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def enter(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], results: Any) -> None:
         """Write an operation down."""
         made = [leaf for leaf in tree_leaves(results) if isinstance(leaf, torch.Tensor)]
-        if operation is aten.detach.default and not args[0].requires_grad:  # the same tensor
+        if operation is aten.detach.default:  # the same tensor
             self.named[made[0]] = self.name(args[0])
             return
-        if any(leaf.requires_grad for leaf in made):
+        if any(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in tree_leaves((args, kwargs))):
             self.refuse("PyTorch's autograd is used.")
         if torch.Tag.data_dependent_output in operation.tags or torch.Tag.dynamic_output_shape in operation.tags:
             self.refuse(f"{operation} makes a number or a shape of what tensors hold.")
         if operation is aten.lift_fresh.default:  # a tensor made of numbers: each time anew
-            constant = self.name(args[0])
+            constant = self.name(args[0].clone())
             self.lines.append(Line(aten.clone.default, (constant,), {}, self.new(made[0])))
             return
         changed = self.changed(operation, args, kwargs)
