@@ -404,8 +404,8 @@ def capture_errors(session: Session, name: str, precision: str) -> dict[str, Any
     """How far the weights are apart, relative to how far they went; and why steps were not captured."""
     case, models = picked(f"{name}:8"), []
     backend = session.made(deterministic=True)
-    for graphs in (True, False):
-        model = case.model(xcnn.backend(backend, graphs=graphs), precision)
+    for compiles in (True, False):
+        model = case.model(xcnn.backend(backend, compiles=compiles), precision)
         before = host_weights(model)
         x, t = case.data(model.output_shape[0], batches=CAPTURED + 1)
         model.fit(x[:-1], t[:-1], batch_size=case.batch, progress="none")

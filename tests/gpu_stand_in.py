@@ -18,7 +18,7 @@ class Step:
 
 @dataclass(frozen=True, repr=False)
 class StandIn(NumpyBackend):
-    graphs: bool = True
+    compiles: bool = True
     deterministic: bool = False
     tune: bool = False
 

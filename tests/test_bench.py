@@ -678,7 +678,7 @@ def test_device_memory_is_what_the_device_has_less_while_a_side_lives(monkeypatc
 def test_pytorchs_backend_captures_on_cuda_alone(device, captured):
     @dataclass(frozen=True, repr=False)
     class Tensors(xcnn.Backend):
-        graphs: bool = True
+        compiles: bool = True
         library: ClassVar[str] = "torch"
 
     assert gpu.captures(Tensors(device)) == captured

@@ -229,6 +229,7 @@ def test_table_of_correlations_against_jax(run, monkeypatch):
 def test_on_a_gpu_jax_is_no_rival(run, monkeypatch):
     monkeypatch.setitem(xcnn.backends._loaded, "cupy", StandIn)
     assert gpu.captures(StandIn())
+    assert not gpu.captures(xcnn.backend("jax"))  # it compiles steps, but not as graphs
     code, out, err = run("--net", "article:2", "--backend", "cupy")
     assert (code, out) == (2, "")
     assert err.startswith("OptionError[X104]: --against jax compares on the processor")

@@ -393,5 +393,5 @@ def test_a_summary_without_results(script):
 
 
 def test_sessions_make_backends_with_options(script):
-    made = script.Session(replace(StandIn(), graphs=False)).made(deterministic=True)
-    assert (made.graphs, made.deterministic) == (False, True)
+    made = script.Session(replace(StandIn(), compiles=False)).made(deterministic=True)
+    assert (made.compiles, made.deterministic) == (False, True)

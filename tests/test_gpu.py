@@ -289,10 +289,10 @@ def test_data_that_is_changed_between_epochs_is_seen(rng):
 
 def test_graphs_can_be_turned_off(rng):
     x, t = data(rng, (1, 6, 6), 2)
-    model = small(RehearsedGpu(graphs=False))
+    model = small(RehearsedGpu(compiles=False))
     model.fit(x, t, epochs=1, batch_size=4, progress="none")
     assert model.at.step == 3
-    assert model.compiled_step.reason == "the backend was made with graphs=False."
+    assert model.compiled_step.reason == "the backend was made with compiles=False."
 
 
 def test_an_interrupted_span_is_forgotten(rng, monkeypatch):
@@ -360,7 +360,8 @@ def test_captured_epochs_in_mixed_precision(rng, precision, eager_steps):
     """As launch by launch, bit for bit: also where the loss's scale is too large at first."""
     make, shape, options = CAPTURED["lenet"]
     models = [
-        model_on(RehearsedGpu(graphs=graphs), make(), shape, precision=precision, **options) for graphs in (True, False)
+        model_on(RehearsedGpu(compiles=compiles), make(), shape, precision=precision, **options)
+        for compiles in (True, False)
     ]
     x, t = data(rng, shape, 10, samples=23)
     for model in models:

@@ -27,8 +27,8 @@ def small_net():
     )  # fmt: skip
 
 
-def made(net=None, jit=True, **how):
-    backend = xcnn.backend("jax", jit=jit)
+def made(net=None, compiles=True, **how):
+    backend = xcnn.backend("jax", compiles=compiles)
     return xcnn.Model(net or small_net(), (2, 6, 6), backend=backend, **{"dtype": "float64", **how})
 
 
@@ -77,7 +77,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_spans_are_steps_operation_by_operation(optimizer, data, spans):
     """Masks, running statistics, rates that change, and a last smaller batch."""
-    models = [made(jit=jit, optimizer=optimizer, seed=5) for jit in (True, False)]
+    models = [made(compiles=compiles, optimizer=optimizer, seed=5) for compiles in (True, False)]
     for model in models:
         model.fit(*data, epochs=3, batch_size=8, progress="none")
     assert max(spans) > 1
@@ -88,7 +88,7 @@ def test_spans_are_steps_operation_by_operation(optimizer, data, spans):
 
 
 def test_single_steps_are_compiled_too(data):
-    models = [made(jit=jit, optimizer="adam") for jit in (True, False)]
+    models = [made(compiles=compiles, optimizer="adam") for compiles in (True, False)]
     x, t = data
     for at in range(0, 24, 8):
         one, other = (model.step(x[at : at + 8], t[at : at + 8]) for model in models)
@@ -98,7 +98,7 @@ def test_single_steps_are_compiled_too(data):
     assert [*models[0].at.state] == [*models[1].at.state]
     assert models[0].at.state["step"] == 3
     assert isinstance(models[0].at.state["step"], int)
-    assert [model.compiled_step.reason for model in models] == ["", "the backend was made with jit=False."]
+    assert [model.compiled_step.reason for model in models] == ["", "the backend was made with compiles=False."]
 
 
 def test_equal_steps_are_compiled_once(data):
@@ -136,7 +136,7 @@ def test_a_span_that_diverges(batch, data, spans):
     x, t = data
     net = xcnn.Sequential(Poisoned(), xcnn.Dense(4))
     x[batch * 8] = 100
-    models = [made(net, jit=jit, optimizer=xcnn.SGD(0.01)) for jit in (True, False)]
+    models = [made(net, compiles=compiles, optimizer=xcnn.SGD(0.01)) for compiles in (True, False)]
     messages = []
     for model in models:
         model.compiled_step.pace = 8
@@ -154,8 +154,8 @@ def test_a_span_whose_weights_overflow(data):
     """The gradients are finite, but the updated weights are not: that step is not taken either."""
     x, t = data[0].astype("float32"), data[1]
     x[16] = 1e20
-    models = [made(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(4)), jit=jit, optimizer=xcnn.SGD(1e25), dtype="float32",
-                   loss="cross_entropy") for jit in (True, False)]  # fmt: skip
+    net, how = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(4)), {"dtype": "float32", "loss": "cross_entropy"}
+    models = [made(net, compiles=compiles, optimizer=xcnn.SGD(1e25), **how) for compiles in (True, False)]
     for model in models:
         model.compiled_step.pace = 8
         with pytest.raises(DivergedError, match="the weights became too large"):
@@ -193,7 +193,7 @@ def test_a_layer_that_asks_for_numbers(data, spans):
     assert spans == [0] * 6
     model.step(x, t)
     assert model.compiled_step.reason.startswith("ConcretizationTypeError: ")
-    eager = made(xcnn.Sequential(Branching(), xcnn.Dense(4)), jit=False)
+    eager = made(xcnn.Sequential(Branching(), xcnn.Dense(4)), compiles=False)
     np.testing.assert_array_equal(model.predict(x[:2]) != 0, eager.predict(x[:2]) != 0)
 
 
@@ -241,7 +241,7 @@ def test_errors_within_a_compiled_step_are_the_layers(data):
 
 def test_data_that_do_not_fit_are_brought_batch_by_batch(data, spans, monkeypatch):
     monkeypatch.setattr(xcnn.backend("jax").__class__, "free_memory", lambda self: 1000)
-    models = [made(), made(jit=False)]
+    models = [made(), made(compiles=False)]
     for model in models:
         model.fit(*data, batch_size=8, progress="none")
     assert spans == [0] * 12
@@ -252,7 +252,7 @@ def test_data_that_do_not_fit_are_brought_batch_by_batch(data, spans, monkeypatc
 
 
 def test_the_forward_pass_is_compiled_outside_training(data):
-    model, eager = made(), made(jit=False)
+    model, eager = made(), made(compiles=False)
     before = compiled.forward._cache_size()
     np.testing.assert_allclose(model.predict(data[0]), eager.predict(data[0]), rtol=1e-12)
     assert compiled.forward._cache_size() == before + 1
@@ -296,7 +296,10 @@ def test_windows_side_by_side(size, rng):
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_in_spans(precision, data, spans):
     x, t = data[0].astype("float32"), data[1]
-    models = [made(jit=jit, dtype="float32", precision=precision, optimizer=xcnn.SGD(0.05)) for jit in (True, False)]
+    models = [
+        made(compiles=compiles, dtype="float32", precision=precision, optimizer=xcnn.SGD(0.05))
+        for compiles in (True, False)
+    ]
     for model in models:
         model.fit(x, t, epochs=2, batch_size=8, progress="none")
     assert max(spans) > 1
@@ -307,7 +310,10 @@ def test_half_precision_in_spans(precision, data, spans):
 def test_skipped_steps_of_float16(data):
     """A scale that is too large is halved within the span, and the step's update left out."""
     x, t = data[0].astype("float32"), data[1]
-    models = [made(jit=jit, dtype="float32", precision="float16", optimizer=xcnn.SGD(0.05)) for jit in (True, False)]
+    models = [
+        made(compiles=compiles, dtype="float32", precision="float16", optimizer=xcnn.SGD(0.05))
+        for compiles in (True, False)
+    ]
     for model in models:
         model.at.state["loss_scale"] = model.backend.asarray(2.0**24, "float32")
         model.compiled_step.pace = 8

@@ -55,18 +55,13 @@ NETS = {
 def models(a_net=None, fuse=True, **options):
     """Two equal models; the second trains layer by layer."""
     how = {"dtype": "float64", "optimizer": xcnn.SGD(0.05, momentum=0.9), "seed": 3, **options}
-    both = [TorchBackend(captures=captures, fuse=fuse) for captures in (True, False)]
+    both = [TorchBackend(compiles=compiles, fuse=fuse) for compiles in (True, False)]
     return [xcnn.Model(a_net or net(), IMAGE, backend=backend, **how) for backend in both]
 
 
 def data(samples=22, dtype="float64"):
     rng = np.random.default_rng(7)
     return rng.standard_normal((samples, *IMAGE)).astype(dtype), rng.integers(0, 3, samples)
-
-
-def programs(model):
-    """What is written down so far and was done twice alike."""
-    return [kind for layout in model.compiled_step.layouts.values() for kind in layout.kinds.values() if kind.run]
 
 
 def assert_same(one, other):
@@ -92,7 +87,7 @@ def test_epochs_are_those_of_single_layers(name, fuse):
     both = models(NETS[name], fuse)
     both_fit(both, *data())
     assert both[0].compiled_step.reason == ""
-    assert len(programs(both[0])) == 2  # for 5 samples, and for the last 2
+    assert len(both[0].compiled_step.programs) == 2  # for 5 samples, and for the last 2
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -100,14 +95,14 @@ def test_epochs_are_those_of_single_layers(name, fuse):
 def test_optimizers_and_schedules(name, dtype):
     both = models(optimizer=OPTIMIZERS[name], dtype=dtype)
     both_fit(both, *data(dtype=dtype))
-    assert len(programs(both[0])) == 2
+    assert len(both[0].compiled_step.programs) == 2
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_and_its_loss_scale(precision):
     both = models(precision=precision, dtype="float32", optimizer=xcnn.Adam(0.01, clip_norm=0.5))
     both_fit(both, *data(dtype="float32"))
-    assert len(programs(both[0])) == 2
+    assert len(both[0].compiled_step.programs) == 2
 
 
 def test_convolutions_in_parts_and_memory_that_is_used_again(monkeypatch):
@@ -115,8 +110,8 @@ def test_convolutions_in_parts_and_memory_that_is_used_again(monkeypatch):
     monkeypatch.setattr(memory, "LARGE", 1)
     both = models(NETS["residual"], dtype="float32")
     both_fit(both, *data(dtype="float32"))
-    assert "used_again(" in str(programs(both[0])[0].first)
-    assert len(programs(both[0])) == 2
+    assert "used_again(" in str(both[0].compiled_step.programs[0])
+    assert len(both[0].compiled_step.programs) == 2
 
 
 @pytest.mark.parametrize("recipe", ["lenet", "mnist-net"])
@@ -124,11 +119,11 @@ def test_recipes(recipe):
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((8, 1, 28, 28)).astype("float32"), rng.integers(0, 10, 8)
     made = nets.RECIPES[recipe].net(10)
-    both = [xcnn.Model(made, (1, 28, 28), backend=TorchBackend(captures=c), seed=1) for c in (True, False)]
+    both = [xcnn.Model(made, (1, 28, 28), backend=TorchBackend(compiles=c), seed=1) for c in (True, False)]
     for _ in range(5):
         assert both[0].step(x, labels) == both[1].step(x, labels)
         assert_same(*both)
-    assert len(programs(both[0])) == 1
+    assert len(both[0].compiled_step.programs) == 1
 
 
 def test_the_code_says_what_the_step_does():
@@ -136,8 +131,8 @@ def test_the_code_says_what_the_step_does():
     x, labels = data(5)
     for _ in range(4):
         model.step(x, labels)
-    (kind,) = programs(model)
-    text = str(kind.first)
+    (program,) = model.compiled_step.programs
+    text = str(program)
     assert text.count("aten_addmm_default(") == 1
     assert text.count("aten_mm_default(") == 1  # dX of the first layer is not asked for
     assert text.splitlines()[-1].startswith("    return ({'dense1': {'kernel': v")
@@ -160,7 +155,7 @@ def test_weights_from_elsewhere_and_other_seeds_are_seen():
         for model in both:
             model.step(x[:5], labels[:5])
         assert_same(*both)
-    assert programs(both[0])
+    assert both[0].compiled_step.programs
 
 
 def test_a_weight_that_stands_twice_in_a_net():
@@ -189,7 +184,7 @@ def test_labels_outside_and_wrong_images_are_told_as_by_the_layers():
     for _ in range(4):
         for model in both:
             model.step(x, labels)
-    assert programs(both[0])
+    assert both[0].compiled_step.programs
     wrong = labels.copy()
     wrong[2] = 3
     told = []
@@ -223,7 +218,7 @@ def test_a_step_that_diverges_keeps_the_weights():
         told.append(str(error.value))
     assert told[0] == told[1]
     assert_same(*both)
-    assert programs(both[0])
+    assert both[0].compiled_step.programs
 
 
 # What can not be written down.
@@ -325,7 +320,7 @@ def test_constants_are_kept_and_tensors_made_of_numbers_are_made_anew():
 
     both = models(net(Tables()))
     both_fit(both, *data())
-    assert len(programs(both[0])) == 2
+    assert len(both[0].compiled_step.programs) == 2
 
 
 def test_layouts_that_are_remembered_are_bounded(monkeypatch):

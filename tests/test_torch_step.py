@@ -59,7 +59,7 @@ def net():
 def models(graphs=None, **options):
     """Two equal models; the steps of the first are captured."""
     how = {"dtype": "float64", "optimizer": SGD(0.05, momentum=0.9), **options}
-    both = [xcnn.Model(net(), (2, 8, 9), backend=TorchBackend(captures=c), seed=3, **how) for c in (True, False)]
+    both = [xcnn.Model(net(), (2, 8, 9), backend=TorchBackend(compiles=c), seed=3, **how) for c in (True, False)]
     captured = CapturedStep(both[0].running_backend, both[0].compiled_step.step, graphs or Rehearsal())
     both[0].compiled_step = captured
     return both
@@ -202,9 +202,9 @@ def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog
 
 
 def test_graphs_can_be_turned_off(rng):
-    backend = TorchBackend(captures=False)
+    backend = TorchBackend(compiles=False)
     step = CapturedStep(backend, None, Rehearsal())
-    assert step.reason == "the backend was made with captures=False."
+    assert step.reason == "the backend was made with compiles=False."
     assert step.span(0, None, None, None, None, 5) is None
     step.step = lambda *arguments: arguments
     assert step(1, 2, 3, 4, 5) == (1, 2, 3, 4, 5)

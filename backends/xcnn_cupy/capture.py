@@ -87,7 +87,7 @@ class CapturedStep(Paced):
 
     def __init__(self, backend: GpuBackend, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
-        self.reason = "" if backend.graphs else "the backend was made with graphs=False."
+        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.refused: HostArray | None = None
         self.data: Data | None = None
         self.graphs: dict[tuple[int, int], Graph] = {}
@@ -110,7 +110,7 @@ class CapturedStep(Paced):
 
         That is so if steps can't be captured, or where the next one makes a number that is not finite.
         """
-        if not self.backend.graphs or self.refused is x:
+        if not self.backend.compiles or self.refused is x:
             return None
         self.reason = ""
         try:

@@ -55,14 +55,14 @@ class GpuBackend(StridedBackend):
         whether equal inputs give equal bits in every run, for which some of cuDNN's fast plans are left out
     workspace
         bytes that one convolution may take beside its arrays
-    graphs
+    compiles
         whether training steps are captured as CUDA graphs
     """
 
     tf32: bool = False
     deterministic: bool = False
     workspace: int = 2**28
-    graphs: bool = True
+    compiles: bool = True
 
     algorithms: ClassVar[tuple[str, ...]] = ("auto", "literal", "gemm", "cudnn")
     precisions: ClassVar[tuple[str, ...]] = ("float32", "tf32", "bfloat16", "float16", "float64")

@@ -33,13 +33,13 @@ class JaxBackend(Backend):
 
     Parameters
     ----------
-    jit
+    compiles
         whether XLA compiles training steps and forward passes as a whole
     tf32
         whether products of float32 numbers may be rounded as the device's fastest are: TF32 on GPUs, bfloat16 on TPUs
     """
 
-    jit: bool = True
+    compiles: bool = True
     tf32: bool = False
 
     name: ClassVar[str] = "jax"
@@ -188,7 +188,7 @@ class JaxBackend(Backend):
     # Seams.
 
     def rewrite(self, net: Layer) -> Layer:
-        return Forward(net) if self.jit else net
+        return Forward(net) if self.compiles else net
 
     def compile(self, step: Step) -> Step:
         return cast("Step", CompiledStep(self, cast("Any", step)))

@@ -153,7 +153,7 @@ class CompiledStep(Paced):
 
     def __init__(self, backend: JaxBackend, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
-        self.reason = "" if backend.jit else "the backend was made with jit=False."
+        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.refused: HostArray | None = None
         self.data: Data | None = None
         self.known: HostArray | None = None
@@ -175,7 +175,7 @@ class CompiledStep(Paced):
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
     ) -> tuple[Weights, Weights, Outcome]:
-        if self.backend.jit and not self.reason:
+        if self.backend.compiles and not self.reason:
             try:
                 return self.compiled(key, weights, state, x, t)
             except NotCompiled as why:
@@ -199,7 +199,7 @@ class CompiledStep(Paced):
         self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
     ) -> Standing | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself."""
-        if not self.backend.jit or self.reason or self.refused is x:
+        if not self.backend.compiles or self.reason or self.refused is x:
             return None
         try:
             return self.spanned(seed, at, self.brought(x, t, order), batch_size)

@@ -48,12 +48,12 @@ class TorchBackend(Backend):
     tf32
         whether products of float32 numbers may be rounded to TF32's 10 bits on CUDA; without it float32 is strict,
         whatever PyTorch's switches say
-    captures
+    compiles
         whether training steps are captured as CUDA graphs on CUDA, and on the CPU run as straight-line code
     """
 
     tf32: bool = False
-    captures: bool = True
+    compiles: bool = True
 
     name: ClassVar[str] = "torch"
     library: ClassVar[str] = "torch"
@@ -81,7 +81,7 @@ class TorchBackend(Backend):
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         if not isinstance(x, torch.Tensor):
-            if not isinstance(x, np.ndarray) and array_api_compat.is_array_api_obj(x):
+            if not isinstance(x, np.ndarray | np.generic) and array_api_compat.is_array_api_obj(x):
                 raise DTypeError(
                     "X103",
                     f"a {type(x).__name__} is neither a host array nor PyTorch's.",

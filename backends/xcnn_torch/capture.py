@@ -165,7 +165,7 @@ class CapturedStep(Paced):
 
     def __init__(self, backend: TorchBackend, step: TrainingStep, graphs: Graphs) -> None:
         self.backend, self.step, self.graphs = backend, step, graphs
-        self.reason = "" if backend.captures else "the backend was made with captures=False."
+        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.account = Account(backend.place, MOST_STEPS)
         self.captured: dict[Any, Captured] = {}
         self.own: Weights = {}

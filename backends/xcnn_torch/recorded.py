@@ -54,7 +54,7 @@ class RecordedStep:
 
     def __init__(self, backend: TorchBackend, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
-        self.reason = "" if backend.captures else "the backend was made with captures=False."
+        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.forget()
 
     def forget(self) -> None:
@@ -62,6 +62,12 @@ class RecordedStep:
         self.layouts: dict[Any, Layout] = {}
         self.told: tuple[list[Array], Layout] = [], Layout()
         """The weights and moments of the last step, which the next one mostly begins with."""
+
+    @property
+    def programs(self) -> list[Program]:
+        """The code of each kind of step that is written down; its text is Python."""
+        kinds = [kind for layout in self.layouts.values() for kind in layout.kinds.values()]
+        return [kind.first for kind in kinds if kind.run and kind.first]
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array

@@ -47,8 +47,9 @@ STRICT = ("float32", "float64")
 
 
 def captures(backend: Backend) -> bool:
-    """Whether a backend captures training steps, and so is timed as this module does it: PyTorch's on CUDA alone."""
-    return has_option(backend, "graphs") and (backend.library != "torch" or torch_device(backend).startswith("cuda"))
+    """Whether a backend captures training steps as graphs on a GPU, and so is timed as this module does it."""
+    by_graphs = {"torch": torch_device(backend).startswith("cuda"), "jax": False}
+    return has_option(backend, "compiles") and by_graphs.get(backend.library, True)
 
 
 def torch_device(backend: Backend) -> str:
@@ -168,7 +169,7 @@ def our_ways(
     ways: dict[str, Callable[[], Side]] = {"captured": partial(epochs, case, backend, precision, x, t)}
     for name, tuned in tuned_too(backend).items():
         ways[f"captured, {name}"] = partial(epochs, case, tuned, precision, x, t)
-    one_by_one = make_backend(backend, graphs=False)
+    one_by_one = make_backend(backend, compiles=False)
     return ways | {"eager": partial(epochs, case, one_by_one, precision, *first(case, x, t))}
 
 
