@@ -48,7 +48,7 @@ STRICT = ("float32", "float64")
 
 def captures(backend: Backend) -> bool:
     """Whether a backend captures training steps as graphs on a GPU, and so is timed as this module does it."""
-    by_graphs = {"torch": torch_device(backend).startswith("cuda"), "jax": False}
+    by_graphs = {"torch": torch_device(backend).startswith("cuda"), "jaxlib": False}
     return has_option(backend, "compiles") and by_graphs.get(backend.library, True)
 
 
