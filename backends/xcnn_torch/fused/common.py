@@ -32,8 +32,7 @@ IN_PLACE: dict[type | None, Callable[[Array], Array]] = {
     Tanh: torch.tanh_,
 }
 """Each of them on a tensor that the run has just made."""
-INTO: dict[type | None, Callable[..., Array]] = {
-    None: lambda z, out: out.copy_(z),
+INTO: dict[type, Callable[..., Array]] = {
     ReLU: lambda z, out: torch.clamp_min(z, 0, out=out),
     Sigmoid: torch.sigmoid,
     Tanh: torch.tanh,

@@ -168,14 +168,13 @@ class Work:
 
     def activated(self, activation: type | None) -> tuple[Array, Before]:
         """Y = f(B + X * K)."""
-        parts = self.parts()
-        if len(parts) == 1:
-            y = IN_PLACE[activation](self.made(parts[0]))
+        self.done = self.parts() if activation else [ALL]  # without one, parts would only be copied
+        if activation is None or len(self.done) == 1:
+            y = IN_PLACE[activation](self.made(self.done[0]))
         else:
             y = empty(self.x, self.y_shape, self.last)
-            for part in parts:
+            for part in self.done:
                 INTO[activation](self.made(part), out=y[part])
-        self.done = parts
         return y, lambda dy: lambda part: slope(activation, cut(dy, part), cut(y, part))
 
     def pooled(self, activation: type | None, pool: MaxPool) -> tuple[Array, Before]:
