@@ -122,8 +122,9 @@ class Program:
         return {line.title: line.operation for line in self.lines}
 
     def compiled(self) -> Callable[..., Any]:
-        """The function."""
-        scope = {**SCOPE, **self.constants, **self.operations}
+        """The function. It calls what PyTorch's operations call themselves, a frame less for each of them."""
+        operations = {name: getattr(operation, "_op", operation) for name, operation in self.operations.items()}
+        scope = {**SCOPE, **self.constants, **operations}
         exec(compile(str(self), "<recorded>", "exec"), scope)
         return cast("Callable[..., Any]", scope["program"])
 

@@ -97,17 +97,19 @@ class Joined:
 
     shapes: list[Shape]
     strides: list[tuple[int, ...]]
+    sizes: list[int]
     firsts: list[int]
     cells: int
 
     @classmethod
     def of(cls, arrays: list[Array]) -> Joined | None:
         """The order of these arrays, each as it lies in memory; None where they are too large."""
-        firsts = [0, *accumulate(a.numel() for a in arrays)]
+        sizes = [a.numel() for a in arrays]
+        firsts = [0, *accumulate(sizes)]
         cells = firsts.pop()
         if cells > SMALL:
             return None
-        return cls([a.shape for a in arrays], [a.stride() for a in arrays], firsts, cells)
+        return cls([a.shape for a in arrays], [a.stride() for a in arrays], sizes, firsts, cells)
 
     def together(self, arrays: list[Array]) -> Array:
         """One new array of them all, each as it lies in memory."""
@@ -132,7 +134,11 @@ class Joined:
 
     def apart(self, whole: Array) -> list[Array]:
         """The views of each."""
-        return list(map(whole.as_strided, self.shapes, self.strides, self.firsts))
+        lines = whole.split(self.sizes)
+        parts = zip(lines, self.shapes, self.strides, self.firsts, strict=True)
+        return [
+            line if len(shape) == 1 else whole.as_strided(shape, stride, first) for line, shape, stride, first in parts
+        ]
 
 
 def as_stored(a: Array) -> Array:

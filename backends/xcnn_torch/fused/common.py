@@ -11,6 +11,7 @@ from xcnn._typing import Array, Weights
 from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
 from xcnn.precision import Cast, within
+from xcnn_torch import memory
 from xcnn_torch.memory import empty_like
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ aten = torch.ops.aten
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SLOPES: dict[type | None, Callable[[Array, Array], Array]] = {
     None: lambda dy, y: dy,
-    ReLU: lambda dy, y: aten.threshold_backward.grad_input(dy, y, 0, grad_input=empty_like(y)),
+    ReLU: lambda dy, y: relu_slope(dy, y),
     Sigmoid: aten.sigmoid_backward,
     Tanh: aten.tanh_backward,
 }
@@ -38,6 +39,13 @@ INTO: dict[type, Callable[..., Array]] = {
     Tanh: torch.tanh,
 }
 """Each of them from one tensor into another, `out`."""
+
+
+def relu_slope(dy: Array, y: Array) -> Array:
+    """The gradient before a ReLU."""
+    if y.nbytes < memory.LARGE:
+        return aten.threshold_backward(dy, y, 0)
+    return aten.threshold_backward.grad_input(dy, y, 0, grad_input=empty_like(y))
 
 
 def slope(activation: type | None, dy: Array, y: Array) -> Array:

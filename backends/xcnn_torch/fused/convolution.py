@@ -115,7 +115,8 @@ class Convolution:
             typed(mine["kernel"], dtype),
             typed(mine["bias"], dtype) if layer.bias else None,
             way,
-            prefers_channels_last(x.device, dtype, self.backend.tf32),
+            # an untied bias lies as it is indexed: beside channels last it would be read across
+            layer.bias != "untied" and prefers_channels_last(x.device, dtype, self.backend.tf32),
         )
         y, before = work.pooled(self.activation, way.pool) if way.pool else work.activated(self.activation)
 
