@@ -47,6 +47,8 @@ RUNS = {
     "conv, pool": (Sequential(Conv2D(3, 3, padding="same"), MaxPool2D(3, stride=2, padding=1)), IMAGE),
     "conv, sigmoid, pool": (Sequential(Conv2D(3, 3), Sigmoid(), MaxPool2D(2)), IMAGE),
     "conv, overlapping pool": (Sequential(Conv2D(3, 3), ReLU(), MaxPool2D(3, stride=1)), IMAGE),
+    "conv of six, relu, pool": (Sequential(Conv2D(6, 3, padding="same"), ReLU(), MaxPool2D(2)), IMAGE),
+    "conv of five, no bias, pool": (Sequential(Conv2D(5, 3, bias=False), MaxPool2D(3, stride=2), Flatten()), IMAGE),
     "conv, dilated": (Sequential(Conv2D(3, 3, dilation=(1, 2), padding=((0, 3), (2, 1))), ReLU()), IMAGE),
     "conv of one channel": (Sequential(Conv2D(4, 3), ReLU(), Conv2D(1, 1), Tanh()), (1, 7, 6)),
     "dense, relu": (Sequential(Dense(5), ReLU(), Dense(3, bias=False), Sigmoid(), Dense(2), Tanh()), (7,)),

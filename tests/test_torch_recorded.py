@@ -158,6 +158,27 @@ def test_weights_from_elsewhere_and_other_seeds_are_seen():
     assert both[0].compiled_step.programs
 
 
+def test_code_runs_for_arrays_that_lie_as_those_that_it_was_written_from():
+    model, _ = models()
+    x, labels = data(5)
+    step = model.compiled_step
+    for _ in range(4):
+        model.step(x, labels)
+    (kind,) = [kind for layout in step.layouts.values() for kind in layout.kinds.values() if kind.run]
+    runs, run = [], kind.run
+    kind.run = lambda *given: runs.append(1) or run(*given)
+    model.step(x, labels)
+    assert (len(runs), len(step.layouts)) == (1, 2)  # as they were drawn, and as views of one array
+    model.weights = {**model.weights, "dense2": tree.map(torch.clone, model.weights["dense2"])}
+    model.step(x, labels)
+    assert (len(runs), len(step.layouts)) == (1, 3)
+    model.step(x, labels)
+    assert len(runs) == 2
+    model.at.weights["dense2"]["bias"].requires_grad_()
+    model.step(x, labels)
+    assert len(runs) == 2  # the layers see to PyTorch's autograd
+
+
 def test_a_weight_that_stands_twice_in_a_net():
     """Arrays that are the same once and not at other times lead to different code."""
     shared = torch.randn(2, 2, 1, 1, dtype=torch.float64)

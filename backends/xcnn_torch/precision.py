@@ -15,6 +15,12 @@ NAMED = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 """Whether precisions have names, as since PyTorch 2.9; before there were only CUDA's switches, true or false."""
 
 
+ON_CPU: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv) if NAMED else ()  # type: ignore[attr-defined]
+"""What has a precision on a CPU."""
+EXACT = ("none", "ieee")
+"""The precisions there that round nothing before it is multiplied."""
+
+
 def float32_as(device: str, tf32: bool) -> AbstractContextManager[object]:
     """For a `with` block: products and convolutions of float32 are exact on this kind of device, or TF32 on CUDA."""
     wanted = switches(device, tf32)
@@ -30,12 +36,11 @@ def switches(device: str, tf32: bool) -> list[Switch]:
     if not NAMED:
         cuda = (torch.backends.cuda.matmul, torch.backends.cudnn) if device == "cuda" else ()
         return [(at, "allow_tf32", tf32) for at in cuda]
-    backends: Any = torch.backends
     if device == "cuda":
+        backends: Any = torch.backends
         found = [backends.cuda.matmul, backends.cudnn.conv]
     else:
-        mkldnn = backends.mkldnn.matmul, backends.mkldnn.conv
-        found = [at for at in mkldnn if at.fp32_precision not in ("none", "ieee")]
+        found = [at for at in ON_CPU if at.fp32_precision not in EXACT]
     return [(at, "fp32_precision", "tf32" if tf32 else "ieee") for at in found]
 
 

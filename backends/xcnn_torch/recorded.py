@@ -86,10 +86,9 @@ class RecordedStep:
         if kind.run is None:
             return self.recorded(kind, key[0], weights, state, given)
         try:
-            weights, moments, outcome = kind.run(*given)
+            weights, moments, outcome, leaves = kind.run(*given)
         except Exception:  # the layers say what is wrong, or find another way
             return self.step(key, weights, state, x, t)
-        leaves = leaves_of(weights, moments)
         kind.gives = kind.gives or self.layout(leaves)
         self.told = leaves, kind.gives
         return weights, {"step": state["step"] + 1, **moments}, Outcome(*outcome)
@@ -118,7 +117,7 @@ class RecordedStep:
         with Recording(given) as recording:
             weights, counted, outcome = step(key, weights, counted, x, t)
         moments = {name: leaf for name, leaf in counted.items() if name != "step"}
-        program = recording.program((weights, moments, tuple(vars(outcome).values())))
+        program = recording.program((weights, moments, tuple(vars(outcome).values()), leaves_of(weights, moments)))
         if recording.reason:
             self.give_up(recording.reason)
         elif kind.first is None:

@@ -6,11 +6,13 @@ ReLU does not change the order of cells: it follows the pooling, where there are
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 
 from xcnn._typing import Array, Pair, Shape, Weights
 from xcnn.checks import check_dy
@@ -43,6 +45,10 @@ AT_ONCE = 5 * 2**19
 """Bytes of its output that a convolution makes at a time on the CPU. The next pass finds them in cache, and they lie in
 memory that was just freed, where a large output would take fresh pages."""
 
+LANES = 8
+"""Channels that PyTorch's pooling takes at once, where they lie last."""
+FEW = (5, 6, 7)
+"""Filters for which it pays to make so many."""
 ALL = slice(None)
 
 
@@ -162,6 +168,19 @@ class Work:
             some = max(1, AT_ONCE // (prod(self.y_shape[1:]) * self.x.element_size()))
         return [ALL] if some >= count else [slice(first, first + some) for first in range(0, count, some)]
 
+    def widened(self) -> Work:
+        """The same with filters of zeros beside a few: PyTorch pools eight channels at once, or fewer one by one."""
+        filters, channels = self.kernel.shape[:2]
+        fits = self.last and self.x.is_cpu and self.x.dtype == torch.float32 and self.window.groups == 1
+        if not (fits and filters in FEW and channels <= LANES):
+            return self
+        spare = LANES - filters
+        wide = copy(self)
+        wide.kernel = arranged(pad(self.kernel, (0, 0, 0, 0, 0, 0, 0, spare)), self.last)
+        wide.shared = None if self.shared is None else pad(self.shared, (0, spare))
+        wide.y_shape = len(self.x), LANES, *self.sizes
+        return wide
+
     def made(self, part: slice) -> Array:
         """B + X * K, a new tensor."""
         z = aten.convolution(cut(self.x, part), self.kernel, self.shared, *self.window.arguments)
@@ -180,14 +199,16 @@ class Work:
 
     def pooled(self, activation: type | None, pool: MaxPool) -> tuple[Array, Before]:
         """Y = f(pool(B + X * K)), f being ReLU or nothing."""
-        self.done = self.parts()
+        self.done, wide = self.parts(), self.widened()
         if len(self.done) == 1:
-            y, places = pool(IN_PLACE[activation](self.made(self.done[0])))
+            y, places = pool(IN_PLACE[activation](wide.made(self.done[0])))
         else:
-            shape = *self.y_shape[:2], *pool.output(self.sizes)
+            shape = *wide.y_shape[:2], *pool.output(self.sizes)
             y, places = (empty(self.x, shape, self.last, dtype) for dtype in (self.x.dtype, torch.int64))
             for part in self.done:
-                pool.into(IN_PLACE[activation](self.made(part)), y[part], places[part])
+                pool.into(IN_PLACE[activation](wide.made(part)), y[part], places[part])
+        if wide is not self:
+            y, places = (arranged(both[:, : len(self.kernel)], self.last) for both in (y, places))
 
         def before(dy: Array) -> Callable[[slice], Array]:
             dy = slope(activation, dy, y)
