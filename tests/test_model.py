@@ -9,7 +9,24 @@ import pytest
 import xcnn
 from xcnn import tree
 from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
-from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential, Sigmoid
+from xcnn.layers import (
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    MaxPool2D,
+    ReLU,
+    Reshape,
+    Sequential,
+    Sigmoid,
+    UpSampling2D,
+    ZeroPadding2D,
+)
 from xcnn.model import Model
 from xcnn.optimizers import SGD, Adam
 from xcnn.schedules import Step
@@ -172,6 +189,26 @@ def test_options_from_numpy_leave_the_weights_float32(data, tmp_path):
     assert {w.dtype for w in host(model).values()} == {np.dtype("float32")}
     model.save(tmp_path / "m.xcnn")
     assert Model.load(tmp_path / "m.xcnn", backend="numpy").net == net
+
+
+def test_whole_numbers_from_numpy_are_taken_and_saved(data, tmp_path):
+    """As in Dense(labels.max() + 1), and sizes that were computed."""
+    one, two, three = np.int64(1), np.uint8(2), np.int32(3)
+    net = Sequential(
+        ZeroPadding2D((one, 1)), Conv2D(np.int64(4), (three, 3), stride=two, groups=one), UpSampling2D(two),
+        MaxPool2D(two),
+        Conv2DTranspose(two, three), DepthwiseConv2D(three, depth_multiplier=two), GroupNorm(two), Reshape((two, -1)),
+        Conv1D(three, three), Flatten(), Dense(data[1].max() + 1),
+    )  # fmt: skip
+    model = Model(net, (one, np.int64(8), 8), backend="numpy", seed=np.int64(3))
+    model.fit(*data, epochs=np.int64(1), batch_size=np.int64(7), progress="none")
+    assert model.evaluate(*data, batch_size=two)["loss"] == pytest.approx(model.evaluate(*data)["loss"], rel=1e-5)
+    model.save(tmp_path / "m.xcnn")
+    loaded = Model.load(tmp_path / "m.xcnn", backend="numpy")
+    assert (loaded.net, loaded.input_shape, loaded.seed) == (net, (1, 8, 8), 3)
+    assert {type(n) for n in (*model.input_shape, model.seed, net["dense1"].units)} == {int}
+    with pytest.raises(OptionError, match=r"X104.*units must be a whole number"):
+        Dense(np.float64(3))
 
 
 def test_a_loss_of_another_type_is_refused_before_it_spoils_the_weights(data):

@@ -146,6 +146,7 @@ def test_the_schedule_is_asked_at_each_step(backend):
         lambda: o.SGD(float("inf")),
         lambda: o.SGD(weight_decay=float("nan")),
         lambda: o.SGD(weight_decay=-1.0),
+        lambda: o.SGD(nesterov=True),
         lambda: o.Adam(epsilon=0),
         lambda: o.Adam(clip_norm=float("inf")),
         lambda: s.Step(-1.0, every=2),

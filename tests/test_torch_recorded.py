@@ -1,5 +1,6 @@
 """Steps on PyTorch's CPU as straight-line code: the same to the last bit as layer by layer, or not taken at all."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -177,6 +178,21 @@ def test_code_runs_for_arrays_that_lie_as_those_that_it_was_written_from():
     model.at.weights["dense2"]["bias"].requires_grad_()
     model.step(x, labels)
     assert len(runs) == 2  # the layers see to PyTorch's autograd
+
+
+@pytest.mark.parametrize("mode", ["autocast", "inference_mode", "no_grad"])
+def test_modes_of_pytorch_mean_what_they_mean_to_the_layers(mode):
+    """On both sides of the moment when the code is complete."""
+    both = models(dtype="float32")
+    x, labels = data(5, "float32")
+    how = partial(torch.autocast, "cpu", dtype=torch.bfloat16) if mode == "autocast" else getattr(torch, mode)
+    for inside in (True, True, False, False, False, True, False, True, True, True):
+        for model in both:
+            with how() if inside else nullcontext():
+                model.step(x, labels)
+        assert_same(*both)
+    assert both[0].compiled_step.reason == ""
+    assert both[0].compiled_step.programs
 
 
 def test_a_weight_that_stands_twice_in_a_net():

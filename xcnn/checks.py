@@ -130,10 +130,12 @@ def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
         )
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raise X104 unless the option is a whole number of at least `least`."""
-    if not is_whole(value) or value < least:  # type: ignore[operator]
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """The option as an int, NumPy's too; raise X104 unless it is a whole number of at least `least`."""
+    number: Any = plain(value)
+    if not is_whole(number) or number < least:
         raise OptionError("X104", f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return int(number)
 
 
 def check_between(name: str, value: object, low: float, high: float) -> None:
@@ -150,8 +152,14 @@ def check_rate(name: str, value: object) -> None:
 def plain_numbers(options: Any) -> None:
     """Turn NumPy's numbers among a frozen dataclass's options into Python's, which leave an array's type alone."""
     for name, value in vars(options).items():
-        if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-            object.__setattr__(options, name, value.item())
+        object.__setattr__(options, name, plain(value))
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, also within tuples and lists; all else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def check_groups(layer: object, groups: int, count: int, noun: str) -> None:

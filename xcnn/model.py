@@ -85,12 +85,11 @@ class Model:
                 "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
             )
         self.policy = policy(precision, dtype)
-        check_whole("seed", seed, least=0)
+        seed = check_whole("seed", seed, least=0)
         if not isinstance(input_shape, tuple | list):
             raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
-        for n in input_shape:
-            check_whole("each size of input_shape", n)
-        self._net, self.input_shape, self.dtype, self.seed = net, tuple(input_shape), dtype, seed
+        sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._backend = get_backend() if backend is None else make_backend(backend)
         self._backend.under(self.policy)
@@ -262,8 +261,7 @@ class Model:
         DivergedError
             X501, when the loss or a gradient is no longer finite; the weights before that step are kept.
         """
-        check_whole("epochs", epochs, least=0)
-        check_whole("batch_size", batch_size)
+        epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         x, y = self._data(x, y)
         if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
             raise OptionError("X104", "validation_data must be a pair (x, y).")
@@ -292,12 +290,12 @@ class Model:
 
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy"."""
-        check_whole("batch_size", batch_size)
+        batch_size = check_whole("batch_size", batch_size)
         return training.measure(self, *self._data(x, y), batch_size)
 
     def predict(self, x: Any, batch_size: int = 256) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array."""
-        check_whole("batch_size", batch_size)
+        batch_size = check_whole("batch_size", batch_size)
         x = self._inputs(x)
         starts = range(0, max(len(x), 1), batch_size)
         return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size])) for at in starts])

@@ -90,6 +90,9 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         self.check("momentum")
+        if self.nesterov and not self.momentum:
+            hint = "give momentum=0.9, or leave nesterov out."
+            raise OptionError("X104", "nesterov looks ahead along the momentum, which is 0.", hint=hint)
 
     @property
     def moments(self) -> tuple[str, ...]:

@@ -24,12 +24,10 @@ from xcnn.losses import Loss
 from xcnn.optimizers import Optimizer
 from xcnn.precision import Precision
 from xcnn.random import Key, bits
-from xcnn.reference import NO_PADDING
 from xcnn.training import TrainingStep
 from xcnn_torch import convolution, pooling, random, update
 from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
-from xcnn_torch.convolution import Window
 from xcnn_torch.explain import explain
 from xcnn_torch.fused import FUSES
 from xcnn_torch.precision import float32_as
@@ -141,59 +139,13 @@ class TorchBackend(Backend):
 
     # Primitives.
 
-    def correlate(
-        self,
-        x: Array,
-        k: Array,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        return convolution.correlate(x, k, Window.of(stride, padding, dilation, groups))
-
-    def correlate_input_adjoint(
-        self,
-        dy: Array,
-        k: Array,
-        x_shape: Shape,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        return convolution.correlate_input_adjoint(dy, k, x_shape, Window.of(stride, padding, dilation, groups))
-
-    def correlate_kernel_adjoint(
-        self,
-        x: Array,
-        dy: Array,
-        k_shape: Shape,
-        *,
-        stride: Pair = (1, 1),
-        padding: Pads = NO_PADDING,
-        dilation: Pair = (1, 1),
-        groups: int = 1,
-    ) -> Array:
-        return convolution.correlate_kernel_adjoint(x, dy, k_shape, Window.of(stride, padding, dilation, groups))
-
-    def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
-        return pooling.max_pool(x, size, stride=stride, padding=padding)
-
-    def max_pool_adjoint(
-        self, dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
-    ) -> Array:
-        return pooling.max_pool_adjoint(dy, which, x_shape, size, stride=stride, padding=padding)
-
-    def sum_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
-        return pooling.sum_pool(x, size, stride=stride, padding=padding)
-
-    def sum_pool_adjoint(
-        self, dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
-    ) -> Array:
-        return pooling.sum_pool_adjoint(dy, x_shape, size, stride=stride, padding=padding)
+    correlate = staticmethod(convolution.correlate)
+    correlate_input_adjoint = staticmethod(convolution.correlate_input_adjoint)
+    correlate_kernel_adjoint = staticmethod(convolution.correlate_kernel_adjoint)
+    max_pool = staticmethod(pooling.max_pool)
+    max_pool_adjoint = staticmethod(pooling.max_pool_adjoint)
+    sum_pool = staticmethod(pooling.sum_pool)
+    sum_pool_adjoint = staticmethod(pooling.sum_pool_adjoint)
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         if self.place.type != "cpu" or random.is_counted(key):

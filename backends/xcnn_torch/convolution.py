@@ -9,10 +9,10 @@ import torch
 from torch.nn.functional import pad
 
 from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
 
 aten = torch.ops.aten
-NOTHING: Pads = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Window:
         """The window of a primitive with these options."""
         (top, bottom), (left, right) = padding
         if (top, left) == (bottom, right) and min(top, left) >= 0:
-            return cls(stride, (top, left), dilation, groups, NOTHING)
+            return cls(stride, (top, left), dilation, groups, NO_PADDING)
         return cls(stride, (0, 0), dilation, groups, padding)
 
     @property
@@ -48,11 +48,11 @@ class Window:
 
     def padded(self, x: Array) -> Array:
         """The images that the convolution is given."""
-        return x if self.around == NOTHING else padded(x, self.around)
+        return x if self.around == NO_PADDING else padded(x, self.around)
 
     def cropped(self, dx: Array) -> Array:
         """The gradient of the images before they were padded."""
-        if self.around == NOTHING:
+        if self.around == NO_PADDING:
             return dx
         (top, bottom), (left, right) = self.around
         return padded(dx, ((-top, -bottom), (-left, -right)))
@@ -75,19 +75,48 @@ def padded(x: Array, around: Pads, value: float = 0.0) -> Array:
     return pad(x, (left, right, top, bottom), value=value)
 
 
-def correlate(x: Array, k: Array, window: Window) -> Array:
+def correlate(
+    x: Array,
+    k: Array,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pads = NO_PADDING,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
     """Y = X * K."""
+    window = Window.of(stride, padding, dilation, groups)
     return aten.convolution(window.padded(x), k, None, *window.arguments)
 
 
-def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, window: Window) -> Array:
+def correlate_input_adjoint(
+    dy: Array,
+    k: Array,
+    x_shape: Shape,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pads = NO_PADDING,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
     """DX: PyTorch asks for x only to know its shape."""
+    window = Window.of(stride, padding, dilation, groups)
     like = dy.new_empty(1).expand(window.padded_shape(x_shape))
     wanted = True, False, False
     return window.cropped(aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0])
 
 
-def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, window: Window) -> Array:
+def correlate_kernel_adjoint(
+    x: Array,
+    dy: Array,
+    k_shape: Shape,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pads = NO_PADDING,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
     """DK: PyTorch asks for k only to know its shape."""
+    window = Window.of(stride, padding, dilation, groups)
     like, wanted = dy.new_empty(1).expand(k_shape), (False, True, False)
     return aten.convolution_backward(dy, window.padded(x), like, None, *window.arguments, wanted)[1]

@@ -8,7 +8,8 @@ import torch
 
 from xcnn._typing import Pads, Pair, Shape
 from xcnn.explain import Explanation, explained
-from xcnn_torch.convolution import NOTHING, Window
+from xcnn.reference import NO_PADDING
+from xcnn_torch.convolution import Window
 
 OF_DEVICE = {"cuda": "cuDNN", "mps": "Metal"}
 LIBRARIES = {
@@ -34,14 +35,14 @@ def explain(
     n, *sizes = window.padded_shape(x_shape)
     output = n, k_shape[0], *window.output((n, *sizes), k_shape)
     way = chosen(device, (n, *sizes), k_shape, window)
-    cells = 0 if window.around == NOTHING else prod((n, *sizes))
+    cells = 0 if window.around == NO_PADDING else prod((n, *sizes))
     if way in COLUMNS:
         cells += (n if COLUMNS[way] else 1) * prod(k_shape[1:]) * groups * prod(output[2:])
     elif device.type == "cpu":
         cells += prod(x_shape) + prod(k_shape) + prod(output)
     library = LIBRARIES.get(way, way)
     reason = f"PyTorch {torch.__version__} takes {library} for these shapes on {device}"
-    if window.around != NOTHING:
+    if window.around != NO_PADDING:
         reason += "; images are padded beforehand, since their sides differ"
     return explained(x_shape, k_shape, stride, padding, dilation, algorithm=library, reason=f"{reason}.", cells=cells)
 

@@ -11,6 +11,7 @@ import torch
 
 from xcnn import reference
 from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
 from xcnn_torch.convolution import Window, padded
 from xcnn_torch.recording import at_once
@@ -27,7 +28,7 @@ class MaxPool:
     padding: Pair
 
     @classmethod
-    def of(cls, size: Pair, stride: Pair, padding: Pads) -> MaxPool | None:
+    def of(cls, size: Pair, stride: Pair, padding: Pads = NO_PADDING) -> MaxPool | None:
         """The pooling with these options; None where images have to be padded beforehand."""
         (top, bottom), (left, right) = padding
         if (top, left) != (bottom, right) or not (0 <= 2 * top <= size[0] and 0 <= 2 * left <= size[1]):
@@ -59,7 +60,7 @@ class MaxPool:
 
 
 @at_once
-def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Array, Array]:
+def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
     """The largest cell of each window, and the number of its tap.
 
     Of several NaN PyTorch tells the last, and on a GPU nobody can look for them while a step is captured: then, as
@@ -73,7 +74,9 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Arra
     return reference.max_pool(x, size, stride=stride, padding=padding)
 
 
-def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+def max_pool_adjoint(
+    dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+) -> Array:
     """Each dY goes to the cell that was largest."""
     window, pool = Window(stride, (0, 0), (1, 1), 1, padding), MaxPool(size, stride, (0, 0))
     like = dy.new_empty(window.padded_shape(x_shape))
@@ -98,12 +101,12 @@ def taps(places: Array, pool: MaxPool, x: Array) -> Array:
     return (places // width - down) * pool.size[1] + places % width - along
 
 
-def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
     """The sum of each window."""
     return aten.avg_pool2d(padded(x, padding), size, stride, (0, 0), False, True, 1)
 
 
-def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
+def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
     """Each dY goes to every cell of its window."""
     window = Window(stride, (0, 0), (1, 1), 1, padding)
     like = dy.new_empty(1).expand(window.padded_shape(x_shape))

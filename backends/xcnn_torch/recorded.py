@@ -74,7 +74,7 @@ class RecordedStep:
     ) -> tuple[Weights, Weights, Outcome]:
         """One step: (weights, state, outcome)."""
         leaves = leaves_of(weights, state)
-        if self.reason or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, x, t)):
+        if self.reason or is_special() or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, x, t)):
             return self.step(key, weights, state, x, t)
         told, layout = self.told
         if len(leaves) != len(told) or not all(map(is_, leaves, told)):
@@ -133,6 +133,11 @@ class RecordedStep:
         self.reason = reason
         self.forget()
         log.info("training steps run layer by layer: %s", reason)
+
+
+def is_special() -> bool:
+    """Whether PyTorch does other operations than are asked for: other types, or no views."""
+    return torch.is_autocast_enabled("cpu") or torch.is_inference_mode_enabled()
 
 
 def leaves_of(weights: Weights, state: Weights) -> list[Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import SIGNAL, check_dy, check_input, check_rank, check_whole, on_behalf_of
+from xcnn.checks import SIGNAL, check_dy, check_input, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.layer import Run
@@ -30,6 +30,7 @@ class Conv1D:
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         for name in ("kernel_size", "stride", "dilation"):
             check_whole(name, getattr(self, name))
         self.conv2d()

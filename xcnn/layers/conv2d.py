@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole
+from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
 from xcnn.layers.layer import Run
@@ -32,6 +32,7 @@ class Conv2D(Biased):
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_whole("filters", self.filters)
         check_groups(self, self.groups, self.filters, "filters")
         self.window((1, 1))

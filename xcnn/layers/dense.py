@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import VECTOR, check_dy, check_input, check_rank, check_whole
+from xcnn.checks import VECTOR, check_dy, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer, zeros
 from xcnn.layers.layer import Run
 
@@ -22,6 +22,7 @@ class Dense:
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_whole("units", self.units)
         initializer(self.kernel_initializer)
 

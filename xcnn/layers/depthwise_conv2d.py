@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_rank, check_whole, on_behalf_of
+from xcnn.checks import IMAGE, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.layer import Run
@@ -27,6 +27,7 @@ class DepthwiseConv2D:
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_whole("depth_multiplier", self.depth_multiplier)
         self.conv2d(1)
 

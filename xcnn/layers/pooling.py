@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_rank
+from xcnn.checks import IMAGE, check_rank, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.windows import pads, pair, positions
 
@@ -23,6 +23,7 @@ class Pool2D:
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         size, around = pair("pool_size", self.pool_size), self.window((1, 1))["padding"]
         if any(max(both) >= n for n, both in zip(size, around, strict=True)):
             raise OptionError(

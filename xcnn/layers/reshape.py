@@ -7,7 +7,7 @@ from math import prod
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.checks import check_dy, plain_numbers
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.layer import Run
 from xcnn.windows import is_whole
@@ -20,6 +20,7 @@ class Reshape:
     target_shape: Shape
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         sizes = self.target_shape
         if not isinstance(sizes, tuple | list) or not all(is_whole(n) and (n > 0 or n == -1) for n in sizes):
             raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {sizes!r}.")

@@ -8,7 +8,7 @@ from array_api_compat import device
 
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Backward, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Run
 from xcnn.windows import pair
@@ -26,6 +26,7 @@ class UpSampling2D:
     interpolation: str = "nearest"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         pair("size", self.size)
         if self.interpolation not in ("nearest", "bilinear"):
             raise OptionError("X104", f'interpolation must be "nearest" or "bilinear"; got {self.interpolation!r}.')

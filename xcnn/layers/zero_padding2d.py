@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import pad
 from xcnn._typing import Array, Backward, Pads, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Run
 from xcnn.windows import pads
@@ -24,6 +24,7 @@ class ZeroPadding2D:
     padding: int | Pair | Pads = 1
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         if isinstance(self.padding, str):
             raise OptionError("X104", f"padding must be a number, two, or two pairs; got {self.padding!r}.")
         self.around()
