@@ -60,5 +60,5 @@ net = xcnn.Sequential(
 )
 model = xcnn.Model(net, input_shape=(1, 28, 28))
 model.fit(x[:2000], y[:2000], epochs=2, progress="none")
-print(f"\naccuracy on {len(xt)} images: {model.evaluate(xt, yt)['accuracy']:.2%}")
+print(f"\naccuracy on {len(xt)} images, on {model.backend.spec}: {model.evaluate(xt, yt)['accuracy']:.2%}")
 print("slopes:", model.backend.to_numpy(model.weights["swish1"]["slope"]).round(2))

@@ -17,8 +17,6 @@ jnp = jax.numpy
 
 from xcnn_jax import compiled  # noqa: E402 - imports JAX
 
-EAGER = {"backend": "jax", "jit": False}
-
 
 def small_net():
     return xcnn.Sequential(
@@ -293,13 +291,17 @@ def test_windows_side_by_side(size, rng):
 # Types.
 
 
+def in_half(precision):
+    """Two equal models in mixed precision, one of which computes operation by operation."""
+    net = xcnn.Sequential(xcnn.Conv2D(3, 3, bias=False), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(4))
+    how = {"dtype": "float32", "precision": precision, "optimizer": xcnn.SGD(0.05)}
+    return [made(net, compiles=compiles, **how) for compiles in (True, False)]
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_in_spans(precision, data, spans):
-    x, t = data[0].astype("float32"), data[1]
-    models = [
-        made(compiles=compiles, dtype="float32", precision=precision, optimizer=xcnn.SGD(0.05))
-        for compiles in (True, False)
-    ]
+    x, t = data[0][:40].astype("float32"), data[1][:40]
+    models = in_half(precision)
     for model in models:
         model.fit(x, t, epochs=2, batch_size=8, progress="none")
     assert max(spans) > 1
@@ -309,11 +311,8 @@ def test_half_precision_in_spans(precision, data, spans):
 
 def test_skipped_steps_of_float16(data):
     """A scale that is too large is halved within the span, and the step's update left out."""
-    x, t = data[0].astype("float32"), data[1]
-    models = [
-        made(compiles=compiles, dtype="float32", precision="float16", optimizer=xcnn.SGD(0.05))
-        for compiles in (True, False)
-    ]
+    x, t = data[0][:48].astype("float32"), data[1][:48]
+    models = in_half("float16")
     for model in models:
         model.at.state["loss_scale"] = model.backend.asarray(2.0**24, "float32")
         model.compiled_step.pace = 8

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES, EVALUATED
+from whole import whole
 
 import xcnn
 from xcnn.testing import check_layer
@@ -10,13 +11,13 @@ from xcnn.testing import check_layer
 
 @pytest.mark.parametrize(("layer", "input_shape"), CASES, ids=repr)
 def test_layer(layer, input_shape, backend):
-    report = check_layer(layer, input_shape, backend=backend, batch=3)
+    report = check_layer(whole(layer, backend), input_shape, backend=backend, batch=3)
     assert set(report.errors) == {"gradient", "agreement", "float32"}
 
 
 @pytest.mark.parametrize(("layer", "input_shape"), EVALUATED, ids=repr)
 def test_layer_in_evaluation(layer, input_shape, backend):
-    report = check_layer(layer, input_shape, backend=backend, batch=3, train=False)
+    report = check_layer(whole(layer, backend), input_shape, backend=backend, batch=3, train=False)
     assert set(report.errors) == {"gradient", "agreement", "float32"}
 
 

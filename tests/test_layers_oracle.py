@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from whole import whole
 
 from xcnn import random, tree
 from xcnn.layers import (
@@ -57,7 +58,8 @@ def compare(layer, input_shape, oracle, backend, *, train=True, batch=3, seed=0)
     dy = rng.standard_normal(tuple(expected.shape))
     expected.backward(torch.tensor(dy))
 
-    y, backward = layer(tree.map(backend.asarray, weights), backend.asarray(x), Run(backend, train, (0,)))
+    there, run = tree.map(backend.asarray, weights), Run(backend, train, (0,))
+    y, backward = whole(layer, backend)(there, backend.asarray(x), run)
     dx, grads = backward(backend.asarray(dy))
     assert_close(backend.to_numpy(y), expected)
     assert_close(backend.to_numpy(dx), x_torch.grad)

@@ -180,8 +180,14 @@ class Backend:
     max_pool_adjoint = staticmethod(reference.max_pool_adjoint)
     sum_pool = staticmethod(reference.sum_pool)
     sum_pool_adjoint = staticmethod(reference.sum_pool_adjoint)
-    correlate2d = staticmethod(reference.correlate2d)
-    convolve2d = staticmethod(reference.convolve2d)
+
+    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+        """One kernel slid over one plane: by default by `correlate`."""
+        return reference.correlate2d(x, k, mode, self.correlate)
+
+    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+        """The same with the kernel rotated by 180 degrees."""
+        return reference.convolve2d(x, k, mode, self.correlate)
 
     def random_bits(self, key: random.Key, shape: Shape) -> Array:
         """Random whole numbers 0 .. 2^32 - 1, the same for a key on every backend (random.py)."""
@@ -513,7 +519,7 @@ def _imported(entry: EntryPoint) -> type[Backend]:
 def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
     """The article's X * K: one plane (H, W) correlated with one kernel (h, w), by the array's own library.
 
-    scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, the reference for all others.
+    scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
 
     Parameters
     ----------

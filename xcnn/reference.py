@@ -8,7 +8,7 @@ kernels (O, C / groups, h, w). The three maps of a convolutional layer are one b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import prod
 
 from xcnn._arrays import dilate, namespace, pad, zeros
@@ -168,20 +168,23 @@ def _spread(parts: Iterable[Array], dy: Array, x_shape: Shape, size: Pair, strid
     return dx
 
 
-def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
-    """One kernel (h, w) slid over one plane (H, W): the article's X * K. Modes "valid", "full" and "same"."""
-    return _plane(x, k, pads(mode, x.shape, k.shape, (1, 1)))
+def correlate2d(x: Array, k: Array, mode: str = "valid", by: Callable[..., Array] = correlate) -> Array:
+    """One kernel (h, w) slid over one plane (H, W): the article's X * K. Modes "valid", "full" and "same".
+
+    `by` is the `correlate` that does it for a batch of one and one channel.
+    """
+    return _plane(x, k, pads(mode, x.shape, k.shape, (1, 1)), by)
 
 
-def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
+def convolve2d(x: Array, k: Array, mode: str = "valid", by: Callable[..., Array] = correlate) -> Array:
     """Correlation with the kernel rotated by 180 degrees; the odd cell of "same" is rotated too."""
     (top, bottom), (left, right) = pads(mode, x.shape, k.shape, (1, 1))
-    return _plane(x, rot180(k), ((bottom, top), (right, left)))
+    return _plane(x, rot180(k), ((bottom, top), (right, left)), by)
 
 
-def _plane(x: Array, k: Array, padding: Pads) -> Array:
+def _plane(x: Array, k: Array, padding: Pads, by: Callable[..., Array]) -> Array:
     xp = namespace(x, k)
-    y = correlate(xp.reshape(x, (1, 1, *x.shape)), xp.reshape(k, (1, 1, *k.shape)), padding=padding)
+    y = by(xp.reshape(x, (1, 1, *x.shape)), xp.reshape(k, (1, 1, *k.shape)), padding=padding)
     return xp.reshape(y, y.shape[2:])
 
 
