@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xcnn import reference
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.backends import Backend, Step
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
@@ -163,6 +164,12 @@ class JaxBackend(Backend):
     ) -> Array:
         how = convolution.How(stride, padding, dilation, groups, self.products)
         return convolution.correlate_kernel_adjoint(x, dy, k_shape, how)
+
+    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+        return convolution.plane(reference.correlate2d, x, k, mode, self.products)
+
+    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+        return convolution.plane(reference.convolve2d, x, k, mode, self.products)
 
     def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
         y, which = pooling.max_pool(x, size=size, stride=stride, padding=padding)

@@ -6,6 +6,7 @@ but not within a loop, where it then computes cell by cell, up to fifty times sl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -88,3 +89,14 @@ def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> A
         precision=how.products,
     )
     return dk.transpose(3, 0, 1, 2)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def plane(function: Callable[..., Array], x: Array, k: Array, mode: str, products: str) -> Array:
+    """One of the reference's functions of a plane and a kernel, by `correlate`."""
+
+    def by(x: Array, k: Array, padding: Pads) -> Array:
+        y: Array = correlate(x, k, How((1, 1), padding, (1, 1), 1, products))
+        return y
+
+    return function(x, k, mode, by)
