@@ -345,6 +345,41 @@ def test_layers_that_can_not_be_written_down_run_as_they_are(kind, caplog):
     assert caplog.text.count(both[0].compiled_step.reason) == 1
 
 
+class Bare(xcnn.optimizers.Optimizer):
+    """No dataclass."""
+
+    learning_rate, clip_norm, moments = 0.1, None, ()
+
+    def change(self, rate, step, w, g):
+        return (w - rate * g,)
+
+
+@dataclass(frozen=True)
+class Hexed(xcnn.SGD):
+    """Its rate has to be a float."""
+
+    def change(self, rate, step, w, g, *moments):
+        return super().change(float.fromhex(rate.hex()), step, w, g, *moments)
+
+
+@pytest.mark.parametrize(("optimizer", "reason"), [(Bare(), "TypeError: replace()"), (Hexed(0.1), "AttributeError: ")])
+def test_optimizers_that_can_not_be_written_down_are_asked_as_they_are(optimizer, reason):
+    both = models(optimizer=optimizer)
+    both_fit(both, *data())
+    assert both[0].compiled_step.reason.startswith(reason)
+
+
+def test_adam_by_layers_counts_in_float64():
+    """Where PyTorch's kernels do not update, its powers of an array may differ from Python's in their last bit."""
+    both = models(fuse=False, optimizer=xcnn.Adam(0.01))
+    x, labels = data()
+    for model in both:
+        model.fit(x, labels, epochs=3, batch_size=5, progress=False)
+    assert both[0].compiled_step.programs
+    for a, b in zip(*(tree.leaves(model.weights) for model in both), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+
+
 def test_constants_are_kept_and_tensors_made_of_numbers_are_made_anew():
     table = torch.linspace(-1, 1, 4, dtype=torch.float64)
 

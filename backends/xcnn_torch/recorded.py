@@ -12,6 +12,7 @@ from torch import float64, int64, scalar_tensor
 
 from xcnn import tree
 from xcnn._typing import Array, Weights
+from xcnn.errors import XcnnError
 from xcnn.schedules import Given, learning_rate
 from xcnn.training import Outcome
 from xcnn_torch.recording import Program, Recording
@@ -109,15 +110,20 @@ class RecordedStep:
     ) -> tuple[Weights, Weights, Outcome]:
         """A step that is written down as it runs."""
         rate, updates, number, x, t = given[:5]
-        step, counted = (
-            replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate))),
-            {**state, "step": updates},
-        )
         key: Any = seed, number
-        with Recording(given) as recording:
-            weights, counted, outcome = step(key, weights, counted, x, t)
-        moments = {name: leaf for name, leaf in counted.items() if name != "step"}
-        program = recording.program((weights, moments, tuple(vars(outcome).values()), leaves_of(weights, moments)))
+        try:
+            step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
+            with Recording(given) as recording:
+                weights_after, new, outcome = step(key, weights, {**state, "step": updates}, x, t)
+        except XcnnError:
+            raise
+        except Exception as why:  # a layer or optimizer that wants numbers, not arrays without axes
+            done = self.step((seed, int(number)), weights, state, x, t)
+            self.give_up(f"{type(why).__name__}: {why}")
+            return done
+        moments = {name: leaf for name, leaf in new.items() if name != "step"}
+        told = tuple(vars(outcome).values())
+        program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))
         if recording.reason:
             self.give_up(recording.reason)
         elif kind.first is None:
@@ -126,7 +132,7 @@ class RecordedStep:
             kind.run = program.compiled()
         else:
             self.give_up("two steps did different operations.")
-        return weights, {"step": state["step"] + 1, **moments}, outcome
+        return weights_after, {"step": state["step"] + 1, **moments}, outcome
 
     def give_up(self, reason: str) -> None:
         """From here on steps run layer by layer."""
