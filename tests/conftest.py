@@ -10,7 +10,6 @@ import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -41,11 +40,6 @@ if find_spec("jax") and version("jax").startswith("0.10."):
         "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false "
         "--xla_force_host_platform_device_count=2",
     )
-
-# What it has compiled is kept: for tests that run side by side, and for the next run.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 ALGORITHMS = {
     "numpy": ["literal", "gemm", "fft", "direct"],

@@ -180,6 +180,19 @@ def test_code_runs_for_arrays_that_lie_as_those_that_it_was_written_from():
     assert len(runs) == 2  # the layers see to PyTorch's autograd
 
 
+@pytest.mark.parametrize("large", [2**22, 1])
+def test_a_gradient_that_pytorchs_autograd_looks_at_goes_through_the_runs(large, monkeypatch):
+    monkeypatch.setattr(memory, "LARGE", large)
+    both = [
+        models(Sequential(Conv2D(4, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(6), ReLU(), Dense(3)), fuse)[0]
+        for fuse in (True, False)
+    ]
+    x, labels = data(5)
+    for model in both:
+        model.at.weights["dense2"]["bias"].requires_grad_()
+    np.testing.assert_allclose(*[[model.step(x, labels) for _ in range(3)] for model in both], rtol=1e-12)
+
+
 @pytest.mark.parametrize("mode", ["autocast", "inference_mode", "no_grad"])
 def test_modes_of_pytorch_mean_what_they_mean_to_the_layers(mode):
     """On both sides of the moment when the code is complete."""

@@ -28,7 +28,7 @@ class MaxPool:
     padding: Pair
 
     @classmethod
-    def of(cls, size: Pair, stride: Pair, padding: Pads = NO_PADDING) -> MaxPool | None:
+    def of(cls, size: Pair, stride: Pair, padding: Pads) -> MaxPool | None:
         """The pooling with these options; None where images have to be padded beforehand."""
         (top, bottom), (left, right) = padding
         if (top, left) != (bottom, right) or not (0 <= 2 * top <= size[0] and 0 <= 2 * left <= size[1]):
@@ -48,14 +48,11 @@ class MaxPool:
         """The same, written to these tensors."""
         aten.max_pool2d_with_indices.out(x, self.size, self.stride, self.padding, out=y, indices=places)
 
-    def backward(self, dy: Array, like: Array, places: Array) -> Array:
-        """DX, shaped and lying in memory like this tensor, whose cells are of no interest."""
+    def backward(self, dy: Array, dx: Array, places: Array) -> Array:
+        """DX, written into a tensor of its shape, or a new one where PyTorch's autograd looks on."""
         how = self.size, self.stride, self.padding, (1, 1), False
-        return aten.max_pool2d_with_indices_backward(dy, like, *how, places)
-
-    def backward_into(self, dx: Array, dy: Array, places: Array) -> Array:
-        """The same, written to dx."""
-        how = self.size, self.stride, self.padding, (1, 1), False
+        if dy.requires_grad:
+            return aten.max_pool2d_with_indices_backward(dy, dx, *how, places)
         return aten.max_pool2d_with_indices_backward.grad_input(dy, dx, *how, places, grad_input=dx)
 
 
@@ -79,11 +76,11 @@ def max_pool_adjoint(
 ) -> Array:
     """Each dY goes to the cell that was largest."""
     window, pool = Window(stride, (0, 0), (1, 1), 1, padding), MaxPool(size, stride, (0, 0))
-    like = dy.new_empty(window.padded_shape(x_shape))
-    down, along = firsts(pool, like)
-    width = like.shape[3]
+    dx = dy.new_empty(window.padded_shape(x_shape))
+    down, along = firsts(pool, dx)
+    width = dx.shape[3]
     places = (down + which // size[1]) * width + along + which % size[1]
-    return window.cropped(pool.backward(dy, like, places))
+    return window.cropped(pool.backward(dy, dx, places))
 
 
 def firsts(pool: MaxPool, x: Array) -> tuple[Array, Array]:

@@ -60,11 +60,11 @@ def update(
 
 
 def alike(arrays: list[Array], rate: Any) -> bool:
-    """Whether all are tensors of one type that the kernels take, on one CPU or CUDA device.
+    """Whether all are tensors of one type that the kernels take, on one CPU or CUDA device, and autograd looks at none.
 
     CUDA's kernels take a rate that is a tensor as float32, which is too coarse for weights in float64.
     """
-    if not arrays or {type(a) for a in arrays} != {torch.Tensor}:
+    if not arrays or {type(a) for a in arrays} != {torch.Tensor} or any(a.requires_grad for a in arrays):
         return False
     if len({(a.dtype, a.device.type, a.get_device()) for a in arrays}) > 1:
         return False

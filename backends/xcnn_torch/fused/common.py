@@ -43,7 +43,7 @@ INTO: dict[type, Callable[..., Array]] = {
 
 def relu_slope(dy: Array, y: Array) -> Array:
     """The gradient before a ReLU."""
-    if y.nbytes < memory.LARGE:
+    if y.nbytes < memory.LARGE or dy.requires_grad:  # autograd takes no results that it is given
         return aten.threshold_backward(dy, y, 0)
     return aten.threshold_backward.grad_input(dy, y, 0, grad_input=empty_like(y))
 

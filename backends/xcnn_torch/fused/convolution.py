@@ -216,7 +216,7 @@ class Work:
             def of_part(part: slice) -> Array:
                 some = cut(dy, part)
                 dx = empty(self.x, (len(some), *self.y_shape[1:]), self.last)
-                return pool.backward_into(dx, some, cut(places, part))
+                return pool.backward(some, dx, cut(places, part))
 
             return of_part
 

@@ -16,7 +16,7 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn.windows import pair
 from xcnn_torch.fused.common import computes_in, gives, holds, slope
-from xcnn_torch.memory import typed
+from xcnn_torch.memory import empty_like, typed
 from xcnn_torch.pooling import MaxPool
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def max_pool(layer: MaxPool2D, x: Array) -> Both:
     pool = pool_of(layer, x)
     assert pool is not None
     y, places = pool(x)
-    return y, lambda dy: pool.backward(dy, x, places)
+    return y, lambda dy: pool.backward(dy, empty_like(x), places)
 
 
 def pool_of(layer: MaxPool2D, x: Array) -> MaxPool | None:
