@@ -192,6 +192,11 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
     raise OptionError("X104", f"there is no optimizer {choice!r}.", hint="use one of " + ", ".join(OPTIMIZERS) + ".")
 
 
+def moments_of(state: Weights) -> Weights:
+    """What an optimizer's state has beside the number of its steps: the arrays."""
+    return {name: leaf for name, leaf in state.items() if name != "step"}
+
+
 def global_norm(grads: Weights) -> Array:
     """The Euclidean norm of all gradients together, a scalar array (or 0.0 where there are none)."""
     norms = [_norm(g) for g in tree.leaves(grads) if not isinstance(g, Next)]

@@ -24,6 +24,7 @@ from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import XcnnError
 from xcnn.layers.layer import Layer, Run
 from xcnn.loss_scaling import LEAST
+from xcnn.optimizers import moments_of
 from xcnn.random import Key
 from xcnn.schedules import Given, learning_rate
 from xcnn.spans import MOST_STEPS, Paced
@@ -226,7 +227,7 @@ class CompiledStep(Paced):
         rates = np.zeros(MOST_STEPS)
         rates[:steps] = self.rates(at.state["step"], steps)
         numbers = {"step": at.step, "first": first, "updates": at.state["step"]}
-        moments = {name: leaf for name, leaf in at.state.items() if name != "step"}
+        moments = moments_of(at.state)
 
         def run(steps: int) -> dict[str, Any]:
             where = {**numbers, "steps": steps}

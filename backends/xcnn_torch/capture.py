@@ -20,6 +20,7 @@ import torch
 from xcnn import tree
 from xcnn._typing import Array, Weights
 from xcnn.loss_scaling import LEAST
+from xcnn.optimizers import moments_of
 from xcnn.schedules import Given, learning_rate
 from xcnn.spans import MOST_STEPS, Paced
 from xcnn.training import Outcome
@@ -252,7 +253,7 @@ class CapturedStep(Paced):
 
     def take_over(self, weights: Weights, state: Weights) -> None:
         """Let the arrays that the graphs know hold these weights and moments, unless they do."""
-        theirs = {"weights": weights, "state": {name: leaf for name, leaf in state.items() if name != "step"}}
+        theirs = {"weights": weights, "state": moments_of(state)}
         leaves = tree.leaves(theirs)
         if len(leaves) == len(self.given) and all(
             a is b and a._version == version for a, (b, version) in zip(leaves, self.given, strict=True)

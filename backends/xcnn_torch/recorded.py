@@ -13,6 +13,7 @@ from torch import float64, int64, scalar_tensor
 from xcnn import tree
 from xcnn._typing import Array, Weights
 from xcnn.errors import XcnnError
+from xcnn.optimizers import moments_of
 from xcnn.schedules import Given, learning_rate
 from xcnn.training import Outcome
 from xcnn_torch.recording import Program, Recording
@@ -121,7 +122,7 @@ class RecordedStep:
             done = self.step((seed, int(number)), weights, state, x, t)
             self.give_up(f"{type(why).__name__}: {why}")
             return done
-        moments = {name: leaf for name, leaf in new.items() if name != "step"}
+        moments = moments_of(new)
         told = tuple(vars(outcome).values())
         program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))
         if recording.reason:
@@ -148,7 +149,7 @@ def is_special() -> bool:
 
 def leaves_of(weights: Weights, state: Weights) -> list[Array]:
     """The arrays of weights and moments."""
-    return [*tree.leaves(weights), *tree.leaves({name: leaf for name, leaf in state.items() if name != "step"})]
+    return [*tree.leaves(weights), *tree.leaves(moments_of(state))]
 
 
 def bases_of(arrays: list[Array]) -> list[Array]:

@@ -8,7 +8,6 @@ variables; all else is as it was: so a function is recorded twice and its code k
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
 from math import inf, nan
@@ -157,16 +156,16 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.named = WeakTensorKeyDictionary()
         self.count, self.paused = 0, False
         self.given = tuple(self.new(x) for x in given)
-        self.guard = ExitStack()
+        self.leaving = Leaving(self)
 
     def __enter__(self) -> Recording:
-        self.guard.enter_context(Leaving(self))
+        self.leaving.__enter__()  # type: ignore[no-untyped-call]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self.guard.close()
+        self.leaving.__exit__(*error)  # type: ignore[no-untyped-call]
 
     def refuse(self, reason: str) -> None:
         """It can't be done again, for this reason unless there is one."""

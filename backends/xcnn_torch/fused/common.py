@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def relu_slope(dy: Array, y: Array) -> Array:
+    """The gradient before a ReLU."""
+    if y.nbytes < memory.LARGE or dy.requires_grad:  # autograd takes no results that it is given
+        return aten.threshold_backward(dy, y, 0)
+    return aten.threshold_backward.grad_input(dy, y, 0, grad_input=empty_like(y))
+
+
 SLOPES: dict[type | None, Callable[[Array, Array], Array]] = {
     None: lambda dy, y: dy,
-    ReLU: lambda dy, y: relu_slope(dy, y),
+    ReLU: relu_slope,
     Sigmoid: aten.sigmoid_backward,
     Tanh: aten.tanh_backward,
 }
@@ -39,13 +48,6 @@ INTO: dict[type, Callable[..., Array]] = {
     Tanh: torch.tanh,
 }
 """Each of them from one tensor into another, `out`."""
-
-
-def relu_slope(dy: Array, y: Array) -> Array:
-    """The gradient before a ReLU."""
-    if y.nbytes < memory.LARGE or dy.requires_grad:  # autograd takes no results that it is given
-        return aten.threshold_backward(dy, y, 0)
-    return aten.threshold_backward.grad_input(dy, y, 0, grad_input=empty_like(y))
 
 
 def slope(activation: type | None, dy: Array, y: Array) -> Array:
