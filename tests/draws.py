@@ -1,0 +1,8 @@
+"""How many cases the tests that draw their own take: a few within the suite; XCNN_TEST_DRAWS=5000 asks for a long run."""
+
+import os
+
+
+def draws(few):
+    """The cases of one test: `few`, unless the environment asks for another number."""
+    return int(os.environ.get("XCNN_TEST_DRAWS", few))
