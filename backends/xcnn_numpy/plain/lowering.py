@@ -57,8 +57,11 @@ class Lowering:
 
     @cached_property
     def pitch(self) -> int:
-        """From one row of the padded image to the next: the cells between two rows are padding to both."""
-        return self.image[2] + max(self.padding[1])
+        """From one row of the padded image to the next: the cells between two rows are padding to both.
+
+        Padded by more than the kernel spans on both sides, a row has more windows than that: they are to lie apart.
+        """
+        return max(self.image[2] + max(self.padding[1]), self.output[1])
 
     @cached_property
     def plane(self) -> int:
