@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from xcnn._typing import Array, Weights
 from xcnn.checks import check_dy
@@ -11,6 +13,7 @@ from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.precision import within
+from xcnn_torch import memory
 from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
 from xcnn_torch.memory import empty_like, typed
 
@@ -48,11 +51,7 @@ class Normalisation:
         if train:  # PyTorch moves them in place, so they are copies
             following = {name: value.clone() for name, value in following.items()}
         running, epsilon = tuple(following.values()), self.layer.epsilon
-        y, of_batch = empty_like(x), [scale.new_empty(len(scale) if train else 0) for _ in running]
-        aten.native_batch_norm.out(
-            x, scale, bias, *running, train, 1 - self.layer.momentum, epsilon,
-            out=y, save_mean=of_batch[0], save_invstd=of_batch[1],
-        )  # fmt: skip
+        y, *of_batch = normalised(x, scale, bias, *running, train, 1 - self.layer.momentum, epsilon)
         IN_PLACE[self.activation](y)
 
         def backward(dy: Array, grads: Weights) -> Array:
@@ -67,6 +66,26 @@ class Normalisation:
             return typed(dx, x_type)
 
         return typed(y, gives(self.end, dtype)), backward
+
+
+def normalised(x: Array, *how: Any) -> tuple[Array, Array, Array]:
+    """Y, and the mean and 1 / deviation of each channel, which are empty where the running ones are taken.
+
+    Told where to write them, PyTorch leaves the mean alone unless x lies as it is indexed, or images with their
+    channels last. So it is told for such x only, whose y is large enough to lie in memory that is used again; and what
+    it would leave alone is NaN rather than a number of somebody else's.
+    """
+    y = empty_like(x) if x.is_cpu and x.nbytes >= memory.LARGE and lies_plainly(x) else None
+    if y is None:
+        return aten.native_batch_norm(x, *how)
+    scale, train = how[0], how[4]
+    mean, inverse = (scale.new_full((len(scale) if train else 0,), torch.nan) for _ in range(2))
+    return aten.native_batch_norm.out(x, *how, out=y, save_mean=mean, save_invstd=inverse)
+
+
+def lies_plainly(x: Array) -> bool:
+    """Whether it lies as it is indexed, or images with their channels last."""
+    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
 def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Normalisation] | None:
