@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +11,8 @@ from torch.nn.functional import pad
 
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.windows import extent, output_size
+from xcnn_torch.memory import LONG
 
 aten = torch.ops.aten
 
@@ -118,5 +120,37 @@ def correlate_kernel_adjoint(
 ) -> Array:
     """DK: PyTorch asks for k only to know its shape."""
     window = Window.of(stride, padding, dilation, groups)
-    like, wanted = dy.new_empty(1).expand(k_shape), (False, True, False)
-    return aten.convolution_backward(dy, window.padded(x), like, None, *window.arguments, wanted)[1]
+    return gradients(dy, window.padded(x), dy.new_empty(1).expand(k_shape), window, (False, True, False))[1]
+
+
+def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool, bool, bool]) -> tuple[Any, Any, Any]:
+    """DX, dK and dB of a convolution, those that are wanted, x being padded.
+
+    On a CPU libraries add the terms of dK and dB one after another. So sums of more than LONG are made of shorter ones.
+    """
+    places = dy.shape[0] * dy.shape[2] * dy.shape[3]
+    if places <= LONG or not dy.is_cpu or dy.dtype == torch.float64:
+        return aten.convolution_backward(dy, x, k, k.shape[:1], *window.arguments, wanted)
+    dx = dk = db = None
+    if wanted[0]:
+        dx = aten.convolution_backward(dy, x, k, None, *window.arguments, (True, False, False))[0]
+    if wanted[1]:
+        dk = sum(part.float() for part in kernel_gradients(dy, x, k, window)).to(dy.dtype)  # type: ignore[union-attr]
+    if wanted[2]:
+        db = dy.sum((0, 2, 3))
+    return dx, dk, db
+
+
+def kernel_gradients(dy: Array, x: Array, k: Array, window: Window) -> Iterator[Array]:
+    """DK of some rows of some images after another: together they are the whole."""
+    (down, _), (top, left), rows = window.stride, window.padding, dy.shape[2]
+    here = replace(window, padding=(0, 0))
+    images = max(1, LONG // (rows * dy.shape[3]))
+    some = max(1, LONG // dy.shape[3]) if images == 1 else rows
+    x = x if (top, left) == (0, 0) else padded(x, ((top, top), (left, left)))
+    for n in range(0, len(dy), images):
+        for row in range(0, rows, some):
+            part = dy[n : n + images, :, row : row + some]
+            high = (part.shape[2] - 1) * down + extent(k.shape[2], window.dilation[0])
+            met = x[n : n + images, :, row * down : row * down + high]
+            yield aten.convolution_backward(part, met, k, None, *here.arguments, (False, True, False))[1]

@@ -13,6 +13,8 @@ from xcnn_torch.recording import at_once
 
 LARGE = 2**22
 """Bytes from which on memory is kept for later. Below, the system's allocator has its own free lists."""
+LONG = 2**16
+"""Terms up to which a sum is left to libraries that add one term after another, in float32 or shorter."""
 HALVES = (torch.float16, torch.bfloat16)
 
 

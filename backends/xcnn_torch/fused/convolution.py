@@ -21,7 +21,7 @@ from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn.windows import pair
-from xcnn_torch.convolution import Window
+from xcnn_torch.convolution import Window, gradients
 from xcnn_torch.fused.common import (
     IN_PLACE,
     INTO,
@@ -229,9 +229,7 @@ class Work:
         sums: list[Array] = []
         for part in self.done:
             dz = before(part)
-            dx, dk, db = aten.convolution_backward(
-                dz, cut(self.x, part), self.kernel, self.kernel.shape[:1], *self.window.arguments, wanted
-            )
+            dx, dk, db = gradients(dz, cut(self.x, part), self.kernel, self.window, wanted)
             if self.untied is not None:
                 db = dz.sum(0)
             more = [dk] if db is None else [dk, db]
