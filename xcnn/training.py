@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from xcnn.schedules import learning_rate
 if TYPE_CHECKING:
     from xcnn.backends import Backend
     from xcnn.model import Model
+
+FINGERPRINT_BYTES = 1 << 22
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Callback: TypeAlias = "Callable[[Model, History], object]"
@@ -231,15 +234,23 @@ def fit(
 ) -> History:
     """`Model.fit`, on data that was checked."""
     history = model.history
-    plan = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle}
+    plan = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "data": fingerprint(x, t)}
     if not resume:
         model.at = replace(model.at, batch=0, loss=0.0, right=0, seen=0)
-    elif model.at.batch and model.plan != plan:
+    elif model.at.batch and {**plan, **model.plan} != plan:
         raise CheckpointError(
             "X405",
             "training stopped within an epoch and can only be resumed as it was.",
             f"got {plan}, was {model.plan}",
             hint="give the same data and batch size, or fit without resume=True.",
+        )
+    elif model.plan.get("data", plan["data"]) != plan["data"]:
+        raise CheckpointError(
+            "X405",
+            "training can only be resumed on the data that it began with; these are others.",
+            f"got {plan['samples']} samples of checksum {plan['data']}, "
+            f"were {model.plan['samples']} of {model.plan['data']}",
+            hint="give the same data; to go on with others, fit without resume=True.",
         )
     model.plan = plan
     last = epochs if resume else model.at.epoch + epochs
@@ -265,6 +276,21 @@ def fit(
         progress.close()
         history.rows = list(model.at.rows)
     return history
+
+
+def fingerprint(*arrays: HostArray) -> str:
+    """A checksum of the samples: of all of them up to 4 MiB, beyond that of as many, evenly spaced from first to last.
+
+    It tells other data by their number, shape, type and values; of large ones it may miss a few changed samples.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.name} ".encode())
+        size = max(array[:1].nbytes, 1)
+        count = min(len(array), max(2, FINGERPRINT_BYTES // size))
+        chosen = array if count == len(array) else array[np.linspace(0, len(array) - 1, count).astype(np.int64)]
+        digest.update(chosen.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def ignore(model: Model, history: History) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,7 @@ import numpy as np
 from xcnn.checks import check_between, check_whole
 from xcnn.datasets.dataset import Dataset, Samples
 from xcnn.errors import DataError
-from xcnn.images import FORMATS, check_image_options, read_image
-from xcnn.random import generator
+from xcnn.images import FORMATS, MAX_PIXELS, check_image_options, read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,29 +29,41 @@ def image_folder(
     formats: Sequence[str] = FORMATS,
     test_fraction: float = 0.2,
     seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
-    """The images in path/<class>, or in path/train/<class> and path/test/<class>; labels count the sorted names.
+    r"""The images in path/<class>, or in path/train/<class> and path/test/<class>; labels count the sorted names.
 
-    Without folders train and test, `test_fraction` of each class is drawn with `seed` to be tested on: at least one
-    image, unless the class has only one. Samples keep the order of classes and file names. Hidden files and folders
-    are skipped, as are files beside the folders of the classes; links may not lead out of `path`.
+    Without folders train and test, an image is one to test on where the hash of its name says so (see `_place`):
+    about `test_fraction` of each class, and for ever the same, whatever other images come or go. Only a class of
+    which none would be drawn gives the image that is nearest to it, and one of which all would be keeps the one that
+    is farthest; a class of one image is trained on. So every class of two or more is in both parts.
+
+    Samples keep the order of classes and file names. Hidden files and folders are skipped, as are files beside the
+    folders of the classes; links may not lead out of `path`. Names are read as UTF-8 in Unicode's form NFC, whatever
+    the system's locale; bytes that are not UTF-8 stand in a class's name as \xe9.
 
     Parameters
     ----------
-    size, mode, formats
+    path
+        "~" stands for the user's folder.
+    size, mode, formats, max_pixels
         as for `xcnn.images.read_image`: each image is stretched to (height, width); "L" is grey, "RGB" colour.
+    test_fraction, seed
+        the share of test images, at least 0 and below 1, and which they are.
 
     Raises
     ------
+    OptionError
+        X104: an option that is none.
     DataError
         X207: files that can't be read as images, all of them counted. X209: there is no class, a class without
-        images, a folder within a class, a link that leads out, images of several sizes where size is None, or test
-        has other classes than train.
+        images, a folder within a class, a link that leads out, images of several sizes where size is None, two
+        classes of one name, or test has other classes than train.
     """
-    check_image_options(size, mode)
+    formats = check_image_options(size, mode, formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)
     check_whole("seed", seed, 0)
-    root = Path(path)
+    root = Path(os.path.expanduser(path))
     if (root / "train").is_dir() and (root / "test").is_dir():
         train, test = _classes(root / "train", root), _classes(root / "test", root)
         if train.keys() != test.keys():
@@ -59,7 +72,7 @@ def image_folder(
     else:
         train, test = _split(_classes(root, root), test_fraction, seed)
     files = [file for part in (train, test) for group in part.values() for file in group]
-    x = _read(files, size, mode, formats)
+    x = _read(files, size, mode, formats, max_pixels)
     y = np.asarray([label for part in (train, test) for label, group in enumerate(part.values()) for _ in group])
     count = sum(map(len, train.values()))
     return Dataset(Samples(x[:count], y[:count]), Samples(x[count:], y[count:]), tuple(train))
@@ -69,18 +82,43 @@ def _split(
     classes: dict[str, list[Path]], test_fraction: float, seed: int
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
     train, test = {}, {}
-    for label, (name, files) in enumerate(classes.items()):
-        count = min(max(round(test_fraction * len(files)), test_fraction > 0), len(files) - 1)
-        drawn = set(generator(seed, label).permutation(len(files))[:count].tolist())
-        train[name] = [file for i, file in enumerate(files) if i not in drawn]
-        test[name] = [file for i, file in enumerate(files) if i in drawn]
+    for name, files in classes.items():
+        places = {file: _place(f"{name}/{_named(file.name)}", seed) for file in files}
+        drawn = {file for file in files if places[file] < test_fraction}
+        if not drawn and test_fraction:
+            drawn = {min(files, key=places.__getitem__)}
+        if len(drawn) == len(files):
+            drawn.remove(max(files, key=places.__getitem__))
+        train[name] = [file for file in files if file not in drawn]
+        test[name] = [file for file in files if file in drawn]
     return train, test
+
+
+def _place(name: str, seed: int) -> float:
+    """Where in 0..1 the name "class/file" stands; below `test_fraction` it is to be tested on.
+
+    It is SHA-256 of the text "seed/class/file" in UTF-8, of which the first 8 bytes are a number, divided by 2^64.
+    """
+    digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def _named(name: str) -> str:
+    """A file's name as UTF-8 reads its bytes, in form NFC: the same under every locale and on every system."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "surrogateescape"))
 
 
 def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise DataError("X209", f"{folder} is not a folder.")
-    classes = {entry.name: _images(entry, root) for entry in _visible(folder) if entry.is_dir()}
+    classes: dict[str, list[Path]] = {}
+    for entry in _visible(folder):
+        if not entry.is_dir():
+            continue
+        name = _named(entry.name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if name in classes:
+            raise DataError("X209", f"{folder} has two classes of the name {name}.", hint="rename one of them.")
+        classes[name] = _images(entry, root)
     if not classes:
         raise DataError("X209", f"{folder} has no folder of images.", hint=LAYOUT)
     return classes
@@ -99,15 +137,18 @@ def _images(folder: Path, root: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entries, key=lambda entry: (_named(entry.name), entry.name))
 
 
-def _read(files: list[Path], size: tuple[int, int] | None, mode: str, formats: Sequence[str]) -> NDArray[np.float32]:
+def _read(
+    files: list[Path], size: tuple[int, int] | None, mode: str, formats: Sequence[str], max_pixels: int
+) -> NDArray[np.float32]:
     x: NDArray[np.float32] = np.empty((0,), np.float32)
     failures = []
     for index, file in enumerate(files):
         try:
-            image = read_image(file, size, mode, formats)
+            image = read_image(file, size, mode, formats, max_pixels)
         except DataError as error:
             failures.append(error)
             continue
