@@ -103,3 +103,8 @@ class inside:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, XcnnError):
             error.inside(self.name)
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: 1 class, 2 classes, 12,665 images."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -1,12 +1,16 @@
-"""Progress on stderr: one permanent row an epoch, and on a terminal a live line within it."""
+"""Progress on stderr: one permanent row an epoch, and on a terminal a live line within it.
+
+A stderr that is missing, closed, full or broken ends nothing: what can't be told is not told (`xcnn.output`).
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from xcnn.errors import OptionError
 from xcnn.history import Row, header, line
+from xcnn.output import Notes, notes
 
 
 class Progress(Protocol):
@@ -39,12 +43,13 @@ class Plain(Silent):
 
     def __init__(self) -> None:
         self.begun = False
+        self.notes = notes()
 
     def finish(self, row: Row) -> None:
         if not self.begun:
-            print(header(row), file=sys.stderr)
+            print(header(row), file=self.notes)
         self.begun = True
-        print(line(row), file=sys.stderr, flush=True)
+        print(line(row), file=self.notes, flush=True)
 
 
 class Live(Plain):
@@ -56,7 +61,7 @@ class Live(Plain):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self.console = Console(stderr=True)
+        self.console = Console(file=cast(TextIO, self.notes))
         self.bar = Bar(
             TextColumn("epoch {task.description}"),
             BarColumn(bar_width=24),
@@ -66,6 +71,7 @@ class Live(Plain):
             TextColumn("loss {task.fields[loss]}"),
             console=self.console,
             transient=True,
+            redirect_stdout=Notes(sys.stdout).isatty(),  # else the bar would take what others write into a file
         )
         self.task: Any = None
 
@@ -99,10 +105,8 @@ def progress(choice: str | bool | Progress) -> Progress:
     OptionError
         X104
     """
-    if sys.stderr is None:  # a process without a console
-        choice = "none" if isinstance(choice, str | bool) else choice
     if choice is True or choice == "auto":
-        choice = "live" if sys.stderr.isatty() else "plain"
+        choice = "live" if notes().isatty() else "plain"
     if isinstance(choice, str | bool):
         kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
         if choice in kinds:

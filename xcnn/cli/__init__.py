@@ -1,37 +1,28 @@
 """The command `xcnn`: one file for each subcommand, which imports what it needs when it runs.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 a check that was asked for failed, 2 usage,
-3 a backend or package is not available, 4 a bad file or bad data, 5 training diverged, 70 a bug in xcnn, 130
-interrupted.
+3 a backend or package is not available, 4 a bad file or bad data, 5 training diverged, 70 a bug in xcnn, 74 results
+could not be written, 129, 130 and 143 ended by SIGHUP, Ctrl-C and SIGTERM, 141 the reader of the results has gone.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 
 from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
+from xcnn.cli.ending import ENDING
+from xcnn.cli.reports import exit_code, tell_error
+from xcnn.output import OutputLost, Results, process_streams
 
-USAGE, UNAVAILABLE, BAD_DATA, DIVERGED, BUG, INTERRUPTED = 2, 3, 4, 5, 70, 130
-
-CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (errors.BackendUnavailable, UNAVAILABLE),
-    (errors.BackendError, UNAVAILABLE),
-    (errors.MissingDependency, UNAVAILABLE),
-    (errors.DivergedError, DIVERGED),
-    (errors.OptionError, USAGE),
-    (errors.XcnnError, BAD_DATA),
-    (OSError, BAD_DATA),
-    (MemoryError, BAD_DATA),
-)
+UNWRITTEN, READER_LEFT = 74, 141
 
 app = typer.Typer(
     name="xcnn",
@@ -44,22 +35,25 @@ app = typer.Typer(
 )
 
 
-def until_the_reader_leaves(run: Callable[..., None]) -> Callable[..., None]:
-    """End a command quietly, as done, when the program that reads its output has gone: xcnn check | head."""
+class Failed(Exception):
+    """Carries an error, or an end that was asked for, past Typer, which has its own ideas of some of them."""
+
+
+def carried(run: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors Typer does not see: it takes EOFError and EPIPE for a wish to end, with code 1."""
 
     @wraps(run)
     def running(*args: Any, **options: Any) -> None:
         try:
             run(*args, **options)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (OSError, EOFError, KeyboardInterrupt) as error:
+            raise Failed from error
 
     return running
 
 
 for command in (train, evaluate, predict, summary, backends, check, compare, bench):
-    app.command(name=command.__name__.rpartition(".")[2])(until_the_reader_leaves(command.run))
+    app.command(name=command.__name__.rpartition(".")[2])(carried(command.run))
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,35 +76,53 @@ def _options(
 
 def main() -> None:
     """Run the command line; the process ends with one of the exit codes above."""
-    show = "--traceback" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a class's name may be in no script of this terminal
+    with process_streams() as results, ENDING.heeded():
+        try:
+            code = told(results, outcome(sys.argv[1:]))
+        except KeyboardInterrupt:
+            code = ENDING.code
+    sys.exit(code)
+
+
+def outcome(arguments: list[str]) -> int:
+    """Run a command and report its error, if any; the exit code."""
+    show = "--traceback" in arguments
+    arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
+        refuse_empty(arguments)
         app(args=arguments, prog_name="xcnn")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except Exception as error:
+        cause = error.__cause__ if isinstance(error, Failed) else error
         if show:
-            traceback.print_exc()
-        sys.exit(report(error))
+            traceback.print_exception(cause)
+        if isinstance(cause, KeyboardInterrupt):
+            return ENDING.code
+        if isinstance(cause, OutputLost):
+            return 0  # `told` makes another of it
+        tell_error(cause)
+        return exit_code(cause)
+    return 0
 
 
-def report(error: Exception) -> int:
-    """Print an error on stderr, in at most five lines; its exit code."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    code = next((code for kind, code in CODES if isinstance(error, kind)), BUG)
-    if isinstance(error, errors.XcnnError):
-        first, *rest = str(error).removeprefix(f"[{error.code}] ").splitlines()
-        console.print(f"{type(error).__name__}[{error.code}]:", style="bold red", end=" ", markup=False)
-        console.print("\n".join([first, *rest]), markup=False)
-    else:
-        console.print(f"{type(error).__name__}:", style="bold red", end=" ", markup=False)
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        console.print(text, markup=False)
-        if code == BUG:
-            console.print("  hint: this is a bug in xcnn; --traceback shows where.", markup=False)
+def told(results: Results, code: int) -> int:
+    """The exit code of a command that ended with this one, once its results are written: 0 only if all were."""
+    try:
+        results.flush()
+    except OutputLost as lost:
+        if not lost.reader_left:
+            print(f"OutputLost: {lost}", file=sys.stderr)
+        return code or (READER_LEFT if lost.reader_left else UNWRITTEN)
     return code
+
+
+def refuse_empty(arguments: list[str]) -> None:
+    """Raise X104 for an argument that is empty: nothing here may be, and it would be taken for one not given."""
+    for before, argument in pairwise(["xcnn", *arguments]):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            raise errors.OptionError(
+                "X104",
+                f"{argument} is empty." if argument else f"the argument after {before!r} is empty.",
+                hint="a shell's variable that is not set becomes an empty argument; leave out what is not wanted.",
+            )

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from xcnn.cli.blas import remedies
-from xcnn.cli.options import Json, print_json
+from xcnn.cli.options import Json, finite, print_json
+from xcnn.errors import counted
 
 PROBE = """
 import dataclasses, json, sys
@@ -22,8 +23,14 @@ print(json.dumps(dataclasses.asdict(probe(sys.argv[1]))))
 """
 
 
+PROBING: list[subprocess.Popen[str]] = []
+"""The processes that are being asked."""
+
+
 def run(
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each backend.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=86400, callback=finite, help="Seconds to wait for each.")
+    ] = 60.0,
     json: Json = False,
 ) -> None:
     """List the backends. Each is tried in a process of its own, so that a broken driver can't hang this one."""
@@ -31,7 +38,13 @@ def run(
 
     names = backend_names()
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as at_once:
-        found = dict(zip(names, at_once.map(probe, names, repeat(timeout)), strict=True))
+        try:
+            found = dict(zip(names, at_once.map(probe, names, repeat(timeout)), strict=True))
+        except KeyboardInterrupt:
+            at_once.shutdown(wait=False, cancel_futures=True)
+            for process in list(PROBING):
+                process.kill()  # else their threads, and this process, would wait for them
+            raise
     usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]
     named = os.environ.get("XCNN_BACKEND", "auto") or "auto"
     default = next(iter(usable), "none") if named == "auto" else named
@@ -50,7 +63,7 @@ def run(
         )
     for library in libraries:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
-        print(f"BLAS     {build}, {library['threads']} threads")
+        print(f"BLAS     {build}, {counted(library['threads'], 'thread')}")
     for remedy in sorted({library["remedy"] for library in libraries} - {""}):
         print(f"hint     the processor could run faster kernels: set {remedy} before Python starts")
 
@@ -65,16 +78,21 @@ def describe(info: dict[str, Any]) -> str:
 def probe(name: str, timeout: float) -> dict[str, Any]:
     """What a backend tells of itself, asked in another process."""
     unavailable = {"available": False, "device": "", "versions": {}, "hint": ""}
+    command, pipe = [sys.executable, "-c", PROBE, name], subprocess.PIPE
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
+        PROBING.append(process)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return {**unavailable, "reason": f"no answer within {timeout:g} s."}
+        finally:
+            PROBING.remove(process)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE, name], capture_output=True, text=True, timeout=timeout, check=False
-        )
-        info: dict[str, Any] = json_.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return {**unavailable, "reason": f"no answer within {timeout:g} s."}
+        info: dict[str, Any] = json_.loads(out.splitlines()[-1])
     except (IndexError, ValueError):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {**unavailable, "reason": f"its process ended with {done.returncode}: {last}"}
+        last = (err.strip().splitlines() or ["no message"])[-1]
+        return {**unavailable, "reason": f"its process ended with {process.returncode}: {last}"}
     return info
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from xcnn.cli.backends import blas_kernels
-from xcnn.cli.options import BackendName, Json, Quiet, print_json
+from xcnn.cli.options import BackendName, Json, Quiet, finite, print_json
 from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each side; all cores by default.")] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to time each net, and the three maps of each correlation.")
+        float,
+        typer.Option(
+            min=0.0, callback=finite, help="Seconds to time each net, and the three maps of each correlation."
+        ),
     ] = 6.0,
     quiet: Quiet = False,
     json: Json = False,
@@ -326,7 +329,7 @@ def spread(times: Times) -> str:
 @contextmanager
 def progress(what: str, quiet: bool) -> Iterator[None]:
     """Tell on stderr what is being timed: on a terminal while it is, elsewhere in a line."""
-    if quiet or sys.stderr is None:
+    if quiet:
         yield
     elif sys.stderr.isatty():
         from rich.console import Console

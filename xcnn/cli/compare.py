@@ -8,6 +8,7 @@ import typer
 
 from xcnn.cli.evaluate import relabelled
 from xcnn.cli.options import DATA_HELP, DataDir, Json, ModelFile, PrecisionName, load_data, load_model, print_json
+from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ def run(
     backends: Annotated[
         str | None, typer.Option(help="numpy,torch,...; by default all that are available and have the precision.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many of the test images.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the test images.")] = 4,
     data_dir: DataDir = None,
     precision: PrecisionName = None,
     json: Json = False,
@@ -37,6 +38,8 @@ def run(
     from xcnn.parity import compare
 
     names = None if backends is None else [name.strip() for name in backends.split(",")]
+    if names and not all(names):
+        raise OptionError("X104", f"--backends has an empty name: {backends!r}.", hint="such as numpy,torch.")
     loaded = load_model(model, names[0] if names else None, precision)
     x, y = batch(loaded, data or str(loaded.info.get("data", RANDOM)), samples, data_dir)
     comparison = compare(loaded, x, y, backends=names)
@@ -54,6 +57,8 @@ def batch(model: Model, name: str, samples: int, data_dir: Any) -> tuple[NDArray
     import numpy as np
 
     if name == RANDOM:
+        if data_dir is not None:
+            raise OptionError("X104", "--data-dir can't be given with random images.", hint="leave it out.")
         return np.random.default_rng(0).random((samples, *model.input_shape), dtype="float32"), None
     data = load_data(name, data_dir, model.input_shape)
     return data.test.x[:samples], relabelled(model, data)[:samples]

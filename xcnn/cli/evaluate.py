@@ -14,11 +14,13 @@ from xcnn.cli.options import (
     Json,
     ModelFile,
     PrecisionName,
+    class_names,
+    finite,
     load_data,
     load_model,
     print_json,
 )
-from xcnn.errors import DataError, DivergedError
+from xcnn.errors import DataError, DivergedError, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +33,7 @@ def run(
     model: ModelFile,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default what the model was trained on.")] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Exit with 1 below this accuracy, 0..1.")
+        float | None, typer.Option(min=0.0, max=1.0, callback=finite, help="Exit with 1 below this accuracy, 0..1.")
     ] = None,
     backend: BackendName = None,
     data_dir: DataDir = None,
@@ -48,13 +50,16 @@ def run(
     result = loaded.evaluate(*samples)
     if not isfinite(result["loss"]):
         raise DivergedError("X501", f"the loss is {result['loss']}: the model's outputs overflow on this data.")
+    if "accuracy" not in result:
+        raise DataError(
+            "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
+        )
     passed = min_accuracy is None or result["accuracy"] >= min_accuracy
     if json:
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
     else:
-        print(
-            f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {len(samples.x):,} test images of {name}"
-        )
+        images = counted(len(samples.x), "test image")
+        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {name}")
         if not passed:
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:
@@ -71,13 +76,14 @@ def relabelled(model: Model, data: Dataset) -> NDArray[Any]:
     """
     import numpy as np
 
-    known = [str(name) for name in model.info.get("classes") or data.classes]
+    known = class_names(model) or list(data.classes)
     strange = [name for name in data.classes if name not in known]
     if strange:
         raise DataError(
             "X205",
             f"the model does not know the class {strange[0]!r}"
-            + f" and {len(strange) - 1} others." * (len(strange) > 1),
+            + (f" and {counted(len(strange) - 1, 'other')}" if len(strange) > 1 else "")
+            + ".",
             f"it was trained on {', '.join(known)}",
             hint="evaluate it on data whose classes are among these.",
         )

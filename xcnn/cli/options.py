@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import sys
+from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.errors import DataError, ShapeError
+from xcnn.errors import DataError, OptionError, ShapeError
 
 if TYPE_CHECKING:
     from xcnn.datasets import Dataset
     from xcnn.model import Model
 
+DOWNLOADED = ("mnist", "fashion-mnist")
+SETS = ("mnist01", *DOWNLOADED)
 DATA_HELP = "mnist01 (inside the package), mnist, fashion-mnist, or a folder with one folder of images a class."
 
 BackendName = Annotated[
@@ -32,24 +39,42 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote.")]
 
 
-def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (1, 28, 28)) -> Dataset:
+def finite(value: float | None) -> float | None:
+    """A number that was given on the command line, unless it is NaN or infinite."""
+    if value is not None and not isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+def load_data(
+    name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (1, 28, 28), quiet: bool = False
+) -> Dataset:
     """The data set of this name, or of a folder, its images as large as the net takes them.
 
     Raises
     ------
     DataError
         X205, when there is neither.
+    OptionError
+        X104, when a folder of MNIST's files is given for what is not among them.
     """
     from xcnn import datasets
 
+    if data_dir is not None and name not in DOWNLOADED:
+        raise OptionError(
+            "X104",
+            f"--data-dir can't be given with {name}.",
+            hint=f"it is where the files of {' or '.join(DOWNLOADED)} lie.",
+        )
     folder = data_dir or (Path(os.environ["XCNN_DATA_DIR"]) if os.environ.get("XCNN_DATA_DIR") else None)
-    match name:
-        case "mnist01":
-            return datasets.mnist01()
-        case "mnist":
-            return datasets.mnist(folder)
-        case "fashion-mnist":
-            return datasets.fashion_mnist(folder)
+    with contextlib.nullcontext() if quiet else downloads_told():
+        match name:
+            case "mnist01":
+                return datasets.mnist01()
+            case "mnist":
+                return datasets.mnist(folder)
+            case "fashion-mnist":
+                return datasets.fashion_mnist(folder)
     if not Path(name).is_dir():
         raise DataError("X205", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
     if len(input_shape) != 3:
@@ -58,11 +83,32 @@ def load_data(name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (
     return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
 
 
+@contextlib.contextmanager
+def downloads_told() -> Iterator[None]:
+    """For a `with` block in which each download is told in a line on stderr."""
+    log, teller = logging.getLogger("xcnn.datasets"), logging.StreamHandler(sys.stderr)
+    before = log.level
+    log.addHandler(teller)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+        log.setLevel(before)
+
+
 def load_model(path: Path, backend: str | None, precision: str | None = None) -> Model:
     """The model of a checkpoint."""
     from xcnn.model import Model
 
     return Model.load(path, backend=backend, precision=precision)
+
+
+def class_names(model: Model) -> list[str]:
+    """The classes that the model was trained on; none where its `info`, which is its user's, does not tell them."""
+    names = model.info.get("classes")
+    told = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    return told if len(set(told)) == len(told) else []
 
 
 def print_json(schema: str, **values: Any) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.cli.options import BackendName, Json, ModelFile, PrecisionName, load_model, print_json
+from xcnn.cli.options import BackendName, Json, ModelFile, PrecisionName, class_names, load_model, print_json
+from xcnn.cli.reports import exit_code, tell_error
 from xcnn.errors import DataError, DivergedError, ShapeError
 
 if TYPE_CHECKING:
@@ -23,23 +24,48 @@ def run(
     precision: PrecisionName = None,
     json: Json = False,
 ) -> None:
-    """Classify images. For digits they are prepared as MNIST's were, and what was done is said."""
+    """Classify images. For digits they are prepared as MNIST's were, and what was done is said.
+
+    An image that can't be read is named on stderr, and the others are classified; the exit code is then 4. Where the
+    model has one sigmoid for each class, as the article's net, each class's percentage stands for itself.
+    """
     loaded = load_model(model, backend, precision)
+    names = check_classifier(loaded)
+    failures: list[Exception] = []
     for path in images:
-        answer = classify(loaded, path)
+        try:
+            answer = classify(loaded, path, names)
+        except (DataError, DivergedError, OSError) as error:
+            failures.append(error)
+            tell_error(error)
+            continue
         if json:
             print_json("predict", image=str(path), **answer)
         else:
-            others = ", ".join(f"{name} {p:.2%}" for name, p in list(answer["probabilities"].items())[1:3])
-            print(f"{path}: {answer['class']} ({answer['probability']:.2%}; {others})   prepared: {answer['prepared']}")
+            print(sentence(path, answer), flush=True)
+    if failures:
+        raise typer.Exit(exit_code(failures[0]))
 
 
-def classify(model: Model, path: Path) -> dict[str, Any]:
-    """The likeliest class of an image, all classes' probabilities from the likeliest on, and how it was prepared."""
-    import numpy as np
+def sentence(path: Path, answer: dict[str, Any]) -> str:
+    """The answer in a line."""
+    (name, p), *others = answer["probabilities"].items()
+    if answer["independent"]:
+        told = f"{name} (says {p:.2%} to {name}" + "".join(f", {q:.2%} to {other}" for other, q in others[:2])
+        told += ", each by itself)" if others else ")"
+    else:
+        told = f"{name} ({p:.2%}; {', '.join(f'{other} {q:.2%}' for other, q in others[:2])})"
+    return f"{path}: {told}   prepared: {answer['prepared']}"
 
-    from xcnn.images import mnist_like, read_image
 
+def check_classifier(model: Model) -> list[str]:
+    """The names of a model's classes.
+
+    Raises
+    ------
+    ShapeError
+        X101, when it does not take images, or gives no row of numbers.
+    """
     if len(model.input_shape) != 3 or len(model.output_shape) != 1:
         raise ShapeError(
             "X101",
@@ -47,28 +73,41 @@ def classify(model: Model, path: Path) -> dict[str, Any]:
             f"{model.output_shape}.",
             hint="use Model.load(path).predict(x) in Python.",
         )
+    count = max(model.output_shape[0], 2)
+    names = class_names(model)
+    return names if len(names) == count else [str(n) for n in range(count)]
+
+
+def classify(model: Model, path: Path, names: list[str]) -> dict[str, Any]:
+    """The likeliest class of an image, all classes' probabilities from the likeliest on, and how it was prepared.
+
+    `independent` tells that each probability is a sigmoid of its own, so that they need not add up to 1.
+    """
+    import numpy as np
+
+    from xcnn.images import mnist_like, read_image
+    from xcnn.losses import loss_name
+
     channels, height, width = model.input_shape
-    if model.info.get("data") in DIGITS:
-        try:
+    try:
+        if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
             x, prepared = mnist_like(path)
-        except DataError as error:
-            if path.name not in error.message:
-                error.message = f"{path.name}: {error.message}"
-            raise
-    else:
-        x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB")
-        prepared = f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
+        else:
+            x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB")
+            prepared = f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
+    except DataError as error:
+        if path.name not in error.message:
+            error.message = f"{path.name}: {error.message}"
+        raise
     probabilities = model.probabilities(x[None])[0]
     if not np.isfinite(probabilities).all():
         raise DivergedError("X501", f"the model's outputs overflow on {path.name}.")
-    names = [str(name) for name in model.info.get("classes") or ()]
-    if len(names) != len(probabilities):
-        names = [str(n) for n in range(len(probabilities))]
     order = np.argsort(-probabilities)
     best = int(order[0])
     return {
         "class": names[best],
         "probability": float(probabilities[best]),
         "probabilities": {names[n]: float(probabilities[n]) for n in order},
+        "independent": model.output_shape[0] > 1 and loss_name(model.loss) != "cross_entropy",
         "prepared": prepared,
     }

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xcnn.cli.options import DATA_HELP, BackendName, DataDir, Json, Quiet, load_data, print_json
-from xcnn.errors import CheckpointError, DataError, OptionError
+from xcnn.cli.ending import ENDING
+from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet, finite, load_data, print_json
+from xcnn.errors import CheckpointError, DataError, OptionError, counted
 from xcnn.files import check_path
+from xcnn.output import OutputLost
 
 if TYPE_CHECKING:
     from xcnn.datasets import Dataset
@@ -31,7 +34,7 @@ def run(
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw or rmsprop.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, help="The optimizer's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0.0, callback=finite, help="The optimizer's.")] = None,
     backend: BackendName = None,
     precision: Annotated[
         str | None, typer.Option(help="Of computing: float32 (the default), tf32, bfloat16, float16 or float64.")
@@ -44,49 +47,64 @@ def run(
         int | None, typer.Option(min=1, max=4096, help="Height and width of a folder's images; 28 by default.")
     ] = None,
     rgb: Annotated[bool, typer.Option("--rgb", help="A folder's images in colour.")] = False,
-    progress: Annotated[str, typer.Option(help="auto, live, plain or none.")] = "auto",
+    progress: Annotated[
+        str | None, typer.Option(help="auto (the default), live, plain or none (with --json the default).")
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a net and save it. Without arguments: the article's net on MNIST's digits 0 and 1."""
     choice = Choice(optimizer, learning_rate, backend, batch_size, precision)
+    if quiet and progress not in (None, "none"):
+        raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
+    shown = progress or ("none" if quiet or json else "auto")
+    sizes = {"--image-size": image_size, "--rgb": rgb or None}
     if resume is None:
+        name = data or "mnist01"
+        if name in SETS:
+            refuse(sizes, f"can't be given with {name}", "it is for folders of images, which can be read in any size.")
         size = image_size or 28
-        samples = load_data(data or "mnist01", data_dir, (3 if rgb else 1, size, size))
+        samples = load_data(name, data_dir, (3 if rgb else 1, size, size), quiet)
         trained = build(model or "article", samples, choice, seed or 0, epochs)
-        trained.info["data"] = str(Path(data).resolve()) if data and Path(data).is_dir() else data or "mnist01"
+        trained.info["data"] = name if name in SETS else str(Path(name).resolve())
     else:
-        refuse_with_resume({"--model": model, "--seed": seed, "--image-size": image_size, "--rgb": rgb or None})
-        trained, samples = reload(resume, data, data_dir, choice, epochs)
-    path = output or resume
-    with reserved(path or f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}") as path:
-        train(trained, samples, path, quiet, json, progress, data_dir)
+        fixed = {"--model": model, "--seed": seed, **sizes}
+        refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
+        trained, samples = reload(resume, data, data_dir, choice, epochs, quiet)
+    free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
+    train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir)
 
 
-def train(
-    model: Model, data: Dataset, path: Path, quiet: bool, json: bool, progress: str, data_dir: Path | None
-) -> None:
+def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Path | None) -> None:
     """Fit the model to the end of its epochs, save it after each, and show the result."""
-    epochs = int(model.info["epochs"])
-    images = f"{len(data.train.x):,} training and {len(data.test.x):,} test images"
-    tell(f"{describe(model)}; {images}", quiet or json)
+    epochs, quiet = int(model.info["epochs"]), saver.quiet or saver.json
+    tell(f"{describe(model)}; {counted(len(data.train.x), 'training image')} and "
+         f"{counted(len(data.test.x), 'test image')}", quiet)  # fmt: skip
     if model.at.epoch >= epochs:
-        tell(f"nothing to do: {model.at.epoch} of {epochs} epochs are done; --epochs asks for more", quiet or json)
+        done, asked = counted(model.at.epoch, "epoch"), f"{epochs} {'was' if epochs == 1 else 'were'} asked for in all"
+        tell(f"nothing to do: {done} done, and {asked}; --epochs asks for more", quiet)
     begun = time.perf_counter()
-    saver = Saver(path, json)
-    history = model.fit(
-        *data.train,
-        epochs=epochs,
-        batch_size=int(model.info["batch_size"]),
-        validation_data=data.test,
-        callbacks=[saver],
-        progress="none" if quiet or json else progress,
-        resume=True,
-    )
-    saver.finish(model, history)  # where training was interrupted
-    show_result(model, history, data, path, time.perf_counter() - begun, json, data_dir)
-    if history.stopped == "interrupted":
-        raise typer.Exit(130)
+    try:
+        history = model.fit(
+            *data.train,
+            epochs=epochs,
+            batch_size=int(model.info["batch_size"]),
+            validation_data=data.test,
+            callbacks=[saver],
+            progress=progress,
+            resume=True,
+        )
+        if history.stopped != "interrupted":
+            saver.finish(model, model.history)
+            show_result(model, history, data, saver, time.perf_counter() - begun)
+            return
+    except KeyboardInterrupt:
+        pass  # while the result was counted, or once more while `fit` ended
+    with ENDING.held():
+        if model.at.step:
+            saver.finish(model, model.history)
+        show_interrupted(model, saver, time.perf_counter() - begun, data_dir)
+    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -117,10 +135,11 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
 
     if name not in RECIPES:
         raise OptionError("X104", f"there is no model {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
+    images = counted(len(data.test.x), "test image")
     if len(data.classes) < 2 or not len(data.test.x):
         raise DataError(
             "X209",
-            f"there are {len(data.classes)} classes and {len(data.test.x)} test images.",
+            f"there are {counted(len(data.classes), 'class', 'classes')} and {images}.",
             hint="a classifier needs two classes, each with two images: one to train on and one to test.",
         )
     recipe = RECIPES[name]
@@ -144,7 +163,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
 
 
 def reload(
-    path: Path, data: str | None, data_dir: Path | None, choice: Choice, epochs: int | None
+    path: Path, data: str | None, data_dir: Path | None, choice: Choice, epochs: int | None, quiet: bool
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
     from xcnn.model import Model
@@ -154,7 +173,7 @@ def reload(
         raise CheckpointError(
             "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
         )
-    samples = load_data(data or str(model.info["data"]), data_dir, model.input_shape)
+    samples = load_data(data or str(model.info["data"]), data_dir, model.input_shape, quiet)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
         raise CheckpointError(
             "X405",
@@ -171,50 +190,42 @@ def reload(
     return model, samples
 
 
-def refuse_with_resume(given: dict[str, object]) -> None:
-    """Raise X104 for options that a checkpoint has fixed."""
+def refuse(given: Mapping[str, object], why: str, hint: str) -> None:
+    """Raise X104 for options that would do nothing."""
     for option, value in given.items():
         if value is not None:
-            raise OptionError("X104", f"{option} can't be given with --resume.", hint="the checkpoint has fixed it.")
-
-
-@contextmanager
-def reserved(name: Path | str) -> Iterator[Path]:
-    """Where to save: a path as it is, or the first of name.xcnn, name-2.xcnn, ... that is free, kept free for us."""
-    if isinstance(name, Path):
-        check_path(name)
-        yield name
-        return
-    for n in count(1):
-        path = Path(f"{name}.xcnn" if n == 1 else f"{name}-{n}.xcnn")
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        break
-    try:
-        yield path
-    finally:
-        if path.exists() and path.stat().st_size == 0:
-            path.unlink()
+            raise OptionError("X104", f"{option} {why}.", hint=hint)
 
 
 class Saver:
-    """Saves the model after each epoch, and tells each epoch as JSON where that is wanted."""
+    """Saves the model after each epoch, and tells each epoch as JSON where that is wanted.
 
-    def __init__(self, path: Path, json: bool) -> None:
-        self.path, self.json, self.saved_step = path, json, -1
+    Without a path it takes the first of free.xcnn, free-2.xcnn, ... that is free when there is something to save.
+    """
+
+    def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
+        check_path(path or f"{free}.xcnn")
+        self.path, self.free, self.quiet, self.json = path, free, quiet, json
+        self.saved_step, self.heard = -1, True
 
     def __call__(self, model: Model, history: History) -> None:
         """After an epoch."""
         self.save(model)
-        if self.json:
-            print_json("train.epoch", **history.rows[-1])
+        if self.json and self.heard:
+            try:
+                print_json("train.epoch", **history.rows[-1])
+            except OutputLost as lost:
+                self.heard = False  # it is told at the end, by the exit code
+                tell(f"{lost}; training goes on, and is saved as {self.path}", self.quiet)
 
     def save(self, model: Model) -> None:
-        """Write the checkpoint and remember the step."""
-        model.save(self.path)
-        self.saved_step = model.at.step
+        """Write the checkpoint, which no signal cuts in two, and remember the step."""
+        with ENDING.held():
+            if self.path is None:
+                self.path = save_as_new(model, self.free)
+            else:
+                model.save(self.path)
+            self.saved_step = model.at.step
 
     def finish(self, model: Model, history: History) -> None:
         """Save what was not saved yet: what an interrupt left, or a model that had nothing to do."""
@@ -222,30 +233,79 @@ class Saver:
             self.save(model)
 
 
-def show_result(
-    model: Model, history: History, data: Dataset, path: Path, seconds: float, json: bool, data_dir: Path | None
-) -> None:
+def save_as_new(model: Model, free: str) -> Path:
+    """Save as the first of free.xcnn, free-2.xcnn, ... that is free, which no other process can take at the same time.
+
+    The name comes to the file when it is whole, so that however this ends, no empty file has it.
+    """
+    part = Path(f".{free}.{secrets.token_hex(6)}.part")
+    try:
+        model.save(part)
+        n, path = 1, Path(f"{free}.xcnn")
+        while not given(part, path):
+            n += 1
+            path = Path(f"{free}-{n}.xcnn")
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def given(part: Path, path: Path) -> bool:
+    """Give a file another name; False where that is taken."""
+    try:
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            path.touch(exist_ok=False)
+            os.replace(part, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def show_result(model: Model, history: History, data: Dataset, saver: Saver, seconds: float) -> None:
     """The accuracy on the test images and where the model lies, on stdout."""
     result = model.evaluate(*data.test)
     right, total = round(result["accuracy"] * len(data.test.x)), len(data.test.x)
-    if json:
+    if saver.json:
         print_json(
             "train.result",
             test_accuracy=result["accuracy"],
             test_loss=result["loss"],
             epochs=model.at.epoch,
             seconds=seconds,
-            model=str(path),
+            model=str(saver.path),
             stopped=history.stopped,
         )
         return
-    if history.stopped == "interrupted":
-        where = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
-        print(f"interrupted in epoch {model.at.epoch + 1} of {model.info['epochs']}; go on with: "
-              f"xcnn train --resume {shlex.quote(str(path))}{where}")  # fmt: skip
-    epochs = f"{model.at.epoch} epoch{'' if model.at.epoch == 1 else 's'}"
-    print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {total:,} images) after {epochs} "
-          f"and {seconds:.1f} s of training; saved as {path}")  # fmt: skip
+    print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
+          f"{counted(model.at.epoch, 'epoch')} and {seconds:.1f} s of training; saved as {saver.path}")  # fmt: skip
+
+
+def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path | None) -> None:
+    """How to go on, on stdout; nobody who ended a training waits for its test images."""
+    saved = saver.saved_step >= 0
+    epoch, epochs = model.at.epoch, int(model.info["epochs"])
+    place = f"in epoch {epoch + 1} of {epochs}" if epoch < epochs else f"after {counted(epoch, 'epoch')}"
+    where = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
+    rest = f"; go on with: xcnn train --resume {shlex.quote(str(saver.path))}{where}" if epoch < epochs else ""
+    with suppress(OutputLost):
+        if saver.json:
+            print_json(
+                "train.result",
+                test_accuracy=None,
+                test_loss=None,
+                epochs=epoch,
+                seconds=seconds,
+                model=str(saver.path) if saved else None,
+                stopped="interrupted",
+            )
+        elif saved:
+            print(f"interrupted {place}; saved as {saver.path}{rest}", flush=True)
+        else:
+            print("interrupted before the first step; nothing was saved", flush=True)
 
 
 def describe(model: Model) -> str:
@@ -253,10 +313,11 @@ def describe(model: Model) -> str:
     from xcnn.summary import count as parameters
 
     computed = "" if model.precision == "float32" else f", computed in {model.precision}"
-    return f"{model.info['model']} with {parameters(model.weights):,} parameters on {model.backend.spec}{computed}"
+    size = counted(parameters(model.weights), "parameter")
+    return f"{model.info['model']} with {size} on {model.backend.spec}{computed}"
 
 
 def tell(line: str, silent: bool) -> None:
     """A line on stderr."""
-    if not silent and sys.stderr is not None:
+    if not silent:
         print(line, file=sys.stderr, flush=True)

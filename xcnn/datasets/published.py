@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +25,8 @@ TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TIMEOUT = 30.0
 """Seconds that a mirror may keep silent."""
+log = logging.getLogger("xcnn.datasets")
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -204,8 +210,13 @@ def _download(source: Source, name: str) -> Path:
     folder, failures = pooch.os_cache("xcnn") / source.folders[0], []
     fetch = pooch.HTTPDownloader(timeout=TIMEOUT)
     for mirror in source.mirrors:
+        if not (folder / f"{name}.gz").exists():
+            log.info("downloading %s%s.gz into %s", mirror, name, folder)
         try:
-            got = pooch.retrieve(f"{mirror}{name}.gz", source.downloads[name], f"{name}.gz", folder, downloader=fetch)
+            with silent(pooch.get_logger()):
+                got = pooch.retrieve(
+                    f"{mirror}{name}.gz", source.downloads[name], f"{name}.gz", folder, downloader=fetch
+                )
             return Path(got)
         except (OSError, ValueError) as error:  # the errors of requests are OSErrors
             failures.append(f"{mirror}: {error}")
@@ -215,3 +226,15 @@ def _download(source: Source, name: str) -> Path:
         *failures,
         hint=f"fetch {name}.gz and the other three by other means, and pass data_dir or set XCNN_DATA_DIR.",
     )
+
+
+@contextlib.contextmanager
+def silent(logger: logging.Logger) -> Iterator[None]:
+    """For a `with` block in which a logger of the process tells nothing; one thread at a time, so that it returns."""
+    with ONE_AT_A_TIME:
+        before = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)

@@ -1,0 +1,152 @@
+"""Real processes that run the command line and are sent real signals, forked from one that has imported it.
+
+A request, a line of JSON on stdin, is {"arguments", "folder", "moment", "signals", "terminal"}: the child runs in the
+folder and waits at the moment, a name in MOMENTS; there it gets the signals, one after the other, or its terminal is
+closed ("hang up"). Without signals it runs to its end. The answer is {"code", "out", "err", "screen"}.
+"""
+
+import json
+import os
+import pty
+import signal
+import sys
+import time
+from pathlib import Path
+
+import PIL.PngImagePlugin
+import rich.progress
+import xcnn_strict
+
+import xcnn.cli
+import xcnn.datasets
+import xcnn.images
+import xcnn.nets
+from xcnn import files, training
+from xcnn.cli import train
+from xcnn.model import Model
+
+MARK = Path("reached")
+PATIENCE = 60.0
+
+
+def wait(seconds=20.0):
+    """Stand still at the moment, once."""
+    if not MARK.exists():
+        MARK.touch()
+        time.sleep(seconds)
+
+
+def before(owner, name, condition=lambda *_, **__: True, seconds=20.0):
+    """Wait before a function runs."""
+    function = getattr(owner, name)
+
+    def waiting(*arguments, **options):
+        if condition(*arguments, **options):
+            wait(seconds)
+        return function(*arguments, **options)
+
+    setattr(owner, name, waiting)
+
+
+class SlowDisk:
+    """The module os, whose fsync of a file takes a while."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def fsync(self, handle):
+        wait(0.5)
+        os.fsync(handle)
+
+
+def slow_write():
+    files.os = SlowDisk()
+
+
+def slow_write_at_the_end():
+    """The write that an interrupt led to is slow: the first signal is the process's own."""
+    function = training.take_step
+
+    def step(model, *arguments):
+        if model.at.step == 2:
+            slow_write()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(model, *arguments)
+
+    training.take_step = step
+
+
+MOMENTS = {
+    "none": lambda: None,
+    "loading": lambda: before(train, "load_data"),
+    "first step": lambda: before(training, "take_step"),
+    "in an epoch": lambda: before(training, "take_step", lambda model, *_: model.at.step == 4),
+    "writing": slow_write,
+    "writing at the end": slow_write_at_the_end,
+    "the result": lambda: before(Model, "evaluate"),
+}
+
+
+def child(arguments, moment):
+    """Run the command; the exit code."""
+    sys.argv = ["xcnn", *arguments]
+    MOMENTS[moment]()
+    try:
+        xcnn.cli.main()
+    except SystemExit as end:
+        return end.code or 0
+    except BaseException as error:
+        print("ESCAPED", repr(error), file=sys.stderr, flush=True)
+        return 99
+    return 98
+
+
+def answer(arguments, folder, moment, signals, terminal):
+    """What became of it."""
+    os.chdir(folder)
+    MARK.unlink(missing_ok=True)
+    number, master = pty.fork() if terminal else (os.fork(), None)
+    if number == 0:
+        code = 97
+        try:
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # whoever runs the tests may ignore some
+                signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+            if not terminal:
+                for handle, name in ((1, "out"), (2, "err")):
+                    os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), handle)
+            code = child(arguments, moment)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + PATIENCE
+    while signals and not MARK.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    screen = b""
+    for name in signals:
+        time.sleep(0.03)
+        if name == "hang up":
+            os.close(master)
+            master = None
+        else:
+            os.kill(number, getattr(signal, name))
+    while (done := os.waitpid(number, os.WNOHANG))[0] == 0:
+        time.sleep(0.005)
+        if time.monotonic() > deadline:
+            os.kill(number, signal.SIGKILL)
+    while master is not None:
+        try:
+            screen += (got := os.read(master, 1 << 16))
+        except OSError:  # all is read
+            got = b""
+        if not got:
+            os.close(master)
+            master = None
+    texts = {name: Path(name).read_text() if Path(name).exists() else "" for name in ("out", "err")}
+    return {"code": os.waitstatus_to_exitcode(done[1]), "screen": screen.decode(), **texts}
+
+
+if __name__ == "__main__":
+    xcnn_strict.StrictBackend()
+    assert PIL.PngImagePlugin and rich.progress and xcnn.datasets and xcnn.images and xcnn.nets  # children need them
+    for line in sys.stdin:
+        print(json.dumps(answer(**json.loads(line))), flush=True)
