@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import pad
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
+from xcnn_torch.memory import HALVES, typed
 
 aten = torch.ops.aten
 
@@ -75,6 +77,22 @@ def padded(x: Array, around: Pads, value: float = 0.0) -> Array:
     return pad(x, (left, right, top, bottom), value=value)
 
 
+@cache
+def adds_widely(dtype: torch.dtype) -> bool:
+    """Whether gradients of convolutions in this half type are oneDNN's on this CPU, which adds up in float32.
+
+    PyTorch's own add images and taps in the type itself, where a sum of ones ends at 256 or 2048.
+    """
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
+    supported = getattr(torch.ops.mkldnn, name, None)
+    return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())
+
+
+def for_sums(x: Array) -> Array:
+    """A tensor as the gradients of convolutions take it: in float32 where PyTorch would add up in half precision."""
+    return x.float() if x.dtype in HALVES and x.is_cpu and not adds_widely(x.dtype) else x
+
+
 def correlate(
     x: Array,
     k: Array,
@@ -101,9 +119,11 @@ def correlate_input_adjoint(
 ) -> Array:
     """DX: PyTorch asks for x only to know its shape."""
     window = Window.of(stride, padding, dilation, groups)
+    dtype, dy, k = dy.dtype, for_sums(dy), for_sums(k)
     like = dy.new_empty(1).expand(window.padded_shape(x_shape))
     wanted = True, False, False
-    return window.cropped(aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0])
+    dx = aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0]
+    return typed(window.cropped(dx), dtype)
 
 
 def correlate_kernel_adjoint(
@@ -118,5 +138,6 @@ def correlate_kernel_adjoint(
 ) -> Array:
     """DK: PyTorch asks for k only to know its shape."""
     window = Window.of(stride, padding, dilation, groups)
+    dtype, dy, x = dy.dtype, for_sums(dy), for_sums(x)
     like, wanted = dy.new_empty(1).expand(k_shape), (False, True, False)
-    return aten.convolution_backward(dy, window.padded(x), like, None, *window.arguments, wanted)[1]
+    return typed(aten.convolution_backward(dy, window.padded(x), like, None, *window.arguments, wanted)[1], dtype)
