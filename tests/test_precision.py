@@ -33,6 +33,7 @@ from xcnn.layers import (
     Sigmoid,
     Softmax,
     Tanh,
+    computes_in_half,
 )
 from xcnn.layers.layer import Next, Run, Watch
 from xcnn.model import Model
@@ -342,7 +343,8 @@ def test_a_last_sigmoid_can_be_sure_and_wrong(half):
     np.testing.assert_allclose(grads[1], [[-0.5, 0.5]], rtol=1e-4)
 
 
-def test_layers_of_ones_own_compute_in_half_precision(half):
+@pytest.mark.parametrize("says", [True, False])
+def test_layers_of_ones_own_compute_in_half_precision_where_they_say_so(half, says):
     @dataclass(frozen=True)
     class Notes:
         def init(self, rng, input_shape):
@@ -353,11 +355,13 @@ def test_layers_of_ones_own_compute_in_half_precision(half):
             factor, largest = weights["factor"], Next(x.max(keepdims=True)[0])
             return x * factor, lambda dy: (dy * factor, {"factor": (dy * x).sum(axis=0)[:1], "largest": largest})
 
+    if says:
+        computes_in_half(Notes)
     seen = []
     model = Model(Sequential(Notes(), Dense(2)), (3,), backend=half, precision="float16")
     model.step(np.full((2, 3), 0.1, "float32"), [0, 1])
-    assert seen == [("float16", "float16")]
-    assert model.weights["notes1"]["largest"] == np.float16(0.1)
+    assert seen == [("float16", "float16") if says else ("float32", "float32")]
+    assert model.weights["notes1"]["largest"] == (np.float16(0.1) if says else np.float32(0.1))
     weights = tree.map(np.float32, {"factor": np.ones(1), "largest": np.zeros(1)})
     _, backward = mixed(Notes(), FLOAT16)(weights, np.ones((2, 3), "float32"), Run(half, train=True))
     assert set(types(backward(np.ones((2, 3), "float32"))[1]).values()) == {"float32"}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from array_api_compat import array_namespace, device
 
 from xcnn._typing import Array, Pads, Pair, Shape
 
 _namespaces: dict[tuple[type, ...], Any] = {}
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def namespace(*arrays: Array) -> Any:
@@ -70,3 +74,50 @@ def is_floating(x: Array, xp: ModuleType | None = None) -> bool:
     except TypeError:
         pass
     return str(x.dtype) == "bfloat16"  # which NumPy and CuPy have from ml_dtypes, and do not know themselves
+
+
+# Half precision: a type of 16 bits counts to 2048 (float16) or 256 (bfloat16), and float16 ends at 65504.
+
+
+def is_half(x: object) -> bool:
+    """True for arrays of float16 and bfloat16."""
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and _is_half_type(dtype)
+
+
+@cache
+def _is_half_type(dtype: Any) -> bool:
+    return str(dtype).rpartition(".")[2] in ("float16", "bfloat16")
+
+
+def widened(x: Array) -> Array:
+    """An array of a half type in float32; all else as it is."""
+    if not is_half(x):
+        return x
+    xp = namespace(x)
+    return xp.astype(x, xp.float32)
+
+
+def total(x: Array, axis: int | tuple[int, ...]) -> Array:
+    """The sum over these axes, in the type of x; of a half type it is taken in float32 and rounded once."""
+    xp = namespace(x)
+    return xp.astype(xp.sum(widened(x), axis=axis), x.dtype) if is_half(x) else xp.sum(x, axis=axis)
+
+
+def rounded_once(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, computed in float32 where its first array is of a half type, its results rounded to that type.
+
+    So its sums and counts are as good as in float32, and overflow where the result does.
+    """
+
+    @wraps(function)
+    def rounded(*args: P.args, **options: P.kwargs) -> R:
+        given = (*args, *options.values())
+        first: Any = next((a for a in given if hasattr(a, "dtype")), None)
+        if not is_half(first):
+            return function(*args, **options)
+        xp, dtype = namespace(first), first.dtype
+        wide: Any = function(*map(widened, args), **{name: widened(a) for name, a in options.items()})  # type: ignore[arg-type]
+        return tuple(xp.astype(a, dtype) for a in wide) if isinstance(wide, tuple) else xp.astype(wide, dtype)  # type: ignore[return-value]
+
+    return rounded

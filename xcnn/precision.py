@@ -13,22 +13,11 @@ from xcnn import tree
 from xcnn._arrays import is_floating
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError
-from xcnn.layers import (
-    GELU,
-    BatchNorm,
-    Concatenate,
-    GlobalAveragePool2D,
-    GroupNorm,
-    LayerNorm,
-    Residual,
-    Sequential,
-    Softmax,
-)
+from xcnn.layers import Concatenate, Residual, Sequential
 from xcnn.layers.activations import Activation
+from xcnn.layers.half import may_compute_in_half
 from xcnn.layers.layer import Layer, Next, Run
 
-WIDE = (BatchNorm, GELU, GlobalAveragePool2D, GroupNorm, LayerNorm, Softmax)
-"""Layers that sum many cells or take high powers, for which half precision has too few digits or too small a range."""
 CONTAINERS = (Sequential, Residual, Concatenate)
 
 
@@ -116,9 +105,9 @@ class Cast:
 
     @property
     def compute(self) -> str:
-        """The type that the layer computes in."""
-        wide = isinstance(self.layer, WIDE) or (self.last and isinstance(self.layer, Activation))
-        return self.precision.dtype if wide else self.precision.compute
+        """The type that the layer computes in: half precision only where its class says that it may (layers/half.py)."""
+        half = may_compute_in_half(self.layer) and not (self.last and isinstance(self.layer, Activation))
+        return self.precision.compute if half else self.precision.dtype
 
     @property
     def result(self) -> str:

@@ -4,6 +4,8 @@ Slices, concatenation and matmul only: nothing is written in place, nothing is s
 kernels (O, C / groups, h, w). The three maps of a convolutional layer are one bilinear map and its two adjoints:
 
     <correlate(x, k), dy>  =  <x, correlate_input_adjoint(dy, k)>  =  <k, correlate_kernel_adjoint(x, dy)>
+
+Of half-precision numbers all sums are taken in float32, and rounded once.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import prod
 
-from xcnn._arrays import dilate, namespace, pad, zeros
+from xcnn._arrays import dilate, namespace, pad, rounded_once, zeros
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.windows import extent, output_size, pads, taps
 
 NO_PADDING: Pads = ((0, 0), (0, 0))
 
 
+@rounded_once
 def correlate(
     x: Array,
     k: Array,
@@ -56,6 +59,7 @@ def correlate(
     return xp.reshape(y, (n, o, rows, columns))
 
 
+@rounded_once
 def correlate_input_adjoint(
     dy: Array,
     k: Array,
@@ -82,6 +86,7 @@ def correlate_input_adjoint(
     return correlate(pad(spread, (around[0], around[1])), turned, dilation=dilation, groups=groups)
 
 
+@rounded_once
 def correlate_kernel_adjoint(
     x: Array,
     dy: Array,
@@ -130,6 +135,7 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
     return xp.max(met, axis=-1), xp.argmax(met, axis=-1)
 
 
+@rounded_once
 def max_pool_adjoint(
     dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
 ) -> Array:
@@ -140,6 +146,7 @@ def max_pool_adjoint(
     return _spread(parts, dy, x_shape, size, stride, padding)
 
 
+@rounded_once
 def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
     """The sum of each window, (N, C, H, W) -> (N, C, H', W'); padded cells count as zero."""
     output = output_size(x.shape[2:], size, stride, padding)
@@ -150,6 +157,7 @@ def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
     return y
 
 
+@rounded_once
 def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
     """Each dy goes to every cell of its window. `dy` is (N, C, H', W'), the result has `x_shape`."""
     return _spread((dy for _ in range(size[0] * size[1])), dy, x_shape, size, stride, padding)

@@ -16,6 +16,7 @@ import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
+from xcnn._arrays import rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.backends import Step
 from xcnn.checks import check_whole
@@ -138,6 +139,10 @@ class NumpyBackend(StridedBackend):
                 return step(*arguments)
 
         return cast("Step", alone)
+
+    correlate = rounded_once(StridedBackend.correlate)
+    correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)
+    correlate_kernel_adjoint = rounded_once(StridedBackend.correlate_kernel_adjoint)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         return scipy.signal.correlate2d(x, k, mode)

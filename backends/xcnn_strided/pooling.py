@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xcnn._arrays import namespace
+from xcnn._arrays import namespace, rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.windows import output_size, taps
 from xcnn_strided.lowering import padded
@@ -27,6 +27,7 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Arra
     return y, which
 
 
+@rounded_once
 def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """DX = the sum over taps of dY, where that tap was largest, added to the cells that it met."""
     xp = namespace(dy, which)
@@ -36,6 +37,7 @@ def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, str
     return dx[inside]
 
 
+@rounded_once
 def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """Y = the sum over taps of the cells that they meet."""
     xp = namespace(x)
@@ -47,6 +49,7 @@ def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     return y
 
 
+@rounded_once
 def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """DX = the sum over taps of dY, added to the cells that they met."""
     dx, inside = _zeros(namespace(dy), dy, x_shape, padding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import pad
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
 from xcnn.windows import extent, output_size
-from xcnn_torch.memory import LONG
+from xcnn_torch.memory import HALVES, LONG, typed
 
 aten = torch.ops.aten
 
@@ -77,6 +78,22 @@ def padded(x: Array, around: Pads, value: float = 0.0) -> Array:
     return pad(x, (left, right, top, bottom), value=value)
 
 
+@cache
+def adds_widely(dtype: torch.dtype) -> bool:
+    """Whether gradients of convolutions in this half type are oneDNN's on this CPU, which adds up in float32.
+
+    PyTorch's own add images and taps in the type itself, where a sum of ones ends at 256 or 2048.
+    """
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
+    supported = getattr(torch.ops.mkldnn, name, None)
+    return torch.backends.mkldnn.is_available() and supported is not None and bool(supported())
+
+
+def for_sums(x: Array) -> Array:
+    """A tensor as the gradients of convolutions take it: in float32 where PyTorch would add up in half precision."""
+    return x.float() if x.dtype in HALVES and x.is_cpu and not adds_widely(x.dtype) else x
+
+
 def correlate(
     x: Array,
     k: Array,
@@ -103,9 +120,11 @@ def correlate_input_adjoint(
 ) -> Array:
     """DX: PyTorch asks for x only to know its shape."""
     window = Window.of(stride, padding, dilation, groups)
+    dtype, dy, k = dy.dtype, for_sums(dy), for_sums(k)
     like = dy.new_empty(1).expand(window.padded_shape(x_shape))
     wanted = True, False, False
-    return window.cropped(aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0])
+    dx = aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0]
+    return typed(window.cropped(dx), dtype)
 
 
 def correlate_kernel_adjoint(
@@ -120,7 +139,9 @@ def correlate_kernel_adjoint(
 ) -> Array:
     """DK: PyTorch asks for k only to know its shape."""
     window = Window.of(stride, padding, dilation, groups)
-    return gradients(dy, window.padded(x), dy.new_empty(1).expand(k_shape), window, (False, True, False))[1]
+    dtype, dy, x = dy.dtype, for_sums(dy), for_sums(x)
+    like, wanted = dy.new_empty(1).expand(k_shape), (False, True, False)
+    return typed(gradients(dy, window.padded(x), like, window, wanted)[1], dtype)
 
 
 def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool, bool, bool]) -> tuple[Any, Any, Any]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from xcnn import reference
+from xcnn._arrays import rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
 from xcnn_torch.convolution import Window, padded
+from xcnn_torch.memory import HALVES
 from xcnn_torch.recording import at_once
 
 aten = torch.ops.aten
@@ -49,8 +51,13 @@ class MaxPool:
         aten.max_pool2d_with_indices.out(x, self.size, self.stride, self.padding, out=y, indices=places)
 
     def backward(self, dy: Array, dx: Array, places: Array) -> Array:
-        """DX, written into a tensor of its shape, or a new one where PyTorch's autograd looks on."""
+        """DX, written into a tensor of its shape, or a new one where PyTorch's autograd looks on.
+
+        Where windows overlap PyTorch adds dY in its own type, and so it is given float32 for half precision.
+        """
         how = self.size, self.stride, self.padding, (1, 1), False
+        if dy.dtype in HALVES and (self.stride[0] < self.size[0] or self.stride[1] < self.size[1]):
+            return aten.max_pool2d_with_indices_backward(dy.float(), dx.float(), *how, places).to(dy.dtype)
         if dy.requires_grad:
             return aten.max_pool2d_with_indices_backward(dy, dx, *how, places)
         return aten.max_pool2d_with_indices_backward.grad_input(dy, dx, *how, places, grad_input=dx)
@@ -103,6 +110,7 @@ def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
     return aten.avg_pool2d(padded(x, padding), size, stride, (0, 0), False, True, 1)
 
 
+@rounded_once
 def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
     """Each dY goes to every cell of its window."""
     window = Window(stride, (0, 0), (1, 1), 1, padding)

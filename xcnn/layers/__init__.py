@@ -15,6 +15,7 @@ from xcnn.layers.gelu import GELU
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
 from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
 from xcnn.layers.group_norm import GroupNorm
+from xcnn.layers.half import computes_in_half as computes_in_half
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.layer_norm import LayerNorm
 from xcnn.layers.max_pool2d import MaxPool2D

@@ -9,6 +9,7 @@ from typing import Any
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_between, check_dy, check_home, plain_numbers
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 Slope = Callable[[], Array]
@@ -37,6 +38,7 @@ class Activation:
         return y, backward
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class ReLU(Activation):
     """y = max(x, 0);  f' = 1 where x > 0, else 0 (at 0 too)."""
@@ -46,6 +48,7 @@ class ReLU(Activation):
         return y, lambda: xp.astype(y > 0, y.dtype)  # y is what the next layer keeps
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
     """y = max(x, 0) + negative_slope min(x, 0);  f' = 1 where x > 0, else negative_slope (at 0 too)."""
@@ -62,6 +65,7 @@ class LeakyReLU(Activation):
         return y, lambda: xp.where(x > 0, full(x, (), 1.0), full(x, (), self.negative_slope))
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class ELU(Activation):
     """y = x where x > 0, else alpha (exp(x) - 1);  f' = 1 where x > 0, else alpha exp(x)."""
@@ -78,6 +82,7 @@ class ELU(Activation):
         return y, lambda: xp.where(x > 0, full(x, (), 1.0), self.alpha * xp.exp(below))
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x));  f' = y (1 - y)."""
@@ -87,6 +92,7 @@ class Sigmoid(Activation):
         return y, lambda: y * (1 - y)
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Tanh(Activation):
     """y = tanh(x);  f' = 1 - y^2."""
@@ -96,6 +102,7 @@ class Tanh(Activation):
         return y, lambda: 1 - y * y
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class SiLU(Activation):
     """y = x s, s = sigmoid(x);  f' = s + x s (1 - s). Also called swish."""
@@ -105,6 +112,7 @@ class SiLU(Activation):
         return x * s, lambda: s + x * s * (1 - s)
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Softplus(Activation):
     """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|));  f' = sigmoid(x)."""

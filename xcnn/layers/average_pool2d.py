@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from xcnn._arrays import full
 from xcnn._typing import Array, Backward, Weights
 from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
 from xcnn.windows import pair
@@ -19,6 +20,7 @@ class AveragePool2D(Pool2D):
     Padded cells are not counted.
     """
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE)
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape

@@ -8,6 +8,7 @@ from math import prod
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_between, check_dy, check_input, plain_numbers
 from xcnn.initializers import ones, zeros
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Next, Run
 from xcnn.layers.normalisation import axes_with_channels, check_epsilon
 
@@ -39,6 +40,7 @@ class BatchNorm:
         weights = {"scale": ones(rng, c), "bias": zeros(rng, c)}
         return {**weights, "running_mean": zeros(rng, c), "running_variance": ones(rng, c)}, tuple(input_shape)
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         scale, mean, variance = weights["scale"], weights["running_mean"], weights["running_variance"]
         xp = check_input(self, weights, x, axes_with_channels(self, x.shape[1:]), scale.shape[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xcnn._arrays import namespace
+from xcnn._arrays import namespace, total
 from xcnn._typing import Array, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import zeros
@@ -51,7 +51,7 @@ class Biased:
         """DB as the gradients' entry; none where there is no bias."""
         if not self.bias:
             return {}
-        return {"bias": namespace(dy).sum(dy, axis=0 if self.bias == "untied" else (0, 2, 3))}
+        return {"bias": total(dy, axis=0 if self.bias == "untied" else (0, 2, 3))}
 
 
 def _by(image: Array) -> str:

@@ -9,9 +9,11 @@ from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.checks import SIGNAL, check_dy, check_input, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Conv1D:
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).

@@ -9,10 +9,12 @@ from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.windows import pads, pair, positions
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Conv2D(Biased):
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).

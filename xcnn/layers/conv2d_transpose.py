@@ -10,10 +10,12 @@ from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, 
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.windows import extent, pads, pair
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Conv2DTranspose(Biased):
     """Y = B + X, spread by the stride, full-convolved with K.   dX = dY * K,  dK = dY * X,  dB = dY (summed if shared).

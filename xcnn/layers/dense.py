@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xcnn._arrays import total
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import VECTOR, check_dy, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer, zeros
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Dense:
     """Y = X W + B.   dW = Xᵀ dY,  dB = sum of dY over the batch,  dX = dY Wᵀ.
@@ -36,7 +39,7 @@ class Dense:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         kernel = weights["kernel"]
-        xp = check_input(self, weights, x, VECTOR, kernel.shape[0])
+        check_input(self, weights, x, VECTOR, kernel.shape[0])
         y = x @ kernel
         if self.bias:
             y = y + weights["bias"]
@@ -46,7 +49,7 @@ class Dense:
             check_dy(self, y_shape, dy)
             grads = {"kernel": x.T @ dy}
             if self.bias:
-                grads["bias"] = xp.sum(dy, axis=0)
+                grads["bias"] = total(dy, axis=0)
             return dy @ kernel.T if run.wants_dx else None, grads
 
         return y, backward

@@ -8,9 +8,11 @@ from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class DepthwiseConv2D:
     """Y[c m + j] = B[c m + j] + X[c] * K[c m + j] for j < m, the depth multiplier: Conv2D with one group a channel.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Dropout:
     """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
@@ -45,6 +47,7 @@ class Dropout:
         return tuple(x_shape)
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels, (N, C, H, W): M is (N, C, 1, 1). Tompson et al. 2015."""

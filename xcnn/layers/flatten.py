@@ -8,9 +8,11 @@ from math import prod
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_dy
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Flatten:
     """(N, ...) -> (N, features): Y = X and dX = dY, reshaped."""

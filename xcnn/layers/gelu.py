@@ -9,6 +9,7 @@ from typing import Any
 from xcnn._arrays import full
 from xcnn._typing import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
+from xcnn.layers.half import wide
 
 LIMIT = 40.0
 """Beyond it every number here is 0 or 1 in float64 too: exp(-40^2 / 2) is 0."""
@@ -36,6 +37,8 @@ class GELU(Activation):
     """
 
     approximate: bool = False
+
+    __call__ = wide(Activation.__call__)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         if self.approximate:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
 
@@ -16,6 +17,7 @@ class GlobalAveragePool2D:
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return {}, check_rank(self, input_shape, IMAGE)[:1]
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, IMAGE)
         n, c, h, w = x.shape

@@ -9,9 +9,11 @@ from array_api_compat import device
 from xcnn._arrays import full
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class GlobalMaxPool2D:
     """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0."""

@@ -8,6 +8,7 @@ from math import prod
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_dy, check_groups, check_input, check_whole, plain_numbers
 from xcnn.initializers import ones, zeros
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import axes_with_channels, check_epsilon, standardise, standardise_backward
 
@@ -36,6 +37,7 @@ class GroupNorm:
         c = tuple(input_shape[:1])
         return {"scale": ones(rng, c), "bias": zeros(rng, c)}, tuple(input_shape)
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         names = axes_with_channels(self, x.shape[1:])
         xp = check_input(self, weights, x, names, weights["scale"].shape[0])

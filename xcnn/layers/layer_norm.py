@@ -9,6 +9,7 @@ from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_axis, check_dy, check_home, plain_numbers
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import ones, zeros
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import check_epsilon, standardise, standardise_backward
 
@@ -35,6 +36,7 @@ class LayerNorm:
         shape = tuple(input_shape[axis - 1] for axis in self.axes(len(input_shape) + 1))
         return {"scale": ones(rng, shape), "bias": zeros(rng, shape)}, tuple(input_shape)
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         xp, axes, shape = namespace(x), self.axes(x.ndim), weights["scale"].shape

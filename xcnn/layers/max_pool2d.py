@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Weights
 from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
 from xcnn.windows import pair
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class MaxPool2D(Pool2D):
     """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows."""

@@ -9,10 +9,12 @@ from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_dy, plain_numbers
 from xcnn.errors import OptionError, ShapeError
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.windows import is_whole
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class Reshape:
     """(N, ...) -> (N, *target_shape): Y = X and dX = dY, reshaped. One size may be -1: what the others leave."""

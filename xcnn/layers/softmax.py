@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_axis, check_dy, check_home
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
 
@@ -23,6 +24,7 @@ class Softmax:
         check_axis(self, self.axis, len(input_shape) + 1)
         return {}, tuple(input_shape)
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         xp, axis = namespace(x), check_axis(self, self.axis, x.ndim)

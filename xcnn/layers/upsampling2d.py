@@ -10,6 +10,7 @@ from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
 from xcnn.errors import OptionError
+from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.windows import pair
 
@@ -36,6 +37,7 @@ class UpSampling2D:
         s, t = pair("size", self.size)
         return {}, (c, h * s, w * t)
 
+    @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, IMAGE)
         (n, c, h, w), (s, t) = x.shape, pair("size", self.size)

@@ -8,10 +8,12 @@ from xcnn._arrays import pad
 from xcnn._typing import Array, Backward, Pads, Pair, Rng, Shape, Weights
 from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
 from xcnn.errors import OptionError
+from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.windows import pads
 
 
+@computes_in_half
 @dataclass(frozen=True)
 class ZeroPadding2D:
     """Y = X with zeros around it;  dX = dY without its edges.

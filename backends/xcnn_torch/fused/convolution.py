@@ -21,7 +21,7 @@ from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Layer, Run
 from xcnn.precision import within
 from xcnn.windows import pair
-from xcnn_torch.convolution import Window, gradients
+from xcnn_torch.convolution import Window, for_sums, gradients
 from xcnn_torch.fused.common import (
     IN_PLACE,
     INTO,
@@ -33,7 +33,7 @@ from xcnn_torch.fused.common import (
     holds,
     slope,
 )
-from xcnn_torch.memory import arranged, empty, prefers_channels_last, typed
+from xcnn_torch.memory import HALVES, arranged, empty, prefers_channels_last, typed
 from xcnn_torch.pooling import MaxPool
 
 if TYPE_CHECKING:
@@ -226,13 +226,14 @@ class Work:
         """DX, dK, and dB where there is a bias, from the gradients before the activation."""
         wanted = wants_dx, True, self.shared is not None
         whole = empty(self.x, self.x.shape, self.last) if wants_dx and len(self.done) > 1 else None
+        kernel, sums_in = for_sums(self.kernel), torch.float32 if self.x.dtype in HALVES else self.x.dtype
         sums: list[Array] = []
         for part in self.done:
             dz = before(part)
-            dx, dk, db = gradients(dz, cut(self.x, part), self.kernel, self.window, wanted)
+            dx, dk, db = gradients(for_sums(dz), for_sums(cut(self.x, part)), kernel, self.window, wanted)
             if self.untied is not None:
-                db = dz.sum(0)
-            more = [dk] if db is None else [dk, db]
+                db = dz.sum(0, dtype=sums_in)
+            more = [typed(g, sums_in) for g in ((dk,) if db is None else (dk, db))]
             sums = [total.add_(one) for total, one in zip(sums, more, strict=True)] if sums else more
             if whole is not None:
                 whole[part] = dx
