@@ -8,6 +8,7 @@ from typing import Any
 
 from xcnn._arrays import full
 from xcnn._typing import Array
+from xcnn.checks import check_flag, plain_numbers
 from xcnn.layers.activations import Activation, Slope, sigmoid
 
 LIMIT = 40.0
@@ -36,6 +37,10 @@ class GELU(Activation):
     """
 
     approximate: bool = False
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_flag("approximate", self.approximate)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         if self.approximate:
