@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +38,7 @@ from xcnn.layers.layer import Layer
 from xcnn.losses import Loss
 from xcnn.optimizers import Optimizer
 from xcnn.precision import Precision, policy
+from xcnn.schedules import learning_rate
 from xcnn.schema import TooMuchError, short
 from xcnn.training import HostArray, Standing
 from xcnn.windows import is_whole
@@ -198,6 +199,10 @@ def _built(path: str | Path, contents: Contents, layers: Mapping[str, type], los
         if not isinstance(net, Layer) or not isinstance(optimizer, Optimizer):
             _refuse(path, "its net is no layer, or its optimizer none.")
         chosen = _loss_from(path, config["loss"], loss)
+        for step in (0, config["updates"], config["updates"] + 1):
+            rate = learning_rate(optimizer.learning_rate, step)
+            if not (isfinite(rate) and rate >= 0):
+                _refuse(path, f"its learning rate after {step:,} steps would be {rate}.")
         _check_shapes(path, net, input_shape, contents.shapes, config["dtype"])
     except CheckpointError:
         raise
