@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from array_api_compat import device as device_of
 
-from xcnn import loss_scaling, random, reference
+from xcnn import html, loss_scaling, random, reference
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
+from xcnn.checks import check_flag
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
 from xcnn.explain import Explanation, explained
 from xcnn.losses import Loss, hits
@@ -80,6 +81,9 @@ class Backend:
                 f'backend "{self.name}" has no algorithm {self.algorithm!r}.',
                 hint="use one of " + ", ".join(self.algorithms) + ".",
             )
+        for option in fields(self):
+            if option.type in (bool, "bool"):
+                check_flag(option.name, getattr(self, option.name))
 
     # Arrays come and go.
 
@@ -355,6 +359,9 @@ class BackendTable(dict[str, BackendInfo]):
         rows = [info.cells for info in self.values()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+    def _repr_html_(self) -> str:
+        return html.table(("backend", "device", "versions, or why not"), [info.cells for info in self.values()], 3)
 
 
 def available_backends() -> BackendTable:

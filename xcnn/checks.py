@@ -149,6 +149,14 @@ def check_rate(name: str, value: object) -> None:
     check_between(name, value, 0, float("inf"))
 
 
+def check_flag(name: str, value: object) -> bool:
+    """The option as a bool, NumPy's too; raise X104 for all else, since any text, "no" as well, would count as true."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise OptionError("X104", f"{name} must be True or False; got {value!r}.")
+    return flag
+
+
 def plain_numbers(options: Any) -> None:
     """Turn NumPy's numbers among a frozen dataclass's options into Python's, which leave an array's type alone."""
     for name, value in vars(options).items():

@@ -7,10 +7,12 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from xcnn import layers
+from xcnn.checks import plain
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.initializers import INITIALIZERS
 from xcnn.optimizers import OPTIMIZERS
 from xcnn.schedules import SCHEDULES
+from xcnn.schema import short
 
 CLASSES: dict[str, type] = {
     name: cls
@@ -31,6 +33,7 @@ def to_config(value: Any) -> Any:
     CheckpointError
         X403, for what can't be written.
     """
+    value = plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -68,14 +71,19 @@ def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
     table = (own or {}) if config.get("own") else TABLE
     cls = table.get(name) if isinstance(name, str) else None
     if cls is None:
+        known = name[:60] if isinstance(name, str) else "..."
         raise CheckpointError(
             "X403",
-            f"the net has a {name!r}, which xcnn does not know.",
-            hint=f'Model.load(path, layers={{"{name}": {name}}}) where it is a class of yours.',
+            f"the net has a {short(name)}, which xcnn does not know.",
+            hint=f'Model.load(path, layers={{"{known}": {known}}}) where it is a class of yours.',
         )
     options = {key: from_config(value, own) for key, value in config.items() if key not in ("class", "own")}
     try:
-        named = dict(options.pop("named", ()))
+        pairs = options.pop("named", ())
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            raise ValueError("a name stands twice")
         return cls(**options, **named)
-    except (TypeError, ValueError, XcnnError) as error:
-        raise CheckpointError("X403", f"{name} can't be built from {options}: {error}") from error
+    except Exception as error:  # of a user's own class it may be any
+        told = error.summary if isinstance(error, XcnnError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError("X403", f"a {name} can't be built from what the file says: {told[:300]}") from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from xcnn import html
 from xcnn._typing import Pads, Pair, Shape
 from xcnn.checks import check_whole
 from xcnn.errors import OptionError
@@ -44,14 +45,20 @@ class Explanation:
         return prod(self.y_shape) * prod(self.k_shape[1:])
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"x {self.x_shape} * k {self.k_shape} = y {self.y_shape}",
-                f"algorithm        {self.algorithm}: {self.reason}",
-                f"workspace        about {readable(self.workspace_bytes)} in float32",
-                f"multiplications  {self.multiplications:,} for y, as many for dx, as many for dk",
-            ]
-        )
+        maps, told = self._lines()
+        return "\n".join([maps, *(f"{name:<15}  {text}" for name, text in told)])
+
+    def _repr_html_(self) -> str:
+        maps, told = self._lines()
+        return html.table((maps, ""), told, words=2)
+
+    def _lines(self) -> tuple[str, list[tuple[str, str]]]:
+        """The correlation, and what is told of it by name."""
+        return f"x {self.x_shape} * k {self.k_shape} = y {self.y_shape}", [
+            ("algorithm", f"{self.algorithm}: {self.reason}"),
+            ("workspace", f"about {readable(self.workspace_bytes)} in float32"),
+            ("multiplications", f"{self.multiplications:,} for y, as many for dx, as many for dk"),
+        ]
 
 
 def explained(

@@ -21,12 +21,12 @@ Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """All zero."""
-    return np.zeros(shape)
+    return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """All one."""
-    return np.ones(shape)
+    return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
 def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:

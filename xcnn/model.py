@@ -15,7 +15,7 @@ from xcnn import checkpoint, loss_scaling, random, training, tree
 from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
-from xcnn.checks import check_whole
+from xcnn.checks import check_flag, check_whole
 from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
 from xcnn.history import History
 from xcnn.layers.layer import Layer, Run
@@ -251,8 +251,9 @@ class Model:
         validation_data
             (x, y) measured after each epoch
         callbacks
-            functions (model, history), called after each epoch; True ends training. A method `finish(model, history)`
-            of theirs is called at the end
+            functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
+            is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
+            "finished", "early", "interrupted", "diverged" or, where anything else raised an error, "failed"
         progress
             "auto", "live", "plain" or "none", on stderr
 
@@ -265,9 +266,6 @@ class Model:
         x, y = self._data(x, y)
         if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
             raise OptionError("X104", "validation_data must be a pair (x, y).")
-        callbacks = tuple(callbacks) if isinstance(callbacks, Iterable) else (callbacks,)
-        if not all(callable(callback) for callback in callbacks):
-            raise OptionError("X104", f"callbacks must be functions (model, history); got {callbacks}.")
         return training.fit(
             self,
             x,
@@ -275,10 +273,10 @@ class Model:
             epochs=epochs,
             batch_size=batch_size,
             validation=None if validation_data is None else self._data(*validation_data),
-            callbacks=callbacks,
+            callbacks=training.check_callbacks(callbacks),
             progress=make_progress(progress),
-            shuffle=shuffle,
-            resume=resume,
+            shuffle=check_flag("shuffle", shuffle),
+            resume=check_flag("resume", resume),
         )
 
     def step(self, x: Any, y: Any) -> float:
@@ -340,7 +338,8 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 
-        It is written beside the path, synced and renamed: the path holds the old file or the new one, whole.
+        It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
+        link is followed: what it leads to is replaced. Read-only files, FIFOs and devices are not replaced.
         """
         checkpoint.save(self, path)
 

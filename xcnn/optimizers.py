@@ -16,7 +16,7 @@ from typing import Any, Self
 from xcnn import tree
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Weights
-from xcnn.checks import check_between, check_rate, plain_numbers
+from xcnn.checks import check_between, check_flag, check_rate, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Next
 from xcnn.schedules import Schedule, learning_rate
@@ -66,10 +66,12 @@ class Optimizer:
         """Raise X104 where an option can't be; those named must be below 1."""
         plain_numbers(self)
         for name, value in vars(self).items():
-            if name == "clip_norm":
+            if name == "nesterov":
+                check_flag(name, value)
+            elif name == "clip_norm":
                 if value is not None:
                     check_rate(name, value)
-            elif not isinstance(value, bool | Schedule):
+            elif not isinstance(value, Schedule):
                 check_between(name, value, 0, 1 if name in below_one else inf)
         if self.clip_norm == 0 or vars(self).get("epsilon") == 0:
             raise OptionError("X104", f"clip_norm and epsilon must be above 0; got {self}.")

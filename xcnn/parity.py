@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from xcnn import backends as registry
-from xcnn import random, tree
+from xcnn import html, random, tree
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.backends import Backend, is_default, told_by
 from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError, XcnnError
@@ -145,6 +145,9 @@ class Comparison:
         widths = [max(map(len, column)) for column in zip(TITLES, *table, strict=True)]
         lines = [_aligned(cells, widths) for cells in (TITLES, ["-" * width for width in widths], *table)]
         return "\n".join([*lines, "", *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html.table(TITLES, [_cells(rows) for rows in self._lines()], words=3, notes=self._notes())
 
     def _lines(self) -> list[list[Row]]:
         """The rows of each line: a layer on a backend."""

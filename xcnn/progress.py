@@ -42,13 +42,17 @@ class Plain(Silent):
     """One line an epoch, without colours or carriage returns: for logs."""
 
     def __init__(self) -> None:
-        self.begun = False
+        self.titles = ""
         self.notes = notes()
 
+    def changed(self, row: Row) -> bool:
+        """Whether this row has other columns than the one before: then their names are told again."""
+        before, self.titles = self.titles, header(row)
+        return self.titles != before
+
     def finish(self, row: Row) -> None:
-        if not self.begun:
+        if self.changed(row):
             print(header(row), file=self.notes)
-        self.begun = True
         print(line(row), file=self.notes, flush=True)
 
 
@@ -85,9 +89,8 @@ class Live(Plain):
 
     def finish(self, row: Row) -> None:
         self.close()
-        if not self.begun:
+        if self.changed(row):
             self.console.print(header(row), style="bold", highlight=False, soft_wrap=True)
-        self.begun = True
         self.console.print(line(row), highlight=False, soft_wrap=True)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn import tree
+from xcnn import html, tree
 from xcnn._typing import Array, Backward, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, Watch
@@ -17,6 +17,9 @@ from xcnn.precision import within
 
 if TYPE_CHECKING:
     from xcnn.model import Model
+
+
+TITLES = ("layer", "class", "output", "parameters", "kept / sample")
 
 
 @dataclass(frozen=True)
@@ -54,27 +57,33 @@ class Summary:
         return 3 * self.weight_bytes + 2 * self.optimizer_bytes + self.activation_bytes
 
     def __str__(self) -> str:
-        titles = ("layer", "class", "output", "parameters", "kept / sample")
-        table = [
+        table = self._cells()
+        widths = [max(len(line[n]) for line in (TITLES, *table)) for n in range(5)]
+        lines = [_line(cells, widths) for cells in (TITLES, tuple("-" * w for w in widths), *table)]
+        return "\n".join([*lines, "", *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html.table(TITLES, self._cells(), words=3, notes=self._notes())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """The lines of the table."""
+        return [
             ("input", "", _shape(self.input_shape), "", ""),
             *(
                 (row.name, row.kind, _shape(row.output_shape), f"{row.parameters:,}", readable(row.kept_bytes))
                 for row in self.rows
             ),
         ]
-        widths = [max(len(line[n]) for line in (titles, *table)) for n in range(5)]
+
+    def _notes(self) -> list[str]:
+        """The lines below it."""
         types = self.dtype if self.precision == self.dtype else f"{self.dtype}, computed in {self.precision},"
-        lines = [_line(cells, widths) for cells in (titles, tuple("-" * w for w in widths), *table)]
-        return "\n".join(
-            [
-                *lines,
-                "",
-                f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({types} on {self.backend})",
-                f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
-                f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
-                f"{readable(self.optimizer_bytes)} of optimizer state)",
-            ]
-        )
+        return [
+            f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({types} on {self.backend})",
+            f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
+            f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
+            f"{readable(self.optimizer_bytes)} of optimizer state)",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain values, for JSON."""

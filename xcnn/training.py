@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
+from inspect import signature
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,10 +17,10 @@ import numpy as np
 from xcnn import loss_scaling, random, tree
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import check_rate, check_whole
+from xcnn.checks import check_flag, check_rate, check_whole, plain
 from xcnn.errors import CheckpointError, DivergedError, DTypeError, OptionError
 from xcnn.files import check_path
-from xcnn.history import History, Row
+from xcnn.history import MEASURED, History, Row, missing_column
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.losses import Loss, hits
 from xcnn.optimizers import Optimizer
@@ -35,7 +37,8 @@ HostArray: TypeAlias = np.ndarray[Any, Any]
 Callback: TypeAlias = "Callable[[Model, History], object]"
 """callback(model, history), called after each epoch; it ends training by returning True.
 
-An object with a method `finish(model, history)` has it called when training is over, unless it was interrupted.
+An object with a method `start(model)` has it called when a training begins, and one with a method
+`finish(model, history)` when it is over, however it ended: `history.stopped` says how.
 """
 
 
@@ -235,46 +238,47 @@ def fit(
     """`Model.fit`, on data that was checked."""
     history = model.history
     plan = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "data": fingerprint(x, t)}
-    if not resume:
-        model.at = replace(model.at, batch=0, loss=0.0, right=0, seen=0)
-    elif model.at.batch and {**plan, **model.plan} != plan:
+    was = {name: model.plan.get(name, value) for name, value in plan.items()}
+    if resume and model.at.batch and plan != was:
         raise CheckpointError(
             "X405",
             "training stopped within an epoch and can only be resumed as it was.",
-            f"got {plan}, was {model.plan}",
+            f"got {plan}, was {was}",
             hint="give the same data and batch size, or fit without resume=True.",
         )
-    elif model.plan.get("data", plan["data"]) != plan["data"]:
+    if resume and plan["data"] != was["data"]:
         raise CheckpointError(
             "X405",
             "training can only be resumed on the data that it began with; these are others.",
-            f"got {plan['samples']} samples of checksum {plan['data']}, "
-            f"were {model.plan['samples']} of {model.plan['data']}",
+            f"got {plan['samples']} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
-    model.plan = plan
+    check_monitors(callbacks, columns(model, validation is not None))
+    if not resume:
+        model.at = replace(model.at, batch=0, loss=0.0, right=0, seen=0)
+    model.plan = {**plan, "began": model.plan.get("began", 0) if resume else model.at.epoch}
     last = epochs if resume else model.at.epoch + epochs
-    history.stopped = "finished"
+    history.stopped, failures, started = "running", [], []
     try:
-        while model.at.epoch < last:
-            progress.start(model.at.epoch + 1, last, len(x))
-            row = run_epoch(model, x, t, batch_size, validation, progress, shuffle)
-            history.rows = list(model.at.rows)
-            wishes = [callback(model, history) for callback in callbacks]
-            progress.finish(row)
-            if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
-                history.stopped = "early"
-                break
         for callback in callbacks:
-            getattr(callback, "finish", ignore)(model, history)
-    except KeyboardInterrupt:
-        history.stopped = "interrupted"
-    except DivergedError:
-        history.stopped = "diverged"
-        raise
-    finally:
-        progress.close()
-        history.rows = list(model.at.rows)
+            started.append(callback)
+            getattr(callback, "start", ignore)(model)
+        history.stopped = train(model, x, t, last, batch_size, validation, callbacks, progress, shuffle)
+    except BaseException as error:
+        failures.append(error)
+    history.rows = list(model.at.rows)
+    history.stopped = ended(history.stopped, failures)
+    ends: list[Callable[[], object]] = [progress.close]
+    ends += [partial(getattr(callback, "finish", ignore), model, history) for callback in started]
+    for end in ends:
+        try:
+            end()
+        except BaseException as error:  # the others are told too
+            failures.append(error)
+            history.stopped = ended(history.stopped, failures)
+    failures = [error for error in failures if not isinstance(error, KeyboardInterrupt)]
+    if failures:
+        raise failures[0]
     return history
 
 
@@ -293,8 +297,86 @@ def fingerprint(*arrays: HostArray) -> str:
     return digest.hexdigest()[:16]
 
 
-def ignore(model: Model, history: History) -> None:
-    """What a callback without `finish` does when training is over."""
+def ended(stopped: str, failures: list[BaseException]) -> str:
+    """What `history.stopped` is where these were raised, the first first."""
+    if not failures or stopped in ("diverged", "failed"):
+        return stopped
+    kinds = {KeyboardInterrupt: "interrupted", DivergedError: "diverged"}
+    return next((what for kind, what in kinds.items() if isinstance(failures[-1], kind)), "failed")
+
+
+def train(
+    model: Model,
+    x: HostArray,
+    t: HostArray,
+    last: int,
+    batch_size: int,
+    validation: tuple[HostArray, HostArray] | None,
+    callbacks: tuple[Callback, ...],
+    progress: Progress,
+    shuffle: bool,
+) -> str:
+    """All epochs up to the last; why it ended."""
+    history = model.history
+    while model.at.epoch < last:
+        progress.start(model.at.epoch + 1, last, len(x))
+        row = run_epoch(model, x, t, batch_size, validation, progress, shuffle)
+        history.rows = list(model.at.rows)
+        wishes = [callback(model, history) for callback in callbacks]
+        progress.finish(row)
+        if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
+            return "early"
+    return "finished"
+
+
+def ignore(model: Model, history: History | None = None) -> None:
+    """What a callback does when training begins or is over, if it says nothing else."""
+
+
+def check_callbacks(given: object) -> tuple[Callback, ...]:
+    """The callbacks, one alone as well.
+
+    Raises
+    ------
+    OptionError
+        X104, for what can't be called as callback(model, history).
+    """
+    callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
+    for callback in callbacks:
+        if isinstance(callback, type):
+            name = callback.__name__
+            hint = f"make one of it: {name}(...), not {name}."
+            raise OptionError("X104", f"callbacks must be functions (model, history); {name} is a class.", hint=hint)
+        if not callable(callback):
+            raise OptionError("X104", f"callbacks must be functions (model, history); got {callback!r}.")
+        try:
+            signature(callback).bind(None, None)
+        except ValueError:  # some that are written in C do not tell
+            continue
+        except TypeError as error:
+            raise OptionError("X104", f"callbacks are called with (model, history): {callback!r}: {error}.") from error
+    return callbacks
+
+
+def columns(model: Model, validated: bool) -> tuple[str, ...]:
+    """The columns of a row that `run_epoch` makes."""
+    measured = ("loss",) if model.threshold is None else ("loss", "accuracy")
+    tested = tuple(f"val_{name}" for name in measured) if validated else ()
+    return "epoch", *measured, *tested, "learning_rate", *MEASURED
+
+
+def check_monitors(callbacks: tuple[Callback, ...], known: tuple[str, ...]) -> None:
+    """Raise X104 where a callback watches a column that nothing will write: a user's own before it may write any."""
+    for callback in callbacks:
+        if not isinstance(callback, EarlyStopping | Checkpoint):
+            return
+        if callback.monitor is not None and callback.monitor not in known:
+            raise OptionError(
+                "X104",
+                f"{type(callback).__name__} monitors {callback.monitor!r}, which this training does not measure.",
+                f"it measures {', '.join(known)}",
+                hint=missing_column(callback.monitor, known),
+            )
 
 
 def run_epoch(
@@ -367,25 +449,35 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
     Raises
     ------
     OptionError
-        X104, when the history has no such column.
+        X104, when the history has no such column, or one that holds no numbers.
     """
     if not history.rows or monitor not in history.rows[-1]:
-        columns = ", ".join(history.rows[-1]) if history.rows else "nothing"
-        hint = "give validation_data." if monitor.startswith("val_") else ""
-        raise OptionError("X104", f"{monitor!r} is not monitored; the last epoch has {columns}.", hint=hint)
+        found = tuple(history.rows[-1]) if history.rows else ()
+        what = f"{monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
+        raise OptionError("X104", what, hint=missing_column(monitor, found))
     best, at = (-inf if monitor.endswith("accuracy") else inf), len(history) - 1
     for n, row in enumerate(history.rows[first:], first):
-        if monitor in row and is_better(monitor, row[monitor], best, min_delta):
-            best, at = row[monitor], n
+        value = plain(row.get(monitor))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise OptionError("X104", f"{monitor!r} can't be monitored: it must be a number, and is {value!r}.")
+        if value is not None and is_better(monitor, value, best, min_delta):
+            best, at = value, n
     return at
+
+
+def check_monitor(monitor: object) -> None:
+    """Raise X104 unless a column's name was given."""
+    if not isinstance(monitor, str):
+        raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {monitor!r}.')
 
 
 @dataclass
 class EarlyStopping:
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first. Only
-    epochs that this object saw count: a new one, for a second fit or a training that is resumed, begins anew.
+    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first; not
+    where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
+    by itself.
     """
 
     monitor: str = "val_loss"
@@ -394,10 +486,16 @@ class EarlyStopping:
     restore_best: bool = True
 
     def __post_init__(self) -> None:
+        check_monitor(self.monitor)
         check_whole("patience", self.patience)
         check_rate("min_delta", self.min_delta)
+        check_flag("restore_best", self.restore_best)
         self.first: int | None = None
         self.best: Weights | None = None
+
+    def start(self, model: Model) -> None:
+        """A training begins: forget what was seen of another."""
+        self.first, self.best = None, None
 
     def __call__(self, model: Model, history: History) -> bool:
         """True when it is time to stop."""
@@ -410,21 +508,34 @@ class EarlyStopping:
 
     def finish(self, model: Model, history: History) -> None:
         """Training is over: restore the best epoch's weights."""
-        if self.best is not None:
+        if self.best is not None and history.stopped in ("finished", "early"):
             model.weights = self.best
+        self.best = None
 
 
 @dataclass
 class Checkpoint:
-    """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one."""
+    """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one.
+
+    The best is that of the present training, what a loaded model was trained before not counted. A training that is
+    resumed is the one that was left.
+    """
 
     path: str | Path
     monitor: str | None = None
 
     def __post_init__(self) -> None:
+        if self.monitor is not None:
+            check_monitor(self.monitor)
         check_path(self.path)
+        self.first = 0
+
+    def start(self, model: Model) -> None:
+        """A training begins: look where it can be saved, and count its epochs alone."""
+        check_path(self.path)
+        self.first = max(len(model.at.rows) - (model.at.epoch - model.plan.get("began", 0)), 0)
 
     def __call__(self, model: Model, history: History) -> None:
         """Save, if it is time to."""
-        if self.monitor is None or best_epoch(history, self.monitor) == len(history) - 1:
+        if self.monitor is None or best_epoch(history, self.monitor, first=self.first) == len(history) - 1:
             model.save(self.path)

@@ -229,7 +229,7 @@ class Saver:
 
     def finish(self, model: Model, history: History) -> None:
         """Save what was not saved yet: what an interrupt left, or a model that had nothing to do."""
-        if model.at.step != self.saved_step:
+        if model.at.step != self.saved_step and history.stopped not in ("diverged", "failed"):
             self.save(model)
 
 

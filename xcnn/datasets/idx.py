@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.errors import DataError
+from xcnn.files import FREE, RATIO, IrregularFileError, is_hollow, open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,6 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 MAX_AXES = 32
 MAX_BYTES = 1 << 32
 STEP = 1 << 20
-FREE, RATIO = 1 << 24, 200
-"""A compressed file may unfold to 16 MiB, and beyond that to 200 times its own size: MNIST's unfold to 5 times."""
 
 
 def load_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArray[Any]:
@@ -45,13 +44,18 @@ def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tuple[byte
     if not path.is_file():
         raise _error(path, "is not there." if not path.exists() else "is not a file.")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
+            if is_hollow(file):
+                hint = "if you trust it, copy it with cp --sparse=never."
+                raise _error(path, f"has {size:,} bytes, nearly all of them holes.", hint)
             if file.peek(2)[:2] != b"\x1f\x8b":
                 return _read(path, file, max_bytes, size)
             limit = min(max_bytes, max(FREE, RATIO * size))
             with gzip.GzipFile(fileobj=file) as plain:
                 return _read(path, plain, limit, None)
+    except IrregularFileError:
+        raise _error(path, "is not a file.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise _error(path, f"can't be read: {error}") from error
 

@@ -15,7 +15,7 @@ class Biased:
 
     def check_bias(self) -> None:
         """Raise X104 unless the option is one of its three values."""
-        if self.bias not in (True, False, "untied"):
+        if not isinstance(self.bias, bool) and self.bias != "untied":
             raise OptionError("X104", f'bias must be True, False or "untied"; got {self.bias!r}.')
 
     def init_bias(self, rng: Rng, output: Shape) -> Weights:

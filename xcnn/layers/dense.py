@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import total
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import VECTOR, check_dy, check_input, check_rank, check_whole, plain_numbers
+from xcnn.checks import VECTOR, check_dy, check_flag, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer, zeros
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -27,6 +27,7 @@ class Dense:
     def __post_init__(self) -> None:
         plain_numbers(self)
         check_whole("units", self.units)
+        check_flag("bias", self.bias)
         initializer(self.kernel_initializer)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from xcnn._arrays import full
 from xcnn._typing import Array
+from xcnn.checks import check_flag, plain_numbers
 from xcnn.layers.activations import Activation, Slope, sigmoid
 from xcnn.layers.half import wide
 
@@ -37,6 +38,10 @@ class GELU(Activation):
     """
 
     approximate: bool = False
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_flag("approximate", self.approximate)
 
     __call__ = wide(Activation.__call__)
 

@@ -1,0 +1,218 @@
+"""Checkpoints with a true sum and hostile values: each is loaded, and can be used, or refused as what it is, soon."""
+
+import copy
+import hashlib
+import json
+import time
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import pytest
+from draws import draws
+
+from xcnn import checkpoint, losses
+from xcnn import layers as L
+from xcnn.errors import CheckpointError, XcnnError
+from xcnn.model import Model
+from xcnn.optimizers import SGD, AdamW, RMSprop
+from xcnn.schedules import Constant, Cosine, Exponential, OneCycle, Step, WarmUp
+from xcnn.training import best_epoch
+
+HEAD = {"sha256": checkpoint.BLANK}
+
+
+def split(whole):
+    """A file as its tensors' entries, its configuration and their bytes."""
+    length = int.from_bytes(whole[:8], "little")
+    entries = json.loads(whole[8 : 8 + length])
+    config = json.loads(entries.pop("__metadata__")["xcnn"])
+    return entries, config, whole[8 + length :]
+
+
+def joined(entries, config, payload, true_sum=True):
+    """A file of such parts, with a right sum: what an attacker would make."""
+    text = config if isinstance(config, str) else json.dumps({**config, **HEAD} if true_sum else config)
+    header = json.dumps({"__metadata__": {"xcnn": text}, **entries}).encode()
+    whole = len(header).to_bytes(8, "little") + header + payload
+    if true_sum:
+        digest = hashlib.sha256(whole).hexdigest().encode()
+        whole = whole.replace(checkpoint.BLANK.encode(), digest, 1)
+    return whole
+
+
+def model_of(which):
+    """Models with many kinds of entries."""
+    head = (L.GlobalAveragePool2D(), L.Dropout(0.3), L.Dense(2))
+    nets = [
+        (L.Conv2D(2, (3, 2), padding=((1, 0), (0, 1)), bias="untied"), L.BatchNorm(), L.GELU(), L.Flatten(), head[2]),
+        (L.Residual(L.Conv2D(1, 3, padding="same"), L.ELU(0.5)), L.MaxPool2D(2, padding=1), L.LayerNorm(), *head),
+        (L.Concatenate(L.Conv2D(2, 1), up=L.Sequential(L.ZeroPadding2D(0), L.SiLU())), L.GroupNorm(3), *head),
+        (L.DepthwiseConv2D(3, padding="same"), L.LeakyReLU(0.1), L.UpSampling2D(2, "bilinear"), *head),
+        (L.Conv2DTranspose(2, 2, stride=2), L.Softplus(), L.Reshape((2, -1)), L.Conv1D(2, 3), L.Flatten(), L.Dense(2)),
+    ]  # fmt: skip
+    optimizers = [
+        SGD(WarmUp(2, Cosine(0.01, 40)), momentum=0.9, nesterov=True, clip_norm=1.0),
+        AdamW(OneCycle(0.01, 40), weight_decay=0.1),
+        RMSprop(Exponential(0.01, 10), momentum=0.5),
+        SGD(Step(0.1, every=5)),
+        AdamW(Constant(0.01)),
+    ]
+    chosen = [
+        partial(losses.cross_entropy, label_smoothing=0.1),
+        "binary_cross_entropy_with_logits",
+        partial(losses.huber, delta=2.0),
+        "mse",
+        "cross_entropy",
+    ]
+    model = Model(
+        L.Sequential(*nets[which]), (1, 6, 5), loss=chosen[which], optimizer=optimizers[which], backend="numpy"
+    )
+    classes = model.output_shape[0]
+    x = np.random.default_rng(which).normal(size=(6, 1, 6, 5)).astype("float32")
+    y = np.eye(classes, dtype="float32")[np.arange(6) % classes]
+    if which < 4:
+        model.fit(x, y, epochs=2, batch_size=4, validation_data=(x, y), progress="none", callbacks=[mark])
+    else:
+        model.fit(x, y, epochs=2, batch_size=2, progress="none", callbacks=[mark, stop_within])
+    model.info |= {"classes": ["a", "ç"], "epochs": 3, "nested": {"of": [1, 2.5, None, True]}}
+    return model, x, y
+
+
+def mark(model, history):
+    history.rows[-1]["note"] = ["a row of a user's own", 1]
+
+
+def stop_within(model, history):
+    """Leave the next epoch after a batch, as an interrupt would."""
+    if len(history) == 1:
+        rest = model.at.batch
+        model.compiled_step = Interrupting(model.compiled_step, rest + 2)
+
+
+class Interrupting:
+    """A compiled step that is interrupted before its n-th call."""
+
+    def __init__(self, step, n):
+        self.step, self.left = step, n
+
+    def __call__(self, *args):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return self.step(*args)
+
+
+VALUES = (
+    None, True, False, 0, 1, -1, 2, 3, 7, 2**31, 2**53 + 1, 2**63, 2**64, 10**400, -(10**400), 10**4000, 0.0, -0.0, 0.5,
+    1e-320, 1e-46, 1e38, 1e39, 1e300, -1e300, float("inf"), float("-inf"), float("nan"), "", "x", "0.1", "no", "same",
+    "untied", "os.system", "\ud800", "\x00", "a/b", "x" * 5000, [], {}, [[]], [1], [0, 0], [3, "x"], [9] * 20,
+    [[1, 1], [2, 2]], {"class": "ReLU"}, {"class": "Dense", "units": 2}, {"class": "SGD"}, {"class": "Run"}, {"a": 1},
+    {"class": "Cosine", "rate": 1, "steps": 3}, {"class": "Sequential", "named": []}, {"class": ["ReLU"]},
+    {"class": "Sequential", "named": [["a", {"class": "ReLU"}], ["a", {"class": "ReLU"}]]}, [["a", {"class": "Tanh"}]],
+)  # fmt: skip
+
+
+def places(value, at=()):
+    """Where anything stands in a configuration."""
+    yield at
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(item, (*at, key))
+
+
+def mutated(rng, root):
+    """The same with one to three changes: a value replaced, taken out, doubled, moved, wrapped or put in."""
+    root = copy.deepcopy(root)
+    for _ in range(rng.integers(1, 4)):
+        everywhere = list(places(root))[1:]
+        if not everywhere:
+            break
+        *path, key = everywhere[rng.integers(len(everywhere))]
+        holder = root
+        for step in path:
+            holder = holder[step]
+        value = VALUES[rng.integers(len(VALUES))]
+        match rng.integers(0, 12):
+            case 0:
+                del holder[key]
+            case 1 if isinstance(holder, list):
+                holder.insert(key, copy.deepcopy(holder[key]))
+            case 2 if isinstance(holder, dict):
+                holder["x" if rng.integers(2) else "class"] = value
+            case 3:
+                holder[key] = [holder[key]]
+            case 4:
+                holder[key] = {"class": "Sequential", "named": [["a", holder[key]]]}
+            case 5:
+                other = root
+                for step in everywhere[rng.integers(len(everywhere))]:
+                    other = other[step]
+                holder[key] = copy.deepcopy(other)
+            case 6 if isinstance(holder[key], int | float):
+                holder[key] = holder[key] * [-1, 2, 1000, 0.5, 1e30][rng.integers(5)]
+            case _:
+                holder[key] = copy.deepcopy(value)
+    return root
+
+
+def outcome(path, x, y):
+    """Whether it is loaded; then all that a user does with it is done, and raises nothing but what is documented."""
+    begun, model, refused = time.process_time(), None, None
+    try:
+        model = Model.load(path, backend="numpy")
+    except CheckpointError as error:
+        refused = error
+    assert time.process_time() - begun < 1
+    if refused is not None:
+        assert refused.code in ("X401", "X402", "X403", "X404")
+        assert len(str(refused)) < 2000
+    if model is not None:
+        str(model.history), repr(model), model.history._repr_html_(), json.loads(model.history.to_json())
+        if model.history.rows and "loss" in model.history.rows[-1]:
+            best_epoch(model.history, "loss")
+        with np.errstate(all="ignore"):
+            for use in (lambda: model.predict(x), lambda: model.step(x, y)):
+                with suppress(XcnnError):  # such as X101, where it takes other shapes
+                    use()
+        model.save(path)
+        Model.load(path, backend="numpy")
+    return model is not None
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Files, each with what its model can be asked."""
+    folder, found = tmp_path_factory.mktemp("originals"), []
+    for which in range(5):
+        model, x, y = model_of(which)
+        model.save(folder / f"{which}.xcnn")
+        found.append(((folder / f"{which}.xcnn").read_bytes(), x, y))
+    return found
+
+
+@pytest.mark.parametrize("true_sum", [True, False], ids=["true sum", "false sum"])
+def test_mutated_values_are_loaded_or_refused(true_sum, originals, tmp_path):
+    path, loaded, many = tmp_path / "m.xcnn", 0, draws(60)
+    for seed in range(many):
+        rng = np.random.default_rng([seed, true_sum])
+        whole, x, y = originals[rng.integers(len(originals))]
+        entries, config, payload = split(whole)
+        if rng.integers(8):
+            config = mutated(rng, config)
+        else:
+            entries = mutated(rng, entries)
+        path.write_bytes(joined(entries, config, payload, true_sum))
+        try:
+            loaded += outcome(path, x, y)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {config} {entries}") from error
+    assert loaded <= many if true_sum else not loaded
+
+
+def test_the_originals_load(originals, tmp_path):
+    path = tmp_path / "m.xcnn"
+    for whole, x, y in originals:
+        path.write_bytes(joined(*split(whole)))
+        assert outcome(path, x, y)
+    _, config, _ = split(originals[4][0])
+    assert (config["standing"]["batch"], config["standing"]["seen"]) == (1, 2)  # within an epoch
