@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from xcnn import layers
+from xcnn.checks import plain
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.initializers import INITIALIZERS
 from xcnn.optimizers import OPTIMIZERS
@@ -21,7 +22,7 @@ TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
 
 
 def to_config(value: Any) -> Any:
-    """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
+    """Numbers, NumPy's as Python's, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
 
     A user's own class is marked, so that it is not taken for xcnn's of the same name. A function as initializer is left
     out: it only matters before training.
@@ -31,6 +32,7 @@ def to_config(value: Any) -> Any:
     CheckpointError
         X403, for what can't be written.
     """
+    value = plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
