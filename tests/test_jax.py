@@ -232,7 +232,7 @@ def test_a_layer_that_can_not_be_hashed(data, spans):
 
 def test_errors_within_a_compiled_step_are_the_layers(data):
     model = made(loss=partial(xcnn.losses.huber, delta=-1))
-    with pytest.raises(OptionError, match="delta must be above 0"):
+    with pytest.raises(OptionError, match="delta must be a positive number"):
         model.step(data[0], np.zeros((44, 4)))
     assert model.compiled_step.reason == ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -25,7 +25,7 @@ from xcnn.checks import check_flag
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
 from xcnn.explain import Explanation, explained
 from xcnn.losses import Loss, hits
-from xcnn.optimizers import Optimizer, global_norm
+from xcnn.optimizers import Optimizer, global_norm, reach
 from xcnn.precision import Precision
 
 if TYPE_CHECKING:
@@ -127,8 +127,12 @@ class Backend:
         return cls()
 
     def active(self) -> AbstractContextManager[object]:
-        """For a `with` block around calls of layers: compute on this backend's device, under its rules."""
-        return nullcontext()
+        """For a `with` block around calls of layers: compute on this backend's device, under its rules.
+
+        Numbers that overflow, or are too small for their type, are then what the type has for them, whatever the
+        process has told NumPy (np.errstate): many libraries compute with it.
+        """
+        return np.errstate(all="ignore")
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
@@ -234,13 +238,13 @@ class Backend:
     ) -> tuple[Weights, Weights, Array, Array]:
         """The optimizer's new weights and state, the norm of the gradients before clipping, that of the new weights.
 
-        A norm is a scalar array or a number, and not finite where an array is not. Where the state has a loss_scale,
-        the gradients are scaled by it: see loss_scaling.py.
+        A norm is a scalar array or a number, and not finite where an array is not; that of the weights is NaN where a
+        moment is not finite. Where the state has a loss_scale, the gradients are scaled by it: see loss_scaling.py.
         """
         if loss_scaling.entries_of(state):
             return loss_scaling.update(optimizer, grads, state, weights)
         weights, state = optimizer.update(grads, state, weights)
-        return weights, state, global_norm(grads), global_norm(weights)
+        return weights, state, global_norm(grads), reach(weights, state)
 
 
 def shares(x: Array, y: Array) -> bool:

@@ -138,15 +138,30 @@ def check_whole(name: str, value: object, least: int = 1) -> int:
     return int(number)
 
 
-def check_between(name: str, value: object, low: float, high: float) -> None:
-    """Raise X104 unless low <= value < high."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value < high:
+def check_between(name: str, value: object, low: float, high: float) -> float:
+    """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
+    number: Any = plain(value)
+    if not is_number(number) or not low <= number < high:
         raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {value!r}.")
+    return number  # type: ignore[no-any-return]
 
 
-def check_rate(name: str, value: object) -> None:
-    """Raise X104 unless the option is a finite number of at least 0."""
-    check_between(name, value, 0, float("inf"))
+def check_rate(name: str, value: object) -> float:
+    """The option, if it is a finite number of at least 0; else raise X104."""
+    return check_between(name, value, 0, float("inf"))
+
+
+def check_positive(name: str, value: object) -> float:
+    """The option, if it is a finite number above 0; else raise X104."""
+    number: Any = plain(value)
+    if not is_number(number) or not 0 < number < float("inf"):
+        raise OptionError("X104", f"{name} must be a positive number; got {value!r}.")
+    return number  # type: ignore[no-any-return]
+
+
+def is_number(value: object) -> bool:
+    """True for an int or a float that is not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_flag(name: str, value: object) -> bool:

@@ -16,7 +16,7 @@ from xcnn import tree
 from xcnn._arrays import full, namespace
 from xcnn._typing import Array, Weights
 from xcnn.layers.layer import Next
-from xcnn.optimizers import Optimizer, global_norm
+from xcnn.optimizers import Optimizer, global_norm, reach
 
 if TYPE_CHECKING:
     from xcnn.backends import Backend
@@ -63,7 +63,7 @@ def update(
     weights = chosen(new_weights, weights)
     moments = {name: chosen(new_state[name], state[name]) for name in optimizer.moments}
     moved = next_entries(scale, state["good_steps"], finite)
-    return weights, {"step": new_state["step"], **moments, **moved}, norm, global_norm(weights)
+    return weights, {"step": new_state["step"], **moments, **moved}, norm, reach(weights, moments)
 
 
 def next_entries(scale: Array, good_steps: Array, finite: Array) -> Weights:

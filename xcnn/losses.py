@@ -1,7 +1,8 @@
 """Losses: each gives its value, a mean, and beside it the gradient of that value by the predictions.
 
 Labels are whole numbers, one for each sample, or one-hot (or any distribution) shaped like the predictions. A label
-outside the classes makes the loss NaN, never a number that looks right; `fit` and `evaluate` refuse it beforehand.
+outside the classes makes the loss NaN, never a number that looks right; `fit` and `evaluate` refuse it beforehand, and
+rows that are no distribution. A logit of -inf leaves its class out: what has no share in the target costs nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from array_api_compat import device
 
 from xcnn._arrays import full, is_floating, namespace, zeros
 from xcnn._typing import Array
-from xcnn.checks import check_between
+from xcnn.checks import check_between, check_positive, plain
 from xcnn.errors import DTypeError, OptionError, ShapeError
+from xcnn.layers.activations import sigmoid
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
@@ -29,7 +31,7 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
     ----------
     y : (N, C) or (N, C, ...)
         logits, classes on axis 1
-    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or shaped like y
+    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: at least 0, with the sum 1 over classes
     label_smoothing
         s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
 
@@ -38,14 +40,14 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
     ShapeError
         X202, when t fits neither way.
     """
-    check_between("label_smoothing", label_smoothing, 0, 1)
+    label_smoothing = check_between("label_smoothing", label_smoothing, 0, 1)
     xp = namespace(y, t)
     t = targets(y, t) * (1 - label_smoothing) + label_smoothing / y.shape[1]
     shifted = y - xp.max(y, axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
     samples = _at_least_one(prod(y.shape) // y.shape[1])
     dy = (xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t) / samples
-    return -xp.sum(t * log_p) / samples, dy
+    return -xp.sum(share(t, log_p)) / samples, dy
 
 
 def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
@@ -65,13 +67,15 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
 def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
     """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
 
-    Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels. `t` as in binary_cross_entropy.
+    Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels: max(y, 0) - y t is
+    (1 - t) max(y, 0) + t max(-y, 0), and sigmoid(y) - t is (1 - t) sigmoid(y) - t sigmoid(-y). `t` as in
+    binary_cross_entropy.
     """
     xp = namespace(y, t)
-    t = targets(y, t)
+    t, zero = targets(y, t), zeros(y, ())
     size = _at_least_one(prod(y.shape))
-    value = xp.maximum(y, zeros(y, ())) - y * t + xp.log1p(xp.exp(-xp.abs(y)))
-    return xp.sum(value) / size, (0.5 * (1 + xp.tanh(0.5 * y)) - t) / size
+    value = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
+    return xp.sum(value) / size, ((1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y)) / size
 
 
 def mse(y: Array, t: Array) -> tuple[Array, Array]:
@@ -95,8 +99,7 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
 
     Huber 1964. `t` is shaped like y, `delta` in units of y.
     """
-    if not delta > 0:
-        raise OptionError("X104", f"delta must be above 0; got {delta!r}.")
+    delta = check_positive("delta", delta)
     xp = namespace(y, t)
     error = y - _same_shape(y, t)
     size = _at_least_one(prod(y.shape))
@@ -112,13 +115,17 @@ THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0
 
 
 def loss_function(loss: str | Loss) -> Loss:
-    """A loss by name; a function (y, t) -> (value, dy) stands for itself.
+    """A loss by name; a function (y, t) -> (value, dy) stands for itself, NumPy's numbers among its options as Python's.
 
     Raises
     ------
     OptionError
         X104
     """
+    if isinstance(loss, partial) and loss_name(loss):
+        options = {name: plain(value) for name, value in loss.keywords.items()}
+        same = all(options[name] is value for name, value in loss.keywords.items())
+        return loss if same else partial(loss.func, *loss.args, **options)
     if callable(loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
@@ -139,6 +146,12 @@ def hits(y: Array, t: Array, threshold: float) -> Array:
         return xp.sum(xp.astype((y > threshold) == (targets(y, t) > 0.5), xp.int64))
     labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
     return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
+
+
+def share(t: Array, x: Array) -> Array:
+    """T x, and 0 where t is 0, also of an infinite x."""
+    xp = namespace(t, x)
+    return xp.where(t == 0, zeros(x, ()), t * x)
 
 
 def targets(y: Array, t: Array) -> Array:

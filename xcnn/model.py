@@ -18,6 +18,7 @@ from xcnn.backends import backend as make_backend
 from xcnn.checks import check_flag, check_whole
 from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
 from xcnn.history import History
+from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer, Run
 from xcnn.losses import THRESHOLDS, Loss, loss_function, loss_name
 from xcnn.optimizers import Optimizer
@@ -302,7 +303,8 @@ class Model:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
         Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
-        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p.
+        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
+        probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
 
         Raises
         ------
@@ -310,17 +312,19 @@ class Model:
             X104, when the loss is not a classifier's.
         """
         y = self.predict(x, batch_size).astype("float64")
-        match loss_name(self.loss):
-            case "cross_entropy":
-                p = np.exp(y - y.max(axis=1, keepdims=True))
-                p = p / p.sum(axis=1, keepdims=True)
-            case "binary_cross_entropy_with_logits":
-                p = 0.5 * (1 + np.tanh(0.5 * y))
-            case "binary_cross_entropy":
-                p = y
-            case other:
-                raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
-        return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
+        with np.errstate(all="ignore"):
+            match loss_name(self.loss):
+                case "cross_entropy":
+                    p = np.exp(y - y.max(axis=1, keepdims=True))
+                    p = p / p.sum(axis=1, keepdims=True)
+                    rest = 1 - p
+                case "binary_cross_entropy_with_logits":
+                    p, rest = sigmoid(np, y), sigmoid(np, -y)
+                case "binary_cross_entropy":
+                    p, rest = y, 1 - y
+                case other:
+                    raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
+        return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
 
     def forward(self, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
@@ -415,7 +419,7 @@ class Model:
                 f"x is {x.dtype}; layers compute in {self.dtype}.",
                 hint=f'x = x.astype("{self.dtype}"){scaled}',
             )
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):
             inputs: HostArray = x.astype(self.dtype, copy=False)
         if not np.isfinite(inputs).all():
             bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))

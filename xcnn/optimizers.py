@@ -5,6 +5,9 @@
 
 The state is {"step": steps taken, moment: a tree like the weights, ...}. Where the gradient's leaf is Next(value), that
 value replaces the weight, and decay, clipping and moments pass it by.
+
+A gradient whose square leaves its type's range, 5.8e20 by Adam's defaults in float32, would make a moment infinite, and
+every later update of its weight 0. So moments that are not finite are divergence, as weights are: `reach` tells it.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from math import inf
 from typing import Any, Self
 
 from xcnn import tree
-from xcnn._arrays import full, namespace
+from xcnn._arrays import full, is_floating, namespace
 from xcnn._typing import Array, Weights
-from xcnn.checks import check_between, check_flag, check_rate, plain_numbers
+from xcnn.checks import check_between, check_flag, check_positive, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Next
 from xcnn.schedules import Schedule, learning_rate
@@ -68,13 +71,11 @@ class Optimizer:
         for name, value in vars(self).items():
             if name == "nesterov":
                 check_flag(name, value)
-            elif name == "clip_norm":
-                if value is not None:
-                    check_rate(name, value)
+            elif name in ("clip_norm", "epsilon"):
+                if value is not None or name == "epsilon":
+                    check_positive(name, value)
             elif not isinstance(value, Schedule):
                 check_between(name, value, 0, 1 if name in below_one else inf)
-        if self.clip_norm == 0 or vars(self).get("epsilon") == 0:
-            raise OptionError("X104", f"clip_norm and epsilon must be above 0; got {self}.")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Adam(Optimizer):
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
         first, second = moments
         first = self.beta1 * first + (1 - self.beta1) * g
-        second = self.beta2 * second + (1 - self.beta2) * (g * g)
+        second = self.beta2 * second + (1 - self.beta2) * g * g
         unbiased = rate / (1 - self.beta1**step)
         spread = namespace(w).sqrt(second) * (1 / (1 - self.beta2**step) ** 0.5) + self.epsilon
         return w - unbiased * (first / spread), first, second
@@ -166,7 +167,7 @@ class RMSprop(Optimizer):
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
         if self.weight_decay:
             g = g + self.weight_decay * w
-        square = self.rho * moments[0] + (1 - self.rho) * (g * g)
+        square = self.rho * moments[0] + (1 - self.rho) * g * g
         v = g / (namespace(w).sqrt(square) + self.epsilon)
         if not self.momentum:
             return w - rate * v, square
@@ -200,9 +201,27 @@ def moments_of(state: Weights) -> Weights:
 
 
 def global_norm(grads: Weights) -> Array:
-    """The Euclidean norm of all gradients together, a scalar array (or 0.0 where there are none)."""
+    """The Euclidean norm of all gradients together, a scalar array (or 0.0 where there are none).
+
+    It is finite where the gradients are and their type holds it: squares are taken of g over its largest cell, or over
+    so large a number that its reciprocal is still a normal one.
+    """
     norms = [_norm(g) for g in tree.leaves(grads) if not isinstance(g, Next)]
-    return sum(n * n for n in norms) ** 0.5 if norms else 0.0
+    return _norm(namespace(norms[0]).stack(norms)) if norms else 0.0
+
+
+def reach(weights: Weights, state: Weights) -> Array:
+    """The norm of new weights, a scalar array (or 0.0 where there are none).
+
+    It is infinite where the type can't hold its square, and NaN where one of the optimizer's moments is not finite.
+    """
+    arrays = [w for w in tree.leaves(weights) if 0 not in w.shape]
+    moments = [m for m in tree.leaves(moments_of(state)) if 0 not in m.shape and is_floating(m)]
+    if not arrays:
+        return 0.0
+    xp = namespace(arrays[0])
+    squares = sum(xp.sum(w * w) for w in arrays)
+    return sum((0 * xp.max(xp.abs(m)) for m in moments), squares) ** 0.5  # 0 times what is not finite is NaN
 
 
 def clip_by_norm(grads: Weights, limit: float) -> Weights:
@@ -215,4 +234,11 @@ def clip_by_norm(grads: Weights, limit: float) -> Weights:
 
 
 def _norm(g: Array) -> Array:
-    return namespace(g).linalg.vector_norm(g)
+    xp = namespace(g)
+    if 0 in g.shape:
+        return full(g, (), 0.0)
+    largest = xp.max(xp.abs(g))
+    unit = xp.minimum(largest, full(g, (), float(xp.finfo(g.dtype).max) / 16))
+    unit = xp.where(xp.isfinite(largest) & (largest > 0), unit, full(g, (), 1.0))
+    part = g / unit
+    return unit * xp.sqrt(xp.sum(part * part))

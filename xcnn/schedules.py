@@ -1,12 +1,15 @@
-"""Learning rates that change: a schedule is a value that maps the number of steps taken to a learning rate."""
+"""Learning rates that change: a schedule is a value that maps the number of steps taken to a learning rate.
+
+A factor may be above 1, so that rates grow until training diverges, as in a search for the largest good one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Any
 
-from xcnn.checks import check_between, check_rate, check_whole
+from xcnn.checks import check_between, check_positive, check_rate, check_whole, is_number, plain, plain_numbers
 from xcnn.errors import OptionError
 
 
@@ -25,6 +28,7 @@ class Constant(Schedule):
     rate: float
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_rate("rate", self.rate)
 
     def __call__(self, step: int) -> float:
@@ -40,11 +44,13 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
+        check_positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return self.rate * self.factor ** (step // self.every)
+        return self.rate * power(self.factor, step // self.every)
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,13 @@ class Exponential(Schedule):
     factor: float = 0.96
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
+        check_positive("factor", self.factor)
 
     def __call__(self, step: int) -> float:
-        return float(self.rate * self.factor ** (step / self.every))
+        return self.rate * power(self.factor, step / self.every)
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_rate("rate", self.rate)
         check_rate("final", self.final)
         check_whole("steps", self.steps)
@@ -89,6 +98,7 @@ class WarmUp(Schedule):
     then: Schedule | float
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         if not isinstance(self.then, Schedule):
             check_rate("then", self.then)
         check_whole("steps", self.steps)
@@ -113,11 +123,12 @@ class OneCycle(Schedule):
     end: float = 1e4
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("steps", self.steps, least=2)
         check_between("rise", self.rise, 0, 1)
-        if not (self.start >= 1 and self.end >= 1):
-            raise OptionError("X104", f"start and end divide the rate and must be at least 1; got {self}.")
+        check_between("start", self.start, 1, inf)  # both divide the rate
+        check_between("end", self.end, 1, inf)
 
     def __call__(self, step: int) -> float:
         first, top = self.rate / self.start, self.rise * self.steps - 1
@@ -142,6 +153,31 @@ SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCyc
 
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
-    """The learning rate of this step."""
-    value = rate(step) if isinstance(rate, Schedule) else rate
-    return value if isinstance(rate, Given) else float(value)
+    """The learning rate of this step.
+
+    Raises
+    ------
+    OptionError
+        X104, where a schedule gives something else than a finite number of at least 0.
+    """
+    if not isinstance(rate, Schedule):
+        return float(rate)
+    value = rate(step)
+    if isinstance(rate, Given):
+        return value
+    number: Any = plain(value)
+    if not is_number(number) or not 0 <= number < inf:
+        raise OptionError(
+            "X104",
+            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
+            f"by {rate!r}",
+        )
+    return float(number)
+
+
+def power(factor: float, exponent: float) -> float:
+    """factor^exponent, infinite where it is beyond all numbers."""
+    try:
+        return float(factor**exponent)
+    except OverflowError:
+        return inf

@@ -23,7 +23,7 @@ from xcnn.files import check_path
 from xcnn.history import MEASURED, History, Row, missing_column
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.losses import Loss, hits
-from xcnn.optimizers import Optimizer
+from xcnn.optimizers import Optimizer, moments_of
 from xcnn.progress import Progress
 from xcnn.schedules import learning_rate
 
@@ -109,12 +109,14 @@ def take_step(model: Model, x: HostArray, t: HostArray) -> float:
     at, backend, samples = model.at, model.running_backend, len(x)
     x, t = backend.asarray(x), backend.asarray(t)
     key = (model.seed, at.step)
-    with backend.active(), np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for below
+    with backend.active():  # in which nothing raises: what is not finite is looked for below
         weights, state, outcome = model.compiled_step(key, at.weights, at.state, x, t)
         loss, norm, reach = (to_float(backend, value) for value in (outcome.loss, outcome.norm, outcome.reach))
         skipped = not isfinite(norm) and loss_scaling.loss_scale(backend, at.state) > loss_scaling.LEAST
         if not (isfinite(loss) and isfinite(reach) and (isfinite(norm) or skipped)):
-            raise diverged(model, loss, norm, culprit(model, Run(backend, True, key), x, t))
+            moment = lost_moment(state) if isfinite(loss) and isfinite(norm) else ""
+            first = moment or culprit(model, Run(backend, True, key), x, t)
+            raise diverged(model, loss, norm, first, "optimizer's moments" if moment else "weights")
     check_dtypes(at.weights, weights)
     model.at = replace(
         at,
@@ -165,19 +167,20 @@ def check_dtypes(before: Weights, after: Weights) -> None:
             )
 
 
-def diverged(model: Model, loss: float, norm: float, first: str) -> DivergedError:
-    """The error for a loss or a gradient that is not finite."""
+def diverged(model: Model, loss: float, norm: float, first: str, lost: str = "weights") -> DivergedError:
+    """The error for a loss or a gradient that is not finite; where both are, for what else was `lost`."""
     at, rate = model.at, learning_rate(model.optimizer.learning_rate, model.at.state["step"])
     what = f"loss became {loss}" if not isfinite(loss) else "a gradient became infinite or NaN"
     if isfinite(loss) and isfinite(norm):
-        what = "the weights became too large, infinite or NaN"
+        what = f"the {lost} became too large, infinite or NaN"
     wider = ', precision="bfloat16"' if model.precision == "float16" else ""
+    smaller = f"a learning rate of {rate / 10:g}{wider}, or " if lost == "weights" else ""  # moments do not know the rate
     so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
     return DivergedError(
         "X501",
         f"{what} at epoch {at.epoch + 1}, batch {at.batch + 1}; first non-finite value: {first}.",
         f"{so_far}gradient norm {norm:.2g}, learning rate {rate:g}",
-        hint=f"try a learning rate of {rate / 10:g}{wider}, or clip_norm; the weights from before this batch are kept.",
+        hint=f"try {smaller}clip_norm; the weights from before this batch are kept.",
     )
 
 
@@ -220,6 +223,15 @@ def culprit(model: Model, run: Run, x: Array, t: Array) -> str:
     except _FoundError as found:
         return str(found)
     return "the updated weights, or the norm of the gradients"
+
+
+def lost_moment(state: Weights) -> str:
+    """The first of the optimizer's moments that is not finite, in words; "" where all are."""
+    for path, moment in tree.items(moments_of(state)):
+        if hasattr(moment, "shape") and not bool(namespace(moment).all(namespace(moment).isfinite(moment))):
+            name, _, weight = path.partition("/")
+            return f"the moment {name!r} of {weight!r}"
+    return ""
 
 
 def fit(

@@ -32,7 +32,7 @@ Lines: TypeAlias = Sequence[Array]
 Change: TypeAlias = Callable[[Lines, Lines], tuple[float, float]]
 """(weight, gradient, *moments), (new weight, *new moments) -> the sums of squares of the gradient and the new weight.
 
-All are flat, of one size and type, and the new ones are written. Given slices of them, it changes just those cells.
+The latter is not finite where a moment is not. All are flat, of one size and type, and the new ones are written. Given slices of them, it changes just those cells.
 """
 MakeChange: TypeAlias = Callable[[Optimizer, float, int, float, int], Change]
 """(optimizer, learning rate, steps from 1, factor of the gradients, threads) -> what changes weights in this step."""
@@ -53,7 +53,7 @@ def update(
     rate, step, scale = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1, 1.0
     columns = [[in_line(column) for column in zip(*group.values(), strict=True)] for group in groups]
     if optimizer.clip_norm is not None:
-        norm = sqrt(sum(squares(old[1]) for old in columns if len(old) > 1))
+        norm = norm_of(sum(squares(old[1]) for old in columns if len(old) > 1), columns)
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
     change = make_change(optimizer, rate, step, scale, threads)
 
@@ -77,7 +77,21 @@ def update(
         of_weights += there if there <= LARGEST[old[0].dtype.char] else inf
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
     new_state = {"step": step, **dict(zip(optimizer.moments, moments, strict=True))}
-    return weights, new_state, sqrt(of_grads), sqrt(of_weights)
+    return weights, new_state, norm_of(of_grads, columns), sqrt(of_weights)
+
+
+def norm_of(squares: float, columns: Sequence[Lines]) -> float:
+    """The gradients' norm from the sum of their squares, or where that overflowed from the gradients themselves.
+
+    Infinite where the arrays' type can't hold it.
+    """
+    norm = sqrt(squares)
+    grads = [old[1] for old in columns if len(old) > 1]
+    if not isfinite(norm):
+        largest = max(float(np.max(np.abs(g), initial=0)) for g in grads)
+        if isfinite(largest):
+            norm = largest * sqrt(sum(sum_of_squares(g / largest) for g in grads))
+    return norm if not grads or norm <= LARGEST[grads[0].dtype.char] else inf
 
 
 def grouped(leaves: list[Any]) -> list[dict[int, Lines]]:
@@ -143,6 +157,7 @@ def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, thread
             for array, result in zip(new, results, strict=True):
                 array[block] = result
             of_grads += sum_of_squares(g)
+            of_weights += sum(0 * float(m.max()) for m in results[1:])  # NaN where one is not finite
             of_weights += sum_of_squares(results[0])
         return of_grads, of_weights
 

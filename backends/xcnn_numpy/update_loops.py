@@ -40,6 +40,12 @@ def add_square(total: float, x: float) -> float:
     return total + wide * wide
 
 
+@compiled("reassoc", "nsz", "contract")
+def add_nothing(total: float, x: float, zero: float) -> float:
+    """Total + 0 x, in the type of all three: NaN from the first x on that is not finite."""
+    return total + zero * x
+
+
 @compiled()
 def sum_of_squares(array: Array) -> float:
     """Of all cells of a flat array."""
@@ -116,20 +122,25 @@ def adam(
     w: Array, g: Array, first: Array, second: Array, new_w: Array, new_first: Array, new_second: Array,
     scale: float, rate: float, beta1: float, beta2: float, spread: float, epsilon: float, kept: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """Adam's rule and AdamW's, which keeps only so much of the weight; the sums of squares as in `sgd`."""
+    """Adam's rule and AdamW's, which keeps only so much of the weight; the sums of squares as in `sgd`.
+
+    That of the weights is NaN where a second moment is not finite.
+    """
     number = w.dtype.type
     scale, rate, spread, epsilon, kept = number(scale), number(rate), number(spread), number(epsilon), number(kept)
     rest1, rest2 = number(1 - beta1), number(1 - beta2)
     beta1, beta2 = number(beta1), number(beta2)
     of_grads = of_weights = 0.0
+    of_moments = zero = number(0)
     for n in range(w.size):
         slope = scale * g[n]
         new_first[n] = beta1 * first[n] + rest1 * slope
-        new_second[n] = beta2 * second[n] + rest2 * (slope * slope)
+        new_second[n] = beta2 * second[n] + rest2 * slope * slope
         new_w[n] = kept * w[n] - rate * (new_first[n] / (np.sqrt(new_second[n]) * spread + epsilon))
         of_grads = add_square(of_grads, g[n])
         of_weights = add_square(of_weights, new_w[n])
-    return of_grads, of_weights
+        of_moments = add_nothing(of_moments, new_second[n], zero)
+    return of_grads, of_weights + of_moments
 
 
 @compiled()
@@ -137,14 +148,15 @@ def rmsprop(
     w: Array, g: Array, square: Array, v: Array, new_w: Array, new_square: Array, new_v: Array,
     scale: float, rate: float, rho: float, momentum: float, epsilon: float, weight_decay: float,
 ) -> tuple[float, float]:  # fmt: skip
-    """RMSprop's rule; the sums of squares as in `sgd`."""
+    """RMSprop's rule; the sums of squares as in `adam`."""
     number = w.dtype.type
     scale, rate, epsilon, weight_decay = number(scale), number(rate), number(epsilon), number(weight_decay)
     rest, rho, momentum = number(1 - rho), number(rho), number(momentum)
     of_grads = of_weights = 0.0
+    of_moments = zero = number(0)
     for n in range(w.size):
         slope = scale * g[n] + weight_decay * w[n]
-        new_square[n] = rho * square[n] + rest * (slope * slope)
+        new_square[n] = rho * square[n] + rest * slope * slope
         step = slope / (np.sqrt(new_square[n]) + epsilon)
         if v is not None:
             step = momentum * v[n] + step
@@ -152,7 +164,8 @@ def rmsprop(
         new_w[n] = w[n] - rate * step
         of_grads = add_square(of_grads, g[n])
         of_weights = add_square(of_weights, new_w[n])
-    return of_grads, of_weights
+        of_moments = add_nothing(of_moments, new_square[n], zero)
+    return of_grads, of_weights + of_moments
 
 
 @Shared

@@ -6,7 +6,8 @@ an array of another device, a host array above all, is refused. Every primitive 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -43,11 +44,11 @@ class StrictBackend(Backend):
     def xp(self) -> Any:
         return array_api_strict
 
-    def active(self) -> AbstractContextManager[object]:
-        flags: AbstractContextManager[object] = array_api_strict.ArrayAPIStrictFlags(
-            boolean_indexing=False, data_dependent_shapes=False
-        )
-        return flags
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        flags = array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
+        with super().active(), flags:
+            yield
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         if isinstance(x, type(array_api_strict.empty(0))):

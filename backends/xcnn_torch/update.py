@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from xcnn._typing import Array, Shape, Weights
 from xcnn.layers import Next
 from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.schedules import learning_rate
+from xcnn_torch.recording import at_once
 
 aten = torch.ops.aten
 KINDS = SGD, Adam, AdamW, RMSprop
+SQUARES = ("second", "square")
+"""Moments that may be infinite where the weights are finite; where another is, so are they."""
 
 
 def update(
@@ -45,7 +49,8 @@ def update(
     if optimizer.clip_norm is not None:
         slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
     change(optimizer, rate, step, new, slopes, new_moments)
-    reach = norm_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))])
+    squares = [m for name, each in zip(optimizer.moments, new_moments, strict=True) if name in SQUARES for m in each]
+    reach = reach_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))], squares)
     if joined is not None:
         new, *new_moments = (joined.apart(whole) for (whole,) in (new, *new_moments))
 
@@ -147,10 +152,42 @@ def as_stored(a: Array) -> Array:
 
 
 def norm_of(arrays: list[Array]) -> Array:
-    """The Euclidean norm of all together."""
+    """The Euclidean norm of all together, finite where they are and their type holds it."""
+    if arrays[0].is_cpu:
+        return norm_on_cpu(arrays)
+    if arrays[0].dtype == torch.float32:  # which on a GPU costs no second look, and float64 holds its squares
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays, 2, torch.float64))).float()
+    return norm_by_largest(arrays)
+
+
+@at_once
+def norm_on_cpu(arrays: list[Array]) -> Array:
+    """The same where a number can be looked at: scaled only where squares have overflowed."""
+    norm = plain_norm(arrays)
+    return norm if isfinite(norm.item()) else norm_by_largest(arrays)
+
+
+def norm_by_largest(arrays: list[Array]) -> Array:
+    """The norm of all over the largest cell, times that."""
+    arrays = [a for a in arrays if a.numel()] or [arrays[0].new_zeros(1)]
+    largest = torch.stack(torch._foreach_norm(arrays, inf)).max()
+    unit = torch.where(torch.isfinite(largest) & (largest > 0), largest, 1.0)
+    return plain_norm(list(torch._foreach_div(arrays, unit))) * unit
+
+
+def plain_norm(arrays: list[Array]) -> Array:
+    """The root of the sum of all squares."""
     if len(arrays) == 1:
         return torch.linalg.vector_norm(arrays[0])
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays)))
+
+
+def reach_of(weights: list[Array], squares: list[Array]) -> Array:
+    """The norm of new weights: infinite where their type can't hold its square, NaN where a moment is not finite."""
+    norms, squares = list(torch._foreach_norm(weights)), [m for m in squares if m.numel()]
+    if squares:
+        norms += torch._foreach_mul(torch._foreach_max(squares), 0.0)
+    return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
 
 
 def change(

@@ -165,7 +165,7 @@ class RehearsedGpu(GpuBackend):
         return np.asarray(x)
 
     def active(self):
-        return nullcontext()
+        return np.errstate(all="ignore")
 
     def correlate2d(self, x, k, mode="valid"):
         return backend("numpy").correlate2d(x, k, mode)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_between, check_dy, check_input, plain_numbers
+from xcnn.checks import check_between, check_dy, check_input, check_positive, plain_numbers
 from xcnn.initializers import ones, zeros
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Next, Run
-from xcnn.layers.normalisation import axes_with_channels, check_epsilon
+from xcnn.layers.normalisation import axes_with_channels
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class BatchNorm:
     def __post_init__(self) -> None:
         plain_numbers(self)
         check_between("momentum", self.momentum, 0, 1)
-        check_epsilon(self.epsilon)
+        check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         axes_with_channels(self, input_shape)

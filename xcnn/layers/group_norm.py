@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy, check_groups, check_input, check_whole, plain_numbers
+from xcnn.checks import check_dy, check_groups, check_input, check_positive, check_whole, plain_numbers
 from xcnn.initializers import ones, zeros
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
-from xcnn.layers.normalisation import axes_with_channels, check_epsilon, standardise, standardise_backward
+from xcnn.layers.normalisation import axes_with_channels, standardise, standardise_backward
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class GroupNorm:
     def __post_init__(self) -> None:
         plain_numbers(self)
         check_whole("groups", self.groups)
-        check_epsilon(self.epsilon)
+        check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         axes_with_channels(self, input_shape)

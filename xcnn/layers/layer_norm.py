@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_axis, check_dy, check_home, plain_numbers
+from xcnn.checks import check_axis, check_dy, check_home, check_positive, plain_numbers
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import ones, zeros
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
-from xcnn.layers.normalisation import check_epsilon, standardise, standardise_backward
+from xcnn.layers.normalisation import standardise, standardise_backward
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LayerNorm:
 
     def __post_init__(self) -> None:
         plain_numbers(self)
-        check_epsilon(self.epsilon)
+        check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         shape = tuple(input_shape[axis - 1] for axis in self.axes(len(input_shape) + 1))

@@ -6,13 +6,6 @@ from typing import Any
 
 from xcnn._typing import Array, Shape
 from xcnn.checks import IMAGE, SIGNAL, VECTOR, check_rank
-from xcnn.errors import OptionError
-
-
-def check_epsilon(epsilon: object) -> None:
-    """Raise X104 unless epsilon is a positive number."""
-    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 < epsilon < float("inf"):
-        raise OptionError("X104", f"epsilon must be a positive number; got {epsilon!r}.")
 
 
 def axes_with_channels(layer: object, input_shape: Shape) -> tuple[str, ...]:

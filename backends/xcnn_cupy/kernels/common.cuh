@@ -38,3 +38,34 @@ template <typename S> __device__ S block_sum(S value) {
     for (int n = 0; n < warps; n++) total += parts[n];
     return total;
 }
+
+// A sum of squares in double precision, added up over a block. Where those of doubles overflow it is minus the sum of the
+// squares of x 2^-600.
+template <typename T> struct Squares {
+    double sum = 0;
+    __device__ void add(T x) { sum += (double)x * x; }
+    __device__ double of_block() const { return block_sum(sum); }
+};
+template <> struct Squares<double> {
+    double sum = 0, small = 0;
+    __device__ void add(double x) {
+        double less = x * 0x1p-600;
+        sum += x * x, small += less * less;
+    }
+    __device__ double of_block() const {
+        double all = block_sum(sum), less = block_sum(small);
+        return is_finite(all) ? all : -less;
+    }
+};
+
+// The norm, from such sums of several blocks; given to each thread.
+__device__ inline double norm_of(const double* squares, int parts) {
+    double sum = 0, small = 0;
+    for (int n = threadIdx.x; n < parts; n += blockDim.x) {
+        double part = squares[n];
+        sum += part < 0 ? __uint_as_float(0x7f800000) : part;
+        small += part < 0 ? -part : part * 0x1p-600 * 0x1p-600;
+    }
+    sum = block_sum(sum), small = block_sum(small);
+    return is_finite(sum) ? sqrt(sum) : sqrt(small) * 0x1p600;
+}

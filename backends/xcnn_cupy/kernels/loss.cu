@@ -51,6 +51,9 @@ template <typename S> struct Target {
     __device__ S operator()(int c) const { return raw(c) * kept + spread; }
 };
 
+// t x, and 0 where t is 0, also of an infinite x.
+template <typename S> __device__ S share(S t, S x) { return t == 0 ? 0 : t * x; }
+
 // E = -sum over c of t_c log softmax(y)_c;  dE/dy_c = softmax(y)_c (sum of t) - t_c.
 template <typename T> struct CrossEntropy {
     typedef typename Sum<T>::type S;
@@ -64,7 +67,7 @@ template <typename T> struct CrossEntropy {
         log_sum = log(block_sum(powers));
         t_sum = block_sum(ts);
     }
-    __device__ S value(S y, S t) const { return -t * (y - largest - log_sum); }
+    __device__ S value(S y, S t) const { return -share(t, y - largest - log_sum); }
     __device__ S slope(S y, S t) const { return exp(y - largest - log_sum) * t_sum - t; }
 };
 
@@ -87,12 +90,17 @@ template <typename T> struct BinaryCrossEntropy {
     __device__ S slope(S y, S t) const { return (1 - t) / (1 - within(y)) - t / within(y); }
 };
 
-// E = sum of max(y, 0) - y t + log(1 + exp(-|y|));  dE/dy = sigmoid(y) - t.
+// E = sum of max(y, 0) - y t + log(1 + exp(-|y|));  dE/dy = sigmoid(y) - t; both in a form that does not cancel.
 template <typename T> struct BinaryCrossEntropyWithLogits {
     typedef typename Sum<T>::type S;
     __device__ BinaryCrossEntropyWithLogits(const T*, const Target<S>&, int, S) {}
-    __device__ S value(S y, S t) const { return (y < 0 ? 0 : y) - y * t + log1p(exp(y < 0 ? y : -y)); }
-    __device__ S slope(S y, S t) const { return S(0.5) * (1 + tanh(S(0.5) * y)) - t; }
+    __device__ S value(S y, S t) const {
+        return share(1 - t, y < 0 ? 0 : y) + share(t, y > 0 ? 0 : -y) + log1p(exp(y < 0 ? y : -y));
+    }
+    __device__ S slope(S y, S t) const {
+        S power = exp(y < 0 ? y : -y), small = power / (1 + power), large = 1 / (1 + power);
+        return y < 0 ? (1 - t) * small - t * large : (1 - t) * large - t * small;
+    }
 };
 
 // Of sample n = blockIdx.x: losses[n] = E, dy[n] = dE/dy / size times the loss's scale, and whether y is right: its

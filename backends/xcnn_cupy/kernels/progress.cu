@@ -34,8 +34,8 @@ struct Scale {
     }
 };
 
-// The norms, from sums of squares: of the gradients, over the loss's scale, and of the new weights, infinite where their
-// type T can't hold its square.
+// The norms, from sums of squares: of the gradients, which are Squares, over the loss's scale, infinite where the weights'
+// type T can't hold it, and of the new weights, infinite where T can't hold its square.
 //
 // With an account, a step of `samples` samples is entered, unless the span has stopped. It stops if the loss or a norm is
 // not finite; but gradients that a scale above 1 may have made so only leave the update out. `loss` is of type T; `right`
@@ -46,9 +46,11 @@ __global__ void finish(const double* gradient_sums, const double* weight_sums, i
                        double* weight_norm) {
     if (account && account->stopped >= 0) return;
     double largest = sizeof(T) == 4 ? 0x1.fffffep127 : 0x1.fffffffffffffp1023;
-    double squares = total(gradient_sums, parts), room = total(weight_sums, parts);
+    double norm = norm_of(gradient_sums, parts), room = total(weight_sums, parts);
     if (threadIdx.x > 0) return;
-    double by = scale.scale ? *scale.scale : 1, norm = sqrt(squares) / by;
+    double by = scale.scale ? *scale.scale : 1;
+    norm /= by;
+    if (norm > largest) norm = __uint_as_float(0x7f800000);
     double reach = room <= largest ? sqrt(room) : __uint_as_float(0x7f800000);
     *gradient_norm = norm, *weight_norm = reach;
     bool updated = is_finite(norm);

@@ -60,7 +60,7 @@ struct SGD {
 struct Adam {
     template <typename T> __device__ static void change(Cell<T>& cell, const Options& options, const Rates& rates) {
         cell.first = (T)options.beta1 * cell.first + (T)(1 - options.beta1) * cell.slope;
-        cell.second = (T)options.beta2 * cell.second + (T)(1 - options.beta2) * (cell.slope * cell.slope);
+        cell.second = (T)options.beta2 * cell.second + (T)(1 - options.beta2) * cell.slope * cell.slope;
         T root = sqrt(cell.second), step = cell.first / (root * (T)rates.spread + (T)options.epsilon);
         cell.weight = (T)rates.kept * cell.weight - (T)rates.rate * step;
     }
@@ -70,7 +70,7 @@ struct Adam {
 struct RMSprop {
     template <typename T> __device__ static void change(Cell<T>& cell, const Options& options, const Rates& rates) {
         T slope = cell.slope + (T)options.weight_decay * cell.weight;
-        cell.first = (T)options.rho * cell.first + (T)(1 - options.rho) * (slope * slope);
+        cell.first = (T)options.rho * cell.first + (T)(1 - options.rho) * slope * slope;
         T root = sqrt(cell.first);
         cell.second = (T)options.momentum * cell.second + slope / (root + (T)options.epsilon);
         cell.weight -= (T)rates.rate * cell.second;
@@ -83,9 +83,9 @@ __device__ inline int leaf_of(const Leaves& leaves, int chunk, int n) {
     return n;
 }
 
-// sums[b] = sum of g^2 over the chunks of block b, for all gradients.
+// sums[b] = sum of g^2 over the chunks of block b, for all gradients, as Squares has it.
 template <typename G> __global__ void __launch_bounds__(256) squares(Leaves leaves, double* sums) {
-    double sum = 0;
+    Squares<typename Sum<G>::type> sum;
     for (int chunk = blockIdx.x, n = 0; chunk < leaves.chunks; chunk += gridDim.x) {
         n = leaf_of(leaves, chunk, n);
         const Leaf& leaf = leaves.leaf[n];
@@ -95,12 +95,11 @@ template <typename G> __global__ void __launch_bounds__(256) squares(Leaves leav
 #pragma unroll
         for (int k = 0; k < EACH; k++) {
             int at = start + k * THREADS;
-            double g = at < leaf.cells ? (typename Sum<G>::type)gradient[at] : 0;
-            sum += g * g;
+            if (at < leaf.cells) sum.add(gradient[at]);
         }
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+    double squares = sum.of_block();
+    if (threadIdx.x == 0) sums[blockIdx.x] = squares;
 }
 
 // What gradients are to be multiplied by: clip_norm / max(norm, clip_norm), over the loss's scale; NaN where the step
@@ -112,9 +111,7 @@ __device__ double factor_of(const double* squares, int parts, double clip_norm, 
     if (captured.loss && !is_finite(*(const T*)captured.loss)) return __uint_as_float(0x7fffffff);
     double factor = loss_scale ? 1.0 / *loss_scale : 1.0;
     if (!squares) return factor;
-    double sum = 0;
-    for (int n = threadIdx.x; n < parts; n += THREADS) sum += squares[n];
-    double norm = sqrt(block_sum(sum)) * factor;
+    double norm = norm_of(squares, parts) * factor;
     if (!is_finite(norm)) return __uint_as_float(0x7fffffff);
     return clip_norm != 0 && norm > clip_norm ? factor * (clip_norm / norm) : factor;
 }
@@ -132,7 +129,8 @@ template <typename T> __device__ void write(const Leaf& leaf, int at, const Cell
     if (leaf.new_second) ((T*)leaf.new_second)[at] = cell.second;
 }
 
-// The new weights and moments, and each block's sums of squares of the gradients before clipping, of the new weights.
+// The new weights and moments, and each block's sums of squares of the gradients before clipping, of the new weights; the
+// latter NaN where a moment is not finite.
 //
 // A step that is not to be taken gives the old weights and moments. `squares` are the sums of the kernel above, `parts` of
 // them, or null.
@@ -143,7 +141,8 @@ __global__ void __launch_bounds__(256) change(Leaves leaves, Options options, Ra
     double factor = factor_of<T>(squares, parts, clip_norm, loss_scale, captured);
     bool goes = factor == factor;
     if (captured.table) rates = captured.table[*captured.updates];
-    double of_gradients = 0, of_weights = 0;
+    Squares<T> gradients;
+    double of_weights = 0;
     for (int chunk = blockIdx.x, n = 0; chunk < leaves.chunks; chunk += gridDim.x) {
         n = leaf_of(leaves, chunk, n);
         const Leaf& leaf = leaves.leaf[n];
@@ -156,17 +155,17 @@ __global__ void __launch_bounds__(256) change(Leaves leaves, Options options, Ra
         for (int k = 0; k < EACH; k++) {
             if (start + k * THREADS >= leaf.cells) continue;
             Cell<T>& cell = cells[k];
-            if (!leaf.is_next) of_gradients += (double)cell.slope * cell.slope;
+            if (!leaf.is_next) gradients.add(cell.slope);
             if (goes && leaf.is_next) cell.weight = cell.slope;
             if (goes && !leaf.is_next) {
                 cell.slope *= (T)factor;
                 Rule::change(cell, options, rates);
             }
-            of_weights += (double)cell.weight * cell.weight;
+            of_weights += (double)cell.weight * cell.weight + (0 * cell.first + 0 * cell.second);
             write(leaf, start + k * THREADS, cell);
         }
     }
-    of_gradients = block_sum(of_gradients);
+    double of_gradients = gradients.of_block();
     of_weights = block_sum(of_weights);
     if (threadIdx.x == 0) gradient_sums[blockIdx.x] = of_gradients, weight_sums[blockIdx.x] = of_weights;
 }
