@@ -67,7 +67,9 @@ def test_within_an_epoch_the_last_finished_step_is_saved(ended, name):
     assert end["code"] == CODES[name]
     assert left(folder) == ["article-bars.xcnn"]
     assert steps(folder / "article-bars.xcnn") == 4
-    told = "interrupted in epoch 2 of 3; saved as article-bars.xcnn; go on with: xcnn train --resume article-bars.xcnn\n"
+    told = (
+        "interrupted in epoch 2 of 3; saved as article-bars.xcnn; go on with: xcnn train --resume article-bars.xcnn\n"
+    )
     assert end["out"] == told
     assert "Traceback" not in end["err"]
 

@@ -41,7 +41,9 @@ def drawn(rng, exact):
     bias = [True, False, "untied"][rng.integers(3)]
     layer = xcnn.Conv2D(filters, kernel, stride, padding, dilation, groups, bias)
     ends = [name for name in NET if not (exact and name == "sigmoid")]
-    output = [(n + lo + hi - extent(k, d)) // s for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride)]
+    output = [
+        (n + lo + hi - extent(k, d)) // s for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride)
+    ]
     if min(output) < 1:
         ends = [name for name in ends if "pool" not in name]
     return layer, str(rng.choice(ends)), (channels, *sizes)
@@ -154,7 +156,9 @@ def test_padding_as_wide_as_the_kernel_and_wider(any_backend, enough, side, bias
     weights = {"kernel": np.ones((1, 1, 1, 1)), "bias": b}
     x, dy = np.zeros((1, 1, 2, 2)), np.ones((1, 1, size, size))
     y, dx, grads = computed(any_backend, xcnn.Sequential(layer), True, weights, x, dy, "float32")
-    np.testing.assert_allclose(y[0], np.broadcast_to(b.reshape(1, -1, 1) if b.ndim == 1 else b, (1, size, size)), atol=0)
+    np.testing.assert_allclose(
+        y[0], np.broadcast_to(b.reshape(1, -1, 1) if b.ndim == 1 else b, (1, size, size)), atol=0
+    )
     np.testing.assert_allclose(dx, np.ones((1, 1, 2, 2)), atol=2e-5)
     expected = np.ones((1, size, size)) if bias == "untied" else [size * size]
     np.testing.assert_allclose(grads["bias"], expected, rtol=1e-6)

@@ -85,7 +85,9 @@ def test_training_ends_where_a_moment_is_lost_and_keeps_the_weights(name, optimi
     model = xcnn.Model(xcnn.Sequential(xcnn.Dense(1)), (2,), optimizer=optimizer, loss="mse", backend=backend)
     x, y = np.ones((16, 2), "float32"), np.zeros((16, 1), "float32")
     x[8:12], y[8:12] = 1e10, -1e12
-    told = r"(?s)X501.*optimizer's moments became.*epoch 1, batch 3.*moment '(second|square)' of 'dense1/.*try clip_norm"
+    told = (
+        r"(?s)X501.*optimizer's moments became.*epoch 1, batch 3.*moment '(second|square)' of 'dense1/.*try clip_norm"
+    )
     with pytest.raises(DivergedError, match=told):
         model.fit(x, y, epochs=2, batch_size=4, shuffle=False, progress="none")
     assert model.at.step == model.at.state["step"] == 2
