@@ -188,7 +188,10 @@ BOMBS = {
     "a line": (png(2**31 - 1, 1), "promises 2147483647x1 pixels, more than"),
     "more than ours": (png(8192, 8193, 1, rows=bytes(8193 * 1025)) + bytes(20000), "promises 8192x8193 pixels, more"),
     "more than so small a file can hold": (png(4000, 4000), "promises 4000x4000 pixels, more than"),
-    "a GIF": (b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2L\1\0;", "promises 65535x65535 pixels, more than"),
+    "a GIF": (
+        b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2L\1\0;",
+        "promises 65535x65535 pixels, more than",
+    ),
     "a BMP": (
         b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 5000, 5000, 1, 24, 0, 0, 0, 0, 0, 0),
         "promises 5000x5000 pixels, more than",
