@@ -1,5 +1,6 @@
 """The command line: what it prints where, its JSON, its exit codes."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -152,6 +153,26 @@ def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, r
     code, out, err = run("train", "--resume", "m.xcnn", "--backend", "numpy")
     assert code == 0
     assert "nothing to do: 3 of 3 epochs are done" in err
+
+
+def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
+    command = ["train", "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
+    assert run("train", shapes, "--epochs", 1, "-o", "m.xcnn", "--backend", "numpy", "-q")[0] == 0
+    trained = [n for n in range(30) if n not in tested(shapes / "lying")]
+    (shapes / "lying" / f"{trained[4]}.png").rename(shapes / "aside.png")
+    code, _, err = run(*command)
+    assert code == 4
+    assert "CheckpointError[X405]: training can only be resumed on the data that it began with" in err
+    assert Model.load("m.xcnn", backend="numpy").at.epoch == 1
+    (shapes / "aside.png").rename(shapes / "lying" / f"{trained[4]}.png")
+    assert run(*command)[0] == 0
+    assert Model.load("m.xcnn", backend="numpy").at.epoch == 3
+
+
+def tested(folder):
+    """The numbers of the images of a class that `xcnn train` tests on."""
+    places = {n: hashlib.sha256(f"0/{folder.name}/{n}.png".encode()).hexdigest() for n in range(30)}
+    return [n for n, place in places.items() if int(place[:16], 16) < 0.2 * 2**64]
 
 
 def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):

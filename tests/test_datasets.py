@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import unicodedata
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -575,34 +576,152 @@ def greys(samples):
     return np.rint(samples.x[:, 0, 0, 0] * 255).astype(int).tolist()
 
 
+def place(name, seed=0):
+    """Where "class/file" stands in 0..1, as docs say it: SHA-256's first 8 bytes."""
+    return int(hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()[:16], 16) / 2**64
+
+
 def test_image_folder_splits_each_class(pets):
     data = image_folder(pets)
     (x, y), (xt, yt) = data
     assert data.classes == ("cat", "dog")
-    assert x.shape == (12, 1, 28, 28)
-    assert xt.shape == (3, 1, 28, 28)
+    assert x.shape[1:] == xt.shape[1:] == (1, 28, 28)
     assert x.dtype == xt.dtype == np.float32
     assert y.dtype == yt.dtype == np.int64
-    assert np.bincount(y).tolist() == [8, 4]
-    assert np.bincount(yt).tolist() == [2, 1]
-    assert sorted(greys(data.train) + greys(data.test)) == [*range(10), *range(100, 105)]
-    assert greys(data.train) == sorted(greys(data.train))
+    cats, dogs = range(10), range(100, 105)
+    drawn = [n for n in cats if place(f"cat/{n}.png") < 0.2] + [n for n in dogs if place(f"dog/{n}.png") < 0.2]
+    assert greys(data.test) == drawn
+    assert greys(data.train) == [n for n in (*cats, *dogs) if n not in drawn]
     assert [grey >= 100 for grey in greys(data.train)] == (y == 1).tolist()
     assert [grey >= 100 for grey in greys(data.test)] == (yt == 1).tolist()
+    assert (y.min(), yt.min(), y.max(), yt.max()) == (0, 0, 1, 1)
 
 
-def test_the_split_depends_on_the_seed_only(pets):
+def test_the_split_depends_on_the_seed_only(pets, monkeypatch):
     splits = [tuple(greys(image_folder(pets, seed=seed).test)) for seed in (0, 1, 2, 3, 0)]
     assert splits[0] == splits[4]
     assert len(set(splits)) > 1
+    listed = Path.iterdir
+    for order in (sorted, lambda paths: sorted(paths, reverse=True)):  # as file systems list their files
+        monkeypatch.setattr(Path, "iterdir", lambda folder, order=order: iter(order(listed(folder))))
+        assert tuple(greys(image_folder(pets).test)) == splits[0]
 
 
-@pytest.mark.parametrize(("fraction", "counts"), [(0, (0, 0)), (0.01, (1, 1)), (0.5, (5, 2)), (0.99, (9, 4))])
-def test_test_fraction(pets, fraction, counts):
-    data = image_folder(pets, test_fraction=fraction)
-    assert tuple(np.bincount(data.test.y, minlength=2)) == counts
-    assert len(data.train.y) + len(data.test.y) == 15
-    assert data.test.x.shape == (sum(counts), 1, 28, 28)
+def sides(folder, **options):
+    """Which images are tested on, which are trained on; each has a grey of its own."""
+    data = image_folder(folder, (1, 1), **options)
+    return set(greys(data.test)), set(greys(data.train))
+
+
+def test_images_that_come_or_go_leave_the_others_where_they_are(tmp_path):
+    """What was trained on is never tested on, and the other way around."""
+    for value in range(60):
+        save(tmp_path / "a" / f"image {value}.png", value)
+    test, train = sides(tmp_path)
+    assert len(test) > 3
+    for value in range(60, 130):
+        save(tmp_path / ("a" if value % 2 else "b") / f"new {value * 7 % 31} {value}.png", value)
+        if value % 10 == 0 or value < 64:
+            now = sides(tmp_path)
+            assert test <= now[0]
+            assert train <= now[1]
+    gone = set(sorted(train)[::3])
+    for value in gone:
+        (tmp_path / "a" / f"image {value}.png").unlink()
+    now = sides(tmp_path)
+    assert {n for n in now[0] if n < 60} == test
+    assert {n for n in now[1] if n < 60} == train - gone
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.5, 0.99])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_every_class_of_two_is_in_both_parts(tmp_path, count, fraction):
+    for value in range(count):
+        save(tmp_path / "a" / f"{value}.png", value)
+    for seed in range(12):
+        test, train = sides(tmp_path, test_fraction=fraction, seed=seed)
+        assert test
+        assert train
+        assert test | train == set(range(count))
+        places = {value: place(f"a/{value}.png", seed) for value in range(count)}
+        expected = {value for value in places if places[value] < fraction}
+        expected = expected or {min(places, key=places.get)}
+        assert test == (expected if len(expected) < count else expected - {max(places, key=places.get)})
+
+
+def test_the_share_of_test_images_is_about_what_was_asked_for(tmp_path):
+    save(tmp_path / "a" / "0.png", 7, (1, 1))
+    content = (tmp_path / "a" / "0.png").read_bytes()
+    for n in range(1, 400):
+        (tmp_path / "a" / f"{n}.png").write_bytes(content)
+    for fraction in (0.1, 0.5):
+        count = len(image_folder(tmp_path, (1, 1), test_fraction=fraction).test.y)
+        assert abs(count - 400 * fraction) < 4 * (400 * fraction * (1 - fraction)) ** 0.5
+
+
+def test_without_a_fraction_nothing_is_tested_on(pets):
+    data = image_folder(pets, test_fraction=0)
+    assert len(data.train.y) == 15
+    assert data.test.x.shape == (0, 1, 28, 28)
+
+
+NAMES_CODE = """
+import sys
+from xcnn.datasets import image_folder
+data = image_folder(sys.argv[1], (1, 1), test_fraction=0.5)
+print(ascii(data.classes), [round(float(x) * 255) for x in data.train.x.ravel()], data.train.y.tolist())
+print(sys.flags.utf8_mode, sys.getfilesystemencoding())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes, and any bytes, on Linux")
+def test_names_do_not_depend_on_the_locale(tmp_path):
+    """An ASCII and a UTF-8 process see the same classes in the same order, with the same images to train on."""
+    names = ["zoo", "Äpfel", "été", "日本", "a", "😀", unicodedata.normalize("NFD", "ñu")]
+    value = 0
+    for name in (*map(os.fsencode, names), b"caf\xe9", b"\xff\xfe"):
+        for file in (b"1.png", b"2.png", "ü.png".encode(), b"\xe9.png", "日.png".encode()):
+            save(tmp_path / "data" / "tmp.png", value)
+            os.makedirs(os.path.join(os.fsencode(tmp_path / "data"), name), exist_ok=True)
+            os.replace(tmp_path / "data" / "tmp.png", os.path.join(os.fsencode(tmp_path / "data"), name, file))
+            value += 1
+    seen = []
+    for settings in (
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "0"},
+        {"LC_ALL": "C", "PYTHONUTF8": "1"},
+    ):
+        env = {name: text for name, text in os.environ.items() if not name.startswith(("LC_", "LANG"))} | settings
+        done = subprocess.run(
+            [sys.executable, "-c", NAMES_CODE, tmp_path / "data"], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        seen.append(done.stdout.splitlines())
+    assert seen[0][1] == "0 ascii"
+    assert seen[1][1] == "0 utf-8"
+    assert seen[0][0] == seen[1][0] == seen[2][0]
+    known = [unicodedata.normalize("NFC", name) for name in names]
+    order = sorted([*known, "caf\udce9", "\udcff\udcfe"])  # as Python reads such bytes
+    classes = [{"caf\udce9": "caf\\xe9", "\udcff\udcfe": "\\xff\\xfe"}.get(name, name) for name in order]
+    assert seen[0][0].startswith(ascii(tuple(classes)))
+
+
+def test_names_are_the_same_in_either_form_of_unicode(tmp_path):
+    """macOS takes letters apart that Linux and Windows keep in one: é is e and an accent there."""
+    found = []
+    for form in ("NFC", "NFD"):
+        for value in range(8):
+            name = unicodedata.normalize(form, f"é{value}.png")
+            save(tmp_path / form / unicodedata.normalize(form, "café") / name, value)
+            save(tmp_path / form / "cafz" / f"{value}.png", 100 + value)
+        data = image_folder(tmp_path / form, test_fraction=0.5)
+        found.append((data.classes, greys(data.train), greys(data.test)))
+    assert found[0] == found[1]
+    assert found[0][0] == ("cafz", "caf\u00e9")
+    if sys.platform == "linux":
+        save(tmp_path / "NFC" / unicodedata.normalize("NFD", "café") / "1.png", 1)
+        with pytest.raises(DataError, match=r"X209.*two classes of the name caf"):
+            image_folder(tmp_path / "NFC")
 
 
 def test_a_class_of_one_image_is_trained_on(tmp_path):

@@ -248,7 +248,7 @@ class Model:
         y : (samples,) or (samples, *output_shape)
             whole-number labels for classifiers, or targets shaped like the output
         epochs
-            how many more; with `resume` how many in all, the unfinished one going on where it stood
+            how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
         validation_data
             (x, y) measured after each epoch
         callbacks

@@ -40,7 +40,7 @@ def load_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
 
 def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tuple[bytes, NDArray[Any]]:
     """The header of an IDX file, and its cells as they stand there."""
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise _error(path, "is not there." if not path.exists() else "is not a file.")
     try:
