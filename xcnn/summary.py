@@ -11,6 +11,7 @@ import numpy as np
 
 from xcnn import tree
 from xcnn._typing import Array, Backward, Shape, Weights
+from xcnn.errors import counted
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.precision import within
@@ -69,7 +70,7 @@ class Summary:
             [
                 *lines,
                 "",
-                f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({types} on {self.backend})",
+                f"{counted(self.parameters, 'parameter')}, {readable(self.weight_bytes)} ({types} on {self.backend})",
                 f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
                 f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
                 f"{readable(self.optimizer_bytes)} of optimizer state)",

@@ -11,7 +11,7 @@ import numpy as np
 
 from xcnn.checks import check_between, check_whole
 from xcnn.datasets.dataset import Dataset, Samples
-from xcnn.errors import DataError
+from xcnn.errors import DataError, counted
 from xcnn.images import FORMATS, check_image_options, read_image
 from xcnn.random import generator
 
@@ -123,7 +123,7 @@ def _read(files: list[Path], size: tuple[int, int] | None, mode: str, formats: S
     if failures:
         raise DataError(
             "X207",
-            f"{len(failures)} of {len(files)} files can't be used: {failures[0].message}",
+            f"{len(failures)} of {counted(len(files), 'file')} can't be used: {failures[0].message}",
             *(error.message for error in failures[1:3]),
             hint=failures[0].hint,
         )
