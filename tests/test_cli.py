@@ -193,7 +193,10 @@ def test_one_class_or_no_test_image_is_no_data_set(shapes, tmp_path, run):
 def test_a_reader_that_leaves_is_told_by_the_code_alone(trained):
     main = f"{sys.executable} -c 'from xcnn.cli import main; main()'"
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {main} summary {trained} | true"], capture_output=True, text=True, check=False
+        ["bash", "-c", f"unset PYTHONUNBUFFERED; set -o pipefail; {main} summary {trained} | true"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (141, "")  # 128 + SIGPIPE, as of any other program
 

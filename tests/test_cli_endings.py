@@ -170,3 +170,27 @@ def test_handlers_go_back_and_what_is_ignored_stays_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_held_block_is_ended_by_a_signal_only_after_it():
+    ending, done = Ending(), []
+    with ending.heeded():
+        with pytest.raises(KeyboardInterrupt), ending.held():  # noqa: PT012 - where it is raised is what is tested
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("all of it")
+        assert (done, ending.code) == (["all of it"], 143)
+        with ending.held():  # it was heeded, once
+            pass
+
+
+def test_a_signal_soon_after_another_is_the_same_wish_and_a_later_one_is_not(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("xcnn.cli.ending.time.monotonic", lambda: now[0])
+    ending, ended = Ending(), []
+    for number, later in ((signal.SIGTERM, 0.0), (signal.SIGHUP, 0.9), (signal.SIGINT, 0.2)):
+        now[0] += later
+        try:
+            ending(number, None)
+        except KeyboardInterrupt:
+            ended.append(number)
+    assert (ended, ending.code) == ([signal.SIGTERM, signal.SIGINT], 143)

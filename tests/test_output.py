@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xcnn
+from xcnn.errors import counted
 from xcnn.output import Notes, OutputLost, Results, notes
 
 
@@ -157,3 +158,9 @@ def test_the_bar_does_not_take_what_others_write_into_a_file(monkeypatch):
     assert into.getvalue() == "mine\n"
     assert b"mine" not in screen
     assert b"epoch" in screen
+
+
+def test_a_number_and_its_noun():
+    told = [counted(n, "class", "classes") for n in (0, 1, 2, 12665)]
+    assert told == ["0 classes", "1 class", "2 classes", "12,665 classes"]
+    assert [counted(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
