@@ -5,22 +5,18 @@ folder and waits at the moment, a name in MOMENTS; there it gets the signals, on
 closed ("hang up"). Without signals it runs to its end. The answer is {"code", "out", "err", "screen"}.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import pty
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-import PIL.PngImagePlugin
-import rich.progress
-import xcnn_strict
-
 import xcnn.cli
-import xcnn.datasets
-import xcnn.images
-import xcnn.nets
 from xcnn import files, training
 from xcnn.cli import train
 from xcnn.model import Model
@@ -80,7 +76,7 @@ MOMENTS = {
     "none": lambda: None,
     "loading": lambda: before(train, "load_data"),
     "first step": lambda: before(training, "take_step"),
-    "in an epoch": lambda: before(training, "take_step", lambda model, *_: model.at.step == 4),
+    "in an epoch": lambda: before(training, "take_step", lambda model, *_: model.at.step == 5),
     "writing": slow_write,
     "writing at the end": slow_write_at_the_end,
     "the result": lambda: before(Model, "evaluate"),
@@ -99,6 +95,14 @@ def child(arguments, moment):
         print("ESCAPED", repr(error), file=sys.stderr, flush=True)
         return 99
     return 98
+
+
+def warm_up(arguments):
+    """Train once here, so that all is imported which children need."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        os.chdir(folder)
+        child(arguments, "none")
+        importlib.import_module("rich.progress")
 
 
 def answer(arguments, folder, moment, signals, terminal):
@@ -146,7 +150,8 @@ def answer(arguments, folder, moment, signals, terminal):
 
 
 if __name__ == "__main__":
-    xcnn_strict.StrictBackend()
-    assert PIL.PngImagePlugin and rich.progress and xcnn.datasets and xcnn.images and xcnn.nets  # children need them
-    for line in sys.stdin:
-        print(json.dumps(answer(**json.loads(line))), flush=True)
+    for number, line in enumerate(sys.stdin):
+        request = json.loads(line)
+        if not number:
+            warm_up(request["arguments"])
+        print(json.dumps(answer(**request)), flush=True)

@@ -31,7 +31,7 @@ def ended(tmp_path_factory):
         (data / name).mkdir(parents=True)
         for n in range(5):
             PIL.fromarray(rng.integers(0, 255, (4, 4)).astype("uint8")).save(data / name / f"{n}.png")
-    new = ["--image-size", "4", "--batch-size", "2", "--epochs", "3"]
+    new = ["--image-size", "4", "--batch-size", "2", "--epochs", "2"]
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("endings.py"))],
         stdin=subprocess.PIPE,
@@ -66,9 +66,9 @@ def test_within_an_epoch_the_last_finished_step_is_saved(ended, name):
     folder, end = ended("in an epoch", name)
     assert end["code"] == CODES[name]
     assert left(folder) == ["article-bars.xcnn"]
-    assert steps(folder / "article-bars.xcnn") == 4
+    assert steps(folder / "article-bars.xcnn") == 5
     told = (
-        "interrupted in epoch 2 of 3; saved as article-bars.xcnn; go on with: xcnn train --resume article-bars.xcnn\n"
+        "interrupted in epoch 2 of 2; saved as article-bars.xcnn; go on with: xcnn train --resume article-bars.xcnn\n"
     )
     assert end["out"] == told
     assert "Traceback" not in end["err"]
@@ -104,23 +104,23 @@ def test_no_signal_cuts_a_write_in_two(ended, name):
 def test_signals_that_follow_each_other_are_one_wish(ended, names):
     folder, end = ended("in an epoch", *names)
     assert (end["code"], left(folder)) == (CODES[names[0]], ["article-bars.xcnn"])
-    assert steps(folder / "article-bars.xcnn") == 4
+    assert steps(folder / "article-bars.xcnn") == 5
 
 
 def test_a_second_signal_waits_for_the_write_that_the_first_led_to(ended):
     folder, end = ended("writing at the end", "SIGINT")
     assert (end["code"], left(folder)) == (143, ["article-bars.xcnn"])
     assert steps(folder / "article-bars.xcnn") == 2
-    assert end["out"].startswith("interrupted in epoch 1 of 3; saved as ")
+    assert end["out"].startswith("interrupted in epoch 1 of 2; saved as ")
 
 
 def test_while_the_result_is_counted_all_is_saved(ended):
     folder, end = ended("the result", "SIGTERM", options=["--json"])
     lines = [json.loads(line) for line in end["out"].splitlines()]
-    assert (end["code"], steps(folder / "article-bars.xcnn")) == (143, 12)
-    assert [line["schema"] for line in lines] == ["xcnn.train.epoch.1"] * 3 + ["xcnn.train.result.1"]
-    assert (lines[3]["stopped"], lines[3]["test_accuracy"]) == ("interrupted", None)
-    assert lines[3]["model"] == "article-bars.xcnn"
+    assert (end["code"], steps(folder / "article-bars.xcnn")) == (143, 8)
+    assert [line["schema"] for line in lines] == ["xcnn.train.epoch.1"] * 2 + ["xcnn.train.result.1"]
+    assert (lines[2]["stopped"], lines[2]["test_accuracy"]) == ("interrupted", None)
+    assert lines[2]["model"] == "article-bars.xcnn"
 
 
 @pytest.mark.parametrize("moment", ["in an epoch", "writing", "first step"])
@@ -142,7 +142,7 @@ def test_the_cursor_comes_back(ended, name):
 def test_a_terminal_that_is_closed(ended):
     folder, end = ended("in an epoch", "hang up", terminal=True)
     assert (end["code"], left(folder)) == (129, ["article-bars.xcnn"])
-    assert steps(folder / "article-bars.xcnn") == 4
+    assert steps(folder / "article-bars.xcnn") == 5
 
 
 def test_ctrl_c_ends_other_commands_with_the_same_code(monkeypatch):
@@ -170,3 +170,27 @@ def test_handlers_go_back_and_what_is_ignored_stays_ignored(monkeypatch):
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_held_block_is_ended_by_a_signal_only_after_it():
+    ending, done = Ending(), []
+    with ending.heeded():
+        with pytest.raises(KeyboardInterrupt), ending.held():  # noqa: PT012 - where it is raised is what is tested
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("all of it")
+        assert (done, ending.code) == (["all of it"], 143)
+        with ending.held():  # it was heeded, once
+            pass
+
+
+def test_a_signal_soon_after_another_is_the_same_wish_and_a_later_one_is_not(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("xcnn.cli.ending.time.monotonic", lambda: now[0])
+    ending, ended = Ending(), []
+    for number, later in ((signal.SIGTERM, 0.0), (signal.SIGHUP, 0.9), (signal.SIGINT, 0.2)):
+        now[0] += later
+        try:
+            ending(number, None)
+        except KeyboardInterrupt:
+            ended.append(number)
+    assert (ended, ending.code) == ([signal.SIGTERM, signal.SIGINT], 143)

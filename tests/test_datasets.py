@@ -3,6 +3,8 @@
 import contextlib
 import gzip
 import hashlib
+import io
+import logging
 import os
 import socket
 import struct
@@ -479,6 +481,27 @@ def test_downloads_once(server, parts):
     assert visible(server) == sorted(f"{name}.gz" for name in NAMES)
     assert_holds(datasets.mnist(), parts)
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_download_is_told_in_lines_of_ours_or_not_at_all(server, capsys, quiet):
+    import pooch
+
+    from xcnn.cli.options import load_data
+
+    told, logger = io.StringIO(), pooch.get_logger()
+    handler = logging.StreamHandler(told)
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    try:
+        load_data("mnist", None, quiet=quiet)
+    finally:
+        logger.removeHandler(handler)
+    assert (told.getvalue(), logger.level) == ("", logging.INFO)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ([] if quiet else ["downloading"] * 4)
+    load_data("mnist", None)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_damaged_cache_is_fetched_again(server, parts):

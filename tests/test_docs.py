@@ -2,12 +2,14 @@
 
 import doctest
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 import xcnn
-from xcnn import backends, cli
+from xcnn import backends
+from xcnn.cli import reports as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
@@ -104,8 +106,9 @@ def test_every_error_code_has_its_section_and_every_section_its_code():
 def test_the_exit_codes_are_those_of_the_command():
     text = (ROOT / "docs/errors.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", text, re.MULTILINE))
-    named = (cli.USAGE, cli.UNAVAILABLE, cli.BAD_DATA, cli.DIVERGED, cli.BUG, cli.INTERRUPTED)
-    assert sorted(map(int, rows)) == sorted({0, 1, *named})
+    named = (cli.USAGE, cli.UNAVAILABLE, cli.BAD_DATA, cli.DIVERGED, cli.BUG, cli.UNWRITTEN, cli.READER_LEFT)
+    signals = (128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+    assert list(map(int, rows)) == sorted({0, 1, *named, *signals})
     for kind, code, codes in (
         ("OptionError", cli.USAGE, "X104"),
         ("BackendUnavailable", cli.UNAVAILABLE, "X302"),

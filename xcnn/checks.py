@@ -11,7 +11,7 @@ from array_api_compat import device
 
 from xcnn._arrays import is_floating, namespace
 from xcnn._typing import Array, Shape, Weights
-from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError
+from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted
 from xcnn.windows import is_whole
 
 IMAGE = ("channels", "height", "width")
@@ -30,7 +30,7 @@ def check_rank(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     if len(input_shape) != len(axes):
         raise ShapeError(
             "X101",
-            f"expects ({', '.join(axes)}) for each sample but got {len(input_shape)} axes.",
+            f"expects ({', '.join(axes)}) for each sample but got {counted(len(input_shape), 'axis', 'axes')}.",
             f"got {tuple(input_shape)} for each sample",
             hint=_rank_hint(len(input_shape), axes),
             layer=layer,

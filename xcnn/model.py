@@ -16,7 +16,7 @@ from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
 from xcnn.checks import check_flag, check_whole
-from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError
+from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError, counted
 from xcnn.history import History
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer, Run
@@ -385,7 +385,7 @@ class Model:
     def _data(self, x: Any, y: Any) -> tuple[HostArray, HostArray]:
         x, y = self._inputs(x), host_array("y", y)
         if len(x) != len(y) or not len(x):
-            what = "x and y are empty." if len(x) == len(y) else f"x has {len(x)} samples, y {len(y)}."
+            what = "x and y are empty." if len(x) == len(y) else f"x has {counted(len(x), 'sample')}, y {len(y)}."
             raise DataError("X203", what, hint="give as many labels as images, and at least one.")
         return x, self._targets(y)
 
@@ -424,7 +424,9 @@ class Model:
         if not np.isfinite(inputs).all():
             bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
             raise DataError(
-                "X203", f"x holds NaN or infinity in sample {bad[0]} ({len(bad)} such samples).", hint="mend the data."
+                "X203",
+                f"x holds NaN or infinity in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
+                hint="mend the data.",
             )
         return inputs
 

@@ -19,7 +19,7 @@ from xcnn import backends as registry
 from xcnn import html, random, tree
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.backends import Backend, is_default, told_by
-from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError, XcnnError
+from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError, XcnnError, counted
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.precision import CONTAINERS, Cast, Precision, mixed, type_name, within
 from xcnn.rounding import (
@@ -160,7 +160,10 @@ class Comparison:
         odd = sum(not all(row.ok for row in rows) for rows in self._lines())
         told = f"{odd} of {len(self._lines())} not explained, or failed" if odd else "rounding explains all"
         hints = {f"{row.backend}, {row.cause}: {row.hint}" for row in self.rows if row.hint}
-        return [f"{told} ({self.precision}, {self.samples} samples, largest error by largest value)", *sorted(hints)]
+        return [
+            f"{told} ({self.precision}, {counted(self.samples, 'sample')}, largest error by largest value)",
+            *sorted(hints),
+        ]
 
 
 TITLES = ("layer", "class", "backend", "forward", "explained", "backward", "explained", "verdict")

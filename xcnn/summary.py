@@ -11,6 +11,7 @@ import numpy as np
 
 from xcnn import html, tree
 from xcnn._typing import Array, Backward, Shape, Weights
+from xcnn.errors import counted
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, Watch
 from xcnn.precision import within
@@ -79,7 +80,7 @@ class Summary:
         """The lines below it."""
         types = self.dtype if self.precision == self.dtype else f"{self.dtype}, computed in {self.precision},"
         return [
-            f"{self.parameters:,} parameters, {readable(self.weight_bytes)} ({types} on {self.backend})",
+            f"{counted(self.parameters, 'parameter')}, {readable(self.weight_bytes)} ({types} on {self.backend})",
             f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
             f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
             f"{readable(self.optimizer_bytes)} of optimizer state)",

@@ -19,10 +19,8 @@ import typer
 from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
 from xcnn.cli.ending import ENDING
-from xcnn.cli.reports import exit_code, tell_error
+from xcnn.cli.reports import READER_LEFT, UNWRITTEN, exit_code, tell_error
 from xcnn.output import OutputLost, Results, process_streams
-
-UNWRITTEN, READER_LEFT = 74, 141
 
 app = typer.Typer(
     name="xcnn",

@@ -42,7 +42,7 @@ def run(
             found = dict(zip(names, at_once.map(probe, names, repeat(timeout)), strict=True))
         except KeyboardInterrupt:
             at_once.shutdown(wait=False, cancel_futures=True)
-            for process in list(PROBING):
+            for process in PROBING.copy():
                 process.kill()  # else their threads, and this process, would wait for them
             raise
     usable = [name for name in AUTO_ORDER if name in found and found[name]["available"]]

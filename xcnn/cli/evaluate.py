@@ -44,16 +44,16 @@ def run(
     from xcnn.datasets import Samples
 
     loaded = load_model(model, backend, precision)
+    if loaded.threshold is None:
+        raise DataError(
+            "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
+        )
     name = data or str(loaded.info.get("data", "mnist01"))
     found = load_data(name, data_dir, loaded.input_shape)
     samples = Samples(found.test.x, relabelled(loaded, found))
     result = loaded.evaluate(*samples)
     if not isfinite(result["loss"]):
         raise DivergedError("X501", f"the loss is {result['loss']}: the model's outputs overflow on this data.")
-    if "accuracy" not in result:
-        raise DataError(
-            "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
-        )
     passed = min_accuracy is None or result["accuracy"] >= min_accuracy
     if json:
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)

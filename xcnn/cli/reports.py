@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xcnn import errors
 
-USAGE, UNAVAILABLE, BAD_DATA, DIVERGED, BUG = 2, 3, 4, 5, 70
+USAGE, UNAVAILABLE, BAD_DATA, DIVERGED, BUG, UNWRITTEN, READER_LEFT = 2, 3, 4, 5, 70, 74, 141
 
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.BackendUnavailable, UNAVAILABLE),

@@ -81,8 +81,10 @@ def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Pa
     tell(f"{describe(model)}; {counted(len(data.train.x), 'training image')} and "
          f"{counted(len(data.test.x), 'test image')}", quiet)  # fmt: skip
     if model.at.epoch >= epochs:
-        done, asked = counted(model.at.epoch, "epoch"), f"{epochs} {'was' if epochs == 1 else 'were'} asked for in all"
-        tell(f"nothing to do: {done} done, and {asked}; --epochs asks for more", quiet)
+        done = counted(model.at.epoch, "epoch") + (" is" if model.at.epoch == 1 else " are") + " done"
+        of = f"{epochs} of " if model.at.epoch == epochs else ""
+        asked = "" if of else f", and {epochs} {'was' if epochs == 1 else 'were'} asked for in all"
+        tell(f"nothing to do: {of}{done}{asked}; --epochs asks for more", quiet)
     begun = time.perf_counter()
     try:
         history = model.fit(
@@ -139,7 +141,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     if len(data.classes) < 2 or not len(data.test.x):
         raise DataError(
             "X209",
-            f"there are {counted(len(data.classes), 'class', 'classes')} and {images}.",
+            f"the data has {counted(len(data.classes), 'class', 'classes')} and {images}.",
             hint="a classifier needs two classes, each with two images: one to train on and one to test.",
         )
     recipe = RECIPES[name]

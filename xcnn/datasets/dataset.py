@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from xcnn.errors import counted
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,8 +33,8 @@ class Dataset:
         return iter((self.train, self.test))
 
     def __repr__(self) -> str:
-        sizes = f"{len(self.train.x):,} + {len(self.test.x):,} samples of {self.train.x.shape[1:]}"
-        return f"<Dataset: {sizes}, {len(self.classes)} classes: {', '.join(self.classes)}>"
+        sizes = f"{len(self.train.x):,} + {counted(len(self.test.x), 'sample')} of {self.train.x.shape[1:]}"
+        return f"<Dataset: {sizes}, {counted(len(self.classes), 'class', 'classes')}: {', '.join(self.classes)}>"
 
 
 def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:

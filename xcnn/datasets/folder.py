@@ -13,7 +13,7 @@ import numpy as np
 
 from xcnn.checks import check_between, check_whole
 from xcnn.datasets.dataset import Dataset, Samples
-from xcnn.errors import DataError
+from xcnn.errors import DataError, counted
 from xcnn.images import FORMATS, MAX_PIXELS, check_image_options, read_image
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _read(
     if failures:
         raise DataError(
             "X207",
-            f"{len(failures)} of {len(files)} files can't be used: {failures[0].message}",
+            f"{len(failures)} of {counted(len(files), 'file')} can't be used: {failures[0].message}",
             *(error.message for error in failures[1:3]),
             hint=failures[0].hint,
         )

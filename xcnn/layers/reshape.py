@@ -8,7 +8,7 @@ from math import prod
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.checks import check_dy, plain_numbers
-from xcnn.errors import OptionError, ShapeError
+from xcnn.errors import OptionError, ShapeError, counted
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.windows import is_whole
@@ -55,7 +55,7 @@ class Reshape:
             raise ShapeError(
                 "X101",
                 f"can't make {tuple(self.target_shape)} of {tuple(input_shape)}.",
-                f"got {cells} cells for each sample, the target takes {given}"
+                f"got {counted(cells, 'cell')} for each sample, the target takes {given}"
                 + " times -1" * (-1 in self.target_shape),
                 layer=self,
             )
