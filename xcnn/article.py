@@ -21,6 +21,7 @@ from xcnn.checks import IMAGE, check_dy, check_home, check_rank, check_whole
 from xcnn.errors import DataError, DivergedError, ShapeError, inside
 from xcnn.layers.activations import sigmoid as stable_sigmoid
 
+
 class Layer:
     """What the article calls a layer. It remembers its last `input` and `output`."""
 

@@ -540,7 +540,7 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
     BackendError
         X301 when the arrays are of different libraries.
     DTypeError
-        X103 for complex numbers, whose correlation is defined with a conjugate and without, and for what are no numbers.
+        X103 for complex numbers, whose correlation has a conjugate or none, and for what are no numbers.
     """
     return _of_planes("correlate2d", x, k, mode)
 

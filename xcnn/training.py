@@ -168,7 +168,9 @@ def diverged(model: Model, loss: float, norm: float, first: str, lost: str = "we
     if isfinite(loss) and isfinite(norm):
         what = f"the {lost} became too large, infinite or NaN"
     wider = ', precision="bfloat16"' if model.precision == "float16" else ""
-    smaller = f"a learning rate of {rate / 10:g}{wider}, or " if lost == "weights" else ""  # moments do not know the rate
+    smaller = (
+        f"a learning rate of {rate / 10:g}{wider}, or " if lost == "weights" else ""
+    )  # moments do not know the rate
     so_far = f"mean loss before it {at.loss / at.seen:.4g}, " if at.seen else ""
     return DivergedError(
         "X501",
