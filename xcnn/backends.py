@@ -525,7 +525,7 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
 
     scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
     The result has the type of x and k where both have one floating-point type; halves are summed in float32. All else
-    that is real, whole numbers, bools, and two types, is computed in float64 and given so: nothing wraps.
+    that is real is computed in float64: two types give that, whole numbers and bools int64, exact up to 2^53.
 
     Parameters
     ----------
@@ -560,6 +560,8 @@ def _of_planes(name: str, x: Array, k: Array, mode: str) -> Array:
             return getattr(backend, name)(x, k, mode)
         xp = namespace(x)
         y = getattr(backend, name)(*(xp.astype(array, getattr(xp, wide)) for array in (x, k)), mode)
+        if not (is_floating(x) or is_floating(k)):
+            return xp.astype(y, xp.int64)
         return xp.astype(y, x.dtype) if wide == "float32" else y
 
 
