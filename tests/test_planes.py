@@ -125,3 +125,76 @@ def test_pytorchs_planes():
     y = xcnn.correlate2d(x, torch.ones((2, 2), dtype=torch.float64))
     assert isinstance(y, torch.Tensor)
     assert np.array_equal(y.numpy(), scipy.signal.correlate2d(x.numpy(), np.ones((2, 2)), "valid"))
+
+
+# Types
+
+KINDS = ["bool", "uint8", "int8", "int16", "uint16", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+
+
+def plane(backend, values, kind):
+    """An array of this type; None where the library has no halves, as the standard has none."""
+    if kind == "bfloat16":
+        kind = pytest.importorskip("ml_dtypes").bfloat16
+    if backend.name == "strict" and np.dtype(kind).itemsize == 2 and np.dtype(kind).kind not in "iu":
+        return None
+    return backend.asarray(np.asarray(values).astype(kind))
+
+
+def summed(x, k, turned):
+    """The definition, in Python's numbers."""
+    k = k[::-1, ::-1] if turned else k
+    rows, columns = (n - m + 1 for n, m in zip(x.shape, k.shape, strict=True))
+    return [
+        [
+            sum(x[p + i, q + j].item() * k[i, j].item() for i in range(k.shape[0]) for j in range(k.shape[1]))
+            for q in range(columns)
+        ]
+        for p in range(rows)
+    ]
+
+
+@pytest.mark.parametrize("name", ["correlate2d", "convolve2d"])
+@pytest.mark.parametrize("x_kind", KINDS)
+def test_planes_of_any_real_types_have_one_rule(backend, name, x_kind, rng):
+    """One floating-point type stays, whole numbers and bools are int64, other pairs float64. Nothing wraps."""
+    for k_kind in KINDS:
+        high = min(120, *(1 if kind == "bool" else 16 if "float" in kind else 120 for kind in (x_kind, k_kind)))
+        numbers = rng.integers(0, high + 1, (5, 4)), rng.integers(0, high + 1, (2, 3))
+        x, k = plane(backend, numbers[0], x_kind), plane(backend, numbers[1], k_kind)
+        if x is None or k is None:
+            continue
+        y = getattr(xcnn, name)(x, k)
+        stays = x_kind == k_kind and "float" in x_kind
+        host = backend.to_numpy(y)
+        whole = "float" not in x_kind + k_kind
+        assert str(host.dtype) == (x_kind if stays else "int64" if whole else "float64")
+        expected = np.array(summed(*numbers, name == "convolve2d"), "float64")
+        assert np.array_equal(host, expected.astype(host.dtype) if stays else expected), (x_kind, k_kind)
+
+
+def test_bytes_do_not_wrap(backend):
+    x, k = (backend.asarray(np.array(a, "uint8")) for a in ([[200, 100], [50, 3]], [[2, 3], [1, 2]]))
+    assert backend.to_numpy(xcnn.correlate2d(x, k)).tolist() == [[756]]
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_halves_are_summed_in_float32_and_rounded_once(backend, kind, rng):
+    numbers = rng.standard_normal((40, 40)), rng.standard_normal((30, 30))
+    x, k = (plane(backend, a, kind) for a in numbers)
+    if x is None:
+        pytest.skip("the standard has no halves.")
+    got = backend.to_numpy(xcnn.correlate2d(x, k))
+    wide = [backend.to_numpy(a).astype("float64") for a in (x, k)]
+    expected = scipy.signal.correlate2d(*wide, "valid")
+    digits = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[kind]
+    np.testing.assert_allclose(got.astype("float64"), expected, rtol=1.01 * digits, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("function", [xcnn.correlate2d, xcnn.convolve2d])
+@pytest.mark.parametrize("which", ["x", "k"])
+def test_complex_planes_are_refused(backend, function, which):
+    planes = {"x": np.ones((3, 3)), "k": np.ones((2, 2))}
+    planes[which] = planes[which].astype("complex128")
+    with pytest.raises(DTypeError, match=rf"X103.*{function.__name__} takes real numbers; {which} is complex128"):
+        function(*(backend.asarray(a) for a in planes.values()))

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from array_api_compat import array_namespace, device
 
 from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.errors import DataError
 
 _namespaces: dict[tuple[type, ...], Any] = {}
 P = ParamSpec("P")
@@ -17,12 +18,40 @@ R = TypeVar("R")
 
 
 def namespace(*arrays: Array) -> Any:
-    """The array API namespace of the arrays, which follows from their types."""
+    """The array API namespace of the arrays, which follows from their types.
+
+    Raises
+    ------
+    DataError
+        X203, for arrays with a mask, and NumPy's matrices, whose `*` is another.
+    """
     types = tuple(map(type, arrays))
     found = _namespaces.get(types)
     if found is None:
+        for x in arrays:
+            if type(unmasked(x)).__name__ == "matrix":
+                raise DataError("X203", "an array is a numpy.matrix, whose products are others.", hint="np.asarray(x)")
         found = _namespaces[types] = array_namespace(*arrays)
     return found
+
+
+def unmasked(x: Any, name: str = "an array") -> Any:
+    """What was given, if it has no mask: neither an array of numpy.ma's nor a list of such, or of lists of them.
+
+    Raises
+    ------
+    DataError
+        X203: as a plain array it would show what the mask hides.
+    """
+    rows = [x, *(row for row in x if isinstance(row, list | tuple))] if isinstance(x, list | tuple) else []
+    kinds = {type(x)}.union(*(map(type, row) for row in rows))
+    if any(cls.__name__ == "MaskedArray" and cls.__module__.startswith("numpy") for k in kinds for cls in k.__mro__):
+        raise DataError(
+            "X203",
+            f"{name} is a masked array, and its mask would be ignored.",
+            hint="leave the masked samples out, or say what stands in their place: x.filled(0).",
+        )
+    return x
 
 
 def zeros(like: Array, shape: Shape) -> Array:

@@ -19,9 +19,7 @@ from xcnn._typing import Array, Rng, Shape, Weights
 from xcnn.backends import convolve2d, correlate2d, get_backend
 from xcnn.checks import IMAGE, check_dy, check_home, check_rank, check_whole
 from xcnn.errors import DataError, DivergedError, ShapeError, inside
-
-LARGEST = 80.0
-"""Where the sigmoid's input is cut: exp(80) is finite in float32 too, and the sigmoid there is 0 or 1 to rounding."""
+from xcnn.layers.activations import sigmoid as stable_sigmoid
 
 
 class Layer:
@@ -176,16 +174,14 @@ class Tanh(Activation):
 
 
 class Sigmoid(Activation):
-    """Y = 1 / (1 + exp(-X));  f' = f (1 - f). X is cut at -80 and 80, so that the exponential can't overflow."""
+    """Y = 1 / (1 + exp(-X));  f'(X) = f(X) (1 - f(X)) = f(X) f(-X). Nothing overflows or cancels."""
 
     def __init__(self) -> None:
         def sigmoid(x: Array) -> Array:
-            xp = namespace(x)
-            return 1 / (1 + xp.exp(-xp.clip(x, -LARGEST, LARGEST)))
+            return stable_sigmoid(namespace(x), x)
 
         def sigmoid_prime(x: Array) -> Array:
-            s = sigmoid(x)
-            return s * (1 - s)
+            return sigmoid(x) * sigmoid(-x)
 
         super().__init__(sigmoid, sigmoid_prime)
 

@@ -19,14 +19,14 @@ import numpy as np
 from array_api_compat import device as device_of
 
 from xcnn import html, loss_scaling, random, reference
-from xcnn._arrays import namespace
+from xcnn._arrays import is_floating, namespace
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.checks import check_flag
-from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
+from xcnn.errors import BackendError, BackendUnavailable, DTypeError, OptionError, XcnnError
 from xcnn.explain import Explanation, explained
 from xcnn.losses import Loss, hits
 from xcnn.optimizers import Optimizer, global_norm, reach
-from xcnn.precision import Precision
+from xcnn.precision import Precision, type_name
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -531,6 +531,8 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
     """The article's X * K: one plane (H, W) correlated with one kernel (h, w), by the array's own library.
 
     scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
+    The result has the type of x and k where both have one floating-point type; halves are summed in float32. All else
+    that is real is computed in float64: two types give that, whole numbers and bools int64, exact up to 2^53.
 
     Parameters
     ----------
@@ -544,24 +546,41 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
         X101 when an array is no plane, X102 when the kernel does not fit into a "valid" correlation.
     BackendError
         X301 when the arrays are of different libraries.
+    DTypeError
+        X103 for complex numbers, whose correlation has a conjugate or none, and for what are no numbers.
     """
-    backend = _plane_backend("correlate2d", x, k, mode)
-    with backend.active():
-        return backend.correlate2d(x, k, mode)
+    return _of_planes("correlate2d", x, k, mode)
 
 
 def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
     """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees."""
-    backend = _plane_backend("convolve2d", x, k, mode)
-    with backend.active():
-        return backend.convolve2d(x, k, mode)
+    return _of_planes("convolve2d", x, k, mode)
 
 
-rot180 = reference.rot180
-
-
-def _plane_backend(name: str, x: Array, k: Array, mode: str) -> Backend:
+def _of_planes(name: str, x: Array, k: Array, mode: str) -> Array:
     from xcnn.checks import check_planes
 
     check_planes(name, x, k, mode)
-    return backend_of(x)
+    backend, wide = backend_of(x), _plane_type(name, x, k)
+    with backend.active():
+        if not wide:
+            return getattr(backend, name)(x, k, mode)
+        xp = namespace(x)
+        y = getattr(backend, name)(*(xp.astype(array, getattr(xp, wide)) for array in (x, k)), mode)
+        if not (is_floating(x) or is_floating(k)):
+            return xp.astype(y, xp.int64)
+        return xp.astype(y, x.dtype) if wide == "float32" else y
+
+
+def _plane_type(name: str, x: Array, k: Array) -> str:
+    """The type to compute two planes in; "" where it is that of both."""
+    for label, array in (("x", x), ("k", k)):
+        if not (is_floating(array) or namespace(array).isdtype(array.dtype, ("bool", "integral"))):
+            hint = "give real and imaginary parts by themselves." if "complex" in str(array.dtype) else ""
+            raise DTypeError("X103", f"{name} takes real numbers; {label} is {type_name(array)}.", hint=hint)
+    if x.dtype != k.dtype or not is_floating(x):
+        return "float64"
+    return "float32" if type_name(x) in ("float16", "bfloat16") else ""
+
+
+rot180 = reference.rot180

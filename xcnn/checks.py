@@ -9,7 +9,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from xcnn._arrays import is_floating, namespace
+from xcnn._arrays import is_floating, namespace, unmasked
 from xcnn._typing import Array, Shape, Weights
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted
 from xcnn.windows import is_whole
@@ -216,6 +216,7 @@ def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
     if mode not in ("valid", "full", "same"):
         raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {mode!r}.')
     for label, array in (("x", x), ("k", k)):
+        unmasked(array, f"{name}: {label}")
         if not hasattr(array, "ndim"):
             raise DTypeError("X103", f"{name}: {label} is a {type(array).__name__}, not an array.")
         if array.ndim != 2 or min(array.shape) < 1:

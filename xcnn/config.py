@@ -23,10 +23,10 @@ TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
 
 
 def to_config(value: Any) -> Any:
-    """Numbers, NumPy's as Python's, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
+    """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
 
-    A user's own class is marked, so that it is not taken for xcnn's of the same name. A function as initializer is left
-    out: it only matters before training.
+    NumPy's numbers become Python's. A user's own class is marked, so that it is not taken for xcnn's of the same name.
+    A function as initializer is left out: it only matters before training.
 
     Raises
     ------

@@ -18,6 +18,7 @@ import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array, to_device
 
 from xcnn import random, reference
+from xcnn._arrays import unmasked
 from xcnn._typing import Array
 from xcnn.backends import Backend, told_by
 from xcnn.errors import BackendError, BackendUnavailable, DTypeError
@@ -82,7 +83,7 @@ class LibraryBackend(Backend):
                 )
             x = x if dtype is None else self.astype(x, dtype)
             return x if self.device is None else to_device(x, self.place)
-        made = self.xp.asarray(np.asarray(x, dtype=dtype))
+        made = self.xp.asarray(np.asarray(unmasked(x), dtype=dtype))
         return made if self.device is None else to_device(made, self.place)
 
     def to_numpy(self, x: Array) -> HostArray:

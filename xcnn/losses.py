@@ -31,7 +31,7 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
     ----------
     y : (N, C) or (N, C, ...)
         logits, classes on axis 1
-    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: at least 0, with the sum 1 over classes
+    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
     label_smoothing
         s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
 
@@ -115,7 +115,7 @@ THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0
 
 
 def loss_function(loss: str | Loss) -> Loss:
-    """A loss by name; a function (y, t) -> (value, dy) stands for itself, NumPy's numbers among its options as Python's.
+    """A loss by name; a function (y, t) -> (value, dy) stands for itself, NumPy's numbers in its options as Python's.
 
     Raises
     ------

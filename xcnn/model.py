@@ -12,6 +12,7 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 
 from xcnn import checkpoint, loss_scaling, random, training, tree
+from xcnn._arrays import unmasked
 from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
@@ -23,7 +24,7 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.losses import THRESHOLDS, Loss, loss_function, loss_name
 from xcnn.optimizers import Optimizer
 from xcnn.optimizers import optimizer as make_optimizer
-from xcnn.precision import mixed, policy, widened
+from xcnn.precision import Precision, check_numbers, mixed, policy, widened
 from xcnn.progress import Progress
 from xcnn.progress import progress as make_progress
 from xcnn.summary import Summary, summarize
@@ -86,12 +87,13 @@ class Model:
                 "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
             )
         self.policy = policy(precision, dtype)
-        seed = check_whole("seed", seed, least=0)
+        seed = random.check_seed(seed)
         if not isinstance(input_shape, tuple | list):
             raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
         sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         self._backend.under(self.policy)
         drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
@@ -120,6 +122,12 @@ class Model:
         self.running_net = widened(backend.rewrite(net), self.policy) if backend.fuse else self.unfused_net
         step = training.TrainingStep(self.running_net, self.loss, self.optimizer, self.threshold, backend)
         self.compiled_step: training.Step = backend.compile(step)
+
+    def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
+        """Raise X104 where an option is 0 or infinite in the type that it is computed in."""
+        check_numbers(mixed(self.net, policy), policy.dtype)
+        check_numbers(optimizer, policy.dtype)
+        check_numbers(getattr(loss, "keywords", {}), policy.dtype, loss_name(loss) or "the loss")
 
     def __repr__(self) -> str:
         return (
@@ -155,6 +163,7 @@ class Model:
     def precision(self, new: str | None) -> None:
         chosen = policy(new, self.dtype)
         self.backend.under(chosen)  # what it refuses changes nothing
+        self._check_numbers(self.optimizer, self.loss, chosen)
         self.policy = chosen
         moments = {name: leaf for name, leaf in self.at.state.items() if name not in loss_scaling.TYPES}
         self.at = replace(self.at, state={**moments, **self._scaling(self.at.state)})
@@ -167,7 +176,9 @@ class Model:
 
     @loss.setter
     def loss(self, new: str | Loss) -> None:
-        self._loss = loss_function(new)
+        loss = loss_function(new)
+        self._check_numbers(self.optimizer, loss, self.policy)
+        self._loss = loss
         self._rebuild()
 
     @property
@@ -178,7 +189,7 @@ class Model:
     @weights.setter
     def weights(self, new: Weights) -> None:
         check_same_shapes(new, self.at.weights)
-        hosts = tree.map(lambda w: w if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
+        hosts = tree.map(lambda w: unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
         self.at = replace(self.at, weights=tree.map(lambda w: self._send(np.array(w)), hosts))  # a copy of its own
 
     @property
@@ -188,7 +199,9 @@ class Model:
 
     @optimizer.setter
     def optimizer(self, new: str | Optimizer) -> None:
-        before, self._optimizer = self._optimizer, make_optimizer(new)
+        optimizer = make_optimizer(new)
+        self._check_numbers(optimizer, self.loss, self.policy)
+        before, self._optimizer = self._optimizer, optimizer
         if type(before) is not type(self._optimizer) or before.moments != self._optimizer.moments:
             self.at = replace(self.at, state=self._first_state(self.at.weights, self.at.state))
         self._rebuild()
@@ -393,23 +406,28 @@ class Model:
         """Labels as int64, targets in the model's type."""
         shaped = y.shape[1:] == self.output_shape
         if self.threshold is not None and not (shaped and self.output_shape[0] > 1):
-            check_labels(y, max(self.output_shape[0], 2), soft=shaped)
-        if y.dtype.kind not in "iufb" or not np.isfinite(y).all():
-            raise DataError("X203", f"y must hold finite numbers; it is {y.dtype}.", hint="mend the targets.")
-        if self.threshold is not None and shaped and not ((y >= 0) & (y <= 1)).all():
-            raise LabelError(
-                "X201", "targets shaped like a classifier's output must be 0..1.", hint="give one-hot rows, or labels."
-            )
-        return y.astype(self.dtype if shaped or self.threshold is None else "int64")
+            check_labels(y, self.output_shape[0], soft=shaped)
+        with np.errstate(all="ignore"):
+            targets: HostArray = y.astype(self.dtype) if y.dtype.kind in "iufb" else y
+            if y.dtype.kind not in "iufb" or not np.isfinite(targets).all():
+                what = f"it is {y.dtype}" if y.dtype.kind not in "iuf" or np.isfinite(y).all() else "it is not"
+                raise DataError(
+                    "X203", f"y must hold finite numbers of {self.dtype}; {what}.", hint="mend the targets."
+                )
+        if self.threshold is not None and shaped:
+            check_shares(y, sums=loss_name(self.loss) == "cross_entropy")
+        return targets if shaped or self.threshold is None else y.astype("int64")
 
     def _inputs(self, x: Any) -> HostArray:
         x = host_array("x", x)
+        if x.shape == (0,) != (0, *self.input_shape):  # an empty list
+            raise DataError("X203", "x is empty.", hint=f"give samples, x of shape (any, {_listed(self.input_shape)}).")
         if x.shape[1:] != self.input_shape or x.ndim == 0:
             raise ShapeError(
                 "X101",
                 f"the model takes samples of shape {self.input_shape}.",
                 f"got x {x.shape}, expected {AXES.get(len(self.input_shape), 'batch first')} = (any, "
-                f"{', '.join(map(str, self.input_shape))})",
+                f"{_listed(self.input_shape)})",
                 hint=_shape_hint(x.shape, self.input_shape),
             )
         if x.dtype.kind != "f":
@@ -438,7 +456,10 @@ def host_array(name: str, x: Any) -> HostArray:
     ------
     BackendError
         X301, for an array of another library.
+    DataError
+        X203, for what has a mask, or is no array.
     """
+    unmasked(x, name)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic):
         library = type(x).__module__.partition(".")[0]
         owned = backend_of(x).library == library
@@ -456,23 +477,52 @@ def host_array(name: str, x: Any) -> HostArray:
     return array
 
 
-def check_labels(labels: HostArray, classes: int, soft: bool = False) -> None:
-    """Raise LabelError X201 where labels are not whole numbers 0 .. classes - 1, or with `soft` lie between them."""
+def check_labels(labels: HostArray, outputs: int, soft: bool = False) -> None:
+    """Raise LabelError X201 where labels are not whole numbers 0 .. outputs - 1, or with `soft` lie between them.
+
+    A single output tells two classes apart, 0 and 1.
+    """
     if labels.dtype.kind not in "iufb":
         raise LabelError(
             "X201", f"labels must be whole numbers; got {labels.dtype}.", hint="number the classes from 0."
         )
-    fits = (labels >= 0) & (labels <= classes - 1) & (soft | (labels == np.floor(labels)))
+    last = max(outputs, 2) - 1
+    fits = (labels >= 0) & (labels <= last) & (soft | (labels == np.floor(labels)))
     wrong = np.argwhere(~fits)
     if len(wrong):
         at = tuple(wrong[0])
+        allowed = "a single output" if outputs == 1 else f"{outputs} outputs"
+        more = np.isfinite(labels).all() and np.max(labels) > last
         raise LabelError(
             "X201",
-            f"labels must be 0..{classes - 1} for {classes} outputs; found {labels[at]} at index "
+            f"labels must be 0..{last} for {allowed}; found {labels[at]} at index "
             f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
             hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
-            if np.isfinite(labels).all() and np.max(labels) >= classes
+            if more
             else "count classes from 0.",
+        )
+
+
+def check_shares(targets: HostArray, sums: bool) -> None:
+    """Raise LabelError X201 unless targets shaped like a classifier's output are 0..1, with the `sums` 1 over axis 1.
+
+    Sums may be off by what rounding to float16 makes, in which shares may have been kept.
+    """
+    if not ((targets >= 0) & (targets <= 1)).all():
+        raise LabelError(
+            "X201", "targets shaped like a classifier's output must be 0..1.", hint="give one-hot rows, or labels."
+        )
+    if not sums:
+        return
+    sums_of_rows = targets.sum(axis=1, dtype="float64")
+    wrong = np.argwhere(np.abs(sums_of_rows - 1) > 2.0**-10)
+    if len(wrong):
+        total = sums_of_rows[tuple(wrong[0])]
+        raise LabelError(
+            "X201",
+            f"rows of targets must be distributions, with the sum 1 over the classes; found {total:g} at index "
+            f"{', '.join(map(str, wrong[0]))} (and {len(wrong) - 1} more).",
+            hint="y = y / y.sum(axis=1, keepdims=True); several at once want binary_cross_entropy_with_logits.",
         )
 
 
@@ -482,6 +532,10 @@ def check_same_shapes(new: Weights, old: Weights) -> None:
     if shapes[0] != shapes[1]:
         odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
         raise ShapeError("X101", f"these weights are not the net's: {odd[0][0]!r} differs.", f"differences: {odd[:6]}")
+
+
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
 
 
 def _shape_hint(shape: Shape, input_shape: Shape) -> str:

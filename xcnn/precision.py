@@ -6,7 +6,7 @@ which brings weights and x into the type that is computed in, and the gradients 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from xcnn import tree
@@ -17,6 +17,7 @@ from xcnn.layers import Concatenate, Residual, Sequential
 from xcnn.layers.activations import Activation
 from xcnn.layers.half import may_compute_in_half
 from xcnn.layers.layer import Layer, Next, Run
+from xcnn.schedules import Schedule
 
 CONTAINERS = (Sequential, Residual, Concatenate)
 
@@ -171,6 +172,44 @@ def mixed(net: Layer, precision: Precision, last: bool = True) -> Layer:
 def widened(net: Layer, precision: Precision) -> Layer:
     """A mixed net for a loss, also where it ends in a container, or a backend has rewritten it."""
     return Widened(net, precision.dtype) if precision.mixes else net
+
+
+LIMITS = {
+    "float64": (2.0**-1022, (2 - 2.0**-52) * 2.0**1023),
+    "float32": (2.0**-126, (2 - 2.0**-23) * 2.0**127),
+    "bfloat16": (2.0**-126, (2 - 2.0**-7) * 2.0**127),
+    "float16": (2.0**-24, 65504.0),
+}
+"""The smallest number of each type that every library keeps, and the largest."""
+
+
+def check_numbers(options: Any, dtype: str, owner: str = "", name: str = "") -> None:
+    """Raise X104 where a number among options, within dataclasses, tuples and dicts, is 0 or infinite in this type.
+
+    A layer's numbers are looked at in the type that it computes in. 0 itself may stand.
+    """
+    if isinstance(options, Cast):
+        options, dtype = options.layer, options.compute
+    if is_dataclass(options) and not isinstance(options, type):
+        for field in fields(options):
+            if not isinstance(options, Schedule) or field.name in ("rate", "then"):  # whose factors make float64s
+                check_numbers(getattr(options, field.name), dtype, type(options).__name__, field.name)
+    elif isinstance(options, dict):
+        for key, value in options.items():
+            check_numbers(value, dtype, owner, str(key))
+    elif isinstance(options, list | tuple):
+        for value in options:
+            check_numbers(value, dtype, owner, name)
+    elif isinstance(options, float) or (isinstance(options, int) and abs(options) > 2**53):
+        least, most = LIMITS[dtype]
+        if options and not least <= abs(options) <= most:
+            what = "infinite" if abs(options) > most else "0"
+            wider = {"float64": "", "float32": ', or dtype="float64"'}.get(dtype, ', or precision="float32"')
+            raise OptionError(
+                "X104",
+                f"{owner}: {name}={options!r} is {what} in {dtype}, in which it is computed.",
+                hint=f"give a number between {least:.2g} and {most:.2g}{wider}.",
+            )
 
 
 def within(layer: Layer) -> Layer:

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xcnn._typing import Array, Shape
+from xcnn.checks import check_whole
+from xcnn.errors import OptionError
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -34,8 +36,24 @@ def threefry2x32(key: tuple[int, int], x0: Any, x1: Any) -> tuple[Any, Any]:
     return x0, x1
 
 
+def check_seed(seed: object) -> int:
+    """The seed as an int; raise X104 unless it is a whole number of 64 bits, which is what keys keep of it."""
+    number = check_whole("seed", seed, least=0)
+    if number >> 64:
+        raise OptionError("X104", f"seed must be below 2^64; got {seed!r}.", hint=f"seed={number & 2**64 - 1}")
+    return number
+
+
+def check_key(key: Key) -> None:
+    """Raise X104 where a number of a key has more than 64 bits, of which the others would not count."""
+    for n in key:
+        if isinstance(n, int) and not -(2**63) <= n < 2**64:
+            raise OptionError("X104", f"the numbers of a random key have 64 bits; got {n}.")
+
+
 def fold(key: Key) -> tuple[int, int]:
     """One 64-bit key from a path, each number of it encrypting the next."""
+    check_key(key)
     return reduce(lambda words, n: threefry2x32(words, n >> 32 & MASK, n & MASK), key, (0, 0))
 
 

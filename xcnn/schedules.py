@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import Any
 
-from xcnn.checks import check_between, check_positive, check_rate, check_whole, is_number, plain, plain_numbers
+from xcnn.checks import check_between, check_rate, check_whole, is_number, plain, plain_numbers
 from xcnn.errors import OptionError
 
 
@@ -47,7 +47,7 @@ class Step(Schedule):
         plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
-        check_positive("factor", self.factor)
+        check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
         return self.rate * power(self.factor, step // self.every)
@@ -65,7 +65,7 @@ class Exponential(Schedule):
         plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
-        check_positive("factor", self.factor)
+        check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
         return self.rate * power(self.factor, step / self.every)

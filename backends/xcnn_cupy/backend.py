@@ -14,6 +14,7 @@ import cupy
 import numpy as np
 from xcnn_strided import Algorithm
 
+from xcnn._arrays import unmasked
 from xcnn._typing import Array
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
@@ -81,7 +82,7 @@ class CupyBackend(GpuBackend):
                 hint="other.to_numpy(x) brings it to the host.",
             )
         with self.active():
-            return cupy.asarray(x, dtype=None if dtype is None else named(dtype))
+            return cupy.asarray(unmasked(x), dtype=None if dtype is None else named(dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         with self.beside(x):

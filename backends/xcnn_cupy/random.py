@@ -8,7 +8,7 @@ import numpy as np
 
 from xcnn._typing import Array, Shape
 from xcnn.errors import OptionError
-from xcnn.random import Key
+from xcnn.random import Key, check_key
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last
 from xcnn_cupy.kernels import Kernel
 
@@ -66,8 +66,9 @@ def path(device: Device, key: Key) -> np.ndarray[Any, Any]:
     Raises
     ------
     OptionError
-        X104, where it has more numbers than they take.
+        X104, where it has more numbers than they take, or larger ones.
     """
+    check_key(key)
     if len(key) > LONGEST:
         raise OptionError("X104", f"a key has at most {LONGEST} numbers on CUDA; got {len(key)}.")
     made = np.zeros((), PATH)

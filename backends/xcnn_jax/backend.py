@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xcnn import reference
+from xcnn._arrays import unmasked
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.backends import Backend, Step
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
@@ -78,7 +79,7 @@ class JaxBackend(Backend):
         with self.active():
             if isinstance(x, jax.Array):
                 return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
-            return jnp.asarray(np.asarray(x, dtype=dtype))
+            return jnp.asarray(np.asarray(unmasked(x), dtype=dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)

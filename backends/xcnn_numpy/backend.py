@@ -16,7 +16,7 @@ import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
-from xcnn._arrays import rounded_once
+from xcnn._arrays import rounded_once, unmasked
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.backends import Step
 from xcnn.checks import check_whole
@@ -86,7 +86,7 @@ class NumpyBackend(StridedBackend):
             raise DTypeError(
                 "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
             )
-        return np.asarray(x, dtype=dtype)
+        return np.asarray(unmasked(x), dtype=dtype)
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)

@@ -16,6 +16,7 @@ import array_api_compat
 import array_api_strict
 import numpy as np
 
+from xcnn._arrays import unmasked
 from xcnn._typing import Array
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
@@ -57,7 +58,9 @@ class StrictBackend(Backend):
             raise DTypeError(
                 "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
             )
-        return array_api_strict.asarray(np.asarray(x, dtype=dtype), device=array_api_strict.Device(self.device_name()))
+        return array_api_strict.asarray(
+            np.asarray(unmasked(x), dtype=dtype), device=array_api_strict.Device(self.device_name())
+        )
 
     def bring(self, x: Array, source: Backend) -> Array:
         """A copy: this device stands for one that no other library reaches."""

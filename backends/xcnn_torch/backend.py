@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from xcnn_strided.fusion import rewrite
 
+from xcnn._arrays import unmasked
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.backends import Backend, Step
 from xcnn.errors import BackendUnavailable, DTypeError, OptionError
@@ -85,7 +86,7 @@ class TorchBackend(Backend):
                     f"a {type(x).__name__} is neither a host array nor PyTorch's.",
                     hint="other.to_numpy(x) brings it to the host.",
                 )
-            x = from_host(np.asarray(x))
+            x = from_host(np.asarray(unmasked(x)))
             if dtype is None and self.place.type == "cpu":
                 return x
         return x.detach().to(self.place, None if dtype is None else getattr(torch, dtype))

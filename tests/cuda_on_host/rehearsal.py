@@ -1,6 +1,5 @@
 """CuPy's backend without CuPy: all of its own code and kernels, on NumPy arrays, the reference answering for cuDNN."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
