@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from array_api_compat import device as device_of
 
-from xcnn import loss_scaling, random, reference
+from xcnn import loss_scaling, process, random, reference
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError
@@ -123,8 +123,11 @@ class Backend:
         return cls()
 
     def active(self) -> AbstractContextManager[object]:
-        """For a `with` block around calls of layers: compute on this backend's device, under its rules."""
-        return nullcontext()
+        """For a `with` block around calls of layers: compute on this backend's device, under its rules.
+
+        Blocks of several threads overlap: what is set for one must stand that (process.py).
+        """
+        return process.computing
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

@@ -23,6 +23,7 @@ from xcnn.loss_scaling import entries_of
 from xcnn.losses import Loss
 from xcnn.optimizers import Optimizer
 from xcnn.precision import Precision
+from xcnn.process import Survivor
 from xcnn.random import Key, bits
 from xcnn.training import TrainingStep
 from xcnn_torch import convolution, pooling, random, update
@@ -35,6 +36,7 @@ from xcnn_torch.recorded import RecordedStep
 
 LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
 """The precisions that a kind of device does not compute in."""
+THREADS = Survivor("PyTorch", ", or let the child call torch.set_num_threads(1) first")
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,6 +103,9 @@ class TorchBackend(Backend):
         return host
 
     def active(self) -> AbstractContextManager[object]:
+        if THREADS.lost and torch.get_num_threads() > 1:
+            THREADS.check()
+        THREADS.used = True
         if self.place.type == "cuda":
             return self.on_cuda()
         return float32_as(self.place.type, tf32=False)
