@@ -39,6 +39,12 @@ LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
 THREADS = Survivor("PyTorch", ", or let the child call torch.set_num_threads(1) first")
 
 
+def check_threads() -> None:
+    """Raise X308 where PyTorch would wait for threads that a fork has lost; on one thread it waits for none."""
+    if not THREADS.lost or torch.get_num_threads() > 1:
+        THREADS.check()
+
+
 @dataclass(frozen=True, repr=False)
 class TorchBackend(Backend):
     """PyTorch's tensors on one device: "torch" is the CPU, "torch:cuda:1" the second GPU, "torch:mps" an Apple GPU.
@@ -90,6 +96,7 @@ class TorchBackend(Backend):
             x = from_host(np.asarray(x))
             if dtype is None and self.place.type == "cpu":
                 return x
+        check_threads()
         return x.detach().to(self.place, None if dtype is None else getattr(torch, dtype))
 
     def astype(self, x: Array, dtype: str) -> Array:
@@ -103,9 +110,7 @@ class TorchBackend(Backend):
         return host
 
     def active(self) -> AbstractContextManager[object]:
-        if THREADS.lost and torch.get_num_threads() > 1:
-            THREADS.check()
-        THREADS.used = True
+        check_threads()
         if self.place.type == "cuda":
             return self.on_cuda()
         return float32_as(self.place.type, tf32=False)
