@@ -229,7 +229,7 @@ def settings():
         "recursion": sys.getrecursionlimit(),
         "switch": sys.getswitchinterval(),
         "excepthook": (sys.excepthook, threading.excepthook),
-        "random": np.random.get_state()[1].tolist(),  # noqa: NPY002: the process's own
+        "random": np.random.get_state()[1].tolist(),  # noqa: NPY002
         "printing": np.get_printoptions(),
     }
     if "array_api_strict" in sys.modules:
@@ -645,5 +645,6 @@ def test_a_user_who_can_write_nothing_keeps_what_is_compiled_in_a_folder_of_his_
         assert "set NUMBA_CACHE_DIR" in told[0].stderr
         return
     folder, hits = told[1].stdout.split()
-    assert folder.startswith(str(temporary)) and int(hits) == 1
+    assert folder.startswith(str(temporary))
+    assert int(hits) == 1
     assert os.stat(folder).st_mode & 0o077 == 0
