@@ -5,7 +5,7 @@ import pytest
 from xcnn_numpy.plain import FUSES, blas
 
 import xcnn
-from xcnn import tree
+from xcnn import process, tree
 from xcnn.errors import ShapeError
 from xcnn.layers.layer import Next, Run
 
@@ -250,10 +250,10 @@ def test_a_gradient_of_another_shape_is_refused_by_the_layer_s_name():
 
 
 def test_blas_has_its_threads_back_after_overlapping_blocks():
-    libraries = blas._libraries()
+    libraries = process.libraries()[0]
     before = [library.get_num_threads() for library in libraries]
     assert libraries, "NumPy's BLAS is not one that threadpoolctl knows"
-    outer, inner = blas.single(), blas.single()
+    outer, inner = process.alone(), process.alone()
     outer.__enter__()
     inner.__enter__()
     outer.__exit__(None, None, None)
@@ -266,7 +266,7 @@ def test_blas_has_its_threads_back_after_overlapping_blocks():
     ("options", "alone"), [({"threads": 2}, True), ({"threads": 1}, False), ({"fuse": False}, False)]
 )
 def test_blas_keeps_to_its_caller_in_a_step_that_our_threads_share(options, alone):
-    libraries = blas._libraries()
+    libraries = process.libraries()[0]
     before = [library.get_num_threads() for library in libraries]
     seen = []
 

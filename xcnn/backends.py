@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from array_api_compat import device as device_of
 
-from xcnn import html, loss_scaling, random, reference
+from xcnn import html, loss_scaling, process, random, reference
 from xcnn._arrays import is_floating, namespace
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
 from xcnn.checks import check_flag
@@ -130,9 +130,10 @@ class Backend:
         """For a `with` block around calls of layers: compute on this backend's device, under its rules.
 
         Numbers that overflow, or are too small for their type, are then what the type has for them, whatever the
-        process has told NumPy (np.errstate): many libraries compute with it.
+        process has told NumPy (np.errstate): many libraries compute with it. Blocks of several threads overlap: what is
+        set for one must stand that (process.py).
         """
-        return np.errstate(all="ignore")
+        return process.computing
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

@@ -74,7 +74,7 @@ def save(model: Model, path: str | Path) -> None:
     """
     from importlib.metadata import version
 
-    at = model.at
+    plan, at = model.standing()
     host = partial(tree.map, model.backend.to_numpy)
     moments = {name: host(at.state[name]) for name in model.optimizer.moments}
     scaling = host(loss_scaling.entries_of(at.state))
@@ -96,7 +96,7 @@ def save(model: Model, path: str | Path) -> None:
         "standing": {name: getattr(at, name) for name in COUNTED},
         "updates": at.state["step"],
         "scaling": {name: entry.item() for name, entry in scaling.items()},
-        "plan": model.plan,
+        "plan": plan,
         "history": _last_rows(at.rows),
         "info": dict(model.info),
     }

@@ -85,6 +85,10 @@ class DivergedError(XcnnError, ArithmeticError):
     """The loss became NaN or infinite (X501)."""
 
 
+class BusyError(XcnnError, RuntimeError):
+    """Another thread is training the model (X502)."""
+
+
 class MissingDependency(XcnnError, ImportError):
     """An optional package is needed (X601)."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -192,10 +193,14 @@ def _lacking(package: str) -> tuple[str, ...]:
         absent.append("linalg.vector_norm")
     if absent:
         return (f"the functions {', '.join(absent)}",)
-    with warnings.catch_warnings(action="ignore"):
+    with _quiet, warnings.catch_warnings(action="ignore"):
         if "64" not in str(xp.arange(2, dtype=xp.int64).dtype):
             return ("whole numbers of 64 bits",)
         return tuple(_failing(xp, array_of(package)))
+
+
+_quiet = Lock()
+"""Warnings' filters are the process's: where such blocks overlap, the last to end leaves those of another."""
 
 
 def _failing(xp: Any, like: Array) -> Iterator[str]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import wraps
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from xcnn import checkpoint, loss_scaling, random, training, tree
+from xcnn import checkpoint, loss_scaling, process, random, training, tree
 from xcnn._arrays import unmasked
 from xcnn._typing import Array, Shape, Weights
 from xcnn.backends import Backend, backend_of, get_backend
 from xcnn.backends import backend as make_backend
 from xcnn.checks import check_flag, check_whole
-from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError, counted
+from xcnn.errors import BackendError, BusyError, DataError, DTypeError, LabelError, OptionError, ShapeError, counted
 from xcnn.history import History
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer, Run
@@ -35,6 +36,33 @@ AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1
 
 REBUILT = ("running_backend", "unfused_net", "running_net", "compiled_step")
 """What `_rebuild` makes anew, and pickles leave out."""
+KEPT = ("turn",)
+"""What belongs to this object alone."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def changes(what: str) -> Callable[[Method], Method]:
+    """Let one thread at a time change a model by this method; any other is told X502."""
+
+    def guard(method: Method) -> Method:
+        @wraps(method)
+        def guarded(self: Model, *args: Any, **kwargs: Any) -> Any:
+            mine, before = self.turn.take()
+            if not mine:
+                raise BusyError(
+                    "X502",
+                    f"another thread is training this model: {what} would mix with its steps.",
+                    hint="wait until its fit is over, or train a copy of the model: copy.deepcopy(model).",
+                )
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                self.turn.give(before)
+
+        return cast("Method", guarded)
+
+    return guard
 
 
 class Model:
@@ -96,6 +124,7 @@ class Model:
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         self._backend.under(self.policy)
+        self.turn = process.Turn()
         drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
         weights = tree.map(self._send, drawn)
         self.at = Standing(weights, self._first_state(weights))
@@ -136,11 +165,22 @@ class Model:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in REBUILT}
+        plan, at = self.standing()
+        history = replace(self.history, rows=list(at.rows))
+        state = {name: value for name, value in vars(self).items() if name not in (*REBUILT, *KEPT)}
+        return {**state, "at": at, "plan": plan, "history": history}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.turn = process.Turn()
         self._rebuild()
+
+    def standing(self) -> tuple[dict[str, Any], Standing]:
+        """How it is being trained, and where that stands, both of one moment though another thread trains it."""
+        while True:
+            plan, at = self.plan, self.at
+            if plan is self.plan:
+                return plan, at
 
     # What it holds.
 
@@ -160,6 +200,7 @@ class Model:
         return self.policy.name
 
     @precision.setter
+    @changes("another precision")
     def precision(self, new: str | None) -> None:
         chosen = policy(new, self.dtype)
         self.backend.under(chosen)  # what it refuses changes nothing
@@ -175,6 +216,7 @@ class Model:
         return self._loss
 
     @loss.setter
+    @changes("another loss")
     def loss(self, new: str | Loss) -> None:
         loss = loss_function(new)
         self._check_numbers(self.optimizer, loss, self.policy)
@@ -187,6 +229,7 @@ class Model:
         return self.at.weights
 
     @weights.setter
+    @changes("other weights")
     def weights(self, new: Weights) -> None:
         check_same_shapes(new, self.at.weights)
         hosts = tree.map(lambda w: unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
@@ -198,6 +241,7 @@ class Model:
         return self._optimizer
 
     @optimizer.setter
+    @changes("another optimizer")
     def optimizer(self, new: str | Optimizer) -> None:
         optimizer = make_optimizer(new)
         self._check_numbers(optimizer, self.loss, self.policy)
@@ -218,6 +262,7 @@ class Model:
         with self.backend.active():
             return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
+    @changes("another backend")
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
 
@@ -236,6 +281,7 @@ class Model:
 
     # Training and asking.
 
+    @changes("a second fit")
     def fit(
         self,
         x: Any,
@@ -275,6 +321,8 @@ class Model:
         ------
         DivergedError
             X501, when the loss or a gradient is no longer finite; the weights before that step are kept.
+        BusyError
+            X502, while another thread trains this model.
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         x, y = self._data(x, y)
@@ -293,6 +341,7 @@ class Model:
             resume=check_flag("resume", resume),
         )
 
+    @changes("a step")
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
         before = self.at
@@ -306,11 +355,14 @@ class Model:
         return training.measure(self, *self._data(x, y), batch_size)
 
     def predict(self, x: Any, batch_size: int = 256) -> HostArray:
-        """The net's outputs (samples, *output_shape) as a NumPy array."""
+        """The net's outputs (samples, *output_shape) as a NumPy array.
+
+        While another thread trains the model, all batches meet the weights of one step.
+        """
         batch_size = check_whole("batch_size", batch_size)
-        x = self._inputs(x)
+        x, weights = self._inputs(x), self.at.weights
         starts = range(0, max(len(x), 1), batch_size)
-        return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size])) for at in starts])
+        return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
 
     def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
@@ -339,11 +391,13 @@ class Model:
                     raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
         return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
 
-    def forward(self, x: HostArray) -> Array:
-        """The output for one batch, an array of the backend."""
+    def forward(self, x: HostArray, weights: Weights | None = None) -> Array:
+        """The output for one batch, an array of the backend; with the model's weights unless others are given."""
         backend = self.running_backend
         with backend.active():
-            y, _ = self.running_net(self.at.weights, backend.asarray(x, self.dtype), Run(backend))
+            y, _ = self.running_net(
+                self.at.weights if weights is None else weights, backend.asarray(x, self.dtype), Run(backend)
+            )
         return y
 
     def summary(self, batch_size: int = 32) -> Summary:

@@ -438,10 +438,10 @@ def run_epoch(
 def measure(model: Model, x: HostArray, t: HostArray, batch_size: int = 256) -> dict[str, float]:
     """The mean loss, and for classifiers the accuracy, over all samples."""
     loss, right = 0.0, 0
-    backend = model.backend
+    backend, weights = model.backend, model.at.weights
     for first in range(0, len(x), batch_size):
         targets = t[first : first + batch_size]
-        y = model.forward(x[first : first + batch_size])
+        y = model.forward(x[first : first + batch_size], weights)
         targets_there = backend.asarray(targets)
         with backend.active():
             value, _ = model.loss(y, targets_there)

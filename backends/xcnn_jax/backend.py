@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -22,11 +23,21 @@ from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
 from xcnn.explain import Explanation, explained
 from xcnn.layers.layer import Layer
 from xcnn.precision import Precision
+from xcnn.process import Survivor
 from xcnn.random import Key
 from xcnn.reference import NO_PADDING
 from xcnn.windows import output_size
 from xcnn_jax import convolution, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
+
+
+def started() -> bool:
+    """Whether JAX has begun to use a device in this process."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bool(getattr(bridge, "backends_are_initialized", bool)())
+
+
+THREADS = Survivor("JAX", started=started)
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +61,7 @@ class JaxBackend(Backend):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        THREADS.check()
         found = device_named(self.device)
         object.__setattr__(self, "device", None if found is jax.devices()[0] else name_of(found))
 
@@ -67,6 +79,7 @@ class JaxBackend(Backend):
         return jnp
 
     def active(self) -> AbstractContextManager[object]:
+        THREADS.check()
         return computing(self.place, self.products)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
@@ -82,6 +95,7 @@ class JaxBackend(Backend):
             return jnp.asarray(np.asarray(unmasked(x), dtype=dtype))
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        THREADS.check()  # it may wait for x to be computed
         return np.asarray(x)
 
     @property

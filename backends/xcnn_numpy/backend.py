@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast
@@ -16,9 +17,9 @@ import scipy.signal
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
+from xcnn import process
 from xcnn._arrays import rounded_once, unmasked
 from xcnn._typing import Array, Pads, Pair, Shape, Weights
-from xcnn.backends import Step
 from xcnn.checks import check_whole
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.explain import Explanation
@@ -40,9 +41,15 @@ def engine() -> Any:
     if find_spec("numba") is None:
         return None
     try:
-        return import_module("xcnn_numpy.direct")
+        with process.computing:
+            return import_module("xcnn_numpy.direct")
     except Exception as error:
-        log.warning("Numba is installed but can't be used: %s", error)
+        log.warning(
+            "Numba is installed but can't be used, and training takes several times as long: %s: %s. "
+            "pip install --upgrade numba may mend it.",
+            type(error).__name__,
+            error,
+        )
         return None
 
 
@@ -107,7 +114,7 @@ class NumpyBackend(StridedBackend):
     ) -> Explanation:
         return explain(self, x_shape, k_shape, stride, padding, dilation, groups)
 
-    @cached_property
+    @property
     def direct(self) -> Any:
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
         return engine().Direct(self.workers, GEMM) if engine() else None
@@ -126,19 +133,14 @@ class NumpyBackend(StridedBackend):
     def rewrite(self, net: Layer) -> Layer:
         return rewrite(self, net, self.fuses()) if self.fuses() else net
 
-    def compile(self, step: Step) -> Step:
-        """A step in which BLAS keeps to the thread that calls it, where this package's threads share out the work.
+    def active(self) -> AbstractContextManager[object]:
+        """Where this package's threads share out the work without Numba, BLAS keeps to the thread that calls it.
 
-        With Numba no BLAS is called; without threads of ours, BLAS's own are welcome.
+        With Numba hardly anything calls BLAS; without threads of ours, BLAS's own are welcome. In which order a product
+        is summed follows from their number: so blocks of both kinds take turns.
         """
-        if not self.fuse or self.fuses() is not plain.FUSES or self.workers < 2:
-            return step
-
-        def alone(*arguments: Any) -> Any:
-            with plain.blas.single():
-                return step(*arguments)
-
-        return cast("Step", alone)
+        shared = self.fuse and self.fuses() is plain.FUSES and self.workers > 1
+        return process.alone() if shared else process.free()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

@@ -141,7 +141,7 @@ def implementation() -> tuple[MakeChange, SumOfSquares]:
     """Numba's where it is installed."""
     try:
         from xcnn_numpy import update_loops
-    except (ImportError, RuntimeError):  # RuntimeError: Numba finds no folder to keep what it compiles
+    except Exception:  # `engine` tells why Numba can't be used
         return by_blocks, sum_of_squares
     return update_loops.by_loops, update_loops.sum_of_squares
 

@@ -15,6 +15,7 @@ from numba import njit
 
 from xcnn._typing import Array
 from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn_numpy.caching import keep
 from xcnn_numpy.direct.team import Shared
 from xcnn_numpy.update import Change, Lines
 
@@ -27,8 +28,8 @@ def compiled(*freedoms: str) -> Callable[[Function], Function]:
     """Compile a function at its first call for each type of arrays, and keep that on disk; LLVM may take freedoms."""
 
     def compile_it(function: Function) -> Function:
-        made = njit(nogil=True, cache=True, error_model="numpy", fastmath=set(freedoms))(function)
-        return cast("Function", made)
+        made = njit(nogil=True, error_model="numpy", fastmath=set(freedoms))(function)
+        return cast("Function", keep(made))
 
     return compile_it
 

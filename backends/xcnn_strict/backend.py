@@ -16,10 +16,40 @@ import array_api_compat
 import array_api_strict
 import numpy as np
 
+from xcnn import process
 from xcnn._arrays import unmasked
 from xcnn._typing import Array
 from xcnn.backends import Backend
 from xcnn.errors import BackendUnavailable, DTypeError
+
+
+class Strictly:
+    """A block in which what depends on data is off. array-api-strict's flags are the whole process's."""
+
+    def __enter__(self) -> None:
+        self.computing = process.free()
+        self.computing.__enter__()
+        try:
+            self.flags = FLAGS(OFF)
+            self.flags.__enter__()
+        except BaseException:
+            self.computing.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self.flags.__exit__(*error)
+        finally:
+            self.computing.__exit__(None, None, None)
+
+
+def set_flags(values: Any) -> None:
+    """Set array-api-strict's flags of these names."""
+    array_api_strict.set_array_api_strict_flags(**dict(values))
+
+
+FLAGS = process.Held(array_api_strict.get_array_api_strict_flags, set_flags, set_flags, "array-api-strict's strictness")
+OFF = (("boolean_indexing", False), ("data_dependent_shapes", False))
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,11 +75,8 @@ class StrictBackend(Backend):
     def xp(self) -> Any:
         return array_api_strict
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        flags = array_api_strict.ArrayAPIStrictFlags(boolean_indexing=False, data_dependent_shapes=False)
-        with super().active(), flags:
-            yield
+    def active(self) -> AbstractContextManager[object]:
+        return Strictly()
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
         if isinstance(x, type(array_api_strict.empty(0))):

@@ -24,6 +24,7 @@ from xcnn.loss_scaling import entries_of
 from xcnn.losses import Loss
 from xcnn.optimizers import Optimizer
 from xcnn.precision import Precision
+from xcnn.process import Survivor
 from xcnn.random import Key, bits
 from xcnn.training import TrainingStep
 from xcnn_torch import convolution, pooling, random, update
@@ -36,6 +37,13 @@ from xcnn_torch.recorded import RecordedStep
 
 LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
 """The precisions that a kind of device does not compute in."""
+THREADS = Survivor("PyTorch", ", or let the child call torch.set_num_threads(1) first")
+
+
+def check_threads() -> None:
+    """Raise X308 where PyTorch would wait for threads that a fork has lost; on one thread it waits for none."""
+    if not THREADS.lost or torch.get_num_threads() > 1:
+        THREADS.check()
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,6 +97,7 @@ class TorchBackend(Backend):
             x = from_host(np.asarray(unmasked(x)))
             if dtype is None and self.place.type == "cpu":
                 return x
+        check_threads()
         return x.detach().to(self.place, None if dtype is None else getattr(torch, dtype))
 
     def astype(self, x: Array, dtype: str) -> Array:
@@ -102,6 +111,7 @@ class TorchBackend(Backend):
         return host
 
     def active(self) -> AbstractContextManager[object]:
+        check_threads()
         if self.place.type == "cuda":
             return self.on_cuda()
         return float32_as(self.place.type, tf32=False)

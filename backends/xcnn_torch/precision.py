@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
+
+from xcnn import process
 
 Switch: TypeAlias = tuple[Any, str, Any]
 """An object, the name of its attribute, and the value that it shall have."""
@@ -23,8 +24,14 @@ EXACT = ("none", "ieee")
 
 def float32_as(device: str, tf32: bool) -> AbstractContextManager[object]:
     """For a `with` block: products and convolutions of float32 are exact on this kind of device, or TF32 on CUDA."""
-    wanted = switches(device, tf32)
-    return nullcontext() if all(getattr(at, name) == value for at, name, value in wanted) else switched(wanted)
+    held = HELD.get("cuda" if device == "cuda" else "cpu")
+    if held is None:
+        return nullcontext()
+    if not held.holders:
+        wanted = switches(device, tf32)
+        if device != "cuda" and all(getattr(at, name) == value for at, name, value in wanted):
+            return nullcontext()
+    return held(tf32)  # also where others have set it so: they put it back when they are done
 
 
 def switches(device: str, tf32: bool) -> list[Switch]:
@@ -44,14 +51,25 @@ def switches(device: str, tf32: bool) -> list[Switch]:
     return [(at, "fp32_precision", "tf32" if tf32 else "ieee") for at in found]
 
 
-@contextmanager
-def switched(wanted: list[Switch]) -> Iterator[None]:
-    """Set them for a block."""
-    before = [getattr(at, name) for at, name, _ in wanted]
-    try:
-        for at, name, value in wanted:
+def switched(device: str) -> process.Held:
+    """What holds the switches of a kind of device for all threads that want them alike."""
+    everything = (
+        switches(device, False) if device == "cuda" or not NAMED else [(at, "fp32_precision", "") for at in ON_CPU]
+    )
+
+    def read() -> list[Any]:
+        return [getattr(at, name) for at, name, _ in everything]
+
+    def write(tf32: bool) -> None:
+        for at, name, value in switches(device, tf32):
             setattr(at, name, value)
-        yield
-    finally:
-        for (at, name, _), value in zip(wanted, before, strict=True):
-            setattr(at, name, value)
+
+    def restore(values: list[Any]) -> None:
+        for (at, name, _), value in zip(everything, values, strict=True):
+            if getattr(at, name) != value:
+                setattr(at, name, value)
+
+    return process.Held(read, write, restore, f"PyTorch's float32 on {device}")
+
+
+HELD = {device: switched(device) for device in ("cpu", "cuda") if NAMED or device == "cuda"}

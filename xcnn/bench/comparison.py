@@ -125,10 +125,11 @@ def limited(threads: int, against: str | None) -> Iterator[None]:
     """Let BLAS, and the rival if there is one, use so many threads within the block."""
     import numpy.linalg  # noqa: F401 - loads NumPy's BLAS
     import scipy.linalg  # noqa: F401 - loads SciPy's own
-    from threadpoolctl import threadpool_limits
+
+    from xcnn.process import threadpoolctl
 
     with ExitStack() as stack:
-        stack.enter_context(threadpool_limits(threads, user_api="blas"))
+        stack.enter_context(threadpoolctl().threadpool_limits(threads, user_api="blas"))
         if against:
             stack.enter_context(rival(against).limited(threads))
         yield

@@ -100,7 +100,8 @@ def blas_kernels() -> list[dict[str, Any]]:
     """The BLAS libraries that NumPy and SciPy brought into this process."""
     import numpy  # noqa: F401 - loads its BLAS
     import scipy.linalg  # noqa: F401 - loads its own
-    from threadpoolctl import threadpool_info
+
+    from xcnn.process import threadpoolctl
 
     return [
         {
@@ -109,6 +110,6 @@ def blas_kernels() -> list[dict[str, Any]]:
             "kernels": pool.get("architecture", "unnamed"),
             "threads": pool["num_threads"],
         }
-        for pool in sorted(threadpool_info(), key=lambda pool: str(pool["filepath"]))
+        for pool in sorted(threadpoolctl().threadpool_info(), key=lambda pool: str(pool["filepath"]))
         if pool["user_api"] == "blas"
     ]

@@ -25,6 +25,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xcnn_numpy.caching import keep
+
 WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 VECTOR_BYTES = 64 if WIDE else 32
 REGISTERS = 24 if WIDE else 12
@@ -36,8 +38,13 @@ CHAINS = 4
 MOST_IN_HALVES = 4
 """Vectors of a block that are put together from halves: more addresses do not fit into registers."""
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")  # which raises nothing
-"""Compiles a function at its first call with arguments of some types, and keeps that for other processes."""
+without_errors = njit(nogil=True, error_model="numpy")  # which raises nothing
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function at its first call with arguments of some types, and keep that for other processes."""
+    return keep(without_errors(function))
+
 
 inlined = njit(nogil=True, error_model="numpy", inline="always")
 """Puts a function into each that calls it, so that its instructions are made once there and not on their own too."""

@@ -5,54 +5,32 @@ Its own threads would wait for each other at every small product, and then spin 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
 
-from threadpoolctl import ThreadpoolController
-
+from xcnn import process
 from xcnn_numpy import threads
 
 T = TypeVar("T")
 LEAST = 2**24
 """Multiplications for which a second thread is worth waking."""
-_lock = threading.Lock()
-_users = 0
-_before: list[int] = []
 
 
 def share(work: Callable[[int, int], T], count: int, products: int, most_threads: int) -> list[T]:
     """[work(first, last), ...] over ranges of `count`, on one thread where there are few multiplications."""
     if products < LEAST or min(count, most_threads) < 2:
         return [work(0, count)]
-    with single():
-        return threads.share(work, count, most_threads)
+    with process.alone():
+        return threads.share(alone(work) if process.libraries()[1] else work, count, most_threads)
 
 
-@contextmanager
-def single() -> Iterator[None]:
-    """Let BLAS use one thread a call within the block; blocks may overlap, the last to end restores the number."""
-    global _users, _before
-    libraries = _libraries()
-    with _lock:
-        if _users == 0:
-            _before = [library.get_num_threads() for library in libraries]
-            for library in libraries:
-                library.set_num_threads(1)
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                for library, number in zip(libraries, _before, strict=True):
-                    library.set_num_threads(number)
+def alone(work: Callable[[int, int], T]) -> Callable[[int, int], T]:
+    """The work with BLAS on one thread in whatever thread it is done: some libraries have a number for each."""
 
+    @wraps(work)
+    def done(first: int, last: int) -> T:
+        with process.own_alone():
+            return work(first, last)
 
-@cache
-def _libraries() -> tuple[Any, ...]:
-    """The BLAS libraries of this process, NumPy's among them; looking for them takes milliseconds."""
-    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
+    return done
