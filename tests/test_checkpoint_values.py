@@ -262,6 +262,8 @@ BOMBS = {  # what is put into the configuration, and with what it is refused
     "a long class": ({"net": {"class": "x" * 15_000_000}}, "X403"),
     "a long history": ({"history": [ROW] * 30_000 + [{**ROW, "loss": "low"}]}, "X403"),
     "a longer one": ({"history": [ROW] * 60_000}, "X404"),
+    "a huge loss": ({"history": [{**ROW, "loss": 10**400}]}, "X403"),
+    "a huge rate": ({"optimizer": {"class": "SGD", "learning_rate": 10**400}}, "X403"),
     "a wide layer": ({"net": {"class": "Dense", "units": 2**50}}, "X403"),
     "ones": ({"net": {"class": "Dense", "units": 2**33, "kernel_initializer": "ones"}}, "X403"),
     "orthogonal": ({"net": {"class": "Dense", "units": 2**15, "kernel_initializer": "orthogonal"}}, "X403"),
