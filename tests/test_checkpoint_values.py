@@ -3,6 +3,9 @@
 import copy
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from draws import draws
 
-from xcnn import checkpoint, losses
+from xcnn import checkpoint, losses, tree
 from xcnn import layers as L
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.model import Model
@@ -216,3 +219,166 @@ def test_the_originals_load(originals, tmp_path):
         assert outcome(path, x, y)
     _, config, _ = split(originals[4][0])
     assert (config["standing"]["batch"], config["standing"]["seen"]) == (1, 2)  # within an epoch
+
+
+def nested(levels):
+    """A net of containers within each other."""
+    return '{"class": "Sequential", "named": [["a", ' * levels + '{"class": "ReLU"}' + "]]}" * levels
+
+
+def named(count, layer):
+    return {"class": "Sequential", "named": [[f"a{n}", layer] for n in range(count)]}
+
+
+def tensors(count, shape, size):
+    """The entries of so many tensors one after another."""
+    made = ((f"weights/a{n}/b", {"dtype": "F32", "shape": shape, "data_offsets": [n * size, n * size + size]})
+            for n in range(count))  # fmt: skip
+    return dict(made)
+
+
+ROW = {
+    "epoch": 1,
+    "loss": 0.1,
+    "accuracy": 0.5,
+    "val_loss": 0.1,
+    "val_accuracy": 0.5,
+    "learning_rate": 0.1,
+    "seconds": 1,
+}
+NET = {"class": "Sequential", "named": [["a", {"class": "Dense", "units": 2}]]}
+AT = {"step": 1, "epoch": 0, "batch": 0, "loss": 0.0, "right": 0, "seen": 0}
+BOMBS = {  # what is put into the configuration, and with what it is refused
+    "900 deep": ({"net": "@900"}, "X403"),
+    "65 deep": ({"net": "@65"}, "X404"),
+    "info 200 deep": ({"info": json.loads('{"a": ' + "[" * 200 + "]" * 200 + "}")}, "X404"),
+    "200,000 layers": ({"net": named(200_000, {"class": "ReLU"})}, "X404"),
+    "50,000 layers": ({"net": named(50_000, {"class": "ReLU"})}, "X404"),
+    "millions of lists": ({"info": {"a": [[]] * 3_000_000}}, "X404"),
+    "lists": ({"info": {"a": [[[]]] * 85_000}, "net": 1}, "X403"),
+    "mappings": ({"info": {"a": [{"a": 7, "b": 8}] * 80_000}, "net": 1}, "X403"),
+    "texts": ({"info": {"a": [f"ü{n}" for n in range(260_000)]}, "net": 1}, "X403"),
+    "one text": ({"info": {"a": "x" * 15_000_000}, "net": 1}, "X403"),
+    "a long class": ({"net": {"class": "x" * 15_000_000}}, "X403"),
+    "a long history": ({"history": [ROW] * 30_000 + [{**ROW, "loss": "low"}]}, "X403"),
+    "a longer one": ({"history": [ROW] * 60_000}, "X404"),
+    "a huge loss": ({"history": [{**ROW, "loss": 10**400}]}, "X403"),
+    "a huge rate": ({"optimizer": {"class": "SGD", "learning_rate": 10**400}}, "X403"),
+    "a wide layer": ({"net": {"class": "Dense", "units": 2**50}}, "X403"),
+    "ones": ({"net": {"class": "Dense", "units": 2**33, "kernel_initializer": "ones"}}, "X403"),
+    "orthogonal": ({"net": {"class": "Dense", "units": 2**15, "kernel_initializer": "orthogonal"}}, "X403"),
+    "many channels": ({"net": {"class": "BatchNorm"}, "input_shape": [2**33]}, "X403"),
+    "an untied bias": ({"net": {"class": "Conv2D", "filters": 9, "kernel_size": 1, "bias": "untied"},
+                        "input_shape": [1, 2**20, 2**20]}, "X403"),
+    "many axes": ({"input_shape": [2**40] * 32}, "X403"),
+    "more axes": ({"input_shape": [1] * 100}, "X403"),
+    "digits": ({"updates": 10**4200}, "X403"),
+    "infinite steps": ({"optimizer": {"class": "SGD", "learning_rate": {"class": "Cosine", "rate": 0.1,
+                                                                       "steps": float("inf")}}}, "X403"),
+    "a loss's odd option": ({"loss": {"name": "mse", "options": {"delta": 1.0}}}, "X403"),
+    "an infinite delta": ({"loss": {"name": "huber", "options": {"delta": float("inf")}}}, "X403"),
+    "smoothing beyond 1": ({"loss": {"name": "cross_entropy", "options": {"label_smoothing": 2}}}, "X403"),
+    "seen before it came": ({"standing": {**AT, "seen": 9}}, "X403"),
+    "right without seeing": ({"standing": {**AT, "right": 9}}, "X403"),
+    "more batches than samples": ({"standing": {"step": 9, "epoch": 0, "batch": 9, "loss": 1.0, "right": 1, "seen": 6},
+                                   "plan": {"samples": 6, "batch_size": 4, "shuffle": True}}, "X403"),
+    "batches of no plan": ({"standing": {"step": 9, "epoch": 0, "batch": 9, "loss": 1.0, "right": 1, "seen": 6},
+                            "plan": {}}, "X403"),
+}  # fmt: skip
+READER = """
+import sys, time
+from xcnn import Model
+from xcnn.datasets import load_idx
+from xcnn.errors import XcnnError
+def memory(what):
+    "In KiB; the peak is counted anew from when it was last asked for."
+    found = next(line for line in open("/proc/self/status") if line.startswith(what))
+    open("/proc/self/clear_refs", "w").write("5")
+    return int(found.split()[1])
+Model.load(sys.argv[1], backend="numpy")
+for path in sys.argv[1:]:
+    before, begun = memory("VmRSS"), time.process_time()
+    try:
+        load_idx(path) if path.endswith(".idx") else Model.load(path, backend="numpy")
+        code = "loaded"
+    except XcnnError as error:
+        code = error.code
+    print(code, time.process_time() - begun, (memory("VmHWM") - before) // 1024, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's peak of memory is read from Linux's /proc")
+def test_bombs_are_refused_soon_and_take_no_memory(originals, tmp_path):
+    model = Model(L.Sequential(L.Dense(2)), (3,), optimizer=SGD(0.1), backend="numpy")
+    model.save(tmp_path / "good.xcnn")
+    entries, config, payload = split((tmp_path / "good.xcnn").read_bytes())
+    expected = {"good.xcnn": "loaded"}
+    for n, (change, code) in enumerate(BOMBS.values()):
+        text = json.dumps({**config, **HEAD, **change}, ensure_ascii=n % 2 == 0)
+        for levels in (900, 65):
+            text = text.replace(f'"@{levels}"', nested(levels))
+        (tmp_path / f"{n}.xcnn").write_bytes(joined(entries, text, payload))
+        expected[f"{n}.xcnn"] = code
+    (tmp_path / "many.xcnn").write_bytes(joined(tensors(40_000, [0], 0), config, b""))
+    (tmp_path / "fewer.xcnn").write_bytes(joined(tensors(19_000, [0], 0), config, b""))
+    os.mkfifo(tmp_path / "fifo.xcnn")
+    os.mkfifo(tmp_path / "fifo.idx")
+    (tmp_path / "device.xcnn").symlink_to("/dev/zero")
+    expected |= {
+        "many.xcnn": "X404",
+        "fewer.xcnn": "X403",
+        "fifo.xcnn": "X403",
+        "fifo.idx": "X204",
+        "device.xcnn": "X403",
+    }
+    with (tmp_path / "holes.xcnn").open("wb") as file:
+        file.write(joined(tensors(1, [2**29], 2**31), config, b"", true_sum=False))
+        file.truncate(file.tell() + 2**31)
+    with (tmp_path / "holes.idx").open("wb") as file:
+        file.write(b"\0\0\x08\x01" + (3 * 2**30).to_bytes(4, "big"))
+        file.truncate(8 + 3 * 2**30)
+    if (tmp_path / "holes.xcnn").stat().st_blocks < 2**20:  # else this file system has no holes
+        expected |= {"holes.xcnn": "X404", "holes.idx": "X204"}
+    paths = [str(tmp_path / name) for name in expected]
+    told = subprocess.run([sys.executable, "-c", READER, *paths], capture_output=True, text=True, check=False)
+    lines = [line.split() for line in told.stdout.splitlines()]
+    cases = ["good", *BOMBS, *list(expected)[1 + len(BOMBS) :]]
+    got = {case: line[0] for case, line in zip(cases, lines, strict=True)}
+    assert got == dict(zip(cases, expected.values(), strict=True)), told.stderr
+    assert [(case, line) for case, line in zip(cases, lines, strict=True) if float(line[1]) > 1] == []
+    assert [(case, line) for case, line in zip(cases, lines, strict=True) if int(line[2]) > 64] == []
+
+
+def test_a_large_file_that_was_altered_is_told_as_such(tmp_path):
+    """Its configuration is checked first, its tensors are believed only with a right sum."""
+    model = Model(L.Sequential(L.Dense(5000)), (1000,), loss="mse", optimizer=SGD(0.1), backend="numpy")
+    path = tmp_path / "large.xcnn"
+    model.save(path)
+    whole = path.read_bytes()
+    assert len(whole) > checkpoint.FREE
+    loaded = Model.load(path, backend="numpy")
+    np.testing.assert_array_equal(loaded.weights["dense1"]["kernel"], model.weights["dense1"]["kernel"])
+    for at in (len(whole) // 2, len(whole) - 1, whole.index(b"sha256") + 20):
+        altered = bytearray(whole)
+        altered[at] = ord("0") if altered[at] != ord("0") else ord("1")
+        path.write_bytes(altered)
+        with pytest.raises(CheckpointError, match="X402"):
+            Model.load(path, backend="numpy")
+
+
+@pytest.mark.parametrize("initializer", ["orthogonal", "glorot_uniform"])
+def test_weights_are_not_drawn_to_be_replaced(initializer, tmp_path, monkeypatch):
+    layer = L.Dense(4, kernel_initializer=initializer)
+    net = L.Sequential(layer, L.Residual(L.Dense(4), shortcut=L.Dense(4)), L.Dense(2))
+    model = Model(net, (4,), optimizer=AdamW(), backend="numpy", seed=3)
+    model.step(np.ones((2, 4), "float32"), [0, 1])
+    model.save(tmp_path / "m.xcnn")
+    monkeypatch.setattr("xcnn.random.generator", lambda *key: object())  # nothing can be drawn of it
+    loaded = Model.load(tmp_path / "m.xcnn", backend="numpy")
+    for one, other in ((model.weights, loaded.weights), (model.at.state, loaded.at.state)):
+        assert [name for name, _ in tree.items(one)] == [
+            name for name, _ in tree.items(other)
+        ]  # norms sum in this order
+        for old, new in zip(tree.leaves(one), tree.leaves(other), strict=True):
+            np.testing.assert_array_equal(old, new)
+    assert loaded.net == net

@@ -53,7 +53,7 @@ LARGEST_HEADER = 2**24
 MOST_VALUES = 2**18
 """In a header, tensors and configuration together: as Python's objects they take up to a hundred times their text."""
 MOST_OF_HISTORY = MOST_VALUES // 2
-"""Values of the history that are kept: 16,000 epochs of eight."""
+"""Values of the history that are kept: those of 14,000 epochs with eight columns."""
 MOST_TENSORS = 20_000
 BLANK = "0" * 64
 KINDS = {"F32": "float32", "F64": "float64"}
@@ -262,11 +262,16 @@ def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
     """The rows that there is room for, the last ones, with a warning where some are left out."""
     room = MOST_OF_HISTORY
     for n, row in enumerate(reversed(rows)):
-        room -= 1 + len(row)
+        room -= _count(row)
         if room < 0:
             warnings.warn(f"the checkpoint keeps the last {n:,} of {len(rows):,} epochs of the history", stacklevel=4)
             return list(rows[-n:])
     return list(rows)
+
+
+def _count(value: Any) -> int:
+    """The values in a value, itself among them."""
+    return 1 + sum(map(_count, value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()))
 
 
 def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -132,6 +131,8 @@ class History:
 
 def missing_column(name: str, known: Iterable[str]) -> str:
     """What to do about a column that is not there: the one that may be meant, or what would make it."""
+    from difflib import get_close_matches
+
     known = tuple(known)
     meant = next(iter(get_close_matches(name, dict.fromkeys((*known, *COLUMNS)), 1)), name)
     if meant.startswith("val_") and meant not in known:
