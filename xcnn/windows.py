@@ -101,6 +101,17 @@ def positions(layer: object, sizes: Shape, kernel: Pair, stride: Pair, padding: 
     return output
 
 
+def first_taps(stride: Pair, padding: Pads, output: Pair) -> tuple[list[int], list[int]]:
+    """For each position, by rows and by columns, how many of a window's cells are padding before the image's first.
+
+    A window's first tap within the image is that of its row times the kernel's width, plus that of its column.
+    """
+    rows, columns = (
+        [max(lo - s * n, 0) for n in range(count)] for s, (lo, _), count in zip(stride, padding, output, strict=True)
+    )
+    return rows, columns
+
+
 def taps(kernel: Pair, stride: Pair, dilation: Pair, output: Pair) -> Iterator[tuple[int, int, Slices]]:
     """For each kernel cell (i, j) the slices of the padded image that it meets, shaped like the output."""
     for i in range(kernel[0]):

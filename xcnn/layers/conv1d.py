@@ -54,7 +54,7 @@ class Conv1D:
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, y_shape, dy)
             dx, grads = conv2d_backward(xp.expand_dims(dy, axis=2))
-            return dx[:, :, 0, :], _without_height(grads)
+            return None if dx is None else dx[:, :, 0, :], _without_height(grads)
 
         return y, backward
 

@@ -16,7 +16,10 @@ from xcnn.layers.layer import Run
 @computes_in_half
 @dataclass(frozen=True)
 class GlobalMaxPool2D:
-    """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0."""
+    """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0.
+
+    NaN is larger than all numbers, as in MaxPool2D.
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return {}, check_rank(self, input_shape, IMAGE)[:1]

@@ -15,7 +15,11 @@ from xcnn.windows import pair
 @computes_in_half
 @dataclass(frozen=True)
 class MaxPool2D(Pool2D):
-    """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows."""
+    """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows.
+
+    Padding never is the maximum: in a window of -inf alone it is the first cell of the image, as in PyTorch. NaN is
+    larger than all numbers: Y is NaN there, and dY goes to the first of them (PyTorch takes the last of several).
+    """
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE)
