@@ -138,7 +138,7 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
     if padding == NO_PADDING:
         return y, which
     rows, columns = (
-        xp.asarray(first, dtype=which.dtype, device=device(x)) for first in first_taps(stride, padding, output)
+        xp.asarray(first, dtype=which.dtype, device=device(x)) for first in first_taps(size, stride, padding, output)
     )
     inside = xp.expand_dims(rows * size[1], axis=1) + columns
     return y, xp.where(y == -float("inf"), inside, which)

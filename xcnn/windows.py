@@ -101,13 +101,15 @@ def positions(layer: object, sizes: Shape, kernel: Pair, stride: Pair, padding: 
     return output
 
 
-def first_taps(stride: Pair, padding: Pads, output: Pair) -> tuple[list[int], list[int]]:
-    """For each position, by rows and by columns, how many of a window's cells are padding before the image's first.
+def first_taps(size: Pair, stride: Pair, padding: Pads, output: Pair) -> tuple[list[int], list[int]]:
+    """For each position, by rows and by columns, the first of a window's cells that lies within the image.
 
-    A window's first tap within the image is that of its row times the kernel's width, plus that of its column.
+    A window's first tap there is that of its row times the window's width, plus that of its column. Where a window lies
+    in the padding alone, it is 0.
     """
     rows, columns = (
-        [max(lo - s * n, 0) for n in range(count)] for s, (lo, _), count in zip(stride, padding, output, strict=True)
+        [first if 0 < (first := lo - s * n) < k else 0 for n in range(count)]
+        for k, s, (lo, _), count in zip(size, stride, padding, output, strict=True)
     )
     return rows, columns
 

@@ -78,7 +78,7 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
         places = torch.where(y.isnan(), pool(wide.isnan().to(x.dtype))[1], places)
     which = taps(places, pool, wide)
     if padding != NO_PADDING:
-        rows, columns = (torch.tensor(n, device=x.device) for n in first_taps(stride, padding, y.shape[2:]))
+        rows, columns = (torch.tensor(n, device=x.device) for n in first_taps(size, stride, padding, y.shape[2:]))
         which = torch.where(y == -float("inf"), rows[:, None] * size[1] + columns, which)
     return y, which
 

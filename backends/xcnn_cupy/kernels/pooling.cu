@@ -14,6 +14,7 @@ struct Axis {
     __device__ int start(int window) const { return window * stride - before; }
     __device__ int first_tap(int window) const { return max(-start(window), 0); }
     __device__ int end_tap(int window) const { return min(size, cells - start(window)); }
+    __device__ int first_inside(int window) const { return first_tap(window) < size ? first_tap(window) : 0; }
     // The windows that meet a cell are last_window(cell), ... down to first_window(cell).
     __device__ int last_window(int cell) const { return min((cell + before) / stride, windows - 1); }
     __device__ int first_window(int cell) const {
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(256) max_pool(const T* __restrict__ x, Pool po
     int size = pool.outer * pool.rows.windows * pool.columns.windows * pool.inner;
     for (int at = blockIdx.x * THREADS + threadIdx.x; at < size; at += gridDim.x * THREADS) {
         Place window(at, pool.rows.windows, pool.columns.windows, pool.inner);
-        int first = pool.rows.first_tap(window.row) * pool.columns.size + pool.columns.first_tap(window.column);
+        int first = pool.rows.first_inside(window.row) * pool.columns.size + pool.columns.first_inside(window.column);
         Pack<T, V> largest;
         Pack<Tap, V> taps;
 #pragma unroll
