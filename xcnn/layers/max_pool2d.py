@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.checks import IMAGE, check_cells, check_dy, check_input
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
@@ -23,6 +23,7 @@ class MaxPool2D(Pool2D):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE)
+        check_cells(self, x.shape[1:])
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])
         y, which = backend.max_pool(x, size, **how)
