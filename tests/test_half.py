@@ -1,4 +1,4 @@
-"""Half precision where 16 bits end: each layer of the table on sums and positions that they can't count, held to float64.
+"""Half precision where 16 bits end: each layer on sums and positions that they can't count, held to float64.
 
 float16 counts to 2048 and ends at 65504, bfloat16 counts to 256. Layers are called with half arrays, as a user may, and
 behind the cast of a model with precision="float16" or "bfloat16". What they should give is computed from the same

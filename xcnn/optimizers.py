@@ -213,4 +213,11 @@ def clip_by_norm(grads: Weights, limit: float) -> Weights:
 
 
 def _norm(g: Array) -> Array:
-    return namespace(g).linalg.vector_norm(g)
+    xp = namespace(g)
+    if 0 in g.shape:
+        return full(g, (), 0.0)
+    largest = xp.max(xp.abs(g))
+    unit = xp.minimum(largest, full(g, (), float(xp.finfo(g.dtype).max) / 16))
+    unit = xp.where(xp.isfinite(largest) & (largest > 0), unit, full(g, (), 1.0))
+    part = g / unit
+    return unit * xp.sqrt(xp.sum(part * part))

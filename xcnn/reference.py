@@ -128,7 +128,7 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
     """The largest cell of each window, and which it was: the number of its tap, counted row by row.
 
     `x` is (N, C, H, W); both results are (N, C, H', W'). Padded cells count for nothing: where all of the image's cells
-    are minus infinity, the first of these it is. Of equal cells the first wins. NaN wins over all, the first of several.
+    are minus infinity, it is the first of these. Of equal cells the first wins. NaN wins over all, the first of them.
     """
     xp = namespace(x)
     output = output_size(x.shape[2:], size, stride, padding)

@@ -96,7 +96,7 @@ def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, str
             jnp.arange(count) * s - lo for count, s, (lo, _) in zip(dy.shape[2:], stride, padding, strict=True)
         )
         i, j = tops[:, None] + which // size[1], lefts + which % size[1]
-        inside = (0 <= i) & (i < rows) & (0 <= j) & (j < columns)
+        inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)
         places = jnp.where(inside, i * columns + j, rows * columns)
 
         def added(dy: Array, places: Array) -> Array:
