@@ -77,6 +77,7 @@ class Large:
 LARGE = [
     # Sums over the cells of a batch: the weights' gradients, means and variances.
     Large(Conv2D(2, 3), (1, 52, 52)),
+    Large(Conv2D(2, 3), (1, 3, 4), batch=1500),
     Large(Conv2D(1, 1, bias="untied"), (1, 1, 2), batch=3000),
     Large(Conv2DTranspose(1, 3), (2, 50, 50)),
     Large(DepthwiseConv2D(3), (2, 52, 52)),
