@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ def _largest_along(x: Array, size: Pair, stride: Pair, padding: Pads) -> tuple[A
     return y, (found // columns - tops[:, None]) * size[1] + found % columns - lefts
 
 
-def _along(axis: int, size: int, stride: int, padding: Pair) -> dict[str, list[int] | list[Pair]]:
+def _along(axis: int, size: int, stride: int, padding: Pair) -> dict[str, Any]:
     """The window of a reduction along one axis."""
     window, steps, around = [1] * 4, [1] * 4, [(0, 0)] * 4
     window[axis], steps[axis], around[axis] = size, stride, padding
