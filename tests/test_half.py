@@ -1,4 +1,4 @@
-"""Half precision where 16 bits end: each layer of the table on sums and positions that they can't count, held to float64.
+"""Half precision where 16 bits end: each layer on sums and positions that they can't count, held to float64.
 
 float16 counts to 2048 and ends at 65504, bfloat16 counts to 256. Layers are called with half arrays, as a user may, and
 behind the cast of a model with precision="float16" or "bfloat16". What they should give is computed from the same
@@ -15,7 +15,7 @@ from conftest import USABLE
 from whole import whole
 
 import xcnn
-from xcnn import layers, random, tree
+from xcnn import layers, losses, random, tree
 from xcnn.layers import (
     ELU,
     GELU,
@@ -77,6 +77,7 @@ class Large:
 LARGE = [
     # Sums over the cells of a batch: the weights' gradients, means and variances.
     Large(Conv2D(2, 3), (1, 52, 52)),
+    Large(Conv2D(2, 3), (1, 3, 4), batch=1500),
     Large(Conv2D(1, 1, bias="untied"), (1, 1, 2), batch=3000),
     Large(Conv2DTranspose(1, 3), (2, 50, 50)),
     Large(DepthwiseConv2D(3), (2, 52, 52)),
@@ -261,3 +262,41 @@ def test_a_layer_of_xcnn_says_so_or_is_called_in_float32():
             continue
         says = "_computes_in_half" in vars(kind)
         assert says != hasattr(kind.__call__, "__wrapped__"), name
+
+
+# Losses.
+
+
+@typed
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_losses_of_many_numbers(name, dtype, loss):
+    """3000 samples of 30 outputs: sums that float16 does not have, counts that bfloat16 does not."""
+    backend, rng = xcnn.backend(name), np.random.default_rng(0)
+    y = rounded(0.1 + 0.8 * rng.random((3000, 30)), dtype)
+    t = rounded(rng.random(y.shape) * 3 if loss in ("mse", "mae", "huber") else rng.random(y.shape) > 0.5, dtype)
+    with backend.active():
+        halves = [backend.astype(backend.asarray(a, "float32"), dtype) for a in (y, t)]
+        value, dy = losses.LOSSES[loss](*halves)
+        assert {str(a.dtype).rpartition(".")[2] for a in (value, dy)} == {dtype}
+        expected, expected_dy = losses.LOSSES[loss](y, t)
+        np.testing.assert_allclose(on_host(backend, value), expected, rtol=2 * EPS[dtype])
+        largest = np.abs(expected_dy).max()
+        np.testing.assert_allclose(on_host(backend, dy), expected_dy, rtol=0, atol=2 * EPS[dtype] * largest + 6e-8)
+
+
+def test_a_sure_probability_in_half_precision_has_a_finite_loss():
+    y, t = np.asarray([[1.0, 0.0]], "float16"), np.asarray([[0.0, 1.0]], "float16")
+    value, dy = losses.binary_cross_entropy(y, t)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(dy))
+
+
+@typed
+def test_labels_given_as_half_numbers_name_one_class_each(name, dtype):
+    backend = xcnn.backend(name)
+    with backend.active():
+        y = backend.asarray(np.zeros((2, 4000)), "float32")
+        t = backend.astype(backend.asarray([256.0, 2048.0], "float32"), dtype)
+        found = backend.to_numpy(losses.targets(y, t))
+    np.testing.assert_array_equal(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(found.argmax(axis=1), [256, 2048])

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from cases import CASES
 
 import xcnn
-from xcnn import tree
+from xcnn import random, tree
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError
 from xcnn.layers import (
     ELU,
@@ -23,6 +24,7 @@ from xcnn.layers import (
     LayerNorm,
     LeakyReLU,
     MaxPool2D,
+    Next,
     ReLU,
     Reshape,
     Residual,
@@ -330,3 +332,61 @@ def test_names_of_the_layers_around_stand_in_the_error(backend):
     net = Sequential(Residual(Concatenate(left=Conv2D(1, 1), right=Conv2D(2, 1)), shortcut=DepthwiseConv2D(1)))
     with pytest.raises(ShapeError, match=r"Conv2D 'residual1.concatenate1.left' expects 3 input channels but got 2."):
         call(net, (3, 4, 4), np.zeros((2, 2, 4, 4)), backend)
+
+
+WINDOWS = [
+    (xcnn.Conv2D(2, 3, padding="same"), (2, 4, 5)),
+    (xcnn.Conv2DTranspose(2, 3), (2, 4, 5)),
+    (xcnn.DepthwiseConv2D(3, padding=2), (2, 4, 5)),
+    (xcnn.Conv1D(2, 3, padding=2), (2, 6)),
+    (xcnn.MaxPool2D(3, padding=1), (2, 4, 5)),
+    (xcnn.AveragePool2D(3, padding=1), (2, 4, 5)),
+    (xcnn.GlobalMaxPool2D(), (2, 4, 5)),
+    (xcnn.GlobalAveragePool2D(), (2, 4, 5)),
+]
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(("layer", "shape"), WINDOWS, ids=[type(layer).__name__ for layer, _ in WINDOWS])
+def test_windows_need_cells(backend, layer, shape, fuse):
+    """As PyTorch's convolutions and adaptive poolings do, which raise too. Only the batch may be empty."""
+    drawn, _ = layer.init(random.generator(0), shape)
+    weights = {"it": tree.map(lambda w: backend.asarray(w, "float32"), drawn)}
+    net = xcnn.Sequential(it=layer)
+    net = backend.rewrite(net) if fuse and backend.name != "jax" else net
+    for axis in range(len(shape)):
+        empty = tuple(0 if n == axis else size for n, size in enumerate(shape))
+        with pytest.raises(ShapeError, match=r"X101.*at least one channel"):
+            layer.init(random.generator(0), empty)
+        with pytest.raises(ShapeError, match="X101"):
+            net(weights, backend.asarray(np.zeros((2, *empty)), "float32"), Run(backend, train=True))
+
+
+EMPTY = [
+    (layer, tuple(0 if n == axis else size for n, size in enumerate(shape)))
+    for layer, shape in CASES
+    if not any(name in repr(layer) for name in ("Conv", "Pool", "Reshape", "Residual"))
+    for axis in range(len(shape))
+]
+
+
+@pytest.mark.parametrize("name", ["numpy", "strict"])
+def test_other_layers_take_axes_of_size_0(name):
+    """As PyTorch does: nothing comes of nothing, without a warning; the weights' gradients are zero."""
+    backend = xcnn.backend(name)
+    for layer, shape in EMPTY:
+        drawn, output = layer.init(random.generator(0), shape)
+        weights = tree.map(lambda w: backend.asarray(w, "float64"), drawn)
+        with backend.active():
+            y, backward = layer(weights, backend.asarray(np.zeros((2, *shape))), Run(backend, train=True))
+            dx, grads = backward(backend.asarray(np.ones((2, *output))))
+        assert (tuple(y.shape), tuple(dx.shape)) == ((2, *output), (2, *shape)), layer
+        assert all(np.all(np.isfinite(backend.to_numpy(g))) for g in tree.leaves(grads) if not isinstance(g, Next))
+
+
+def test_an_empty_softmax_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    for shape, axis in (((2, 0), 1), ((2, 3, 0), 2), ((2, 0, 3), 2), ((0, 3), 1)):
+        expected = torch.softmax(torch.zeros(shape), axis)
+        y, _ = xcnn.Softmax(axis)({}, np.zeros(shape), Run(xcnn.backend("numpy")))
+        assert y.shape == tuple(expected.shape)

@@ -6,6 +6,8 @@ from cases import CASES, EVALUATED
 from whole import whole
 
 import xcnn
+from xcnn import random, tree
+from xcnn.layers import Concatenate, Next, Residual, Run, Sequential
 from xcnn.testing import check_layer
 
 
@@ -24,6 +26,54 @@ def test_layer_in_evaluation(layer, input_shape, backend):
 def test_every_layer_is_in_the_table():
     named = {name for name in xcnn.layers.__all__ if name not in ("Layer", "Next", "Run")}
     assert {type(layer).__name__ for layer, _ in CASES} == named
+
+
+FIRST = [
+    *(case for case in CASES if type(case[0]).__name__ in ("Conv1D", "Concatenate", "Residual", "DepthwiseConv2D")),
+    *(case for case in CASES if type(case[0]).__name__ not in ("Conv1D", "Concatenate", "Residual", "DepthwiseConv2D")),
+]
+"""The table, those first that pass on whether anybody wants dX."""
+AROUND = {
+    "alone": lambda layer: layer,
+    "within Sequential": Sequential,
+    "within Residual": lambda layer: Residual(inner=layer, shortcut=layer),
+    "within Concatenate": lambda layer: Concatenate(layer, Sequential(layer)),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("fuse", [True, False])
+def test_every_layer_may_be_a_nets_first(backend, fuse, around, enough):
+    """Nobody wants its dX then, and the gradients are what they are where somebody does."""
+    if fuse and (backend.name == "jax" or type(backend.rewrite(Sequential())) is Sequential):
+        return  # the backend has no fused runs
+    for layer, input_shape in FIRST:
+        if enough():
+            break
+        net = Sequential(AROUND[around](layer))
+        drawn, output = net.init(random.generator(0), input_shape)
+        rng = np.random.default_rng(0)
+        weights = tree.map(lambda w: backend.asarray(w, "float32"), drawn)
+        x, dy = (backend.asarray(rng.standard_normal((2, *shape)), "float32") for shape in (input_shape, output))
+        running, found = backend.rewrite(net) if fuse else net, []
+        for wants_dx in (True, False):
+            _, backward = running(weights, x, Run(backend, train=True, key=(7,), wants_dx=wants_dx))
+            dx, grads = backward(dy)
+            assert dx is not None or not wants_dx
+            found.append(dict(tree.items(grads)))
+        assert found[1].keys() == dict(tree.items(drawn)).keys(), layer
+        for name, g in found[1].items():
+            values = [backend.to_numpy(one.value if isinstance(one, Next) else one) for one in (g, found[0][name])]
+            np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6, err_msg=f"{layer} {name}")
+
+
+@pytest.mark.parametrize("layer", [xcnn.Conv1D(2, 3), Concatenate(xcnn.Conv1D(2, 3), xcnn.Conv1D(1, 3))], ids=repr)
+def test_a_net_may_begin_with_a_convolution_of_signals(backend, layer):
+    net = Sequential(layer, xcnn.Flatten(), xcnn.Dense(2))
+    model = xcnn.Model(net, (1, 8), backend=backend)
+    before = backend.to_numpy(next(iter(tree.leaves(model.weights)))).copy()
+    assert model.step(np.random.default_rng(0).random((3, 1, 8)), np.array([0, 1, 0])) > 0
+    assert not np.array_equal(backend.to_numpy(next(iter(tree.leaves(model.weights)))), before)
 
 
 @pytest.mark.parametrize("shortcut", [None, xcnn.Conv2D(1, 1)])

@@ -167,6 +167,7 @@ NUMBERS = {
     "with ties": lambda rng, shape: rng.integers(-1, 2, shape).astype(float),
     "all equal": lambda rng, shape: np.ones(shape),
     "not all finite": lambda rng, shape: rng.choice([np.nan, np.inf, -np.inf, 0.0, 1.0], shape),
+    "masked": lambda rng, shape: rng.choice([-np.inf, 0.0], shape, p=[0.9, 0.1]),
 }
 
 
@@ -183,12 +184,13 @@ def windows(pool, x):
         yield (n, c, p, q), cells
 
 
-def largest(values):
-    """The number of the first NaN, else of the first largest value."""
-    for n, value in enumerate(values):
-        if np.isnan(value):
+def largest(x, cells):
+    """The number of the first NaN, else of the first largest value; padding is chosen where there is nothing else."""
+    inside = [n for n, cell in enumerate(cells) if cell is not None]
+    for n in inside:
+        if np.isnan(x[cells[n]]):
             return n
-    return values.index(max(values))
+    return max(inside, key=lambda n: x[cells[n]], default=None)
 
 
 @pytest.mark.parametrize("kind", NUMBERS)
@@ -201,15 +203,15 @@ def test_max_pool_is_its_definition(any_backend, enough, kind, pool):
     x, dy = NUMBERS[kind](rng, pool.x_shape), rng.standard_normal((*pool.x_shape[:2], *pool.output))
     y, which, dx = np.empty(dy.shape), np.empty(dy.shape), np.zeros(x.shape)
     for at, cells in windows(pool, x):
-        values = [-np.inf if cell is None else x[cell] for cell in cells]
-        which[at] = largest(values)
-        y[at] = values[int(which[at])]
-        if (cell := cells[int(which[at])]) is not None:
-            dx[cell] += dy[at]
+        found = largest(x, cells)
+        which[at] = -1 if found is None else found
+        y[at] = -np.inf if found is None else x[cells[found]]
+        if found is not None:
+            dx[cells[found]] += dy[at]
     got, tap = any_backend.max_pool(any_backend.asarray(x), pool.size, **pool.how)
     back = any_backend.max_pool_adjoint(any_backend.asarray(dy), tap, pool.x_shape, pool.size, **pool.how)
     np.testing.assert_array_equal(any_backend.to_numpy(got), y)
-    np.testing.assert_array_equal(any_backend.to_numpy(tap), which)
+    np.testing.assert_array_equal(np.where(which < 0, -1, any_backend.to_numpy(tap).astype(int)), which)
     near(any_backend.to_numpy(back), dx)
 
 
@@ -288,6 +290,25 @@ def test_max_pool_gives_back_what_it_took(any_backend, enough, pool):
     dy = np.random.default_rng(6).standard_normal(host.shape)
     dx = any_backend.max_pool_adjoint(any_backend.asarray(dy), which, pool.x_shape, pool.size, **pool.how)
     assert abs(np.sum(host * dy) - np.sum(x * any_backend.to_numpy(dx))) <= 1e-12 * max(np.sum(np.abs(host * dy)), 1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_windows_of_minus_infinity_are_pytorchs(any_backend, size):
+    """Their gradient goes to the first cell of the image, not to the padding; beside them are ties and a NaN."""
+    torch = pytest.importorskip("torch")
+    rng, stride, edge = np.random.default_rng(8), max(1, size - 2), size // 2
+    x = rng.integers(0, 3, (2, 2, 8, 9)).astype(float)
+    x[0, 0], x[0, 1, :5, :5], x[1, 0, 3, 4] = -np.inf, -np.inf, np.nan
+    image = torch.tensor(x, requires_grad=True)
+    expected = torch.nn.functional.max_pool2d(image, size, stride, edge)
+    dy = rng.standard_normal(expected.shape)
+    expected.backward(torch.tensor(dy))
+    window = {"size": (size, size), "stride": (stride, stride), "padding": ((edge, edge), (edge, edge))}
+    y, which = any_backend.max_pool(any_backend.asarray(x), **window)
+    dx = any_backend.max_pool_adjoint(any_backend.asarray(dy), which, x.shape, **window)
+    np.testing.assert_array_equal(any_backend.to_numpy(y), expected.detach().numpy())
+    np.testing.assert_allclose(any_backend.to_numpy(dx), image.grad.numpy(), rtol=1e-12, atol=1e-12)
+    assert np.sum(image.grad.numpy()) == pytest.approx(np.sum(dy))  # nothing is lost
 
 
 def test_infinite_gradients_stay_where_they_belong(any_backend):

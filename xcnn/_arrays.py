@@ -111,11 +111,11 @@ def is_floating(x: Array, xp: ModuleType | None = None) -> bool:
 def is_half(x: object) -> bool:
     """True for arrays of float16 and bfloat16."""
     dtype = getattr(x, "dtype", None)
-    return dtype is not None and _is_half_type(dtype)
+    return dtype is not None and _is_half_type(type(dtype).__module__, dtype)
 
 
 @cache
-def _is_half_type(dtype: Any) -> bool:
+def _is_half_type(library: str, dtype: Any) -> bool:  # array-api-strict's types warn where they meet NumPy's
     return str(dtype).rpartition(".")[2] in ("float16", "bfloat16")
 
 
@@ -146,7 +146,8 @@ def rounded_once(function: Callable[P, R]) -> Callable[P, R]:
         if not is_half(first):
             return function(*args, **options)
         xp, dtype = namespace(first), first.dtype
-        wide: Any = function(*map(widened, args), **{name: widened(a) for name, a in options.items()})  # type: ignore[arg-type]
-        return tuple(xp.astype(a, dtype) for a in wide) if isinstance(wide, tuple) else xp.astype(wide, dtype)  # type: ignore[return-value]
+        wide: Any = function(*map(widened, args), **{name: widened(a) for name, a in options.items()})
+        narrow: Any = tuple(xp.astype(a, dtype) for a in wide) if isinstance(wide, tuple) else xp.astype(wide, dtype)
+        return narrow  # type: ignore[no-any-return]
 
     return rounded

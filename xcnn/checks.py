@@ -38,6 +38,18 @@ def check_rank(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     return tuple(input_shape)
 
 
+def check_cells(layer: object, input_shape: Shape) -> None:
+    """Raise X101 unless a sample has at least one channel, and one cell along each axis, as windows need them."""
+    if 0 in input_shape:
+        raise ShapeError(
+            "X101",
+            "needs at least one channel, and one cell along each axis.",
+            f"got {tuple(input_shape)} for each sample",
+            hint="leave out what has no cells; only the batch may be empty.",
+            layer=layer,
+        )
+
+
 def _rank_hint(got: int, axes: Sequence[str]) -> str:
     if tuple(axes) == VECTOR:
         return "put Flatten() or GlobalAveragePool2D() before it."

@@ -23,6 +23,7 @@ from xcnn._arrays import unmasked
 from xcnn._typing import Array
 from xcnn.backends import Backend, told_by
 from xcnn.errors import BackendError, BackendUnavailable, DTypeError
+from xcnn.optimizers import global_norm
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 
@@ -44,7 +45,7 @@ FUNCTIONS = (
     *("maximum", "mean", "minimum", "permute_dims", "reshape", "round", "sign", "sqrt", "squeeze", "stack", "sum"),
     *("tanh", "where", "zeros_like"),
 )
-"""What xcnn calls of a namespace, beside operators, indices, slices and `linalg.vector_norm`."""
+"""What xcnn calls of a namespace, beside operators, indices and slices: no extension of the standard is needed."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,7 +138,15 @@ def library_backend(name: str) -> type[LibraryBackend]:
     except (Exception, SystemExit) as error:
         raise BackendUnavailable("X302", f"it can't be imported: {told_by(error)}") from error
     known = {"name": name, "library": type(array).__module__.partition(".")[0], "package": name}
-    known["first_device"] = str(device(array))
+    try:
+        namespace_of(name)
+        known["first_device"] = str(device(array))
+    except Exception as error:
+        raise BackendUnavailable(
+            "X302",
+            f"its arrays do not follow the array API standard: {told_by(error)}",
+            hint="bring its arrays to NumPy, or give it a backend of its own (examples/own_backend.py).",
+        ) from error
     return dataclass(frozen=True, repr=False)(type("LibraryBackend", (LibraryBackend,), known))
 
 
@@ -189,12 +198,14 @@ def lacking(backend: LibraryBackend) -> list[str]:
 def _lacking(package: str) -> tuple[str, ...]:
     xp = namespace_of(package)
     absent = [name for name in FUNCTIONS if not hasattr(xp, name)]
-    if not hasattr(getattr(xp, "linalg", None), "vector_norm"):
-        absent.append("linalg.vector_norm")
     if absent:
         return (f"the functions {', '.join(absent)}",)
     with _quiet, warnings.catch_warnings(action="ignore"):
-        if "64" not in str(xp.arange(2, dtype=xp.int64).dtype):
+        try:
+            long = "64" in str(xp.arange(2, dtype=xp.int64).dtype)
+        except Exception as error:
+            return (f"whole numbers of 64 bits ({told_by(error)})",)
+        if not long:
             return ("whole numbers of 64 bits",)
         return tuple(_failing(xp, array_of(package)))
 
@@ -224,7 +235,7 @@ WORKS: dict[str, Callable[[Any, Array], Array]] = {
     "comparisons and types": lambda xp, x: xp.where(x > 0, xp.astype(xp.astype(x, xp.int64) & 3, x.dtype), -x),
     "sums and largest cells": lambda xp, x: xp.sum(x, axis=(2, 3)) + xp.max(x, axis=(2, 3)),
     "the place of the largest cell": lambda xp, x: xp.argmax(xp.reshape(x, (4, 8)), axis=1),
-    "norms": lambda xp, x: xp.linalg.vector_norm(x),
+    "norms": lambda xp, x: global_norm({"x": x}),
     "correlation": lambda xp, x: reference.correlate(x, x[:, :, :3, :2], padding=PADS),
     "the adjoints of correlation": lambda xp, x: reference.correlate_input_adjoint(
         x[:, :1, :2, :2], x[:, :, :3, :2], (1, 2, 5, 4), stride=(2, 2)

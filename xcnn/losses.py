@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from array_api_compat import device
 
-from xcnn._arrays import full, is_floating, namespace, zeros
+from xcnn._arrays import full, is_floating, namespace, rounded_once, widened, zeros
 from xcnn._typing import Array
 from xcnn.checks import check_between, check_positive, plain
 from xcnn.errors import DTypeError, OptionError, ShapeError
@@ -24,6 +24,7 @@ Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
 
 
+@rounded_once
 def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[Array, Array]:
     """E = -mean over samples of sum_c t_c log softmax(y)_c;  dE/dy = (softmax(y) - t) / N.
 
@@ -57,13 +58,19 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     below 1, so that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
     """
     xp = namespace(y, t)
-    t = targets(y, t)
     limits = xp.finfo(y.dtype)
     p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
-    size = _at_least_one(prod(y.shape))
+    return _binary_cross_entropy(p, targets(y, t))
+
+
+@rounded_once
+def _binary_cross_entropy(p: Array, t: Array) -> tuple[Array, Array]:
+    """The formula, for probabilities that are clipped."""
+    xp, size = namespace(p, t), _at_least_one(prod(p.shape))
     return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
 
 
+@rounded_once
 def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
     """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
 
@@ -78,6 +85,7 @@ def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
     return xp.sum(value) / size, ((1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y)) / size
 
 
+@rounded_once
 def mse(y: Array, t: Array) -> tuple[Array, Array]:
     """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size. `t` is shaped like y."""
     xp = namespace(y, t)
@@ -86,6 +94,7 @@ def mse(y: Array, t: Array) -> tuple[Array, Array]:
     return xp.sum(error * error) / size, 2 * error / size
 
 
+@rounded_once
 def mae(y: Array, t: Array) -> tuple[Array, Array]:
     """E = mean(|y - t|);  dE/dy = sign(y - t) / size. `t` is shaped like y."""
     xp = namespace(y, t)
@@ -94,6 +103,7 @@ def mae(y: Array, t: Array) -> tuple[Array, Array]:
     return xp.sum(xp.abs(error)) / size, xp.sign(error) / size
 
 
+@rounded_once
 def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
     """E = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t;  dE/dy = e, clipped, / size.
 
@@ -163,11 +173,13 @@ def targets(y: Array, t: Array) -> Array:
         X202
     """
     xp = _check_floating(y, t)
+    if y.ndim > 1 and y.shape[1] == 0:
+        raise ShapeError("X202", "there are no outputs to compare with targets.", f"got predictions {tuple(y.shape)}")
     if tuple(t.shape) == tuple(y.shape):
         return xp.astype(t, y.dtype)
     if y.ndim < 2 or tuple(t.shape) != (y.shape[0], *y.shape[2:]):
         _same_shape(y, t)
-    labels = xp.expand_dims(t if is_floating(t) else xp.astype(t, xp.int64), axis=1)
+    labels = xp.expand_dims(widened(t) if is_floating(t) else xp.astype(t, xp.int64), axis=1)
     counted = xp.arange(max(y.shape[1], 2), dtype=labels.dtype, device=device(y))
     hot = labels == xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
     known = xp.any(hot, axis=1, keepdims=True)

@@ -106,7 +106,7 @@ class Cast:
 
     @property
     def compute(self) -> str:
-        """The type that the layer computes in: half precision only where its class says that it may (layers/half.py)."""
+        """The type that the layer computes in: half precision only where its class says so (layers/half.py)."""
         half = may_compute_in_half(self.layer) and not (self.last and isinstance(self.layer, Activation))
         return self.precision.compute if half else self.precision.dtype
 

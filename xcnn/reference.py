@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import prod
 
+from array_api_compat import device
+
 from xcnn._arrays import dilate, namespace, pad, rounded_once, zeros
 from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.windows import extent, output_size, pads, taps
+from xcnn.windows import extent, first_taps, output_size, pads, taps
 
 NO_PADDING: Pads = ((0, 0), (0, 0))
 
@@ -125,14 +127,21 @@ def workspace(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilat
 def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
     """The largest cell of each window, and which it was: the number of its tap, counted row by row.
 
-    `x` is (N, C, H, W); both results are (N, C, H', W'). Padded cells count as minus infinity; of equal cells the first
-    wins. NaN wins over all.
+    `x` is (N, C, H, W); both results are (N, C, H', W'). Padded cells count for nothing: where all of the image's cells
+    are minus infinity, it is the first of these. Of equal cells the first wins. NaN wins over all, the first of them.
     """
     xp = namespace(x)
     output = output_size(x.shape[2:], size, stride, padding)
     padded = pad(x, padding, -float("inf"))
     met = xp.stack([padded[at] for _, _, at in taps(size, stride, (1, 1), output)], axis=-1)
-    return xp.max(met, axis=-1), xp.argmax(met, axis=-1)
+    y, which = xp.max(met, axis=-1), xp.argmax(met, axis=-1)
+    if padding == NO_PADDING:
+        return y, which
+    rows, columns = (
+        xp.asarray(first, dtype=which.dtype, device=device(x)) for first in first_taps(size, stride, padding, output)
+    )
+    inside = xp.expand_dims(rows * size[1], axis=1) + columns
+    return y, xp.where(y == -float("inf"), inside, which)
 
 
 @rounded_once

@@ -101,6 +101,19 @@ def positions(layer: object, sizes: Shape, kernel: Pair, stride: Pair, padding: 
     return output
 
 
+def first_taps(size: Pair, stride: Pair, padding: Pads, output: Pair) -> tuple[list[int], list[int]]:
+    """For each position, by rows and by columns, the first of a window's cells that lies within the image.
+
+    A window's first tap there is that of its row times the window's width, plus that of its column. Where a window lies
+    in the padding alone, it is 0.
+    """
+    rows, columns = (
+        [first if 0 < (first := lo - s * n) < k else 0 for n in range(count)]
+        for k, s, (lo, _), count in zip(size, stride, padding, output, strict=True)
+    )
+    return rows, columns
+
+
 def taps(kernel: Pair, stride: Pair, dilation: Pair, output: Pair) -> Iterator[tuple[int, int, Slices]]:
     """For each kernel cell (i, j) the slices of the padded image that it meets, shaped like the output."""
     for i in range(kernel[0]):

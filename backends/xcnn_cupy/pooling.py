@@ -32,7 +32,7 @@ WARPS = THREADS // 32
 def max_pool(device: Device, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
     """The largest cell of each window, (N, C, H', W'), and the number of its tap, row by row, uint8 or uint32.
 
-    Padding counts as minus infinity; of equal cells the first wins, and the first NaN over all.
+    Padding counts for nothing; of equal cells the first wins, minus infinity too, and the first NaN over all.
     """
     x = dense(device, x)
     last = is_channels_last(x)

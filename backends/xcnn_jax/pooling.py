@@ -1,19 +1,29 @@
-"""Poolings as sums and comparisons of strided views, tap by tap: XLA makes one loop of them."""
+"""Poolings: small windows as sums and comparisons of strided views, tap by tap, of which XLA makes one loop.
+
+Larger ones go by XLA's window reductions, along the rows and then along the columns: what is compiled does not grow
+with the window, and what is computed grows with its height and width, not with its cells.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from xcnn._arrays import rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size, taps
+from xcnn.windows import first_taps, output_size, taps
 
 WINDOW = ("size", "stride", "padding")
+FEW_TAPS = 16
+"""Windows of so many cells are small: then views are as fast, and compile in half a second."""
+ROWS, COLUMNS = 2, 3
+"""The axes of images."""
 
 
 @partial(jax.jit, static_argnames=WINDOW)
@@ -21,9 +31,15 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Arra
     """Y = the largest cell so far, and its tap: a later cell takes over where it is larger, or the first NaN."""
     if stride == size and padding == NO_PADDING and x.shape[2] % size[0] == x.shape[3] % size[1] == 0:
         return _largest_beside(x, size)
+    output = output_size(x.shape[2:], size, stride, padding)
+    rows, columns = (jnp.asarray(n, jnp.int32) for n in first_taps(size, stride, padding, output))
+    inside = rows[:, None] * size[1] + columns  # it is, where all cells are minus infinity
+    if size[0] * size[1] > FEW_TAPS:
+        y, which = _largest_along(x, size, stride, padding)
+        return y, jnp.where(y == -jnp.inf, inside, which)
     cells = _met(x, size, stride, padding, -jnp.inf)
     y = next(cells)
-    which = jnp.zeros(y.shape, jnp.int32)
+    which = jnp.broadcast_to(inside, y.shape)
     for tap, cell in enumerate(cells, start=1):
         larger = (cell > y) | (jnp.isnan(cell) & ~jnp.isnan(y))
         y, which = jnp.where(larger, cell, y), jnp.where(larger, tap, which)
@@ -41,23 +57,83 @@ def _largest_beside(x: Array, size: Pair) -> tuple[Array, Array]:
     return y[:, :, :, 0, :, 0], which
 
 
+def _largest_along(x: Array, size: Pair, stride: Pair, padding: Pads) -> tuple[Array, Array]:
+    """The same, row by row and then over the rows: each cell goes with its number, the smaller of which wins a tie."""
+    rows, columns = x.shape[2:]
+    numbers = jnp.broadcast_to(jnp.arange(rows * columns, dtype=jnp.int32).reshape(rows, columns), x.shape)
+    nothing = jnp.asarray(-jnp.inf, x.dtype), jnp.asarray(rows * columns, jnp.int32)
+
+    def larger(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        (x, m), (y, n) = a, b
+        tie = (x == y) | (jnp.isnan(x) & jnp.isnan(y))
+        first = (x > y) | (jnp.isnan(x) & ~jnp.isnan(y)) | (tie & (m < n))
+        return jnp.where(first, x, y), jnp.where(first, m, n)
+
+    y, found = x, numbers
+    for axis in (COLUMNS, ROWS):
+        how = _along(axis, size[axis - ROWS], stride[axis - ROWS], padding[axis - ROWS])
+        y, found = lax.reduce_window((y, found), nothing, larger, **how)
+    tops, lefts = (
+        jnp.arange(count, dtype=jnp.int32) * s - lo
+        for count, s, (lo, _) in zip(y.shape[2:], stride, padding, strict=True)
+    )
+    return y, (found // columns - tops[:, None]) * size[1] + found % columns - lefts
+
+
+def _along(axis: int, size: int, stride: int, padding: Pair) -> dict[str, Any]:
+    """The window of a reduction along one axis."""
+    window, steps, around = [1] * 4, [1] * 4, [(0, 0)] * 4
+    window[axis], steps[axis], around[axis] = size, stride, padding
+    return {"window_dimensions": window, "window_strides": steps, "padding": around}
+
+
 @partial(jax.jit, static_argnames=("x_shape", *WINDOW))
+@rounded_once
 def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """DX = each dY, where it came from."""
+    if size[0] * size[1] > FEW_TAPS:
+        n, c, rows, columns = x_shape
+        tops, lefts = (
+            jnp.arange(count) * s - lo for count, s, (lo, _) in zip(dy.shape[2:], stride, padding, strict=True)
+        )
+        i, j = tops[:, None] + which // size[1], lefts + which % size[1]
+        inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)
+        places = jnp.where(inside, i * columns + j, rows * columns)
+
+        def added(dy: Array, places: Array) -> Array:
+            return jnp.zeros(rows * columns, dy.dtype).at[places].add(dy, mode="drop")
+
+        flat = (n * c, dy.shape[2] * dy.shape[3])
+        return jax.vmap(added)(dy.reshape(flat), places.reshape(flat)).reshape(x_shape)
     nothing = jnp.zeros((), dy.dtype)
     parts = (jnp.where(which == tap, dy, nothing) for tap in range(size[0] * size[1]))
     return _spread(parts, dy, x_shape, size, stride, padding)
 
 
 @partial(jax.jit, static_argnames=WINDOW)
+@rounded_once
 def sum_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """Y = the sum of each window."""
+    if size[0] * size[1] > 4 * FEW_TAPS:  # a sum of views compiles sooner than the others
+        for axis in (COLUMNS, ROWS):
+            how = _along(axis, size[axis - ROWS], stride[axis - ROWS], padding[axis - ROWS])
+            x = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, **how)
+        return x
     return sum(_met(x, size, stride, padding, 0.0))
 
 
 @partial(jax.jit, static_argnames=("x_shape", *WINDOW))
+@rounded_once
 def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads) -> Array:
     """DX = each dY, added to every cell of its window."""
+    if size[0] * size[1] > FEW_TAPS:  # each cell sums the dY, spread by the stride, whose windows meet it
+        for axis in (COLUMNS, ROWS):
+            k, s, (lo, _) = size[axis - ROWS], stride[axis - ROWS], padding[axis - ROWS]
+            around = [(0, 0, 0)] * 4
+            around[axis] = (k - 1 - lo, x_shape[axis] - ((dy.shape[axis] - 1) * s + 1) + lo, s - 1)
+            dy = lax.pad(dy, jnp.zeros((), dy.dtype), around)
+            dy = lax.reduce_window(dy, jnp.zeros((), dy.dtype), lax.add, **_along(axis, k, 1, (0, 0)))
+        return dy
     return _spread((dy for _ in range(size[0] * size[1])), dy, x_shape, size, stride, padding)
 
 

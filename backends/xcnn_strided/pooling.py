@@ -6,7 +6,8 @@ from typing import Any
 
 from xcnn._arrays import namespace, rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.windows import output_size, taps
+from xcnn.reference import NO_PADDING
+from xcnn.windows import first_taps, output_size, taps
 from xcnn_strided.lowering import padded
 
 
@@ -18,6 +19,9 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads) -> tuple[Arra
     steps = taps(size, stride, (1, 1), output)
     y = around[next(steps)[2]].copy()
     which = xp.zeros(y.shape, dtype=xp.uint8 if size[0] * size[1] <= 256 else xp.uint32)
+    if padding != NO_PADDING:  # where all cells are minus infinity, it is the first one within the image
+        rows, columns = (xp.asarray(first, dtype=which.dtype) for first in first_taps(size, stride, padding, output))
+        which += rows[:, None] * which.dtype.type(size[1]) + columns
     stays, is_nan = xp.empty(y.shape, dtype=bool), xp.empty(y.shape, dtype=bool)
     for tap, (_, _, at) in enumerate(steps, start=1):
         xp.less_equal(around[at], y, out=stays)

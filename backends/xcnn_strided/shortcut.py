@@ -36,7 +36,7 @@ class Shortcut(ABC):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer, mine = self.layer, weights.get(self.name, {})
-        inner, last = run.child(self.n, self.name), len(self.layer) - 1
+        inner, last = run.child(self.n, self.name, run.wants_dx), len(self.layer) - 1
         beside, shortcut_backward = x, None
         with inside(self.name):
             body, body_backward = layer.body(mine, x, inner)
@@ -45,7 +45,7 @@ class Shortcut(ABC):
             layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
         y = self.sum(body, beside, self.relu)
 
-        def backward(dy: Array, grads: Weights) -> Array:
+        def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
                 check_dy(layer, y.shape, dy)
                 if self.relu:
@@ -55,7 +55,7 @@ class Shortcut(ABC):
                     dy = layer.back(last, shortcut_backward, dy, of_layer)
             if of_layer:
                 grads[self.name] = of_layer
-            return self.sum(dx, dy, False)
+            return self.sum(dx, dy, False) if run.wants_dx else None
 
         return y, backward
 

@@ -13,7 +13,7 @@ from xcnn import reference
 from xcnn._arrays import rounded_once
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.windows import first_taps, output_size
 from xcnn_torch.convolution import Window, padded
 from xcnn_torch.memory import HALVES
 from xcnn_torch.recording import at_once
@@ -67,15 +67,20 @@ class MaxPool:
 def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
     """The largest cell of each window, and the number of its tap.
 
-    Of several NaN PyTorch tells the last, and on a GPU nobody can look for them while a step is captured: then, as
-    there, it is the reference that computes.
+    Of several NaN PyTorch tells the last: the first is that of the largest cells of a mask. On a GPU nobody can ask
+    whether there are any while a step is captured.
     """
-    if x.device.type == "cpu" and x.dtype.is_floating_point:
-        pool, wide = MaxPool(size, stride, (0, 0)), padded(x, padding, -float("inf"))
-        y, places = pool(wide)
-        if not y.isnan().any():
-            return y, taps(places, pool, wide)
-    return reference.max_pool(x, size, stride=stride, padding=padding)
+    if not x.dtype.is_floating_point:
+        return reference.max_pool(x, size, stride=stride, padding=padding)
+    pool, wide = MaxPool(size, stride, (0, 0)), padded(x, padding, -float("inf"))
+    y, places = pool(wide)
+    if x.device.type != "cpu" or y.isnan().any():
+        places = torch.where(y.isnan(), pool(wide.isnan().to(x.dtype))[1], places)
+    which = taps(places, pool, wide)
+    if padding != NO_PADDING:
+        rows, columns = (torch.tensor(n, device=x.device) for n in first_taps(size, stride, padding, y.shape[2:]))
+        which = torch.where(y == -float("inf"), rows[:, None] * size[1] + columns, which)
+    return y, which
 
 
 def max_pool_adjoint(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import full
 from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.checks import IMAGE, check_cells, check_dy, check_input
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
@@ -23,6 +23,7 @@ class AveragePool2D(Pool2D):
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE)
+        check_cells(self, x.shape[1:])
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])
         count = backend.sum_pool(full(x, (1, 1, *x.shape[2:]), 1.0), size, **how)

@@ -31,7 +31,7 @@ class Concatenate(Container):
         return weights, (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        ys, backwards = zip(*(self.call(n, weights, x, run) for n in range(len(self))), strict=True)
+        ys, backwards = zip(*(self.call(n, weights, x, run, run.wants_dx) for n in range(len(self))), strict=True)
         self.check_shapes([y.shape[1:] for y in ys])
         edges = [0, *accumulate(y.shape[1] for y in ys)]
 
@@ -41,7 +41,7 @@ class Concatenate(Container):
                 self.back(n, backwards[n], dy[:, start:stop, ...], grads)
                 for n, (start, stop) in enumerate(pairwise(edges))
             ]
-            return sum(dxs[1:], dxs[0]), grads
+            return sum(dxs[1:], dxs[0]) if run.wants_dx else None, grads
 
         return namespace(x).concat(ys, axis=1), backward
 

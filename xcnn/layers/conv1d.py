@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn._arrays import namespace
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import SIGNAL, check_dy, check_input, check_rank, check_whole, on_behalf_of, plain_numbers
+from xcnn.checks import SIGNAL, check_cells, check_dy, check_input, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
@@ -39,12 +39,14 @@ class Conv1D:
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels, length = check_rank(self, input_shape, SIGNAL)
+        check_cells(self, input_shape)
         with on_behalf_of(self):
             weights, output = self.conv2d().init(rng, (channels, 1, length))
         return _without_height(weights), (output[0], output[2])
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, SIGNAL, weights["kernel"].shape[1] * self.groups)
+        check_cells(self, x.shape[1:])
         flat = {name: xp.expand_dims(w, axis=-2) if w.ndim > 1 else w for name, w in weights.items()}
         with on_behalf_of(self):
             image, conv2d_backward = self.conv2d()(flat, xp.expand_dims(x, axis=2), run)
@@ -54,7 +56,7 @@ class Conv1D:
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, y_shape, dy)
             dx, grads = conv2d_backward(xp.expand_dims(dy, axis=2))
-            return dx[:, :, 0, :], _without_height(grads)
+            return None if dx is None else dx[:, :, 0, :], _without_height(grads)
 
         return y, backward
 

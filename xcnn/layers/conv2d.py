@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
+from xcnn.checks import IMAGE, check_cells, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
 from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
@@ -43,6 +43,7 @@ class Conv2D(Biased):
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels, *sizes = check_rank(self, input_shape, IMAGE)
+        check_cells(self, input_shape)
         check_groups(self, self.groups, channels, "channels")
         h, w = kernel_size = pair("kernel_size", self.kernel_size)
         output = (self.filters, *positions(self, tuple(sizes), kernel_size, **self.window(tuple(sizes))))
@@ -56,6 +57,7 @@ class Conv2D(Biased):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         kernel, backend = weights["kernel"], run.backend
         check_input(self, weights, x, IMAGE, kernel.shape[1] * self.groups)
+        check_cells(self, x.shape[1:])
         how = self.window(x.shape[2:])
         positions(self, x.shape[2:], kernel.shape[2:], **how)
         how["groups"] = self.groups

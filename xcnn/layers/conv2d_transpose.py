@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
+from xcnn.checks import IMAGE, check_cells, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
 from xcnn.errors import OptionError, ShapeError
 from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
@@ -50,6 +50,7 @@ class Conv2DTranspose(Biased):
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels, *sizes = check_rank(self, input_shape, IMAGE)
+        check_cells(self, input_shape)
         check_groups(self, self.groups, channels, "channels")
         h, w = pair("kernel_size", self.kernel_size)
         s, t = pair("stride", self.stride)
@@ -64,6 +65,7 @@ class Conv2DTranspose(Biased):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         kernel, backend = weights["kernel"], run.backend
         check_input(self, weights, x, IMAGE, kernel.shape[0])
+        check_cells(self, x.shape[1:])
         how = {**self.window(x.shape[2:]), "groups": self.groups}
         z_shape = (x.shape[0], self.filters, *self.output_size(x.shape[2:]))
         y = self.add_bias(weights, backend.correlate_input_adjoint(x, kernel, z_shape, **how))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
+from xcnn.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.initializers import Initializer
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
@@ -35,6 +35,7 @@ class DepthwiseConv2D:
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels = check_rank(self, input_shape, IMAGE)[0]
+        check_cells(self, input_shape)
         with on_behalf_of(self):
             return self.conv2d(channels).init(rng, input_shape)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.checks import IMAGE, check_cells, check_dy, check_input, check_rank
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
@@ -15,11 +15,13 @@ class GlobalAveragePool2D:
     """Y = mean of X over height and width, (N, C, H, W) -> (N, C);  dX = dY / (H W) in every cell."""
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, check_rank(self, input_shape, IMAGE)[:1]
+        check_cells(self, check_rank(self, input_shape, IMAGE))
+        return {}, tuple(input_shape[:1])
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, IMAGE)
+        check_cells(self, x.shape[1:])
         n, c, h, w = x.shape
 
         def backward(dy: Array) -> tuple[Array, Weights]:

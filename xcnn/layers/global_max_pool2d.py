@@ -8,7 +8,7 @@ from array_api_compat import device
 
 from xcnn._arrays import full
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.checks import IMAGE, check_cells, check_dy, check_input, check_rank
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
@@ -16,13 +16,18 @@ from xcnn.layers.layer import Run
 @computes_in_half
 @dataclass(frozen=True)
 class GlobalMaxPool2D:
-    """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0."""
+    """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0.
+
+    NaN is larger than all numbers, as in MaxPool2D.
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, check_rank(self, input_shape, IMAGE)[:1]
+        check_cells(self, check_rank(self, input_shape, IMAGE))
+        return {}, tuple(input_shape[:1])
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, IMAGE)
+        check_cells(self, x.shape[1:])
         n, c, h, w = shape = x.shape
         cells = xp.reshape(x, (n, c, h * w))
         which = xp.argmax(cells, axis=2, keepdims=True)

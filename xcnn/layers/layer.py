@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Run:
     """What a call of a layer runs on: the backend, whether it trains, the key of its randomness, and who looks on.
 
-    Where nobody wants dX, as of a net's first layer in training, its backward may give None for it.
+    Where nobody wants dX, as of a net's first layer in training, its backward may give None for it: a layer that passes
+    its run on to others, and goes on with their dX, asks `wants_dx` first.
     """
 
     backend: Backend

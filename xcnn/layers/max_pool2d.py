@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import IMAGE, check_dy, check_input
+from xcnn.checks import IMAGE, check_cells, check_dy, check_input
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
@@ -15,10 +15,15 @@ from xcnn.windows import pair
 @computes_in_half
 @dataclass(frozen=True)
 class MaxPool2D(Pool2D):
-    """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows."""
+    """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows.
+
+    Padding never is the maximum: in a window of -inf alone it is the first cell of the image, as in PyTorch. NaN is
+    larger than all numbers: Y is NaN there, and dY goes to the first of them (PyTorch takes the last of several).
+    """
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE)
+        check_cells(self, x.shape[1:])
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])
         y, which = backend.max_pool(x, size, **how)

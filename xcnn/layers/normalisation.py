@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from xcnn._typing import Array, Shape
@@ -17,12 +18,14 @@ def axes_with_channels(layer: object, input_shape: Shape) -> tuple[str, ...]:
 
 def standardise(xp: Any, x: Array, axes: Shape, epsilon: float) -> tuple[Array, Array]:
     """x_hat and 1 / sqrt(variance + epsilon), mean and variance being taken over these axes."""
-    centred = x - xp.mean(x, axis=axes, keepdims=True)
-    inverse = 1 / xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True) + epsilon)
+    mean = xp.mean if prod(x.shape) else xp.sum  # nothing has a sum, but no mean
+    centred = x - mean(x, axis=axes, keepdims=True)
+    inverse = 1 / xp.sqrt(mean(centred * centred, axis=axes, keepdims=True) + epsilon)
     return centred * inverse, inverse
 
 
 def standardise_backward(xp: Any, dx_hat: Array, x_hat: Array, inverse: Array, axes: Shape) -> Array:
     """DX = (dX_hat - mean(dX_hat) - x_hat mean(dX_hat x_hat)) / sqrt(variance + epsilon)."""
-    mean, slope = (xp.mean(part, axis=axes, keepdims=True) for part in (dx_hat, dx_hat * x_hat))
+    over = xp.mean if prod(x_hat.shape) else xp.sum
+    mean, slope = (over(part, axis=axes, keepdims=True) for part in (dx_hat, dx_hat * x_hat))
     return (dx_hat - mean - x_hat * slope) * inverse

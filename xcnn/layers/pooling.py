@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn._typing import Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_rank, plain_numbers
+from xcnn.checks import IMAGE, check_cells, check_rank, plain_numbers
 from xcnn.errors import OptionError
 from xcnn.windows import pads, pair, positions
 
@@ -32,6 +32,7 @@ class Pool2D:
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         channels, *sizes = check_rank(self, input_shape, IMAGE)
+        check_cells(self, input_shape)
         return {}, (channels, *self.positions(tuple(sizes)))
 
     def positions(self, sizes: Shape) -> Pair:

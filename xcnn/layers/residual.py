@@ -46,14 +46,14 @@ class Residual(Container):
         y, body_backward = self.body(weights, x, run)
         beside, shortcut_backward = x, None
         if self.shortcut:
-            beside, shortcut_backward = self.call(len(self) - 1, weights, x, run)
+            beside, shortcut_backward = self.call(len(self) - 1, weights, x, run, run.wants_dx)
         self.check_shapes(x.shape[1:], y.shape[1:], beside.shape[1:])
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             dx, grads = body_backward(dy)
             if shortcut_backward:
                 dy = self.back(len(self) - 1, shortcut_backward, dy, grads)
-            return None if dx is None or dy is None else dx + dy, grads  # None where nobody wants it
+            return dx + dy if run.wants_dx else None, grads
 
         return y + beside, backward
 

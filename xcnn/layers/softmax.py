@@ -28,7 +28,8 @@ class Softmax:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         xp, axis = namespace(x), check_axis(self, self.axis, x.ndim)
-        powers = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+        largest = xp.max(x, axis=axis, keepdims=True) if x.shape[axis] else x  # nothing has no maximum
+        powers = xp.exp(x - largest)
         y = powers / xp.sum(powers, axis=axis, keepdims=True)
         y_shape = y.shape
 

@@ -14,6 +14,7 @@ struct Axis {
     __device__ int start(int window) const { return window * stride - before; }
     __device__ int first_tap(int window) const { return max(-start(window), 0); }
     __device__ int end_tap(int window) const { return min(size, cells - start(window)); }
+    __device__ int first_inside(int window) const { return first_tap(window) < size ? first_tap(window) : 0; }
     // The windows that meet a cell are last_window(cell), ... down to first_window(cell).
     __device__ int last_window(int cell) const { return min((cell + before) / stride, windows - 1); }
     __device__ int first_window(int cell) const {
@@ -68,18 +69,20 @@ template <typename T, int V, typename S> __device__ Pack<T, V> rounded(const Pac
 }
 
 // y = the largest cell of each window, and which = the number of its tap, row by row: a cell takes over where it is
-// larger than all before it, or the first NaN. Padding counts as minus infinity, with which tap 0 begins.
+// larger than all before it, or the first NaN. It begins with minus infinity and the first tap within the image.
 template <typename T, int V, typename Tap>
 __global__ void __launch_bounds__(256) max_pool(const T* __restrict__ x, Pool pool, T* __restrict__ y,
                                                 Tap* __restrict__ which) {
     typedef typename Sum<T>::type S;
     int size = pool.outer * pool.rows.windows * pool.columns.windows * pool.inner;
     for (int at = blockIdx.x * THREADS + threadIdx.x; at < size; at += gridDim.x * THREADS) {
+        Place window(at, pool.rows.windows, pool.columns.windows, pool.inner);
+        int first = pool.rows.first_inside(window.row) * pool.columns.size + pool.columns.first_inside(window.column);
         Pack<T, V> largest;
-        Pack<Tap, V> taps = {};
+        Pack<Tap, V> taps;
 #pragma unroll
-        for (int k = 0; k < V; k++) largest.cell[k] = (T)-__uint_as_float(0x7f800000);
-        each_cell(pool, Place(at, pool.rows.windows, pool.columns.windows, pool.inner), [&](int number, int tap) {
+        for (int k = 0; k < V; k++) largest.cell[k] = (T)-__uint_as_float(0x7f800000), taps.cell[k] = first;
+        each_cell(pool, window, [&](int number, int tap) {
             Pack<T, V> here = pack<V>(x, number);
 #pragma unroll
             for (int k = 0; k < V; k++) {
