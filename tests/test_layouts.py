@@ -344,7 +344,10 @@ def test_batch_normalisation_writes_all_its_results(layout, shape, relu, rng):
     got = passes(backend.rewrite(net), backend, weights, x, dy, True)
     norm = torch.nn.functional.batch_norm
     there = torch.tensor(np.array(x, order="C"), requires_grad=True)
-    scale, bias = torch.ones(3, dtype=torch.float64).requires_grad_(), torch.zeros(3, dtype=torch.float64).requires_grad_()
+    scale, bias = (
+        torch.ones(3, dtype=torch.float64).requires_grad_(),
+        torch.zeros(3, dtype=torch.float64).requires_grad_(),
+    )
     mean, variance = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     y = norm(there, mean, variance, scale, bias, True, 1 - 0.7, 1e-3)
     y = y.relu() if relu else y
