@@ -23,7 +23,6 @@ from xcnn.layers import (
     GroupNorm,
     LayerNorm,
     MaxPool2D,
-    Next,
     ReLU,
     Reshape,
     Residual,

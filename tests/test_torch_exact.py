@@ -1,4 +1,4 @@
-"""How exact PyTorch's backend is: long sums in float32, half precision held to float64, and numbers that are not finite."""
+"""How exact PyTorch's backend is: long sums in float32, half precision held to float64, numbers that are not finite."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,9 @@ def backend():
     return xcnn.backend("torch")
 
 
-# Sums. One term after another the error is at most n UNIT times the sum of absolute values; in sums of at most LONG terms,
-# and then of those, it is that of LONG and n / LONG terms. Here terms are equal, and all errors to the same side.
+# Sums. One term after another the error is at most n UNIT times the sum of absolute values; in sums of at most LONG
+# terms, and then of those, it is that of LONG and n / LONG terms.
+# Here terms are equal, and all errors to the same side.
 
 
 def bound(terms):
@@ -155,8 +156,10 @@ def test_fused_nets_are_as_near_to_float64_as_their_layers(precision):
 # NaN and infinity.
 
 
-SOME = ["conv, relu, pool", "conv of five, no bias, pool", "conv, overlapping pool", "conv, untied, relu, pool", "norm, relu",
-        "conv of six, relu, pool", "dense, relu", "single", "residual, shortcut", "conv, sigmoid", "all"]  # fmt: skip
+SOME = [
+    "conv, relu, pool", "conv of five, no bias, pool", "conv, overlapping pool", "conv, untied, relu, pool", "norm, relu",
+    "conv of six, relu, pool", "dense, relu", "single", "residual, shortcut", "conv, sigmoid", "all",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -171,7 +174,7 @@ def test_what_is_not_finite_goes_where_the_layers_send_it(name, value):
         for place in ("x", "dy", "weight"):
             rng = np.random.default_rng(seed)
             weights, output = net.init(rng, input_shape)
-            weights = tree.map(lambda w: w + 0.2 * rng.random(w.shape), weights)
+            weights = tree.map(lambda w, rng=rng: w + 0.2 * rng.random(w.shape), weights)
             x, dy = (rng.standard_normal((3, *shape)) for shape in (input_shape, output))
             given = {"x": x, "dy": dy, "weight": tree.leaves(weights)[0] if weights else x}[place]
             given.reshape(-1)[rng.integers(0, given.size, 1 if place == "weight" else 3)] = value
