@@ -157,7 +157,8 @@ def test_fused_nets_are_as_near_to_float64_as_their_layers(precision):
 
 
 SOME = [
-    "conv, relu, pool", "conv of five, no bias, pool", "conv, overlapping pool", "conv, untied, relu, pool", "norm, relu",
+    "conv, relu, pool", "conv of five, no bias, pool", "conv, overlapping pool", "conv, untied, relu, pool",
+    "norm, relu",
     "conv of six, relu, pool", "dense, relu", "single", "residual, shortcut", "conv, sigmoid", "all",
 ]  # fmt: skip
 
