@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 from math import inf, nan
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -246,10 +247,42 @@ def test_a_users_own_layer_is_measured_as_it_is():
     model = model_of(Sequential(Own(), Dense(2)), (40,))
     comparison = xcnn.compare(model, batch_of(model), backends=["numpy", FusesBadly()])
     assert {row.layer for row in comparison if row.backend == "numpy"} == {"own1", "dense1", parity.WHOLE}
-    assert odd_layers(comparison) == {parity.WHOLE}
+    assert {row.layer for row in comparison if row.backend == "numpy" and not row.ok} == set()
+    assert odd_layers(comparison) == {"own1", "dense1", parity.WHOLE}, "each as the backend rewrites it"
 
 
 # Faults.
+
+
+@dataclass(frozen=True, repr=False)
+class AsStored(ReferenceBackend):
+    """Takes images in the order in which they lie in memory."""
+
+    def correlate(self, x, k, **how):
+        return super().correlate(x.ravel(order="K").reshape(x.shape), k, **how)
+
+
+@dataclass(frozen=True, repr=False)
+class LeftOver(ReferenceBackend):
+    """Gives what its memory holds from the last time, and writes there for the next."""
+
+    memory: ClassVar[dict] = {}
+
+    def correlate(self, x, k, **how):
+        y = super().correlate(x, k, **how)
+        before = self.memory.get(y.shape, y)
+        self.memory[y.shape] = y
+        return before
+
+
+@pytest.mark.parametrize("backend", [AsStored(), LeftOver()], ids=["as stored", "left over"])
+@pytest.mark.parametrize("net", [NET, Sequential(NET)], ids=["layers", "within"])
+def test_faults_of_layouts_and_of_memory_are_seen(backend, net):
+    """Also where what the memory holds is the right result of the same numbers, as after a first comparison."""
+    model = model_of(net)
+    for _ in range(2):
+        odd = odd_layers(xcnn.compare(model, batch_of(model), backends=backend))
+        assert {name.rpartition(".")[2] for name in odd} >= {"conv1", parity.WHOLE}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

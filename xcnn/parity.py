@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from math import frexp, inf, isfinite
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from xcnn import html, random, tree
 from xcnn._typing import Array, Backward, Rng, Shape, Weights
 from xcnn.backends import Backend, is_default, told_by
 from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError, XcnnError, counted
+from xcnn.layers import Sequential
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.precision import CONTAINERS, Cast, Precision, mixed, type_name, within
 from xcnn.rounding import (
@@ -52,6 +53,10 @@ are equal, or zero before a ReLU while biases are zero: there nothing but roundi
 NEARER = 4.0
 """A cause is named where a result is so many times nearer to what the cause would give than to the exact one. That is
 looked into as soon as an error is larger than rounding makes it without TIMES."""
+OTHER = 0.5
+"""How many times as large those numbers are that are computed first."""
+ALONE = "layer"
+"""The name of a layer that stands by itself in a container, which gives it the key (*KEY, 0)."""
 KEY = (0,)
 WHOLE = "the whole net"
 CAUSES = ("tf32", "bfloat16", "float16")
@@ -269,17 +274,20 @@ def measured(subject: Subject, label: str, there: Model) -> Iterator[Row]:
     """The rows of one subject on one backend."""
     backend = there.running_backend
     try:
-        results = subject.on(backend, there.running_net if subject.path == WHOLE else subject.layer)
-        if results.keys() != subject.exact.keys():
-            raise ShapeError("X101", f"gives {', '.join(results)} for {', '.join(subject.exact)}.", layer=subject.layer)
+        runs = list(subject.runs(backend, there.running_net))
+        for results in runs:
+            if results.keys() != subject.exact.keys():
+                told = f"gives {', '.join(results)} for {', '.join(subject.exact)}."
+                raise ShapeError("X101", told, layer=subject.layer)
     except Exception as failure:
         yield failed(subject.path, subject.kind, label, failure)
         return
     for quantity, exact in subject.exact.items():
-        found, explained = error(results[quantity], exact), subject.explained[quantity]
+        found, worst = max(((error(r[quantity], exact), r[quantity]) for r in runs), key=lambda pair: pair[0])
+        explained = subject.explained[quantity]
         row = Row(subject.path, subject.kind, label, quantity, found, explained, "explained")
         suspicious = explained if subject.path == WHOLE else explained / TIMES
-        cause = subject.cause(quantity, results[quantity]) if found > suspicious else ""
+        cause = subject.cause(quantity, worst) if found > suspicious else ""
         if cause or found > explained:
             hint = SWITCHES.get(backend.library, "") if cause in CAUSES else ""
             row = replace(row, verdict="not explained", cause=cause, hint=hint)
@@ -322,8 +330,28 @@ class Subject:
         """The layer's class."""
         return type(self.layer).__name__
 
-    def on(self, backend: Backend, layer: Layer) -> Results:
-        """The results of a layer on a backend: of this one, or of the net that the backend makes of it.
+    def runs(self, backend: Backend, net: Layer) -> Iterator[Results]:
+        """The results on a backend in all ways in which it may come to compute them, `net` being what it runs.
+
+        A layer is called by itself, and as the backend rewrites it; each with x and dy that lie in memory as they are
+        indexed, and the other way round. What it is to write may lie where something else was before: so that this is
+        not the right result, other numbers are computed first.
+        """
+        for form in (net,) if self.path == WHOLE else self.forms(backend):
+            for order in ("C", "F"):
+                self.on(backend, form, order, OTHER)
+                yield self.on(backend, form, order)
+
+    def forms(self, backend: Backend) -> Iterator[Layer]:
+        """The layer itself, and what the backend makes of it."""
+        yield self.layer
+        alone = Sequential(**{ALONE: self.layer})
+        rewritten = backend.rewrite(alone)
+        if rewritten is not alone:
+            yield Alone(rewritten)
+
+    def on(self, backend: Backend, layer: Layer, order: Literal["C", "F"] = "C", times: float = 1.0) -> Results:
+        """The results of a layer on a backend, what it is given being so many times as large and lying in this order.
 
         Raises
         ------
@@ -333,7 +361,7 @@ class Subject:
         wide = "float64" if self.dtype == "float64" else "float32"
 
         def send(a: HostArray) -> Array:
-            return backend.astype(backend.asarray(a, wide), self.dtype)
+            return backend.astype(backend.asarray(np.asarray(times * a, order=order), wide), self.dtype)
 
         def fetch(a: Array) -> HostArray:
             if type_name(a) != self.dtype:
@@ -388,7 +416,8 @@ class Subject:
 
         def imitating(path: tuple[str, ...], layer: Layer) -> Layer:
             compute = computes_in(layer, self.dtype)
-            return Imitated(within(layer), compute, arithmetic(compute))
+            handed = layer.result if isinstance(layer, Cast) else compute
+            return Imitated(within(layer), compute, handed, arithmetic(compute))
 
         net = mixed(self.layer, self.precision) if self.path == WHOLE else self.layer
         return self._called(leafwise(net, imitating), reference(), np.asarray, plain)
@@ -422,7 +451,7 @@ def subjects(model: Model, x: HostArray, t: HostArray | None) -> Iterator[Subjec
     for path, met in recorders.items():
         compute = computes_in(met.layer, model.dtype)
         rounded = FORMATS[compute].rounded
-        given = tree.map(rounded, met.weights), rounded(met.x), rounded(sized(met.dy)), met.key
+        given = tree.map(rounded, met.weights), rounded(met.x), rounded(sized(met.dy)), (*KEY, 0)
         yield Subject(path, within(met.layer), compute, compute, model.policy, *given)
     noise = NOISE * np.max(np.abs(x)) * random.generator(*KEY, DRAWS + 1).standard_normal(x.shape)
     given = weights, FORMATS[model.dtype].rounded(x + noise), dy, KEY
@@ -466,7 +495,7 @@ class Recorder:
         return self.layer.init(rng, input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        self.weights, self.x, self.key = weights, x, run.key
+        self.weights, self.x = weights, x
         y, inner_backward = within(self.layer)(weights, x, run)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
@@ -478,10 +507,17 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Imitated:
-    """A layer under an arithmetic: it is given numbers that its type has, and rounds what it computes from them."""
+    """A layer under an arithmetic: it is given numbers that its type has, and rounds what it computes from them.
+
+    Parameters
+    ----------
+    handed
+        the type of y, and of dy, as layers hand them to each other
+    """
 
     layer: Layer
     compute: str
+    handed: str
     arithmetic: Arithmetic
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
@@ -489,10 +525,30 @@ class Imitated:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         y, inner_backward = self.layer(tree.map(self._given, weights), self._given(x), run)
-        return y, lambda dy: inner_backward(self._given(dy))
+        return self._given(y, self.handed), lambda dy: inner_backward(self._given(self._given(dy, self.handed)))
 
-    def _given(self, a: HostArray) -> HostArray:
-        return Imitation.of(FORMATS[self.compute].rounded(plain(a)), self.arithmetic)
+    def _given(self, a: HostArray, dtype: str = "") -> HostArray:
+        return Imitation.of(FORMATS[dtype or self.compute].rounded(plain(a)), self.arithmetic)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A container of one layer, with the weights and gradients of the layer."""
+
+    net: Layer
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        weights, shape = self.net.init(rng, input_shape)
+        return weights.get(ALONE, {}), shape
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        y, net_backward = self.net({ALONE: weights}, x, replace(run, key=run.key[:-1]))
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            dx, grads = net_backward(dy)
+            return dx, grads.get(ALONE, {})
+
+        return y, backward
 
 
 __all__ = ["Comparison", "Row", "compare"]

@@ -6,6 +6,7 @@ PyTorch pads both sides of an axis alike and by no more than half a window; else
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -61,6 +62,30 @@ class MaxPool:
         if dy.requires_grad:
             return aten.max_pool2d_with_indices_backward(dy, dx, *how, places)
         return aten.max_pool2d_with_indices_backward.grad_input(dy, dx, *how, places, grad_input=dx)
+
+
+@at_once
+def of_first_nan(
+    places: Array,
+    y: Array,
+    x: Array,
+    size: Pair,
+    stride: Pair,
+    padding: Pair,
+    made: tuple[Any, ...] = (),
+    bias: Array | None = None,
+) -> Array:
+    """The places of largest cells, of several NaN in a window the first: PyTorch tells the last.
+
+    What is pooled is x, or where there are further arguments for it, the convolution of x, and an untied bias.
+    A sum of y tells whether there may be a NaN. On a GPU, where nobody can look while a step is captured, it is the last.
+    """
+    if not y.is_cpu or not y.sum().isnan():
+        return places.view_as(places)
+    z = aten.convolution(x, *made) if made else x
+    z = z if bias is None else z + bias
+    firsts = aten.max_pool2d_with_indices(z.isnan().float(), size, stride, padding)[1]
+    return torch.where(y.isnan(), firsts, places)
 
 
 @at_once

@@ -33,19 +33,26 @@ class Activation:
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, y_shape, dy)
-            return dy * slope(), {}
+            return self.through(dy, slope()), {}
 
         return y, backward
+
+    def through(self, dy: Array, slope: Array) -> Array:
+        """DX = dY f'(X)."""
+        return dy * slope
 
 
 @computes_in_half
 @dataclass(frozen=True)
 class ReLU(Activation):
-    """y = max(x, 0);  f' = 1 where x > 0, else 0 (at 0 too)."""
+    """y = max(x, 0);  dx = dy where x > 0, else 0 (at 0 too), whatever dy is there: NaN and infinity stop as well."""
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         y = xp.maximum(x, xp.zeros_like(x))
-        return y, lambda: xp.astype(y > 0, y.dtype)  # y is what the next layer keeps
+        return y, lambda: xp.logical_not(y <= 0)  # y is what the next layer keeps; where it is NaN, dy goes on
+
+    def through(self, dy: Array, slope: Array) -> Array:
+        return namespace(dy).where(slope, dy, full(dy, (), 0.0))
 
 
 @computes_in_half

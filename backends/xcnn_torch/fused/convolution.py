@@ -34,7 +34,7 @@ from xcnn_torch.fused.common import (
     slope,
 )
 from xcnn_torch.memory import HALVES, arranged, empty, prefers_channels_last, typed
-from xcnn_torch.pooling import MaxPool
+from xcnn_torch.pooling import MaxPool, of_first_nan
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -212,11 +212,13 @@ class Work:
 
         def before(dy: Array) -> Callable[[slice], Array]:
             dy = slope(activation, dy, y)
+            how = self.kernel, self.shared, *self.window.arguments
+            where = of_first_nan(places, y, self.x, pool.size, pool.stride, pool.padding, how, self.untied)
 
             def of_part(part: slice) -> Array:
                 some = cut(dy, part)
                 dx = empty(self.x, (len(some), *self.y_shape[1:]), self.last)
-                return pool.backward(some, dx, cut(places, part))
+                return pool.backward(some, dx, cut(where, part))
 
             return of_part
 

@@ -17,7 +17,7 @@ from xcnn.precision import within
 from xcnn.windows import pair
 from xcnn_torch.fused.common import computes_in, gives, holds, slope
 from xcnn_torch.memory import empty_like, typed
-from xcnn_torch.pooling import MaxPool
+from xcnn_torch.pooling import MaxPool, of_first_nan
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -62,7 +62,11 @@ def max_pool(layer: MaxPool2D, x: Array) -> Both:
     pool = pool_of(layer, x)
     assert pool is not None
     y, places = pool(x)
-    return y, lambda dy: pool.backward(dy, empty_like(x), places)
+
+    def backward(dy: Array) -> Array:
+        return pool.backward(dy, empty_like(x), of_first_nan(places, y, x, pool.size, pool.stride, pool.padding))
+
+    return y, backward
 
 
 def pool_of(layer: MaxPool2D, x: Array) -> MaxPool | None:
