@@ -33,7 +33,9 @@ def drawn(rng, exact):
         padding = tuple((n, n) for n, _ in padding)
     if rng.random() < 0.5:  # from the other side: what makes rows of whole half vectors
         sizes = [int(n) for n in rng.choice([8, 16, 24], 2)]
-        sizes = [n - lo - hi + extent(k, d) - 1 for n, (lo, hi), k, d in zip(sizes, padding, kernel, dilation)]
+        sizes = [
+            n - lo - hi + extent(k, d) - 1 for n, (lo, hi), k, d in zip(sizes, padding, kernel, dilation, strict=True)
+        ]
     else:
         sizes = [int(n) for n in rng.integers(1, 9, 2)]
     least = [max(1, extent(k, d) - lo - hi) for k, d, (lo, hi) in zip(kernel, dilation, padding, strict=True)]
@@ -41,7 +43,10 @@ def drawn(rng, exact):
     bias = [True, False, "untied"][rng.integers(3)]
     layer = xcnn.Conv2D(filters, kernel, stride, padding, dilation, groups, bias)
     ends = [name for name in NET if not (exact and name == "sigmoid")]
-    output = [(n + lo + hi - extent(k, d)) // s for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride)]
+    output = [
+        (n + lo + hi - extent(k, d)) // s
+        for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride, strict=True)
+    ]
     if min(output) < 1:
         ends = [name for name in ends if "pool" not in name]
     return layer, str(rng.choice(ends)), (channels, *sizes)
@@ -154,7 +159,9 @@ def test_padding_as_wide_as_the_kernel_and_wider(any_backend, enough, side, bias
     weights = {"kernel": np.ones((1, 1, 1, 1)), "bias": b}
     x, dy = np.zeros((1, 1, 2, 2)), np.ones((1, 1, size, size))
     y, dx, grads = computed(any_backend, xcnn.Sequential(layer), True, weights, x, dy, "float32")
-    np.testing.assert_allclose(y[0], np.broadcast_to(b.reshape(1, -1, 1) if b.ndim == 1 else b, (1, size, size)), atol=0)
+    np.testing.assert_allclose(
+        y[0], np.broadcast_to(b.reshape(1, -1, 1) if b.ndim == 1 else b, (1, size, size)), atol=0
+    )
     np.testing.assert_allclose(dx, np.ones((1, 1, 2, 2)), atol=2e-5)
     expected = np.ones((1, size, size)) if bias == "untied" else [size * size]
     np.testing.assert_allclose(grads["bias"], expected, rtol=1e-6)

@@ -11,16 +11,27 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from xcnn._typing import Array
 from xcnn_numpy import threads
 
 T = TypeVar("T")
+LONGEST = 2**12
+"""Terms that BLAS sums in one call: it may do so in one chain, and of more the sums are then added."""
 LEAST = 2**24
 """Multiplications for which a second thread is worth waking."""
 _lock = threading.Lock()
 _users = 0
 _before: list[int] = []
+
+
+def product(a: Array, b: Array, out: Array) -> None:
+    """Out = a b, LONGEST terms of its sums at a time."""
+    np.matmul(a[:, :LONGEST], b[:LONGEST], out=out)
+    for first in range(LONGEST, a.shape[1], LONGEST):
+        out += a[:, first : first + LONGEST] @ b[first : first + LONGEST]
 
 
 def share(work: Callable[[int, int], T], count: int, products: int, most_threads: int) -> list[T]:
