@@ -1,4 +1,4 @@
-"""How many cases the tests that draw their own take: a few within the suite; XCNN_TEST_DRAWS=5000 asks for a long run."""
+"""How many cases the tests that draw their own take: a few in the suite, XCNN_TEST_DRAWS=5000 in a long run."""
 
 import os
 

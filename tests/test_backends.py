@@ -419,16 +419,42 @@ PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "gro
         ((0, 4, 64, 64), (4, 4, 31, 31), {}, ()),
     ],
 )
-def test_auto_follows_the_shape(monkeypatch, x_shape, k_shape, how, slower, compiled):
-    """Transforms where the other is slower: `direct` where Numba is, and without it matrix products."""
+def test_auto_takes_no_transforms(monkeypatch, x_shape, k_shape, how, slower, compiled):
+    """`direct` where Numba is, and without it matrix products; where transforms would be faster, that is told."""
     if not compiled:
         monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
     elif importlib.util.find_spec("numba") is None:
         pytest.skip("Numba is not installed: there is no algorithm direct")
     other = "direct" if compiled else "gemm"
-    expected = "fft" if other in slower else other
-    auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", expected))
+    auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", other))
     assert auto.chosen(x_shape, k_shape, **PLAIN | how) == named.chosen(x_shape, k_shape, **PLAIN | how)
+    told = auto.explain(x_shape, k_shape, **PLAIN | how)
+    assert ('algorithm="fft" takes it' in told.reason) is (other in slower)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("value", [1e7, np.inf, np.nan])
+def test_a_cell_has_a_part_in_what_it_meets_alone(monkeypatch, value, compiled):
+    """However large the kernel, and so however much faster transforms: sums of whole numbers are exact elsewhere."""
+    if not compiled:
+        monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
+    elif importlib.util.find_spec("numba") is None:
+        pytest.skip("Numba is not installed: there is no algorithm direct")
+    backend = xcnn.backend("numpy")
+    x, k = np.ones((4, 1, 96, 96), "float32"), np.full((1, 1, 31, 31), 3, "float32")
+    x[2, 0, 90, 91] = value
+    y = backend.correlate(x, k, **PLAIN)
+    far = np.ones(y.shape, dtype=bool)
+    far[2, 0, 60:, 61:] = False
+    np.testing.assert_array_equal(y[far], 3 * 31 * 31)
+    assert not np.any(y[~far] == 3 * 31 * 31)
+    dx = backend.correlate_input_adjoint(x, k, (4, 1, 126, 126), **PLAIN)
+    met = np.zeros(dx.shape, dtype=bool)
+    met[2, 0, 90:121, 91:122] = True
+    inside = np.zeros(dx.shape, dtype=bool)
+    inside[:, :, 30:96, 30:96] = True
+    np.testing.assert_array_equal(dx[inside & ~met], 3 * 31 * 31)
+    assert np.all(np.isfinite(dx[~met]))
 
 
 def test_direct_needs_numba(monkeypatch):

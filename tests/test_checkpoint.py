@@ -1,5 +1,6 @@
 """Checkpoints: what was saved is what is loaded, and nothing that is damaged, hostile or half written ever is."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -500,3 +501,38 @@ class OddNames:
 
     def __call__(self, weights, x, run):
         return x, lambda dy: (dy, {"a/b": 0 * weights["a/b"]})
+
+
+def test_an_epoch_that_is_open_goes_on_with_its_sums(tmp_path):
+    """What it has seen, lost and got right so far comes back, so that its row is that of a training in one go."""
+    rng = np.random.default_rng(4)
+    x, t = rng.random((24, 1, 3, 3)).astype("float32"), rng.integers(0, 2, 24)
+    net = Sequential(Flatten(), Dense(2))
+
+    def made():
+        return Model(net, (1, 3, 3), backend="numpy", seed=5)
+
+    whole = made()
+    whole.fit(x, t, batch_size=4, progress="none")
+    cut = made()
+    step, calls = cut.compiled_step, []
+
+    def interrupted(*arguments):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return step(*arguments)
+
+    cut.compiled_step = interrupted
+    with contextlib.suppress(KeyboardInterrupt):
+        cut.fit(x, t, batch_size=4, progress="none")
+    assert (cut.at.epoch, cut.at.batch, cut.at.seen) == (0, 3, 12)
+    assert cut.at.loss > 0
+    cut.save(tmp_path / "open.xcnn")
+    loaded = Model.load(tmp_path / "open.xcnn", backend="numpy")
+    names = ("step", "epoch", "batch", "loss", "right", "seen")
+    assert [getattr(loaded.at, name) for name in names] == [getattr(cut.at, name) for name in names]
+    loaded.fit(x, t, batch_size=4, resume=True, progress="none")
+    (row,), (expected,) = loaded.history.rows, whole.history.rows
+    assert row["loss"] == expected["loss"]
+    assert row["accuracy"] == expected["accuracy"]

@@ -66,3 +66,22 @@ def test_nothing_falls_in_evaluation_or_at_rate_0(layer, train, backend, rng):
     y, dx = drop(type(layer)(0) if train else layer, backend, x, train=train)
     np.testing.assert_array_equal(y, x)
     np.testing.assert_array_equal(dx, np.ones_like(x))
+
+
+@pytest.mark.parametrize("name", ["numpy", "strict"])
+def test_each_step_draws_by_its_own_number(name):
+    """The mask of a step is that of the key (seed, step, the layer's number), on through the epochs."""
+    seen = []
+
+    def loss(y, t):
+        seen.append(np.array(model.backend.to_numpy(y)))
+        return xcnn.losses.mse(y, t)
+
+    net = Sequential(Dropout(0.5), xcnn.Flatten())
+    model = xcnn.Model(net, (40,), loss=loss, backend=xcnn.backend(name, fuse=False), seed=11)
+    x = np.ones((6, 40), "float32")
+    model.fit(x, x, batch_size=2, epochs=2, progress="none")
+    assert len(seen) == 6
+    for step, y in enumerate(seen):
+        kept = random.bits(np, None, (11, step, 0), (2, 40)) >= 2**31
+        np.testing.assert_array_equal(y != 0, kept, err_msg=f"step {step}")

@@ -33,7 +33,9 @@ def drawn(rng, exact):
         padding = tuple((n, n) for n, _ in padding)
     if rng.random() < 0.5:  # from the other side: what makes rows of whole half vectors
         sizes = [int(n) for n in rng.choice([8, 16, 24], 2)]
-        sizes = [n - lo - hi + extent(k, d) - 1 for n, (lo, hi), k, d in zip(sizes, padding, kernel, dilation)]
+        sizes = [
+            n - lo - hi + extent(k, d) - 1 for n, (lo, hi), k, d in zip(sizes, padding, kernel, dilation, strict=True)
+        ]
     else:
         sizes = [int(n) for n in rng.integers(1, 9, 2)]
     least = [max(1, extent(k, d) - lo - hi) for k, d, (lo, hi) in zip(kernel, dilation, padding, strict=True)]
@@ -42,7 +44,8 @@ def drawn(rng, exact):
     layer = xcnn.Conv2D(filters, kernel, stride, padding, dilation, groups, bias)
     ends = [name for name in NET if not (exact and name == "sigmoid")]
     output = [
-        (n + lo + hi - extent(k, d)) // s for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride)
+        (n + lo + hi - extent(k, d)) // s
+        for n, (lo, hi), k, d, s in zip(sizes, padding, kernel, dilation, stride, strict=True)
     ]
     if min(output) < 1:
         ends = [name for name in ends if "pool" not in name]

@@ -287,3 +287,56 @@ def test_plain_fusions_are_chosen_where_numba_is_missing(monkeypatch):
     net = xcnn.backend("numpy").rewrite(xcnn.Sequential(xcnn.Conv2D(2, 2), RELU))
     assert type(net.plan[0][2]).__module__ == "xcnn_numpy.plain.convolution"
     assert len(FUSES) >= 4
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "layers",
+    [(xcnn.Conv2D(3, 2, stride=2),), (xcnn.Conv2D(3, 2, stride=2), RELU), (xcnn.Conv2D(3, 2, stride=2), RELU, HALVE)],
+    ids=["alone", "relu", "pooled"],
+)
+def test_a_cell_that_no_window_meets_may_be_anything(layers, dtype, algorithm):
+    """The last row and column, which a stride leaves over, have no part in Y and in no gradient, be they not finite."""
+    if algorithm == "direct":
+        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    backend = xcnn.backend("numpy", algorithm=algorithm)
+    net = xcnn.Sequential(*layers)
+    weights, x, dy = drawn(net, (2, 9, 9), 3, dtype)
+    expected = passes(net, backend, weights, x, dy)
+    assert_alike(expected, passes(net, layers_alone(), weights, x, dy), dtype)
+    x[0, 0, :, 8], x[1, 1, 8, :], x[2] = np.inf, np.nan, np.where(np.arange(9) == 8, -np.inf, x[2])
+    assert_alike(passes(net, backend, weights, x, dy), expected, dtype)
+
+
+@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+def test_a_tap_that_does_not_meet_a_cell_knows_nothing_of_it(algorithm):
+    """An infinite cell in the first column meets the kernel's first column alone."""
+    if algorithm == "direct":
+        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    backend, net = xcnn.backend("numpy", algorithm=algorithm), xcnn.Sequential(xcnn.Conv2D(2, 3), RELU)
+    weights, x, _ = drawn(net, (1, 6, 6), 2, "float64")
+    x[1, 0, 2, 0] = np.inf
+    weights["conv1"]["kernel"][:, :, :, 0] = np.abs(weights["conv1"]["kernel"][:, :, :, 0])
+    with np.errstate(invalid="ignore"):
+        grads = passes(net, backend, weights, x, np.ones((2, 2, 4, 4)))[2]
+    np.testing.assert_array_equal(np.isfinite(grads["conv1"]["kernel"]), [[[[False, True, True]] * 3]] * 2)
+
+
+def test_the_first_of_equal_cells_gets_the_gradient():
+    """Held to NumPy's argmax, which takes the first, and not to layers that pool by the same code."""
+    from xcnn_numpy.plain.pooling import pool, unpool
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(-1, 3, (3, 2, 8, 6)).astype("float32")
+    y, which, dx = np.empty((3, 2, 4, 3), "float32"), np.empty((3, 2, 4, 3), "uint8"), np.zeros_like(x)
+    pool(x, y, which)
+    cells = np.stack([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    np.testing.assert_array_equal(y, cells.max(axis=0))
+    first, alive = cells.argmax(axis=0), cells.max(axis=0) > 0
+    np.testing.assert_array_equal(which[alive], first[alive])
+    dy = rng.normal(size=y.shape).astype("float32")
+    unpool(dy, which, dx)
+    for tap in range(4):
+        i, j = divmod(tap, 2)
+        np.testing.assert_array_equal(dx[:, :, i::2, j::2], np.where((first == tap) & alive, dy, 0))

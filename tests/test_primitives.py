@@ -492,3 +492,21 @@ def test_algorithms_have_the_contracts_signatures(way, key):
     assert [(name, kind, hint) for name, kind, _, hint in got[0]] == [
         (name, kind, hint) for name, kind, _, hint in expected[0]
     ]
+
+
+def test_of_equal_cells_the_first_is_pooled(any_backend, rng):
+    """In the order of rows: held to NumPy's argmax, for windows side by side and for some that overlap."""
+    x = rng.integers(0, 2, (2, 3, 7, 8)).astype("float64")
+    for size, stride in (((2, 2), (2, 2)), ((3, 2), (1, 2)), ((3, 3), (2, 2)), ((1, 4), (2, 1))):
+        how = {"stride": stride, "padding": ((0, 0), (0, 0))}
+        windows = np.lib.stride_tricks.sliding_window_view(x, size, (2, 3))[:, :, :: stride[0], :: stride[1]]
+        first = windows.reshape(*windows.shape[:4], -1).argmax(axis=-1)
+        y, which = any_backend.max_pool(any_backend.asarray(x), size, **how)
+        dy = rng.standard_normal(first.shape)
+        dx = any_backend.max_pool_adjoint(any_backend.asarray(dy), which, x.shape, size, **how)
+        expected = np.zeros_like(x)
+        for n, c, u, v in np.ndindex(first.shape):
+            i, j = divmod(int(first[n, c, u, v]), size[1])
+            expected[n, c, u * stride[0] + i, v * stride[1] + j] += dy[n, c, u, v]
+        np.testing.assert_array_equal(any_backend.to_numpy(y), windows.max(axis=(4, 5)))
+        np.testing.assert_allclose(any_backend.to_numpy(dx), expected, rtol=0, atol=1e-13)

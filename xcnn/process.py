@@ -69,7 +69,7 @@ class Computing:
         here = self.here
         here.depth -= 1
         if here.depth == 0:
-            here.quiet.__exit__()
+            here.quiet.__exit__(None, None, None)
             with self.changed:
                 self.running -= 1
                 if self.forks:

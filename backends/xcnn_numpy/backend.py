@@ -59,7 +59,8 @@ class NumpyBackend(StridedBackend):
 
     `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
     `fft` multiplies Fourier transforms; `direct` sums in registers, by functions that Numba compiles (the extra
-    `fast`). `auto` takes whichever of these, but the first, should take least time for the shapes.
+    `fast`). `auto` is `direct`, or `gemm` without Numba. `fft` is taken only by name: it is faster for large kernels,
+    but its error in every cell follows the largest cell of all, and one that is not finite makes NaN of all.
 
     Parameters
     ----------
@@ -105,8 +106,7 @@ class NumpyBackend(StridedBackend):
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Algorithm:
         if self.algorithm == "auto":
-            estimate = fft.estimate(x_shape, k_shape, stride, padding, dilation, groups)
-            return fft if estimate.pays(self.direct is not None) else self.direct or GEMM
+            return self.direct or GEMM
         return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
 
     def explain(

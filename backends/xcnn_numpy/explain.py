@@ -44,8 +44,8 @@ def because(estimate: fft.Estimate, compiled: bool) -> str:
     name = "direct" if compiled else "matrix products"
     ratio = f"by estimate fft takes {estimate.transforms / other:.2g} times as long as {name}"
     if estimate.pays(compiled):
-        return f"{ratio}."
-    if estimate.transforms < other:
+        ratio += ', but its error follows the largest cell of all: algorithm="fft" takes it'
+    elif estimate.transforms < other:
         ratio += f", but the kernel has {estimate.kernel_frequencies:,} frequencies"
     return f"Numba is {'' if compiled else 'not '}installed, and {ratio}."
 

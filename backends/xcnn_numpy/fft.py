@@ -2,6 +2,9 @@
 
 Each map is a circular correlation or convolution of arrays padded to one size; what wraps around falls on cells that
 are not kept. Transforms run at the arrays' own precision, a few images at a time.
+
+A transform mixes all cells: the error of each result follows the largest cell of all, however far away, and one cell
+that is not finite makes NaN of all. No shape tells whether that does harm: this algorithm is taken only by name.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ AXES = (-2, -1)
 WORKSPACE = 2**21
 """Frequencies at a time, of all channels of a few images; those of a single image may be more."""
 LARGEST = 2**23
-"""Frequencies of the whole kernel from which `auto` leaves this algorithm alone: 64 MiB in float32."""
+"""Frequencies of the whole kernel from which this algorithm is no longer recommended: 64 MiB in float32."""
 
 
 class Estimate(NamedTuple):
@@ -42,7 +45,7 @@ class Estimate(NamedTuple):
         return self.sums if compiled else self.products
 
     def pays(self, compiled: bool) -> bool:
-        """Whether `auto` takes transforms."""
+        """Whether transforms are worth being asked for."""
         return self.transforms < self.other(compiled) and self.kernel_frequencies <= LARGEST
 
 

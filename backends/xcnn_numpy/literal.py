@@ -41,16 +41,21 @@ def correlate_input_adjoint(
 def correlate_kernel_adjoint(
     x: Array, dy: Array, k_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
-    """DK[o, c] = sum over n of X[n, c] correlated, valid, with dY[n, o] spread by the stride."""
+    """DK[o, c] = sum over n of X[n, c] correlated, valid, with dY[n, o] spread by the stride.
+
+    In double precision: SciPy sums in one chain, here over all cells of an image.
+    """
     padded, spread = pad(x, padding), dilate(dy, stride)
     rows, columns = (
         m + extent(size, d) - 1 for m, size, d in zip(spread.shape[2:], k_shape[2:], dilation, strict=True)
     )
-    dk = np.zeros(k_shape, dtype=np.result_type(x, dy))
+    dtype = np.result_type(x, dy)
+    dk = np.zeros(k_shape, dtype=np.result_type(dtype, np.float64))
+    padded, spread = padded.astype(dk.dtype), spread.astype(dk.dtype)
     for n, o, i, c in _pairs(len(x), dk, groups):
         met = padded[n, i, :rows, :columns]  # a stride may leave cells that no window meets
         dk[o, c] += correlate2d(met, spread[n, o], "valid")[:: dilation[0], :: dilation[1]]
-    return dk
+    return dk.astype(dtype)
 
 
 def _pairs(batch: int, k: Array, groups: int) -> Iterator[tuple[int, int, int, int]]:

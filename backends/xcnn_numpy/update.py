@@ -25,6 +25,8 @@ LARGEST = {np.dtype(kind).char: float(np.finfo(kind).max) for kind in (np.float3
 """The largest number of each type that is computed in."""
 BLOCK = 2**15
 """Cells at a time: with what a rule makes of them they fit into a core's own cache."""
+FEW = 2**8
+"""Cells whose squares are summed in their own type: in any order that BLAS takes, the sum has most of its digits."""
 SMALL = 2**14
 """Cells below which copying an array beside others costs less than a call of its own."""
 
@@ -166,11 +168,16 @@ def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, thread
 
 
 def sum_of_squares(array: Array) -> float:
-    """Of all cells of a flat array; a block whose sum is too large for the type is summed in double precision."""
+    """Of all cells of a flat array: a few in its own type, their sums in double precision.
+
+    So is a block whose sum is too large for the type.
+    """
     total = 0.0
     for first in range(0, array.size, BLOCK):
         block = array[first : first + BLOCK]
-        part = float(np.dot(block, block))
+        whole = block.size // FEW * FEW
+        lines, rest = block[:whole].reshape(-1, FEW), block[whole:]
+        part = float(np.vecdot(lines, lines).sum(dtype=np.float64)) + float(np.dot(rest, rest))
         if not isfinite(part):
             wide = block.astype(np.float64)
             part = float(np.dot(wide, wide))

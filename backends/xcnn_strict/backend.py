@@ -6,8 +6,7 @@ an array of another device, a host array above all, is refused. Every primitive 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._arrays import is_half, namespace
+from xcnn._arrays import namespace
 from xcnn._typing import Array, Pads, Pair, Shape
 from xcnn.reference import NO_PADDING
 from xcnn.windows import extent, output_size
 from xcnn_strided.lowering import added, columns
+
+WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}
+"""The type of sums over many images, of each product's type."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,12 @@ class Gemm:
         (o, c, h, w), output = k_shape, (dy.shape[2], dy.shape[3])
         dtype = xp.result_type(x, dy)
         part = xp.empty((groups, o // groups, c * h * w), dtype=dtype)
-        dk = xp.zeros(part.shape, dtype=xp.float32 if is_half(part) else dtype)
+        dk = xp.zeros(part.shape, dtype=WIDER.get(dtype.name, dtype))
         at_once = self.at_once(k_shape, output, groups)
         for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             gradient = dy[images].swapaxes(0, 1).reshape(groups, o // groups, -1)
             dk += _products(xp, gradient, met.reshape(groups, c * h * w, -1).swapaxes(1, 2), part)
-        return dk.reshape(k_shape).astype(dtype, copy=False)
+        return dk.astype(dtype, copy=False).reshape(k_shape)
 
     def columns(
         self, x: Array, kernel: Pair, output: Pair, stride: Pair, padding: Pads, dilation: Pair, at_once: int

@@ -151,12 +151,14 @@ def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool,
     """
     places = dy.shape[0] * dy.shape[2] * dy.shape[3]
     if places <= LONG or not dy.is_cpu or dy.dtype == torch.float64:
-        return aten.convolution_backward(dy, x, k, k.shape[:1], *window.arguments, wanted)
+        whole: tuple[Any, Any, Any] = aten.convolution_backward(dy, x, k, k.shape[:1], *window.arguments, wanted)
+        return whole
     dx = dk = db = None
     if wanted[0]:
         dx = aten.convolution_backward(dy, x, k, None, *window.arguments, (True, False, False))[0]
     if wanted[1]:
-        dk = sum(part.float() for part in kernel_gradients(dy, x, k, window)).to(dy.dtype)  # type: ignore[union-attr]
+        parts: Iterator[Array] = (part.float() for part in kernel_gradients(dy, x, k, window))
+        dk = sum(parts, start=next(parts)).to(dy.dtype)
     if wanted[2]:
         db = dy.sum((0, 2, 3))
     return dx, dk, db

@@ -19,6 +19,8 @@ from xcnn_numpy.direct.team import Shared
 
 PLAIN = Ending(0, NONE, False)
 NOTHING = np.empty(0, dtype=np.uint8)
+WIDE = np.dtype(np.float64)
+"""The type of sums over many images."""
 LEAST = 200_000
 """Multiplications for which a second thread is worth waking."""
 
@@ -79,13 +81,15 @@ class Direct:
         x, k, dy, y, out = flat(x), flat(k), flat(dy), flat(y), dx.reshape(-1)
         panels = maps.pack_adjoint(k, way) if wanted[0] else k
         biases = way.rows * way.columns if ending.bias == 2 else ending.bias
-        dks = np.empty((self.threads, way.filters * len(way.offsets) if wanted[1] else 0), dtype=dy.dtype)
-        dbs = np.empty((self.threads, way.filters * biases), dtype=dy.dtype)
-        parts = self.share_images(maps.backward, n, way, x, dy, y, which, panels, out, dks, dbs, way, ending, n)
-        for part in range(1, parts):  # in order, so that a number of threads gives one result
-            dks[0] += dks[part]
-            dbs[0] += dbs[part]
-        return dx, dks[0], dbs[0]
+        dks = empty((self.threads, way.filters * len(way.offsets) if wanted[1] else 0), WIDE)
+        dbs = empty((self.threads, way.filters * biases), WIDE)
+        dk, db = empty(dks.shape[1:], dy.dtype), empty(dbs.shape[1:], dy.dtype)
+        parts = self.share_images(maps.backward, n, way, x, dy, y, which, panels, out, dks, dbs, way, ending, n, False)
+        if not maps.whole(dks, parts, dk):  # a cell that is not finite has met zeros too: let each meet what it meets
+            self.share_images(maps.backward, n, way, x, dy, y, which, panels, out[:0], dks, dbs, way, ending, n, True)
+            maps.whole(dks, parts, dk)
+        maps.whole(dbs, parts, db)
+        return dx, dk, db
 
     def share_images(self, work: Shared, n: int, way: Layout, *arguments: Any) -> int:
         """Work on ranges of n images; how many ranges."""

@@ -35,6 +35,10 @@ MULTIPLY_ROWS, MULTIPLY_VECTORS = 8, 6
 DOT_ROWS, DOT_COLUMNS = REGISTERS // 4, 4
 CHAINS = 4
 """Additions that can go on side by side in a sum along a line."""
+LONGEST = 2**12
+"""Cells of a line that are summed in its own type: longer lines are cut, and their parts' sums added as doubles."""
+TERMS = 2**10
+"""Products that a result of `multiply` sums in one go: of more, each such sum is added to those before it."""
 MOST_IN_HALVES = 4
 """Vectors of a block that are put together from halves: more addresses do not fit into registers."""
 
@@ -353,10 +357,10 @@ DOT_SIZES = [(r, c) for r in range(1, DOT_ROWS + 1) for c in range(1, DOT_COLUMN
 
 
 def _sums(
-    b: Block, rows: int, see: Callable[[Any], list[Any]], weights: Any, w_step: Any, images: Any, places: Any,
-    count: Any, begin: list[Any],
+    b: Block, rows: int, vectors: int, see: Callable[[Any], list[Any]], weights: Any, w_step: Any, images: Any,
+    places: Any, count: Any,
 ) -> list[Any]:  # fmt: skip
-    """`begin` and the sums over k of w[k, r] times each of the vectors that `see` loads at offset k, row by row."""
+    """The sums over k of w[k, r] times each of the vectors that `see` loads at offset k, row by row."""
     builder = b.builder
 
     def step(k: Any, totals: list[Any]) -> list[Any]:
@@ -368,7 +372,16 @@ def _sums(
             new += [b.add_product(scale, x, totals[r * len(seen) + v]) for v, x in enumerate(seen)]
         return new
 
-    return b.loop(count, begin, step)
+    return b.loop(count, [b.zero] * (rows * vectors), step)
+
+
+def _added(b: Block, add: Any, totals: list[Any], cells: list[Any]) -> list[Any]:
+    """Totals, and with `add` what lies at these addresses more."""
+
+    def more(n: Any, totals: list[Any]) -> list[Any]:
+        return [b.builder.fadd(b.load(cell), total) for cell, total in zip(cells, totals, strict=True)]
+
+    return b.loop(b.builder.zext(add, INDEX), totals, more)
 
 
 @intrinsic
@@ -391,9 +404,8 @@ def _multiply(
             def see(here: Any) -> list[Any]:
                 return [b.load(b.beyond(here, v * b.lanes)) for v in range(vectors)]
 
-            begin = b.loop(builder.zext(add, INDEX), [b.zero] * len(cells), lambda n, zeros: [b.load(c) for c in cells])
-            totals = _sums(b, rows, see, weights, w_step, images, places, count, begin)
-            for total, cell in zip(totals, cells, strict=True):
+            totals = _sums(b, rows, vectors, see, weights, w_step, images, places, count)
+            for total, cell in zip(_added(b, add, totals, cells), cells, strict=True):
                 b.store(total, cell)
 
         b.choose(MULTIPLY_SIZES, some_rows, some_vectors, emit)
@@ -405,12 +417,14 @@ def _multiply(
 @intrinsic
 def _multiply_halves(
     typing: Any, rows: Any, vectors: Any, y: Any, y_at: Any, y_pitch: Any, w: Any, w_at: Any, x: Any, x_at: Any,
-    offsets: Any, o_at: Any, count: Any, table: Any, t_at: Any,
+    offsets: Any, o_at: Any, count: Any, table: Any, t_at: Any, add: Any,
 ) -> Any:  # fmt: skip
-    signature = types.void(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at)
+    signature = types.void(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at, add)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        some_rows, some_vectors, y_, y_at, y_pitch, w_, w_at, x_, x_at, offsets_, o_at, count, table_, t_at = arguments
+        (
+            some_rows, some_vectors, y_, y_at, y_pitch, w_, w_at, x_, x_at, offsets_, o_at, count, table_, t_at, add,
+        ) = arguments  # fmt: skip
         b = Block(context, builder, y)
         weights, images = b.start(w, w_, w_at), b.start(x, x_, x_at)
         places, results = b.start(offsets, offsets_, o_at), b.start(y, y_, y_at)
@@ -422,10 +436,10 @@ def _multiply_halves(
             def see(here: Any) -> list[Any]:
                 return [b.load_halves(b.beyond(here, first), b.beyond(here, second)) for first, second, _ in where]
 
-            begin, step = [b.zero] * (rows * vectors), ir.Constant(INDEX, rows)
-            totals = _sums(b, rows, see, weights, step, images, places, count, begin)
-            for n, total in enumerate(totals):
-                b.store(total, b.beyond(lines[n // vectors], where[n % vectors][2]))
+            totals = _sums(b, rows, vectors, see, weights, ir.Constant(INDEX, rows), images, places, count)
+            cells = [b.beyond(line, place) for line in lines for _, _, place in where]
+            for total, cell in zip(_added(b, add, totals, cells), cells, strict=True):
+                b.store(total, cell)
 
         b.choose(HALVES_SIZES, some_rows, some_vectors, emit)
         return context.get_dummy_value()
@@ -442,9 +456,10 @@ def _dot(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         some_rows, some_columns, s_, s_at, s_pitch, y_, y_at, y_pitch, x_, x_at, offsets_, o_at, length = arguments
-        b = Block(context, builder, s)
+        b = Block(context, builder, y)
         sums, gradients, images = b.start(s, s_, s_at), b.start(y, y_, y_at), b.start(x, x_, x_at)
         places = b.start(offsets, offsets_, o_at)
+        widens = s.dtype.bitwidth > b.bits
         whole = builder.udiv(length, ir.Constant(INDEX, b.lanes))
         done = b.times(whole, b.lanes)
         rest = builder.sub(length, done)
@@ -470,11 +485,13 @@ def _dot(
                 line, row = b.beyond(sums, b.times(s_pitch, r)), totals[r::rows]
                 if columns == 4:
                     four = b.four_sums(*row)
+                    four = builder.fpext(four, ir.VectorType(ir.DoubleType(), 4)) if widens else four
                     b.store(builder.fadd(b.load(line, four.type), four), line)
                     continue
                 for k in range(columns):
-                    cell = b.beyond(line, k)
-                    builder.store(builder.fadd(builder.load(cell), b.sum(row[k])), cell)
+                    cell, total = b.beyond(line, k), b.sum(row[k])
+                    total = builder.fpext(total, ir.DoubleType()) if widens else total
+                    builder.store(builder.fadd(builder.load(cell), total), cell)
 
         b.choose(DOT_SIZES, some_rows, some_columns, emit)
         return context.get_dummy_value()
@@ -497,13 +514,13 @@ def multiply(
 @inlined
 def multiply_halves(
     rows: int, vectors: int, y: Any, y_at: int, y_pitch: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any,
-    o_at: int, count: int, table: Any, t_at: int,
+    o_at: int, count: int, table: Any, t_at: int, add: bool,
 ) -> None:  # fmt: skip
     """One of HALVES_SIZES: as `multiply`, on the vectors of the table from its cell t_at on.
 
     The weights are w[w_at + k rows + r].
     """
-    _multiply_halves(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at)
+    _multiply_halves(rows, vectors, y, y_at, y_pitch, w, w_at, x, x_at, offsets, o_at, count, table, t_at, add)
 
 
 @inlined
@@ -513,6 +530,6 @@ def dot(
 ) -> None:  # fmt: skip
     """One of DOT_SIZES: s[s_at + r s_pitch + k] += sum over p < length of y[y_at + r y_pitch + p] x[x_at + ...].
 
-    The length need not fill whole vectors; nothing beyond it is read.
+    The length need not fill whole vectors; nothing beyond it is read. S may be float64 where y and x are float32.
     """
     _dot(rows, columns, s, s_at, s_pitch, y, y_at, y_pitch, x, x_at, offsets, o_at, length)

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from xcnn.random import PARITY, ROTATIONS
-from xcnn_numpy.direct.blocks import INDEX, LANE, Block
+from xcnn_numpy.direct.blocks import INDEX, LANE, LONGEST, Block
 
 CACHE_LINE = 64
 """Bytes."""
@@ -71,7 +71,7 @@ def plane(cell: Callable[..., Any]) -> Any:
 def plane_sums(number: int, terms: Callable[..., list[Any]]) -> Any:
     """An intrinsic f(a, b, at, pitch, scalars, rows, columns) -> the sums of terms(block, a[n], b[n], *scalars).
 
-    There are so many terms; their sums are doubles.
+    There are so many terms. LONGEST cells of a row are summed in their own type, all these sums as doubles.
     """
 
     @intrinsic
@@ -85,13 +85,23 @@ def plane_sums(number: int, terms: Callable[..., list[Any]]) -> Any:
 
             def row(n: Any, totals: list[Any]) -> list[Any]:
                 lines = [block.beyond(x, builder.mul(n, pitch)) for x in starts]
-                sums = block.sums_along(
-                    columns,
-                    lambda load, at: terms(block, *(load(block.beyond(x, at)) for x in lines), *constants),
-                    number,
-                )
-                wide = [sum_ if block.bits == 64 else builder.fpext(sum_, ir.DoubleType()) for sum_ in sums]
-                return [builder.fadd(total, more) for total, more in zip(totals, wide, strict=True)]
+
+                longest = ir.Constant(INDEX, LONGEST)
+
+                def piece(m: Any, totals: list[Any]) -> list[Any]:
+                    first = block.times(m, LONGEST)
+                    left = builder.sub(columns, first)
+                    here = [block.beyond(line, first) for line in lines]
+                    sums = block.sums_along(
+                        builder.select(builder.icmp_signed("<", left, longest), left, longest),
+                        lambda load, at: terms(block, *(load(block.beyond(x, at)) for x in here), *constants),
+                        number,
+                    )
+                    wide = [sum_ if block.bits == 64 else builder.fpext(sum_, ir.DoubleType()) for sum_ in sums]
+                    return [builder.fadd(total, more) for total, more in zip(totals, wide, strict=True)]
+
+                pieces = builder.sdiv(builder.add(columns, ir.Constant(INDEX, LONGEST - 1)), longest)
+                return block.loop(pieces, totals, piece)
 
             totals = block.loop(rows, [ir.Constant(ir.DoubleType(), 0.0)] * number, row)
             return context.make_tuple(builder, kinds, totals)

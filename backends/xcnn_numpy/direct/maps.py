@@ -9,10 +9,12 @@ import numpy as np
 from xcnn_numpy.direct.blocks import (
     DOT_COLUMNS,
     DOT_ROWS,
+    LONGEST,
     MOST_IN_HALVES,
     MULTIPLY_ROWS,
     MULTIPLY_VECTORS,
     REGISTERS,
+    TERMS,
     compiled,
     dot,
     inlined,
@@ -54,10 +56,11 @@ def product(
         for r in range(0, rows, most):
             few = min(most, rows - r)
             block, step = (w_at + r, w_step) if w_step else (w_at + r * count, few)
-            multiply(
-                few, vectors, y, y_at + r * y_pitch + at, y_pitch, w, block, step, x, x_at + at, offsets, o_at, count,
-                adds,
-            )  # fmt: skip
+            for k in range(0, max(count, 1), TERMS):
+                multiply(
+                    few, vectors, y, y_at + r * y_pitch + at, y_pitch, w, block + k * step, step, x, x_at + at, offsets,
+                    o_at + k, min(TERMS, count - k), adds or k > 0,
+                )  # fmt: skip
         p = at + vectors * n
 
 
@@ -74,10 +77,11 @@ def product_by_table(
         some = (vectors - p) // (blocks - block)
         for r in range(0, rows, most):
             few = min(most, rows - r)
-            multiply_halves(
-                few, some, y, y_at + r * y_pitch, y_pitch, w, w_at + r * count, x, x_at, offsets, o_at, count, table,
-                t_at + 3 * p,
-            )  # fmt: skip
+            for k in range(0, max(count, 1), TERMS):
+                multiply_halves(
+                    few, some, y, y_at + r * y_pitch, y_pitch, w, w_at + r * count + k * few, x, x_at, offsets,
+                    o_at + k, min(TERMS, count - k), table, t_at + 3 * p, k > 0,
+                )  # fmt: skip
         p += some
 
 
@@ -167,8 +171,11 @@ def bias_gradient(line: Any, db: Any, layout: Any, ending: Any, images: int) -> 
             db[o] += total(line, start, 0, 1, (images - 1) * layout.plane + layout.length)
             continue
         for n in range(images):
-            at = o * rows * columns
-            add(db, at, columns, db, at, columns, line, start + n * layout.plane, pitch, 0, rows, columns)
+            for u in range(rows):
+                at = np.uintp((o * rows + u) * columns)
+                source = np.uintp(start + n * layout.plane + u * pitch)
+                for v in range(np.uintp(columns)):
+                    db[at + v] += line[source + v]
 
 
 @compiled
@@ -256,9 +263,12 @@ def forward(
 @Shared
 def backward(
     x: Any, dy: Any, y: Any, which: Any, panels: Any, dx: Any, dks: Any, dbs: Any, layout: Any, ending: Any,
-    images: int, part: int, first: int, last: int,
+    images: int, by_rows: bool, part: int, first: int, last: int,
 ) -> None:  # fmt: skip
-    """DK and dB of images first to last - 1, a row for each part, and dX, unless empty. Other arrays are flat."""
+    """DK and dB of images first to last - 1, a row of doubles for each part, and dX, unless empty.
+
+    Other arrays are flat. `by_rows` says how dK is summed: see `kernel_adjoint`.
+    """
     wants_dx, wants_dk = dx.size > 0, dks.size > 0
     image, stack = layout.channels * layout.height * layout.width, stacked(last - first, layout.stack)
     into = dy.size // max(images, 1)
@@ -285,26 +295,50 @@ def backward(
                 if packed:
                     lay_out(x, n, n + few, g, line, layout)
                 seen, at = (line, 0) if packed else (x, n * image + g * phases)
-                kernel_adjoint(seen, at, gradient, dk, g, layout, few)
+                kernel_adjoint(seen, at, gradient, dk, g, layout, few, by_rows)
         if wants_dx:
             input_adjoint(gradient, panels, dx, sums, layout, n, few)
 
 
 @inlined
-def kernel_adjoint(x: Any, x_at: int, gradient: Any, dk: Any, group: int, layout: Any, images: int) -> None:
-    """Add the part of a group of some laid out images to dK.
+def kernel_adjoint(
+    x: Any, x_at: int, gradient: Any, dk: Any, group: int, layout: Any, images: int, by_rows: bool
+) -> None:
+    """Add the part of a group of some laid out images to dK, LONGEST cells of a line at a time.
 
-    X's cells between two windows' rows meet zeros: one that is not finite makes NaN also of taps that it never meets.
+    X's cells between two windows' rows meet zeros: one that is not finite makes NaN also of taps that it never meets,
+    unless dK is summed row by row.
     """
     taps, filters = len(layout.offsets), layout.filters // layout.groups
     length = (images - 1) * layout.plane + layout.length
-    for o in range(group * filters, (group + 1) * filters, DOT_ROWS):
-        few = min(DOT_ROWS, (group + 1) * filters - o)
-        for k in range(0, taps, DOT_COLUMNS):
-            dot(
-                few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
-                o * layout.gradient_plane + layout.lead, layout.gradient_plane, x, x_at, layout.offsets, k, length,
-            )  # fmt: skip
+    for piece in range(images * layout.rows if by_rows else -(-length // LONGEST)):
+        if by_rows:
+            at, cells = piece // layout.rows * layout.plane + piece % layout.rows * layout.pitch, layout.columns
+        else:
+            at, cells = piece * LONGEST, min(LONGEST, length - piece * LONGEST)
+        for o in range(group * filters, (group + 1) * filters, DOT_ROWS):
+            few = min(DOT_ROWS, (group + 1) * filters - o)
+            for k in range(0, taps, DOT_COLUMNS):
+                dot(
+                    few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
+                    o * layout.gradient_plane + layout.lead + at, layout.gradient_plane, x, x_at + at, layout.offsets,
+                    k, cells,
+                )  # fmt: skip
+
+
+@compiled
+def whole(sums: Any, parts: int, out: Any) -> bool:
+    """Out = the sum of so many rows of `sums`, in their order, so that a number of threads gives one result.
+
+    Returns whether all of it is finite.
+    """
+    for part in range(1, parts):
+        sums[0] += sums[part]
+    finite = True
+    for n in range(out.size):
+        out[n] = sums[0, n]
+        finite &= out[n] - out[n] == 0
+    return finite
 
 
 @inlined

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xcnn_numpy.direct.blocks import DOT_COLUMNS, DOT_ROWS, compiled, dot, lanes
+from xcnn_numpy.direct.blocks import DOT_COLUMNS, DOT_ROWS, LONGEST, compiled, dot, lanes
 from xcnn_numpy.direct.layout import SLACK
-from xcnn_numpy.direct.lines import NONE, add, copy, shift, slope
+from xcnn_numpy.direct.lines import add, copy, shift, slope
 from xcnn_numpy.direct.maps import block_rows, product
 from xcnn_numpy.direct.team import Shared
 
@@ -95,9 +95,13 @@ def backward(
     gradient = np.zeros(samples * pitch + SLACK, dy.dtype)
     slope(gradient, 0, pitch, dy, 0, units, y, 0, units, activation, samples, units)
     if first == 0 and db.size:
-        db[:] = 0
+        total = np.zeros(units)
         for m in range(samples):
-            add(db, 0, 0, db, 0, 0, gradient, m * pitch, 0, NONE, 1, units)
+            at = np.uintp(m * pitch)
+            for u in range(np.uintp(units)):
+                total[u] += gradient[at + u]
+        for u in range(units):
+            db[u] = total[u]
     rows, offsets = last - first, np.arange(samples) * pitch
     if units >= n:
         product(dw, first * units, units, rows, x, first, features, gradient, 0, offsets, 0, samples, units, False)
@@ -112,10 +116,11 @@ def backward(
         for f in range(first, last, DOT_COLUMNS):
             few = min(DOT_COLUMNS, last - f)
             for m in range(0, samples, DOT_ROWS):
-                dot(
-                    min(DOT_ROWS, samples - m), few, dx, m * features + f, features, gradient, m * pitch, pitch, w, 0,
-                    columns, f, units,
-                )  # fmt: skip
+                for u in range(0, units, LONGEST):
+                    dot(
+                        min(DOT_ROWS, samples - m), few, dx, m * features + f, features, gradient, m * pitch + u, pitch,
+                        w, u, columns, f, min(LONGEST, units - u),
+                    )  # fmt: skip
 
 
 @compiled

@@ -16,7 +16,7 @@ from xcnn.layers.layer import Run
 from xcnn.windows import output_size, pair
 from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
-from xcnn_numpy.plain.lowering import Lowering, Workspace, lowering
+from xcnn_numpy.plain.lowering import WORKSPACE, Lowering, Workspace, lowering
 from xcnn_numpy.plain.pooling import pool, unpool
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Convolution:
                 room.lay_out(x[a:b])
                 product = room.output.reshape(way.groups, -1, room.matrix.shape[2])
                 for g in range(way.groups):
-                    np.dot(matrix[g], room.matrix[g], out=product[g])
+                    blas.product(matrix[g], room.matrix[g], product[g])
                 cells = way.cells(room.output)
                 if self.layer.bias == "untied":
                     cells += mine["bias"]
@@ -97,6 +97,15 @@ class Convolution:
         kept = None if self.pools or self.activation is None else y
         y_shape = y.shape
 
+        def before(dy: Array) -> Array:
+            """The gradient at the sums."""
+            slope = np.zeros((n, o, *sizes), x.dtype)
+            if self.pools:
+                unpool(dy, which, slope)
+            else:
+                activations.slope(self.activation, dy, kept, slope)
+            return slope
+
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):
                 check_dy(self.layer, y_shape, dy)
@@ -106,9 +115,9 @@ class Convolution:
             adjoint = np.ascontiguousarray(adjoint).reshape(way.groups, way.taps, -1)
 
             def part(first: int, last: int) -> tuple[Array, Array | None]:
-                dk = np.zeros((way.groups, matrix.shape[2], matrix.shape[1]), x.dtype)
-                more, room, some = np.empty_like(dk), None, way.at_once(last - first)
-                db = np.zeros_like(mine["bias"]) if self.layer.bias == "untied" else None
+                dk = np.zeros((way.groups, matrix.shape[2], matrix.shape[1]))  # sums over many images are doubles
+                more, room, some = np.empty(dk.shape, x.dtype), None, way.at_once(last - first)
+                db = np.zeros(mine["bias"].shape) if self.layer.bias == "untied" else None
                 for a in range(first, last, some):
                     b = min(a + some, last)
                     if room is None or room.n != b - a:
@@ -119,11 +128,11 @@ class Convolution:
                     else:
                         activations.slope(self.activation, dy[a:b], None if kept is None else kept[a:b], cells)
                     if db is not None:
-                        db += cells.sum(axis=0)
+                        db += cells.sum(axis=0, dtype=np.float64)
                     room.lay_out(x[a:b])
                     gradient = room.output.reshape(way.groups, -1, room.matrix.shape[2])
                     for g in range(way.groups):
-                        np.dot(room.matrix[g], gradient[g].T, out=more[g])
+                        blas.product(room.matrix[g], gradient[g].T, more[g])
                     dk += more
                     if dx is not None:
                         room.input_gradient(adjoint, dx[a:b])
@@ -135,14 +144,26 @@ class Convolution:
                 dk += more_dk
                 if db is not None:
                     db += more_db
+            dk = dk.astype(x.dtype)
             grads[self.name] = {"kernel": dk[:, : way.taps].swapaxes(1, 2).reshape(kernel.shape)}
             if shared:
                 grads[self.name]["bias"] = dk[:, way.taps].reshape(-1)
             elif db is not None:
-                grads[self.name]["bias"] = db
+                grads[self.name]["bias"] = db.astype(x.dtype)
+            if not np.isfinite(dk).all():
+                grads[self.name]["kernel"] = self.by_windows(x, kernel.shape, before(dy))
             return dx
 
         return y, backward
+
+    def by_windows(self, x: Array, k_shape: Shape, dy: Array) -> Array:
+        """DK from the windows alone.
+
+        In the matrix lie cells between two rows of windows too, and meet zeros: one that is not finite makes NaN also
+        of taps that it never meets.
+        """
+        how = {**self.layer.window(x.shape[2:]), "groups": self.layer.groups}
+        return Gemm(WORKSPACE).correlate_kernel_adjoint(x, dy, k_shape, **how)
 
     def matrix(self, way: Lowering, mine: Weights) -> Array:
         """The kernels (groups, O / groups, taps), a bias that windows share being one more tap."""

@@ -11,6 +11,8 @@ from xcnn_numpy.runs import Normalised, fuse_norm
 
 BLOCK = 2**16
 """Cells of a few channels."""
+LONGEST = 2**12
+"""Cells of a line whose products are summed in its own type: longer lines are cut, and these sums added as doubles."""
 PER_CELL = 100
 """A cell takes about as long as so many multiplications within a product of matrices."""
 
@@ -71,13 +73,19 @@ def at_once(x: Array) -> int:
 
 
 def total(x: Array) -> Array:
-    """The sum of each channel of (N, C, cells)."""
-    return x.sum(axis=2).sum(axis=0)
+    """The sum of each channel of (N, C, cells): pairwise along a line, as NumPy has it, and double over images."""
+    return x.sum(axis=2).sum(axis=0, dtype=np.float64)
 
 
 def dot(a: Array, b: Array) -> Array:
-    """The sum of a b in each channel of (N, C, cells)."""
-    return np.vecdot(a, b).sum(axis=0)
+    """The sum of a b in each channel of (N, C, cells), likewise."""
+    n, c, cells = a.shape
+    whole = cells // LONGEST * LONGEST
+    sums = np.vecdot(a[:, :, whole:], b[:, :, whole:]).sum(axis=0, dtype=np.float64)
+    if whole:
+        pieces = [x[:, :, :whole].reshape(n, c, -1, LONGEST) for x in (a, b)]
+        sums += np.vecdot(*pieces).sum(axis=(0, 2), dtype=np.float64)
+    return sums
 
 
 fuse = fuse_norm(Normalisation)

@@ -82,15 +82,17 @@ def normalised(x: Array, *how: Any) -> tuple[Array, Array, Array]:
         return long_forward(x, *how)
     y = empty_like(x) if x.is_cpu and x.nbytes >= memory.LARGE and lies_plainly(x) else None
     if y is None:
-        return aten.native_batch_norm(x, *how)
+        made: tuple[Array, Array, Array] = aten.native_batch_norm(x, *how)
+        return made
     scale, train = how[0], how[4]
     mean, inverse = (scale.new_full((len(scale) if train else 0,), torch.nan) for _ in range(2))
-    return aten.native_batch_norm.out(x, *how, out=y, save_mean=mean, save_invstd=inverse)
+    made: tuple[Array, Array, Array] = aten.native_batch_norm.out(x, *how, out=y, save_mean=mean, save_invstd=inverse)
+    return made
 
 
 def lies_plainly(x: Array) -> bool:
     """Whether it lies as it is indexed, or images with their channels last."""
-    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    return bool(x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)))
 
 
 # Sums of many cells. PyTorch adds those of a channel one after another where channels lie last: of a million equal ones
@@ -112,7 +114,9 @@ class Lines:
     @staticmethod
     def fit(x: Array) -> bool:
         """Whether the channels of x lie last."""
-        return x.is_contiguous() if x.ndim == 2 else x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        if x.ndim == 2:
+            return bool(x.is_contiguous())
+        return bool(x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
     @classmethod
     def of(cls, x: Array) -> Lines:
@@ -129,7 +133,7 @@ BESIDE = 128
 
 def is_long(x: Array) -> bool:
     """Whether the sums of a channel have so many cells that they are not left to PyTorch."""
-    return x.is_cpu and x.dtype != torch.float64 and x.numel() > LONG * x.shape[1]
+    return bool(x.is_cpu and x.dtype != torch.float64 and x.numel() > LONG * x.shape[1])
 
 
 def long_forward(
