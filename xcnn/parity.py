@@ -448,8 +448,8 @@ def subjects(model: Model, x: HostArray, t: HostArray | None) -> Iterator[Subjec
         given = tree.map(rounded, met.weights), rounded(met.x), rounded(sized(met.dy)), (*KEY, 0)
         yield Subject(path, within(met.layer), compute, compute, model.policy, *given)
     noise = NOISE * np.max(np.abs(x)) * random.generator(*KEY, DRAWS + 1).standard_normal(x.shape)
-    given = weights, FORMATS[model.dtype].rounded(x + noise), dy, KEY
-    yield Subject(WHOLE, model.net, model.dtype, model.policy.compute, model.policy, *given)
+    x = FORMATS[model.dtype].rounded(x + noise)
+    yield Subject(WHOLE, model.net, model.dtype, model.policy.compute, model.policy, weights, x, dy, KEY)
 
 
 def leafwise(net: Layer, wrapped: Callable[[tuple[str, ...], Layer], Layer], path: tuple[str, ...] = ()) -> Layer:

@@ -123,7 +123,7 @@ def correlate_kernel_adjoint(
     return gradients(dy, window.padded(x), dy.new_empty(1).expand(k_shape), window, (False, True, False))[1]
 
 
-def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool, bool, bool]) -> tuple[Any, Any, Any]:
+def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool, bool, bool]) -> Any:
     """DX, dK and dB of a convolution, those that are wanted, x being padded.
 
     On a CPU libraries add the terms of dK and dB one after another. So sums of more than LONG are made of shorter ones.
@@ -135,7 +135,7 @@ def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool,
     if wanted[0]:
         dx = aten.convolution_backward(dy, x, k, None, *window.arguments, (True, False, False))[0]
     if wanted[1]:
-        dk = sum(part.float() for part in kernel_gradients(dy, x, k, window)).to(dy.dtype)  # type: ignore[union-attr]
+        dk = sum(part.float() for part in kernel_gradients(dy, x, k, window)).to(dy.dtype)
     if wanted[2]:
         db = dy.sum((0, 2, 3))
     return dx, dk, db

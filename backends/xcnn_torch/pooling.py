@@ -71,7 +71,7 @@ def of_first_nan(
     """The places of largest cells, of several NaN in a window the first: PyTorch tells the last.
 
     What is pooled is x, or where there are further arguments for it, the convolution of x, and an untied bias.
-    A sum of y tells whether there may be a NaN. On a GPU, where nobody can look while a step is captured, it is the last.
+    A sum of y tells whether there may be a NaN. On a GPU, where nobody can look within a captured step, it is the last.
     """
     if not y.is_cpu or not y.sum().isnan():
         return places.view_as(places)

@@ -71,7 +71,7 @@ class Normalisation:
         return typed(y, gives(self.end, dtype)), backward
 
 
-def normalised(x: Array, *how: Any) -> tuple[Array, Array, Array]:
+def normalised(x: Array, *how: Any) -> Any:
     """Y, and the mean and 1 / deviation of each channel, which are empty where the running ones are taken.
 
     Told where to write them, PyTorch leaves the mean alone unless x lies as it is indexed, or images with their
@@ -90,7 +90,7 @@ def normalised(x: Array, *how: Any) -> tuple[Array, Array, Array]:
 
 def lies_plainly(x: Array) -> bool:
     """Whether it lies as it is indexed, or images with their channels last."""
-    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    return bool(x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)))
 
 
 # Sums of many cells. PyTorch adds those of a channel one after another where channels lie last: of a million equal ones
@@ -112,7 +112,8 @@ class Lines:
     @staticmethod
     def fit(x: Array) -> bool:
         """Whether the channels of x lie last."""
-        return x.is_contiguous() if x.ndim == 2 else x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        last = torch.contiguous_format if x.ndim == 2 else torch.channels_last
+        return x.ndim in (2, 4) and bool(x.is_contiguous(memory_format=last))
 
     @classmethod
     def of(cls, x: Array) -> Lines:
@@ -129,7 +130,7 @@ BESIDE = 128
 
 def is_long(x: Array) -> bool:
     """Whether the sums of a channel have so many cells that they are not left to PyTorch."""
-    return x.is_cpu and x.dtype != torch.float64 and x.numel() > LONG * x.shape[1]
+    return bool(x.is_cpu and x.dtype != torch.float64 and x.numel() > LONG * x.shape[1])
 
 
 def long_forward(
