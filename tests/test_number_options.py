@@ -32,7 +32,7 @@ def model(*inner, **options):
         ),
         (SGD(), partial(losses.cross_entropy, label_smoothing=np.float64(0.25))),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, xcnn.optimizers.Optimizer) else getattr(value, "func", value),
+    ids=["cosine", "step", "exponential", "one cycle", "warm-up", "warm-up to a constant", "huber", "smoothing"],
 )
 def test_numpys_numbers_train_and_are_saved(optimizer, loss, tmp_path, backend):
     trained = model(layers.LeakyReLU(np.float32(0.25)), optimizer=optimizer, loss=loss, backend=backend)

@@ -16,6 +16,7 @@ from test_torch import RUNS  # noqa: E402
 from xcnn_torch import memory, pooling  # noqa: E402
 from xcnn_torch.convolution import Window, correlate_kernel_adjoint, gradients  # noqa: E402
 from xcnn_torch.fused import normalisation  # noqa: E402
+from xcnn_torch.update import norm_of  # noqa: E402
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next float32."""
@@ -221,3 +222,10 @@ def test_a_convolution_whose_pooling_meets_nan_in_parts(monkeypatch):
     for value in (np.nan, np.inf):
         test_what_is_not_finite_goes_where_the_layers_send_it("conv, relu, pool", value)
     assert isinstance(RUNS["conv, relu, pool"][0].layers["conv1"], Conv2D)
+
+
+def test_the_norm_of_many_cells():
+    """A million equal ones, and some numbers beside them; the closed form is the root of their sum of squares."""
+    cells = [torch.full((1_000_003,), 0.1), torch.tensor([3.0, 4.0]), torch.full((1 << 17, 3), -0.3)]
+    exact = (1_000_003 * 0.1**2 + 25 + (3 << 17) * 0.3**2) ** 0.5
+    assert norm_of(cells).item() == pytest.approx(exact, rel=4096 * UNIT)  # lines of so many

@@ -17,7 +17,11 @@ from xcnn._typing import Array, Shape, Weights
 from xcnn.layers import Next
 from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.schedules import learning_rate
+from xcnn_torch.memory import LONG
 from xcnn_torch.recording import at_once
+
+LINE = 2**12
+"""Cells whose squares PyTorch adds up."""
 
 aten = torch.ops.aten
 KINDS = SGD, Adam, AdamW, RMSprop
@@ -177,14 +181,29 @@ def norm_by_largest(arrays: list[Array]) -> Array:
 
 def plain_norm(arrays: list[Array]) -> Array:
     """The root of the sum of all squares."""
-    if len(arrays) == 1:
-        return torch.linalg.vector_norm(arrays[0])
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays)))
+    norms = norms_of(arrays)
+    return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
+
+
+def norms_of(arrays: list[Array]) -> list[Array]:
+    """The norm of each, in no order; by lines where PyTorch's CPU would add many squares one after another."""
+    long = [a for a in arrays if a.numel() > LONG and a.is_cpu and a.dtype != torch.float64 and a.is_contiguous()]
+    if not long:
+        return list(torch._foreach_norm(arrays))
+    short = [a for a in arrays if not any(a is other for other in long)]
+    return [*(torch._foreach_norm(short) if short else ()), *map(norm_by_lines, long)]
+
+
+def norm_by_lines(a: Array) -> Array:
+    """The norm of the norms of lines of cells, and of what is left over."""
+    cells, lines = a.view(-1), a.numel() // LINE
+    of_lines = torch.linalg.vector_norm(cells[: lines * LINE].view(lines, LINE), dim=1)
+    return torch.linalg.vector_norm(torch.cat((of_lines, torch.linalg.vector_norm(cells[lines * LINE :]).view(1))))
 
 
 def reach_of(weights: list[Array], squares: list[Array]) -> Array:
     """The norm of new weights: infinite where their type can't hold its square, NaN where a moment is not finite."""
-    norms, squares = list(torch._foreach_norm(weights)), [m for m in squares if m.numel()]
+    norms, squares = norms_of(weights), [m for m in squares if m.numel()]
     if squares:
         norms += torch._foreach_mul(torch._foreach_max(squares), 0.0)
     return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]

@@ -86,8 +86,8 @@ def normalised(x: Array, *how: Any) -> tuple[Array, Array, Array]:
         return made
     scale, train = how[0], how[4]
     mean, inverse = (scale.new_full((len(scale) if train else 0,), torch.nan) for _ in range(2))
-    made = aten.native_batch_norm.out(x, *how, out=y, save_mean=mean, save_invstd=inverse)
-    return made
+    aten.native_batch_norm.out(x, *how, out=y, save_mean=mean, save_invstd=inverse)
+    return y, mean, inverse
 
 
 def lies_plainly(x: Array) -> bool:
