@@ -157,3 +157,64 @@ def test_the_norm_that_clips(rng):
         ways = [update.sum_of_squares, update.implementation()[1]]
         for squares in ways:
             assert squares(g) == pytest.approx(size * float(g[0]) ** 2, rel=16 * EPS)
+
+
+# Where sums are cut, no term is left out and none counts twice: whole numbers, whose sums are exact.
+
+
+def whole(rng, *shape):
+    return rng.integers(-2, 3, shape).astype("float32")
+
+
+@pytest.mark.parametrize("terms", [1023, 1024, 1025, 2051, 4095, 4097, 8193])
+@pytest.mark.parametrize("units", [1, 5, 16, 37])
+def test_a_dense_layer_s_pieces(engine, rng, units, terms):
+    for n, features, out in ((3, terms, units), (terms, 4, units), (2, 5, terms)):
+        x, dy, kernel, bias = whole(rng, n, features), whole(rng, n, out), whole(rng, features, out), whole(rng, out)
+        y, dx, grads = run(engine, xcnn.Dense(out), {"kernel": kernel, "bias": bias}, x, dy)
+        np.testing.assert_array_equal(y, x.astype(int) @ kernel.astype(int) + bias)
+        np.testing.assert_array_equal(dx, dy.astype(int) @ kernel.astype(int).T)
+        np.testing.assert_array_equal(grads["kernel"], x.astype(int).T @ dy.astype(int))
+        np.testing.assert_array_equal(grads["bias"], dy.sum(axis=0))
+
+
+@pytest.mark.parametrize("channels", [113, 114, 128, 229])
+@pytest.mark.parametrize("size", [(7, 9), (8, 16)])
+def test_a_convolution_s_pieces(engine, rng, channels, size):
+    """About a thousand taps forward and back; also where rows have whole half vectors."""
+    x, kernel = whole(rng, 2, channels, *size), whole(rng, 3, channels, 3, 3)
+    dy = whole(rng, 2, 3, *size)
+    y, dx, grads = run(engine, xcnn.Conv2D(3, 3, padding=1, bias=False), {"kernel": kernel}, x, dy)
+    seen = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    np.testing.assert_array_equal(y, np.einsum("ncuvij,ocij->nouv", seen, kernel, optimize=True))
+    np.testing.assert_array_equal(grads["kernel"], np.einsum("ncuvij,nouv->ocij", seen, dy, optimize=True))
+    turned = np.pad(dy, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    turned = np.lib.stride_tricks.sliding_window_view(turned, (3, 3), (2, 3))
+    expected = np.einsum("nouvij,ocij->ncuv", turned, kernel[:, :, ::-1, ::-1], optimize=True)
+    np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 65), (63, 65), (65, 129), (90, 91)])
+def test_a_plane_s_pieces(engine, rng, size):
+    """Around 4096 cells, and twice as many: gradients of a convolution, means, and sums of a normalisation.
+
+    These are not of whole numbers: 4096 cells along vectors are at most 128 additions to a lane.
+    """
+    x, dy = whole(rng, 1, 1, size[0] + 2, size[1] + 2), whole(rng, 1, 2, *size)
+    weights = {"kernel": whole(rng, 2, 1, 3, 3), "bias": whole(rng, 2)}
+    _, _, grads = run(engine, xcnn.Conv2D(2, 3), weights, x, dy)
+    seen = np.lib.stride_tricks.sliding_window_view(x[0, 0], (3, 3))
+    np.testing.assert_array_equal(grads["kernel"][:, 0], np.einsum("uvij,ouv->oij", seen, dy[0]))
+    np.testing.assert_array_equal(grads["bias"], dy[0].sum(axis=(1, 2)))
+    y, _, _ = run(engine, xcnn.GlobalAveragePool2D(), {}, x, np.ones((1, 1), "float32"))
+    assert y[0, 0] == np.float32(x.sum(dtype="float64") / x.size)
+    weights = {"scale": 1.0, "bias": 0.0, "running_mean": 0.0, "running_variance": 0.0}
+    weights = {name: np.full(1, value, "float32") for name, value in weights.items()}
+    slope = whole(rng, *x.shape)
+    _, _, grads = run(engine, xcnn.BatchNorm(momentum=0.0), weights, x, slope)
+    assert grads["running_mean"][0] == np.float32(x.sum(dtype="float64") / x.size)
+    assert grads["running_variance"][0] == pytest.approx(x.var(ddof=1, dtype="float64"), rel=64 * EPS)
+    assert grads["bias"][0] == slope.sum(dtype="float64")
+    wide = x.astype("float64")
+    x_hat = (wide - wide.mean()) / np.sqrt(wide.var() + 1e-3)
+    assert grads["scale"][0] == pytest.approx(np.sum(slope * x_hat), abs=64 * EPS * np.sum(np.abs(slope * x_hat)))

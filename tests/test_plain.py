@@ -340,3 +340,56 @@ def test_the_first_of_equal_cells_gets_the_gradient():
     for tap in range(4):
         i, j = divmod(tap, 2)
         np.testing.assert_array_equal(dx[:, :, i::2, j::2], np.where((first == tap) & alive, dy, 0))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("some", [4, 5])
+def test_a_last_block_of_fewer_images(name, some, monkeypatch):
+    """Eleven images by fours leave three over, by fives one, which NumPy would spread over a room for more."""
+    from xcnn_numpy.plain.lowering import Lowering
+
+    monkeypatch.setattr(Lowering, "at_once", lambda way, images: some)
+    shape, layers = CONVOLUTIONS[name]
+    net = xcnn.Sequential(*layers)
+    weights, x, dy = drawn(net, shape, 11, "float64")
+    got = passes(net, plain(threads=1), weights, x, dy)
+    assert_alike(got, passes(net, layers_alone(), weights, x, dy), "float64")
+
+
+@pytest.mark.parametrize("sizes", [(3, 9), (9, 3), (3, 3)])
+def test_too_few_rows_to_pool_are_told_as_by_the_layers(sizes):
+    net = xcnn.Sequential(xcnn.Conv2D(2, 3), RELU, HALVE)
+    weights, _, _ = drawn(net, (1, 8, 8), 1, "float64")
+    for backend in (plain(), layers_alone()):
+        made = backend.rewrite(net) if backend.fuse else net
+        with pytest.raises(ShapeError, match=r"X102.*MaxPool2D"):
+            made(weights, np.ones((2, 1, *sizes)), Run(backend, True, KEY))
+
+
+@pytest.mark.parametrize("terms", [0, 1, 7, 8, 9, 16, 17, 23])
+def test_a_product_in_pieces_leaves_no_term_out(terms, monkeypatch, rng):
+    monkeypatch.setattr(blas, "LONGEST", 8)
+    a, b, out = rng.normal(size=(3, terms)), rng.normal(size=(terms, 5)), np.full((3, 5), np.nan)
+    blas.product(a, b, out)
+    np.testing.assert_allclose(out, [[np.dot(row, column) for column in b.T] for row in a], atol=1e-13)
+
+
+@pytest.mark.parametrize("cells", [1, 7, 8, 9, 15, 16, 17])
+def test_sums_of_lines_in_pieces_leave_no_cell_out(cells, monkeypatch, rng):
+    from xcnn_numpy.plain import normalisation
+
+    monkeypatch.setattr(normalisation, "LONGEST", 8)
+    a, b = rng.normal(size=(3, 2, cells)), rng.normal(size=(3, 2, cells))
+    np.testing.assert_allclose(normalisation.dot(a, b), np.einsum("ncx,ncx->c", a, b), atol=1e-13)
+    np.testing.assert_allclose(normalisation.total(a), np.einsum("ncx->c", a), atol=1e-13)
+
+
+def test_a_word_that_is_the_least_is_kept():
+    """As the layer has it: word >= rate 2^32. One word in 2^32 is at the edge, so that the edge is put at a word."""
+    from xcnn_numpy.plain.dropout import FusedDropout
+
+    words = xcnn.random.bits(np, None, (3, 1, 0), (40,))
+    fused = FusedDropout(plain(), "dropout1", xcnn.Dropout(0.5), 0)
+    for least in (int(words[5]), int(words[33])):
+        masked = fused.drawn(np.ones(40), xcnn.random.fold((3, 1, 0)), least, 2.0)
+        np.testing.assert_array_equal(masked(np.ones(40)), np.where(words >= least, 2.0, 0.0))
