@@ -158,7 +158,7 @@ def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, r
 def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
     command = ["train", "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
     assert run("train", shapes, "--epochs", 1, "-o", "m.xcnn", "--backend", "numpy", "-q")[0] == 0
-    trained = [n for n in range(30) if n not in tested(shapes / "lying")]
+    trained = [n for n in range(30) if n not in held_out(shapes / "lying")]
     (shapes / "lying" / f"{trained[4]}.png").rename(shapes / "aside.png")
     code, _, err = run(*command)
     assert code == 4
@@ -169,7 +169,7 @@ def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
     assert Model.load("m.xcnn", backend="numpy").at.epoch == 3
 
 
-def tested(folder):
+def held_out(folder):
     """The numbers of the images of a class that `xcnn train` tests on."""
     places = {n: hashlib.sha256(f"0/{folder.name}/{n}.png".encode()).hexdigest() for n in range(30)}
     return [n for n, place in places.items() if int(place[:16], 16) < 0.2 * 2**64]

@@ -39,6 +39,7 @@ FUNCTIONS = (
         "isfinite",
         "log",
         "log1p",
+        "logical_not",
         "matrix_transpose",
         "max",
     ),

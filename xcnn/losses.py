@@ -57,7 +57,7 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     `y` holds probabilities, (N, units); they are clipped to the smallest normal number of their type and to the largest
     below 1, so that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
     """
-    xp = namespace(y, t)
+    xp = _check_floating(y, t)
     limits = xp.finfo(y.dtype)
     p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
     return _binary_cross_entropy(p, targets(y, t))

@@ -83,16 +83,16 @@ template <typename S> struct Sums {
 
 // ---- Bias and activation ----
 
-// y = f(z), and f' from y.
+// y = f(z), and dy f'(z) from y.
 struct Identity {
     static const bool changes = false;
     template <typename S> __device__ static S f(S z) { return z; }
-    template <typename S> __device__ static S slope(S) { return 1; }
+    template <typename S> __device__ static S through(S dy, S) { return dy; }
 };
 struct ReLU {
     static const bool changes = true;
     template <typename S> __device__ static S f(S z) { return z < 0 ? 0 : z; }
-    template <typename S> __device__ static S slope(S y) { return y > 0; }
+    template <typename S> __device__ static S through(S dy, S y) { return y <= 0 ? 0 : dy; } // selects: 0 times infinity is NaN
 };
 struct Sigmoid {
     static const bool changes = true;
@@ -100,12 +100,12 @@ struct Sigmoid {
         S power = exp(z < 0 ? z : -z);
         return (z >= 0 ? 1 : power) / (1 + power);
     }
-    template <typename S> __device__ static S slope(S y) { return y * (1 - y); }
+    template <typename S> __device__ static S through(S dy, S y) { return dy * (y * (1 - y)); }
 };
 struct Tanh {
     static const bool changes = true;
     template <typename S> __device__ static S f(S z) { return tanh(z); }
-    template <typename S> __device__ static S slope(S y) { return 1 - y * y; }
+    template <typename S> __device__ static S through(S dy, S y) { return dy * (1 - y * y); }
 };
 
 // y = f(y + bias), in place; `bias` has a number for each channel, or is null.
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(256) activation_backward(const T* __restrict__
         if (F::changes) here = pack<V>(y, at);
 #pragma unroll
         for (int k = 0; k < V; k++) {
-            S change = (S)slope.cell[k] * (F::changes ? F::slope((S)here.cell[k]) : 1);
+            S change = F::through((S)slope.cell[k], (S)here.cell[k]);
             slope.cell[k] = (T)change;
             sums[k].one += change;
         }
@@ -259,7 +259,7 @@ template <typename S, int V> struct Lines {
     __device__ S y(int k, S x) const { return fma(x - mean.cell[k], factor.cell[k], bias.cell[k]); }
     // The gradient before the ReLU, if there is one: y is computed again as it was, which costs less than reading it.
     template <typename T> __device__ S before(int k, T dy, T x, int relu) const {
-        return relu ? (S)dy * ReLU::slope((S)(T)y(k, (S)x)) : (S)dy;
+        return relu ? ReLU::through((S)dy, (S)(T)y(k, (S)x)) : (S)dy;
     }
 };
 

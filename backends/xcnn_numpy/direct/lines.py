@@ -127,7 +127,7 @@ def _sigmoid(b: Block, x: Any) -> Any:
 ACTIVATIONS: tuple[Callable[[Block, Any], Any], ...] = (lambda b, x: x, _relu, _sigmoid)
 SLOPES: tuple[Callable[[Block, Any, Any], Any], ...] = (
     lambda b, dy, y: dy,
-    lambda b, dy, y: b.builder.select(b.builder.fcmp_ordered(">", y, b.zero), dy, b.zero),
+    lambda b, dy, y: b.builder.select(b.builder.fcmp_ordered("<=", y, b.zero), b.zero, dy),
     lambda b, dy, y: b.builder.fmul(dy, b.builder.fmul(y, b.builder.fsub(b.constant(1.0), y))),
 )
 
@@ -420,7 +420,7 @@ def _pool(
                     )
                     best, tap = builder.select(takes, cell, best), builder.select(takes, number, tap)
             best = builder.fadd(best, bias)
-            return _relu(b, best), builder.select(builder.fcmp_unordered("<=", best, b.zero), _number(b, DEAD), tap)
+            return _relu(b, best), builder.select(builder.fcmp_ordered("<=", best, b.zero), _number(b, DEAD), tap)
 
         def row(n: Any) -> None:
             start = builder.mul(n, columns)

@@ -26,7 +26,8 @@ def apply(activation: type | None, y: Array) -> None:
 def slope(activation: type | None, dy: Array, y: Array, out: Array) -> None:
     """Out = dy f', y being the activation's result."""
     if activation is ReLU:
-        np.multiply(dy, y > 0, out=out)
+        np.copyto(out, dy)
+        np.copyto(out, 0, where=y <= 0)  # a product would make NaN of infinity
     elif activation is Sigmoid:
         factor = 1 - y
         factor *= y

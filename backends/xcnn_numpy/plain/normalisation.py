@@ -53,7 +53,7 @@ class Normalisation(Normalised):
         def part(first: int, last: int) -> None:
             for a in range(first, last, most):
                 some = slice(a, min(a + most, last))
-                slope = dy[:, some] * (y[:, some] > 0) if self.relu else dy[:, some].copy()
+                slope = np.where(y[:, some] <= 0, dy.dtype.type(0), dy[:, some]) if self.relu else dy[:, some].copy()
                 x_hat = x[:, some] - mean[some, None]
                 x_hat *= inverse[some, None]
                 dbias[some], dscale[some] = total(slope), dot(slope, x_hat)

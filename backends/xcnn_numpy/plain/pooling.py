@@ -14,17 +14,26 @@ def pool(x: Array, y: Array, which: Array) -> None:
     """Y = the largest cell of each window, and its tap, the first of equal ones."""
     a, b, c, d = corners(x, y.shape[2:])
     np.maximum(np.maximum(a, b), np.maximum(c, d), out=y)
-    tap = (c != y).view(np.uint8) + np.uint8(1)
-    tap *= b != y
+    tap = other(c, y).view(np.uint8) + np.uint8(1)
+    tap *= other(b, y)
     tap += 1
-    tap *= a != y
-    np.add(tap, np.uint8(DEAD) * (~(y > 0)).view(np.uint8), out=which)  # so is a NaN
+    tap *= other(a, y)
+    np.add(tap, np.uint8(DEAD) * (y <= 0).view(np.uint8), out=which)  # a NaN is not
 
 
 def unpool(dy: Array, which: Array, dx: Array) -> None:
     """DX = dY where the largest cell stood, else zero; cells outside of all windows are left alone."""
     for tap, cells in enumerate(corners(dx, dy.shape[2:])):
-        np.multiply(dy, which == tap, out=cells)
+        cells[...] = 0
+        np.copyto(cells, dy, where=which == tap)  # a product would make NaN of infinity
+
+
+def other(x: Array, y: Array) -> Array:
+    """Where a cell is not the largest one; a NaN is, where that is NaN."""
+    differs = x != y
+    if np.isnan(y.sum()):
+        differs &= x == x
+    return differs
 
 
 def corners(x: Array, sizes: tuple[int, ...]) -> list[Array]:
