@@ -510,3 +510,29 @@ def test_of_equal_cells_the_first_is_pooled(any_backend, rng):
             expected[n, c, u * stride[0] + i, v * stride[1] + j] += dy[n, c, u, v]
         np.testing.assert_array_equal(any_backend.to_numpy(y), windows.max(axis=(4, 5)))
         np.testing.assert_allclose(any_backend.to_numpy(dx), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding"),
+    [
+        ((9, 8), (2, 3), ((3, 1), (0, 5))),
+        ((5, 14), (3, 1), ((0, 0), (6, 2))),
+        ((70, 1), (1, 2), ((60, 1), (0, 0))),
+        ((1, 70), (2, 1), ((0, 0), (9, 61))),
+    ],
+)
+def test_sums_of_large_windows(any_backend, rng, size, stride, padding):
+    """Which a backend may take apart into rows and columns: held to windows of the padded image, by NumPy."""
+    x = rng.standard_normal((2, 3, 12, 11))
+    around = np.pad(x, ((0, 0), (0, 0), *padding))
+    windows = np.lib.stride_tricks.sliding_window_view(around, size, (2, 3))[:, :, :: stride[0], :: stride[1]]
+    y = any_backend.sum_pool(any_backend.asarray(x), size, stride=stride, padding=padding)
+    np.testing.assert_allclose(any_backend.to_numpy(y), windows.sum(axis=(4, 5)), rtol=0, atol=1e-12)
+    dy, dx = rng.standard_normal(windows.shape[:4]), np.zeros_like(around)
+    for u, v in np.ndindex(dy.shape[2:]):
+        rows, columns = u * stride[0], v * stride[1]
+        dx[:, :, rows : rows + size[0], columns : columns + size[1]] += dy[:, :, u, v, None, None]
+    (top, _), (left, _) = padding
+    got = any_backend.sum_pool_adjoint(any_backend.asarray(dy), x.shape, size, stride=stride, padding=padding)
+    expected = dx[:, :, top : top + 12, left : left + 11]
+    np.testing.assert_allclose(any_backend.to_numpy(got), expected, rtol=0, atol=1e-12)
