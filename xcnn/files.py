@@ -37,7 +37,7 @@ def check_path(path: str | Path) -> Path:
         a device), which is never replaced.
     """
     target = Path(os.path.realpath(path))
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "Is a folder, not a file", str(path))

@@ -208,7 +208,11 @@ class Saver:
     def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
         check_path(path or f"{free}.xcnn")
         self.path, self.free, self.quiet, self.json = path, free, quiet, json
-        self.saved_step, self.heard = -1, True
+        self.begun, self.saved_step, self.heard = 0, -1, True
+
+    def start(self, model: Model) -> None:
+        """Before the first step, after which alone an interrupt leaves something to save."""
+        self.begun = model.at.step
 
     def __call__(self, model: Model, history: History) -> None:
         """After an epoch."""
@@ -231,7 +235,8 @@ class Saver:
 
     def finish(self, model: Model, history: History) -> None:
         """Save what was not saved yet: what an interrupt left, or a model that had nothing to do."""
-        if model.at.step != self.saved_step and history.stopped not in ("diverged", "failed"):
+        nothing = history.stopped == "interrupted" and model.at.step == self.begun
+        if model.at.step != self.saved_step and not nothing and history.stopped not in ("diverged", "failed"):
             self.save(model)
 
 
