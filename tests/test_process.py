@@ -493,6 +493,10 @@ def test_a_child_is_told_at_once_where_a_library_does_not_survive_the_fork(name)
     pytest.importorskip(name, reason=f"{name} is not installed")
     told = run(
         f"""
+        if "{name}" == "torch":
+            import torch
+
+            torch.set_num_threads(2)  # on one thread it survives a fork
         one = model("{name}")
         one.predict(X)
         for work in (lambda: one.predict(X), lambda: one.step(X, Y), lambda: model("{name}").predict(X)):

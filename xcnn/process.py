@@ -33,10 +33,12 @@ LONGEST = 60.0
 
 
 class _Here(threading.local):
-    """Of each thread: how many blocks of `computing` it is in, and the block in which NumPy keeps quiet."""
+    """Of each thread: how many blocks of `computing` it is in, and those in which NumPy keeps quiet."""
 
     depth = 0
-    quiet: np.errstate
+
+    def __init__(self) -> None:
+        self.quiet: list[np.errstate] = []
 
 
 class Computing:
@@ -60,16 +62,16 @@ class Computing:
                     self.changed.wait(PATIENCE)
                 self.running += 1
                 here.depth = 1
-            here.quiet = np.errstate(all="ignore")
-            here.quiet.__enter__()
         else:
             here.depth += 1
+        here.quiet.append(np.errstate(all="ignore"))
+        here.quiet[-1].__enter__()
 
     def __exit__(self, *error: object) -> None:
         here = self.here
+        here.quiet.pop().__exit__(None, None, None)
         here.depth -= 1
         if here.depth == 0:
-            here.quiet.__exit__(None, None, None)
             with self.changed:
                 self.running -= 1
                 if self.forks:
