@@ -14,10 +14,11 @@ def pool(x: Array, y: Array, which: Array) -> None:
     """Y = the largest cell of each window, and its tap, the first of equal ones."""
     a, b, c, d = corners(x, y.shape[2:])
     np.maximum(np.maximum(a, b), np.maximum(c, d), out=y)
-    tap = other(c, y).view(np.uint8) + np.uint8(1)
-    tap *= other(b, y)
+    may_be_nan = bool(np.isnan(y.sum()))
+    tap = differs(c, y, may_be_nan).view(np.uint8) + np.uint8(1)
+    tap *= differs(b, y, may_be_nan)
     tap += 1
-    tap *= other(a, y)
+    tap *= differs(a, y, may_be_nan)
     np.add(tap, np.uint8(DEAD) * (y <= 0).view(np.uint8), out=which)  # a NaN is not
 
 
@@ -28,12 +29,12 @@ def unpool(dy: Array, which: Array, dx: Array) -> None:
         np.copyto(cells, dy, where=which == tap)  # a product would make NaN of infinity
 
 
-def other(x: Array, y: Array) -> Array:
+def differs(x: Array, y: Array, may_be_nan: bool) -> Array:
     """Where a cell is not the largest one; a NaN is, where that is NaN."""
-    differs = x != y
-    if np.isnan(y.sum()):
-        differs &= x == x
-    return differs
+    found = x != y
+    if may_be_nan:
+        found &= x == x
+    return found
 
 
 def corners(x: Array, sizes: tuple[int, ...]) -> list[Array]:

@@ -15,7 +15,7 @@ from xcnn.layers.layer import Layer, Next, Run
 from xcnn.precision import within
 from xcnn_torch import memory
 from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
-from xcnn_torch.memory import LONG, empty_like, typed
+from xcnn_torch.memory import LONG, arranged, empty_like, typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -156,8 +156,8 @@ def long_forward(
 def long_backward(dz: Array, x: Array, scale: Array, mean: Array, inverse: Array) -> tuple[Array, Array, Array]:
     """DX, dscale and dbias by the definition, its sums in Lines or PyTorch's own, which go by halves."""
     if Lines.fit(x):
-        dz = dz if dz.ndim == 2 else dz.contiguous(memory_format=torch.channels_last)
-        dscale, dbias = lines_backward(Lines.of(dz.contiguous() if dz.ndim == 2 else dz), Lines.of(x), mean, inverse)
+        dz = dz.contiguous() if dz.ndim == 2 else arranged(dz, last=True)
+        dscale, dbias = lines_backward(Lines.of(dz), Lines.of(x), mean, inverse)
     else:
         axes = (0, *range(2, x.ndim))
         dscale = (x - across(mean, x)).mul_(dz).sum(axes) * inverse
