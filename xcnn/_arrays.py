@@ -43,15 +43,28 @@ def unmasked(x: Any, name: str = "an array") -> Any:
     DataError
         X203: as a plain array it would show what the mask hides.
     """
-    rows = [x, *(row for row in x if isinstance(row, list | tuple))] if isinstance(x, list | tuple) else []
-    kinds = {type(x)}.union(*(map(type, row) for row in rows))
-    if any(cls.__name__ == "MaskedArray" and cls.__module__.startswith("numpy") for k in kinds for cls in k.__mro__):
+    if type(x) in _without_masks:
+        return x
+    if isinstance(x, list | tuple):
+        kinds = {type(value) for row in (x, *(row for row in x if isinstance(row, list | tuple))) for value in row}
+    else:
+        kinds = {type(x)}
+    if any(map(_has_mask, kinds)):
         raise DataError(
             "X203",
             f"{name} is a masked array, and its mask would be ignored.",
             hint="leave the masked samples out, or say what stands in their place: x.filled(0).",
         )
+    if not isinstance(x, list | tuple):
+        _without_masks.add(type(x))
     return x
+
+
+_without_masks: set[type] = set()
+
+
+def _has_mask(kind: type) -> bool:
+    return any(cls.__name__ == "MaskedArray" and cls.__module__.startswith("numpy") for cls in kind.__mro__)
 
 
 def zeros(like: Array, shape: Shape) -> Array:
@@ -97,12 +110,23 @@ def dilate(x: Array, stride: Pair) -> Array:
 
 def is_floating(x: Array, xp: ModuleType | None = None) -> bool:
     """True for real floating-point arrays."""
+    kind = type(x), x.dtype
+    found = _floating.get(kind)
+    if found is None:
+        found = _floating[kind] = _is_floating_type(xp or namespace(x), x.dtype)
+    return found
+
+
+_floating: dict[tuple[type, Any], bool] = {}
+
+
+def _is_floating_type(xp: Any, dtype: Any) -> bool:
     try:
-        if (xp or namespace(x)).isdtype(x.dtype, "real floating"):
+        if xp.isdtype(dtype, "real floating"):
             return True
     except TypeError:
         pass
-    return str(x.dtype) == "bfloat16"  # which NumPy and CuPy have from ml_dtypes, and do not know themselves
+    return str(dtype) == "bfloat16"  # which NumPy and CuPy have from ml_dtypes, and do not know themselves
 
 
 # Half precision: a type of 16 bits counts to 2048 (float16) or 256 (bfloat16), and float16 ends at 65504.
@@ -141,8 +165,9 @@ def rounded_once(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def rounded(*args: P.args, **options: P.kwargs) -> R:
-        given = (*args, *options.values())
-        first: Any = next((a for a in given if hasattr(a, "dtype")), None)
+        first: Any = args[0] if args else None
+        if not hasattr(first, "dtype"):
+            first = next((a for a in (*args, *options.values()) if hasattr(a, "dtype")), None)
         if not is_half(first):
             return function(*args, **options)
         xp, dtype = namespace(first), first.dtype

@@ -48,7 +48,8 @@ class Computing:
     """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.here = _Here()
         self.running = 0
         """How many threads are within, but for those that fork."""
@@ -57,22 +58,23 @@ class Computing:
     def __enter__(self) -> None:
         here = self.here
         if here.depth == 0:
-            with self.changed:
+            with self.lock:
                 while self.forks:
                     self.changed.wait(PATIENCE)
                 self.running += 1
                 here.depth = 1
         else:
             here.depth += 1
-        here.quiet.append(np.errstate(all="ignore"))
-        here.quiet[-1].__enter__()
+        quiet = np.errstate(all="ignore")
+        here.quiet.append(quiet)
+        quiet.__enter__()
 
     def __exit__(self, *error: object) -> None:
         here = self.here
         here.quiet.pop().__exit__(None, None, None)
         here.depth -= 1
         if here.depth == 0:
-            with self.changed:
+            with self.lock:
                 self.running -= 1
                 if self.forks:
                     self.changed.notify_all()
@@ -97,7 +99,8 @@ class Computing:
 
     def after_fork_in_child(self) -> None:
         """There is no other thread."""
-        self.changed = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.running, self.forks = int(self.here.depth > 0), 0
 
 
@@ -128,7 +131,8 @@ class Held:
 
     def forget(self) -> None:
         """Nobody holds it."""
-        self.changed = threading.Condition(threading.Lock())
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.holders: dict[int, int] = {}  # in how many blocks each thread is
         self.queue: list[object] = []
         self.value: Any = None
@@ -141,7 +145,7 @@ class Held:
     def take(self, value: Any) -> Any:
         """Begin a block; what the value was to this thread, NOTHING before its first."""
         me = get_ident()
-        with self.changed:
+        with self.lock:
             holders = self.holders
             if me in holders:
                 if value != self.value:
@@ -204,7 +208,7 @@ class Held:
     def give(self, was: Any) -> None:
         """End a block."""
         me = get_ident()
-        with self.changed:
+        with self.lock:
             left = self.holders[me] - 1
             if left:
                 self.holders[me] = left

@@ -53,6 +53,12 @@ def engine() -> Any:
         return None
 
 
+@cache
+def direct(threads: int) -> Any:
+    """The algorithm on so many threads; None where there is no engine."""
+    return engine().Direct(threads, GEMM) if engine() else None
+
+
 @dataclass(frozen=True, repr=False)
 class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
@@ -117,7 +123,7 @@ class NumpyBackend(StridedBackend):
     @property
     def direct(self) -> Any:
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
-        return engine().Direct(self.workers, GEMM) if engine() else None
+        return direct(self.workers)
 
     @property
     def workers(self) -> int:

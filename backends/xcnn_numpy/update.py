@@ -89,12 +89,14 @@ def norm_of(squares: float, columns: Sequence[Lines]) -> float:
     Infinite where the arrays' type can't hold it.
     """
     norm = sqrt(squares)
+    if norm <= LARGEST["f"]:
+        return norm
     grads = [old[1] for old in columns if len(old) > 1]
     if not isfinite(norm):
         largest = max(float(np.max(np.abs(g), initial=0)) for g in grads)
         if isfinite(largest):
             norm = largest * sqrt(sum(sum_of_squares(g / largest) for g in grads))
-    return norm if not grads or norm <= LARGEST[grads[0].dtype.char] else inf
+    return norm if norm <= LARGEST[grads[0].dtype.char] else inf
 
 
 def grouped(leaves: list[Any]) -> list[dict[int, Lines]]:

@@ -85,10 +85,11 @@ class Direct:
         dbs = empty((self.threads, way.filters * biases), WIDE)
         dk, db = empty(dks.shape[1:], dy.dtype), empty(dbs.shape[1:], dy.dtype)
         parts = self.share_images(maps.backward, n, way, x, dy, y, which, panels, out, dks, dbs, way, ending, n, False)
-        if not maps.whole(dks, parts, dk):  # a cell that is not finite has met zeros too: let each meet what it meets
+        if not maps.whole(
+            dks, dbs, parts, dk, db
+        ):  # a cell that is not finite has met zeros too: let each meet what it meets
             self.share_images(maps.backward, n, way, x, dy, y, which, panels, out[:0], dks, dbs, way, ending, n, True)
-            maps.whole(dks, parts, dk)
-        maps.whole(dbs, parts, db)
+            maps.whole(dks, dbs, parts, dk, db)
         return dx, dk, db
 
     def share_images(self, work: Shared, n: int, way: Layout, *arguments: Any) -> int:

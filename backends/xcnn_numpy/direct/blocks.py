@@ -37,6 +37,8 @@ CHAINS = 4
 """Additions that can go on side by side in a sum along a line."""
 LONGEST = 2**12
 """Cells of a line that are summed in its own type: longer lines are cut, and their parts' sums added as doubles."""
+SUMS = 2**5
+"""Sums of lines that are added in their own type; what that gives is added as doubles."""
 TERMS = 2**10
 """Products that a result of `multiply` sums in one go: of more, each such sum is added to those before it."""
 MOST_IN_HALVES = 4
@@ -375,13 +377,15 @@ def _sums(
     return b.loop(count, [b.zero] * (rows * vectors), step)
 
 
-def _added(b: Block, add: Any, totals: list[Any], cells: list[Any]) -> list[Any]:
-    """Totals, and with `add` what lies at these addresses more."""
-
-    def more(n: Any, totals: list[Any]) -> list[Any]:
-        return [b.builder.fadd(b.load(cell), total) for cell, total in zip(cells, totals, strict=True)]
-
-    return b.loop(b.builder.zext(add, INDEX), totals, more)
+def _keep(b: Block, add: Any, totals: list[Any], cells: list[Any]) -> None:
+    """Store totals at these addresses, or with `add` add them to what lies there."""
+    with b.builder.if_else(add, likely=False) as (more, anew):
+        with more:
+            for total, cell in zip(totals, cells, strict=True):
+                b.store(b.builder.fadd(b.load(cell), total), cell)
+        with anew:
+            for total, cell in zip(totals, cells, strict=True):
+                b.store(total, cell)
 
 
 @intrinsic
@@ -405,8 +409,7 @@ def _multiply(
                 return [b.load(b.beyond(here, v * b.lanes)) for v in range(vectors)]
 
             totals = _sums(b, rows, vectors, see, weights, w_step, images, places, count)
-            for total, cell in zip(_added(b, add, totals, cells), cells, strict=True):
-                b.store(total, cell)
+            _keep(b, add, totals, cells)
 
         b.choose(MULTIPLY_SIZES, some_rows, some_vectors, emit)
         return context.get_dummy_value()
@@ -438,8 +441,7 @@ def _multiply_halves(
 
             totals = _sums(b, rows, vectors, see, weights, ir.Constant(INDEX, rows), images, places, count)
             cells = [b.beyond(line, place) for line in lines for _, _, place in where]
-            for total, cell in zip(_added(b, add, totals, cells), cells, strict=True):
-                b.store(total, cell)
+            _keep(b, add, totals, cells)
 
         b.choose(HALVES_SIZES, some_rows, some_vectors, emit)
         return context.get_dummy_value()
@@ -456,10 +458,9 @@ def _dot(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         some_rows, some_columns, s_, s_at, s_pitch, y_, y_at, y_pitch, x_, x_at, offsets_, o_at, length = arguments
-        b = Block(context, builder, y)
+        b = Block(context, builder, s)
         sums, gradients, images = b.start(s, s_, s_at), b.start(y, y_, y_at), b.start(x, x_, x_at)
         places = b.start(offsets, offsets_, o_at)
-        widens = s.dtype.bitwidth > b.bits
         whole = builder.udiv(length, ir.Constant(INDEX, b.lanes))
         done = b.times(whole, b.lanes)
         rest = builder.sub(length, done)
@@ -485,13 +486,11 @@ def _dot(
                 line, row = b.beyond(sums, b.times(s_pitch, r)), totals[r::rows]
                 if columns == 4:
                     four = b.four_sums(*row)
-                    four = builder.fpext(four, ir.VectorType(ir.DoubleType(), 4)) if widens else four
                     b.store(builder.fadd(b.load(line, four.type), four), line)
                     continue
                 for k in range(columns):
-                    cell, total = b.beyond(line, k), b.sum(row[k])
-                    total = builder.fpext(total, ir.DoubleType()) if widens else total
-                    builder.store(builder.fadd(builder.load(cell), total), cell)
+                    cell = b.beyond(line, k)
+                    builder.store(builder.fadd(builder.load(cell), b.sum(row[k])), cell)
 
         b.choose(DOT_SIZES, some_rows, some_columns, emit)
         return context.get_dummy_value()
@@ -530,6 +529,6 @@ def dot(
 ) -> None:  # fmt: skip
     """One of DOT_SIZES: s[s_at + r s_pitch + k] += sum over p < length of y[y_at + r y_pitch + p] x[x_at + ...].
 
-    The length need not fill whole vectors; nothing beyond it is read. S may be float64 where y and x are float32.
+    The length need not fill whole vectors; nothing beyond it is read.
     """
     _dot(rows, columns, s, s_at, s_pitch, y, y_at, y_pitch, x, x_at, offsets, o_at, length)

@@ -14,6 +14,7 @@ from xcnn_numpy.direct.blocks import (
     MULTIPLY_ROWS,
     MULTIPLY_VECTORS,
     REGISTERS,
+    SUMS,
     TERMS,
     compiled,
     dot,
@@ -34,7 +35,7 @@ def block_rows(rows: int) -> int:
     return max(-(-rows // blocks), 1)
 
 
-@inlined
+@compiled
 def product(
     y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, w_step: int, x: Any, x_at: int, offsets: Any,
     o_at: int, count: int, length: int, adds: bool,
@@ -56,15 +57,32 @@ def product(
         for r in range(0, rows, most):
             few = min(most, rows - r)
             block, step = (w_at + r, w_step) if w_step else (w_at + r * count, few)
-            for k in range(0, max(count, 1), TERMS):
+            out, done = y_at + r * y_pitch + at, 0
+            if not adds:
+                done = min(TERMS, count)
+                multiply(few, vectors, y, out, y_pitch, w, block, step, x, x_at + at, offsets, o_at, done, False)
+            for k in range(done, count, TERMS):
+                some = min(TERMS, count - k)
                 multiply(
-                    few, vectors, y, y_at + r * y_pitch + at, y_pitch, w, block + k * step, step, x, x_at + at, offsets,
-                    o_at + k, min(TERMS, count - k), adds or k > 0,
-                )  # fmt: skip
+                    few,
+                    vectors,
+                    y,
+                    out,
+                    y_pitch,
+                    w,
+                    block + k * step,
+                    step,
+                    x,
+                    x_at + at,
+                    offsets,
+                    o_at + k,
+                    some,
+                    True,
+                )
         p = at + vectors * n
 
 
-@inlined
+@compiled
 def product_by_table(
     y: Any, y_at: int, y_pitch: int, rows: int, w: Any, w_at: int, x: Any, x_at: int, offsets: Any, o_at: int,
     count: int, table: Any, t_at: int, vectors: int,
@@ -77,11 +95,14 @@ def product_by_table(
         some = (vectors - p) // (blocks - block)
         for r in range(0, rows, most):
             few = min(most, rows - r)
-            for k in range(0, max(count, 1), TERMS):
+            out, block, line = y_at + r * y_pitch, w_at + r * count, t_at + 3 * p
+            done = min(TERMS, count)
+            multiply_halves(few, some, y, out, y_pitch, w, block, x, x_at, offsets, o_at, done, table, line, False)
+            for k in range(done, count, TERMS):
+                rest = min(TERMS, count - k)
                 multiply_halves(
-                    few, some, y, y_at + r * y_pitch, y_pitch, w, w_at + r * count + k * few, x, x_at, offsets,
-                    o_at + k, min(TERMS, count - k), table, t_at + 3 * p, k > 0,
-                )  # fmt: skip
+                    few, some, y, out, y_pitch, w, block + k * few, x, x_at, offsets, o_at + k, rest, table, line, True
+                )
         p += some
 
 
@@ -171,11 +192,8 @@ def bias_gradient(line: Any, db: Any, layout: Any, ending: Any, images: int) -> 
             db[o] += total(line, start, 0, 1, (images - 1) * layout.plane + layout.length)
             continue
         for n in range(images):
-            for u in range(rows):
-                at = np.uintp((o * rows + u) * columns)
-                source = np.uintp(start + n * layout.plane + u * pitch)
-                for v in range(np.uintp(columns)):
-                    db[at + v] += line[source + v]
+            at = o * rows * columns
+            add(db, at, columns, db, at, columns, line, start + n * layout.plane, pitch, 0, rows, columns)
 
 
 @compiled
@@ -272,9 +290,9 @@ def backward(
     wants_dx, wants_dk = dx.size > 0, dks.size > 0
     image, stack = layout.channels * layout.height * layout.width, stacked(last - first, layout.stack)
     into = dy.size // max(images, 1)
-    dk, db = dks[part], dbs[part]
-    dk[:] = 0
-    db[:] = 0
+    dks[part] = 0
+    dbs[part] = 0
+    dk, db = np.zeros(dks.shape[1], dy.dtype), np.zeros(dbs.shape[1], dy.dtype)
     packed = wants_dk and not layout.in_place
     phases = layout.channels // layout.groups * len(layout.phases) * layout.line
     line = np.zeros(phases + SLACK if packed else 0, dy.dtype)
@@ -288,60 +306,104 @@ def backward(
             prefetch(dy, (n + stack) * into, later * into)
             if wants_dk:
                 prefetch(x, (n + stack) * image, later * image)
+        due = n + few == last or (n - first) // stack % SUMS == SUMS - 1
         if ending.bias:
             bias_gradient(gradient, db, layout, ending, few)
+            if due:
+                pour(db, dbs, part)
         if wants_dk:
             for g in range(layout.groups):
                 if packed:
                     lay_out(x, n, n + few, g, line, layout)
                 seen, at = (line, 0) if packed else (x, n * image + g * phases)
-                kernel_adjoint(seen, at, gradient, dk, g, layout, few, by_rows)
+                kernel_adjoint(seen, at, gradient, dk, dks, part, g, layout, few, by_rows)
+            if due:
+                pour(dk, dks, part)
         if wants_dx:
             input_adjoint(gradient, panels, dx, sums, layout, n, few)
 
 
 @inlined
 def kernel_adjoint(
-    x: Any, x_at: int, gradient: Any, dk: Any, group: int, layout: Any, images: int, by_rows: bool
-) -> None:
+    x: Any, x_at: int, gradient: Any, dk: Any, dks: Any, part: int, group: int, layout: Any, images: int,
+    by_rows: bool,
+) -> None:  # fmt: skip
     """Add the part of a group of some laid out images to dK, LONGEST cells of a line at a time.
+
+    What SUMS pieces give is added to that part's row of `dks`.
 
     X's cells between two windows' rows meet zeros: one that is not finite makes NaN also of taps that it never meets,
     unless dK is summed row by row.
     """
     taps, filters = len(layout.offsets), layout.filters // layout.groups
     length = (images - 1) * layout.plane + layout.length
-    for piece in range(images * layout.rows if by_rows else -(-length // LONGEST)):
+    pieces = images * layout.rows if by_rows else -(-length // LONGEST)
+    for piece in range(pieces):
         if by_rows:
             at, cells = piece // layout.rows * layout.plane + piece % layout.rows * layout.pitch, layout.columns
         else:
             at, cells = piece * LONGEST, min(LONGEST, length - piece * LONGEST)
-        for o in range(group * filters, (group + 1) * filters, DOT_ROWS):
-            few = min(DOT_ROWS, (group + 1) * filters - o)
-            for k in range(0, taps, DOT_COLUMNS):
-                dot(
-                    few, min(DOT_COLUMNS, taps - k), dk, o * taps + k, taps, gradient,
-                    o * layout.gradient_plane + layout.lead + at, layout.gradient_plane, x, x_at + at, layout.offsets,
-                    k, cells,
-                )  # fmt: skip
+        dots(
+            filters, taps, True, dk, group * filters * taps, taps, gradient,
+            group * filters * layout.gradient_plane + layout.lead + at, layout.gradient_plane, x, x_at + at,
+            layout.offsets, 0, cells,
+        )  # fmt: skip
+        if piece % SUMS == SUMS - 1 or piece == pieces - 1 > 0:
+            pour(dk, dks, part)
 
 
 @compiled
-def whole(sums: Any, parts: int, out: Any) -> bool:
-    """Out = the sum of so many rows of `sums`, in their order, so that a number of threads gives one result.
+def dots(
+    rows: int, columns: int, rows_first: bool, s: Any, s_at: int, s_pitch: int, y: Any, y_at: int, y_pitch: int, x: Any,
+    x_at: int, offsets: Any, o_at: int, length: int,
+) -> None:  # fmt: skip
+    """s[r, k] += sum over p < length of y[r, p] x[offsets[k] + p] for all rows and columns.
 
-    Returns whether all of it is finite.
+    Blocks of rows are gone through first, with all columns each, or else blocks of columns.
     """
-    for part in range(1, parts):
-        sums[0] += sums[part]
-    finite = True
-    for n in range(out.size):
-        out[n] = sums[0, n]
-        finite &= out[n] - out[n] == 0
-    return finite
+    r = k = 0
+    while r < rows and k < columns:
+        dot(
+            min(DOT_ROWS, rows - r), min(DOT_COLUMNS, columns - k), s, s_at + r * s_pitch + k, s_pitch, y,
+            y_at + r * y_pitch, y_pitch, x, x_at, offsets, o_at + k, length,
+        )  # fmt: skip
+        if rows_first:
+            k += DOT_COLUMNS
+            if k >= columns:
+                r, k = r + DOT_ROWS, 0
+        else:
+            r += DOT_ROWS
+            if r >= rows:
+                r, k = 0, k + DOT_COLUMNS
 
 
 @inlined
+def pour(sums: Any, totals: Any, part: int) -> None:
+    """Add sums to a row of totals, and begin new ones."""
+    for n in range(sums.size):
+        totals[part, n] += sums[n]
+        sums[n] = 0
+
+
+@compiled
+def whole(dks: Any, dbs: Any, parts: int, dk: Any, db: Any) -> bool:
+    """DK and dB = the sum of so many rows of each, in their order, so that a number of threads gives one result.
+
+    Returns whether all of dK is finite.
+    """
+    finite = True
+    for sums, out in ((dks, dk), (dbs, db)):
+        for n in range(out.size):
+            total = sums[0, n]
+            for part in range(1, parts):
+                total += sums[part, n]
+            out[n] = total
+    for n in range(dk.size):
+        finite &= dk[n] - dk[n] == 0
+    return finite
+
+
+@compiled
 def input_adjoint(gradient: Any, panels: Any, dx: Any, sums: Any, layout: Any, first: int, images: int) -> None:
     """DX of some images from their laid out dY, one phase after another."""
     rows, filters = layout.channels // layout.groups, layout.filters // layout.groups

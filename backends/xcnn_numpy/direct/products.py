@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xcnn_numpy.direct.blocks import DOT_COLUMNS, DOT_ROWS, LONGEST, compiled, dot, lanes
+from xcnn_numpy.direct.blocks import LONGEST, compiled, lanes
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import add, copy, shift, slope
-from xcnn_numpy.direct.maps import block_rows, product
+from xcnn_numpy.direct.maps import block_rows, dots, product
 from xcnn_numpy.direct.team import Shared
 
 CHUNK = 2**16
@@ -113,14 +113,9 @@ def backward(
         columns = np.arange(features) * units
         for m in range(samples):
             dx[m * features + first : m * features + last] = 0
-        for f in range(first, last, DOT_COLUMNS):
-            few = min(DOT_COLUMNS, last - f)
-            for m in range(0, samples, DOT_ROWS):
-                for u in range(0, units, LONGEST):
-                    dot(
-                        min(DOT_ROWS, samples - m), few, dx, m * features + f, features, gradient, m * pitch + u, pitch,
-                        w, u, columns, f, min(LONGEST, units - u),
-                    )  # fmt: skip
+        for u in range(0, units, LONGEST):
+            some = min(LONGEST, units - u)
+            dots(samples, last - first, False, dx, first, features, gradient, u, pitch, w, u, columns, first, some)
 
 
 @compiled
