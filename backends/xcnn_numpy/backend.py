@@ -54,9 +54,9 @@ def engine() -> Any:
 
 
 @cache
-def direct(threads: int) -> Any:
-    """The algorithm on so many threads; None where there is no engine."""
-    return engine().Direct(threads, GEMM) if engine() else None
+def direct(package: Any, threads: int) -> Any:
+    """The algorithm of the package xcnn_numpy.direct on so many threads; None without it."""
+    return package.Direct(threads, GEMM) if package else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -123,7 +123,7 @@ class NumpyBackend(StridedBackend):
     @property
     def direct(self) -> Any:
         """The algorithm `direct` on this backend's threads; None where Numba is missing."""
-        return direct(self.workers)
+        return direct(engine(), self.workers)
 
     @property
     def workers(self) -> int:
