@@ -354,8 +354,7 @@ def test_a_fault_while_saving_leaves_the_old_file_whole(fault, saved, monkeypatc
 WRITER = """
 import os, sys, numpy as np, xcnn
 from xcnn.model import Model
-backend = xcnn.backend("numpy", algorithm="gemm")  # which has nothing to compile
-model = Model(xcnn.Sequential(xcnn.Dense(300)), (300,), backend=backend, optimizer="adam")
+model = Model(xcnn.Sequential(xcnn.Dense(300)), (300,), backend="strict", optimizer="adam")  # has nothing to compile
 x = np.ones((1, 300), "float32")
 for line in sys.stdin:  # each asks for a process that writes
     child = os.fork()
@@ -369,6 +368,7 @@ for line in sys.stdin:  # each asks for a process that writes
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    pytest.importorskip("array_api_strict", reason="the writer runs on the strict backend")
     path = tmp_path / "m.xcnn"
     rng = np.random.default_rng(1)
     command, pipe = [sys.executable, "-c", WRITER, str(path)], subprocess.PIPE

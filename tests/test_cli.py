@@ -211,7 +211,8 @@ def test_one_class_or_no_test_image_is_no_data_set(shapes, tmp_path, run):
     assert not list(tmp_path.glob("*.xcnn"))
 
 
-def test_a_reader_that_leaves_is_told_by_the_code_alone(trained):
+def test_a_reader_that_leaves_is_told_by_the_code_alone(trained, monkeypatch):
+    monkeypatch.setenv("XCNN_BACKEND", "numpy")  # else CuPy would be looked for
     main = f"{sys.executable} -c 'from xcnn.cli import main; main()'"
     done = subprocess.run(
         ["bash", "-c", f"unset PYTHONUNBUFFERED; set -o pipefail; {main} summary {trained} | true"],
