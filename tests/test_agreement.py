@@ -25,8 +25,8 @@ def usable(*names):
 
 HERE = usable("numpy", "strict", "torch", "jax", "cupy")
 NETS = {
-    "article": (nets.article(), xcnn.SGD(0.1), "binary_cross_entropy", 1, 28),
-    "mnist-net": (nets.mnist_net(2), xcnn.SGD(0.01, momentum=0.9), "cross_entropy", 2, 14),
+    "article": (nets.article(), xcnn.SGD(0.1), "binary_cross_entropy", 1, 14),
+    "mnist-net": (nets.mnist_net(2), xcnn.SGD(0.01, momentum=0.9), "cross_entropy", 2, 8),
 }
 """Each with its optimizer, its loss, the images of a batch, and the height and width that images are cut to."""
 

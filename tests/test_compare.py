@@ -37,6 +37,9 @@ from xcnn.rounding import FORMATS, Imitation, RandomRounding, ShortFactors, erro
 from xcnn.testing import ReferenceBackend
 
 CORRECT = [xcnn.backend(name, algorithm=algorithm) for name, algorithm in PAIRS if name in ("numpy", "strict")]
+FEWER = [backend for backend in CORRECT if getattr(backend, "algorithm", "") not in ("literal", "fft")]
+"""For layers that correlate nothing, and in float64: the others differ in their correlations alone, these in what they
+fuse too."""
 NET = Sequential(
     Conv2D(4, 3), ReLU(), MaxPool2D(2), Residual(Conv2D(4, 3, padding="same"), Tanh()), Flatten(), Dense(3)
 )
@@ -188,7 +191,9 @@ class FusesBadly(ReferenceBackend):
 def test_rounding_explains_every_layer_on_correct_backends_with_a_margin(dtype):
     for layer, input_shape in CASES:
         model = model_of(layer, input_shape, dtype=dtype)
-        comparison = xcnn.compare(model, batch_of(model), backends=CORRECT)
+        comparison = xcnn.compare(
+            model, batch_of(model), backends=CORRECT if dtype == "float32" and "Conv" in repr(layer) else FEWER
+        )
         assert comparison.ok, f"{layer}\n{comparison}"
         assert comparison.worst.excess < 0.5, comparison.worst
 
@@ -205,8 +210,9 @@ def test_rounding_explains_half_precision():
 def test_rounding_explains_nets_on_images(name):
     recipe = nets.RECIPES[name]
     (x, y), _ = xcnn.datasets.mnist01()
-    model = xcnn.Model(recipe.net(2), (1, 28, 28), loss=recipe.loss, backend="numpy")
-    comparison = xcnn.compare(model, x[:4], y[:4], backends=["numpy", "strict"])
+    side = 14 if name == "small-resnet" else 28  # it is the deepest
+    model = xcnn.Model(recipe.net(2), (1, side, side), loss=recipe.loss, backend="numpy")
+    comparison = xcnn.compare(model, x[:2, :, -side:, -side:], y[:2], backends=["numpy", "strict"])
     assert comparison.ok, comparison
     assert {row.layer for row in comparison} >= {"conv1", parity.WHOLE}
 

@@ -133,14 +133,21 @@ def test_of_an_animation_the_first_picture(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "film.gif", None), np.zeros((1, 4, 4)))
 
 
-@pytest.mark.parametrize("size", [(48, 64), (300, 400), (1200, 1600), (2400, 3200)])
-def test_a_large_photograph_is_read_as_its_small_decoding(tmp_path, size):
-    """A JPEG is decoded at a fraction of its size where that is enough, which the result must not show."""
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A large picture as a JPEG and as a PNG file."""
+    folder = tmp_path_factory.mktemp("photographs")
     y, x = np.indices((1200, 1600))
     waves = np.rint(127.5 + 40 * np.sin(x / 100) + 40 * np.cos(y / 100) + 40 * np.sin(x / 3)).astype(np.uint8)
-    Image.fromarray(waves).save(tmp_path / "photo.jpg", quality=95)
-    Image.fromarray(waves).save(tmp_path / "photo.png")
-    jpeg, exact = (read_image(tmp_path / f"photo.{form}", size) for form in ("jpg", "png"))
+    Image.fromarray(waves).save(folder / "photo.jpg", quality=95)
+    Image.fromarray(waves).save(folder / "photo.png", compress_level=1)
+    return folder
+
+
+@pytest.mark.parametrize("size", [(48, 64), (300, 400), (1200, 1600), (2400, 3200)])
+def test_a_large_photograph_is_read_as_its_small_decoding(photographs, size):
+    """A JPEG is decoded at a fraction of its size where that is enough, which the result must not show."""
+    jpeg, exact = (read_image(photographs / f"photo.{form}", size) for form in ("jpg", "png"))
     np.testing.assert_allclose(jpeg, exact, atol=0.05)
 
 
@@ -284,8 +291,8 @@ def test_options_are_checked(options):
 
 @pytest.fixture(scope="module")
 def digits():
-    """200 test digits of mnist01, (200, 28, 28) in 0..1."""
-    return datasets.mnist01().test.x[::10][:200, 0]
+    """60 test digits of mnist01, (60, 28, 28) in 0..1."""
+    return datasets.mnist01().test.x[::30][:60, 0]
 
 
 def paint(digit, rng, upscale=Resampling.BICUBIC, noise=0.0, shade=1.0):

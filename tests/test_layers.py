@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES, EVALUATED
+from conftest import USABLE
 from whole import whole
 
 import xcnn
@@ -10,8 +11,17 @@ from xcnn import random, tree
 from xcnn.layers import Concatenate, Next, Residual, Run, Sequential
 from xcnn.testing import check_layer
 
+ROWS = {repr(layer): (layer, input_shape) for layer, input_shape in CASES}
+COMPILED = {type(ROWS[name][0]): ROWS[name] for name in sorted(ROWS, key=len)}
+"""Of each kind the row with most options, for a backend that compiles each: test_layers_oracle.py has others on it."""
 
-@pytest.mark.parametrize(("layer", "input_shape"), CASES, ids=repr)
+
+@pytest.mark.parametrize(
+    ("backend", "layer", "input_shape"),
+    [(name, *row) for name in USABLE for row in (COMPILED.values() if name.startswith("jax") else CASES)],
+    indirect=["backend"],
+    ids=lambda value: value if isinstance(value, str) else repr(value),
+)
 def test_layer(layer, input_shape, backend):
     report = check_layer(whole(layer, backend), input_shape, backend=backend, batch=3)
     assert set(report.errors) == {"gradient", "agreement", "float32"}

@@ -284,7 +284,10 @@ def test_every_primitive_is_checked():
 
 def test_right_backends_pass(any_backend):
     # JAX compiles each operation of each layer; test_layers.py puts all of them to the same checks on it
-    layers = testing_cases.LAYERS if any_backend.name != "jax" else testing_cases.LAYERS[:4]
+    simple = [
+        case for case in testing_cases.LAYERS if type(case[0]).__name__ in ("Dense", "ReLU", "GlobalAveragePool2D")
+    ]
+    layers = testing_cases.LAYERS if any_backend.name != "jax" else simple
     rows = list(check_backend(any_backend, layers))
     assert [(row.name, row.message) for row in rows if not row.ok] == []
     assert len(rows) == len(testing_cases.CALLS) + len(layers)
@@ -336,7 +339,11 @@ SLIPS = {
 
 @pytest.mark.parametrize("slip", SLIPS)
 @pytest.mark.parametrize("primitive", IMAGES)
-def test_a_wrong_primitive_is_found(primitive, slip):
+def test_a_wrong_primitive_is_found(primitive, slip, monkeypatch):
+    """And with one of the mistakes it is seen that no other is blamed, without which one row is enough."""
+    if slip != "a little more":
+        monkeypatch.setattr(testing_cases, "CALLS", {primitive: testing_cases.CALLS[primitive]})
+
     def change(result):
         return (SLIPS[slip](result[0]), result[1]) if primitive == "max_pool" else SLIPS[slip](result)
 
