@@ -93,7 +93,7 @@ def test_correlate_is_its_formula(any_backend, problem):
         near(got, expected)
 
 
-@drawn
+@settings(drawn, max_examples=draws(60))
 @given(problem=problems())
 def test_correlate_is_pytorchs(any_backend, enough, problem):
     if enough():
@@ -102,7 +102,7 @@ def test_correlate_is_pytorchs(any_backend, enough, problem):
         near(got, expected)
 
 
-@drawn
+@settings(drawn, max_examples=draws(60))
 @given(problem=problems())
 def test_correlate_is_the_references(any_backend, enough, problem):
     if enough():
@@ -111,7 +111,7 @@ def test_correlate_is_the_references(any_backend, enough, problem):
         near(got, expected)
 
 
-@drawn
+@settings(drawn, max_examples=draws(60))
 @given(problem=problems())
 def test_adjoints_of_correlate(any_backend, enough, problem):
     if enough():
