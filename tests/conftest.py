@@ -99,6 +99,22 @@ else:
 MADE = {"rehearsal": Rehearsal, "kernels": RehearsedGpu}
 
 
+def pytest_collection_modifyitems(items):
+    """Of two workers one begins with what Numba compiles for float32, the other with what it compiles for float64.
+
+    That is more than a minute of each where nothing is kept from an earlier run; whoever needs it later loads it. A
+    worker begins with its even share of the order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers < 2:
+        return
+    marks = ("test_fusion.py::test_a_run_in_float32[", "test_fusion.py::test_a_run_is_its_layers[")
+    single, double = ([item for item in items if mark in item.nodeid] for mark in marks)
+    rest = [item for item in items if not any(mark in item.nodeid for mark in marks)]
+    share = max(0, len(items) // workers - len(single))
+    items[:] = [*single, *rest[:share], *double, *rest[share:]]
+
+
 @pytest.fixture(params=USABLE)
 def backend(request):
     """A backend, active."""

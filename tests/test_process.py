@@ -396,6 +396,7 @@ def test_blas_that_has_a_number_for_each_thread_is_alone_in_all_that_share(monke
 
 PRELUDE = """
     import os, signal, sys, threading, time
+    before = dict(os.environ)
     import numpy as np
     import xcnn
     from xcnn import tree
@@ -425,16 +426,26 @@ PRELUDE = """
     def same(a, b):
         return all(map(np.array_equal, a, b))
 
-    def going(backend, **options):
-        def go():
-            one = model(backend, 1, **options)
-            while True:
-                one.step(X, Y)
-                steps[0] += 1
-        threading.Thread(target=go, daemon=True).start()
-        while not steps[0]:
-            time.sleep(0.01)
-    steps = [0]
+    class Going:  # a thread that trains until it is told to stop
+        def __init__(self, backend, **options):
+            self.steps, self.stopped = 0, False
+            def go():
+                one = model(backend, 1, **options)
+                while not self.stopped:
+                    one.step(X, Y)
+                    self.steps += 1
+            self.thread = threading.Thread(target=go, daemon=True)
+            self.thread.start()
+            self.goes_on(1)
+        def goes_on(self, steps):
+            wanted, last = self.steps + steps, time.monotonic() + 40
+            while self.steps < wanted:
+                assert time.monotonic() < last, "it stands still"
+                time.sleep(0.01)
+        def stop(self):
+            self.stopped = True
+            self.thread.join(40)
+            assert not self.thread.is_alive()
 
     def child(work):
         one = os.fork()
@@ -465,38 +476,44 @@ QUIET = ("-W", "ignore::DeprecationWarning", "-W", "ignore::RuntimeWarning")
 
 
 @forks
-@pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("algorithm", ENGINES)
-def test_a_child_forked_while_others_train_computes_and_its_parent_goes_on(algorithm, squared):
+def test_a_child_forked_while_others_train_computes_and_its_parent_goes_on(algorithm):
     run(
         f"""
-        backend, options = xcnn.backend("numpy", algorithm="{algorithm}", threads=2), {{"squared": {squared}}}
-        expected = trained(backend, **options)
-        going(backend, **options)
-        for _ in range({draws(3)}):
-            assert child(lambda: same(trained(backend, **options), expected)) == 0
-            before = steps[0]
-            last = time.monotonic() + 40
-            while steps[0] < before + 2:
-                assert time.monotonic() < last, "the parent stands still"
-                time.sleep(0.01)
-        assert same(trained(backend, **options), expected)
-        os._exit(0)
+        backend = xcnn.backend("numpy", algorithm="{algorithm}", threads=2)
+        for squared in (False, True):
+            expected = trained(backend, squared=squared)
+            other = Going(backend, squared=squared)
+            for _ in range({draws(3)}):
+                assert child(lambda: same(trained(backend, squared=squared), expected)) == 0
+                other.goes_on(2)
+            assert same(trained(backend, squared=squared), expected)
+            other.stop()
         """,
         *QUIET,
     )
 
 
+ON_ONE_THREAD = """
+        expected = one.predict(X)
+        def on_one_thread():
+            torch.set_num_threads(1)
+            return np.allclose(one.predict(X), expected, atol=1e-5)
+        assert child(on_one_thread) == 0
+"""
+
+
 @forks
 @pytest.mark.parametrize("name", ["torch", "jax"])
 def test_a_child_is_told_at_once_where_a_library_does_not_survive_the_fork(name):
+    """PyTorch does where the child lets it have no more than one thread."""
     pytest.importorskip(name, reason=f"{name} is not installed")
     told = run(
         f"""
         if "{name}" == "torch":
             import torch
 
-            torch.set_num_threads(2)  # on one thread it survives a fork
+            torch.set_num_threads(2)
         one = model("{name}")
         one.predict(X)
         for work in (lambda: one.predict(X), lambda: one.step(X, Y), lambda: model("{name}").predict(X)):
@@ -505,28 +522,12 @@ def test_a_child_is_told_at_once_where_a_library_does_not_survive_the_fork(name)
             assert time.monotonic() - begun < 20
         assert child(lambda: trained("numpy")) == 0
         one.predict(X)
+        {ON_ONE_THREAD if name == "torch" else ""}
         """,
         *QUIET,
     )
     assert told.count("[X308] this process was forked from one that had used") == 3
     assert told.count('multiprocessing.get_context("spawn")') == 3
-
-
-@forks
-def test_a_child_may_use_pytorch_on_one_thread():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    run(
-        """
-        import torch
-        one = model("torch")
-        expected = one.predict(X)
-        def work():
-            torch.set_num_threads(1)
-            return np.allclose(one.predict(X), expected, atol=1e-5)
-        assert child(work) == 0
-        """,
-        *QUIET,
-    )
 
 
 @forks
@@ -565,35 +566,28 @@ def test_a_fork_waits_for_others_but_not_for_ever(monkeypatch):
     assert (at.running, at.forks) == (0, 0)
 
 
-def test_importing_leaves_the_environment_as_it_is():
-    run("""
-        before = dict(os.environ)
-        trained(xcnn.backend("numpy", algorithm="gemm", threads=2))
+def test_importing_and_training_leave_the_environment_as_it_is_and_the_process_ends_while_threads_compute():
+    run(f"""
+        for algorithm in {ENGINES}:
+            Going(xcnn.backend("numpy", algorithm=algorithm, threads=2))
         assert dict(os.environ) == before
     """)
 
 
-def test_the_process_ends_while_threads_compute():
-    for algorithm in ENGINES:
-        run(f"""
-            going(xcnn.backend("numpy", algorithm="{algorithm}", threads=2))
-        """)
-
-
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
 def test_an_interrupt_beside_other_threads_ends_one_training():
-    for algorithm in ENGINES:
-        run(f"""
-            backend = xcnn.backend("numpy", algorithm="{algorithm}", threads=2)
+    run(f"""
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        for algorithm in {ENGINES}:
+            backend = xcnn.backend("numpy", algorithm=algorithm, threads=2)
             expected = trained(backend)
-            going(backend)
-            signal.signal(signal.SIGALRM, signal.default_int_handler)
-            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            other = Going(backend)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
             history = model(backend).fit(X, Y, epochs=10**6, batch_size=48, progress="none")
             assert history.stopped == "interrupted"
             assert same(trained(backend), expected)
-            os._exit(0)
-        """)
+            other.stop()
+    """)
 
 
 def test_spawned_processes_train():
@@ -634,7 +628,7 @@ def test_a_user_who_can_write_nothing_keeps_what_is_compiled_in_a_folder_of_his_
         os.chmod(temporary / f"xcnn-numba-{os.getuid()}", 0o777)
     home = {"HOME": os.devnull, "TMPDIR": str(temporary), "PYTHONPATH": str(source)}
     told = []
-    for _ in range(2):
+    for _ in range(1 if theirs else 2):
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(KEEPING)],
             env={**{n: v for n, v in os.environ.items() if n not in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}, **home},
@@ -645,7 +639,8 @@ def test_a_user_who_can_write_nothing_keeps_what_is_compiled_in_a_folder_of_his_
         )
         told.append(done)
     if theirs:
-        assert [one.stdout.split() for one in told] == [["None", "0", "tell"]] * 2
+        assert [one.stdout.split() for one in told] == [["None", "0", "tell"]]
+        assert not [*tmp_path.rglob("*.nb[ci]")]  # nothing is kept anywhere
         assert "set NUMBA_CACHE_DIR" in told[0].stderr
         return
     folder, hits = told[1].stdout.split()

@@ -1,7 +1,6 @@
 """Work on several threads: ranges, results in order, exceptions, forks, several callers at once, interrupts."""
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -171,10 +170,13 @@ def run(script):
 
 
 @needs_direct
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_computes():
-    """The workers of the parent don't exist in it; and the parent goes on with them."""
-    run("""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has neither fork nor timers")
+def test_a_forked_child_computes_and_an_interrupt_leaves_the_next_call_right():
+    """The workers of the parent don't exist in the child, and the parent goes on with them.
+
+    Then Ctrl-C at any moment of many calls: KeyboardInterrupt comes out, and nothing is left behind by it.
+    """
+    told = run("""
         for _ in range(3):
             child = os.fork()
             if child == 0:
@@ -183,14 +185,6 @@ def test_a_forked_child_computes():
             _, status = os.waitpid(child, 0)
             assert os.waitstatus_to_exitcode(status) == 0
             assert is_right()
-    """)
-
-
-@needs_direct
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-def test_an_interrupt_leaves_the_next_call_right():
-    """Ctrl-C at any moment of many calls: KeyboardInterrupt comes out, and nothing is left behind by it."""
-    told = run("""
         interrupted = 0
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         for n in range(40):

@@ -60,7 +60,7 @@ def models(a_net=None, fuse=True, **options):
     return [xcnn.Model(a_net or net(), IMAGE, backend=backend, **how) for backend in both]
 
 
-def data(samples=22, dtype="float64"):
+def data(samples=12, dtype="float64"):
     rng = np.random.default_rng(7)
     return rng.standard_normal((samples, *IMAGE)).astype(dtype), rng.integers(0, 3, samples)
 
@@ -84,7 +84,7 @@ def both_fit(both, x, labels, **options):
 @pytest.mark.parametrize("fuse", [True, False], ids=["fused", "by layers"])
 @pytest.mark.parametrize("name", NETS)
 def test_epochs_are_those_of_single_layers(name, fuse):
-    """Keys of dropout, the order, a last smaller batch, running means: three epochs of 22 in batches of 5."""
+    """Keys of dropout, the order, a last smaller batch, running means: three epochs of 12 in batches of 5."""
     both = models(NETS[name], fuse)
     both_fit(both, *data())
     assert both[0].compiled_step.reason == ""

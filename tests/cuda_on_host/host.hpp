@@ -4,6 +4,7 @@
 // reverse: a kernel that misses a barrier gives another result then.
 
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -32,7 +33,9 @@ static dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace host {
 enum State { ready, at_barrier, at_shuffle, done };
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // where it begins; from then on it is left and entered by jumps, which ask nothing of the system
+    jmp_buf place;
+    bool begun = false;
     std::vector<char> stack;
 };
 struct Thread {
@@ -43,7 +46,7 @@ struct Thread {
 };
 static std::vector<Thread> threads;
 static std::vector<Fiber*> fibers;  // kept from block to block
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static Thread* current;
 static Fiber* running;
 static unsigned started;  // threads of this block
@@ -57,34 +60,46 @@ static void go_on_with(Thread& thread) {
     threadIdx = {thread.index % blockDim.x, thread.index / blockDim.x % blockDim.y,
                  thread.index / (blockDim.x * blockDim.y)};
 }
+static void leave(Fiber* fiber) {
+    if (_setjmp(fiber->place) == 0) _longjmp(scheduler, 1);
+}
+static void enter(Fiber* fiber) {
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber->begun) _longjmp(fiber->place, 1);
+    fiber->begun = true;
+    setcontext(&fiber->context);
+}
 static void wait_as(State state) {
     current->state = state;
-    swapcontext(&current->fiber->context, &scheduler);
+    leave(current->fiber);
 }
 // A fiber runs thread after thread, until one of them waits: then it is that thread's, and another goes on with the rest.
+// When they are done, it waits for those of another block.
 static void entry() {
-    while (started < threads.size()) {
-        Thread& thread = numbered(started++);
-        thread.fiber = running;
-        go_on_with(thread);
-        body(body_arguments);
-        thread.state = done;
+    Fiber* mine = running;
+    for (;;) {
+        while (started < threads.size()) {
+            Thread& thread = numbered(started++);
+            thread.fiber = mine;
+            go_on_with(thread);
+            body(body_arguments);
+            thread.state = done;
+        }
+        leave(mine);
     }
-    ucontext_t unused;
-    swapcontext(&unused, &scheduler);
 }
-static Fiber* fresh(unsigned n) {
+static Fiber* numbered_fiber(unsigned n) {
     if (n == fibers.size()) {
-        fibers.push_back(new Fiber);
-        fibers[n]->stack.resize(1 << 16);
+        Fiber* fiber = new Fiber;
+        fibers.push_back(fiber);
+        fiber->stack.resize(1 << 16);
+        getcontext(&fiber->context);
+        fiber->context.uc_stack.ss_sp = fiber->stack.data();
+        fiber->context.uc_stack.ss_size = fiber->stack.size();
+        fiber->context.uc_link = nullptr;
+        makecontext(&fiber->context, entry, 0);
     }
-    Fiber* fiber = fibers[n];
-    getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = fiber->stack.data();
-    fiber->context.uc_stack.ss_size = fiber->stack.size();
-    fiber->context.uc_link = nullptr;
-    makecontext(&fiber->context, entry, 0);
-    return fiber;
+    return fibers[n];
 }
 
 // Let go on all threads of a block, or of a warp, that wait in this state once nobody of them is on the way there.
@@ -104,8 +119,8 @@ static void run_block() {
     started = 0;
     for (Thread& thread : threads) thread.state = ready;
     for (unsigned n = 0; started < threads.size(); n++) {
-        running = fresh(n);
-        swapcontext(&scheduler, &running->context);
+        running = numbered_fiber(n);
+        enter(running);
     }
     for (;;) {
         bool freed = false, all_done = true;
@@ -122,7 +137,7 @@ static void run_block() {
             Thread& thread = numbered(n);
             if (thread.state != ready) continue;
             go_on_with(thread);
-            swapcontext(&scheduler, &thread.fiber->context);
+            enter(thread.fiber);
         }
     }
 }
