@@ -29,15 +29,16 @@ from typing import Any
 import numpy as np
 
 import xcnn
-from xcnn import testing_cases, tree
 from xcnn.bench import gpu
 from xcnn.bench.cases import MAPS, RESNET18, CorrelationCase, maps, picked
 from xcnn.bench.comparison import computing
 from xcnn.bench.timing import geometric_mean
+from xcnn.checking import cases as testing_cases
+from xcnn.core import tree
+from xcnn.core.files import write_whole
 from xcnn.errors import DataError
-from xcnn.files import write_whole
 from xcnn.layers.layer import Next
-from xcnn.optimizers import Optimizer
+from xcnn.training.optimizers import Optimizer
 
 NETS = ("lenet:64", "mnist-net:64", "resnet18:64", "lenet:128", "mnist-net:256", "small-resnet:64")
 """What must be known first: the time may not suffice for all."""
@@ -169,11 +170,11 @@ def plans(session: Session) -> Iterator[Task]:
 
 def plan_errors(session: Session, case: CorrelationCase, precision: str) -> dict[str, Any]:
     """The error of each plan by its map; and that of what the backend itself does."""
-    policy = xcnn.precision.PRECISIONS[precision]
+    policy = xcnn.training.precision.PRECISIONS[precision]
     layout = "NCHW" if precision in gpu.STRICT else "channels_last"
     rounded = {name: rounded_to(a, policy.compute) for name, a in zip(("x", "kernel", "y"), case.data(), strict=True)}
     expected = definition(case, rounded)
-    backend = session.made().under(policy)
+    backend = session.made().with_precision(policy)
     with backend.active():
         there = {name: gpu.laid_out(backend, a, policy.compute, layout) for name, a in rounded.items()}
         calls = maps(case, backend, there["x"], there["kernel"], there["y"])
@@ -335,7 +336,7 @@ def noise(model: xcnn.Model, samples: int) -> tuple[Any, Any]:
     rng, (outputs,) = np.random.default_rng(1), model.output_shape
     x = rng.standard_normal((samples, *model.input_shape)).astype(model.dtype)
     labels = rng.integers(0, outputs, samples)
-    return x, labels if model.threshold is None or outputs > 2 else np.eye(outputs, dtype=model.dtype)[labels]
+    return x, labels if model.trainer.threshold is None or outputs > 2 else np.eye(outputs, dtype=model.dtype)[labels]
 
 
 def net_errors(session: Session, net: Any, input_shape: Any, loss: str, dtype: str) -> dict[str, Any]:
@@ -357,11 +358,11 @@ def net_errors(session: Session, net: Any, input_shape: Any, loss: str, dtype: s
 
 def gradients(model: xcnn.Model, x: Any, t: Any) -> tuple[float, dict[str, Any]]:
     """The loss of a batch and its gradients on the host, as a training step computes them."""
-    backend = model.running_backend
+    backend = model.trainer.backend
     with backend.active():
         run = xcnn.Run(backend, train=True, key=(model.seed, 0), wants_dx=False)
-        y, backward = model.running_net(model.weights, backend.asarray(x), run)
-        value, dy, _ = backend.judge(model.loss, model.threshold, y, backend.asarray(t))
+        y, backward = model.trainer.net(model.weights, backend.asarray(x), run)
+        value, dy, _ = backend.loss_and_gradient(model.loss, model.trainer.threshold, y, backend.asarray(t))
         _, grads = backward(dy)
     found = {name: g.value if isinstance(g, Next) else g for name, g in tree.items(grads)}
     return float(backend.to_numpy(value)), {name: backend.to_numpy(g) for name, g in found.items()}

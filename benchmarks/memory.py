@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from xcnn.bench.cases import STEPS, picked, step_call
-from xcnn.random import generator
+from xcnn.core.random import generator
 
 SIDES = ("xcnn", "torch")
 COUNT = 20

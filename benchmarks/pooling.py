@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import xcnn
-from xcnn import random
-from xcnn.testing import ReferenceBackend
+from xcnn.checking.gradients import ReferenceBackend
+from xcnn.core import random
 
 SHAPES = (((64, 6, 28, 28), 2, 2), ((64, 64, 24, 24), 2, 2), ((16, 64, 56, 56), 3, 2))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import xcnn
-from xcnn import reference
+from xcnn.core import reference
 from xcnn.testing import check_backend
 
 

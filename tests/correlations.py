@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from xcnn.windows import output_size
+from xcnn.core.windows import output_size
 
 
 @dataclass(frozen=True)

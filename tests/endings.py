@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 
 import xcnn.cli
-from xcnn import files, training
 from xcnn.cli import train
-from xcnn.model import Model
+from xcnn.core import files
+from xcnn.model.model import Model
+from xcnn.training.trainer import Trainer
 
 MARK = Path("reached")
 PATIENCE = 60.0
@@ -61,22 +62,22 @@ def slow_write():
 
 def slow_write_at_the_end():
     """The write that an interrupt led to is slow: the first signal is the process's own."""
-    function = training.take_step
+    function = Trainer.after_step
 
-    def step(model, *arguments):
-        if model.at.step == 2:
+    def step(trainer, state, *arguments):
+        if state.step == 2:
             slow_write()
             os.kill(os.getpid(), signal.SIGTERM)
-        return function(model, *arguments)
+        return function(trainer, state, *arguments)
 
-    training.take_step = step
+    Trainer.after_step = step
 
 
 MOMENTS = {
     "none": lambda: None,
     "loading": lambda: before(train, "load_data"),
-    "first step": lambda: before(training, "take_step"),
-    "in an epoch": lambda: before(training, "take_step", lambda model, *_: model.at.step == 5),
+    "first step": lambda: before(Trainer, "after_step"),
+    "in an epoch": lambda: before(Trainer, "after_step", lambda trainer, state, *_: state.step == 5),
     "writing": slow_write,
     "writing at the end": slow_write_at_the_end,
     "the result": lambda: before(Model, "evaluate"),

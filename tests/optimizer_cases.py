@@ -1,7 +1,7 @@
 """Optimizers whose update a backend makes in one pass, with all their options."""
 
 import xcnn
-from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 OPTIMIZERS = {
     "sgd": SGD(0.1),

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import article, backends, datasets, losses
+from xcnn import article, backends
+from xcnn import data as datasets
 from xcnn.errors import DataError, DivergedError, DTypeError, OptionError, ShapeError
+from xcnn.training import losses
 
 SHAPES = [((1, 3, 3), 2, 1), ((2, 6, 5), 3, 4), ((3, 4, 4), 4, 2), ((1, 5, 4), 1, 3)]
 """Input shape, kernel size and depth of convolutional layers."""
@@ -14,7 +16,7 @@ SHAPES = [((1, 3, 3), 2, 1), ((2, 6, 5), 3, 4), ((3, 4, 4), 4, 2), ((1, 5, 4), 1
 @pytest.fixture(autouse=True)
 def chosen(backend, monkeypatch):
     """The backend under test is the process's."""
-    monkeypatch.setattr(backends, "_default", backend)
+    monkeypatch.setattr(backends.selector, "_default", backend)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_there_are_pages():
 def test_examples_run(page, monkeypatch, tmp_path):
     """All `>>>` of a page in one session, in an empty folder, on the NumPy backend until it chooses another."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backends, "_default", xcnn.backend("numpy"))
+    monkeypatch.setattr(backends.selector, "_default", xcnn.backend("numpy"))
     runner, report, names = doctest.DocTestRunner(), [], {"__name__": "__main__"}
     for line, text in sessions(page):
         test = doctest.DocTestParser().get_doctest(text, names, page.name, str(page), line)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn import html
 from xcnn.backends import BackendInfo, BackendTable
-from xcnn.history import History
+from xcnn.core import html
+from xcnn.training.history import History
 
 
 class Read(HTMLParser):

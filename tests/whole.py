@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from xcnn import tree
+from xcnn.core import tree
 from xcnn.layers import Next
 
 

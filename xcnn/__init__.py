@@ -12,13 +12,13 @@ from xcnn.backends import (
     rot180,
     set_backend,
 )
-from xcnn.explain import explain_algorithm
-from xcnn.history import History
+from xcnn.backends.algorithms import explain_algorithm
+from xcnn.checking.parity import compare
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
-from xcnn.model import Model
-from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
-from xcnn.parity import compare
-from xcnn.training import Checkpoint, EarlyStopping
+from xcnn.model.model import Model
+from xcnn.training.callbacks import Checkpoint, EarlyStopping
+from xcnn.training.history import History
+from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 __version__ = "0.1.0"
 
@@ -54,3 +54,8 @@ __all__ = [
     "testing",
     *layers.__all__,
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names: the wings, which Python enters as they are imported, are no part of them."""
+    return [*__all__, "__version__"]

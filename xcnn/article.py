@@ -14,12 +14,29 @@ from typing import Any
 import numpy as np
 from array_api_compat import size
 
-from xcnn._arrays import namespace, zeros
-from xcnn._typing import Array, Rng, Shape, Weights
-from xcnn.backends import convolve2d, correlate2d, get_backend
-from xcnn.checks import IMAGE, check_dy, check_home, check_rank, check_whole
+from xcnn.backends.planes import convolve2d, correlate2d
+from xcnn.backends.selector import get_backend
+from xcnn.core.arrays import namespace, zeros
+from xcnn.core.checks import IMAGE, check_dy, check_home, check_rank, check_whole
+from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import DataError, DivergedError, ShapeError, inside
 from xcnn.layers.activations import sigmoid as stable_sigmoid
+
+__all__ = [
+    "Activation",
+    "Convolutional",
+    "Dense",
+    "Layer",
+    "Reshape",
+    "Sigmoid",
+    "Tanh",
+    "binary_cross_entropy",
+    "binary_cross_entropy_prime",
+    "mse",
+    "mse_prime",
+    "predict",
+    "train",
+]
 
 
 class Layer:

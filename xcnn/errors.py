@@ -5,6 +5,22 @@ Each error has a code with a section in docs/errors.md, and is also the builtin 
 
 from __future__ import annotations
 
+__all__ = [
+    "BackendError",
+    "BackendUnavailable",
+    "BusyError",
+    "CheckpointError",
+    "DTypeError",
+    "DataError",
+    "DeviceMemoryError",
+    "DivergedError",
+    "LabelError",
+    "MissingDependency",
+    "OptionError",
+    "ShapeError",
+    "XcnnError",
+]
+
 
 class XcnnError(Exception):
     """Base of all of xcnn's errors.
@@ -112,3 +128,8 @@ class inside:
 def counted(n: int, noun: str, plural: str = "") -> str:
     """A number with its noun: 1 class, 2 classes, 12,665 images."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def told_by(error: BaseException) -> str:
+    """An error of another library in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

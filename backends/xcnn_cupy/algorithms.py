@@ -8,7 +8,7 @@ from typing import Any
 
 from xcnn_strided import Algorithm
 
-from xcnn._typing import Array, Shape
+from xcnn.core.types import Array, Shape
 from xcnn_cupy.convolutions import Convolutions
 
 log = logging.getLogger("xcnn")

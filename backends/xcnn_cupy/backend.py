@@ -14,9 +14,9 @@ import cupy
 import numpy as np
 from xcnn_strided import Algorithm
 
-from xcnn._arrays import unmasked
-from xcnn._typing import Array
-from xcnn.backends import Backend
+from xcnn.backends.contract import Backend
+from xcnn.core.arrays import unmasked
+from xcnn.core.types import Array
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn_cupy.cuda import Cuda, named, out_of_memory
 from xcnn_cupy.cudnn import load

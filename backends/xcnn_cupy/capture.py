@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn import tree
-from xcnn._typing import Array, Weights
-from xcnn.optimizers import Optimizer
-from xcnn.spans import MOST_STEPS, Paced
+from xcnn.core import tree
+from xcnn.core.types import Array, Weights
+from xcnn.training.optimizers import Optimizer
+from xcnn.training.spans import MOST_STEPS, Paced
 from xcnn_cupy.batches import gather_batch
 from xcnn_cupy.device import Device, Graph
 from xcnn_cupy.layout import copy_all
@@ -29,9 +29,9 @@ from xcnn_cupy.random import Counted
 from xcnn_cupy.update import Step, rates_of_span, update_in_place
 
 if TYPE_CHECKING:
-    from xcnn.training import HostArray, Standing
-    from xcnn.training import Step as TrainingStep
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn.training.state import HostArray, TrainingState
+    from xcnn.training.step import Step as TrainingStep
+    from xcnn_cupy.host import Host
 
 log = logging.getLogger("xcnn")
 
@@ -85,7 +85,7 @@ class CapturedStep(Paced):
     `reason` says why steps run one by one, if they do; with other data it is tried again.
     """
 
-    def __init__(self, backend: GpuBackend, step: TrainingStep) -> None:
+    def __init__(self, backend: Host, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
         self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.refused: HostArray | None = None
@@ -104,8 +104,8 @@ class CapturedStep(Paced):
         return Account(self.backend.gpu, MOST_STEPS)
 
     def span(
-        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> Standing | None:
+        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> TrainingState | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself.
 
         That is so if steps can't be captured, or where the next one makes a number that is not finite.
@@ -139,7 +139,7 @@ class CapturedStep(Paced):
         self.data = replace(held, known=order)
         return self.data
 
-    def replay(self, seed: int, at: Standing, data: Data, batch_size: int) -> Standing | None:
+    def replay(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> TrainingState | None:
         """Some steps from here on."""
         first, samples = at.batch * batch_size, len(data.known)
         count = min(batch_size, samples - first)
@@ -162,7 +162,7 @@ class CapturedStep(Paced):
         return replace(
             at,
             weights=weights,
-            state={**state, "step": at.state["step"] + done["updates"]},
+            optimizer_state={**state, "step": at.optimizer_state["step"] + done["updates"]},
             step=done["step"],
             batch=at.batch + taken,
             loss=at.loss + done["loss"],
@@ -170,21 +170,21 @@ class CapturedStep(Paced):
             seen=at.seen + done["seen"],
         )
 
-    def launched(self, graph: Graph, at: Standing, first: int, steps: int) -> dict[str, Any]:
+    def launched(self, graph: Graph, at: TrainingState, first: int, steps: int) -> dict[str, Any]:
         """The account after so many steps."""
         assert self.optimizer is not None
-        self.account.begin(at.step, first, rates_of_span(self.optimizer, at.state["step"], steps))
+        self.account.begin(at.step, first, rates_of_span(self.optimizer, at.optimizer_state["step"], steps))
         for _ in range(steps):
             graph.launch()
         return self.account.read()
 
-    def take_over(self, at: Standing) -> None:
+    def take_over(self, at: TrainingState) -> None:
         """Let the arrays that the graphs know hold these weights and moments, unless they do."""
         if self.given is not None and at.weights is self.given:
             return
-        theirs, mine = [*leaves(at.weights), *leaves(at.state)], [*leaves(self.own[0]), *leaves(self.own[1])]
+        theirs, mine = [*leaves(at.weights), *leaves(at.optimizer_state)], [*leaves(self.own[0]), *leaves(self.own[1])]
         if [leaf.shape for leaf in theirs] != [leaf.shape for leaf in mine]:
-            self.own, self.graphs = self.copies(at.weights, at.state), {}
+            self.own, self.graphs = self.copies(at.weights, at.optimizer_state), {}
         else:
             copy_all(self.backend.gpu, theirs, mine)
 
@@ -198,7 +198,7 @@ class CapturedStep(Paced):
         copy_all(device, [*leaves(trees[0]), *leaves(trees[1])], [*leaves(weights), *leaves(state)])
         return weights, state
 
-    def captured(self, seed: int, at: Standing, data: Data, count: int) -> Graph:
+    def captured(self, seed: int, at: TrainingState, data: Data, count: int) -> Graph:
         """The graph of a step with a batch of so many samples.
 
         Raises
@@ -213,7 +213,7 @@ class CapturedStep(Paced):
                 self.backend.gpu, data.x, data.t, data.order, self.account.at("first"), count, data.x.dtype
             )
             key = seed, Counted(at.step, self.account.at("step"))
-            self.step(key, weights, {**state, "step": at.state["step"]}, x, t)
+            self.step(key, weights, {**state, "step": at.optimizer_state["step"]}, x, t)
 
         self.account.hold()  # so that the runs before the capture change nothing
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn_cupy.device import THREADS, Device
 from xcnn_cupy.kernels import Kernel
 from xcnn_cupy.kernels.instances import PACKS

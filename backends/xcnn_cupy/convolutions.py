@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.windows import output_size
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.device import Device
 from xcnn_cupy.kernels.instances import FLOATS

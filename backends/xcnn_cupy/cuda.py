@@ -13,7 +13,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from xcnn._typing import Array, Shape
+from xcnn.core.types import Array, Shape
 from xcnn.errors import BackendUnavailable, DeviceMemoryError
 from xcnn_cupy.cudnn import Handles, Plan, Plans, Present, Question, load
 from xcnn_cupy.kernels import OPTIONS, Kernel, source

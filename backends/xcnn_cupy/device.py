@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xcnn._typing import Array, Shape
+from xcnn.core.types import Array, Shape
 from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.kernels import Kernel
 

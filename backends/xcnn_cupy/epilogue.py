@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn_cupy.channels import PASSING, SUMMING, SUMS, added_up, alike, walk
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel

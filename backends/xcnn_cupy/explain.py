@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from xcnn_strided.explain import gemm_workspace, literal_workspace
 
-from xcnn._typing import Shape
-from xcnn.explain import ITEM, Explanation, explained
+from xcnn.backends.explanation import ITEM, Explanation, explained
+from xcnn.core.types import Shape
 from xcnn_cupy.convolutions import MAPS
 
 if TYPE_CHECKING:
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 FLOAT32 = "float32"
 
 
-def explain(backend: GpuBackend, x_shape: Shape, k_shape: Shape, how: dict[str, Any], groups: int) -> Explanation:
+def explain(backend: Host, x_shape: Shape, k_shape: Shape, how: dict[str, Any], groups: int) -> Explanation:
     """The explanation of a correlation of float32 images and kernels of these shapes."""
     convolutions, all_of = backend.convolutions, {**how, "groups": groups}
     answered = backend.asks_cudnn and convolutions.answers_all(x_shape, k_shape, FLOAT32, all_of)

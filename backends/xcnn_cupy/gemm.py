@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xcnn_strided import Gemm
 
-from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn_cupy.device import MOST_CELLS, Device
 from xcnn_cupy.lowering import columns, folded
 

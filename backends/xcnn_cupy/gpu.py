@@ -15,16 +15,16 @@ from typing import ClassVar, cast
 from xcnn_strided import Algorithm, StridedBackend
 from xcnn_strided.fusion import rewrite
 
-from xcnn._typing import Array, Pads, Pair, Shape, Weights
-from xcnn.backends import Backend, Step
-from xcnn.checks import check_whole
-from xcnn.explain import Explanation
+from xcnn.backends.contract import Backend, Step
+from xcnn.backends.explanation import Explanation
+from xcnn.core.checks import check_whole
+from xcnn.core.random import Key
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.layers.layer import Layer
-from xcnn.losses import Loss, loss_name
-from xcnn.optimizers import Optimizer
-from xcnn.precision import Precision
-from xcnn.random import Key
-from xcnn.reference import NO_PADDING
+from xcnn.training.losses import Loss, loss_name
+from xcnn.training.optimizers import Optimizer
+from xcnn.training.precision import Precision
 from xcnn_cupy import loss as losses
 from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
@@ -94,9 +94,9 @@ class GpuBackend(StridedBackend):
         with self.beside(x):
             return converted(self.gpu, x, dtype, is_channels_last(x))
 
-    def under(self, precision: Precision) -> Backend:
+    def with_precision(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
-        super().under(precision)  # raises X104 where it is not one of `precisions`
+        super().with_precision(precision)  # raises X104 where it is not one of `precisions`
         return replace(self, tf32=precision.name == "tf32")
 
     @cached_property
@@ -179,7 +179,7 @@ class GpuBackend(StridedBackend):
     def compile(self, step: Step) -> Step:
         return cast("Step", CapturedStep(self, step))
 
-    def judge(
+    def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
     ) -> tuple[Array, Array, Array | None]:
         """The loss, its gradient and what is right, for a classifier's losses in two launches."""
@@ -187,7 +187,7 @@ class GpuBackend(StridedBackend):
         if name in losses.RULES and set(options) <= {"label_smoothing"} and losses.fits(y, t) and self.holds(y):
             value, dy, right = losses.loss(self.gpu, name, y, t, **options, loss_scale=loss_scale)
         else:
-            value, dy, right = super().judge(loss, threshold, y, t, loss_scale)
+            value, dy, right = super().loss_and_gradient(loss, threshold, y, t, loss_scale)
         if self.recordings:
             self.recordings[-1].loss, self.recordings[-1].right = value, right
         return value, dy, right

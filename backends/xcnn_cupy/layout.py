@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn._typing import Array, Shape
+from xcnn.core.types import Array, Shape
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last, is_dense, is_in_order
 from xcnn_cupy.kernels import Kernel
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from xcnn_strided.lowering import padded, spread
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.core.arrays import namespace
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import extent, output_size
 from xcnn.errors import DTypeError
-from xcnn.windows import extent, output_size
 
 
 @dataclass(frozen=True)

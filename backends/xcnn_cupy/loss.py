@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xcnn._typing import Array
-from xcnn.losses import THRESHOLDS
+from xcnn.core.types import Array
+from xcnn.training.losses import THRESHOLDS
 from xcnn_cupy.channels import SUMS
 from xcnn_cupy.device import MOST_CELLS, Device, is_in_order
 from xcnn_cupy.kernels import Kernel
@@ -31,7 +31,7 @@ def fits(y: Array, t: Array) -> bool:
 def loss(
     device: Device, name: str, y: Array, t: Array, label_smoothing: float = 0.0, loss_scale: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """A loss of xcnn/losses.py: its value, its gradient by y, and what `hits` counts.
+    """A loss of xcnn/losses.py: its value, its gradient by y, and what `count_correct` counts.
 
     Parameters
     ----------

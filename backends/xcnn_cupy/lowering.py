@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xcnn._typing import Array, Pads, Pair, Shape
+from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn_cupy.device import THREADS, Device, blocks_for
 from xcnn_cupy.kernels import Kernel
 from xcnn_cupy.layout import converted, type_name

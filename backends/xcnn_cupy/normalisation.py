@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn_cupy.channels import SUMMING, SUMS, added_up, walk, way_of
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel

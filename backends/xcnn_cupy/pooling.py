@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn_cupy.channels import PASSING, cells_of_pack
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last
 from xcnn_cupy.kernels import Kernel

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn_cupy.device import Device
 
 FIELDS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from xcnn._typing import Array, Shape
+from xcnn.core.random import Key, check_key
+from xcnn.core.types import Array, Shape
 from xcnn.errors import OptionError
-from xcnn.random import Key, check_key
 from xcnn_cupy.device import THREADS, Device, blocks_for, is_channels_last
 from xcnn_cupy.kernels import Kernel
 
@@ -36,7 +36,7 @@ class Counted(int):
 
 
 def random_bits(device: Device, key: Key, shape: Shape) -> Array:
-    """What xcnn.random.bits draws, bit for bit: numbers 0 .. 2^32 - 1, int64."""
+    """What xcnn.core.random.bits draws, bit for bit: numbers 0 .. 2^32 - 1, int64."""
     bits = device.empty(shape, "int64")
     if bits.size:
         counters = -(-bits.size // 2)

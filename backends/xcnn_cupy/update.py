@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xcnn import tree
-from xcnn._typing import Array, Weights
+from xcnn.core import tree
+from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
-from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
-from xcnn.schedules import learning_rate
+from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.training.schedules import learning_rate
 from xcnn_cupy.device import MOST_CELLS, THREADS, Device, is_channels_last, is_dense
 from xcnn_cupy.kernels import Kernel
 from xcnn_cupy.progress import Account
@@ -72,11 +72,11 @@ def update(
         return None
     new = [tuple(like(device, old) for old in replaced(leaf)) for leaf in leaves]
     scaled = {name: like(device, state[name]) for name in SCALING if name in state}
-    norm, reach = launch(device, optimizer, leaves, new, state, scaled)
+    norm, weight_norm = launch(device, optimizer, leaves, new, state, scaled)
     changed = [there + kept_moments(leaf) for leaf, there in zip(leaves, new, strict=True)]
     weights, *moments = (filled(weights, column) for column in zip(*changed, strict=True))
     named = dict(zip(optimizer.moments, moments, strict=True))
-    return weights, {"step": state["step"] + 1, **named, **scaled}, norm, reach
+    return weights, {"step": state["step"] + 1, **named, **scaled}, norm, weight_norm
 
 
 def update_in_place(
@@ -198,14 +198,14 @@ def launch(
             table, *numbers, loss_scale, of_gradients, sum(blocks), sums[1][part], sums[2][part],
         )  # fmt: skip
 
-    norm, reach = device.empty((), "float64"), device.empty((), "float64")
+    norm, weight_norm = device.empty((), "float64"), device.empty((), "float64")
     entered = (step.loss, step.right, step.samples, step.account.cells) if step else (None, None, 0, None)
     device.launch(
         Kernel("progress", "finish", kind), 1, THREADS,
         sums[1] if of_gradients is None else of_gradients, sums[2], sum(blocks),
-        scaling(device, state, new_scaling), *entered, norm, reach,
+        scaling(device, state, new_scaling), *entered, norm, weight_norm,
     )  # fmt: skip
-    return norm, reach
+    return norm, weight_norm
 
 
 def tables(device: Device, leaves: list[Leaf], new: list[tuple[Array, ...]]) -> list[tuple[str, HostArray]]:

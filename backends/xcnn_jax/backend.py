@@ -15,18 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xcnn import reference
-from xcnn._arrays import unmasked
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.backends import Backend, Step
+from xcnn.backends.contract import Backend, Step
+from xcnn.backends.explanation import Explanation, explained
+from xcnn.core import reference
+from xcnn.core.arrays import unmasked
+from xcnn.core.process import Survivor
+from xcnn.core.random import Key
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
-from xcnn.explain import Explanation, explained
 from xcnn.layers.layer import Layer
-from xcnn.precision import Precision
-from xcnn.process import Survivor
-from xcnn.random import Key
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.training.precision import Precision
 from xcnn_jax import convolution, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
 
@@ -102,8 +102,8 @@ class JaxBackend(Backend):
     def precisions_here(self) -> tuple[str, ...]:
         return tuple(name for name in self.precisions if name != "tf32" or self.place.platform != "cpu")
 
-    def under(self, precision: Precision) -> Backend:
-        super().under(precision)
+    def with_precision(self, precision: Precision) -> Backend:
+        super().with_precision(precision)
         return replace(self, tf32=precision.name == "tf32")
 
     def synchronize(self) -> None:

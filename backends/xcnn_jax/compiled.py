@@ -19,19 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from xcnn import tree
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core import tree
+from xcnn.core.random import Key
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import XcnnError
 from xcnn.layers.layer import Layer, Run
-from xcnn.loss_scaling import LEAST
-from xcnn.optimizers import moments_of
-from xcnn.random import Key
-from xcnn.schedules import Given, learning_rate
-from xcnn.spans import MOST_STEPS, Paced
+from xcnn.training.loss_scaling import LEAST
+from xcnn.training.optimizers import moments_of
+from xcnn.training.schedules import Given, learning_rate
+from xcnn.training.spans import MOST_STEPS, Paced
 
 if TYPE_CHECKING:
-    from xcnn.training import HostArray, Outcome, Standing, TrainingStep
-    from xcnn_jax.backend import JaxBackend
+    from xcnn.training.state import HostArray, TrainingState
+    from xcnn.training.step import StepResult, TrainingStep
+    from xcnn_jax.host import Host
 
 log = logging.getLogger("xcnn")
 
@@ -76,7 +77,7 @@ class Static:
 
 def traced(
     step: TrainingStep, key: Key, rate: Array, weights: Weights, state: Weights, x: Array, t: Array
-) -> tuple[Weights, Weights, Outcome]:
+) -> tuple[Weights, Weights, StepResult]:
     """The step with a learning rate that is an argument, of the weights' type."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
     return replace(step, optimizer=step.optimizer.with_rate(Given(rate)))(key, weights, state, x, t)
@@ -120,7 +121,7 @@ def many(
         key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
         weights, state, outcome = traced(step.value, key, rates[now["updates"]], now["weights"], before, x, t)
         sound, scale = jnp.isfinite(jnp.asarray(outcome.norm)), now["state"].get("loss_scale", LEAST)
-        good = jnp.isfinite(outcome.loss) & jnp.isfinite(jnp.asarray(outcome.reach)) & (sound | (scale > LEAST))
+        good = jnp.isfinite(outcome.loss) & jnp.isfinite(jnp.asarray(outcome.weight_norm)) & (sound | (scale > LEAST))
         return {
             "taken": now["taken"] + 1,
             "updates": now["updates"] + sound,
@@ -152,7 +153,7 @@ class CompiledStep(Paced):
     `reason` says why steps run operation by operation, or one by one, if they do.
     """
 
-    def __init__(self, backend: JaxBackend, step: TrainingStep) -> None:
+    def __init__(self, backend: Host, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
         self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.refused: HostArray | None = None
@@ -175,7 +176,7 @@ class CompiledStep(Paced):
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
-    ) -> tuple[Weights, Weights, Outcome]:
+    ) -> tuple[Weights, Weights, StepResult]:
         if self.backend.compiles and not self.reason:
             try:
                 return self.compiled(key, weights, state, x, t)
@@ -186,19 +187,19 @@ class CompiledStep(Paced):
 
     def compiled(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
-    ) -> tuple[Weights, Weights, Outcome]:
+    ) -> tuple[Weights, Weights, StepResult]:
         """One step, compiled."""
-        from xcnn.training import Outcome
+        from xcnn.training.step import StepResult
 
         with compiling():
             rate = self.rates(state["step"], 1)[0]
             weights_after, after, told = one(self.static, (signed(key[0]), key[1]), rate, weights, state, x, t)
         after = {**ordered(state, after), "step": state["step"] + 1}
-        return ordered(weights, weights_after), after, Outcome(**told)
+        return ordered(weights, weights_after), after, StepResult(**told)
 
     def span(
-        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> Standing | None:
+        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> TrainingState | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself."""
         if not self.backend.compiles or self.reason or self.refused is x:
             return None
@@ -219,15 +220,15 @@ class CompiledStep(Paced):
             self.data, self.known = Data(*map(self.backend.asarray, (x, t, order))), order
         return self.data
 
-    def spanned(self, seed: int, at: Standing, data: Data, batch_size: int) -> Standing | None:
+    def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> TrainingState | None:
         """Some steps from here on."""
         first, samples = at.batch * batch_size, len(data.order)
         count = min(batch_size, samples - first)
         steps = self.steps_of_span(first, samples, batch_size)
         rates = np.zeros(MOST_STEPS)
-        rates[:steps] = self.rates(at.state["step"], steps)
-        numbers = {"step": at.step, "first": first, "updates": at.state["step"]}
-        moments = moments_of(at.state)
+        rates[:steps] = self.rates(at.optimizer_state["step"], steps)
+        numbers = {"step": at.step, "first": first, "updates": at.optimizer_state["step"]}
+        moments = moments_of(at.optimizer_state)
 
         def run(steps: int) -> dict[str, Any]:
             where = {**numbers, "steps": steps}
@@ -247,7 +248,10 @@ class CompiledStep(Paced):
         return replace(
             at,
             weights=ordered(at.weights, done["weights"]),
-            state={"step": at.state["step"] + int(done["updates"]), **ordered(moments, done["state"])},
+            optimizer_state={
+                "step": at.optimizer_state["step"] + int(done["updates"]),
+                **ordered(moments, done["state"]),
+            },
             step=at.step + taken,
             batch=at.batch + taken,
             loss=at.loss + float(done["loss"]),
@@ -279,7 +283,7 @@ class Forward:
         return self.net.init(rng, input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        if run.train or run.watch is not None or isinstance(x, jax.core.Tracer):
+        if run.train or run.hook is not None or isinstance(x, jax.core.Tracer):
             return self.net(weights, x, run)
         try:
             with compiling():

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.windows import extent
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import extent
 
 
 class How(NamedTuple):

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xcnn._arrays import rounded_once
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import first_taps, output_size, taps
+from xcnn.core.arrays import rounded_once
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import first_taps, output_size, taps
 
 WINDOW = ("size", "stride", "padding")
 FEW_TAPS = 16

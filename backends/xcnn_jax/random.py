@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xcnn._typing import Array, Shape
-from xcnn.random import Key, fold, threefry2x32
+from xcnn.core.random import Key, fold, threefry2x32
+from xcnn.core.types import Array, Shape
 
 
 def bits(key: Key, shape: Shape) -> Array:

@@ -13,22 +13,22 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy as np
 import scipy
-import scipy.signal
+from xcnn_host import random
+from xcnn_host.threads import available
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
-from xcnn import process
-from xcnn._arrays import rounded_once, unmasked
-from xcnn._typing import Array, Pads, Pair, Shape, Weights
-from xcnn.checks import check_whole
+from xcnn.backends.explanation import Explanation
+from xcnn.core import blas, process
+from xcnn.core.arrays import rounded_once, unmasked
+from xcnn.core.checks import check_whole
+from xcnn.core.random import Key
+from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn.explain import Explanation
 from xcnn.layers.layer import Layer
-from xcnn.optimizers import Optimizer
-from xcnn.random import Key
-from xcnn_numpy import fft, literal, plain, random, update
+from xcnn.training.optimizers import Optimizer
+from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.threads import available
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -146,17 +146,21 @@ class NumpyBackend(StridedBackend):
         is summed follows from their number: so blocks of both kinds take turns.
         """
         shared = self.fuse and self.fuses() is plain.FUSES and self.workers > 1
-        return process.alone() if shared else process.free()
+        return blas.alone() if shared else blas.free()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)
     correlate_kernel_adjoint = rounded_once(StridedBackend.correlate_kernel_adjoint)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
-        return scipy.signal.correlate2d(x, k, mode)
+        from scipy.signal import correlate2d  # which takes a second to be imported
+
+        return correlate2d(x, k, mode)
 
     def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
-        return scipy.signal.convolve2d(x, k, mode)
+        from scipy.signal import convolve2d
+
+        return convolve2d(x, k, mode)
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         return random.bits(key, shape)

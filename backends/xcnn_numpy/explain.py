@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xcnn_host.threads import ranges
 from xcnn_strided import Gemm
 from xcnn_strided.explain import gemm_workspace, literal_workspace
 
-from xcnn._typing import Pads, Pair, Shape
-from xcnn.explain import Explanation, explained
+from xcnn.backends.explanation import Explanation, explained
+from xcnn.core.types import Pads, Pair, Shape
 from xcnn_numpy import fft, literal
-from xcnn_numpy.threads import ranges
 
 if TYPE_CHECKING:
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 def explain(
-    backend: NumpyBackend, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    backend: Host, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Explanation:
     """The explanation of a correlation of images and kernels of these shapes."""
     how = x_shape, k_shape, stride, padding, dilation, groups

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import fft
 from xcnn_strided.lowering import padded, spread
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 
 AXES = (-2, -1)
 WORKSPACE = 2**21

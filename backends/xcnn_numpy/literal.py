@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.signal import convolve2d, correlate2d
 
-from xcnn._arrays import dilate, pad
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.windows import extent, output_size
+from xcnn.core.arrays import dilate, pad
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import extent, output_size
 
 
 def correlate(x: Array, k: Array, *, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Array:
     """Y[n, o] = sum over c of X[n, c] * K[o, c], valid, every stride-th row and column kept."""
+    from scipy.signal import correlate2d  # which takes a second to be imported
+
     output = output_size(x.shape[2:], k.shape[2:], stride, padding, dilation)
     padded, kernel = pad(x, padding), dilate(k, dilation)
     y = np.zeros((x.shape[0], k.shape[0], *output), dtype=np.result_type(x, k))
@@ -26,6 +27,8 @@ def correlate_input_adjoint(
     dy: Array, k: Array, x_shape: Shape, *, stride: Pair, padding: Pads, dilation: Pair, groups: int
 ) -> Array:
     """DX[n, c] = sum over o of dY[n, o], spread by the stride, convolved in full with K[o, c]."""
+    from scipy.signal import convolve2d  # which takes a second to be imported
+
     spread, kernel = dilate(dy, stride), dilate(k, dilation)
     around = [
         (-lo, n + lo - (m + size - 1))
@@ -45,6 +48,8 @@ def correlate_kernel_adjoint(
 
     In double precision: SciPy sums in one chain, here over all cells of an image.
     """
+    from scipy.signal import correlate2d  # which takes a second to be imported
+
     padded, spread = pad(x, padding), dilate(dy, stride)
     rows, columns = (
         m + extent(size, d) - 1 for m, size, d in zip(spread.shape[2:], k_shape[2:], dilation, strict=True)

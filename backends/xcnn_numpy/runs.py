@@ -11,17 +11,17 @@ import numpy as np
 from xcnn_strided.fusion import Fuse
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn._typing import Array, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.random import fold
+from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, Dropout, ReLU
 from xcnn.layers.layer import Next, Run
-from xcnn.random import fold
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 def holds(x: Array, weight: Array | None = None) -> bool:
@@ -32,7 +32,7 @@ def holds(x: Array, weight: Array | None = None) -> bool:
 class HostShortcut(Shortcut):
     """A Shortcut of NumPy's arrays."""
 
-    backend: NumpyBackend
+    backend: Host
 
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x)
@@ -42,7 +42,7 @@ class HostShortcut(Shortcut):
 class Normalised(ABC):
     """Y = relu(scale X_hat + bias), with or without the ReLU."""
 
-    backend: NumpyBackend
+    backend: Host
     name: str
     layer: BatchNorm
     relu: bool
@@ -88,7 +88,7 @@ class Normalised(ABC):
 def fuse_norm(kind: type[Normalised]) -> Fuse:
     """What knows BatchNorm, and the ReLU after it."""
 
-    def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Normalised] | None:
+    def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalised] | None:
         name, norm = layers[n]
         if type(norm) is not BatchNorm:
             return None
@@ -102,7 +102,7 @@ def fuse_norm(kind: type[Normalised]) -> Fuse:
 class Dropped(ABC):
     """Y = M X / (1 - rate) in training."""
 
-    backend: NumpyBackend
+    backend: Host
     name: str
     layer: Dropout
     n: int
@@ -133,7 +133,7 @@ class Dropped(ABC):
 def fuse_dropout(kind: type[Dropped]) -> Fuse:
     """What knows Dropout at a rate that keeps some and drops some."""
 
-    def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Dropped] | None:
+    def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Dropped] | None:
         name, dropout = layers[n]
         if type(dropout) is not Dropout or not 0 < dropout.rate < 1:
             return None

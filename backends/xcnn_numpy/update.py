@@ -7,17 +7,18 @@ and writing it stays in cache: as compiled loops where Numba is installed (updat
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import inf, isfinite, sqrt
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Weights
+from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
-from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
-from xcnn.schedules import learning_rate
-from xcnn_numpy.buffers import empty
+from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.training.schedules import learning_rate
+from xcnn_numpy.changes import Change, Lines, MakeChange, SumOfSquares
 
 RULES = (SGD, Adam, AdamW, RMSprop)
 """Whose `change` treats each cell by itself: that of a subclass may not."""
@@ -29,17 +30,6 @@ FEW = 2**8
 """Cells whose squares are summed in their own type: in any order that BLAS takes, the sum has most of its digits."""
 SMALL = 2**14
 """Cells below which copying an array beside others costs less than a call of its own."""
-
-Lines: TypeAlias = Sequence[Array]
-Change: TypeAlias = Callable[[Lines, Lines], tuple[float, float]]
-"""(weight, gradient, *moments), (new weight, *new moments) -> the sums of squares of the gradient and the new weight.
-
-The latter is not finite where a moment is not. All are flat, of one size and type, and the new ones are written. Given
-slices of them, it changes just those cells.
-"""
-MakeChange: TypeAlias = Callable[[Optimizer, float, int, float, int], Change]
-"""(optimizer, learning rate, steps from 1, factor of the gradients, threads) -> what changes weights in this step."""
-SumOfSquares: TypeAlias = Callable[[Array], float]
 
 
 def update(

@@ -13,11 +13,11 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from xcnn._typing import Array
-from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.core.types import Array
+from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn_numpy.caching import keep
-from xcnn_numpy.direct.team import Shared
-from xcnn_numpy.update import Change, Lines
+from xcnn_numpy.changes import Change, Lines
+from xcnn_numpy.direct.thread_pool import Shared
 
 LARGE = 2**16
 """Cells of an array from which on threads share it."""

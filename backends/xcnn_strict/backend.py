@@ -15,10 +15,10 @@ import array_api_compat
 import array_api_strict
 import numpy as np
 
-from xcnn import process
-from xcnn._arrays import unmasked
-from xcnn._typing import Array
-from xcnn.backends import Backend
+from xcnn.backends.contract import Backend
+from xcnn.core import blas, process
+from xcnn.core.arrays import unmasked
+from xcnn.core.types import Array
 from xcnn.errors import BackendUnavailable, DTypeError
 
 
@@ -26,7 +26,7 @@ class Strictly:
     """A block in which what depends on data is off. array-api-strict's flags are the whole process's."""
 
     def __enter__(self) -> None:
-        self.computing = process.free()
+        self.computing = blas.free()
         self.computing.__enter__()
         try:
             self.flags = FLAGS(OFF)
@@ -88,7 +88,7 @@ class StrictBackend(Backend):
             np.asarray(unmasked(x), dtype=dtype), device=array_api_strict.Device(self.device_name())
         )
 
-    def bring(self, x: Array, source: Backend) -> Array:
+    def from_other(self, x: Array, source: Backend) -> Array:
         """A copy: this device stands for one that no other library reaches."""
         return self.asarray(source.to_numpy(x))
 

@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.backends import Backend
-from xcnn.reference import NO_PADDING
+from xcnn.backends.contract import Backend
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn_strided import pooling
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from xcnn._typing import Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn_strided.gemm import Gemm
 
 

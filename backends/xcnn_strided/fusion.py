@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from xcnn._typing import Array, Backward, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import Residual, Sequential
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run
 
 if TYPE_CHECKING:
-    from xcnn.backends import Backend
+    from xcnn.backends.contract import Backend
 
 Named: TypeAlias = tuple[tuple[str, Layer], ...]
 FusedBackward: TypeAlias = Callable[[Array, Weights], Array]
@@ -58,7 +58,7 @@ class FusedSequential(Sequential):
         inputs, fused = x, False
         for first, last, fusion in self.plan:
             wants_dx = first > 0 or run.wants_dx
-            if fusion is not None and run.watch is None and fusion.fits(weights, x):
+            if fusion is not None and run.hook is None and fusion.fits(weights, x):
                 here = run if wants_dx == run.wants_dx else Run(run.backend, run.train, run.key, None, wants_dx)
                 x, of_run = fusion(weights, x, here)
                 backwards.append((None, of_run))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import extent, output_size
+from xcnn.core.arrays import namespace
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import extent, output_size
 from xcnn_strided.lowering import added, columns
 
 WIDER = {"bfloat16": "float32", "float16": "float32", "float32": "float64"}

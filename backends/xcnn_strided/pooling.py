@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from xcnn._arrays import namespace, rounded_once
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import first_taps, output_size, taps
+from xcnn.core.arrays import namespace, rounded_once
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import first_taps, output_size, taps
 from xcnn_strided.lowering import padded
 
 FEW = 64

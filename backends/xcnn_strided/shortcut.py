@@ -6,16 +6,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_strided.fusion import Fuse
 
 if TYPE_CHECKING:
-    from xcnn.backends import Backend
     from xcnn_strided.fusion import FusedBackward, Named
 
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class Shortcut(ABC):
     """Y = relu(f(X) + g(X)), with or without the ReLU, for a Residual whose own layers are fused already."""
 
-    backend: Backend
+    backend: object
     name: str
     layer: Residual
     relu: bool
@@ -71,7 +70,7 @@ class Shortcut(ABC):
 def fuse_shortcut(kind: type[Shortcut]) -> Fuse:
     """What knows a Residual, and the ReLU after it, as shortcuts of this kind."""
 
-    def fuse(backend: Backend, layers: Named, n: int) -> tuple[int, Shortcut] | None:
+    def fuse(backend: object, layers: Named, n: int) -> tuple[int, Shortcut] | None:
         name, residual = layers[n]
         if type(residual) is not Residual:
             return None

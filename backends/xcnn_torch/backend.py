@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from xcnn_strided.fusion import rewrite
 
-from xcnn._arrays import unmasked
-from xcnn._typing import Array, Pads, Pair, Shape, Weights
-from xcnn.backends import Backend, Step
+from xcnn.backends.contract import Backend, Step
+from xcnn.backends.explanation import Explanation
+from xcnn.core.arrays import unmasked
+from xcnn.core.process import Survivor
+from xcnn.core.random import Key, bits
+from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError, OptionError
-from xcnn.explain import Explanation
 from xcnn.layers.layer import Layer
-from xcnn.loss_scaling import entries_of
-from xcnn.losses import Loss
-from xcnn.optimizers import Optimizer
-from xcnn.precision import Precision
-from xcnn.process import Survivor
-from xcnn.random import Key, bits
-from xcnn.training import TrainingStep
+from xcnn.training.loss_scaling import entries_of
+from xcnn.training.losses import Loss
+from xcnn.training.optimizers import Optimizer
+from xcnn.training.precision import Precision
+from xcnn.training.step import TrainingStep
 from xcnn_torch import convolution, pooling, random, update
 from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
@@ -132,9 +132,9 @@ class TorchBackend(Backend):
     def precisions_here(self) -> tuple[str, ...]:
         return tuple(name for name in self.precisions if name not in LACKING.get(self.place.type, ()))
 
-    def under(self, precision: Precision) -> Backend:
+    def with_precision(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
-        super().under(precision)
+        super().with_precision(precision)
         return replace(self, tf32=precision.name == "tf32")
 
     def versions(self) -> dict[str, str]:
@@ -181,13 +181,13 @@ class TorchBackend(Backend):
             return cast("Step", CapturedStep(self, whole, CudaGraphs(self.place)))
         return cast("Step", RecordedStep(self, whole)) if self.place.type == "cpu" else step
 
-    def judge(
+    def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
     ) -> tuple[Array, Array, Array | None]:
         if self.fuse and losses.fits(loss, y, t):
             value, dy, right = losses.judged(y, t, counts=threshold is not None)
             return value, dy if loss_scale is None else dy * loss_scale, right
-        value, dy, right = super().judge(loss, threshold, y, t, loss_scale)
+        value, dy, right = super().loss_and_gradient(loss, threshold, y, t, loss_scale)
         if dy.dtype != y.dtype:  # PyTorch's products take no two types
             raise DTypeError(
                 "X103",

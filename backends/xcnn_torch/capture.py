@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from xcnn import tree
-from xcnn._typing import Array, Weights
-from xcnn.loss_scaling import LEAST
-from xcnn.optimizers import moments_of
-from xcnn.schedules import Given, learning_rate
-from xcnn.spans import MOST_STEPS, Paced
-from xcnn.training import Outcome
+from xcnn.core import tree
+from xcnn.core.types import Array, Weights
+from xcnn.training.loss_scaling import LEAST
+from xcnn.training.optimizers import moments_of
+from xcnn.training.schedules import Given, learning_rate
+from xcnn.training.spans import MOST_STEPS, Paced
+from xcnn.training.step import StepResult
 
 if TYPE_CHECKING:
-    from xcnn.random import Key
-    from xcnn.training import HostArray, Standing, TrainingStep
-    from xcnn_torch.backend import TorchBackend
+    from xcnn.core.random import Key
+    from xcnn.training.state import HostArray, TrainingState
+    from xcnn.training.step import TrainingStep
+    from xcnn_torch.host import Host
 
 log = logging.getLogger("xcnn")
 
@@ -111,16 +112,16 @@ class Account:
         """The learning rate of the present step, an array without axes."""
         return self.rates.gather(0, self.updates[None])[0]
 
-    def enter(self, outcome: Outcome, samples: int, scaled: Array | None) -> Array:
+    def enter(self, outcome: StepResult, samples: int, scaled: Array | None) -> Array:
         """Enter a step and move on to the next; whether it counts.
 
         `scaled` says whether the loss's scale may have made the gradients infinite: such a step counts too.
         """
-        for cell, value in zip(self.told, (outcome.loss, outcome.norm, outcome.reach), strict=True):
+        for cell, value in zip(self.told, (outcome.loss, outcome.norm, outcome.weight_norm), strict=True):
             cell.copy_(value) if isinstance(value, torch.Tensor) else cell.fill_(value)
-        loss, norm, reach = self.told
+        loss, norm, weight_norm = self.told
         updated = torch.isfinite(norm)
-        finite = torch.isfinite(loss) & torch.isfinite(reach) & (updated if scaled is None else updated | scaled)
+        finite = torch.isfinite(loss) & torch.isfinite(weight_norm) & (updated if scaled is None else updated | scaled)
         good = finite & (self.alive > 0)
         self.loss.add_(torch.where(good, loss * samples, torch.zeros_like(loss)))
         if outcome.right is not None:
@@ -164,7 +165,7 @@ class CapturedStep(Paced):
     `reason` says why steps run operation by operation, if they do.
     """
 
-    def __init__(self, backend: TorchBackend, step: TrainingStep, graphs: Graphs) -> None:
+    def __init__(self, backend: Host, step: TrainingStep, graphs: Graphs) -> None:
         self.backend, self.step, self.graphs = backend, step, graphs
         self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.account = Account(backend.place, MOST_STEPS)
@@ -175,7 +176,7 @@ class CapturedStep(Paced):
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
-    ) -> tuple[Weights, Weights, Outcome]:
+    ) -> tuple[Weights, Weights, StepResult]:
         """One step: (weights, state, outcome)."""
         captured = None if self.reason else self.found(key[0], weights, state, x, t)
         if captured is None:
@@ -187,13 +188,13 @@ class CapturedStep(Paced):
         captured.graph.replay()
         new = self.copies()
         right = None if self.step.threshold is None else self.account.right.clone()
-        loss, norm, reach = self.account.told.clone()
-        outcome = Outcome(loss, norm, reach, right)
+        loss, norm, weight_norm = self.account.told.clone()
+        outcome = StepResult(loss, norm, weight_norm, right)
         return new["weights"], {"step": state["step"] + 1, **new["state"]}, outcome
 
     def span(
-        self, seed: int, at: Standing, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> Standing | None:
+        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
+    ) -> TrainingState | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself.
 
         That is so if steps can't be captured, where the data set is too large for the device, and where the next step
@@ -205,12 +206,12 @@ class CapturedStep(Paced):
         first = at.batch * batch_size
         count = min(batch_size, len(order) - first)
         steps = self.steps_of_span(first, len(order), batch_size)
-        captured = self.found(seed, at.weights, at.state, data.x[:count], data.t[:count])
+        captured = self.found(seed, at.weights, at.optimizer_state, data.x[:count], data.t[:count])
         if captured is None:
             return None
         self.given = []
         begun = perf_counter()
-        self.begin(at.step, at.state["step"], steps)
+        self.begin(at.step, at.optimizer_state["step"], steps)
         for n in range(steps):
             chosen = data.order[first + n * count :][:count]
             torch.index_select(data.x, 0, chosen, out=captured.x)
@@ -224,7 +225,7 @@ class CapturedStep(Paced):
         return replace(
             at,
             weights=new["weights"],
-            state={"step": at.state["step"] + done["updates"], **new["state"]},
+            optimizer_state={"step": at.optimizer_state["step"] + done["updates"], **new["state"]},
             step=at.step + done["taken"],
             batch=at.batch + done["taken"],
             loss=at.loss + done["loss"],

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import extent, output_size
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import extent, output_size
 from xcnn_torch.memory import HALVES, LONG, typed
 
 aten = torch.ops.aten

@@ -6,9 +6,9 @@ from math import prod
 
 import torch
 
-from xcnn._typing import Pads, Pair, Shape
-from xcnn.explain import Explanation, explained
-from xcnn.reference import NO_PADDING
+from xcnn.backends.explanation import Explanation, explained
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Pads, Pair, Shape
 from xcnn_torch.convolution import Window
 
 OF_DEVICE = {"cuda": "cuDNN", "mps": "Metal"}

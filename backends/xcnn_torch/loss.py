@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from xcnn._typing import Array
-from xcnn.losses import Loss, cross_entropy
+from xcnn.core.types import Array
+from xcnn.training.losses import Loss, cross_entropy
 
 aten = torch.ops.aten
 MEAN = 1

@@ -6,9 +6,9 @@ from math import prod
 
 import numpy as np
 import torch
-from xcnn_numpy import buffers
+from xcnn_host import buffers
 
-from xcnn._typing import Array, Shape
+from xcnn.core.types import Array, Shape
 from xcnn_torch.recording import at_once
 
 LARGE = 2**22

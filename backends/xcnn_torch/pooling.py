@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from xcnn import reference
-from xcnn._arrays import rounded_once
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import first_taps, output_size
+from xcnn.core import reference
+from xcnn.core.arrays import rounded_once
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import first_taps, output_size
 from xcnn_torch.convolution import Window, padded
 from xcnn_torch.memory import HALVES
 from xcnn_torch.recording import at_once

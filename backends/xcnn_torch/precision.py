@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from xcnn import process
+from xcnn.core import process
 
 Switch: TypeAlias = tuple[Any, str, Any]
 """An object, the name of its attribute, and the value that it shall have."""

@@ -6,11 +6,11 @@ from math import prod
 
 import numpy as np
 import torch
-from xcnn_numpy import random as host
-from xcnn_numpy.threads import share
+from xcnn_host import random as host
+from xcnn_host.threads import share
 
-from xcnn._typing import Array, Shape
-from xcnn.random import Key, fold
+from xcnn.core.random import Key, fold
+from xcnn.core.types import Array, Shape
 from xcnn_torch.memory import empty
 from xcnn_torch.recording import at_once, present
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import float64, int64, scalar_tensor
 
-from xcnn import tree
-from xcnn._typing import Array, Weights
+from xcnn.core import tree
+from xcnn.core.types import Array, Weights
 from xcnn.errors import XcnnError
-from xcnn.optimizers import moments_of
-from xcnn.schedules import Given, learning_rate
-from xcnn.training import Outcome
+from xcnn.training.optimizers import moments_of
+from xcnn.training.schedules import Given, learning_rate
+from xcnn.training.step import StepResult
 from xcnn_torch.recording import Program, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xcnn.random import Key
-    from xcnn.training import TrainingStep
-    from xcnn_torch.backend import TorchBackend
+    from xcnn.core.random import Key
+    from xcnn.training.step import TrainingStep
+    from xcnn_torch.host import Host
 
 log = logging.getLogger("xcnn")
 
@@ -54,7 +54,7 @@ class RecordedStep:
     `reason` says why steps run layer by layer, if they do.
     """
 
-    def __init__(self, backend: TorchBackend, step: TrainingStep) -> None:
+    def __init__(self, backend: Host, step: TrainingStep) -> None:
         self.backend, self.step = backend, step
         self.reason = "" if backend.compiles else "the backend was made with compiles=False."
         self.forget()
@@ -73,7 +73,7 @@ class RecordedStep:
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
-    ) -> tuple[Weights, Weights, Outcome]:
+    ) -> tuple[Weights, Weights, StepResult]:
         """One step: (weights, state, outcome)."""
         leaves = leaves_of(weights, state)
         if self.reason or is_special() or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, x, t)):
@@ -93,7 +93,7 @@ class RecordedStep:
             return self.step(key, weights, state, x, t)
         kind.gives = kind.gives or self.layout(leaves)
         self.told = leaves, kind.gives
-        return weights, {"step": state["step"] + 1, **moments}, Outcome(*outcome)
+        return weights, {"step": state["step"] + 1, **moments}, StepResult(*outcome)
 
     def layout(self, leaves: list[Array]) -> Layout:
         """What is known of weights and moments that lie so, those counted that are views of the same array."""
@@ -108,7 +108,7 @@ class RecordedStep:
 
     def recorded(
         self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array]
-    ) -> tuple[Weights, Weights, Outcome]:
+    ) -> tuple[Weights, Weights, StepResult]:
         """A step that is written down as it runs."""
         rate, updates, number, x, t = given[:5]
         key: Any = seed, number

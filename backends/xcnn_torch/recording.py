@@ -3,6 +3,10 @@
 Layers decide by shapes and types which operations they call, and for small images that takes as long as the operations.
 The code that is written down has nothing left to decide. Tensors that it is given and numbers that it makes of them are
 variables; all else is as it was: so a function is recorded twice and its code kept if both are the same.
+
+What it buys, as the time of steps by the layers over that of recorded ones (one core, float32): Dense(2) on 4 samples
+1.25, the article's net on one image 1.32 and on 32 1.13, LeNet b64 1.12, mnist-net b16 1.03, small-resnet b8 1.20. A
+simpler way to that was not found.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from xcnn import tree
-from xcnn._typing import Array, Shape, Weights
+from xcnn.core import tree
+from xcnn.core.types import Array, Shape, Weights
 from xcnn.layers import Next
-from xcnn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
-from xcnn.schedules import learning_rate
+from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from xcnn.training.schedules import learning_rate
 from xcnn_torch.memory import LONG
 from xcnn_torch.recording import at_once
 
@@ -54,7 +54,7 @@ def update(
         slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
     change(optimizer, rate, step, new, slopes, new_moments)
     squares = [m for name, each in zip(optimizer.moments, new_moments, strict=True) if name in SQUARES for m in each]
-    reach = reach_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))], squares)
+    weight_norm = weight_norm_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))], squares)
     if joined is not None:
         new, *new_moments = (joined.apart(whole) for (whole,) in (new, *new_moments))
 
@@ -65,7 +65,7 @@ def update(
     state = {"step": step}
     for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
         state[name] = entered(old, values)
-    return weights, state, norm, reach
+    return weights, state, norm, weight_norm
 
 
 def alike(arrays: list[Array], rate: Any) -> bool:
@@ -201,7 +201,7 @@ def norm_by_lines(a: Array) -> Array:
     return torch.linalg.vector_norm(torch.cat((of_lines, torch.linalg.vector_norm(cells[lines * LINE :]).view(1))))
 
 
-def reach_of(weights: list[Array], squares: list[Array]) -> Array:
+def weight_norm_of(weights: list[Array], squares: list[Array]) -> Array:
     """The norm of new weights: infinite where their type can't hold its square, NaN where a moment is not finite."""
     norms, squares = norms_of(weights), [m for m in squares if m.numel()]
     if squares:

@@ -10,8 +10,8 @@ from cuda_on_host.device import HostDevice
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
 
-from xcnn import reference
 from xcnn.backends import backend
+from xcnn.core import reference
 
 ACTIVATIONS = {
     None: lambda z: z,

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xcnn import nets, training
-from xcnn._typing import Array, Backward, Shape
-from xcnn.backends import Backend
-from xcnn.checks import check_whole
+from xcnn.backends.contract import Backend
+from xcnn.core.checks import check_whole
+from xcnn.core.types import Array, Backward, Shape
+from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
 from xcnn.layers import BatchNorm, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D, ReLU, Residual, Sequential
-from xcnn.layers.layer import Layer, Run, Watch
-from xcnn.model import Model
-from xcnn.optimizers import SGD
-from xcnn.training import HostArray
-from xcnn.windows import output_size
+from xcnn.layers.layer import Hook, Layer, Run
+from xcnn.model.model import Model
+from xcnn.nets import recipes as nets
+from xcnn.training.optimizers import SGD
+from xcnn.training.state import HostArray
 
 Call: TypeAlias = Callable[[], object]
 MAPS = ("forward", "input adjoint", "kernel adjoint")
@@ -138,7 +138,7 @@ def step_call(model: Model, x: HostArray, t: HostArray) -> Call:
     """What `Model.fit` does for one batch."""
 
     def call() -> float:
-        loss = training.take_step(model, x, t)
+        model.state, loss = model.trainer.after_step(model.state, x, t)
         model.backend.synchronize()
         return loss
 
@@ -163,7 +163,7 @@ def step_flop(model: Model, batch: int) -> int:
 
     x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
     with model.backend.active():
-        model.net(model.weights, x, Run(model.backend, watch=Watch(look)))
+        model.net(model.weights, x, Run(model.backend, hook=Hook(look)))
     return 2 * batch * (3 * sum(products) - products[0])
 
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from xcnn import tree
-from xcnn.backends import Backend
-from xcnn.backends import backend as make_backend
+from xcnn.backends.contract import Backend
+from xcnn.backends.selector import backend as make_backend
+from xcnn.backends.selector import with_precision
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call, step_flop
 from xcnn.bench.rivals import rival
 from xcnn.bench.timing import Times, alternate
-from xcnn.precision import PRECISIONS, Precision
-from xcnn.summary import count
+from xcnn.core import tree
+from xcnn.model.summary import count
+from xcnn.training.precision import PRECISIONS, Precision
 
 SIDE = 2048
 """Rows and columns of the matrix product that is the ceiling."""
@@ -126,7 +127,7 @@ def limited(threads: int, against: str | None) -> Iterator[None]:
     import numpy.linalg  # noqa: F401 - loads NumPy's BLAS
     import scipy.linalg  # noqa: F401 - loads SciPy's own
 
-    from xcnn.process import threadpoolctl
+    from xcnn.core.blas import threadpoolctl
 
     with ExitStack() as stack:
         stack.enter_context(threadpoolctl().threadpool_limits(threads, user_api="blas"))
@@ -161,4 +162,4 @@ def computing(backend: Backend, precision: str | None) -> tuple[Backend, Precisi
         X104, where it can't.
     """
     policy = PRECISIONS[precision or "float32"]
-    return backend.under(policy), policy
+    return with_precision(backend, policy), policy

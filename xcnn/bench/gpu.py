@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from xcnn import training, tree
-from xcnn._typing import Array
-from xcnn.backends import Backend
-from xcnn.backends import backend as make_backend
+from xcnn.backends.contract import Backend
+from xcnn.backends.selector import backend as make_backend
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, maps, step_flop
 from xcnn.bench.comparison import Result, computing, has_option
 from xcnn.bench.timing import ON_GPU, Times, alternate
-from xcnn.model import Model
-from xcnn.precision import Precision
-from xcnn.progress import Silent
-from xcnn.summary import count
-from xcnn.training import HostArray
+from xcnn.core import tree
+from xcnn.core.types import Array
+from xcnn.model.model import Model
+from xcnn.model.summary import count
+from xcnn.training.loop import epoch
+from xcnn.training.precision import Precision
+from xcnn.training.state import HostArray
 
 DATA_BYTES = 2**27
 """Of a data set, about."""
@@ -203,7 +203,11 @@ def first(case: StepCase, x: HostArray, t: HostArray) -> tuple[HostArray, HostAr
 def epochs(case: StepCase, backend: Backend, precision: str | None, x: HostArray, t: HostArray) -> Side:
     """What `Model.fit` does for an epoch."""
     model = case.model(backend, precision)
-    call = partial(training.run_epoch, model, x, t, case.batch, None, Silent(), True)
+
+    def call() -> None:
+        for state in epoch(model.trainer, model.state, x, t, case.batch, True, None):
+            model.state = state
+
     return Side(call, len(x) // case.batch, lambda: getattr(model.compiled_step, "reason", ""))
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from xcnn import random, tree
-from xcnn._typing import Pair, Shape, Weights
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
-from xcnn.bench.rivals import best
+from xcnn.bench.timing import best
+from xcnn.core import random, tree
+from xcnn.core.types import Pair, Shape, Weights
+from xcnn.core.windows import pair
 from xcnn.errors import MissingDependency, OptionError
 from xcnn.layers import (
     BatchNorm,
@@ -37,9 +38,8 @@ from xcnn.layers import (
 )
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer
-from xcnn.optimizers import SGD
-from xcnn.training import HostArray
-from xcnn.windows import pair
+from xcnn.training.optimizers import SGD
+from xcnn.training.state import HostArray
 
 try:
     jax: Any = import_module("jax")

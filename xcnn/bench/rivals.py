@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from xcnn._typing import Weights
-from xcnn.bench import timing
 from xcnn.bench.cases import Call, CorrelationCase, StepCase
+from xcnn.core.types import Weights
 from xcnn.errors import OptionError
-from xcnn.training import HostArray
+from xcnn.training.state import HostArray
 
 RIVALS = ("torch", "jax")
 
@@ -59,11 +57,3 @@ def rival(name: str) -> Rival:
 
             return jax_side
     raise OptionError("X104", f"--against takes {' or '.join(RIVALS)}; got {name!r}.")
-
-
-def best(ways: Mapping[str, Call]) -> tuple[str, Call]:
-    """The way that had the shortest call when all were warmed up."""
-    for call in ways.values():
-        call()  # what the first call compiles would else be all of a warm-up
-    name = min(ways, key=lambda way: timing.warm_up(ways[way], timing.ON_PROCESSOR.warm_up))
-    return name, ways[name]

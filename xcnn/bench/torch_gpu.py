@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._typing import Weights
 from xcnn.bench.cases import Call, CorrelationCase, StepCase
 from xcnn.bench.torch_side import LAYOUTS, LOSSES, maps, torch, twin
+from xcnn.core.types import Weights
 from xcnn.errors import MissingDependency
-from xcnn.training import HostArray
+from xcnn.training.state import HostArray
 
 WARM_UP_STEPS = 3
 """Steps before a capture, as PyTorch's manual has it: allocators and cuDNN's choices have settled by then."""

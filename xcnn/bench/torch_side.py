@@ -13,10 +13,11 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from xcnn import tree
-from xcnn._typing import Padding, Pair, Weights
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
-from xcnn.bench.rivals import best
+from xcnn.bench.timing import best
+from xcnn.core import tree
+from xcnn.core.types import Padding, Pair, Weights
+from xcnn.core.windows import pair
 from xcnn.errors import MissingDependency, OptionError
 from xcnn.layers import (
     BatchNorm,
@@ -32,9 +33,8 @@ from xcnn.layers import (
     Sigmoid,
 )
 from xcnn.layers.layer import Layer
-from xcnn.optimizers import SGD
-from xcnn.training import HostArray
-from xcnn.windows import pair
+from xcnn.training.optimizers import SGD
+from xcnn.training.state import HostArray
 
 try:
     torch: Any = import_module("torch")

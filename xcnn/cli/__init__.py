@@ -20,7 +20,7 @@ from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
 from xcnn.cli.ending import ENDING
 from xcnn.cli.reports import READER_LEFT, UNWRITTEN, exit_code, tell_error
-from xcnn.output import OutputLost, Results, process_streams
+from xcnn.core.output import OutputLost, Results, process_streams
 
 app = typer.Typer(
     name="xcnn",

@@ -18,7 +18,7 @@ from xcnn.errors import counted
 
 PROBE = """
 import dataclasses, json, sys
-from xcnn.backends import probe
+from xcnn.backends.table import probe
 print(json.dumps(dataclasses.asdict(probe(sys.argv[1]))))
 """
 
@@ -34,7 +34,8 @@ def run(
     json: Json = False,
 ) -> None:
     """List the backends. Each is tried in a process of its own, so that a broken driver can't hang this one."""
-    from xcnn.backends import AUTO_ORDER, backend_names
+    from xcnn.backends.registry import backend_names
+    from xcnn.backends.selector import AUTO_ORDER
 
     names = backend_names()
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as at_once:
@@ -101,7 +102,7 @@ def blas_kernels() -> list[dict[str, Any]]:
     import numpy  # noqa: F401 - loads its BLAS
     import scipy.linalg  # noqa: F401 - loads its own
 
-    from xcnn.process import threadpoolctl
+    from xcnn.core.blas import threadpoolctl
 
     return [
         {

@@ -17,7 +17,7 @@ from xcnn.cli.options import BackendName, Json, Quiet, finite, print_json
 from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
-    from xcnn.backends import Backend
+    from xcnn.backends.contract import Backend
     from xcnn.bench.cases import StepCase
     from xcnn.bench.comparison import Result
     from xcnn.bench.timing import Times
@@ -64,7 +64,7 @@ def run(
     On a GPU steps are timed over whole epochs, one by one and captured as CUDA graphs, PyTorch's too; MiB are what they
     take of its memory.
     """
-    from xcnn.backends import get_backend
+    from xcnn.backends.selector import get_backend
     from xcnn.bench import cases, comparison, gpu
 
     check_options(net, only, against, precision)
@@ -102,7 +102,7 @@ def run(
 def check_options(net: list[str] | None, only: str | None, against: str | None, precision: str | None) -> None:
     """Raise X104 where an option has a value that it can't have."""
     from xcnn.bench.rivals import RIVALS
-    from xcnn.precision import PRECISIONS
+    from xcnn.training.precision import PRECISIONS
 
     if only not in (None, *KINDS):
         raise OptionError("X104", f"--only takes steps or correlations; got {only!r}.")

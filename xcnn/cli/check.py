@@ -15,9 +15,9 @@ def run(
     json: Json = False,
 ) -> None:
     """Check a backend, a line a layer. Errors are relative; the exit code is 1 if one is too large."""
-    from xcnn.backends import backend as make
-    from xcnn.backends import get_backend
-    from xcnn.testing import check_backend
+    from xcnn.backends.selector import backend as make
+    from xcnn.backends.selector import get_backend
+    from xcnn.checking.backend import check_backend
 
     chosen = make(backend or get_backend(), **({"algorithm": algorithm} if algorithm else {}))
     if not json:

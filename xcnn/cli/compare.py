@@ -13,7 +13,7 @@ from xcnn.errors import OptionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xcnn.model import Model
+    from xcnn.model.model import Model
 
 RANDOM = "random"
 
@@ -35,7 +35,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Compare backends on a model. The exit code is 1 if an error is larger than rounding explains, or one fails."""
-    from xcnn.parity import compare
+    from xcnn.checking.parity import compare
 
     names = None if backends is None else [name.strip() for name in backends.split(",")]
     if names and not all(names):

@@ -25,8 +25,8 @@ from xcnn.errors import DataError, DivergedError, counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xcnn.datasets import Dataset
-    from xcnn.model import Model
+    from xcnn.data import Dataset
+    from xcnn.model.model import Model
 
 
 def run(
@@ -41,10 +41,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
-    from xcnn.datasets import Samples
+    from xcnn.data import Samples
 
     loaded = load_model(model, backend, precision)
-    if loaded.threshold is None:
+    if loaded.trainer.threshold is None:
         raise DataError(
             "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
         )

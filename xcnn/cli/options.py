@@ -17,8 +17,8 @@ import typer
 from xcnn.errors import DataError, OptionError, ShapeError
 
 if TYPE_CHECKING:
-    from xcnn.datasets import Dataset
-    from xcnn.model import Model
+    from xcnn.data import Dataset
+    from xcnn.model.model import Model
 
 DOWNLOADED = ("mnist", "fashion-mnist")
 SETS = ("mnist01", *DOWNLOADED)
@@ -58,7 +58,7 @@ def load_data(
     OptionError
         X104, when a folder of MNIST's files is given for what is not among them.
     """
-    from xcnn import datasets
+    from xcnn import data as datasets
 
     if data_dir is not None and name not in DOWNLOADED:
         raise OptionError(
@@ -99,7 +99,7 @@ def downloads_told() -> Iterator[None]:
 
 def load_model(path: Path, backend: str | None, precision: str | None = None) -> Model:
     """The model of a checkpoint."""
-    from xcnn.model import Model
+    from xcnn.model.model import Model
 
     return Model.load(path, backend=backend, precision=precision)
 

@@ -12,7 +12,7 @@ from xcnn.cli.reports import exit_code, tell_error
 from xcnn.errors import DataError, DivergedError, ShapeError
 
 if TYPE_CHECKING:
-    from xcnn.model import Model
+    from xcnn.model.model import Model
 
 DIGITS = ("mnist01", "mnist")
 
@@ -85,8 +85,8 @@ def classify(model: Model, path: Path, names: list[str]) -> dict[str, Any]:
     """
     import numpy as np
 
-    from xcnn.images import mnist_like, read_image
-    from xcnn.losses import loss_name
+    from xcnn.data.images import mnist_like, read_image
+    from xcnn.training.losses import loss_name
 
     channels, height, width = model.input_shape
     try:

@@ -17,15 +17,15 @@ import typer
 
 from xcnn.cli.ending import ENDING
 from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet, finite, load_data, print_json
+from xcnn.core.files import check_path
+from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted
-from xcnn.files import check_path
-from xcnn.output import OutputLost
 
 if TYPE_CHECKING:
-    from xcnn.datasets import Dataset
-    from xcnn.history import History
-    from xcnn.model import Model
-    from xcnn.optimizers import Optimizer
+    from xcnn.data import Dataset
+    from xcnn.model.model import Model
+    from xcnn.training.history import History
+    from xcnn.training.optimizers import Optimizer
 
 
 def run(
@@ -80,9 +80,9 @@ def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Pa
     epochs, quiet = int(model.info["epochs"]), saver.quiet or saver.json
     tell(f"{describe(model)}; {counted(len(data.train.x), 'training image')} and "
          f"{counted(len(data.test.x), 'test image')}", quiet)  # fmt: skip
-    if model.at.epoch >= epochs:
-        done = counted(model.at.epoch, "epoch") + (" is" if model.at.epoch == 1 else " are") + " done"
-        of = f"{epochs} of " if model.at.epoch == epochs else ""
+    if model.state.epoch >= epochs:
+        done = counted(model.state.epoch, "epoch") + (" is" if model.state.epoch == 1 else " are") + " done"
+        of = f"{epochs} of " if model.state.epoch == epochs else ""
         asked = "" if of else f", and {epochs} {'was' if epochs == 1 else 'were'} asked for in all"
         tell(f"nothing to do: {of}{done}{asked}; --epochs asks for more", quiet)
     begun = time.perf_counter()
@@ -103,7 +103,7 @@ def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Pa
     except KeyboardInterrupt:
         pass  # while the result was counted, or once more while `fit` ended
     with ENDING.held():
-        if model.at.step:
+        if model.state.step:
             saver.finish(model, model.history)
         show_interrupted(model, saver, time.perf_counter() - begun, data_dir)
     raise KeyboardInterrupt
@@ -121,8 +121,8 @@ class Choice:
 
     def optimizer_or(self, default: Optimizer) -> Optimizer:
         """The optimizer of this name, or the default, with this learning rate if one is given."""
-        from xcnn.optimizers import SGD
-        from xcnn.optimizers import optimizer as by_name
+        from xcnn.training.optimizers import SGD
+        from xcnn.training.optimizers import optimizer as by_name
 
         chosen = default
         if self.optimizer is not None:
@@ -132,8 +132,8 @@ class Choice:
 
 def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | None) -> Model:
     """A new model by its name."""
-    from xcnn.model import Model
-    from xcnn.nets import RECIPES
+    from xcnn.model.model import Model
+    from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
         raise OptionError("X104", f"there is no model {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
@@ -168,7 +168,7 @@ def reload(
     path: Path, data: str | None, data_dir: Path | None, choice: Choice, epochs: int | None, quiet: bool
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
-    from xcnn.model import Model
+    from xcnn.model.model import Model
 
     model = Model.load(path, backend=choice.backend, precision=choice.precision)
     if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
@@ -212,7 +212,7 @@ class Saver:
 
     def start(self, model: Model) -> None:
         """Before the first step, after which alone an interrupt leaves something to save."""
-        self.begun = model.at.step
+        self.begun = model.state.step
 
     def __call__(self, model: Model, history: History) -> None:
         """After an epoch."""
@@ -231,12 +231,12 @@ class Saver:
                 self.path = save_as_new(model, self.free)
             else:
                 model.save(self.path)
-            self.saved_step = model.at.step
+            self.saved_step = model.state.step
 
     def finish(self, model: Model, history: History) -> None:
         """Save what was not saved yet: what an interrupt left, or a model that had nothing to do."""
-        nothing = history.stopped == "interrupted" and model.at.step == self.begun
-        if model.at.step != self.saved_step and not nothing and history.stopped not in ("diverged", "failed"):
+        nothing = history.stopped == "interrupted" and model.state.step == self.begun
+        if model.state.step != self.saved_step and not nothing and history.stopped not in ("diverged", "failed"):
             self.save(model)
 
 
@@ -281,20 +281,20 @@ def show_result(model: Model, history: History, data: Dataset, saver: Saver, sec
             "train.result",
             test_accuracy=result["accuracy"],
             test_loss=result["loss"],
-            epochs=model.at.epoch,
+            epochs=model.state.epoch,
             seconds=seconds,
             model=str(saver.path),
             stopped=history.stopped,
         )
         return
     print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
-          f"{counted(model.at.epoch, 'epoch')} and {seconds:.1f} s of training; saved as {saver.path}")  # fmt: skip
+          f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; saved as {saver.path}")  # fmt: skip
 
 
 def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path | None) -> None:
     """How to go on, on stdout; nobody who ended a training waits for its test images."""
     saved = saver.saved_step >= 0
-    epoch, epochs = model.at.epoch, int(model.info["epochs"])
+    epoch, epochs = model.state.epoch, int(model.info["epochs"])
     place = f"in epoch {epoch + 1} of {epochs}" if epoch < epochs else f"after {counted(epoch, 'epoch')}"
     where = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
     rest = f"; go on with: xcnn train --resume {shlex.quote(str(saver.path))}{where}" if epoch < epochs else ""
@@ -317,7 +317,7 @@ def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path 
 
 def describe(model: Model) -> str:
     """The model in a line."""
-    from xcnn.summary import count as parameters
+    from xcnn.model.summary import count as parameters
 
     computed = "" if model.precision == "float32" else f", computed in {model.precision}"
     size = counted(parameters(model.weights), "parameter")

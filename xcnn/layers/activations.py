@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._arrays import full, namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_between, check_dy, check_home, plain_numbers
+from xcnn.core.arrays import full, namespace
+from xcnn.core.checks import check_between, check_dy, check_home, plain_numbers
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 

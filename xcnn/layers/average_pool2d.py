@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._arrays import full
-from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.arrays import full
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.types import Array, Backward, Weights
+from xcnn.core.windows import pair
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
-from xcnn.windows import pair
 
 
 @dataclass(frozen=True)

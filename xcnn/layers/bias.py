@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xcnn._arrays import namespace, total
-from xcnn._typing import Array, Rng, Shape, Weights
+from xcnn.core.arrays import namespace, total
+from xcnn.core.initializers import zeros
+from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
-from xcnn.initializers import zeros
 
 
 class Biased:

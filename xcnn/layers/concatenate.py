@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core.arrays import namespace
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside
 from xcnn.layers.layer import Layer, Run
 
@@ -77,8 +77,8 @@ class Container:
         inner = run.child(n, name, wants_dx)
         with inside(name):
             y, backward = layer(weights.get(name, {}), x, inner)
-            if inner.watch is not None:
-                backward = inner.watch.look(inner.watch.path, layer, y, backward)
+            if inner.hook is not None:
+                backward = inner.hook.look(inner.hook.path, layer, y, backward)
         return y, backward
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:

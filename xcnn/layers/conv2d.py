@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
-from xcnn.initializers import Initializer, initializer
+from xcnn.core.checks import (
+    IMAGE,
+    check_cells,
+    check_dy,
+    check_groups,
+    check_input,
+    check_rank,
+    check_whole,
+    plain_numbers,
+)
+from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.windows import pads, pair, positions
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
-from xcnn.windows import pads, pair, positions
 
 
 @computes_in_half

@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_groups, check_input, check_rank, check_whole, plain_numbers
+from xcnn.core.checks import (
+    IMAGE,
+    check_cells,
+    check_dy,
+    check_groups,
+    check_input,
+    check_rank,
+    check_whole,
+    plain_numbers,
+)
+from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.windows import extent, pads, pair
 from xcnn.errors import OptionError, ShapeError
-from xcnn.initializers import Initializer, initializer
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
-from xcnn.windows import extent, pads, pair
 
 
 @computes_in_half

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._arrays import total
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import VECTOR, check_dy, check_flag, check_input, check_rank, check_whole, plain_numbers
-from xcnn.initializers import Initializer, initializer, zeros
+from xcnn.core.arrays import total
+from xcnn.core.checks import VECTOR, check_dy, check_flag, check_input, check_rank, check_whole, plain_numbers
+from xcnn.core.initializers import Initializer, initializer, zeros
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 

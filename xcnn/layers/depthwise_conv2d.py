@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._typing import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
-from xcnn.initializers import Initializer
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
+from xcnn.core.initializers import Initializer
+from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run

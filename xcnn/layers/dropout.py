@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any
 
-from xcnn._arrays import full
-from xcnn._typing import Array
-from xcnn.checks import check_flag, plain_numbers
+from xcnn.core.arrays import full
+from xcnn.core.checks import check_flag, plain_numbers
+from xcnn.core.types import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
 from xcnn.layers.half import wide
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from array_api_compat import device
 
-from xcnn._arrays import full
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.arrays import full
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 

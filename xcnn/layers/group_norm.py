@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy, check_groups, check_input, check_positive, check_whole, plain_numbers
-from xcnn.initializers import ones, zeros
+from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole, plain_numbers
+from xcnn.core.initializers import ones, zeros
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import axes_with_channels, standardise, standardise_backward

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from xcnn import tree
-from xcnn._arrays import is_half, namespace, widened
-from xcnn._typing import Array, Backward, Weights
+from xcnn.core import tree
+from xcnn.core.arrays import is_half, namespace, widened
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.layer import Next, Run
 
 Class = TypeVar("Class", bound=type)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 
 if TYPE_CHECKING:
-    from xcnn.backends import Backend
-    from xcnn.random import Key
+    from xcnn.core.primitives import Primitives
+    from xcnn.core.random import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +21,20 @@ class Run:
     its run on to others, and goes on with their dX, asks `wants_dx` first.
     """
 
-    backend: Backend
+    backend: Primitives
     train: bool = False
     key: Key = (0,)
-    watch: Watch | None = None
+    hook: Hook | None = None
     wants_dx: bool = True
 
     def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
-        watch = None if self.watch is None else Watch(self.watch.look, (*self.watch.path, name))
-        return Run(self.backend, self.train, (*self.key, n), watch, wants_dx)
+        hook = None if self.hook is None else Hook(self.hook.look, (*self.hook.path, name))
+        return Run(self.backend, self.train, (*self.key, n), hook, wants_dx)
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Hook:
     """Sees each layer that a container calls: `look(path, layer, y, backward)` may answer with another backward."""
 
     look: Callable[[tuple[str, ...], Layer, Array, Backward], Backward]

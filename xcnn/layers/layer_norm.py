@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_axis, check_dy, check_home, check_positive, plain_numbers
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_axis, check_dy, check_home, check_positive, plain_numbers
+from xcnn.core.initializers import ones, zeros
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
-from xcnn.initializers import ones, zeros
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import standardise, standardise_backward

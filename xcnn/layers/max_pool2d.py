@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._typing import Array, Backward, Weights
-from xcnn.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.types import Array, Backward, Weights
+from xcnn.core.windows import pair
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
-from xcnn.windows import pair
 
 
 @computes_in_half

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from xcnn._typing import Array, Shape
-from xcnn.checks import IMAGE, SIGNAL, VECTOR, check_rank
+from xcnn.core.checks import IMAGE, SIGNAL, VECTOR, check_rank
+from xcnn.core.types import Array, Shape
 
 
 def axes_with_channels(layer: object, input_shape: Shape) -> tuple[str, ...]:

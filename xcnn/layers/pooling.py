@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xcnn._typing import Padding, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_cells, check_rank, plain_numbers
+from xcnn.core.checks import IMAGE, check_cells, check_rank, plain_numbers
+from xcnn.core.types import Padding, Pair, Rng, Shape, Weights
+from xcnn.core.windows import pads, pair, positions
 from xcnn.errors import OptionError
-from xcnn.windows import pads, pair, positions
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from xcnn._arrays import namespace
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
-from xcnn.checks import check_dy, plain_numbers
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_dy, plain_numbers
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
+from xcnn.core.windows import is_whole
 from xcnn.errors import OptionError, ShapeError, counted
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
-from xcnn.windows import is_whole
 
 
 @computes_in_half

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import ShapeError, inside
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Run
 

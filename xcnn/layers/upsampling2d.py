@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from array_api_compat import device
 
-from xcnn._arrays import full, namespace
-from xcnn._typing import Array, Backward, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.arrays import full, namespace
+from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
+from xcnn.core.windows import pair
 from xcnn.errors import OptionError
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
-from xcnn.windows import pair
 
 
 @dataclass(frozen=True)

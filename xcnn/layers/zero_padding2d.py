@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn._arrays import pad
-from xcnn._typing import Array, Backward, Pads, Pair, Rng, Shape, Weights
-from xcnn.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.arrays import pad
+from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.types import Array, Backward, Pads, Pair, Rng, Shape, Weights
+from xcnn.core.windows import pads
 from xcnn.errors import OptionError
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
-from xcnn.windows import pads
 
 
 @computes_in_half

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xcnn.core.files import write_whole
+from xcnn.core.windows import is_whole
 from xcnn.errors import BackendError
-from xcnn.files import write_whole
-from xcnn.windows import is_whole
 from xcnn_cupy.cudnn.engines import Choice
 
 FORMAT = 1

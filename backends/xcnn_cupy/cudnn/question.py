@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from xcnn._typing import Pads, Pair, Shape
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn.errors import OptionError, ShapeError
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "map": ("forward", "input", "kernel"),

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from xcnn_strided.shortcut import Shortcut, fuse_shortcut
 
-from xcnn._typing import Array, Weights
+from xcnn.core.types import Array, Weights
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.epilogue import add, relu_backward
 from xcnn_cupy.fused.common import fits
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 class Addition(Shortcut):
     """Its sums by own kernels; what is added takes the type and order of memory of what the layers gave."""
 
-    backend: GpuBackend
+    backend: Host
 
     def fits(self, weights: Weights, x: Array) -> bool:
         return fits(self.backend, self.layer, x, {})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import GlobalAveragePool2D
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.fused.common import fits, fuse_alone, gives
 from xcnn_cupy.layout import converted
@@ -19,14 +19,14 @@ from xcnn_cupy.pooling import image_mean, image_mean_adjoint
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 @dataclass(frozen=True)
 class Average:
     """Y = the mean of X over height and width; it is summed in float32, whatever the type of x."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     """The GlobalAveragePool2D, or a Cast around it."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from xcnn_strided.fusion import Fuse, Fusion
 
-from xcnn._typing import Array, Weights
+from xcnn.core.types import Array, Weights
 from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
-from xcnn.precision import Cast, within
+from xcnn.training.precision import Cast, within
 from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.kernels.instances import FLOATS
 from xcnn_cupy.layout import converted
@@ -18,7 +18,7 @@ from xcnn_cupy.layout import converted
 if TYPE_CHECKING:
     from xcnn_strided.fusion import Named
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 ACTIVATIONS: dict[type, str] = {ReLU: "relu", Sigmoid: "sigmoid", Tanh: "tanh"}
 """What can end a run in the same pass."""
@@ -48,7 +48,7 @@ def activation_after(layers: Named, n: int) -> str | None:
     return ACTIVATIONS[type(within(found))] if found else None
 
 
-def fits(backend: GpuBackend, layer: Layer, x: Array, weights: Weights) -> bool:
+def fits(backend: Host, layer: Layer, x: Array, weights: Weights) -> bool:
     """Whether x is an array of this backend's, small enough to be counted with 32 bits, and of its weights' type.
 
     Behind a Cast any floating type will do: it is cast anyway.
@@ -66,7 +66,7 @@ def like(device: Device, gradient: Array, weight: Array) -> Array:
 def fuse_with_activation(kind: type, run: Callable[..., Fusion]) -> Fuse:
     """What knows layers of a class that cuDNN computes, and the activation after each."""
 
-    def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Fusion] | None:
+    def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Fusion] | None:
         name, layer = layers[n]
         if type(within(layer)) is not kind or not backend.asks_cudnn:
             return None
@@ -80,7 +80,7 @@ def fuse_with_activation(kind: type, run: Callable[..., Fusion]) -> Fuse:
 def fuse_alone(kind: type, run: Callable[..., Fusion]) -> Fuse:
     """What knows layers of a class, each by itself."""
 
-    def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Fusion] | None:
+    def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Fusion] | None:
         name, layer = layers[n]
         return (1, run(backend, name, layer)) if type(within(layer)) is kind else None
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
+from xcnn.core.windows import output_size
 from xcnn.errors import inside
 from xcnn.layers import Conv2D
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
-from xcnn.windows import output_size
+from xcnn.training.precision import within
 from xcnn_cupy.epilogue import activate, activation_backward
 from xcnn_cupy.fused.common import computes_in, fits, fuse_with_activation, gives, like
 from xcnn_cupy.layout import converted
@@ -19,14 +19,14 @@ from xcnn_cupy.layout import converted
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 @dataclass(frozen=True)
 class Convolution:
     """Y = f(B + X * K), as far as there are a bias and an activation f."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     """The Conv2D, or a Cast around it."""

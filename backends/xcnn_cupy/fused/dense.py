@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_cupy.epilogue import activate, activation_backward
 from xcnn_cupy.fused.common import computes_in, fits, fuse_with_activation, gives, like
 from xcnn_cupy.layout import converted
@@ -22,7 +22,7 @@ from xcnn_cupy.layout import converted
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 ONE_CELL: dict[str, Any] = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
 
@@ -31,7 +31,7 @@ ONE_CELL: dict[str, Any] = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dila
 class FusedDense:
     """Y = f(X W + B), as far as there are a bias and an activation f."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     """The Dense, or a Cast around it."""

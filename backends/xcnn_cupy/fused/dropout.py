@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Dropout
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_cupy.fused.common import computes_in, fits
 from xcnn_cupy.layout import dense
 from xcnn_cupy.random import dropped
@@ -18,14 +18,14 @@ from xcnn_cupy.random import dropped
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 @dataclass(frozen=True)
 class FusedDropout:
     """Y = M X / (1 - rate) in training."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     n: int
@@ -50,7 +50,7 @@ class FusedDropout:
         return masked(x), backward
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
     """Dropout at a rate that keeps some and drops some."""
     name, layer = layers[n]
     found = within(layer)

@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Flatten
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_cupy.fused.common import computes_in, fits, fuse_alone, gives
 from xcnn_cupy.layout import converted
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 @dataclass(frozen=True)
 class Flattened:
     """(N, ...) -> (N, features)."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     """The Flatten, or a Cast around it."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Layer, Next, Run
-from xcnn.precision import Cast, within
+from xcnn.training.precision import Cast, within
 from xcnn_cupy.channels import SUMS
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.fused.common import fits, gives
@@ -20,7 +20,7 @@ from xcnn_cupy.normalisation import inverses, normalise, normalise_backward, sta
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 RUNNING = ("running_mean", "running_variance")
 
@@ -29,7 +29,7 @@ RUNNING = ("running_mean", "running_variance")
 class Normalised:
     """Y = scale X_hat + bias, or its ReLU."""
 
-    backend: GpuBackend
+    backend: Host
     name: str
     outer: Layer
     """The BatchNorm, or a Cast around it."""
@@ -71,7 +71,7 @@ class Normalised:
         return converted(device, y, gives(self.end, x_type), last), backward
 
 
-def fuse(backend: GpuBackend, layers: Named, n: int) -> tuple[int, Normalised] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalised] | None:
     """BatchNorm, and the ReLU after it."""
     name, layer = layers[n]
     if type(within(layer)) is not BatchNorm:

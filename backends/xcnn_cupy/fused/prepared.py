@@ -9,24 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn import tree
-from xcnn._typing import Array, Backward, Rng, Shape, Weights
+from xcnn.core import tree
+from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers import Conv2D, Dense
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import Cast, within
+from xcnn.training.precision import Cast, within
 from xcnn_cupy.device import is_channels_last
 from xcnn_cupy.layout import converted_all
 
 if TYPE_CHECKING:
-    from xcnn_cupy.gpu import GpuBackend
+    from xcnn_cupy.host import Host
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A net whose convolutions and dense layers get their kernels in the type and order that they compute in."""
 
-    backend: GpuBackend
+    backend: Host
     net: Layer
     layers: dict[str, Layer]
     """Those layers by the paths of their kernels, "block1/conv1/kernel"."""
@@ -58,7 +58,7 @@ class Prepared:
         return y, backward
 
 
-def prepared(backend: GpuBackend, net: Layer) -> Layer:
+def prepared(backend: Host, net: Layer) -> Layer:
     """The net with its kernels prepared; itself, where it computes in the weights' own type and order."""
     layers = {
         f"{path}/kernel": layer

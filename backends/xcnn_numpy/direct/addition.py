@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from xcnn_host.buffers import empty
 from xcnn_strided.shortcut import fuse_shortcut
 
-from xcnn._typing import Array
-from xcnn_numpy.buffers import empty
+from xcnn.core.types import Array
 from xcnn_numpy.direct import lines
 from xcnn_numpy.direct.algorithm import flat
 from xcnn_numpy.direct.lines import NONE, RELU
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 from xcnn_numpy.runs import HostShortcut
 
 

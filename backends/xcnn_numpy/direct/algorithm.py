@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import empty
 from xcnn_strided import Algorithm
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn_numpy.buffers import empty
+from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn_numpy.direct import maps
 from xcnn_numpy.direct.blocks import VECTOR_BYTES
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE
 from xcnn_numpy.direct.maps import Ending
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 
 PLAIN = Ending(0, NONE, False)
 NOTHING = np.empty(0, dtype=np.uint8)

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import GlobalAveragePool2D
 from xcnn.layers.layer import Run
-from xcnn_numpy.buffers import empty
 from xcnn_numpy.direct.algorithm import Direct, flat
 from xcnn_numpy.direct.lines import total
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 from xcnn_numpy.runs import holds
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 @Shared
@@ -66,7 +66,7 @@ class Average:
         return y, backward_
 
 
-def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Average] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Average] | None:
     """GlobalAveragePool2D."""
     name, layer = layers[n]
     return (1, Average(backend.direct, name, layer)) if type(layer) is GlobalAveragePool2D else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xcnn_numpy.direct.lines import normal, normal_gradient, normal_sums, squares, total
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 
 
 @Shared

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn._typing import Array, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.windows import output_size, pair
 from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU, Sigmoid
 from xcnn.layers.layer import Run
-from xcnn.windows import output_size, pair
 from xcnn_numpy.direct.algorithm import NOTHING, Direct, lanes
 from xcnn_numpy.direct.layout import Layout, layout
 from xcnn_numpy.direct.lines import NONE, RELU, SIGMOID
@@ -21,7 +21,7 @@ from xcnn_numpy.direct.maps import Ending
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 NUMBERS: dict[type, int] = {ReLU: RELU, Sigmoid: SIGMOID}
 """The activations that end a pass."""
@@ -31,7 +31,7 @@ NUMBERS: dict[type, int] = {ReLU: RELU, Sigmoid: SIGMOID}
 class Convolution:
     """Y = pool(relu(B + X * K)), as far as there is a bias, a ReLU and a pooling."""
 
-    backend: NumpyBackend
+    backend: Host
     name: str
     layer: Conv2D
     ending: Ending
@@ -84,7 +84,7 @@ class Convolution:
         return y, backward
 
 
-def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Convolution] | None:
     """Conv2D, and the activation after it; and after ReLU MaxPool2D(2)."""
     name, conv = layers[n]
     if type(conv) is not Conv2D:

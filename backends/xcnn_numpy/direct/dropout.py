@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Weights
-from xcnn_numpy.buffers import empty
+from xcnn.core.types import Array, Weights
 from xcnn_numpy.direct.algorithm import flat
 from xcnn_numpy.direct.lines import kept, random_words
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 from xcnn_numpy.runs import Dropped, fuse_dropout
 
 PER_WORD = 16

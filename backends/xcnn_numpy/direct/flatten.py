@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Flatten
 from xcnn.layers.layer import Run
@@ -17,7 +17,7 @@ from xcnn.layers.layer import Run
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FusedFlatten:
         return x.reshape(flat), backward
 
 
-def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, FusedFlatten] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedFlatten] | None:
     """Flatten."""
     name, layer = layers[n]
     return (1, FusedFlatten(name, layer)) if type(layer) is Flatten else None

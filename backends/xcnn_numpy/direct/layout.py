@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xcnn._typing import Pads, Pair, Shape
-from xcnn.windows import extent, output_size
+from xcnn.core.types import Pads, Pair, Shape
+from xcnn.core.windows import extent, output_size
 
 SLACK = 16
 """Cells after the last, so that a whole vector can be read or written there."""

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xcnn.random import PARITY, ROTATIONS
+from xcnn.core.random import PARITY, ROTATIONS
 from xcnn_numpy.direct.blocks import INDEX, LANE, LONGEST, Block
 
 CACHE_LINE = 64
@@ -547,7 +547,7 @@ def _random_words(typing: Any, out: Any, first_at: Any, second_at: Any, key: Any
 
 @njit(nogil=True)
 def random_words(out: Any, first_at: int, second_at: int, key: Any, counter: int, count: int) -> None:
-    """Both words of Threefry-2x32-20 (xcnn/random.py) for `count` counters below 2^32, uint32, to two places of out."""
+    """Both words of Threefry-2x32-20 (core/random.py) for `count` counters below 2^32, to two places of out, uint32."""
     _random_words(out, first_at, second_at, key, counter, count)
 
 

@@ -25,7 +25,7 @@ from xcnn_numpy.direct.blocks import (
 )
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import add, gather, pool, prefetch, scatter, shift, slope, total, unpool, weave
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 
 
 @compiled

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Weights
-from xcnn_numpy.buffers import empty
+from xcnn.core.types import Array, Weights
 from xcnn_numpy.direct import channels
 from xcnn_numpy.direct.algorithm import flat
 from xcnn_numpy.runs import Normalised, fuse_norm

@@ -10,7 +10,7 @@ from xcnn_numpy.direct.blocks import LONGEST, compiled, lanes
 from xcnn_numpy.direct.layout import SLACK
 from xcnn_numpy.direct.lines import add, copy, shift, slope
 from xcnn_numpy.direct.maps import block_rows, dots, product
-from xcnn_numpy.direct.team import Shared
+from xcnn_numpy.direct.thread_pool import Shared
 
 CHUNK = 2**16
 """Cells of W at a time, so that they stay in a core's own cache while all samples meet them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn.layers import ReLU, Sigmoid
 
 FUSED = (ReLU, Sigmoid)

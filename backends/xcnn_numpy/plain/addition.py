@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from xcnn_host.buffers import empty
 from xcnn_strided.shortcut import fuse_shortcut
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 from xcnn.layers import ReLU
-from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.runs import HostShortcut
 

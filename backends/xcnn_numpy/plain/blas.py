@@ -10,10 +10,10 @@ from functools import wraps
 from typing import TypeVar
 
 import numpy as np
+from xcnn_host import threads
 
-from xcnn import process
-from xcnn._typing import Array
-from xcnn_numpy import threads
+from xcnn.core import blas
+from xcnn.core.types import Array
 
 T = TypeVar("T")
 LONGEST = 2**12
@@ -33,8 +33,8 @@ def share(work: Callable[[int, int], T], count: int, products: int, most_threads
     """[work(first, last), ...] over ranges of `count`, on one thread where there are few multiplications."""
     if products < LEAST or min(count, most_threads) < 2:
         return [work(0, count)]
-    with process.alone():
-        return threads.share(alone(work) if process.libraries()[1] else work, count, most_threads)
+    with blas.alone():
+        return threads.share(alone(work) if blas.libraries()[1] else work, count, most_threads)
 
 
 def alone(work: Callable[[int, int], T]) -> Callable[[int, int], T]:
@@ -42,7 +42,7 @@ def alone(work: Callable[[int, int], T]) -> Callable[[int, int], T]:
 
     @wraps(work)
     def done(first: int, last: int) -> T:
-        with process.own_alone():
+        with blas.own_alone():
             return work(first, last)
 
     return done

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from xcnn_host.buffers import empty
 from xcnn_strided import Gemm
 
-from xcnn._typing import Array, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.windows import output_size, pair
 from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Run
-from xcnn.windows import output_size, pair
-from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.plain.lowering import WORKSPACE, Lowering, Workspace, lowering
 from xcnn_numpy.plain.pooling import pool, unpool
@@ -22,14 +22,14 @@ from xcnn_numpy.plain.pooling import pool, unpool
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 @dataclass(frozen=True)
 class Convolution:
     """Y = pool(f(B + X * K)), as far as there is a bias, an activation f and, after ReLU, a pooling by two."""
 
-    backend: NumpyBackend
+    backend: Host
     name: str
     layer: Conv2D
     activation: type | None
@@ -173,7 +173,7 @@ class Convolution:
         return np.concatenate([kernel, mine["bias"].reshape(way.groups, -1, 1)], axis=2)
 
 
-def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Convolution] | None:
     """Conv2D, and the activation after it; and after ReLU MaxPool2D(2)."""
     name, conv = layers[n]
     if type(conv) is not Conv2D:

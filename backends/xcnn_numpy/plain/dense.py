@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
-from xcnn_numpy.buffers import empty
 from xcnn_numpy.plain import activations, blas
 from xcnn_numpy.runs import holds
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_numpy.backend import NumpyBackend
+    from xcnn_numpy.host import Host
 
 
 @dataclass(frozen=True)
 class FusedDense:
     """Y = f(X W + B)."""
 
-    backend: NumpyBackend
+    backend: Host
     name: str
     layer: Dense
     activation: type | None
@@ -79,7 +79,7 @@ class FusedDense:
         return y, backward
 
 
-def fuse(backend: NumpyBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedDense] | None:
     """Dense, and the activation after it."""
     name, dense = layers[n]
     if type(dense) is not Dense:

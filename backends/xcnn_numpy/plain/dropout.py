@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from xcnn_host import random
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array
-from xcnn_numpy import random
-from xcnn_numpy.buffers import empty
+from xcnn.core.types import Array
 from xcnn_numpy.plain import blas
 from xcnn_numpy.runs import Dropped, fuse_dropout
 

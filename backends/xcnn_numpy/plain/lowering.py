@@ -14,11 +14,11 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import empty
 
-from xcnn._typing import Array, Pads, Pair, Shape
-from xcnn.reference import NO_PADDING
-from xcnn.windows import output_size
-from xcnn_numpy.buffers import empty
+from xcnn.core.reference import NO_PADDING
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 
 WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xcnn._typing import Array
+from xcnn.core.types import Array
 
 DEAD = 4
 """Added to the tap where no cell of a window is above zero: none gets a gradient."""

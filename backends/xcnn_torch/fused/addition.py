@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from xcnn_strided.shortcut import Shortcut, fuse_shortcut
 
-from xcnn._typing import Array, Weights
+from xcnn.core.types import Array, Weights
 from xcnn.layers import ReLU
 from xcnn_torch.fused.common import holds, slope
 from xcnn_torch.memory import empty_like

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xcnn._typing import Array, Weights
+from xcnn.core.types import Array, Weights
 from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
-from xcnn.precision import Cast, within
+from xcnn.training.precision import Cast, within
 from xcnn_torch import memory
 from xcnn_torch.memory import empty_like
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from xcnn._typing import Array, Pair, Shape, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Pair, Shape, Weights
+from xcnn.core.windows import pair
 from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
-from xcnn.windows import pair
+from xcnn.training.precision import within
 from xcnn_torch.convolution import Window, for_sums, gradients
 from xcnn_torch.fused.common import (
     IN_PLACE,
@@ -39,7 +39,7 @@ from xcnn_torch.pooling import MaxPool, of_first_nan
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_torch.backend import TorchBackend
+    from xcnn_torch.host import Host
 
 AT_ONCE = 5 * 2**19
 """Bytes of its output that a convolution makes at a time on the CPU. The next pass finds them in cache, and they lie in
@@ -70,7 +70,7 @@ class Way:
 class Convolution:
     """Y = pool(f(B + X * K)), as far as there are a bias, an activation f and a max-pooling after none or ReLU."""
 
-    backend: TorchBackend
+    backend: Host
     name: str
     outer: Layer
     """The Conv2D, or a Cast around it."""
@@ -243,7 +243,7 @@ class Work:
         return self.window.cropped(dx) if wants_dx else None, *sums
 
 
-def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Convolution] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Convolution] | None:
     """Conv2D, and the activation after it; after ReLU, or alone, and MaxPool2D."""
     name, outer = layers[n]
     if type(within(outer)) is not Conv2D:

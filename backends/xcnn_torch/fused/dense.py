@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_torch.fused.common import IN_PLACE, activation_after, computes_in, gives, holds, slope
 from xcnn_torch.memory import typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_torch.backend import TorchBackend
+    from xcnn_torch.host import Host
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class FusedDense:
         return typed(y, gives(self.end, dtype)), backward
 
 
-def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDense] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedDense] | None:
     """Dense, and the activation after it."""
     name, outer = layers[n]
     if type(within(outer)) is not Dense:

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Dropout, Flatten
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_torch.fused.common import computes_in, followed_by, gives, holds
 from xcnn_torch.memory import typed
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_torch.backend import TorchBackend
+    from xcnn_torch.host import Host
 
 
 @dataclass(frozen=True)
 class FusedDropout:
     """Y = M X / (1 - rate) in training, flat or not."""
 
-    backend: TorchBackend
+    backend: Host
     name: str
     outer: Layer
     """The Dropout, or a Cast around it."""
@@ -63,7 +63,7 @@ class FusedDropout:
         return typed(y, gives(self.end, dtype)), backward
 
 
-def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedDropout] | None:
     """Dropout at a rate that drops some, and Flatten after it."""
     name, outer = layers[n]
     dropout = within(outer)

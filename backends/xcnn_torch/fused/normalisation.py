@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.layer import Layer, Next, Run
-from xcnn.precision import within
+from xcnn.training.precision import within
 from xcnn_torch import memory
 from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
 from xcnn_torch.memory import LONG, arranged, empty_like, typed
@@ -20,7 +20,7 @@ from xcnn_torch.memory import LONG, arranged, empty_like, typed
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_torch.backend import TorchBackend
+    from xcnn_torch.host import Host
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def across(of_channels: Array, x: Array) -> Array:
     return of_channels.view(-1, *(1 for _ in x.shape[2:]))
 
 
-def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Normalisation] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalisation] | None:
     """BatchNorm, and the ReLU after it."""
     name, outer = layers[n]
     if type(within(outer)) is not BatchNorm:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xcnn._typing import Array, Weights
-from xcnn.checks import check_dy
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
+from xcnn.core.windows import pair
 from xcnn.errors import inside
 from xcnn.layers import Flatten, GlobalAveragePool2D, MaxPool2D, ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer, Run
-from xcnn.precision import within
-from xcnn.windows import pair
+from xcnn.training.precision import within
 from xcnn_torch.fused.common import computes_in, gives, holds, slope
 from xcnn_torch.memory import empty_like, typed
 from xcnn_torch.pooling import MaxPool, of_first_nan
@@ -22,7 +22,7 @@ from xcnn_torch.pooling import MaxPool, of_first_nan
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
-    from xcnn_torch.backend import TorchBackend
+    from xcnn_torch.host import Host
 
 Both = tuple[Array, Callable[[Array], Array]]
 """Y, and the function from dY to dX."""
@@ -114,7 +114,7 @@ class Single:
         return typed(y, gives(self.outer, dtype)), backward
 
 
-def fuse(backend: TorchBackend, layers: Named, n: int) -> tuple[int, Single] | None:
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Single] | None:
     """Each of them by itself."""
     name, outer = layers[n]
     return (1, Single(name, outer)) if type(within(outer)) in FUNCTIONS else None

@@ -1,0 +1,120 @@
+"""Large arrays whose memory is used again.
+
+The system gives fresh memory page by page, each at its first touch, which can cost more than the arithmetic that fills
+it. A training step asks for the same sizes over and over, so `empty` hands out memory that nobody holds any more. Who
+is done with an array just lets go of it, as with any other: CPython's reference counts tell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from xcnn.core.types import Shape
+
+HostArray: TypeAlias = np.ndarray[Any, Any]
+
+SMALLEST = 2**16
+"""Bytes below which the allocator's own free lists do as well."""
+ALIGNED, STEP, STEPS = 64, 9 * 64, 7
+"""Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
+ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
+begins a step beyond the one before, up to so many."""
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Memory, which byte of it is the first of an array, and when it was handed out last."""
+
+    memory: HostArray
+    first: int = 0
+    last: int = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether an array lives on this memory: every view keeps the array that owns it alive, as its base."""
+        return sys.getrefcount(self.memory) > ALONE
+
+
+class Recycler:
+    """Remembers a bounded part of the memory that it handed out: what was used last.
+
+    Memory that is forgotten while somebody holds it is freed when they let go.
+
+    Parameters
+    ----------
+    most_bytes, most_buffers
+        how much is remembered, in use or not; what lies before and after an array for its alignment not counted
+    idle
+        memory that was not among so many arrays handed out is forgotten
+    """
+
+    def __init__(self, most_bytes: int = 2**29, most_buffers: int = 512, idle: int = 4096) -> None:
+        self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, also with the lock: in a forked process its holder may not exist."""
+        self.lock = threading.Lock()
+        self.clock = 0
+        self.shelves: dict[int, list[Buffer]] = {}  # by size in bytes, each in the order of last use
+
+    def empty(self, shape: Shape, dtype: DTypeLike) -> HostArray:
+        """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
+        kind = np.dtype(dtype)
+        size = prod(shape) * kind.itemsize
+        if size < SMALLEST or kind.hasobject:
+            return np.empty(shape, kind)
+        with self.lock:
+            buffer = self._take(size)
+            memory = buffer.memory[buffer.first : buffer.first + size]
+        return memory.view(kind).reshape(shape)
+
+    def _take(self, size: int) -> Buffer:
+        self.clock += 1
+        if self.clock % self.idle == 0:
+            self._forget_idle()
+        shelf = self.shelves.setdefault(size, [])
+        for n in reversed(range(len(shelf))):  # what was used last may still be in cache
+            if not shelf[n].held:
+                buffer = shelf.pop(n)
+                buffer.last = self.clock
+                shelf.append(buffer)
+                return buffer
+        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
+        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
+        buffer = Buffer(memory, first, self.clock)
+        shelf.append(buffer)
+        self._forget_excess()
+        return buffer
+
+    def _forget_idle(self) -> None:
+        for shelf in self.shelves.values():
+            shelf[:] = [buffer for buffer in shelf if buffer.last > self.clock - self.idle]
+
+    def _forget_excess(self) -> None:
+        buffers = sum(map(len, self.shelves.values()))
+        memory = sum(size * len(shelf) for size, shelf in self.shelves.items())
+        while buffers > self.most_buffers or memory > self.most_bytes:
+            size, shelf = min(
+                ((size, shelf) for size, shelf in self.shelves.items() if shelf), key=lambda item: item[1][0].last
+            )
+            del shelf[0]
+            buffers, memory = buffers - 1, memory - size
+
+
+_alone = Buffer(np.empty(0))
+ALONE = sys.getrefcount(_alone.memory)
+"""The count of memory that only its Buffer holds; Python's versions differ in it."""
+
+_recycler = Recycler()
+empty = _recycler.empty
+if hasattr(os, "register_at_fork"):  # where processes can be forked
+    os.register_at_fork(after_in_child=_recycler.forget)

@@ -1,0 +1,54 @@
+"""Random bits a cache-full at a time, in place, with 32-bit words that wrap around by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn.core.random import MASK, PARITY, ROTATIONS, Key, fold
+from xcnn.core.types import Shape
+
+Words: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
+
+CHUNK = 2**15
+"""Counters at a time: three arrays of 128 KiB."""
+
+
+def bits(key: Key, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """What xcnn.core.random.bits draws, bit for bit."""
+    size = prod(shape)
+    half = -(-size // 2)
+    drawn = np.empty(2 * half, dtype=np.int64)
+    for first, x0, x1 in words(fold(key), 0, half):
+        drawn[first : first + len(x0)] = x0
+        drawn[half + first : half + first + len(x0)] = x1
+    return drawn[:size].reshape(shape)
+
+
+def words(key: tuple[int, int], first: int, last: int) -> Iterator[tuple[int, Words, Words]]:
+    """Both words of counters first to last - 1, some at a time, and which counter these begin with."""
+    for start in range(first, last, CHUNK):
+        counters = np.arange(start, min(start + CHUNK, last), dtype=np.uint64)
+        x0, x1 = (counters >> np.uint64(32)).astype(np.uint32), (counters & np.uint64(MASK)).astype(np.uint32)
+        encrypt(key, x0, x1)
+        yield start, x0, x1
+
+
+def encrypt(key: tuple[int, int], x0: Words, x1: Words) -> None:
+    """Threefry-2x32-20, in place."""
+    schedule = (*key, key[0] ^ key[1] ^ PARITY)
+    turned = np.empty_like(x1)
+    x0 += np.uint32(schedule[0])
+    x1 += np.uint32(schedule[1])
+    for block in range(5):
+        for turn in ROTATIONS[block % 2]:
+            x0 += x1
+            np.right_shift(x1, np.uint32(32 - turn), out=turned)
+            x1 <<= np.uint32(turn)
+            x1 |= turned
+            x1 ^= x0
+        x0 += np.uint32(schedule[(block + 1) % 3])
+        x1 += np.uint32((schedule[(block + 2) % 3] + block + 1) & MASK)

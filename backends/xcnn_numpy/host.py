@@ -1,0 +1,34 @@
+"""What a fused run asks of the backend that it runs on."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from xcnn_strided import Algorithm
+
+from xcnn.core.types import Pads, Pair, Shape
+
+
+class Host(Protocol):
+    """The algorithm, and the threads that share work."""
+
+    @property
+    def algorithm(self) -> str:
+        """The one that was asked for."""
+        ...
+
+    @property
+    def direct(self) -> Any:
+        """The algorithm `direct` on these threads; None where Numba is missing."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many threads share work."""
+        ...
+
+    def chosen(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> Algorithm:
+        """The algorithm for these shapes."""
+        ...

@@ -1,0 +1,397 @@
+"""benchmarks/gpu.py where there is no GPU: its dry run, its parts on what stands in a GPU's place, its tables."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cuda_on_host.emulator import needs_compiler
+from cuda_on_host.rehearsal import RehearsedGpu
+from gpu_stand_in import StandIn
+
+import xcnn
+from xcnn.bench import comparison, gpu, timing
+from xcnn.bench.cases import CorrelationCase, StepCase
+
+PATH = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the other side, is not installed")
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script as a module, which is not run."""
+    spec = spec_from_file_location("benchmarks_gpu", PATH)
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def run(script, tmp_path):
+    """Run some parts: the report as it was written."""
+
+    def run(names, session=None, minutes=1.0, dry=False):
+        script.run(session or script.Session(StandIn()), names, minutes, tmp_path / "gpu.json", dry)
+        return json.loads((tmp_path / "gpu.json").read_text())
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few and short calls, on one thread, so that neither side's threads wait for the other's."""
+    monkeypatch.setattr(gpu, "ON_GPU", timing.Pace(0.0, 0.0, 0.0))
+    monkeypatch.setattr(gpu, "SIDE", 16)
+    monkeypatch.setattr(gpu, "DATA_BYTES", 0)
+    monkeypatch.setattr(gpu, "REPEATS", 1)
+    with comparison.limited(1, "torch" if find_spec("torch") else None):
+        yield
+
+
+def small_case(choice):
+    """A net for the host in a GPU's place, which is slow."""
+    net = xcnn.Sequential(
+        xcnn.Conv2D(3, 3), xcnn.ReLU(), xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dropout(0.2), xcnn.Dense(4)
+    )
+    batch = int(choice.partition(":")[2])
+    return StepCase("small", net, (1, 6, 6), batch, "cross_entropy", xcnn.SGD(0.05, momentum=0.9))
+
+
+# The run.
+
+
+def test_dry_run_says_for_each_part_what_it_would_do_and_why_it_stopped(script, tmp_path):
+    if xcnn.available_backends()["cupy"].available:
+        pytest.skip("there is a GPU here: the script would use it")
+    command = [sys.executable, str(PATH), "--out", str(tmp_path / "new"), "--dry-run"]
+    without = {name: value for name, value in os.environ.items() if name != "XCNN_DATA_DIR"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=without)
+    report = json.loads((tmp_path / "new" / "gpu.json").read_text())
+    assert report["schema"] == "xcnn.gpu.1"
+    assert [*report["parts"]] == [*script.PARTS]
+    for name, part in report["parts"].items():
+        assert part["about"] == script.PARTS[name][0].__doc__
+        assert f"{name}: {part['about']}" in done.stdout
+        assert len(part["results"]) + len(part["errors"]) == 1
+        assert part["undone"]
+        assert part["undone"][0] in done.stdout
+    stopped = {name: error["message"] for name, part in report["parts"].items() for error in part["errors"].values()}
+    assert "no folder of MNIST's files was named" in stopped.pop("mnist")
+    stopped.pop("machine", None)  # its first task asks for nothing but PyTorch
+    assert all("X302" in message for message in stopped.values())
+    assert set(stopped) == set(script.PARTS) - {"machine", "mnist"}
+
+
+def test_no_script_hides_a_package_that_cupy_imports():
+    """Imports look into a script's own folder first, where a file cuda.py would hide NVIDIA's package cuda."""
+    assert not {"cuda", "cupy", "numpy", "torch", "nvidia"} & {path.stem for path in PATH.parent.glob("*.py")}
+
+
+def test_a_task_that_fails_leaves_its_traceback_and_the_next_one_runs(script, run, monkeypatch):
+    def part(session):
+        """Two tasks."""
+        yield script.Task("fails", lambda: 1 / 0)
+        yield script.Task("finds", lambda: {"nan": math.nan, "list": (1, None, np.float32(2)), 3: True})
+
+    monkeypatch.setitem(script.PARTS, "part", (part, 1))
+    found = run(["part"])["parts"]["part"]
+    assert found["errors"]["fails"]["message"] == "ZeroDivisionError: division by zero"
+    assert "Traceback" in found["errors"]["fails"]["traceback"]
+    assert found["results"]["finds"] == {"nan": "nan", "list": [1, None, "2.0"], "3": True}
+    assert found["undone"] == []
+
+
+def test_a_part_ends_with_its_share_and_the_next_has_what_it_left(script, run, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(script.time, "perf_counter", lambda: clock.now)
+
+    def part(count, seconds):
+        def takes():
+            clock.now += seconds
+
+        return lambda session: (script.Task(str(n), takes) for n in range(count))
+
+    monkeypatch.setitem(script.PARTS, "short", (part(2, 1), 30))
+    monkeypatch.setitem(script.PARTS, "long", (part(100, 10), 30))
+    parts = run(["short", "long", "short"], minutes=1.5)["parts"]
+    assert [*parts] == ["short", "long"]  # by name
+    assert len(parts["long"]["results"]) == 6  # from 2 to 62 s, when 60 have passed
+    assert parts["long"]["undone"][0] == "6"
+
+
+def test_the_report_is_written_after_each_part(script, tmp_path, monkeypatch):
+    def first(session):
+        yield script.Task("task", lambda: 1)
+
+    def killed(session):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setitem(script.PARTS, "first", (first, 1))
+    monkeypatch.setitem(script.PARTS, "killed", (killed, 1))
+    with pytest.raises(KeyboardInterrupt):
+        script.run(script.Session(), ["first", "killed"], 1.0, tmp_path / "gpu.json", False)
+    assert json.loads((tmp_path / "gpu.json").read_text())["parts"]["first"]["results"] == {"task": 1}
+
+
+def test_unknown_parts_are_refused(tmp_path):
+    command = [sys.executable, str(PATH), "--out", str(tmp_path), "--parts", "steps,magic"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there are the parts machine, " in done.stderr
+
+
+# Is it right?
+
+
+def test_nets_and_updates_are_compared(script, run):
+    found = run(["nets"])["parts"]["nets"]
+    assert found["errors"] == {}
+    assert len(found["results"]) == 4 * 2 + 6 * 2 + 4
+    assert all(result["ok"] for result in found["results"].values())
+
+
+@dataclass(frozen=True, repr=False)
+class Mistaken(StandIn):
+    """Its poolings give their gradient to the wrong cells, and its updates go too far."""
+
+    def rewrite(self, net):
+        return net
+
+    def max_pool_adjoint(self, dy, which, x_shape, size, **how):
+        return super().max_pool_adjoint(dy, which, x_shape, size, **how)[..., ::-1]
+
+    def update(self, optimizer, grads, state, weights):
+        return super().update(optimizer.with_rate(1.01 * optimizer.learning_rate), grads, state, weights)
+
+
+def test_mistakes_are_found(script, run):
+    parts = run(["nets", "primitives"], script.Session(Mistaken()))["parts"]
+    results = parts["nets"]["results"]
+    assert not results["lenet, float64"]["ok"]
+    assert results["lenet, float64"]["worst"] > 0.1
+    assert results["article, float64"]["ok"]  # it has no poolings
+    assert not any(result["ok"] for name, result in results.items() if name.startswith("three updates"))
+    assert [*parts["primitives"]["errors"]] == ["max_pool_adjoint"]
+    lines = [*script.correctness(parts)]
+    assert any(line.startswith("  WRONG lenet, float64: ") for line in lines)
+    assert any(line.startswith("  FAILED max_pool_adjoint: CheckFailed: ") for line in lines)
+
+
+def test_random_nets_are_all_kinds_of_nets(script):
+    kinds = set()
+    for seed in range(6):
+        net, input_shape = script.random_net(seed)
+        _, output_shape = net.init(xcnn.core.random.generator(0), input_shape)
+        assert output_shape == (10,)
+        kinds |= {type(layer).__name__ for layer in net}
+    assert kinds >= {"BatchNorm", "Dropout", "Residual", "MaxPool2D", "AveragePool2D", "ReLU", "Sigmoid", "Flatten"}
+
+
+def test_algorithms_against_float64(script, run):
+    found = run(["algorithms"])["parts"]["algorithms"]
+    assert [*found["errors"]] == ["cudnn, float64", "cudnn, float32"]  # NumPy has none
+    for result in found["results"].values():
+        assert all(result[name]["ok"] for name in ("forward", "input adjoint", "kernel adjoint"))
+
+
+@needs_compiler
+def test_captured_steps_of_the_rehearsed_backend_equal_eager_ones(script, monkeypatch):
+    """All of the CuPy backend's own code, its kernels on the host."""
+    monkeypatch.setattr(script, "picked", lambda choice: small_case("small:2"))
+    monkeypatch.setattr(script, "CAPTURED", 3)
+    found = script.capture_errors(script.Session(RehearsedGpu()), "small", "float32")
+    assert found == {"ok": True, "worst": 0.0, "not captured": ""}
+
+
+def test_steps_that_are_not_captured_are_no_success(script, run, monkeypatch):
+    monkeypatch.setattr(script, "picked", small_case)
+    found = run(["capture"])["parts"]["capture"]
+    assert found["results"]["lenet, float32"] == {"ok": False, "worst": 0.0, "not captured": StandIn.reason}
+    assert "does not compute in float16" in found["errors"]["lenet, float16"]["message"]
+
+
+class Plan:
+    """A plan that a reference stands for; a `careless` one leaves cells as they were."""
+
+    workspace = 7
+
+    def __init__(self, question, careless):
+        self.question, self.careless = question, careless
+        self.choice = SimpleNamespace(engine=int(careless), knobs=((1, 2),))
+
+
+class Planned:
+    """A rehearsed device with two plans for each question."""
+
+    def __init__(self, device, careless):
+        self.device, self.plans, self.careless = device, self, careless
+
+    def __getattr__(self, name):
+        return getattr(self.device, name)
+
+    def candidates(self, question):
+        return [Plan(question, False), *([Plan(question, True)] if self.careless else [])]
+
+    def execute(self, plan, arrays):
+        role = {"forward": "y", "input": "x", "kernel": "kernel"}[plan.question.map]
+        before = arrays[role].copy()
+        assert np.isnan(before.astype("float64")).all()
+        self.device.convolve(plan.question, **arrays)
+        if plan.careless:
+            arrays[role][0, 0, 0, 0] = before[0, 0, 0, 0]
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])
+def test_each_plan_is_held_to_float64(script, precision):
+    pytest.importorskip("ml_dtypes", reason="NumPy has bfloat16 from ml_dtypes")
+
+    @dataclass(frozen=True, repr=False)
+    class Backend(RehearsedGpu):
+        careless: bool = False
+
+        @property
+        def gpu(self):
+            return Planned(super().gpu, self.careless)
+
+    case = CorrelationCase(2, 3, 6, 4, 3, stride=2, padding=1)
+    for careless in (False, True):
+        found = script.plan_errors(script.Session(Backend(careless=careless)), case, precision)
+        for name in ("forward", "input adjoint", "kernel adjoint"):
+            first, *others = found[name]["plans"]
+            assert first["error"] <= script.LIMITS[precision]
+            assert (first["engine"], first["workspace"]) == (0, 7)
+            assert found[name]["chosen"] <= script.LIMITS[precision]
+            assert found[name]["ok"] is not careless
+            assert [math.isnan(other["error"]) for other in others] == [True] * careless
+            assert math.isnan(found[name]["worst"]) == careless
+            if precision in ("bfloat16", "float16"):
+                assert first["error"] > 1e-5  # y is rounded
+
+
+# How fast is it?
+
+
+@needs_torch
+def test_steps_beside_pytorch(script, run, quick):
+    session = script.Session(StandIn(threads=1), seconds=0.0, nets=("lenet:2",))
+    parts = run(["steps"], session)["parts"]
+    assert [*parts["steps"]["results"]] == ["lenet:2, float32", "lenet:2, tf32"]
+    assert [*parts["steps"]["errors"]] == ["lenet:2, bfloat16", "lenet:2, float16"]
+    header, rule, *rows = script.step_table(parts["steps"]["results"])
+    assert header.count("|") == rule.count("|") == rows[0].count("|")
+    assert rows[0].startswith("| lenet:2, float32 | ")
+    assert len(rows) == 2
+
+
+@needs_torch
+def test_correlations_beside_pytorch(script, run, quick, monkeypatch):
+    monkeypatch.setattr(script, "RESNET18", (CorrelationCase(2, 3, 6, 4, 3), CorrelationCase(2, 4, 6, 4, 1)))
+    results = run(["correlations"], script.Session(StandIn(threads=1)))["parts"]["correlations"]["results"]
+    assert len(results) == 2 * 2
+    header, rule, *rows = script.correlation_table(results)
+    assert header.count("|") == rule.count("|") == rows[0].count("|")
+    assert [row.split(" | ")[0] for row in rows] == ["| float32", "| tf32"]
+
+
+def test_ratios_in_the_tables(script):
+    def row(ours, theirs):
+        return {"ratio": theirs / ours}
+
+    maps = ("forward", "input adjoint", "kernel adjoint")
+    results = {
+        "a, float32": dict(zip(maps, (row(1, 2), row(1, 1), row(1, 1)), strict=True)),
+        "b, float32": dict(zip(maps, (row(1, 8), row(1, 0.5), row(1, 1)), strict=True)),
+    }
+    *_, line = script.correlation_table(results)
+    assert line == "| float32 | 4.00 | 0.71 | 1.00 | 0.50: b, float32, input adjoint |"
+    step = {
+        "ours": {"median_ms": 0.123456, "way": "captured"},
+        "torch": {"median_ms": 0.5, "way": "graphed NCHW, benchmark"},
+        "ratio": 4.05, "ratio_to_eager": 9.0, "ratio_to_graphed": None,
+        "memory_bytes": {"xcnn": 2**20, "torch": 3 * 2**20},
+    }  # fmt: skip
+    *_, line = script.step_table({"lenet:64, tf32": step})
+    assert line == ("| lenet:64, tf32 | 0.1235 | captured | 0.5 | graphed NCHW, benchmark | 4.05 | 9.00 |  | 1 | 3 |")
+
+
+def test_seconds_until_the_accuracy_is_reached(script, run, monkeypatch):
+    data = xcnn.datasets.mnist01()
+    monkeypatch.setattr(script, "digits", lambda folder: ((data.train.x[:1500], data.train.y[:1500]), data.test))
+    monkeypatch.setattr(xcnn.nets, "mnist_net", xcnn.nets.lenet)
+    report = run(["mnist"])
+    found = report["parts"]["mnist"]["results"]["float32"]
+    assert found["accuracy"][-1] >= 0.99 > max([0.0, *found["accuracy"][:-1]])
+    assert len(found["epochs"]) == len(found["accuracy"]) < 15
+    assert sum(found["epochs"]) < found["seconds"]
+    assert f"MNIST, float32: {found['seconds']:.1f} s by the wall clock" in script.summary(report)
+
+
+def test_digits_come_from_a_folder_alone(script, tmp_path, monkeypatch):
+    monkeypatch.delenv("XCNN_DATA_DIR", raising=False)
+    with pytest.raises(xcnn.errors.DataError, match="no folder"):
+        script.digits(None)
+    with pytest.raises(xcnn.errors.DataError, match="X205"):
+        script.digits(tmp_path)
+
+
+@needs_torch
+def test_host_microseconds(script, run, monkeypatch):
+    monkeypatch.setattr(script, "HOST_CALLS", 2)
+    found = run(["host"])["parts"]["host"]
+    assert found["errors"] == {}
+    assert len(found["results"]) == 4
+    assert all(0 < value < 1e6 for value in found["results"].values())
+
+
+def test_plans_are_timed_between_events_on_inputs_in_turn(script, monkeypatch):
+    """Runs on the n-th inputs take n + 1 milliseconds of the stand-in's clock; the first two runs do not count."""
+    clock, seen = SimpleNamespace(now=0.0), []
+
+    class Event:
+        def record(self):
+            self.at = clock.now
+
+        def synchronize(self):
+            pass
+
+    def execute(plan, inputs):
+        seen.append(inputs["n"])
+        clock.now += 100.0 if len(seen) <= 2 else inputs["n"] + 1.0
+
+    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: end.at - start.at)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    backend = SimpleNamespace(gpu=SimpleNamespace(execute=execute))
+    inputs = [{"n": n} for n in range(3)]
+    assert script.plan_microseconds(backend, None, inputs) == 2000.0
+    assert len(seen) == script.TIMED + 2
+    assert seen[2:8] == [0, 1, 2, 0, 1, 2]
+
+
+def test_what_is_printed_while_the_run_goes_on(script):
+    right, wrong = {"ok": True, "worst": 0.1}, {"ok": False, "worst": 0.2}
+    assert script.told(2345.678) == "2346"
+    assert script.told({"forward": right}) == "done"
+    assert script.told({"forward": right, "kernel adjoint": wrong}) == "WRONG, kernel adjoint 0.2"
+    assert script.told(wrong) == "WRONG 0.2"
+
+
+def test_a_summary_without_results(script):
+    nothing = {"results": {}, "errors": {"a": {"message": "no GPU"}}, "undone": ["b"]}
+    text = script.summary({"parts": dict.fromkeys(("steps", "correlations", "mnist"), nothing)})
+    assert text.splitlines()[:2] == ["steps: 0 tasks done, 1 failed, 1 left", "  FAILED a: no GPU"]
+    assert "|" not in text
+
+
+def test_sessions_make_backends_with_options(script):
+    made = script.Session(replace(StandIn(), compiles=False)).made(deterministic=True)
+    assert (made.compiles, made.deterministic) == (False, True)

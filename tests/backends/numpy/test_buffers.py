@@ -1,0 +1,186 @@
+"""Recycled memory: never shared while it is held, used again once it is not, and bounded."""
+
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from xcnn_host import buffers
+from xcnn_host.buffers import SMALLEST, Recycler
+
+CELLS = SMALLEST // 4  # of float32, the smallest that is recycled
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def remembered(recycler):
+    """The parts of its buffers that arrays live in."""
+    return [
+        buffer.memory[buffer.first : buffer.first + size]
+        for size, shelf in recycler.shelves.items()
+        for buffer in shelf
+    ]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 5), (CELLS,), (7, CELLS), (2, 3, CELLS // 2), (CELLS, 0, 4)])
+@pytest.mark.parametrize("dtype", ["float32", np.float64, "int8", np.dtype(">f4"), "complex128"])
+def test_it_is_an_array_as_any_other(shape, dtype):
+    array, expected = buffers.empty(shape, dtype), np.empty(shape, dtype)
+    assert (array.shape, array.dtype, type(array)) == (expected.shape, expected.dtype, np.ndarray)
+    assert array.flags.carray or not array.dtype.isnative
+    assert array.strides == expected.strides
+    array[...] = 1
+    assert np.all(array == 1)
+
+
+def test_objects_are_not_recycled():
+    assert all(cell is None for cell in buffers.empty((CELLS,), object))
+
+
+def test_memory_that_was_let_go_of_is_used_again():
+    recycler = Recycler()
+    array = recycler.empty((CELLS,), "float32")
+    before = address(array)
+    del array
+    again = recycler.empty((CELLS // 8, 4), "float64")  # another shape and type of the same size
+    assert address(again) == before
+    assert address(recycler.empty((CELLS,), "float32")) != before
+    assert len(remembered(recycler)) == 2
+
+
+def test_arrays_begin_at_cache_lines_and_not_all_alike_within_a_page():
+    arrays = [Recycler().empty((CELLS + n,), "float32") for n in range(3)]
+    assert all(address(array) % 64 == 0 for array in arrays)
+    recycler = Recycler()
+    pages = [address(recycler.empty((n * 2**20,), "uint8")) % 4096 for n in range(1, 9)]
+    assert len(set(pages)) > 4
+
+
+def test_small_arrays_are_not_remembered():
+    recycler = Recycler()
+    recycler.empty((CELLS - 1,), "float32")
+    assert not remembered(recycler)
+
+
+VIEWS = {
+    "itself": lambda a: a,
+    "slice": lambda a: a[5:6],
+    "view of a view": lambda a: a[::2].reshape(-1, 2).T[0].view("int32"),
+    "scalar view": lambda a: a[3, ...],
+    "memoryview": memoryview,
+    "buffer": lambda a: np.frombuffer(a, "uint8"),
+    "iterator": lambda a: a.flat,
+    "bound method": lambda a: a.sum,
+    "closure": lambda a: lambda: a,
+    "cycle": lambda a: (lambda box: box.append(box) or box)([a]),
+    "base": lambda a: a.base,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_whatever_holds_it_keeps_it(view):
+    recycler = Recycler()
+    array = recycler.empty((CELLS,), "float32")
+    before, held = address(array), view(array)
+    del array
+    others = [recycler.empty((CELLS,), "float32") for _ in range(3)]
+    assert before not in map(address, others)
+    del held
+    gc.collect(1)  # for the cycle, which is young: all that PyTorch and JAX made takes a second
+    assert address(recycler.empty((CELLS,), "float32")) == before
+
+
+def test_pytorch_holds_it():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    recycler = Recycler()
+    array = recycler.empty((CELLS,), "float32")
+    before, tensor = address(array), torch.from_numpy(array)[1:]
+    del array
+    other = recycler.empty((CELLS,), "float32")
+    assert address(other) != before
+    del tensor
+    assert address(recycler.empty((CELLS,), "float32")) == before
+
+
+def test_bytes_are_bounded_and_what_lies_longest_goes_first():
+    recycler = Recycler(most_bytes=5 * SMALLEST)
+    sizes = [1, 2, 1, 2]
+    arrays = [recycler.empty((n * CELLS,), "float32") for n in sizes]
+    kept = remembered(recycler)
+    assert sum(memory.nbytes for memory in kept) == 5 * SMALLEST
+    assert {address(memory) for memory in kept} == {address(array) for array in arrays[1:]}
+    arrays[0][:] = 7.0  # forgotten, not freed
+    recycler.empty((6 * CELLS,), "float32")[:] = 1.0  # larger than all that may be remembered
+    assert not remembered(recycler)
+    assert np.all(arrays[0] == 7.0)
+
+
+def test_the_number_of_buffers_is_bounded():
+    recycler = Recycler(most_buffers=3)
+    arrays = [recycler.empty((CELLS + n,), "float32") for n in range(10)]
+    assert [memory.nbytes for memory in remembered(recycler)] == [array.nbytes for array in arrays[-3:]]
+
+
+def test_what_is_unused_for_long_is_forgotten():
+    recycler = Recycler(idle=10)
+    recycler.empty((2 * CELLS,), "float32")
+    for _ in range(25):
+        recycler.empty((CELLS,), "float32")
+    assert [memory.nbytes for memory in remembered(recycler)] == [SMALLEST]
+
+
+def test_threads_never_share():
+    recycler, faults, stop = Recycler(most_bytes=40 * SMALLEST, idle=50), [], time.monotonic() + 1.0
+    interval = sys.getswitchinterval()
+
+    def hammer(mark):
+        choose, held = random.Random(mark), []
+        while time.monotonic() < stop and not faults:
+            array = recycler.empty((choose.choice([1, 1, 1, 2]) * CELLS,), "float32")
+            array[:: CELLS // 8] = mark
+            held.append(array[CELLS // 2 :])
+            if len(held) > choose.randrange(6):
+                held.pop(choose.randrange(len(held)))
+            faults.extend(mark for view in held if np.any(view[:: CELLS // 8] != mark))
+
+    threads = [threading.Thread(target=hammer, args=(n,)) for n in range(1, 9)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not faults
+    assert recycler.clock > 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # this process has had threads
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # and JAX, where other tests have used it
+def test_a_forked_process_begins_anew(monkeypatch):
+    """Even where another thread was about to take memory when the process was forked."""
+    held = buffers.empty((CELLS,), "float32")
+    held[:] = 3.0
+    with buffers._recycler.lock:
+        child = os.fork()
+        if child == 0:
+            fine = False
+            signal.alarm(10)  # rather than wait for ever
+            try:
+                array = buffers.empty((CELLS,), "float32")
+                array[:] = 5.0
+                fine = bool(np.all(held == 3.0)) and len(remembered(buffers._recycler)) == 1
+            finally:
+                os._exit(0 if fine else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert np.all(held == 3.0)

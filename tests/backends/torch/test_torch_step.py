@@ -1,0 +1,315 @@
+"""Training steps captured as graphs, rehearsed on the CPU: a replay runs the recorded function on the same memory.
+
+All but CUDA's own capture is as on a GPU: memory that stays, keys and rates as arrays, the account of a span.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+import xcnn
+from xcnn.core import tree
+from xcnn.errors import DivergedError, DTypeError
+from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
+from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+from xcnn_torch import TorchBackend, capture  # noqa: E402
+from xcnn_torch.capture import CapturedStep  # noqa: E402
+
+
+@dataclass
+class Recorded:
+    """A "graph": the work itself."""
+
+    work: object
+    replays: int = 0
+
+    def replay(self):
+        self.replays += 1
+        self.work()
+
+
+@dataclass
+class Rehearsal:
+    """Records work as CUDA does: it is done before, and nobody minds what it writes then."""
+
+    free: int = 2**30
+    made: list = field(default_factory=list)
+    fails: str = ""
+
+    def capture(self, work):
+        work()
+        if self.fails:
+            raise RuntimeError(self.fails)
+        self.made.append(Recorded(work))
+        return self.made[-1]
+
+    def free_memory(self):
+        return self.free
+
+
+def net():
+    return Sequential(
+        Conv2D(4, 3), BatchNorm(), ReLU(), MaxPool2D(2), Dropout(0.3), Flatten(), Dense(8), ReLU(), Dense(3)
+    )  # fmt: skip
+
+
+def models(graphs=None, **options):
+    """Two equal models; the steps of the first are captured."""
+    how = {"dtype": "float64", "optimizer": SGD(0.05, momentum=0.9), **options}
+    both = [xcnn.Model(net(), (2, 8, 9), backend=TorchBackend(compiles=c), seed=3, **how) for c in (True, False)]
+    captured = CapturedStep(both[0].trainer.backend, both[0].compiled_step.step, graphs or Rehearsal())
+    both[0].trainer = replace(both[0].trainer, step=captured)
+    return both
+
+
+def data(rng, samples=22, dtype="float64"):
+    return rng.standard_normal((samples, 2, 8, 9)).astype(dtype), rng.integers(0, 3, samples)
+
+
+def assert_same(one, other, rounding=1e-11):
+    assert [path for path, _ in tree.items(one.state.optimizer_state)] == [
+        path for path, _ in tree.items(other.state.optimizer_state)
+    ]
+    for name in ("step", "epoch", "batch", "right", "seen"):
+        assert getattr(one.state, name) == getattr(other.state, name), name
+    assert one.state.optimizer_state["step"] == other.state.optimizer_state["step"]
+    assert isinstance(one.state.optimizer_state["step"], int)
+    for trees in ("weights", "optimizer_state"):
+        for (path, a), b in zip(
+            tree.items(getattr(one.state, trees)), tree.leaves(getattr(other.state, trees)), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=rounding, atol=rounding, err_msg=path)
+
+
+OPTIMIZERS = {
+    "sgd": SGD(0.05, weight_decay=0.1, clip_norm=0.5),
+    "schedule": SGD(xcnn.schedules.WarmUp(4, xcnn.schedules.Cosine(0.1, 6)), momentum=0.9, nesterov=True),
+    "adam": Adam(0.01),
+    "adamw": AdamW(0.01, clip_norm=1.0),
+    "rmsprop": RMSprop(0.01, momentum=0.5),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_captured_epochs_are_those_of_single_steps(name, rng):
+    """Keys, rates, dropout, the order, a last smaller batch, running means: over three epochs of 22 in batches of 5."""
+    captured, single = models(optimizer=OPTIMIZERS[name])
+    x, labels = data(rng)
+    histories = [model.fit(x, labels, epochs=3, batch_size=5, progress=False) for model in (captured, single)]
+    assert captured.compiled_step.reason == ""
+    assert len(captured.compiled_step.graphs.made) == 2  # of 5 samples, and of the last 2
+    assert sum(graph.replays for graph in captured.compiled_step.graphs.made) == 15
+    assert_same(captured, single)
+    for one, other in zip(*(history.rows for history in histories), strict=True):
+        for column in ("loss", "accuracy", "learning_rate"):
+            assert one[column] == pytest.approx(other[column], rel=1e-11)
+
+
+def test_spans_and_single_steps_can_be_mixed(rng):
+    captured, single = models()
+    x, labels = data(rng)
+    for model in (captured, single):
+        model.step(x[:5], labels[:5])
+        model.fit(x, labels, epochs=1, batch_size=5, progress=False)
+        assert model.step(x[5:8], labels[5:8]) > 0
+        model.weights = tree.map(lambda w: 0.9 * w.numpy(), model.weights)
+        model.fit(x, labels, epochs=1, batch_size=4, shuffle=False, progress=False)
+    assert captured.compiled_step.reason == ""
+    assert_same(captured, single)
+
+
+def test_weights_that_were_given_do_not_change_and_changes_of_them_are_seen(rng):
+    captured, single = models()
+    x, labels = data(rng)
+    held, copies = [], []
+    for n in range(4):
+        for model in (captured, single):
+            model.step(x[n : n + 4], labels[n : n + 4])
+        held += tree.leaves(captured.weights) + tree.leaves(captured.state.optimizer_state["velocity"])
+        copies += [leaf.clone() for leaf in held[len(copies) :]]
+    for leaf, copy in zip(held, copies, strict=True):
+        assert torch.equal(leaf, copy)
+    captured.weights["dense2"]["bias"].add_(1.0)  # a change that PyTorch's users may make: it is seen
+    single.weights["dense2"]["bias"].add_(1.0)
+    for model in (captured, single):
+        model.step(x[:4], labels[:4])
+    assert_same(captured, single)
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_a_span_stops_before_the_step_that_diverges(bad, rng):
+    """The weights from before it are kept, in spans and by single steps alike."""
+    captured, single = models()
+    x, labels = data(rng, 20)
+    for model in (captured, single):
+        model.fit(x, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+    captured.compiled_step.pace = 8
+    worse = x.copy()
+    worse[5 * bad + 2] = 1.7e308
+    for model in (captured, single):
+        with pytest.raises(DivergedError, match=f"X501.*epoch 2, batch {bad + 1}"):
+            model.fit(worse, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+        assert model.state.batch == bad
+    assert_same(captured, single)
+    for model in (captured, single):
+        model.fit(x, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+    assert_same(captured, single)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(xcnn.schedules.Step(0.05, 3)), Adam(0.01)], ids=["sgd", "adam"])
+def test_float16_skips_steps_and_halves_its_scale(optimizer, rng):
+    """Steps whose scaled gradients overflow count as batches and not as updates, within a span too."""
+    both = models(dtype="float32", precision="float16", optimizer=optimizer)
+    x, labels = data(rng, 20, "float32")
+    x *= 40
+    for model in both:
+        model.state = replace(
+            model.state,
+            optimizer_state={
+                **model.state.optimizer_state,
+                "loss_scale": torch.tensor(2.0**24),
+                "good_steps": torch.tensor(0),
+            },
+        )
+        model.fit(x, labels, epochs=3, batch_size=4, progress=False)
+    captured, single = both
+    assert captured.compiled_step.reason == ""
+    assert captured.state.step == 15
+    assert 0 < captured.state.optimizer_state["step"] < 15
+    assert float(captured.state.optimizer_state["loss_scale"]) < 2.0**24
+    assert captured.state.optimizer_state["step"] == single.state.optimizer_state["step"]
+    assert_same(captured, single, 2e-3)
+
+
+@pytest.mark.parametrize("words", ["operation not permitted when stream is capturing", ""])
+def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog):
+    graphs = Rehearsal(fails=words)
+    captured, single = models(graphs)
+    if not words:
+
+        class Narrow(SGD):
+            def change(self, rate, step, w, g, *moments):
+                return tuple(a.float() for a in super().change(rate, step, w, g, *moments))
+
+        captured.optimizer = Narrow(0.1)
+        captured.trainer = replace(
+            captured.trainer, step=CapturedStep(captured.trainer.backend, captured.compiled_step.step, graphs)
+        )
+    x, labels = data(rng)
+    with caplog.at_level("INFO", "xcnn"):
+        if words:
+            for model in (captured, single):
+                model.fit(x, labels, epochs=2, batch_size=5, progress=False)
+            assert_same(captured, single)
+        else:
+            with pytest.raises(DTypeError, match=r"X103.*would make"):
+                captured.fit(x, labels, epochs=1, batch_size=5, progress=False)
+    reason = captured.compiled_step.reason
+    assert (words or "would make weights/conv1/kernel torch.float32, which is torch.float64") in reason
+    assert caplog.text.count(reason) == 1
+
+
+def test_graphs_can_be_turned_off(rng):
+    backend = TorchBackend(compiles=False)
+    step = CapturedStep(backend, None, Rehearsal())
+    assert step.reason == "the backend was made with compiles=False."
+    assert step.span(0, None, None, None, None, 5) is None
+    step.step = lambda *arguments: arguments
+    assert step(1, 2, 3, 4, 5) == (1, 2, 3, 4, 5)
+
+
+def test_data_that_is_too_large_stays_on_the_host(rng):
+    graphs = Rehearsal(free=1000)
+    captured, single = models(graphs)
+    x, labels = data(rng)
+    for model in (captured, single):
+        model.fit(x, labels, epochs=2, batch_size=5, progress=False)
+    assert captured.compiled_step.data is None
+    assert sum(graph.replays for graph in graphs.made) == 10
+    assert_same(captured, single)
+
+
+def test_data_that_is_changed_between_epochs_is_seen(rng):
+    both = models()
+    x, labels = data(rng)
+    for model in both:
+        mine = x.copy()
+
+        def turn(model, history, mine=mine):
+            mine[:] = mine[::-1].copy()
+
+        model.fit(mine, labels, epochs=3, batch_size=6, callbacks=[turn], progress=False)
+    assert_same(*both)
+
+
+def test_an_interrupted_span_is_forgotten(rng):
+    captured, single = models()
+    x, labels = data(rng)
+    for model in (captured, single):
+        model.fit(x, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+    step = captured.compiled_step
+    step.pace, before, graph = 4, captured.state, step.graphs.made[0]
+    replay, seen = graph.replay, []
+
+    def interrupted():
+        seen.append(1)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        replay()
+
+    graph.replay = interrupted
+    history = captured.fit(x, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+    assert history.stopped == "interrupted"
+    assert captured.state.weights is before.weights
+    graph.replay = replay
+    for model in (captured, single):
+        model.fit(x, labels, epochs=1, batch_size=5, shuffle=False, progress=False)
+    assert_same(captured, single)
+
+
+def test_a_step_that_is_interrupted_is_forgotten(rng):
+    captured, single = models()
+    x, labels = data(rng)
+    for model in (captured, single):
+        model.step(x[:5], labels[:5])
+    (graph,) = captured.compiled_step.graphs.made
+    replay = graph.replay
+
+    def interrupted():
+        replay()
+        raise KeyboardInterrupt
+
+    graph.replay = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        captured.step(x[5:10], labels[5:10])
+    graph.replay = replay
+    for model in (captured, single):
+        model.step(x[10:15], labels[10:15])
+    assert_same(captured, single)
+
+
+def test_the_pace_of_spans_follows_the_time_they_take(rng):
+    step = CapturedStep(TorchBackend(), None, Rehearsal())
+    for _ in range(12):
+        step.keep_pace(0.01)
+    assert step.pace == capture.MOST_STEPS
+    step.keep_pace(0.15)
+    assert step.pace == capture.MOST_STEPS
+    for _ in range(12):
+        step.keep_pace(1.0)
+    assert step.pace == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
+def test_on_a_gpu(rng):
+    """What the rehearsal can not show: CUDA's own capture."""
+    x, labels = data(rng)
+    both = [xcnn.Model(net(), (2, 8, 9), backend=name, dtype="float64", seed=3) for name in ("torch:cuda", "torch")]
+    for model in both:
+        model.fit(x, labels, epochs=2, batch_size=5, progress=False)
+    assert both[0].compiled_step.reason == ""
+    for a, b in zip(*(tree.leaves(model.weights) for model in both), strict=True):
+        np.testing.assert_allclose(a.cpu(), b, rtol=0, atol=1e-8)

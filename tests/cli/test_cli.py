@@ -1,0 +1,403 @@
+"""The command line: what it prints where, its JSON, its exit codes."""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xcnn
+from xcnn import cli
+from xcnn.model.model import Model
+from xcnn.training.precision import PRECISIONS
+
+PIL = pytest.importorskip("PIL.Image", reason="Pillow is a dependency")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("XCNN_BACKEND", "XCNN_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["xcnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def shapes(tmp_path, rng):
+    """A folder of two classes: upright and lying bars, as PNG files."""
+    for name in ("lying", "upright"):
+        (tmp_path / "shapes" / name).mkdir(parents=True)
+        for n in range(30):
+            pixels = rng.integers(0, 60, (20, 20)).astype("uint8")
+            at = rng.integers(3, 15)
+            if name == "lying":
+                pixels[at : at + 3] = 230
+            else:
+                pixels[:, at : at + 3] = 230
+            PIL.fromarray(pixels).save(tmp_path / "shapes" / name / f"{n}.png")
+    return tmp_path / "shapes"
+
+
+@pytest.fixture
+def trained(shapes, run):
+    code, _, _ = run("train", shapes, "--epochs", 4, "--image-size", 12, "-o", "m.xcnn", "--backend", "numpy", "-q")
+    assert code == 0
+    return "m.xcnn"
+
+
+def test_train_on_a_folder_evaluate_and_predict(shapes, run):
+    code, out, err = run("train", shapes, "--model", "lenet", "--epochs", 6, "--image-size", 28, "--backend", "numpy")
+    assert code == 0
+    assert out.startswith("test accuracy ")
+    assert out.rstrip().endswith("saved as lenet-shapes.xcnn")
+    assert [line.split()[0] for line in err.splitlines()] == ["lenet", "epoch", "1", "2", "3", "4", "5", "6"]
+    code, out, err = run("evaluate", "lenet-shapes.xcnn", "--min-accuracy", 0.9)
+    assert (code, err) == (0, "")
+    assert out.startswith("accuracy ")
+    code, out, _ = run("predict", "lenet-shapes.xcnn", shapes / "upright" / "3.png", shapes / "lying" / "4.png")
+    assert code == 0
+    first, second = out.splitlines()
+    assert ": upright (" in first
+    assert ": lying (" in second
+
+
+def test_train_as_json_tells_each_epoch_and_the_result(shapes, run):
+    code, out, err = run("train", shapes, "--epochs", 2, "--json", "-o", "m.xcnn", "--seed", 3, "--backend", "numpy")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [line["schema"] for line in lines] == ["xcnn.train.epoch.1"] * 2 + ["xcnn.train.result.1"]
+    assert [line.get("epoch") for line in lines] == [1, 2, None]
+    assert lines[2]["model"] == "m.xcnn"
+    model = Model.load("m.xcnn", backend="numpy")
+    assert model.seed == 3
+    assert model.history["loss"] == [lines[0]["loss"], lines[1]["loss"]]
+
+
+def test_resume_goes_on_exactly(shapes, run):
+    common = ("train", shapes, "--backend", "numpy", "-q", "--learning-rate", 0.002, "--optimizer", "adamw")
+    assert run(*common, "--epochs", 3, "-o", "whole.xcnn")[0] == 0
+    assert run(*common, "--epochs", 1, "-o", "part.xcnn")[0] == 0
+    assert run("train", shapes, "--resume", "part.xcnn", "--epochs", 3, "--backend", "numpy", "-q")[0] == 0
+    whole, part = Model.load("whole.xcnn", backend="numpy"), Model.load("part.xcnn", backend="numpy")
+    np.testing.assert_array_equal(whole.weights["conv1"]["kernel"], part.weights["conv1"]["kernel"])
+    assert whole.history.reproducible() == part.history.reproducible()
+    assert whole.optimizer == xcnn.AdamW(0.002)
+
+
+def test_the_precision_of_training(shapes, run):
+    common = ("train", shapes, "--epochs", 1, "--image-size", 12, "--backend", "numpy")
+    code, _, err = run(*common, "--precision", "float64", "-o", "m.xcnn")
+    assert code == 0
+    assert err.splitlines()[0].startswith("article with ")
+    assert " parameters on numpy, computed in float64; " in err.splitlines()[0]
+    model = Model.load("m.xcnn", backend="numpy")
+    assert (model.dtype, model.precision) == ("float64", "float64")
+    code, _, err = run(*common, "--precision", "bfloat16")
+    assert code == 2
+    assert 'OptionError[X104]: backend "numpy" does not compute in bfloat16; it has float32, float64.' in err
+    model = Model(model.net, model.input_shape, backend="numpy")
+    model.policy = PRECISIONS["bfloat16"]  # as trained on a GPU
+    model.save("halves.xcnn")
+    assert run("summary", "halves.xcnn")[0] == 2
+    for command in (("summary", "halves.xcnn"), ("predict", "halves.xcnn", next(Path(shapes).rglob("*.png")))):
+        assert run(*command, "--precision", "float32")[0] == 0
+    code, _, err = run(*common, "--precision", "half")
+    assert code == 2
+    assert "OptionError[X104]: there is no precision 'half'." in err
+
+
+def test_resuming_may_change_the_precision(trained, shapes, run):
+    resume = ("train", "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
+    code, _, err = run(*resume, "--precision", "float64")
+    assert code == 2
+    assert 'precision="float64" goes with weights of float64; these are float32' in err
+    assert run(*resume, "--precision", "float32")[0] == 0
+    assert Model.load(trained, backend="numpy").state.epoch == 5
+
+
+def test_a_second_training_does_not_overwrite_the_first(shapes, run):
+    for expected in ("article-shapes.xcnn", "article-shapes-2.xcnn"):
+        code, out, _ = run("train", shapes, "--epochs", 1, "--backend", "numpy", "-q")
+        assert code == 0
+        assert out.rstrip().endswith(f"saved as {expected}")
+
+
+def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, run):
+    assert run("train", shapes, "--epochs", 3, "-o", "m.xcnn", "--backend", "numpy", "-q", "--rgb")[0] == 0
+    model = Model.load("m.xcnn", backend="numpy")
+    model.state = replace(model.state, epoch=1)
+    model.save("m.xcnn")
+    code, out, _ = run("train", "--resume", "m.xcnn", "--backend", "numpy", "-q")
+    assert code == 0
+    assert "after 3 epochs" in out
+    code, out, err = run("train", "--resume", "m.xcnn", "--backend", "numpy")
+    assert code == 0
+    assert "nothing to do: 3 of 3 epochs are done" in err
+
+
+def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
+    command = ["train", "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
+    assert run("train", shapes, "--epochs", 1, "-o", "m.xcnn", "--backend", "numpy", "-q")[0] == 0
+    trained = [n for n in range(30) if n not in held_out(shapes / "lying")]
+    (shapes / "lying" / f"{trained[4]}.png").rename(shapes / "aside.png")
+    code, _, err = run(*command)
+    assert code == 4
+    assert "CheckpointError[X405]: training can only be resumed on the data that it began with" in err
+    assert Model.load("m.xcnn", backend="numpy").state.epoch == 1
+    (shapes / "aside.png").rename(shapes / "lying" / f"{trained[4]}.png")
+    assert run(*command)[0] == 0
+    assert Model.load("m.xcnn", backend="numpy").state.epoch == 3
+
+
+def held_out(folder):
+    """The numbers of the images of a class that `xcnn train` tests on."""
+    places = {n: hashlib.sha256(f"0/{folder.name}/{n}.png".encode()).hexdigest() for n in range(30)}
+    return [n for n, place in places.items() if int(place[:16], 16) < 0.2 * 2**64]
+
+
+def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
+    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--image-size", 14]):
+        code, _, err = run("train", "--resume", trained, *option)
+        assert code == 2
+        assert f"OptionError[X104]: {option[0]} can't be given with --resume." in err
+
+
+def test_evaluate_counts_classes_by_their_names(trained, shapes, tmp_path, run):
+    everything = json.loads(run("evaluate", trained, "--json")[1])["accuracy"]
+    (tmp_path / "other" / "z").mkdir(parents=True)
+    shutil.copytree(shapes / "upright", tmp_path / "only" / "upright")
+    shutil.copytree(shapes / "upright", tmp_path / "other" / "upright")
+    shutil.copy(shapes / "lying" / "1.png", tmp_path / "other" / "z" / "1.png")
+    model = Model.load(trained, backend="numpy")
+    images = xcnn.datasets.image_folder(tmp_path / "only", size=(12, 12)).test.x
+    upright = np.mean(model.predict(images).argmax(axis=1) == 1)
+    result = json.loads(run("evaluate", trained, tmp_path / "only", "--json")[1])
+    assert result["accuracy"] == pytest.approx(upright)
+    assert 0 <= everything <= 1
+    code, _, err = run("evaluate", trained, tmp_path / "other")
+    assert code == 4
+    assert "DataError[X205]: the model does not know the class 'z'" in err
+
+
+def test_one_class_or_no_test_image_is_no_data_set(shapes, tmp_path, run):
+    shutil.copytree(shapes / "upright", tmp_path / "one" / "upright")
+    for name in ("a", "b"):
+        (tmp_path / "single" / name).mkdir(parents=True)
+        shutil.copy(shapes / "upright" / "1.png", tmp_path / "single" / name)
+    for folder in ("one", "single"):
+        code, _, err = run("train", tmp_path / folder)
+        assert code == 4
+        assert "DataError[X209]" in err
+    assert not list(tmp_path.glob("*.xcnn"))
+
+
+def test_a_reader_that_leaves_is_told_by_the_code_alone(trained, monkeypatch):
+    monkeypatch.setenv("XCNN_BACKEND", "numpy")  # else CuPy would be looked for
+    main = f"{sys.executable} -c 'from xcnn.cli import main; main()'"
+    done = subprocess.run(
+        ["bash", "-c", f"unset PYTHONUNBUFFERED; set -o pipefail; {main} summary {trained} | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")  # 128 + SIGPIPE, as of any other program
+
+
+def test_a_model_that_takes_no_images(run):
+    Model(xcnn.Sequential(xcnn.Dense(2)), (4,), backend="numpy").save("dense.xcnn")
+    for command in (["predict", "dense.xcnn", "a.png"], ["evaluate", "dense.xcnn", "."]):
+        code, _, err = run(*command)
+        assert code == 4
+        assert "ShapeError[X101]" in err
+    code, _, err = run("train", "--resume", "dense.xcnn")
+    assert code == 4
+    assert "CheckpointError[X405]: dense.xcnn was not written by `xcnn train`" in err
+
+
+def test_the_epoch_table_fits_a_terminal():
+    row = dict.fromkeys(xcnn.training.history.COLUMNS, 1)
+    assert len(xcnn.training.history.header(row)) <= 79
+
+
+def test_resume_refuses_other_data(trained, run):
+    code, _, err = run("train", "mnist01", "--resume", trained)
+    assert code == 4
+    assert "CheckpointError[X405]" in err
+    assert "name the data that it was trained on" in err
+
+
+def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, run):
+    code, out, _ = run("evaluate", trained, "--min-accuracy", 1.0, "--json")
+    result = json.loads(out)
+    assert result["passed"] is (result["accuracy"] == 1.0)
+    assert code == (0 if result["passed"] else 1)
+    model = Model.load(trained, backend="numpy")
+    model.weights = xcnn.nets.article(2).init(np.random.default_rng(0), (1, 12, 12))[0]
+    model.save("worse.xcnn")
+    code, out, _ = run("evaluate", "worse.xcnn", "--min-accuracy", 0.99)
+    assert code == 1
+    assert "below the 99.00% that were asked for" in out
+
+
+def test_predict_as_json_says_how_the_image_was_prepared(trained, shapes, run):
+    code, out, _ = run("predict", trained, shapes / "lying" / "1.png", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["schema"] == "xcnn.predict.1"
+    assert set(answer["probabilities"]) == {"lying", "upright"}
+    assert answer["prepared"] == "grey, 12x12"
+
+
+def test_summary(trained, run):
+    code, out, _ = run("summary", trained)
+    assert code == 0
+    assert "conv1" in out
+    code, out, _ = run("summary", trained, "--json", "--batch-size", 8)
+    assert json.loads(out)["batch_size"] == 8
+
+
+def test_backends_lists_every_backend_with_its_reason(run, monkeypatch):
+    code, out, _ = run("backends", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {"numpy", "strict", "cupy"} <= set(found["backends"])
+    assert found["backends"]["numpy"]["available"]
+    assert found["backends"]["cupy"]["available"] or found["backends"]["cupy"]["reason"]
+    assert found["blas"][0]["kernels"]
+    monkeypatch.setattr(cli.backends, "probe", lambda name, timeout: found["backends"][name])
+    code, out, _ = run("backends")
+    assert code == 0
+    assert "<- default" in out
+    assert "BLAS" in out
+
+
+def test_a_backend_that_hangs_is_reported(run, monkeypatch):
+    monkeypatch.setattr(cli.backends, "PROBE", "import time; time.sleep(60)")
+    code, out, _ = run("backends", "--timeout", 0.3)
+    assert code == 0
+    assert "not available: no answer within 0.3 s." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "nowhere"], 4, "DataError[X205]: there is no data set or folder 'nowhere'"),
+        (["train", "--model", "vgg"], 2, "OptionError[X104]: there is no model 'vgg'"),
+        (["train", "--epochs", "-1"], 2, "Invalid value"),
+        (["train", "--backend", "abacus"], 3, 'BackendError[X303]: there is no backend "abacus"'),
+        (["train", "mnist", "--data-dir", "."], 4, "DataError["),
+        (["evaluate", "none.xcnn"], 4, "FileNotFoundError: none.xcnn: No such file or directory"),
+        (["train", "-o", "none/m.xcnn"], 4, "FileNotFoundError: "),
+        (["trainn"], 2, "No such command"),
+    ],
+)
+def test_errors_go_to_stderr_with_their_exit_code(arguments, code, message, run):
+    got, out, err = run(*arguments)
+    assert got == code
+    assert message in (err or out)  # help without a command is a result
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 6
+
+
+def test_a_damaged_checkpoint(trained, run):
+    Path("short.xcnn").write_bytes(Path(trained).read_bytes()[:-10])
+    code, _, err = run("evaluate", "short.xcnn")
+    assert code == 4
+    assert err.startswith("CheckpointError[X401]: short.xcnn is incomplete")
+
+
+def test_an_image_that_is_none(trained, run):
+    code, _, err = run("predict", trained, trained)
+    assert code == 4
+    assert err.startswith("DataError[X207]")
+
+
+def test_divergence_has_its_own_code(shapes, run):
+    with np.errstate(all="ignore"):
+        code, _, err = run("train", shapes, "--learning-rate", 1e38, "--optimizer", "sgd", "--model", "lenet", "-q")
+    assert code == 5, err
+    assert "DivergedError[X501]" in err
+
+
+def test_traceback_is_shown_when_it_is_asked_for(run):
+    for arguments in (["--traceback", "train", "nowhere"], ["train", "nowhere", "--traceback"]):
+        code, _, err = run(*arguments)
+        assert code == 4
+        assert "Traceback (most recent call last)" in err
+
+
+def test_a_bug_is_called_one(run, monkeypatch):
+    monkeypatch.setattr("xcnn.cli.train.load_data", lambda *_: 1 / 0)
+    code, _, err = run("train")
+    assert code == 70
+    assert "ZeroDivisionError: division by zero" in err
+    assert "this is a bug in xcnn" in err
+
+
+def test_without_a_command_it_shows_its_help(run):
+    code, _, err = run()
+    assert code == 2
+    assert "Usage: xcnn" in err
+    for command in ("train", "evaluate", "predict", "summary", "backends", "check"):
+        assert command in err
+
+
+def test_version(run):
+    assert run("--version")[:2] == (0, f"{xcnn.__version__}\n")
+
+
+def test_no_colours_off_a_terminal(shapes, run):
+    _, out, err = run("train", shapes, "--epochs", 1, "--backend", "numpy")
+    assert "\x1b" not in out + err
+    assert "\r" not in out + err
+
+
+def test_the_real_command_ends_cleanly_on_ctrl_c(shapes, tmp_path):
+    # what a shell starts in the background has Ctrl-C ignored
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    main = [sys.executable, "-c", f"{heeds}; from xcnn.cli import main; main()"]
+    options = ["--epochs", "1000000", "--batch-size", "7", "-o", "m.xcnn", "--backend", "numpy"]
+    process = subprocess.Popen(
+        [*main, "train", str(shapes), *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 240  # Numba may have to compile first, on a busy machine
+        while not (tmp_path / "m.xcnn").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert out.startswith("interrupted in epoch ")
+    assert "Traceback" not in err
+    model = Model.load(tmp_path / "m.xcnn", backend="numpy")
+    trained_on = 60 - len(held_out(shapes / "lying")) - len(held_out(shapes / "upright"))
+    batches = -(-trained_on // 7)
+    assert model.state.step == model.state.batch + model.state.epoch * batches > 0
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []

@@ -1,0 +1,275 @@
+"""Files are written whole or not at all, replace nothing but files, and what dead writers left is removed."""
+
+import errno
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from xcnn.core import files
+from xcnn.core.files import check_path, open_regular, write_whole
+from xcnn.layers import Dense, Sequential
+from xcnn.model.model import Model
+from xcnn.training.callbacks import Checkpoint
+from xcnn.training.history import History
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="FIFOs, devices and locks are POSIX's")
+ROWS = [{"epoch": 1, "loss": 0.5}]
+
+
+def tiny():
+    return Model(Sequential(Dense(2)), (3,), backend="numpy")
+
+
+def plot(path):
+    pytest.importorskip("matplotlib", reason="the extra xcnn[plot] is not installed")
+    History(ROWS).plot(path)
+
+
+def plans(path):
+    from xcnn_cupy.cudnn.choices import write
+
+    write(path, 92800, "none", {})
+
+
+WRITERS = {
+    "save": lambda path: tiny().save(path),
+    "callback": lambda path: Checkpoint(path).start(tiny()),
+    "json": lambda path: History(ROWS).to_json(path),
+    "plot": plot,
+    "plans": plans,
+    "bytes": lambda path: write_whole(path, b"new"),
+}
+
+
+KINDS = ("fifo", "socket", "device", "link to a fifo", "read-only", "link to read-only")
+CASES = [(kind, writer) for kind in KINDS for writer in WRITERS if (kind, writer) != ("device", "plot")]
+"""All but a plot to /dev/null, which would be one to /dev/null.png."""
+
+
+@POSIX
+@pytest.mark.parametrize(("kind", "writer"), CASES)
+def test_what_is_no_writable_file_is_not_replaced(kind, writer, tmp_path, monkeypatch):
+    path = there = tmp_path / "it.png"
+    if kind == "socket":
+        monkeypatch.chdir(tmp_path)  # a socket's address is short
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind("it.png")
+    elif kind == "device":
+        path = there = os.devnull
+    elif "fifo" in kind:
+        there = tmp_path / "there" if "link" in kind else path
+        os.mkfifo(there)
+    else:
+        there = tmp_path / "there" if "link" in kind else path
+        there.write_bytes(b"old")
+        there.chmod(0o444)
+    if "link" in kind:
+        path.symlink_to(there)
+    before, beside = os.stat(there), sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match=r"Is no regular file|Is read-only") as caught:
+        WRITERS[writer](path)
+    assert caught.value.filename == str(path)
+    after = os.stat(there)
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+    assert sorted(tmp_path.iterdir()) == beside
+
+
+@POSIX
+def test_a_closed_pipe_under_a_name_of_the_system_is_refused():
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(OSError, match="Is no regular file"):
+            write_whole(f"/dev/fd/{writer}", b"x")
+    finally:
+        os.close(reader), os.close(writer)
+
+
+def test_links_are_followed_also_where_they_lead_to_nothing_yet(tmp_path):
+    for name in ("there", "new"):
+        link = tmp_path / f"link-{name}"
+        link.symlink_to(tmp_path / name)
+    (tmp_path / "there").write_bytes(b"old")
+    for name in ("there", "new"):
+        write_whole(tmp_path / f"link-{name}", b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+        assert (tmp_path / f"link-{name}").is_symlink()
+
+
+@pytest.mark.parametrize("length", [64, 65, 240, 255])
+def test_long_names_can_be_saved(length, tmp_path):
+    for name in ("n" * length, "ü" * (length // 2)):
+        write_whole(tmp_path / name, b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+    assert len(list(tmp_path.iterdir())) == 2
+    tiny().save(tmp_path / ("m" * length))
+    with pytest.raises(OSError, match=r"(?i)too long"):
+        write_whole(tmp_path / ("n" * 256), b"new")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("where", ["write", "fsync"])
+def test_a_full_disk_is_told_with_the_path(where, tmp_path, monkeypatch):
+    path = tmp_path / "m.xcnn"
+    write_whole(path, b"old")
+    if where == "write":
+        opened = os.open
+
+        def full(name, *args):
+            return opened("/dev/full" if str(name).endswith(".part") else name, *args)
+
+        monkeypatch.setattr(os, "open", lambda name, flags, *rest: full(name, flags & ~os.O_EXCL, *rest))
+        monkeypatch.setattr(files, "is_at", lambda *args: True)
+    else:
+        monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    for write in (lambda: write_whole(path, b"x" * 10**6), lambda: tiny().save(path), lambda: History().to_json(path)):
+        with pytest.raises(OSError, match=r"No space left|Input/output error") as caught:
+            write()
+        assert caught.value.filename == str(path)
+        assert caught.value.errno in (errno.ENOSPC, errno.EIO)
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+WRITER = """
+import os, signal, sys, time
+import xcnn.core.files as files
+def die(*args): print("within", flush=True); time.sleep(60)
+os.{where} = die
+files.write_whole(sys.argv[1], b"x" * 100_000)
+"""
+
+
+def within(where, path):
+    """A process that stands within its write of this path."""
+    command = [sys.executable, "-c", WRITER.format(where=where), str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "within\n"
+    return process
+
+
+def parts(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.endswith(".part"))
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["m.xcnn", "a long name " * 12], ids=["short", "long"])
+def test_what_killed_writers_left_is_removed_by_the_next(name, tmp_path):
+    path = tmp_path / name
+    dead = [within(where, path) for where in ("fsync", "replace")]
+    for process in dead:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert len(parts(tmp_path)) == 2
+    killed = set(parts(tmp_path))
+    live = within("fsync", path)
+    try:
+        (lively,) = set(parts(tmp_path)) - killed
+        others = {".other.0123456789ab.part", f".{name[:50]}.txt.part", f".{name[:50]}.0123.part"}
+        for other in others:
+            (tmp_path / other).write_bytes(b"another's")
+        write_whole(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert set(parts(tmp_path)) == {lively, *others}
+    finally:
+        live.send_signal(signal.SIGKILL)
+        live.wait()
+        live.stdout.close()
+    write_whole(path, b"newer")
+    assert set(parts(tmp_path)) == others
+
+
+@POSIX
+def test_a_live_writer_is_not_disturbed_by_another(tmp_path):
+    path, faults = tmp_path / "m.xcnn", []
+
+    def write(mark):
+        try:
+            for _ in range(60):
+                write_whole(path, mark * 5000)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=write, args=(mark,)) for mark in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert path.read_bytes() in (b"a" * 5000, b"b" * 5000, b"c" * 5000)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_locks_only_old_files_are_taken_for_dead(tmp_path, monkeypatch):
+    if files.fcntl:
+        monkeypatch.setattr(files.fcntl, "flock", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOLCK, "none")))
+    old, young = tmp_path / ".m.0123456789ab.part", tmp_path / ".m.abcdefabcdef.part"
+    for part in (old, young):
+        part.write_bytes(b"x")
+    os.utime(old, (time.time() - 7200,) * 2)
+    write_whole(tmp_path / "m", b"new")
+    assert parts(tmp_path) == [young.name]
+
+
+def test_a_link_among_the_dead_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_bytes(b"x")
+    (tmp_path / ".m.0123456789ab.part").symlink_to(tmp_path / "precious")
+    write_whole(tmp_path / "m", b"new")
+    assert (tmp_path / "precious").read_bytes() == b"x"
+
+
+def test_permissions_stay(tmp_path):
+    path = tmp_path / "m"
+    for mode in (0o600, 0o640, 0o755):
+        path.write_bytes(b"old")
+        path.chmod(mode)
+        write_whole(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@POSIX
+def test_only_files_are_opened_to_be_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, error in [(tmp_path / "fifo", files.IrregularFileError), (os.devnull, files.IrregularFileError),
+                        (tmp_path, IsADirectoryError), (tmp_path / "none", FileNotFoundError)]:  # fmt: skip
+        with pytest.raises(error) as caught:
+            open_regular(path)
+        assert caught.value.filename in (str(path), path)
+    (tmp_path / "file").write_bytes(b"text")
+    with open_regular(tmp_path / "file") as file:
+        assert file.read() == b"text"
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        check_path(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        check_path(tmp_path / "none" / "m")
+
+
+def test_figures_are_whole_and_of_the_format_that_is_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib", reason="the extra xcnn[plot] is not installed")
+    from xcnn.errors import OptionError
+
+    history = History([{"epoch": n, "loss": 1 / n, "val_loss": 2 / n} for n in (1, 2)])
+    for name, begins in [("a.png", b"\x89PNG"), ("b.PDF", b"%PDF"), ("c.svg", b"<?xml"), ("d", b"\x89PNG")]:
+        history.plot(tmp_path / name)
+        path = tmp_path / (name if "." in name else f"{name}.png")
+        assert path.read_bytes().startswith(begins)
+    with pytest.raises(OptionError, match=r"X104.*'xyz'"):
+        history.plot(tmp_path / "e.xyz")
+    assert not (tmp_path / "e.xyz").exists()
+    before = (tmp_path / "a.png").read_bytes()
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    for write in (history.plot, history.to_json):
+        with pytest.raises(OSError, match="No space left"):
+            write(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes() == before

@@ -1,0 +1,320 @@
+"""Layers against PyTorch in float64: y, dx and the gradient of every weight."""
+
+import numpy as np
+import pytest
+from draws import draws
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from xcnn.core import random, tree
+from xcnn.layers import (
+    ELU,
+    GELU,
+    AveragePool2D,
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Flatten,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool2D,
+    Next,
+    ReLU,
+    Reshape,
+    Run,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    UpSampling2D,
+    ZeroPadding2D,
+)
+
+torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these tests")
+F = torch.nn.functional
+
+LIMIT = 1e-12
+"""Largest difference, relative to the largest cell: float64 sums of some hundred products differ by far less."""
+
+
+def compare(layer, input_shape, oracle, backend, *, train=True, batch=3, seed=0):
+    """Hold y, dx and all gradients of a layer to a function (torch x, dict of torch weights) -> torch y."""
+    rng = np.random.default_rng(seed)
+    weights, _ = layer.init(random.generator(seed), input_shape)
+    weights = tree.map(lambda w: w + 0.5 * rng.random(w.shape), weights)
+    x = rng.standard_normal((batch, *input_shape))
+
+    x_torch = torch.tensor(x, requires_grad=True)
+    w_torch = {name: torch.tensor(w, requires_grad="running" not in name) for name, w in tree.items(weights)}
+    expected = oracle(x_torch, w_torch)
+    dy = rng.standard_normal(tuple(expected.shape))
+    expected.backward(torch.tensor(dy))
+
+    there, run = tree.map(backend.asarray, weights), Run(backend, train, (0,))
+    y, dx, grads = both(layer, run)(there, backend.asarray(x), backend.asarray(dy))
+    assert_close(backend.to_numpy(y), expected)
+    assert_close(backend.to_numpy(dx), x_torch.grad)
+    assert set(dict(tree.items(grads))) == set(w_torch)
+    for name, gradient in tree.items(grads):
+        if isinstance(gradient, Next):
+            assert_close(backend.to_numpy(gradient.value), w_torch[name])  # the oracle has moved it on
+        else:
+            assert_close(backend.to_numpy(gradient), w_torch[name].grad)
+
+
+def both(layer, run):
+    """A function (weights, x, dy) -> y, dx and the gradients; on JAX compiled as a whole, which is sooner done."""
+    following = set()
+
+    def passes(weights, x, dy):
+        y, backward = layer(weights, x, run)
+        dx, grads = backward(dy)
+        following.update(name for name, g in tree.items(grads) if isinstance(g, Next))
+        return y, dx, tree.map(lambda g: g.value if isinstance(g, Next) else g, grads)
+
+    def both(weights, x, dy):
+        y, dx, grads = compiled(weights, x, dy)
+        found = {name: Next(g) if name in following else g for name, g in tree.items(grads)}
+        return y, dx, tree.from_items(found)
+
+    if run.backend.name == "jax":
+        import jax
+
+        compiled = jax.jit(passes)
+    else:
+        compiled = passes
+    return both
+
+
+def assert_close(got, expected):
+    expected = expected.detach().numpy()
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=0, atol=LIMIT * max(np.abs(expected).max(initial=0), 1e-3))
+
+
+def around(padding):
+    """((top, bottom), (left, right)) as torch.nn.functional.pad takes it."""
+    (top, bottom), (left, right) = padding
+    return left, right, top, bottom
+
+
+def biased(y, w):
+    """Y and its bias, tied or not."""
+    if "bias" not in w:
+        return y
+    return y + (w["bias"] if w["bias"].ndim > 1 else w["bias"].reshape(-1, *[1] * (y.ndim - 2)))
+
+
+def conv2d(padding=((0, 0), (0, 0)), **options):
+    return lambda x, w: biased(F.conv2d(F.pad(x, around(padding)), w["kernel"], **options), w)
+
+
+def conv1d(padding=(0, 0), **options):
+    return lambda x, w: biased(F.conv1d(F.pad(x, padding), w["kernel"], **options), w)
+
+
+def transposed(padding=((0, 0), (0, 0)), output_padding=(0, 0), **options):
+    """PyTorch's own options where padding is symmetric; else its whole output with the edges cut off or filled up."""
+    (top, bottom), (left, right) = padding
+    if top == bottom and left == right:
+        return lambda x, w: biased(
+            F.conv_transpose2d(x, w["kernel"], padding=(top, left), output_padding=output_padding, **options),
+            w,
+        )
+    edges = -left, output_padding[1] - right, -top, output_padding[0] - bottom
+    added, cut = [max(n, 0) for n in edges], [min(n, 0) for n in edges]
+    return lambda x, w: biased(F.pad(F.pad(F.conv_transpose2d(x, w["kernel"], **options), added), cut), w)
+
+
+def max_pool(size, stride, padding=((0, 0), (0, 0))):
+    return lambda x, w: F.max_pool2d(F.pad(x, around(padding), value=-torch.inf), size, stride)
+
+
+def average_pool(size, stride, padding=((0, 0), (0, 0))):
+    def mean(x, w):
+        sums = F.avg_pool2d(F.pad(x, around(padding)), size, stride, divisor_override=1)
+        cells = F.avg_pool2d(F.pad(torch.ones_like(x), around(padding)), size, stride, divisor_override=1)
+        return sums / cells
+
+    return mean
+
+
+def upsample(size, mode):
+    how = {"align_corners": False} if mode == "bilinear" else {}
+    return lambda x, w: F.interpolate(x, scale_factor=size, mode=mode, **how)
+
+
+def batch_norm(train, momentum=0.99, epsilon=1e-3):
+    return lambda x, w: F.batch_norm(
+        x, w["running_mean"], w["running_variance"], w["scale"], w["bias"], train, 1 - momentum, epsilon
+    )
+
+
+def layer_norm(moved=(), epsilon=1e-3):
+    """Over the last axes, as many as the scale has, after a permutation of the axes and before its inverse."""
+
+    def f(x, w):
+        order = moved or tuple(range(x.ndim))
+        y = F.layer_norm(x.permute(order), w["scale"].shape, w["scale"], w["bias"], epsilon)
+        return y.permute(tuple(np.argsort(order)))
+
+    return f
+
+
+ORACLES = [
+    (Conv2D(4, 3), (2, 6, 7), conv2d()),
+    (Conv2D(6, (2, 3), (2, 1), groups=3, dilation=(1, 2)), (3, 7, 8), conv2d(stride=(2, 1), groups=3, dilation=(1, 2))),
+    (Conv2D(2, (4, 3), 2, "same"), (2, 7, 6), conv2d(((1, 2), (0, 1)), stride=2)),
+    (Conv2D(2, 3, padding="full", bias="untied"), (2, 4, 5), conv2d(((2, 2), (2, 2)))),
+    (Conv2D(2, 3, padding=((0, 2), (3, 1)), bias=False), (1, 5, 4), conv2d(((0, 2), (3, 1)))),
+    (Conv2DTranspose(3, 3), (2, 4, 5), transposed()),
+    (Conv2DTranspose(3, (3, 4), 2, 1, 1, bias=False), (2, 4, 5), transposed(((1, 1), (1, 1)), (1, 1), stride=2)),
+    (
+        Conv2DTranspose(4, (4, 3), (2, 3), "same", groups=2),
+        (2, 3, 4),
+        transposed(((1, 1), (0, 0)), stride=(2, 3), groups=2),
+    ),
+    (Conv2DTranspose(2, 4, 3, "same"), (2, 3, 4), transposed(((0, 1), (0, 1)), stride=3)),
+    (Conv2DTranspose(2, 2, 3, "same"), (2, 3, 4), transposed(((0, -1), (0, -1)), stride=3)),
+    (Conv2DTranspose(2, 2, dilation=(2, 3), bias="untied"), (2, 3, 4), transposed(dilation=(2, 3))),
+    (
+        Conv2DTranspose(4, 3, (3, 2), ((0, 1), (2, 1)), (2, 0), groups=2),
+        (4, 3, 4),
+        transposed(((0, 1), (2, 1)), (2, 0), stride=(3, 2), groups=2),
+    ),
+    (DepthwiseConv2D((3, 2), 2), (3, 5, 6), conv2d(groups=3)),
+    (DepthwiseConv2D(3, 1, 2, "same", bias=False), (2, 6, 5), conv2d(((0, 1), (1, 1)), stride=2, groups=2)),
+    (Conv1D(4, 3), (2, 8), conv1d()),
+    (Conv1D(4, 2, 2, (0, 3), 3, groups=2), (2, 9), conv1d((0, 3), stride=2, dilation=3, groups=2)),
+    (Conv1D(3, 4, padding="same", bias="untied"), (2, 7), conv1d((1, 2))),
+    (Conv1D(3, 3, padding=2, bias=False), (2, 4), conv1d((2, 2))),
+    (Dense(5), (4,), lambda x, w: x @ w["kernel"] + w["bias"]),
+    (Dense(5, bias=False), (4,), lambda x, w: F.linear(x, w["kernel"].T)),
+    (MaxPool2D(), (2, 6, 7), max_pool(2, 2)),
+    (MaxPool2D(3, 2, padding=1), (2, 6, 7), lambda x, w: F.max_pool2d(x, 3, 2, 1)),
+    (MaxPool2D((3, 2), (1, 2), "same"), (2, 5, 7), max_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
+    (MaxPool2D((1, 3), 1, ((0, 0), (0, 2))), (2, 1, 1), max_pool((1, 3), 1, ((0, 0), (0, 2)))),
+    (AveragePool2D(), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 2)),
+    (AveragePool2D(3, 2, 1), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+    (AveragePool2D((3, 2), (1, 2), "same"), (2, 5, 7), average_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
+    (GlobalAveragePool2D(), (2, 3, 4), lambda x, w: F.adaptive_avg_pool2d(x, 1).flatten(1)),
+    (GlobalMaxPool2D(), (2, 3, 4), lambda x, w: F.adaptive_max_pool2d(x, 1).flatten(1)),
+    (Flatten(), (2, 3, 4), lambda x, w: x.flatten(1)),
+    (Reshape((4, -1)), (2, 3, 4), lambda x, w: x.reshape(-1, 4, 6)),
+    (ZeroPadding2D(((1, 2), (0, 3))), (2, 3, 4), lambda x, w: F.pad(x, (0, 3, 1, 2))),
+    (UpSampling2D((2, 3)), (2, 3, 4), upsample((2, 3), "nearest")),
+    (UpSampling2D((2, 3), "bilinear"), (2, 3, 4), upsample((2, 3), "bilinear")),
+    (UpSampling2D((5, 4), "bilinear"), (2, 1, 2), upsample((5, 4), "bilinear")),
+    (BatchNorm(), (3, 4, 5), batch_norm(True)),
+    (BatchNorm(0.7, 1e-5), (3, 5), batch_norm(True, 0.7, 1e-5)),
+    (BatchNorm(), (4,), batch_norm(True)),
+    (LayerNorm(), (2, 3, 4), layer_norm()),
+    (LayerNorm(-1, 1e-5), (3, 4), layer_norm(epsilon=1e-5)),
+    (LayerNorm(1), (4, 3, 2), layer_norm((0, 2, 3, 1))),
+    (LayerNorm((1, 3)), (4, 3, 2), layer_norm((0, 2, 1, 3))),
+    (GroupNorm(2), (4, 3, 5), lambda x, w: F.group_norm(x, 2, w["scale"], w["bias"], 1e-3)),
+    (GroupNorm(3, 1e-5), (3, 5), lambda x, w: F.group_norm(x, 3, w["scale"], w["bias"], 1e-5)),
+    (GroupNorm(1), (6,), lambda x, w: F.group_norm(x, 1, w["scale"], w["bias"], 1e-3)),
+    (ReLU(), (3, 4), lambda x, w: F.relu(x)),
+    (LeakyReLU(), (3, 4), lambda x, w: F.leaky_relu(x, 0.3)),
+    (ELU(0.5), (3, 4), lambda x, w: F.elu(x, 0.5)),
+    (GELU(), (3, 4), lambda x, w: F.gelu(x)),
+    (GELU(approximate=True), (3, 4), lambda x, w: F.gelu(x, approximate="tanh")),
+    (SiLU(), (3, 4), lambda x, w: F.silu(x)),
+    (Sigmoid(), (3, 4), lambda x, w: torch.sigmoid(x)),
+    (Tanh(), (3, 4), lambda x, w: torch.tanh(x)),
+    (Softplus(), (3, 4), lambda x, w: F.softplus(x, threshold=40)),
+    (Softmax(), (3, 4), lambda x, w: torch.softmax(x, 1)),
+    (Softmax(-1), (3, 4, 2), lambda x, w: torch.softmax(x, -1)),
+    (
+        Sequential(Conv2D(3, 3, bias=False), BatchNorm(), ReLU(), MaxPool2D(), Flatten(), Dense(2)),
+        (2, 6, 7),
+        lambda x, w: (
+            F.max_pool2d(
+                F.relu(
+                    batch_norm(True)(
+                        F.conv2d(x, w["conv1/kernel"]),
+                        {name.removeprefix("batchnorm1/"): v for name, v in w.items()},
+                    )
+                ),
+                2,
+            ).flatten(1)
+            @ w["dense1/kernel"]
+            + w["dense1/bias"]
+        ),
+    ),
+]
+
+
+def short(value):
+    """A layer's or a shape's repr; nothing for functions, whose addresses differ from process to process."""
+    return "" if hasattr(value, "__name__") else repr(value)[:60]
+
+
+@pytest.mark.parametrize(("layer", "input_shape", "oracle"), ORACLES, ids=short)
+def test_layer_against_pytorch(layer, input_shape, oracle, backend):
+    compare(layer, input_shape, oracle, backend)
+
+
+@pytest.mark.parametrize("input_shape", [(3, 4, 5), (3, 5), (4,)])
+def test_batch_norm_in_evaluation_against_pytorch(input_shape, backend):
+    compare(BatchNorm(), input_shape, batch_norm(False), backend, train=False)
+
+
+drawn = settings(
+    max_examples=draws(40), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+sizes = st.tuples(st.integers(1, 7), st.integers(1, 7))
+kernels = st.tuples(st.integers(1, 4), st.integers(1, 4))
+steps = st.tuples(st.integers(1, 3), st.integers(1, 3))
+edges = st.tuples(st.tuples(st.integers(0, 3), st.integers(0, 3)), st.tuples(st.integers(0, 3), st.integers(0, 3)))
+biases = st.sampled_from([True, False, "untied"])
+
+
+@drawn
+@given(sizes, kernels, steps, steps, edges, st.integers(1, 2), st.integers(1, 2), st.integers(1, 3), biases)
+def test_drawn_conv2d(backend, enough, size, kernel, stride, dilation, padding, inputs, outputs, groups, bias):
+    if enough():
+        return
+    assume(all(n + sum(p) > (k - 1) * d for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)))
+    layer = Conv2D(outputs * groups, kernel, stride, padding, dilation, groups, bias)
+    oracle = conv2d(padding, stride=stride, dilation=dilation, groups=groups)
+    compare(layer, (inputs * groups, *size), oracle, backend, batch=2)
+
+
+@drawn
+@given(sizes, kernels, steps, steps, edges, steps, st.integers(1, 2), st.integers(1, 2), st.integers(1, 3), biases)
+def test_drawn_conv2d_transpose(
+    backend, enough, size, kernel, stride, dilation, padding, extra, inputs, outputs, groups, bias
+):
+    if enough():
+        return
+    extra = tuple((e - 1) % s for e, s in zip(extra, stride, strict=True))
+    assume(
+        all(
+            (n - 1) * s + (k - 1) * d + 1 + e > sum(p)
+            for n, s, k, d, e, p in zip(size, stride, kernel, dilation, extra, padding, strict=True)
+        )
+    )
+    layer = Conv2DTranspose(outputs * groups, kernel, stride, padding, extra, dilation, groups, bias)
+    oracle = transposed(padding, extra, stride=stride, dilation=dilation, groups=groups)
+    compare(layer, (inputs * groups, *size), oracle, backend, batch=2)
+
+
+@drawn
+@given(sizes, kernels, steps, edges, st.sampled_from([MaxPool2D, AveragePool2D]))
+def test_drawn_pools(backend, enough, size, window, stride, padding, kind):
+    if enough():
+        return
+    padding = tuple(tuple(p % n for p in both) for both, n in zip(padding, window, strict=True))
+    assume(all(n + sum(p) >= k for n, k, p in zip(size, window, padding, strict=True)))
+    oracle = (max_pool if kind is MaxPool2D else average_pool)(window, stride, padding)
+    compare(kind(window, stride, padding), (2, *size), oracle, backend, batch=2)

@@ -1,0 +1,203 @@
+"""Losses against PyTorch, against closed forms at the extremes, and against bad labels."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+
+from xcnn.errors import DTypeError, OptionError, ShapeError
+from xcnn.training import losses
+
+LABELS = np.array([0, 2, 1, 2, 0])
+
+
+def both(backend, loss, y, t):
+    value, dy = loss(backend.asarray(y), backend.asarray(t))
+    return float(backend.to_numpy(value)), backend.to_numpy(dy)
+
+
+def torch_table():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle; it is not installed")
+    f = torch.nn.functional
+    return torch, {
+        "cross_entropy": (losses.cross_entropy, f.cross_entropy, "logits", "labels"),
+        "label_smoothing": (
+            partial(losses.cross_entropy, label_smoothing=0.2),
+            partial(f.cross_entropy, label_smoothing=0.2),
+            "logits",
+            "labels",
+        ),
+        "soft_labels": (losses.cross_entropy, f.cross_entropy, "logits", "soft"),
+        "binary_cross_entropy": (losses.binary_cross_entropy, f.binary_cross_entropy, "probabilities", "bits"),
+        "with_logits": (
+            losses.binary_cross_entropy_with_logits,
+            f.binary_cross_entropy_with_logits,
+            "logits",
+            "bits",
+        ),
+        "mse": (losses.mse, f.mse_loss, "logits", "reals"),
+        "mae": (losses.mae, f.l1_loss, "logits", "reals"),
+        "huber": (partial(losses.huber, delta=0.7), partial(f.huber_loss, delta=0.7), "logits", "reals"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cross_entropy", "label_smoothing", "soft_labels", "binary_cross_entropy", "with_logits", "mse", "mae", "huber"],
+)
+def test_against_pytorch(name, backend, rng):
+    torch, table = torch_table()
+    ours, theirs, kind, labels = table[name]
+    y = rng.normal(size=(5, 3)) if kind == "logits" else rng.uniform(0.01, 0.99, (5, 3))
+    t = {
+        "labels": LABELS,
+        "soft": rng.dirichlet(np.ones(3), 5),
+        "bits": (rng.random((5, 3)) > 0.5).astype(float),
+        "reals": rng.normal(size=(5, 3)),
+    }[labels]
+    value, dy = both(backend, ours, y, t)
+    y_t = torch.tensor(y, requires_grad=True)
+    expected = theirs(y_t, torch.tensor(t))
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
+    np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-12, atol=1e-16)
+
+
+def test_cross_entropy_of_images(backend, rng):
+    torch, _ = torch_table()
+    y, t = rng.normal(size=(2, 4, 3, 2)), rng.integers(0, 4, (2, 3, 2))
+    value, dy = both(backend, losses.cross_entropy, y, t)
+    y_t = torch.tensor(y, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(y_t, torch.tensor(t))
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
+    np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_gradient_by_differences(name, backend, rng):
+    loss = losses.LOSSES[name]
+    y = rng.uniform(0.05, 0.95, (4, 3))
+    t = rng.uniform(0.05, 0.95, (4, 3))
+    v = rng.normal(size=y.shape)
+    _, dy = both(backend, loss, y, t)
+    up, down = both(backend, loss, y + 1e-6 * v, t)[0], both(backend, loss, y - 1e-6 * v, t)[0]
+    np.testing.assert_allclose(np.sum(dy * v), (up - down) / 2e-6, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.cross_entropy, losses.binary_cross_entropy, losses.binary_cross_entropy_with_logits]
+)
+def test_labels_mean_their_one_hot_rows(loss, backend, rng):
+    y = rng.uniform(0.1, 0.9, (5, 3))
+    value, dy = both(backend, loss, y, LABELS)
+    expected_value, expected_dy = both(backend, loss, y, np.eye(3)[LABELS])
+    assert value == expected_value
+    np.testing.assert_array_equal(dy, expected_dy)
+
+
+def test_a_single_unit_takes_labels_as_its_column(backend, rng):
+    y, t = rng.uniform(0.1, 0.9, (5, 1)), np.array([0, 1, 1, 0, 1])
+    assert (
+        both(backend, losses.binary_cross_entropy, y, t)[0]
+        == both(backend, losses.binary_cross_entropy, y, t[:, None].astype(float))[0]
+    )
+
+
+def test_logits_of_ten_thousand_stay_finite_and_right(backend):
+    y = np.array([[1e4, -1e4], [-1e4, 1e4]], dtype=np.float32)
+    right, wrong = np.array([0, 1]), np.array([1, 0])
+    assert both(backend, losses.cross_entropy, y, right)[0] == 0
+    value, dy = both(backend, losses.cross_entropy, y, wrong)
+    assert value == 2e4
+    np.testing.assert_array_equal(dy, [[0.5, -0.5], [-0.5, 0.5]])
+    value, dy = both(backend, losses.binary_cross_entropy_with_logits, y, wrong)
+    assert value == 1e4
+    np.testing.assert_array_equal(dy, [[0.25, -0.25], [-0.25, 0.25]])
+    assert both(backend, losses.binary_cross_entropy_with_logits, y, right)[0] == 0
+
+
+def test_certain_probabilities_stay_finite(backend):
+    y = np.array([[1.0, 0.0]], dtype=np.float32)
+    value, dy = both(backend, losses.binary_cross_entropy, y, np.array([[0.0, 1.0]], dtype=np.float32))
+    below_one, tiny = 1 - np.finfo(np.float32).eps / 2, float(np.finfo(np.float32).smallest_normal)
+    assert value == pytest.approx(-(math.log(1 - below_one) + math.log(tiny)) / 2, rel=1e-6)
+    np.testing.assert_allclose(dy, [[0.5 / (1 - below_one), -0.5 / tiny]], rtol=1e-5)
+    assert both(backend, losses.binary_cross_entropy, y, y)[0] == pytest.approx(-math.log(below_one) / 2, rel=1e-5)
+
+
+def test_small_probabilities_keep_their_gradients_in_float32(backend):
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle; it is not installed")
+    y = np.array([[2e-9, 1e-20, 1e-8, 0.3]], dtype=np.float32)
+    t = np.array([[1.0, 1.0, 0.0, 1.0]], dtype=np.float32)
+    value, dy = both(backend, losses.binary_cross_entropy, y, t)
+    y_t = torch.tensor(y.astype(np.float64), requires_grad=True)
+    expected = torch.nn.functional.binary_cross_entropy(y_t, torch.tensor(t.astype(np.float64)))
+    expected.backward()
+    assert value == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(dy[0, [0, 2, 3]], y_t.grad.numpy()[0, [0, 2, 3]], rtol=1e-5)
+    assert dy[0, 1] == pytest.approx(-1e20 / 4, rel=1e-5)  # PyTorch's is cut at 1e12
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.uint8, np.int32, np.float32])
+def test_labels_of_any_type_are_the_same_labels(kind, backend, rng):
+    y, t = rng.normal(size=(6, 300)), np.array([0, 1, 1, 0, 1, 0])
+    expected = both(backend, losses.cross_entropy, y, t)
+    value, dy = both(backend, losses.cross_entropy, y, t.astype(kind))
+    assert value == expected[0]
+    np.testing.assert_array_equal(dy, expected[1])
+    assert math.isnan(both(backend, losses.cross_entropy, y, t + 0.5)[0])
+
+
+def test_whole_number_predictions_are_refused(backend):
+    for loss in losses.LOSSES.values():
+        with pytest.raises(DTypeError, match="X103"):
+            loss(backend.asarray(np.ones((2, 3), int)), backend.asarray(np.ones((2, 3))))
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.cross_entropy, losses.binary_cross_entropy, losses.binary_cross_entropy_with_logits]
+)
+@pytest.mark.parametrize("label", [-1, 3, 7])
+def test_a_label_outside_the_classes_gives_nan_not_a_number_that_looks_right(loss, label, backend):
+    assert math.isnan(both(backend, loss, np.full((2, 3), 0.4), np.array([0, label]))[0])
+
+
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_a_batch_of_zero(name, backend):
+    value, dy = both(backend, losses.LOSSES[name], np.zeros((0, 3)), np.zeros((0, 3)))
+    assert value == 0
+    assert dy.shape == (0, 3)
+
+
+def test_float32_stays_float32(backend):
+    for loss in losses.LOSSES.values():
+        value, dy = loss(backend.asarray(np.full((2, 3), 0.5), "float32"), backend.asarray(np.full((2, 3), 0.25)))
+        assert (backend.to_numpy(value).dtype, backend.to_numpy(dy).dtype) == (np.float32, np.float32)
+
+
+def test_targets_of_another_shape_are_refused(backend):
+    y = backend.asarray(np.zeros((4, 3)))
+    for loss in losses.LOSSES.values():
+        with pytest.raises(ShapeError, match=r"\[X202\].*\n.*got targets \(4, 2\), predictions \(4, 3\)"):
+            loss(y, backend.asarray(np.zeros((4, 2))))
+    with pytest.raises(ShapeError, match="X202"):
+        losses.mse(y, backend.asarray(np.zeros(4)))
+
+
+def test_hits(backend):
+    y, t = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), np.array([1, 1, 1])
+    asarray = backend.asarray
+    assert int(backend.to_numpy(losses.count_correct(asarray(y), asarray(t), 0.5))) == 2
+    assert int(backend.to_numpy(losses.count_correct(asarray(y), asarray(np.eye(2)[t]), 0.5))) == 2
+    assert int(backend.to_numpy(losses.count_correct(asarray(y[:, 1:]), asarray(t), 0.5))) == 2
+    assert int(backend.to_numpy(losses.count_correct(asarray(y[:, 1:]), asarray(t[:, None]), 0.75))) == 1
+
+
+def test_losses_by_name():
+    assert losses.loss_function("mse") is losses.mse
+    assert losses.loss_name(partial(losses.huber, delta=2.0)) == "huber"
+    assert losses.loss_name(lambda y, t: (y, y)) == ""
+    with pytest.raises(OptionError, match=r"no loss 'hinge'"):
+        losses.loss_function("hinge")

@@ -1,0 +1,68 @@
+"""The article's operations on single planes, by the library that made the arrays."""
+
+from __future__ import annotations
+
+from xcnn.backends.registry import backend_of
+from xcnn.core import reference
+from xcnn.core.arrays import is_floating, namespace
+from xcnn.core.checks import check_planes
+from xcnn.core.types import Array
+from xcnn.errors import DTypeError
+from xcnn.training.precision import type_name
+
+
+def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
+    """The article's X * K: one plane (H, W) correlated with one kernel (h, w), by the array's own library.
+
+    scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
+    The result has the type of x and k where both have one floating-point type; halves are summed in float32. All else
+    that is real is computed in float64: two types give that, whole numbers and bools int64, exact up to 2^53.
+
+    Parameters
+    ----------
+    mode
+        "valid" keeps the kernel inside: (H - h + 1, W - w + 1). "full" takes every overlap: (H + h - 1, W + w - 1).
+        "same" is the centre of "full": (H, W).
+
+    Raises
+    ------
+    ShapeError
+        X101 when an array is no plane, X102 when the kernel does not fit into a "valid" correlation.
+    BackendError
+        X301 when the arrays are of different libraries.
+    DTypeError
+        X103 for complex numbers, whose correlation has a conjugate or none, and for what are no numbers.
+    """
+    return _of_planes("correlate2d", x, k, mode)
+
+
+def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
+    """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees."""
+    return _of_planes("convolve2d", x, k, mode)
+
+
+def _of_planes(name: str, x: Array, k: Array, mode: str) -> Array:
+    check_planes(name, x, k, mode)
+    backend, wide = backend_of(x), _plane_type(name, x, k)
+    with backend.active():
+        if not wide:
+            return getattr(backend, name)(x, k, mode)
+        xp = namespace(x)
+        y = getattr(backend, name)(*(xp.astype(array, getattr(xp, wide)) for array in (x, k)), mode)
+        if not (is_floating(x) or is_floating(k)):
+            return xp.astype(y, xp.int64)
+        return xp.astype(y, x.dtype) if wide == "float32" else y
+
+
+def _plane_type(name: str, x: Array, k: Array) -> str:
+    """The type to compute two planes in; "" where it is that of both."""
+    for label, array in (("x", x), ("k", k)):
+        if not (is_floating(array) or namespace(array).isdtype(array.dtype, ("bool", "integral"))):
+            hint = "give real and imaginary parts by themselves." if "complex" in str(array.dtype) else ""
+            raise DTypeError("X103", f"{name} takes real numbers; {label} is {type_name(array)}.", hint=hint)
+    if x.dtype != k.dtype or not is_floating(x):
+        return "float64"
+    return "float32" if type_name(x) in ("float16", "bfloat16") else ""
+
+
+rot180 = reference.rot180

@@ -1,0 +1,1 @@
+"""Checks of layers, backends and models against float64."""

@@ -1,0 +1,1 @@
+"""Types, arrays and the mathematics of shapes: what everything else stands on. It knows no layer."""

@@ -1,0 +1,245 @@
+"""The questions that layers ask of their input, and the errors they raise (docs/errors.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from array_api_compat import device
+
+from xcnn.core.arrays import is_floating, namespace, unmasked
+from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.windows import is_whole
+from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted
+
+IMAGE = ("channels", "height", "width")
+SIGNAL = ("channels", "length")
+VECTOR = ("features",)
+
+
+def check_rank(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
+    """The input shape, without its batch axis, if it has these axes.
+
+    Raises
+    ------
+    ShapeError
+        X101
+    """
+    if len(input_shape) != len(axes):
+        raise ShapeError(
+            "X101",
+            f"expects ({', '.join(axes)}) for each sample but got {counted(len(input_shape), 'axis', 'axes')}.",
+            f"got {tuple(input_shape)} for each sample",
+            hint=_rank_hint(len(input_shape), axes),
+            layer=layer,
+        )
+    return tuple(input_shape)
+
+
+def check_cells(layer: object, input_shape: Shape) -> None:
+    """Raise X101 unless a sample has at least one channel, and one cell along each axis, as windows need them."""
+    if 0 in input_shape:
+        raise ShapeError(
+            "X101",
+            "needs at least one channel, and one cell along each axis.",
+            f"got {tuple(input_shape)} for each sample",
+            hint="leave out what has no cells; only the batch may be empty.",
+            layer=layer,
+        )
+
+
+def _rank_hint(got: int, axes: Sequence[str]) -> str:
+    if tuple(axes) == VECTOR:
+        return "put Flatten() or GlobalAveragePool2D() before it."
+    if tuple(axes) == IMAGE and got == 2:
+        return "images are (channels, height, width): add the channel axis, x[:, None]."
+    return "put a Reshape() before it."
+
+
+def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], size: int | None = None) -> Any:
+    """The namespace of x, if x is a batch with these axes, at home where the weights are, and of their type.
+
+    `size` is what the first axis after the batch must count, where the weights fix it.
+
+    Raises
+    ------
+    BackendError
+        X301
+    DTypeError
+        X103
+    ShapeError
+        X101
+    """
+    check_home(layer, weights, x)
+    check_rank(layer, x.shape[1:], axes)
+    if size is not None and x.shape[1] != size:
+        noun = axes[0] if size != 1 else axes[0].removesuffix("s")
+        raise ShapeError(
+            "X101",
+            f"expects {size} input {noun} but got {x.shape[1]}.",
+            f"got x {tuple(x.shape)} = ({', '.join(('batch', *axes))})",
+            hint=_size_hint(x.shape, size, axes),
+            layer=layer,
+        )
+    return namespace(x)
+
+
+def _size_hint(shape: Shape, size: int, axes: Sequence[str]) -> str:
+    built = f"build the model with input_shape={tuple(shape[1:])}"
+    if tuple(axes) == IMAGE and shape[3] == size:
+        return f"arrays are (batch, channels, height, width): x.transpose(0, 3, 1, 2), or {built}."
+    if tuple(axes) == IMAGE and size == 1 and shape[1] == 3:
+        return f"convert the images to grayscale, or {built}."
+    return f"{built}."
+
+
+def check_home(layer: object, weights: Weights, x: Array) -> None:
+    """Raise if x is not floating, or not of its weights' library, device and type."""
+    for name, array in weights.items():
+        if type(array) is not type(x) or device(array) != device(x):
+            raise BackendError(
+                "X301",
+                f"has its {name} on {home(array)} but x is on {home(x)}.",
+                hint="model.to(...) the backend of x, or x = model.backend.asarray(x).",
+                layer=layer,
+            )
+        if array.dtype != x.dtype:
+            raise DTypeError(
+                "X103",
+                f"has a {name} of {array.dtype} but x is {x.dtype}.",
+                hint=f"convert x to {array.dtype}" + ("." if is_floating(x) else " (and scale bytes: x / 255)."),
+                layer=layer,
+            )
+        break  # the weights of a layer were made together
+    else:
+        if not is_floating(x):
+            raise DTypeError(
+                "X103",
+                f"got x of {x.dtype}; layers compute in floating point.",
+                hint='x = x.astype("float32") / 255' if "int8" in str(x.dtype) else 'x = x.astype("float32")',
+                layer=layer,
+            )
+
+
+def home(x: Array) -> str:
+    """Where an array is, in words: "numpy", "cupy:0", "torch:cuda:0", "array_api_strict:device1"."""
+    library, where = namespace(x).__name__.removeprefix("array_api_compat.").removesuffix(".numpy"), str(device(x))
+    named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)|^(cpu):0$", where)
+    where = next((name for name in named.groups() if name), where) if named else where
+    return library if where == "cpu" else f"{library}:{where}"
+
+
+def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
+    """Raise X101 unless the gradient has its output's shape."""
+    if tuple(dy.shape) != tuple(y_shape):
+        raise ShapeError(
+            "X101",
+            "got a gradient that is not shaped like its output.",
+            f"got dy {tuple(dy.shape)}, the output was {tuple(y_shape)}",
+            layer=layer,
+        )
+
+
+def check_whole(name: str, value: object, least: int = 1) -> int:
+    """The option as an int, NumPy's too; raise X104 unless it is a whole number of at least `least`."""
+    number: Any = plain(value)
+    if not is_whole(number) or number < least:
+        raise OptionError("X104", f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return int(number)
+
+
+def check_between(name: str, value: object, low: float, high: float) -> float:
+    """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
+    number: Any = plain(value)
+    if not is_number(number) or not low <= number < high:
+        raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {value!r}.")
+    return number  # type: ignore[no-any-return]
+
+
+def check_rate(name: str, value: object) -> float:
+    """The option, if it is a finite number of at least 0; else raise X104."""
+    return check_between(name, value, 0, float("inf"))
+
+
+def check_positive(name: str, value: object) -> float:
+    """The option, if it is a finite number above 0; else raise X104."""
+    number: Any = plain(value)
+    if not is_number(number) or not 0 < number < float("inf"):
+        raise OptionError("X104", f"{name} must be a positive number; got {value!r}.")
+    return number  # type: ignore[no-any-return]
+
+
+def is_number(value: object) -> bool:
+    """True for an int or a float that is not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """The option as a bool, NumPy's too; raise X104 for all else, since any text, "no" as well, would count as true."""
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise OptionError("X104", f"{name} must be True or False; got {value!r}.")
+    return flag
+
+
+def plain_numbers(options: Any) -> None:
+    """Turn NumPy's numbers among a frozen dataclass's options into Python's, which leave an array's type alone."""
+    for name, value in vars(options).items():
+        object.__setattr__(options, name, plain(value))
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, also within tuples and lists; all else as it is."""
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
+    """Raise X104 unless the groups are a whole number that divides this count of channels or filters."""
+    check_whole("groups", groups)
+    if count % groups:
+        raise OptionError("X104", f"has {groups} groups, which do not divide {count} {noun}.", layer=layer)
+
+
+def check_axis(layer: object, axis: object, rank: int) -> int:
+    """The axis counted from the front, if an array of this rank has it beside its batch's; else raise X104."""
+    if is_whole(axis):
+        found: int = axis + rank if axis < 0 else axis  # type: ignore[operator, assignment]
+        if 0 < found < rank:
+            return found
+    raise OptionError("X104", f"has axis {axis!r}, but the axes are 1 to {rank - 1} (0 is the batch's).", layer=layer)
+
+
+@contextmanager
+def on_behalf_of(layer: object) -> Iterator[None]:
+    """Let errors from this block name this layer, for which another does the work."""
+    try:
+        yield
+    except XcnnError as error:
+        error.subject = type(layer).__name__
+        raise
+
+
+def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
+    """Raise unless x and k are planes of one library and, for "valid", the kernel fits."""
+    if mode not in ("valid", "full", "same"):
+        raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {mode!r}.')
+    for label, array in (("x", x), ("k", k)):
+        unmasked(array, f"{name}: {label}")
+        if not hasattr(array, "ndim"):
+            raise DTypeError("X103", f"{name}: {label} is a {type(array).__name__}, not an array.")
+        if array.ndim != 2 or min(array.shape) < 1:
+            raise ShapeError("X101", f"{name} takes planes (height, width); {label} has shape {tuple(array.shape)}.")
+    if type(x) is not type(k):
+        raise BackendError(
+            "X301", f"{name}: x is on {home(x)} but k is on {home(k)}.", hint="bring both to one library."
+        )
+    if mode == "valid" and any(n < m for n, m in zip(x.shape, k.shape, strict=True)):
+        raise ShapeError(
+            "X102",
+            f"{name}: a {k.shape[0]}x{k.shape[1]} kernel does not fit into a {x.shape[0]}x{x.shape[1]} plane.",
+            hint='use mode "full" or "same", or a smaller kernel.',
+        )

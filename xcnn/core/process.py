@@ -1,0 +1,342 @@
+"""What belongs to the whole process while threads compute: its forks, and settings that libraries keep for all threads.
+
+A fork copies the thread that forks and no other. What the others held, a lock in BLAS's memory or a product half done,
+is held for ever in the child, and BLAS, which ends its threads for a fork, loses the product in the parent too. So a
+fork waits until no other thread computes, and threads wait for the fork: `computing` is a block around a step or a
+batch, which takes part in that.
+
+A library's own `with` blocks for its settings remember on entry and put back on exit. Where those of two threads
+overlap, the last puts back what the first had set. `Held` sets them once for all that overlap.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from xcnn.errors import BackendError
+
+PATIENCE = 10.0
+"""Seconds that a fork waits for other threads; then it goes on, as if they did not compute."""
+LONGEST = 60.0
+"""Seconds that a thread waits for others to let go of a setting; then it is told."""
+
+
+class _Here(threading.local):
+    """Of each thread: how many blocks of `computing` it is in, and those in which NumPy keeps quiet."""
+
+    depth = 0
+
+    def __init__(self) -> None:
+        self.quiet: list[np.errstate] = []
+
+
+class Computing:
+    """A block in which no other thread forks the process. Blocks of several threads go on side by side.
+
+    In it NumPy raises and warns of nothing that is not finite, whatever the process has told it: who computes looks.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.here = _Here()
+        self.running = 0
+        """How many threads are within, but for those that fork."""
+        self.forks = 0
+
+    def __enter__(self) -> None:
+        here = self.here
+        if here.depth == 0:
+            with self.lock:
+                while self.forks:
+                    self.changed.wait(PATIENCE)
+                self.running += 1
+                here.depth = 1
+        else:
+            here.depth += 1
+        quiet = np.errstate(all="ignore")
+        here.quiet.append(quiet)
+        quiet.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        here = self.here
+        here.quiet.pop().__exit__(None, None, None)
+        here.depth -= 1
+        if here.depth == 0:
+            with self.lock:
+                self.running -= 1
+                if self.forks:
+                    self.changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until no other thread computes, and let none begin."""
+        with self.changed:
+            self.forks += 1
+            if self.here.depth:
+                self.running -= 1  # two threads that fork within their blocks do not wait for each other
+                self.changed.notify_all()
+            last = monotonic() + PATIENCE
+            while self.running and (left := last - monotonic()) > 0:
+                self.changed.wait(left)
+
+    def after_fork_in_parent(self) -> None:
+        """Let threads go on."""
+        with self.changed:
+            self.forks -= 1
+            self.running += self.here.depth > 0
+            self.changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """There is no other thread."""
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.running, self.forks = int(self.here.depth > 0), 0
+
+
+computing = Computing()
+
+
+class Held:
+    """A setting of the whole process that several threads hold at once: the first sets it, the last puts it back.
+
+    Threads that want another value wait until those before them have let go, each in its turn; within a block of its
+    own, a thread that wants another gets it at once where it is the only holder. None stands for the setting as it is:
+    who wants that waits for others too.
+
+    Parameters
+    ----------
+    read, write, restore
+        the setting as it is, setting it to a value, and to what `read` gave
+    what
+        for the error: what the setting is
+    """
+
+    def __init__(
+        self, read: Callable[[], Any], write: Callable[[Any], None], restore: Callable[[Any], None], what: str
+    ) -> None:
+        self.read, self.write, self.restore, self.what = read, write, restore, what
+        self.forget()
+        _held.append(self)
+
+    def forget(self) -> None:
+        """Nobody holds it."""
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.holders: dict[int, int] = {}  # in how many blocks each thread is
+        self.queue: list[object] = []
+        self.value: Any = None
+        self.before = self.after = None
+
+    def __call__(self, value: Any) -> _Holding:
+        """A block in which the setting has this value."""
+        return _Holding(self, value)
+
+    def take(self, value: Any) -> Any:
+        """Begin a block; what the value was to this thread, NOTHING before its first."""
+        me = get_ident()
+        with self.lock:
+            holders = self.holders
+            if me in holders:
+                if value != self.value:
+                    self._change(value)
+                was, self.value = self.value, value
+                holders[me] += 1
+                return was
+            if self.queue or (holders and value != self.value):
+                self._wait(value)
+            if not holders:
+                if value is not None:
+                    self._set(value)
+                self.value = value
+            holders[me] = 1
+            return NOTHING
+
+    def _set(self, value: Any) -> None:
+        self.before = self.read()
+        try:
+            self.write(value)
+            self.after = self.read()
+        except BaseException:  # interrupted
+            self.restore(self.before)
+            raise
+
+    def _put_back(self) -> None:
+        if self.value is not None and self.read() == self.after:  # else somebody has set it meanwhile
+            self.restore(self.before)
+
+    def _change(self, value: Any) -> None:
+        """Another value within a block."""
+        if len(self.holders) > 1:
+            raise self._refused(value)
+        self._put_back()
+        if value is not None:
+            self._set(value)
+
+    def _wait(self, value: Any) -> None:
+        """Wait for a turn."""
+        ticket, last = object(), monotonic() + LONGEST
+        self.queue.append(ticket)
+        try:
+            while self.queue[0] is not ticket or (self.holders and self.value != value):
+                left = last - monotonic()
+                if left <= 0:
+                    raise self._refused(value)
+                self.changed.wait(left)
+        finally:
+            self.queue.remove(ticket)
+            self.changed.notify_all()
+
+    def _refused(self, value: Any) -> BackendError:
+        return BackendError(
+            "X309",
+            f"{self.what} belongs to the whole process, and other threads compute with it set otherwise.",
+            f"wanted {words(value)}, theirs {words(self.value)}",
+            hint="let such models take turns, or give each a process of its own.",
+        )
+
+    def give(self, was: Any) -> None:
+        """End a block."""
+        me = get_ident()
+        with self.lock:
+            left = self.holders[me] - 1
+            if left:
+                self.holders[me] = left
+                if was is not NOTHING and was != self.value:
+                    self._change(was)
+                    self.value = was
+                return
+            del self.holders[me]
+            if not self.holders:
+                try:
+                    self._put_back()
+                finally:
+                    self.value = self.before = self.after = None
+                    if self.queue:
+                        self.changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Other threads hold nothing any more."""
+        mine = self.holders.get(get_ident())
+        value, before, after, others = self.value, self.before, self.after, len(self.holders) > (mine is not None)
+        self.forget()
+        self.value, self.before, self.after = value, before, after
+        if mine is not None:
+            self.holders[get_ident()] = mine
+        else:
+            if others:
+                self._put_back()
+            self.value = self.before = self.after = None
+
+
+NOTHING = object()
+
+
+def words(value: Any) -> str:
+    """A setting's value for an error."""
+    return "as it is" if value is None else str(value)
+
+
+class _Holding:
+    """A block of Held's."""
+
+    __slots__ = ("held", "value", "was")
+
+    def __init__(self, held: Held, value: Any) -> None:
+        self.held, self.value = held, value
+
+    def __enter__(self) -> None:
+        self.was = self.held.take(self.value)
+
+    def __exit__(self, *error: object) -> None:
+        self.held.give(self.was)
+
+
+_held: list[Held] = []
+
+
+class Survivor:
+    """A library that keeps threads of its own, which a forked child does not have: there a call would wait for ever.
+
+    Parameters
+    ----------
+    name
+        the library
+    remedy
+        what a child can do beside being spawned
+    started
+        asks the library whether it has threads already, for others than xcnn
+    """
+
+    def __init__(self, name: str, remedy: str = "", started: Callable[[], bool] = bool) -> None:
+        self.name, self.remedy, self.started = name, remedy, started
+        self.used = self.lost = False
+        _survivors.append(self)
+
+    def check(self) -> None:
+        """Note that it is used here.
+
+        Raises
+        ------
+        BackendError
+            X308, where the process that this one was forked from had used it.
+        """
+        if self.lost:
+            raise BackendError(
+                "X308",
+                f"this process was forked from one that had used {self.name}, whose threads did not come along.",
+                hint='start processes by "spawn": multiprocessing.get_context("spawn")' + self.remedy + ".",
+            )
+        self.used = True
+
+
+_survivors: list[Survivor] = []
+
+
+def _after_fork_in_child() -> None:
+    global _turns
+    _turns = threading.Lock()
+    computing.after_fork_in_child()
+    for held in _held:
+        held.after_fork_in_child()
+    for library in _survivors:
+        library.lost = library.lost or library.used or library.started()
+
+
+if hasattr(os, "register_at_fork"):  # where processes can be forked
+    os.register_at_fork(
+        before=computing.before_fork,
+        after_in_parent=computing.after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
+class Turn:
+    """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting."""
+
+    def __init__(self) -> None:
+        self.owner: tuple[int, int] | None = None
+        """A process and a thread: in a forked child the thread of the parent does not count."""
+
+    def take(self) -> tuple[bool, Any]:
+        """Whether it is this thread's now, and whose it was."""
+        me = os.getpid(), get_ident()
+        with _turns:
+            was = self.owner
+            if was is not None and was[0] == me[0] and was[1] != me[1]:
+                return False, was
+            self.owner = me
+            return True, was
+
+    def give(self, was: Any) -> None:
+        """Give it back to whose it was."""
+        self.owner = was
+
+
+_turns = threading.Lock()

@@ -1,0 +1,88 @@
+"""Randomness as an argument: keys that are counted, not states that move, so that every backend draws the same.
+
+A key is a path of whole numbers, such as (seed, step, layer). The generator is Threefry-2x32 with 20 rounds, of
+Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011): additions, rotations and exclusive ors of 32-bit
+words, written here for Python's integers and for arrays of any library with 64-bit ones.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn.core.checks import check_whole
+from xcnn.core.types import Array, Shape
+from xcnn.errors import OptionError
+
+Key: TypeAlias = tuple[int, ...]
+
+MASK = 0xFFFFFFFF
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+
+
+def threefry2x32(key: tuple[int, int], x0: Any, x1: Any) -> tuple[Any, Any]:
+    """Encrypt the 64-bit counter (x0, x1); each word is 0 .. 2^32 - 1, an int or an array of int64."""
+    words = (*key, key[0] ^ key[1] ^ PARITY)
+    x0, x1 = (x0 + words[0]) & MASK, (x1 + words[1]) & MASK
+    for block in range(5):
+        for turn in ROTATIONS[block % 2]:
+            x0 = (x0 + x1) & MASK
+            x1 = x0 ^ ((x1 << turn | x1 >> (32 - turn)) & MASK)
+        x0 = (x0 + words[(block + 1) % 3]) & MASK
+        x1 = (x1 + words[(block + 2) % 3] + block + 1) & MASK
+    return x0, x1
+
+
+def check_seed(seed: object) -> int:
+    """The seed as an int; raise X104 unless it is a whole number of 64 bits, which is what keys keep of it."""
+    number = check_whole("seed", seed, least=0)
+    if number >> 64:
+        raise OptionError("X104", f"seed must be below 2^64; got {seed!r}.", hint=f"seed={number & 2**64 - 1}")
+    return number
+
+
+def check_key(key: Key) -> None:
+    """Raise X104 where a number of a key has more than 64 bits, of which the others would not count."""
+    for n in key:
+        if isinstance(n, int) and not -(2**63) <= n < 2**64:
+            raise OptionError("X104", f"the numbers of a random key have 64 bits; got {n}.")
+
+
+def fold(key: Key) -> tuple[int, int]:
+    """One 64-bit key from a path, each number of it encrypting the next."""
+    check_key(key)
+    return reduce(lambda words, n: threefry2x32(words, n >> 32 & MASK, n & MASK), key, (0, 0))
+
+
+def bits(xp: Any, device: Any, key: Key, shape: Shape) -> Array:
+    """Random whole numbers 0 .. 2^32 - 1, int64: the first words of counters 0, 1, ..., then their second words."""
+    size = int(np.prod(shape, dtype=np.int64))
+    half = -(-size // 2)
+    counters = xp.arange(half, dtype=xp.int64, device=device)
+    words = threefry2x32(fold(key), counters >> 32, counters & MASK)
+    return xp.reshape(xp.concat(words)[:size], shape)
+
+
+def generator(*key: int) -> np.random.Generator:
+    """A host generator for what is drawn before training: initial weights and the order of samples."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key[0], spawn_key=key[1:])))
+
+
+class Planner(np.random.Generator):
+    """Stands in for the generator where only shapes matter: draws zeros that take no memory."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.Philox(0))
+
+    def standard_normal(self, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+        """Zeros"""
+        return np.broadcast_to(0.0, size)
+
+    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+        """Zeros"""
+        return np.broadcast_to(0.0, size)
+
+    uniform = normal  # type: ignore[assignment]

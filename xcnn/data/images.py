@@ -1,0 +1,371 @@
+"""Image files as arrays. Pillow opens only the formats that are named here, and only up to a number of pixels."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcnn.core.checks import check_whole
+from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
+from xcnn.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image, ImageFile
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+MAX_PIXELS = 1 << 26
+PIXELS_PER_BYTE = 8 * 1032
+"""The most that a format above can pack into a byte: PNG's 1-bit pixels, deflated."""
+
+BYTES_PER_PIXEL, SPARE_BYTES = 4, 1 << 24
+MAX_PIECES = 1 << 18
+"""Pieces that a file may be read in: PNG's chunks, JPEG's segments, BMP's runs. Each costs microseconds."""
+
+MAX_SCANS = 16
+"""Scans of a JPEG that has as many pixels as are allowed; a smaller one may have more of them. Usual are 1 to 12."""
+
+REDUCING_GAP = 8
+"""A large picture is averaged to no less than so many times the size that is asked for before it is resampled."""
+
+GREY = (0.299, 0.587, 0.114)
+SIDE, BOX, CENTRE = 28, 20, 14
+"""MNIST's images are 28 pixels wide, their digits fit a box of 20, and their centre of mass is at pixel 14."""
+
+BLANK = 0.05
+LARGE = 1024
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = (28, 28),
+    mode: str = "L",
+    formats: Sequence[str] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.float32]:
+    """An image file as an array (channels, height, width), float32 in 0..1.
+
+    Turned as its EXIF data say, set on white where it is transparent, and stretched to `size`. Of an animation, the
+    first picture. 16 bits of grey are kept; real numbers must be in 0..1; colour profiles are not applied.
+
+    Parameters
+    ----------
+    path
+        "~" stands for the user's folder.
+    size
+        (height, width); None keeps the image's own.
+    mode
+        "L" for grey, one channel, or "RGB", three.
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP").
+    max_pixels
+        how many pixels a file may hold before it is decoded; it bounds the file's bytes (4 a pixel and 16 MiB) and a
+        JPEG's scans (16 of so many pixels) too. Decoding takes about 4 bytes a pixel, a progressive JPEG up to 10.
+
+    Raises
+    ------
+    OptionError
+        X104: an option that is none, as a format that Pillow does not know.
+    DataError
+        X207: it is not an image in one of these formats, is damaged, is above the limit, or does not say what its
+        samples mean, such as signed ones.
+    """
+    formats = check_image_options(size, mode, formats, max_pixels)
+    return to_array(_open(Path(path), mode, formats, size, max_pixels), mode)
+
+
+def check_image_options(
+    size: tuple[int, int] | None, mode: str, formats: Sequence[str] = FORMATS, max_pixels: int = MAX_PIXELS
+) -> tuple[str, ...]:
+    """The names of the formats as Pillow has them; raise X104 unless these are options that `read_image` takes."""
+    if mode not in ("L", "RGB"):
+        raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {mode!r}.')
+    if size is not None:
+        if not isinstance(size, tuple | list) or len(size) != 2:
+            raise OptionError("X104", f"size must be (height, width) or None; got {size!r}.")
+        for name, side in zip(("height", "width"), size, strict=True):
+            check_whole(name, side)
+    check_whole("max_pixels", max_pixels)
+    if formats == FORMATS:
+        return FORMATS
+    if isinstance(formats, str) or not isinstance(formats, Sequence) or not formats:
+        raise OptionError(
+            "X104",
+            f"formats must be several names; got {formats!r}.",
+            hint=f'formats=["{formats.upper()}"]' if isinstance(formats, str) and formats else 'as formats=["PNG"]',
+        )
+    return tuple(_check_format(name) for name in formats)
+
+
+def _check_format(name: object) -> str:
+    from PIL import Image
+
+    known = str(name).upper()
+    Image.preinit()
+    if known not in Image.OPEN:
+        Image.init()
+    if not isinstance(name, str) or known not in Image.OPEN:
+        named = Image.registered_extensions().get(f".{known.lower().lstrip('.')}")
+        raise OptionError(
+            "X104",
+            f"formats has {name!r}, which is no format that Pillow can open here.",
+            hint=f"{named} is its name." if named in Image.OPEN else "as PNG, JPEG, BMP, GIF, TIFF, WEBP or PPM.",
+        )
+    return known
+
+
+def to_array(image: Image.Image, mode: str) -> NDArray[np.float32]:
+    """A Pillow image of mode L or RGB, or of mode F in 0..1, as an array (channels, height, width), float32 in 0..1."""
+    pixels = np.asarray(image)
+    planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+    white = np.float32(1 if image.mode == "F" else 255)
+    y: NDArray[np.float32] = np.divide(planes, white, dtype=np.float32, order="C")
+    return y.repeat(3, axis=0) if mode == "RGB" and len(y) == 1 else y
+
+
+class _Pieces(io.BufferedReader):
+    """A file that is read in a bounded number of pieces."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.left = MAX_PIECES
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError(f"it is cut into more than {MAX_PIECES:,} pieces")
+        return super().read(size)
+
+
+def _open(
+    path: Path, mode: str, formats: Sequence[str], size: tuple[int, int] | None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
+        raise DataError("X207", f"{path} is {'not a file' if path.exists() else 'not there'}.")
+    try:
+        with _Pieces(path) as file:
+            count = os.fstat(file.fileno()).st_size
+            if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
+                raise ValueError(f"it has {count:,} bytes, too many for so few pixels")
+            image = _recognise(file, formats)
+            limit = min(max_pixels, PIXELS_PER_BYTE * count) if image.format in FORMATS else max_pixels
+            if image.width * image.height > limit:
+                raise ValueError(f"it promises {image.width}x{image.height} pixels, more than {limit:,}")
+            meant = meaning(image)
+            if image.format == "JPEG":
+                _check_scans(file, image.width * image.height, max_pixels)
+                if size:
+                    image.draft(None, (2 * max(size), 2 * max(size)))  # decoded smaller
+            covered = image.tile[0][1] if image.format == "GIF" and image.tile else None
+            image.load()
+            turn = orientation(image)
+            whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
+            return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise DataError(
+            "X207",
+            f"{path} can't be read as an image: {reason}.",
+            hint=f"the formats are {', '.join(formats)}; at most {max_pixels:,} pixels.",
+        ) from error
+
+
+def _recognise(file: io.BufferedReader, formats: Sequence[str]) -> ImageFile.ImageFile:
+    """The image, not decoded yet. As Pillow's own open does it, but for the limit on pixels, which there is global."""
+    from PIL import Image
+
+    Image.preinit()
+    start, reasons = file.read(16), []
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
+        accepted = accepts is None or accepts(start)
+        if not accepted or isinstance(accepted, str):
+            continue
+        file.seek(0)
+        try:
+            return (_jpeg_file() if name == "JPEG" else factory)(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            reasons.append(f"as {name}, {error}")
+    raise ValueError("; ".join(reasons) or "it has none of the formats that are allowed")
+
+
+@cache
+def _jpeg_file() -> Any:
+    """Pillow's JPEG, but for looking into EXIF data for the resolution, which warns where they are damaged."""
+    from PIL import Image, JpegImagePlugin
+
+    class JpegFile(JpegImagePlugin.JpegImageFile):
+        def getexif(self) -> Image.Exif:
+            return Image.Exif()
+
+    return JpegFile
+
+
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+SOI, EOI, SOS, TEM = 0xD8, 0xD9, 0xDA, 0x01
+
+
+def _check_scans(file: io.BufferedReader, pixels: int, max_pixels: int) -> None:
+    """Raise for a JPEG whose scans, each of which goes over all pixels, are too many."""
+    before = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(before)
+    at = scans = markers = 0
+    while (found := MARKER.search(content, at)) and found[1][0] != EOI:
+        at, markers = found.end(), markers + 1
+        if found[1][0] not in (SOI, TEM):
+            at += max(2, int.from_bytes(content[at : at + 2]))
+        scans += found[1][0] == SOS
+        if scans * max(pixels, 1 << 16) > MAX_SCANS * max_pixels or markers > MAX_PIECES:
+            raise ValueError(f"it goes over its {pixels:,} pixels in {scans} scans or more")
+
+
+def _on_canvas(image: Image.Image, covered: tuple[int, int, int, int]) -> Image.Image:
+    """A GIF whose first picture covers a part of its canvas; the rest is clear, as browsers show it."""
+    from PIL import Image
+
+    canvas = Image.new("RGBA", image.size, (255, 255, 255, 0))
+    canvas.paste(image.crop(covered).convert("RGBA"), covered[:2])
+    return canvas
+
+
+def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int] | None) -> Image.Image:
+    """The decoded image on white paper, stretched to (height, width)."""
+    from PIL import Image
+
+    if size is None:
+        return on_white(image, mode, meant)
+    width, height, large = image.width, image.height, image.width * image.height > STRIP
+    across, down = (max(1, n // (REDUCING_GAP * m)) if large else 1 for n, m in ((width, size[1]), (height, size[0])))
+    y = on_white(image, mode, meant, (across, down))
+    return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, (0, 0, width / across, height / down))
+
+
+def mnist_like(
+    image: str | os.PathLike[str] | Image.Image | NDArray[Any], max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.float32], str]:
+    """Any picture of a digit, prepared as MNIST's were: (array (1, 28, 28), what was done to it).
+
+    White ink on black, cut out, its larger side scaled to 20 pixels, its centre of mass put in the middle of 28x28
+    (LeCun et al., "Gradient-based learning applied to document recognition", 1998). The background is the median of
+    the border; what differs from it hardly more than the border itself varies is background too. The note gives
+    sizes as height x width: "inverted, cropped to 312x240, scaled to 20x15, centred by mass".
+
+    Parameters
+    ----------
+    image
+        a file, a Pillow image, or an array: (height, width), (channels, height, width) or (height, width, channels)
+        with 1, 3 or 4 channels; whole numbers, or real ones in 0..1 or 0..255 (uint16: 0..65535). One that is 28x28
+        and light on a dark background already is taken as it is.
+    max_pixels
+        of a file, as for `read_image`.
+
+    Raises
+    ------
+    DataError
+        X207: it can't be read as an image. X208: it is blank.
+    """
+    done: list[str] = []
+    grey = _grey(image, max_pixels, done)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background, low, high = (float(n) for n in (np.median(border), grey.min(), grey.max()))
+    if high - low < BLANK:
+        raise DataError("X208", "the image is blank.", hint="transparent parts count as white.")
+    if grey.shape == (SIDE, SIDE) and background < 0.1 and high > 0.5:
+        return grey[None], "as it is"
+    ink = grey - background
+    if background > (low + high) / 2:
+        ink = -ink
+        done.append("inverted")
+    contrast = float(ink.max())
+    noise = float(np.quantile(np.abs(border - background), 0.9)) / contrast
+    ink /= contrast
+    ink[ink < min(0.5, max(0.1, 4 * noise))] = 0
+    ink = _crop(ink, done)
+    ink = _scale(ink, done)
+    return _centre(ink, done)[None], ", ".join(done)
+
+
+def _grey(image: Any, max_pixels: int, done: list[str]) -> NDArray[np.float32]:
+    """The brightness (height, width) in 0..1, on white where the image is transparent, reduced if it is large."""
+    from PIL import Image
+
+    if isinstance(image, str | os.PathLike):
+        image = _open(Path(image), "L", check_image_options(None, "L", max_pixels=max_pixels), None, max_pixels)
+    elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
+        image = _flat(image)
+    x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
+    if x.ndim == 2:
+        x = x[None]
+    elif x.ndim == 3 and x.shape[0] not in (1, 3, 4):
+        x = np.moveaxis(x, 2, 0)
+    if x.ndim != 3 or x.shape[0] not in (1, 3, 4) or x.size == 0 or x.dtype.kind not in "buif":
+        raise DataError(
+            "X207",
+            f"an array of {x.dtype} with shape {np.shape(image)} is not an image.",
+            hint="(height, width), (channels, height, width) or (height, width, channels), 1, 3 or 4 channels.",
+        )
+    top = {"bool": 1, "uint8": 255, "uint16": 65535}.get(x.dtype.name) or (1 if x.max() <= 1 else 255)
+    if not (x.min() >= 0 and x.max() <= top):  # neither holds for NaN
+        raise DataError("X207", "the image's values are not all in 0..1, or in 0..255.")
+    x = np.divide(x, np.float32(top), dtype=np.float32)
+    grey = np.tensordot(np.asarray(GREY, np.float32), x[:3], 1) if x.shape[0] > 1 else x[0]
+    grey = np.ascontiguousarray(grey * x[3] + (1 - x[3]) if x.shape[0] == 4 else grey, np.float32)
+    return grey if max(grey.shape) < 2 * LARGE else np.asarray(_reduce(Image.fromarray(grey), done))
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """A picture that is at hand, grey on white paper."""
+    try:
+        meant = meaning(image)
+        image.load()
+        return on_white(image, "L", meant)
+    except Exception as error:
+        raise DataError("X207", f"the picture can't be read: {str(error).rstrip('.')}.") from error
+
+
+def _reduce(image: Image.Image, done: list[str]) -> Image.Image:
+    factor = max(image.size) // LARGE
+    if factor < 2:
+        return image
+    done.append(f"reduced {factor} times")
+    return image.reduce(factor)
+
+
+def _crop(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
+    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    done.append(f"cropped to {ink.shape[0]}x{ink.shape[1]}")
+    return ink
+
+
+def _scale(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
+    from PIL import Image
+
+    height, width = (max(1, round(n * BOX / max(ink.shape))) for n in ink.shape)
+    small = Image.fromarray(np.ascontiguousarray(ink)).resize((width, height), Image.Resampling.HAMMING)
+    done.append(f"scaled to {height}x{width}")
+    pixels = np.asarray(small)
+    return np.asarray(pixels.clip(0, None) / pixels.max(), np.float32)
+
+
+def _centre(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
+    y = np.zeros((SIDE, SIDE), np.float32)
+    corner = []
+    for axis, size in enumerate(ink.shape):
+        mass = ink.sum(axis=1 - axis)
+        mean = float(mass @ np.arange(size)) / float(mass.sum())
+        corner.append(min(max(round(CENTRE - mean), 0), SIDE - size))
+    y[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
+    done.append("centred by mass")
+    return y

@@ -1,0 +1,1 @@
+"""Model, its input, summary, checkpoint and configuration."""

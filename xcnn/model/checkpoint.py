@@ -1,0 +1,299 @@
+"""Checkpoints: what is kept of a model as a value, written to one safetensors file and read back.
+
+A net is built of a configuration from a fixed table of classes; nothing in a file is executed or imported.
+checkpoint_file.py reads and writes the file itself.
+"""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcnn.core import random, tree
+from xcnn.core.checks import plain
+from xcnn.core.types import Rng, Shape, Weights
+from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
+from xcnn.layers.layer import Layer
+from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, refuse, write
+from xcnn.model.config import from_config, to_config
+from xcnn.model.schema import short
+from xcnn.training import loss_scaling, losses
+from xcnn.training.history import Row
+from xcnn.training.losses import Loss
+from xcnn.training.optimizers import Optimizer
+from xcnn.training.precision import Precision, policy
+from xcnn.training.schedules import learning_rate
+from xcnn.training.state import TrainingState
+
+MOST_OF_HISTORY = MOST_VALUES // 2
+"""Values of the history that are kept: those of 14,000 epochs with eight columns."""
+COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
+"""The numbers of a TrainingState."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint keeps of a model: arrays are host arrays, in the state as it stands beside `plan`."""
+
+    net: Layer
+    input_shape: Shape
+    loss: Loss
+    optimizer: Optimizer
+    policy: Precision
+    seed: int
+    state: TrainingState
+    plan: dict[str, Any]
+    """How it is being trained."""
+    info: dict[str, Any]
+    """The user's own."""
+    made_by: dict[str, Any]
+    """The backend and the versions of libraries."""
+
+
+def save(saved: Saved, path: str | Path) -> None:
+    """Write a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        X403, when the net holds what can't be written. Errors of the file system pass through; the old file stays.
+    """
+    from importlib.metadata import version
+
+    state = saved.state
+    moments = {name: state.optimizer_state[name] for name in saved.optimizer.moments}
+    try:
+        net, optimizer = to_config(saved.net), to_config(saved.optimizer)
+    except RecursionError as error:
+        raise CheckpointError("X404", "the net is nested too deep to be written.") from error
+    config = {
+        "format": FORMAT,
+        "net": net,
+        "input_shape": list(saved.input_shape),
+        "loss": _loss_config(saved.loss),
+        "optimizer": optimizer,
+        "backend": saved.made_by["backend"],
+        "dtype": saved.policy.dtype,
+        "precision": saved.policy.name,
+        "seed": saved.seed,
+        "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **saved.made_by["versions"]},
+        "standing": {name: getattr(state, name) for name in COUNTED},
+        "updates": state.optimizer_state["step"],
+        "scaling": {name: entry.item() for name, entry in loss_scaling.entries_of(state.optimizer_state).items()},
+        "plan": saved.plan,
+        "history": _last_rows(state.rows),
+        "info": dict(saved.info),
+    }
+    for name in _names(state.weights):
+        if "/" in name:
+            raise CheckpointError("X403", f"a weight's name can't hold a slash, which parts its path; got {name!r}.")
+    tensors = dict(tree.items({"weights": state.weights, "state": moments}))
+    shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
+    _check_shapes(path, saved.net, saved.input_shape, shapes, saved.policy.dtype)
+    write(path, tensors, config)
+
+
+def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None) -> Saved:
+    """What a checkpoint keeps; `layers` and `loss` are the user's own, as in Model.load.
+
+    Raises
+    ------
+    CheckpointError
+        X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
+    """
+    with opened(path) as contents:
+        config = contents.config
+        built = _built(path, contents, layers, loss)
+        chosen = _policy(path, config)
+        tensors = tree.from_items(contents.tensors())
+    weights = _in_order(built.planned, tensors.get("weights", {}))
+    moments = _moments(path, built.optimizer, weights, tensors.get("state", {}))
+    standing, places = {name: config["standing"][name] for name in COUNTED}, prod(built.output_shape[1:])
+    _check_standing(path, places, standing, config["plan"])
+    state = TrainingState(
+        weights,
+        {"step": config["updates"], **moments, **config.get("scaling", {})},
+        **{**standing, "loss": float(standing["loss"])},
+        rows=tuple(config["history"]),
+    )
+    made_by = {name: config[name] for name in ("backend", "versions")}
+    return Saved(
+        built.net, built.input_shape, built.loss, built.optimizer, chosen, config["seed"], state, config["plan"],
+        config["info"], made_by,
+    )  # fmt: skip
+
+
+@contextmanager
+def blaming(path: str | Path) -> Iterator[None]:
+    """A block in which errors are the file's fault: X403; but for a backend's own."""
+    try:
+        yield
+    except (BackendError, DeviceMemoryError):
+        raise
+    except (XcnnError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        refuse(path, f"its configuration is not valid: {_told(error)}", error)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A net with weights that are read instead of drawn: a large one would be drawn for many seconds."""
+
+    net: Layer
+    weights: Weights
+
+    def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        """The weights in the net's order, and the shape of the output."""
+        drawn, output = self.net.init(random.Planner(), input_shape)
+        return _in_order(drawn, self.weights), output
+
+    def __call__(self, weights: Weights, x: Any, run: Any) -> Any:
+        return self.net(weights, x, run)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What is built from a configuration before any tensor is read."""
+
+    net: Layer
+    input_shape: Shape
+    planned: Weights
+    """The weights' shapes, in the net's order."""
+    output_shape: Shape
+    optimizer: Optimizer
+    loss: Loss
+
+
+def _built(path: str | Path, contents: Contents, layers: Mapping[str, type], loss: Loss | None) -> Built:
+    """The net, the optimizer and the loss; the tensors' shapes are those of this net."""
+    config = contents.config
+    input_shape = tuple(config["input_shape"])
+    try:
+        net, optimizer = from_config(config["net"], layers), from_config(config["optimizer"], layers)
+        if not isinstance(net, Layer) or not isinstance(optimizer, Optimizer):
+            refuse(path, "its net is no layer, or its optimizer none.")
+        chosen = _loss_from(path, config["loss"], loss)
+        for step in (0, config["updates"], config["updates"] + 1):
+            rate = learning_rate(optimizer.learning_rate, step)
+            if not (isfinite(rate) and rate >= 0):
+                refuse(path, f"its learning rate after {step:,} steps would be {rate}.")
+        planned, output_shape = _check_shapes(path, net, input_shape, contents.shapes, config["dtype"])
+    except CheckpointError:
+        raise
+    except Exception as error:  # of a user's own layer it may be any
+        refuse(path, f"its configuration is not valid: {_told(error)}", error)
+    return Built(net, input_shape, planned, output_shape, optimizer, chosen)
+
+
+def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
+    """The rows that there is room for, the last ones, with a warning where some are left out."""
+    room = MOST_OF_HISTORY
+    for n, row in enumerate(reversed(rows)):
+        room -= _count(row)
+        if room < 0:
+            warnings.warn(f"the checkpoint keeps the last {n:,} of {len(rows):,} epochs of the history", stacklevel=4)
+            return list(rows[-n:])
+    return list(rows)
+
+
+def _count(value: Any) -> int:
+    """The values in a value, itself among them."""
+    return 1 + sum(map(_count, value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()))
+
+
+def _names(weights: Weights) -> Iterator[str]:
+    """Every name in a tree, of branches and leaves."""
+    for name, leaf in weights.items():
+        yield name
+        yield from _names(leaf) if isinstance(leaf, dict) else ()
+
+
+def _check_shapes(
+    path: str | Path, net: Layer, input_shape: Shape, shapes: Mapping[str, tuple[str, Shape]], dtype: str
+) -> tuple[Weights, Shape]:
+    """The net's weights as they are planned, and its output's shape.
+
+    Tensors that are not its weights are refused before any of their size are made.
+    """
+    drawn, output_shape = net.init(random.Planner(), input_shape)
+    expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
+    found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
+    if expected != found:
+        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
+        refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
+    kinds = {kind for kind, _ in shapes.values()}
+    if kinds - {dtype}:
+        refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
+    return drawn, output_shape
+
+
+def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Weights) -> Weights:
+    """The optimizer's moments; refused where one lacks, or has another shape than its weights."""
+    fresh = optimizer.init(weights)
+    for name in optimizer.moments:
+        expected = {weight: tuple(w.shape) for weight, w in tree.items(fresh[name])}
+        if expected and expected != {weight: m.shape for weight, m in tree.items(found.get(name, {}))}:
+            refuse(path, f"its state is not that of its optimizer: {name!r} differs.")
+    return {name: _in_order(fresh[name], found.get(name, {})) for name in optimizer.moments}
+
+
+def _in_order(like: Weights, found: Weights) -> Weights:
+    """The leaves of a tree in the order of another that has the same names: sums over leaves follow it."""
+    return tree.map(lambda _, leaf: leaf, like, found) if like else {}
+
+
+def _check_standing(path: str | Path, places: int, at: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
+    """Refuse a standing within an epoch that no training can have: its batches are not those of its samples."""
+    seen = min(at["batch"] * plan["batch_size"], plan["samples"]) if at["batch"] and plan else 0
+    if at["seen"] != seen or (at["batch"] - 1) * plan.get("batch_size", 1) >= max(seen, 1):
+        refuse(path, f"it can't have seen {at['seen']:,} samples in {at['batch']:,} batches of {plan}.")
+    if at["right"] > seen * max(places, 1) or (not seen and at["loss"]):
+        refuse(path, f"it can't have {at['right']:,} right, and a loss of {at['loss']:g}, of {seen:,} samples.")
+
+
+def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:
+    """What the model computed in: its weights' type, where the file is older than precisions are."""
+    try:
+        return policy(config.get("precision"), config["dtype"])
+    except XcnnError as error:
+        refuse(path, f"its precision is not valid: {error}", error)
+
+
+def _loss_config(loss: Loss) -> dict[str, Any]:
+    name, options = losses.loss_name(loss), getattr(loss, "keywords", {})
+    return {"name": name, "options": {key: plain(value) for key, value in options.items()} if name else {}}
+
+
+def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) -> Loss:
+    if own is not None:
+        return own
+    name, options = config["name"], config["options"]
+    if not name:
+        raise CheckpointError(
+            "X403",
+            f"{Path(path).name} was saved with a loss of its user's own.",
+            hint="Model.load(path, loss=that_function)",
+        )
+    if name not in losses.LOSSES:
+        refuse(path, f"there is no loss {short(name)}.")
+    if not options:
+        return losses.LOSSES[name]
+    chosen = partial(losses.LOSSES[name], **options)
+    try:
+        chosen(np.zeros((1, 2)), np.zeros((1, 2)))  # it knows itself which options it has
+    except (XcnnError, TypeError, ValueError, ArithmeticError) as error:
+        refuse(path, f"its loss can't have the options {str(options)[:200]}: {_told(error)}", error)
+    return chosen
+
+
+def _told(error: BaseException) -> str:
+    """An error in a line."""
+    return (error.summary if isinstance(error, XcnnError) else f"{type(error).__name__}: {error}")[:300]

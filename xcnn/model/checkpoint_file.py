@@ -1,0 +1,244 @@
+"""The file of a checkpoint: safetensors, whose metadata holds a configuration as JSON and the sum of all bytes.
+
+The sum is the SHA-256 of the whole file with its own 64 digits taken as zeros: every byte counts. Reading checks sizes
+before it allocates, the sum before it believes, the type and range of each entry (schema.py) before it uses it. Of a
+large file the configuration comes first: tensors are read where they are those of its net.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xcnn.core.checks import plain
+from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, write_whole
+from xcnn.core.types import Shape
+from xcnn.core.windows import is_whole
+from xcnn.errors import CheckpointError
+from xcnn.model import schema
+from xcnn.model.schema import TooMuchError, short
+from xcnn.training.state import HostArray
+
+FORMAT = "xcnn.checkpoint.1"
+LARGEST = 2**33
+"""Bytes of the largest file that is read: 8 GiB."""
+LARGEST_HEADER = 2**24
+MOST_VALUES = 2**18
+"""In a header, tensors and configuration together: as Python's objects they take up to a hundred times their text."""
+MOST_TENSORS = 20_000
+BLANK = "0" * 64
+KINDS = {"F32": "float32", "F64": "float64"}
+PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
+Tensors = dict[str, HostArray]
+
+
+def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
+    """Write tensors and configuration to a temporary file beside the path, sync it and rename it to the path."""
+    from safetensors.numpy import save as serialize
+
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    text = serialize(whole, {"xcnn": _written({"sha256": BLANK, **config})})
+    length = int.from_bytes(text[:8], "little")
+    if length > LARGEST_HEADER or len(text) > LARGEST:
+        raise CheckpointError("X404", f"the checkpoint would have {len(text):,} bytes, {length:,} of them its header.")
+    check_config(path, parse(Path(path), text[8 : 8 + length])[2])  # what could not be read again is not written
+    text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
+    write_whole(path, text)
+
+
+def _written(config: Mapping[str, Any]) -> str:
+    """The configuration as JSON, NumPy's numbers as Python's.
+
+    Raises
+    ------
+    CheckpointError
+        X403, naming the entry that holds something else.
+    """
+
+    def text_of(value: Any) -> str:
+        return json.dumps(value, default=_number)
+
+    try:
+        return text_of(config)
+    except (TypeError, ValueError, RecursionError) as error:
+        for name, value in config.items():
+            try:
+                text_of(value)
+            except (TypeError, ValueError, RecursionError) as fault:
+                hints = {"info": "keep plain values in model.info.", "history": "a callback put it into a row."}
+                what, hint = {"info": "model.info", "history": "the history"}.get(name, name), hints.get(name, "")
+                raise CheckpointError("X403", f"{what} can't be written: {fault}", hint=hint) from error
+        raise CheckpointError("X403", f"the configuration can't be written: {error}") from error
+
+
+def _number(value: Any) -> Any:
+    """A number of NumPy's as Python's, for JSON; TypeError for what is none."""
+    found = plain(value)
+    if not isinstance(found, bool | int | float | str):
+        raise TypeError(f"{type(value).__name__} is no plain value")
+    return found
+
+
+def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors and the configuration of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        X401 incomplete, X402 altered, X403 not one of ours, X404 too large. FileNotFoundError passes through.
+    """
+    with opened(path) as contents:
+        return contents.tensors(), contents.config
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Contents]:
+    """What a checkpoint holds, sizes and configuration checked; the sum too, where the file is small."""
+    path = Path(path)
+    try:
+        opened_file = open_regular(path)
+    except IrregularFileError:
+        refuse(path, "it is no regular file.")
+    with opened_file as file:
+        contents = _contents(path, file)
+        if contents.promised <= FREE:
+            contents.read()  # so that damage is told as such
+        check_config(path, contents.config)
+        yield contents
+
+
+def _contents(path: Path, file: io.BufferedReader) -> Contents:
+    """What the header says, its sizes checked."""
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST:
+        raise CheckpointError("X404", f"{path.name} has {size:,} bytes; checkpoints have at most {LARGEST:,}.")
+    if is_hollow(file):
+        raise CheckpointError("X404", f"{path.name} has {size:,} bytes, nearly all of them holes.")
+    length = int.from_bytes(file.read(8), "little")
+    if size < 10 or length > LARGEST_HEADER:
+        refuse(path, "it is not a safetensors file.")
+    if size < 8 + length:
+        raise CheckpointError("X401", f"{path.name} is incomplete: its header has {length:,} bytes, the file {size:,}.")
+    header = file.read(length)
+    shapes, promised, config = parse(path, header)
+    if size != 8 + length + promised:
+        raise CheckpointError(
+            "X401" if size < 8 + length + promised else "X402",
+            f"{path.name} is {'incomplete' if size < 8 + length + promised else 'altered'}: its header promises "
+            f"{8 + length + promised:,} bytes, the file has {size:,}.",
+            hint="use an older checkpoint, or copy the file again.",
+        )
+    digest = config.pop("sha256")
+    sum_of_header = hashlib.sha256(length.to_bytes(8, "little"))
+    sum_of_header.update(header.replace(digest.encode(), BLANK.encode(), 1))
+    return Contents(path, file, shapes, promised, config, digest, sum_of_header)
+
+
+@dataclass
+class Contents:
+    """A checkpoint whose header was read: its tensors' types and shapes by name, in the order of their bytes."""
+
+    path: Path
+    file: io.BufferedReader
+    shapes: dict[str, tuple[str, Shape]]
+    promised: int
+    config: dict[str, Any]
+    digest: str
+    begun: Any
+    """The sum up to the tensors."""
+    payload: bytes | None = None
+
+    def read(self) -> bytes:
+        """The tensors' bytes, if the file's sum is right."""
+        if self.payload is None:
+            payload = self.file.read(self.promised)
+            self.begun.update(payload)
+            if len(payload) < self.promised or self.begun.hexdigest() != self.digest:
+                raise CheckpointError(
+                    "X402",
+                    f"{self.path.name} was altered: its SHA-256 is not the one that it names.",
+                    hint="copy the file again.",
+                )
+            self.payload = payload
+        return self.payload
+
+    def tensors(self) -> Tensors:
+        """The tensors by name."""
+        payload, tensors, at = self.read(), {}, 0
+        for name, (kind, shape) in self.shapes.items():
+            tensors[name] = np.frombuffer(payload, kind, prod(shape), at).reshape(shape)
+            at += tensors[name].nbytes
+        return tensors
+
+
+def check_config(path: str | Path, config: Mapping[str, Any]) -> None:
+    """Raise X403 or X404 unless each entry of the configuration is of its type and in its range."""
+    try:
+        schema.CONFIG(config, "")
+    except TooMuchError as error:
+        raise CheckpointError("X404", f"{Path(path).name} is not read, or not written: {error}.") from error
+    except ValueError as error:
+        raise CheckpointError(
+            "X403",
+            f"{Path(path).name} is not a checkpoint that xcnn can read: its configuration is not valid.",
+            str(error),
+            hint="model.save(path) writes one.",
+        ) from error
+
+
+def parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ...]]], int, dict[str, Any]]:
+    """Types and shapes by name in the order of their bytes, the number of those bytes, and the configuration."""
+    values = sum(map(header.count, (b",", b"[", b"{")))
+    if values > MOST_VALUES:
+        raise CheckpointError(
+            "X404", f"{path.name} has {values:,} values in its header; at most {MOST_VALUES:,} are read."
+        )
+    try:
+        entries = json.loads(header, object_pairs_hook=_unique)
+        config = json.loads(entries.pop("__metadata__")["xcnn"], object_pairs_hook=_unique)
+        if config["format"] != FORMAT or not re.fullmatch(r"[0-9a-f]{64}", config["sha256"]):
+            refuse(path, f"its format is {short(config['format'])}; this version reads {FORMAT!r}.")
+        if len(entries) > MOST_TENSORS:
+            raise CheckpointError(
+                "X404", f"{path.name} has {len(entries):,} tensors; at most {MOST_TENSORS:,} are read."
+            )
+        shapes, at = {}, 0
+        for name, entry in sorted(entries.items(), key=lambda item: (item[1]["data_offsets"], item[0])):
+            kind, shape, (begin, end) = KINDS[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+            sound = all(is_whole(n) and 0 <= n < 2**40 for n in (*shape, begin, end)) and len(shape) <= 8
+            if (
+                not sound
+                or not PATH.fullmatch(name)
+                or begin != at
+                or end - at != prod(shape) * np.dtype(kind).itemsize
+            ):
+                refuse(path, f"its tensor {name[:80]!r} is not valid.")
+            shapes[name], at = (kind, shape), end
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        refuse(path, f"its header is not one of a checkpoint ({type(error).__name__}).")
+    return shapes, at, config
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def refuse(path: str | Path, why: str, cause: BaseException | None = None) -> NoReturn:
+    raise CheckpointError(
+        "X403", f"{Path(path).name} is not a checkpoint that xcnn can read: {why}", hint="model.save(path) writes one."
+    ) from cause

@@ -1,0 +1,89 @@
+"""Layers, optimizers and schedules as plain values for JSON, and back by a fixed table of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from xcnn import layers
+from xcnn.core.checks import plain
+from xcnn.core.initializers import INITIALIZERS
+from xcnn.errors import CheckpointError, XcnnError
+from xcnn.model.schema import short
+from xcnn.training.optimizers import OPTIMIZERS
+from xcnn.training.schedules import SCHEDULES
+
+CLASSES: dict[str, type] = {
+    name: cls
+    for name in layers.__all__
+    if isinstance(cls := getattr(layers, name), type) and is_dataclass(cls) and hasattr(cls, "init")
+}
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
+
+
+def to_config(value: Any) -> Any:
+    """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
+
+    NumPy's numbers become Python's. A user's own class is marked, so that it is not taken for xcnn's of the same name.
+    A function as initializer is left out: it only matters before training.
+
+    Raises
+    ------
+    CheckpointError
+        X403, for what can't be written.
+    """
+    value = plain(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [to_config(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        config: dict[str, Any] = {"class": type(value).__name__}
+        if TABLE.get(type(value).__name__) is not type(value):
+            config["own"] = True
+        for field in fields(value):
+            item = getattr(value, field.name)
+            if field.name.endswith("initializer") and callable(item):
+                item = next((name for name, function in INITIALIZERS.items() if function is item), field.default)
+            config[field.name] = to_config(item)
+        return config
+    raise CheckpointError(
+        "X403",
+        f"{value!r} can't be written to a checkpoint.",
+        hint="make your own layers frozen dataclasses whose fields are numbers, strings, tuples or layers.",
+    )
+
+
+def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
+    """What `to_config` was given, its classes taken from the fixed table and the user's `own`.
+
+    Raises
+    ------
+    CheckpointError
+        X403, for a class that is not in them or options that it does not take.
+    """
+    if isinstance(config, list):
+        return tuple(from_config(item, own) for item in config)
+    if not isinstance(config, dict):
+        return config
+    name = config.get("class")
+    table = (own or {}) if config.get("own") else TABLE
+    cls = table.get(name) if isinstance(name, str) else None
+    if cls is None:
+        known = name[:60] if isinstance(name, str) else "..."
+        raise CheckpointError(
+            "X403",
+            f"the net has a {short(name)}, which xcnn does not know.",
+            hint=f'Model.load(path, layers={{"{known}": {known}}}) where it is a class of yours.',
+        )
+    options = {key: from_config(value, own) for key, value in config.items() if key not in ("class", "own")}
+    try:
+        pairs = options.pop("named", ())
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            raise ValueError("a name stands twice")
+        return cls(**options, **named)
+    except Exception as error:  # of a user's own class it may be any
+        told = error.summary if isinstance(error, XcnnError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError("X403", f"a {name} can't be built from what the file says: {told[:300]}") from error

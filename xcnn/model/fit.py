@@ -1,0 +1,125 @@
+"""`Model.fit`: epoch after epoch, each state kept in the model as it comes, and those told who watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from xcnn.errors import CheckpointError, DivergedError
+from xcnn.model.held import Held
+from xcnn.training import loop
+from xcnn.training.callbacks import Callback, check_monitors
+from xcnn.training.history import History
+from xcnn.training.progress import Progress
+from xcnn.training.state import HostArray
+
+Data = tuple[HostArray, HostArray]
+
+
+def fit(
+    model: Held,
+    data: Data,
+    validation: Data | None,
+    *,
+    epochs: int,
+    batch_size: int,
+    callbacks: tuple[Callback, ...],
+    progress: Progress,
+    shuffle: bool,
+    resume: bool,
+) -> History:
+    """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
+    begin(model, data, batch_size, shuffle, resume)
+    check_monitors(callbacks, loop.columns(model.trainer, validation is not None))
+    last, history = epochs if resume else model.state.epoch + epochs, model.history
+    history.stopped, failures, started = "running", [], []
+    try:
+        for callback in callbacks:
+            started.append(callback)
+            getattr(callback, "start", ignore)(model)
+        history.stopped = train(model, data, validation, last, callbacks, progress)
+    except BaseException as error:
+        failures.append(error)
+    history.rows = list(model.state.rows)
+    history.stopped = ended(history.stopped, failures)
+    ends: list[Callable[[], object]] = [progress.close]
+    ends += [partial(getattr(callback, "finish", ignore), model, history) for callback in started]
+    for end in ends:
+        try:
+            end()
+        except BaseException as error:  # the others are told too
+            failures.append(error)
+            history.stopped = ended(history.stopped, failures)
+    failures = [error for error in failures if not isinstance(error, KeyboardInterrupt)]
+    if failures:
+        raise failures[0]
+    return history
+
+
+def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool) -> None:
+    """Enter into the model how it is going to be trained.
+
+    Raises
+    ------
+    CheckpointError
+        X405, where a training is to go on that was begun on other data, or within an epoch in another way.
+    """
+    state, samples = model.state, len(data[0])
+    plan = {"samples": samples, "batch_size": batch_size, "shuffle": shuffle, "data": loop.fingerprint(*data)}
+    was = {name: model.plan.get(name, value) for name, value in plan.items()}
+    if resume and state.batch and plan != was:
+        raise CheckpointError(
+            "X405",
+            "training stopped within an epoch and can only be resumed as it was.",
+            f"got {plan}, was {was}",
+            hint="give the same data and batch size, or fit without resume=True.",
+        )
+    if resume and plan["data"] != was["data"]:
+        raise CheckpointError(
+            "X405",
+            "training can only be resumed on the data that it began with; these are others.",
+            f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
+            hint="give the same data; to go on with others, fit without resume=True.",
+        )
+    if not resume:
+        model.state = state.without_epoch()
+    model.plan = {**plan, "began": model.plan.get("began", 0) if resume else state.epoch}
+
+
+def train(
+    model: Held,
+    data: Data,
+    validation: Data | None,
+    last: int,
+    callbacks: tuple[Callback, ...],
+    progress: Progress,
+) -> str:
+    """All epochs up to the last, by the model's plan; why it ended."""
+    history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
+    while (number := model.state.epoch + 1) <= last:
+        progress.start(number, last, len(data[0]))
+        progress.advance(model.state.seen, 0.0)
+        for state in loop.epoch(model.trainer, model.state, *data, *how, validation):
+            before, model.state = model.state, state
+            if state.seen:
+                progress.advance(state.seen - before.seen, state.loss / state.seen)
+        history.rows = list(model.state.rows)
+        wishes = [callback(model, history) for callback in callbacks]
+        progress.finish(model.state.rows[-1])
+        if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
+            return "early"
+    return "finished"
+
+
+def ignore(model: Held, history: History | None = None) -> None:
+    """What a callback does when training begins or is over, if it says nothing else."""
+
+
+def ended(stopped: str, failures: list[BaseException]) -> str:
+    """What `history.stopped` is where these were raised, the first first."""
+    if not failures or stopped in ("diverged", "failed"):
+        return stopped
+    kinds = {KeyboardInterrupt: "interrupted", DivergedError: "diverged"}
+    return next((what for kind, what in kinds.items() if isinstance(failures[-1], kind)), "failed")

@@ -1,0 +1,192 @@
+"""Host arrays that a user gives, checked and put into the types that a model takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from xcnn.backends.registry import backend_of
+from xcnn.core import tree
+from xcnn.core.arrays import unmasked
+from xcnn.core.types import Shape, Weights
+from xcnn.errors import BackendError, DataError, DTypeError, LabelError, ShapeError, counted
+from xcnn.model.held import Held
+from xcnn.training.losses import loss_name
+from xcnn.training.state import HostArray
+
+AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
+
+
+def samples_of(model: Held, x: Any, y: Any) -> tuple[HostArray, HostArray]:
+    """Samples and their targets, in the types that the model takes.
+
+    Raises
+    ------
+    DataError
+        X203, for arrays that do not go together, or hold what is not finite; and what `inputs_of` raises.
+    LabelError
+        X201, for labels that are none of the classes.
+    """
+    x, y = inputs_of(model, x), host_array("y", y)
+    if len(x) != len(y) or not len(x):
+        what = "x and y are empty." if len(x) == len(y) else f"x has {counted(len(x), 'sample')}, y {len(y)}."
+        raise DataError("X203", what, hint="give as many labels as images, and at least one.")
+    return x, targets_of(model, y)
+
+
+def targets_of(model: Held, y: HostArray) -> HostArray:
+    """Labels as int64, targets in the model's type."""
+    shaped = y.shape[1:] == model.output_shape
+    if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
+        check_labels(y, model.output_shape[0], soft=shaped)
+    with np.errstate(all="ignore"):
+        targets: HostArray = y.astype(model.dtype) if y.dtype.kind in "iufb" else y
+        if y.dtype.kind not in "iufb" or not np.isfinite(targets).all():
+            what = f"it is {y.dtype}" if y.dtype.kind not in "iuf" or np.isfinite(y).all() else "it is not"
+            raise DataError("X203", f"y must hold finite numbers of {model.dtype}; {what}.", hint="mend the targets.")
+    if model.trainer.threshold is not None and shaped:
+        check_shares(y, sums=loss_name(model.loss) == "cross_entropy")
+    return targets if shaped or model.trainer.threshold is None else y.astype("int64")
+
+
+def inputs_of(model: Held, x: Any) -> HostArray:
+    """Samples, in the type that the model takes.
+
+    Raises
+    ------
+    ShapeError
+        X101, for samples of another shape.
+    DTypeError
+        X103, for what are no floating-point numbers.
+    DataError
+        X203, for numbers that are not finite.
+    """
+    x = host_array("x", x)
+    if x.shape == (0,) != (0, *model.input_shape):  # an empty list
+        raise DataError("X203", "x is empty.", hint=f"give samples, x of shape (any, {_listed(model.input_shape)}).")
+    if x.shape[1:] != model.input_shape or x.ndim == 0:
+        raise ShapeError(
+            "X101",
+            f"the model takes samples of shape {model.input_shape}.",
+            f"got x {x.shape}, expected {AXES.get(len(model.input_shape), 'batch first')} = (any, "
+            f"{_listed(model.input_shape)})",
+            hint=_shape_hint(x.shape, model.input_shape),
+        )
+    if x.dtype.kind != "f":
+        scaled = " / 255" if x.dtype == np.uint8 else ""
+        raise DTypeError(
+            "X103",
+            f"x is {x.dtype}; layers compute in {model.dtype}.",
+            hint=f'x = x.astype("{model.dtype}"){scaled}',
+        )
+    with np.errstate(all="ignore"):
+        inputs: HostArray = x.astype(model.dtype, copy=False)
+    if not np.isfinite(inputs).all():
+        bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
+        raise DataError(
+            "X203",
+            f"x holds NaN or infinity in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
+            hint="mend the data.",
+        )
+    return inputs
+
+
+def host_array(name: str, x: Any) -> HostArray:
+    """A NumPy array of what the user gave.
+
+    Raises
+    ------
+    BackendError
+        X301, for an array of another library.
+    DataError
+        X203, for what has a mask, or is no array.
+    """
+    unmasked(x, name)
+    if is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic):
+        library = type(x).__module__.partition(".")[0]
+        owned = backend_of(x).library == library
+        raise BackendError(
+            "X301",
+            f"{name} is an array of {library}; fit, evaluate and predict take host arrays and move each batch.",
+            hint=f"{name} = xcnn.backend_of({name}).to_numpy({name})" if owned else f"{name} = numpy.asarray({name})",
+        )
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError("X203", f"{name} is no regular array: {error}", hint="every sample needs one shape.") from error
+    if array.ndim == 0:
+        raise DataError("X203", f"{name} must hold samples along its first axis; got {x!r}.", hint="give an array.")
+    return array
+
+
+def check_labels(labels: HostArray, outputs: int, soft: bool = False) -> None:
+    """Raise LabelError X201 where labels are not whole numbers 0 .. outputs - 1, or with `soft` lie between them.
+
+    A single output tells two classes apart, 0 and 1.
+    """
+    if labels.dtype.kind not in "iufb":
+        raise LabelError(
+            "X201", f"labels must be whole numbers; got {labels.dtype}.", hint="number the classes from 0."
+        )
+    last = max(outputs, 2) - 1
+    fits = (labels >= 0) & (labels <= last) & (soft | (labels == np.floor(labels)))
+    wrong = np.argwhere(~fits)
+    if len(wrong):
+        at = tuple(wrong[0])
+        allowed = "a single output" if outputs == 1 else f"{outputs} outputs"
+        more = np.isfinite(labels).all() and np.max(labels) > last
+        raise LabelError(
+            "X201",
+            f"labels must be 0..{last} for {allowed}; found {labels[at]} at index "
+            f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
+            hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
+            if more
+            else "count classes from 0.",
+        )
+
+
+def check_shares(targets: HostArray, sums: bool) -> None:
+    """Raise LabelError X201 unless targets shaped like a classifier's output are 0..1, with the `sums` 1 over axis 1.
+
+    Sums may be off by what rounding to float16 makes, in which shares may have been kept.
+    """
+    if not ((targets >= 0) & (targets <= 1)).all():
+        raise LabelError(
+            "X201", "targets shaped like a classifier's output must be 0..1.", hint="give one-hot rows, or labels."
+        )
+    if not sums:
+        return
+    sums_of_rows = targets.sum(axis=1, dtype="float64")
+    wrong = np.argwhere(np.abs(sums_of_rows - 1) > 2.0**-10)
+    if len(wrong):
+        total = sums_of_rows[tuple(wrong[0])]
+        raise LabelError(
+            "X201",
+            f"rows of targets must be distributions, with the sum 1 over the classes; found {total:g} at index "
+            f"{', '.join(map(str, wrong[0]))} (and {len(wrong) - 1} more).",
+            hint="y = y / y.sum(axis=1, keepdims=True); several at once want binary_cross_entropy_with_logits.",
+        )
+
+
+def check_same_shapes(new: Weights, old: Weights) -> None:
+    """Raise ShapeError X101 unless both trees have the same names and shapes."""
+    shapes = [{name: tuple(w.shape) for name, w in tree.items(weights)} for weights in (new, old)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
+        raise ShapeError("X101", f"these weights are not the net's: {odd[0][0]!r} differs.", f"differences: {odd[:6]}")
+
+
+def _listed(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+    if shape == input_shape:
+        return "a single sample is a batch of one: x[None]."
+    if len(input_shape) == 3 and len(shape) == 3 and input_shape[0] == 1 and shape[1:] == input_shape[1:]:
+        return "add the channel axis: x[:, None]."
+    if len(input_shape) == 3 and len(shape) == 4 and (shape[3], *shape[1:3]) == input_shape:
+        return "the channels come first: x.transpose(0, 3, 1, 2)."
+    return f"build the model with input_shape={tuple(shape[1:])}, or reshape x."

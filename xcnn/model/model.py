@@ -1,0 +1,505 @@
+"""A net with its weights, its loss, its optimizer and a backend: what is trained, asked, saved and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial, wraps
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from xcnn.backends.contract import Backend
+from xcnn.backends.registry import backend_of
+from xcnn.backends.selector import backend as make_backend
+from xcnn.backends.selector import get_backend, with_precision
+from xcnn.core import process, random, tree
+from xcnn.core.arrays import unmasked
+from xcnn.core.checks import check_flag, check_whole
+from xcnn.core.types import Array, Shape, Weights
+from xcnn.errors import BusyError, OptionError
+from xcnn.layers.activations import sigmoid
+from xcnn.layers.layer import Layer
+from xcnn.model import checkpoint
+from xcnn.model.fit import fit
+from xcnn.model.host_data import check_same_shapes, inputs_of, samples_of
+from xcnn.model.summary import Summary, summarize
+from xcnn.training import loss_scaling
+from xcnn.training.callbacks import Callback, check_callbacks
+from xcnn.training.history import History
+from xcnn.training.loop import measure
+from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name
+from xcnn.training.optimizers import Optimizer
+from xcnn.training.optimizers import optimizer as make_optimizer
+from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
+from xcnn.training.progress import Progress
+from xcnn.training.progress import progress as make_progress
+from xcnn.training.state import HostArray, TrainingState
+from xcnn.training.step import Step, TrainingStep
+from xcnn.training.trainer import Trainer
+
+LEFT_OUT = ("trainer", "turn")
+"""What copies and pickles make anew."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def changes(what: str) -> Callable[[Method], Method]:
+    """Let one thread at a time change a model by this method; any other is told X502."""
+
+    def guard(method: Method) -> Method:
+        @wraps(method)
+        def guarded(self: Model, *args: Any, **kwargs: Any) -> Any:
+            mine, before = self.turn.take()
+            if not mine:
+                raise BusyError(
+                    "X502",
+                    f"another thread is training this model: {what} would mix with its steps.",
+                    hint="wait until its fit is over, or train a copy of the model: copy.deepcopy(model).",
+                )
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                self.turn.give(before)
+
+        return cast("Method", guarded)
+
+    return guard
+
+
+class Model:
+    """A net that is built: its weights drawn from the seed, on a backend, ready to be trained.
+
+    Parameters
+    ----------
+    net
+        a layer, such as a Sequential
+    input_shape
+        of one sample, (channels, height, width) for images
+    loss
+        a name in xcnn.losses.LOSSES, or a function (y, t) -> (value, dy)
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
+    dtype
+        "float32" or "float64", of the weights
+    precision
+        what layers compute in, None being the dtype: "float32", which is strict, "tf32", "bfloat16" or "float16" with
+        float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
+    seed
+        of the initial weights, the order of samples and dropout's masks: one seed gives the same on every backend
+
+    Raises
+    ------
+    ShapeError
+        when the layers do not fit the input or each other; it names the layer.
+
+    Notes
+    -----
+    `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
+    """
+
+    def __init__(
+        self,
+        net: Layer,
+        input_shape: Shape,
+        *,
+        loss: str | Loss = "cross_entropy",
+        optimizer: str | Optimizer = "adam",
+        backend: str | Backend | None = None,
+        dtype: str = "float32",
+        precision: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(net, Layer) or isinstance(net, type):
+            raise OptionError(
+                "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
+            )
+        self.policy = policy(precision, dtype)
+        seed = random.check_seed(seed)
+        if not isinstance(input_shape, tuple | list):
+            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
+        sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
+        self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._check_numbers(self._optimizer, self._loss, self.policy)
+        self._backend = get_backend() if backend is None else make_backend(backend)
+        with_precision(self._backend, self.policy)
+        self.turn = process.Turn()
+        drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+        weights = tree.map(self._send, drawn)
+        self.state = TrainingState(weights, self._first_state(weights))
+        self.history = History()
+        self.plan: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
+        name = loss_name(self.loss)
+        threshold, least = THRESHOLDS.get(name), 2 if name == "cross_entropy" else 1
+        if threshold is not None and (not self.output_shape or self.output_shape[0] < least):
+            raise OptionError(
+                "X104",
+                f"{name} can't tell classes apart by an output of shape {self.output_shape}.",
+                hint='give one output for each class, or loss="binary_cross_entropy_with_logits" for a single one.',
+            )
+        backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
+        layers = widened(cast, self.policy)
+        net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
+        self.trainer = Trainer(
+            net=net,
+            layers=layers,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            threshold=threshold,
+            places=prod(self.output_shape[1:]),
+            seed=self.seed,
+            dtype=self.dtype,
+            precision=self.precision,
+            backend=backend,
+            step=backend.compile(TrainingStep(net, self.loss, self.optimizer, threshold, backend)),
+        )
+
+    def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
+        """Raise X104 where an option is 0 or infinite in the type that it is computed in."""
+        check_numbers(mixed(self.net, policy), policy.dtype)
+        check_numbers(optimizer, policy.dtype)
+        check_numbers(getattr(loss, "keywords", {}), policy.dtype, loss_name(loss) or "the loss")
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.net!r}, input_shape={self.input_shape}, backend={self.backend.spec!r}, dtype={self.dtype!r}, "
+            f"precision={self.precision!r})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        plan, state = self.standing()
+        history = replace(self.history, rows=list(state.rows))
+        kept = {name: value for name, value in vars(self).items() if name not in LEFT_OUT}
+        return {**kept, "state": state, "plan": plan, "history": history}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        vars(self).update(kept)
+        self.turn = process.Turn()
+        self._rebuild()
+
+    def standing(self) -> tuple[dict[str, Any], TrainingState]:
+        """How it is being trained, and where that stands, both of one moment though another thread trains it."""
+        while True:
+            plan, state = self.plan, self.state
+            if plan is self.plan:
+                return plan, state
+
+    # What it holds.
+
+    @property
+    def net(self) -> Layer:
+        """The layers."""
+        return self._net
+
+    @property
+    def backend(self) -> Backend:
+        """Where the weights are; `to` moves them."""
+        return self._backend
+
+    @property
+    def precision(self) -> str:
+        """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
+        return self.policy.name
+
+    @precision.setter
+    @changes("another precision")
+    def precision(self, new: str | None) -> None:
+        chosen = policy(new, self.dtype)
+        with_precision(self.backend, chosen)  # what it refuses changes nothing
+        self._check_numbers(self.optimizer, self.loss, chosen)
+        self.policy = chosen
+        moments = {name: leaf for name, leaf in self.state.optimizer_state.items() if name not in loss_scaling.TYPES}
+        self.state = replace(self.state, optimizer_state={**moments, **self._scaling(self.state.optimizer_state)})
+        self._rebuild()
+
+    @property
+    def loss(self) -> Loss:
+        """The loss. Another may be assigned, by name or as a function."""
+        return self._loss
+
+    @loss.setter
+    @changes("another loss")
+    def loss(self, new: str | Loss) -> None:
+        loss = loss_function(new)
+        self._check_numbers(self.optimizer, loss, self.policy)
+        self._loss = loss
+        self._rebuild()
+
+    @property
+    def compiled_step(self) -> Step:
+        """The training step as the backend compiled it; its `reason` says why it did not, where it has one."""
+        return self.trainer.step
+
+    @property
+    def weights(self) -> Weights:
+        """The tree of weights, on the model's backend; arrays of the same names and shapes may be assigned."""
+        return self.state.weights
+
+    @weights.setter
+    @changes("other weights")
+    def weights(self, new: Weights) -> None:
+        check_same_shapes(new, self.state.weights)
+        hosts = tree.map(lambda w: unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
+        self.state = replace(
+            self.state, weights=tree.map(lambda w: self._send(np.array(w)), hosts)
+        )  # a copy of its own
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer. Another of its kind goes on with the moments of the one before, other kinds start anew."""
+        return self._optimizer
+
+    @optimizer.setter
+    @changes("another optimizer")
+    def optimizer(self, new: str | Optimizer) -> None:
+        optimizer = make_optimizer(new)
+        self._check_numbers(optimizer, self.loss, self.policy)
+        before, self._optimizer = self._optimizer, optimizer
+        if type(before) is not type(self._optimizer) or before.moments != self._optimizer.moments:
+            self.state = replace(
+                self.state, optimizer_state=self._first_state(self.state.weights, self.state.optimizer_state)
+            )
+        self._rebuild()
+
+    def _first_state(self, weights: Weights, before: Weights | None = None) -> Weights:
+        """The optimizer's state before its first step, with the loss's scale of the state before."""
+        with self.backend.active():
+            return {**self._optimizer.init(weights), **self._scaling(before or {})}
+
+    def _scaling(self, before: Weights) -> Weights:
+        """The loss's scale as it was before, or a new one; nothing where the policy has none."""
+        if not self.policy.scales:
+            return {}
+        with self.backend.active():
+            return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
+
+    @changes("another backend")
+    def to(self, backend: str | Backend, **options: Any) -> Model:
+        """Move the weights and the optimizer's state to another backend, and return the model.
+
+        Between two libraries on one device they stay where they are: both see the same memory (`Backend.from_other`).
+        """
+        there = make_backend(backend, **options)
+        with_precision(there, self.policy)  # what it refuses changes nothing
+
+        def move(leaf: Any) -> Any:
+            return leaf if isinstance(leaf, int) else there.from_other(leaf, self.backend)
+
+        moved = replace(
+            self.state,
+            weights=tree.map(move, self.state.weights),
+            optimizer_state=tree.map(move, self.state.optimizer_state),
+        )
+        self._backend, self.state = there, moved
+        self._rebuild()
+        return self
+
+    # Training and asking.
+
+    @changes("a second fit")
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Iterable[Callback] | Callback = (),
+        progress: str | bool | Progress = "auto",
+        shuffle: bool = True,
+        resume: bool = False,
+    ) -> History:
+        """Train on host arrays, each batch moved to the backend.
+
+        An epoch's order is a permutation drawn from (seed, epoch); a last smaller batch counts by its size. Ctrl-C ends
+        training with the weights of the last finished step and `history.stopped == "interrupted"`.
+
+        Parameters
+        ----------
+        x : (samples, *input_shape)
+            floating-point numbers
+        y : (samples,) or (samples, *output_shape)
+            whole-number labels for classifiers, or targets shaped like the output
+        epochs
+            how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
+        validation_data
+            (x, y) measured after each epoch
+        callbacks
+            functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
+            is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
+            "finished", "early", "interrupted", "diverged" or, where anything else raised an error, "failed"
+        progress
+            "auto", "live", "plain" or "none", on stderr
+
+        Raises
+        ------
+        DivergedError
+            X501, when the loss or a gradient is no longer finite; the weights before that step are kept.
+        BusyError
+            X502, while another thread trains this model.
+        """
+        epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
+        data = samples_of(self, x, y)
+        if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
+            raise OptionError("X104", "validation_data must be a pair (x, y).")
+        return fit(
+            self,
+            data,
+            None if validation_data is None else samples_of(self, *validation_data),
+            epochs=epochs,
+            batch_size=batch_size,
+            callbacks=check_callbacks(callbacks),
+            progress=make_progress(progress),
+            shuffle=check_flag("shuffle", shuffle),
+            resume=check_flag("resume", resume),
+        )
+
+    @changes("a step")
+    def step(self, x: Any, y: Any) -> float:
+        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
+        before = self.state
+        after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
+        self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
+        return loss
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+        """{"loss": mean over the samples}, and for classifiers "accuracy"."""
+        batch_size = check_whole("batch_size", batch_size)
+        return measure(self.trainer, self.weights, *samples_of(self, x, y), batch_size)
+
+    def predict(self, x: Any, batch_size: int = 256) -> HostArray:
+        """The net's outputs (samples, *output_shape) as a NumPy array.
+
+        While another thread trains the model, all batches meet the weights of one step.
+        """
+        batch_size = check_whole("batch_size", batch_size)
+        x, weights = inputs_of(self, x), self.weights
+        starts = range(0, max(len(x), 1), batch_size)
+        return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
+
+    def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
+        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
+
+        Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
+        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
+        probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+
+        Raises
+        ------
+        OptionError
+            X104, when the loss is not a classifier's.
+        """
+        y = self.predict(x, batch_size).astype("float64")
+        with np.errstate(all="ignore"):
+            match loss_name(self.loss):
+                case "cross_entropy":
+                    p = np.exp(y - y.max(axis=1, keepdims=True))
+                    p = p / p.sum(axis=1, keepdims=True)
+                    rest = 1 - p
+                case "binary_cross_entropy_with_logits":
+                    p, rest = sigmoid(np, y), sigmoid(np, -y)
+                case "binary_cross_entropy":
+                    p, rest = y, 1 - y
+                case other:
+                    raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
+        return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
+
+    def forward(self, x: HostArray, weights: Weights | None = None) -> Array:
+        """The output for one batch, an array of the backend; with the model's weights unless others are given."""
+        return self.trainer.forward(self.weights if weights is None else weights, x)
+
+    def summary(self, batch_size: int = 32) -> Summary:
+        """A table of the layers with shapes, parameters and memory, which prints itself."""
+        return summarize(self, batch_size)
+
+    # Files.
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
+
+        It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
+        link is followed: what it leads to is replaced. Read-only files, FIFOs and devices are not replaced.
+        """
+        plan, state = self.standing()
+        host = partial(tree.map, self.backend.to_numpy)
+        moments = {name: host(state.optimizer_state[name]) for name in self.optimizer.moments}
+        scaling = host(loss_scaling.entries_of(state.optimizer_state))
+        kept = replace(
+            state,
+            weights=host(state.weights),
+            optimizer_state={"step": state.optimizer_state["step"], **moments, **scaling},
+        )
+        checkpoint.save(
+            checkpoint.Saved(
+                self.net, self.input_shape, self.loss, self.optimizer, self.policy, self.seed, kept, plan, self.info,
+                {"backend": self.backend.spec, "versions": self.backend.versions()},
+            ),
+            path,
+        )  # fmt: skip
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        layers: Mapping[str, type] | None = None,
+        loss: Loss | None = None,
+        precision: str | None = None,
+    ) -> Model:
+        """The model that was saved, on any backend (by default the process's).
+
+        Parameters
+        ----------
+        layers
+            your own layers' classes by name, where the net has any
+        loss
+            your own loss, where the model was saved with one
+        precision
+            another than it was saved with, where the backend does not have that one
+
+        Raises
+        ------
+        CheckpointError
+            X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
+        OptionError
+            X104, where the backend does not compute in the model's precision.
+        """
+        saved = checkpoint.load(path, layers=layers or {}, loss=loss)
+        state, kind = saved.state, saved.policy
+        kind = kind if precision is None else policy(precision, kind.dtype)
+        there = get_backend() if backend is None else make_backend(backend)
+        with_precision(there, kind)  # that a backend does not have it is no fault of the file's
+        with checkpoint.blaming(path):
+            model = cls(
+                checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
+                optimizer=saved.optimizer, backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+            )  # fmt: skip
+        model._net = saved.net
+        moments = {n: tree.map(model._send, state.optimizer_state[n]) for n in saved.optimizer.moments}
+        scaling = loss_scaling.entries_of(model.state.optimizer_state)
+        if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
+            scaling = loss_scaling.entries(model.backend, **kept)
+        model.state = replace(
+            state,
+            weights=model.weights,
+            optimizer_state={"step": state.optimizer_state["step"], **moments, **scaling},
+        )
+        model.history.rows = list(state.rows)
+        model.plan, model.info = saved.plan, saved.info
+        model._rebuild()
+        return model
+
+    def _send(self, array: Any) -> Array:
+        return self.backend.asarray(array, self.dtype)

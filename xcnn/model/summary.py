@@ -1,0 +1,186 @@
+"""A table of a model's layers: shapes, parameters, and the memory that a training step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from xcnn.core import html, tree
+from xcnn.core.text import readable
+from xcnn.core.types import Array, Backward, Shape, Weights
+from xcnn.errors import counted
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Hook, Layer, Run
+from xcnn.model.held import Held
+from xcnn.training.precision import within
+
+TITLES = ("layer", "class", "output", "parameters", "kept / sample")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer: its path in the net, its class, its output's shape, its parameters, bytes it keeps for each sample."""
+
+    name: str
+    kind: str
+    output_shape: Shape
+    parameters: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `model.summary()` gives; `print` it, or read its fields. Bytes of activations are for a whole batch.
+
+    `activation_bytes` is what backward keeps of a forward pass, counted from the arrays that the passes hold.
+    """
+
+    rows: tuple[LayerRow, ...]
+    input_shape: Shape
+    parameters: int
+    weight_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    batch_size: int
+    backend: str
+    dtype: str
+    precision: str
+
+    @property
+    def step_bytes(self) -> int:
+        """About what a training step takes: weights before and after, gradients, optimizer state, activations."""
+        return 3 * self.weight_bytes + 2 * self.optimizer_bytes + self.activation_bytes
+
+    def __str__(self) -> str:
+        table = self._cells()
+        widths = [max(len(line[n]) for line in (TITLES, *table)) for n in range(5)]
+        lines = [_line(cells, widths) for cells in (TITLES, tuple("-" * w for w in widths), *table)]
+        return "\n".join([*lines, "", *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html.table(TITLES, self._cells(), words=3, notes=self._notes())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """The lines of the table."""
+        return [
+            ("input", "", _shape(self.input_shape), "", ""),
+            *(
+                (row.name, row.kind, _shape(row.output_shape), f"{row.parameters:,}", readable(row.kept_bytes))
+                for row in self.rows
+            ),
+        ]
+
+    def _notes(self) -> list[str]:
+        """The lines below it."""
+        types = self.dtype if self.precision == self.dtype else f"{self.dtype}, computed in {self.precision},"
+        return [
+            f"{counted(self.parameters, 'parameter')}, {readable(self.weight_bytes)} ({types} on {self.backend})",
+            f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
+            f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
+            f"{readable(self.optimizer_bytes)} of optimizer state)",
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain values, for JSON."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "rows"}
+        return {**fields, "step_bytes": self.step_bytes, "layers": [vars(row) for row in self.rows]}
+
+
+def summarize(model: Held, batch_size: int) -> Summary:
+    """Send zeros through the net, and look at what each layer gives and keeps.
+
+    What a second sample adds is what a sample takes: copies of weights in another type are kept once.
+    """
+    rows = tuple(
+        replace(of_two, kept_bytes=of_two.kept_bytes - of_one.kept_bytes)
+        for of_one, of_two in zip(look_through(model, 1), look_through(model, 2), strict=True)
+    )
+    return Summary(
+        rows=rows,
+        input_shape=model.input_shape,
+        parameters=count(model.weights),
+        weight_bytes=sum(map(_bytes, tree.leaves(model.weights))),
+        optimizer_bytes=sum(
+            _bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int)
+        ),
+        activation_bytes=batch_size * sum(row.kept_bytes for row in rows),
+        batch_size=batch_size,
+        backend=model.backend.spec,
+        dtype=model.dtype,
+        precision=model.precision,
+    )
+
+
+def look_through(model: Held, samples: int) -> list[LayerRow]:
+    """The layers as so many zeros pass through them, with the bytes that they keep of all."""
+    rows: list[LayerRow] = []
+    seen = {_home(w) for w in tree.leaves(model.weights)}
+
+    def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
+        if not isinstance(within(layer), Container):
+            kept = {_home(a): _bytes(a) for a in held(backward) if _home(a) not in seen}
+            seen.update(kept)
+            name, kind = ".".join(path) or "net", type(within(layer)).__name__
+            rows.append(LayerRow(name, kind, tuple(y.shape[1:]), parameters(path), sum(kept.values())))
+        return backward
+
+    def parameters(path: tuple[str, ...]) -> int:
+        node: Any = model.weights
+        for name in path:
+            node = node.get(name, {})
+        return count(node)
+
+    backend = model.trainer.backend
+    x = backend.asarray(np.zeros((samples, *model.input_shape)), model.dtype)
+    with backend.active():
+        y, backward = model.trainer.layers(model.weights, x, Run(backend, train=True, hook=Hook(look)))
+    if not rows and not isinstance(model.net, Container):  # a net of a single layer
+        look((), model.net, y, backward)
+    return rows
+
+
+def count(weights: Weights) -> int:
+    """The number of parameters in a tree."""
+    return sum(prod(w.shape) for w in tree.leaves(weights))
+
+
+def held(thing: Any, depth: int = 8) -> Iterator[Array]:
+    """The arrays that a function's closure reaches, through functions, lists, tuples and dicts."""
+    if isinstance(getattr(thing, "shape", None), tuple) and hasattr(thing, "dtype"):
+        yield thing
+    elif depth:
+        inner: Any = ()
+        if hasattr(thing, "__closure__"):
+            inner = [cell.cell_contents for cell in thing.__closure__ or ()]
+        elif isinstance(thing, dict):
+            inner = thing.values()
+        elif isinstance(thing, list | tuple):
+            inner = thing
+        for each in inner:
+            yield from held(each, depth - 1)
+
+
+def _bytes(array: Array) -> int:
+    digits = "".join(filter(str.isdigit, str(array.dtype)))  # float32, torch.int64; a bool takes a byte
+    cells: int = prod(array.shape)
+    return cells * int(digits or 8) // 8
+
+
+def _home(array: Array) -> int:
+    """What tells two arrays on the same memory: the array that a view was taken of."""
+    base = getattr(array, "base", None)
+    return _home(base) if base is not None and hasattr(base, "dtype") else id(array)
+
+
+def _shape(shape: Shape) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    left, right = cells[:3], cells[3:]
+    texts = [f"{text:<{w}}" for text, w in zip(left, widths, strict=False)]
+    return "  ".join([*texts, *(f"{text:>{w}}" for text, w in zip(right, widths[3:], strict=True))]).rstrip()

@@ -1,0 +1,98 @@
+"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, and a small residual net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xcnn.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    MaxPool2D,
+    ReLU,
+    Residual,
+    Sequential,
+    Sigmoid,
+)
+from xcnn.training.optimizers import Adam, Optimizer
+
+
+def article(classes: int = 2) -> Sequential:
+    """The article's: five 3x3 kernels with untied biases, and a hidden layer of 100, each with sigmoids."""
+    return Sequential(
+        Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
+    )  # fmt: skip
+
+
+def lenet(classes: int = 10) -> Sequential:
+    """LeNet-5 of LeCun et al. 1998 with ReLU and max-pooling, on 28x28 images padded to 32x32."""
+    return Sequential(
+        Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
+        Conv2D(16, 5), ReLU(), MaxPool2D(2),
+        Flatten(), Dense(120), ReLU(), Dense(84), ReLU(), Dense(classes),
+    )  # fmt: skip
+
+
+def mnist_net(classes: int = 10) -> Sequential:
+    """Two convolutions, a pooling and two dense layers: the classical example for MNIST."""
+    return Sequential(
+        Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
+        Flatten(), Dense(128), ReLU(), Dropout(0.5), Dense(classes),
+    )  # fmt: skip
+
+
+def small_resnet(classes: int = 10) -> Sequential:
+    """Three residual stages of 16, 32 and 64 channels: He et al. 2016, section 4.2, with one block a stage."""
+    return Sequential(
+        Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
+        residual_block(16), ReLU(), residual_block(32, stride=2), ReLU(), residual_block(64, stride=2), ReLU(),
+        GlobalAveragePool2D(), Dense(classes),
+    )  # fmt: skip
+
+
+def residual_block(filters: int, stride: int = 1) -> Residual:
+    """Two 3x3 convolutions around a shortcut, which is a 1x1 convolution where the shape changes."""
+    changes = stride > 1
+    shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
+    return Residual(
+        Conv2D(filters, 3, stride=stride, padding="same", bias=False), BatchNorm(), ReLU(),
+        Conv2D(filters, 3, padding="same", bias=False), BatchNorm(),
+        shortcut=shortcut,
+    )  # fmt: skip
+
+
+ADAM = Adam(1e-3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A net, and how it is trained unless one says otherwise."""
+
+    net: Callable[[int], Sequential]
+    loss: str = "cross_entropy"
+    optimizer: Optimizer = ADAM
+    epochs: int = 3
+    batch_size: int = 64
+
+
+RECIPES = {
+    "article": Recipe(article, loss="binary_cross_entropy", batch_size=32),
+    "lenet": Recipe(lenet),
+    "mnist-net": Recipe(mnist_net),
+    "small-resnet": Recipe(small_resnet),
+}
+
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "article",
+    "lenet",
+    "mnist_net",
+    "residual_block",
+    "small_resnet",
+]

@@ -1,0 +1,185 @@
+"""What may be called between epochs: early stopping, checkpoints, functions of a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from inspect import signature
+from math import inf
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from xcnn.core import tree
+from xcnn.core.checks import check_flag, check_rate, check_whole, plain
+from xcnn.core.files import check_path
+from xcnn.core.primitives import HostPort
+from xcnn.core.types import Weights
+from xcnn.errors import OptionError
+from xcnn.training.history import History, missing_column
+from xcnn.training.state import TrainingState
+
+Callback: TypeAlias = Callable[[Any, History], object]
+"""callback(model, history), called after each epoch; it ends training by returning True.
+
+An object with a method `start(model)` has it called when a training begins, and one with a method
+`finish(model, history)` when it is over, however it ended: `history.stopped` says how.
+"""
+
+
+class Trained(Protocol):
+    """What these ask of the model that is trained."""
+
+    state: TrainingState
+    plan: dict[str, Any]
+    weights: Weights
+
+    @property
+    def backend(self) -> HostPort:
+        """Where the weights are."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint."""
+        ...
+
+
+def check_callbacks(given: object) -> tuple[Callback, ...]:
+    """The callbacks, one alone as well.
+
+    Raises
+    ------
+    OptionError
+        X104, for what can't be called as callback(model, history).
+    """
+    callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
+    for callback in callbacks:
+        if isinstance(callback, type):
+            name = callback.__name__
+            hint = f"make one of it: {name}(...), not {name}."
+            raise OptionError("X104", f"callbacks must be functions (model, history); {name} is a class.", hint=hint)
+        if not callable(callback):
+            raise OptionError("X104", f"callbacks must be functions (model, history); got {callback!r}.")
+        try:
+            signature(callback).bind(None, None)
+        except ValueError:  # some that are written in C do not tell
+            continue
+        except TypeError as error:
+            raise OptionError("X104", f"callbacks are called with (model, history): {callback!r}: {error}.") from error
+    return callbacks
+
+
+def check_monitors(callbacks: tuple[Callback, ...], known: tuple[str, ...]) -> None:
+    """Raise X104 where a callback watches a column that nothing will write: a user's own before it may write any."""
+    for callback in callbacks:
+        if not isinstance(callback, EarlyStopping | Checkpoint):
+            return
+        if callback.monitor is not None and callback.monitor not in known:
+            raise OptionError(
+                "X104",
+                f"{type(callback).__name__} monitors {callback.monitor!r}, which this training does not measure.",
+                f"it measures {', '.join(known)}",
+                hint=missing_column(callback.monitor, known),
+            )
+
+
+def is_better(monitor: str, new: float, best: float, by: float = 0.0) -> bool:
+    """Whether a monitored value improved: accuracies upwards, all else downwards."""
+    return new > best + by if monitor.endswith("accuracy") else new < best - by
+
+
+def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0) -> int:
+    """The index of the row, from the first on, whose monitored value is best.
+
+    Raises
+    ------
+    OptionError
+        X104, when the history has no such column, or one that holds no numbers.
+    """
+    if not history.rows or monitor not in history.rows[-1]:
+        found = tuple(history.rows[-1]) if history.rows else ()
+        what = f"{monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
+        raise OptionError("X104", what, hint=missing_column(monitor, found))
+    best, at = (-inf if monitor.endswith("accuracy") else inf), len(history) - 1
+    for n, row in enumerate(history.rows[first:], first):
+        value = plain(row.get(monitor))
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise OptionError("X104", f"{monitor!r} can't be monitored: it must be a number, and is {value!r}.")
+        if value is not None and is_better(monitor, value, best, min_delta):
+            best, at = value, n
+    return at
+
+
+def check_monitor(monitor: object) -> None:
+    """Raise X104 unless a column's name was given."""
+    if not isinstance(monitor, str):
+        raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {monitor!r}.')
+
+
+@dataclass
+class EarlyStopping:
+    """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
+
+    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first; not
+    where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
+    by itself.
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 3
+    min_delta: float = 0.0
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        check_monitor(self.monitor)
+        check_whole("patience", self.patience)
+        check_rate("min_delta", self.min_delta)
+        check_flag("restore_best", self.restore_best)
+        self.first: int | None = None
+        self.best: Weights | None = None
+
+    def start(self, model: Trained) -> None:
+        """A training begins: forget what was seen of another."""
+        self.first, self.best = None, None
+
+    def __call__(self, model: Trained, history: History) -> bool:
+        """True when it is time to stop."""
+        last = len(history) - 1
+        self.first = last if self.first is None else self.first
+        best = best_epoch(history, self.monitor, self.min_delta, self.first)
+        if best == last and self.restore_best:
+            self.best = tree.map(model.backend.to_numpy, model.state.weights)
+        return last - best >= self.patience
+
+    def finish(self, model: Trained, history: History) -> None:
+        """Training is over: restore the best epoch's weights."""
+        if self.best is not None and history.stopped in ("finished", "early"):
+            model.weights = self.best
+        self.best = None
+
+
+@dataclass
+class Checkpoint:
+    """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one.
+
+    The best is that of the present training, what a loaded model was trained before not counted. A training that is
+    resumed is the one that was left.
+    """
+
+    path: str | Path
+    monitor: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.monitor is not None:
+            check_monitor(self.monitor)
+        check_path(self.path)
+        self.first = 0
+
+    def start(self, model: Trained) -> None:
+        """A training begins: look where it can be saved, and count its epochs alone."""
+        check_path(self.path)
+        self.first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
+
+    def __call__(self, model: Trained, history: History) -> None:
+        """Save, if it is time to."""
+        if self.monitor is None or best_epoch(history, self.monitor, first=self.first) == len(history) - 1:
+            model.save(self.path)

@@ -1,0 +1,175 @@
+"""What training recorded: one row an epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from xcnn.core import html
+from xcnn.core.checks import plain
+from xcnn.core.files import write_whole
+from xcnn.errors import MissingDependency, OptionError
+
+Row = dict[str, Any]
+
+COLUMNS = {
+    "epoch": "d",
+    "loss": ".4f",
+    "accuracy": ".2%",
+    "val_loss": ".4f",
+    "val_accuracy": ".2%",
+    "learning_rate": ".2g",
+    "images_per_second": ",.0f",
+    "seconds": ".1f",
+}
+"""What a row may hold, and how it is printed."""
+MEASURED = ("images_per_second", "seconds")
+"""What differs between two runs that are otherwise the same."""
+
+
+@dataclass
+class History:
+    """The rows of all epochs that a model was trained, oldest first.
+
+    `history["loss"]` is a column, `history.rows` all rows, `print(history)` a table; in a notebook it shows itself. A
+    column that only some epochs have, as "val_loss" where validation data came later, holds the values of those alone:
+    `history.rows` tells of which. `stopped` says why training ended: "finished", "early" (a callback's wish),
+    "interrupted" (Ctrl-C), "diverged" (X501) or "failed" (another error); until then it is "running".
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    stopped: str = "finished"
+
+    def __getitem__(self, column: str) -> list[Any]:
+        if not isinstance(column, str):
+            raise OptionError("X104", f"columns have names; got {column!r}.", hint="an epoch is history.rows[0].")
+        known = self.columns or tuple(COLUMNS)
+        if column not in known:
+            found = f"there is no column {column!r}; the history has {', '.join(self.columns) or 'no epoch yet'}."
+            raise OptionError("X104", found, hint=missing_column(column, known))
+        return [row[column] for row in self.rows if column in row]
+
+    def __contains__(self, column: object) -> bool:
+        return column in self.columns
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns that any row has."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "no epoch was finished"
+        whole = dict.fromkeys(self.columns)
+        return "\n".join([header(whole), *(line(row, whole) for row in self.rows)])
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return html.note(str(self))
+        shown = [name for name in COLUMNS if name in self.columns]
+        rows = [[cells(row).get(name, "") for name in shown] for row in self.rows]
+        return html.table([_title(name) for name in shown], rows, words=0)
+
+    def reproducible(self) -> list[Row]:
+        """The rows without the times that they took: equal for two runs from one seed."""
+        return [{name: value for name, value in row.items() if name not in MEASURED} for row in self.rows]
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The history as JSON, also written to a file where a path is given, whole or not at all.
+
+        JSON has no NaN and no infinity: both are null.
+        """
+        content = {"schema": "xcnn.history.1", "stopped": self.stopped, "epochs": [_plain(row) for row in self.rows]}
+        try:
+            text = json.dumps(content, indent=2, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError("X104", f"a row of the history can't be written as JSON: {error}.") from error
+        if path is not None:
+            write_whole(path, (text + "\n").encode())
+        return text
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """A matplotlib figure of loss and accuracy by epoch, also saved where a path is given, whole or not at all.
+
+        In a notebook it shows itself. The path's ending is the format; without one it is PNG, and .png is added.
+
+        Raises
+        ------
+        MissingDependency
+            X601, without matplotlib.
+        """
+        try:
+            from xcnn.core.figure import Figure
+        except ImportError as error:
+            raise MissingDependency(
+                "X601", "history.plot() needs matplotlib.", hint='pip install "xcnn[plot]"'
+            ) from error
+        names = [name for name in ("loss", "accuracy") if name in self]
+        figure = Figure(figsize=(4.5 * max(len(names), 1), 3.2), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0] if names else [], names, strict=True):
+            for column, label in ((name, "training"), (f"val_{name}", "validation")):
+                points = [(row["epoch"], row[column]) for row in self.rows if column in row]
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+            axes.set(xlabel="epoch", ylabel=name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend()
+        if path is not None:
+            figure.write(path)
+        return figure
+
+
+def missing_column(name: str, known: Iterable[str]) -> str:
+    """What to do about a column that is not there: the one that may be meant, or what would make it."""
+    from difflib import get_close_matches
+
+    known = tuple(known)
+    meant = next(iter(get_close_matches(name, dict.fromkeys((*known, *COLUMNS)), 1)), name)
+    if meant.startswith("val_") and meant not in known:
+        return "give validation_data" + ("." if meant == name else f"; the column is then {meant!r}.")
+    return f"did you mean {meant!r}?" if meant in known else ""
+
+
+def _plain(value: Any) -> Any:
+    """A value for JSON: NumPy's numbers as Python's, what is not finite as None."""
+    value = plain(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """The row's values as they are printed."""
+    return {name: format(row[name], form) for name, form in COLUMNS.items() if name in row}
+
+
+def header(row: Iterable[str]) -> str:
+    """The names of the row's columns, in the columns' widths."""
+    names = set(row)
+    return "  ".join(f"{_title(name):>{_width(name)}}" for name in COLUMNS if name in names)
+
+
+def line(row: Mapping[str, Any], beside: Iterable[str] = ()) -> str:
+    """The row in the columns' widths, blanks where rows beside it have a column that it has not."""
+    shown, names = cells(row), {*row, *beside}
+    return "  ".join(f"{shown.get(name, ''):>{_width(name)}}" for name in COLUMNS if name in names)
+
+
+def _title(name: str) -> str:
+    return {"images_per_second": "images/s", "learning_rate": "rate"}.get(name, name)
+
+
+def _width(name: str) -> int:
+    return max(len(_title(name)), 5 if name == "epoch" else 7)

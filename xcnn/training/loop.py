@@ -1,0 +1,102 @@
+"""The loop of training: the states of an epoch, one after another, and what is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+
+from xcnn.core import random
+from xcnn.core.types import Weights
+from xcnn.errors import DivergedError
+from xcnn.training.history import MEASURED, Row
+from xcnn.training.losses import count_correct
+from xcnn.training.schedules import learning_rate
+from xcnn.training.state import HostArray, TrainingState
+from xcnn.training.trainer import Trainer, to_float
+
+FINGERPRINT_BYTES = 1 << 22
+
+
+def epoch(
+    trainer: Trainer,
+    state: TrainingState,
+    x: HostArray,
+    t: HostArray,
+    batch_size: int,
+    shuffle: bool,
+    validation: tuple[HostArray, HostArray] | None,
+) -> Iterator[TrainingState]:
+    """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
+
+    Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
+    """
+    begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
+    order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
+    while state.seen < len(x):
+        after = trainer.after_span(state, x, t, order, batch_size)
+        if after is None:
+            chosen = order[state.batch * batch_size :][:batch_size]
+            after, _ = trainer.after_step(state, x[chosen], t[chosen])
+        state = after
+        yield state
+    seconds = time.perf_counter() - begun
+
+    row: Row = {"epoch": number, "loss": state.loss / state.seen}
+    if trainer.threshold is not None:
+        row["accuracy"] = state.right / (state.seen * trainer.places)
+    if validation is not None:
+        row |= {f"val_{name}": value for name, value in measure(trainer, state.weights, *validation).items()}
+        if not isfinite(row["val_loss"]):
+            raise DivergedError(
+                "X501",
+                f"validation loss became {row['val_loss']} after epoch {number}.",
+                hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
+            )
+    row |= {
+        "learning_rate": learning_rate(trainer.optimizer.learning_rate, max(state.optimizer_state["step"] - 1, 0)),
+        "images_per_second": (state.seen - done_before) / max(seconds, 1e-9),
+        "seconds": seconds,
+    }
+    yield replace(state.without_epoch(), epoch=number, rows=(*state.rows, row))
+
+
+def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
+    """The columns of a row that `epoch` makes."""
+    measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    tested = tuple(f"val_{name}" for name in measured) if validated else ()
+    return "epoch", *measured, *tested, "learning_rate", *MEASURED
+
+
+def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int = 256) -> dict[str, float]:
+    """The mean loss, and for classifiers the accuracy, over all samples."""
+    loss, right, backend = 0.0, 0, trainer.backend
+    for first in range(0, len(x), batch_size):
+        y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
+        targets_there = backend.asarray(targets)
+        with backend.active():
+            value, _ = trainer.loss(y, targets_there)
+            loss += to_float(backend, value) * len(targets)
+            if trainer.threshold is not None:
+                right += int(backend.to_numpy(count_correct(y, targets_there, trainer.threshold)))
+    result = {"loss": loss / len(x)}
+    return result if trainer.threshold is None else {**result, "accuracy": right / (len(x) * trainer.places)}
+
+
+def fingerprint(*arrays: HostArray) -> str:
+    """A checksum of the samples: of all of them up to 4 MiB, beyond that of as many, evenly spaced from first to last.
+
+    It tells other data by their number, shape, type and values; of large ones it may miss a few changed samples.
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.name} ".encode())
+        size = max(array[:1].nbytes, 1)
+        count = min(len(array), max(2, FINGERPRINT_BYTES // size))
+        chosen = array if count == len(array) else array[np.linspace(0, len(array) - 1, count).astype(np.int64)]
+        digest.update(chosen.tobytes())
+    return digest.hexdigest()[:16]

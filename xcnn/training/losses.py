@@ -1,0 +1,224 @@
+"""Losses: each gives its value, a mean, and beside it the gradient of that value by the predictions.
+
+Labels are whole numbers, one for each sample, or one-hot (or any distribution) shaped like the predictions. A label
+outside the classes makes the loss NaN, never a number that looks right; `fit` and `evaluate` refuse it beforehand, and
+rows that are no distribution. A logit of -inf leaves its class out: what has no share in the target costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any, TypeAlias
+
+from array_api_compat import device
+
+from xcnn.core.arrays import full, is_floating, namespace, rounded_once, widened, zeros
+from xcnn.core.checks import check_between, check_positive, plain
+from xcnn.core.types import Array
+from xcnn.errors import DTypeError, OptionError, ShapeError
+from xcnn.layers.activations import sigmoid
+
+Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+"""loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
+
+
+@rounded_once
+def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[Array, Array]:
+    """E = -mean over samples of sum_c t_c log softmax(y)_c;  dE/dy = (softmax(y) - t) / N.
+
+    Parameters
+    ----------
+    y : (N, C) or (N, C, ...)
+        logits, classes on axis 1
+    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
+    label_smoothing
+        s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    """
+    label_smoothing = check_between("label_smoothing", label_smoothing, 0, 1)
+    xp = namespace(y, t)
+    t = targets(y, t) * (1 - label_smoothing) + label_smoothing / y.shape[1]
+    shifted = y - xp.max(y, axis=1, keepdims=True)
+    log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
+    samples = _at_least_one(prod(y.shape) // y.shape[1])
+    dy = (xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t) / samples
+    return -xp.sum(share(t, log_p)) / samples, dy
+
+
+def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
+
+    `y` holds probabilities, (N, units); they are clipped to the smallest normal number of their type and to the largest
+    below 1, so that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
+    """
+    xp = _check_floating(y, t)
+    limits = xp.finfo(y.dtype)
+    p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
+    return _binary_cross_entropy(p, targets(y, t))
+
+
+@rounded_once
+def _binary_cross_entropy(p: Array, t: Array) -> tuple[Array, Array]:
+    """The formula, for probabilities that are clipped."""
+    xp, size = namespace(p, t), _at_least_one(prod(p.shape))
+    return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
+
+
+@rounded_once
+def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
+
+    Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels: max(y, 0) - y t is
+    (1 - t) max(y, 0) + t max(-y, 0), and sigmoid(y) - t is (1 - t) sigmoid(y) - t sigmoid(-y). `t` as in
+    binary_cross_entropy.
+    """
+    xp = namespace(y, t)
+    t, zero = targets(y, t), zeros(y, ())
+    size = _at_least_one(prod(y.shape))
+    value = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
+    return xp.sum(value) / size, ((1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y)) / size
+
+
+@rounded_once
+def mse(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size. `t` is shaped like y."""
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    return xp.sum(error * error) / size, 2 * error / size
+
+
+@rounded_once
+def mae(y: Array, t: Array) -> tuple[Array, Array]:
+    """E = mean(|y - t|);  dE/dy = sign(y - t) / size. `t` is shaped like y."""
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    return xp.sum(xp.abs(error)) / size, xp.sign(error) / size
+
+
+@rounded_once
+def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
+    """E = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t;  dE/dy = e, clipped, / size.
+
+    Huber 1964. `t` is shaped like y, `delta` in units of y.
+    """
+    delta = check_positive("delta", delta)
+    xp = namespace(y, t)
+    error = y - _same_shape(y, t)
+    size = _at_least_one(prod(y.shape))
+    near = xp.clip(error, -delta, delta)
+    return xp.sum(near * (error - 0.5 * near)) / size, near / size
+
+
+LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
+    f.__name__: f for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
+}
+THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
+"""The losses of classifiers, and where a single unit's class changes from 0 to 1."""
+
+
+def loss_function(loss: str | Loss) -> Loss:
+    """A loss by name; a function (y, t) -> (value, dy) stands for itself, NumPy's numbers in its options as Python's.
+
+    Raises
+    ------
+    OptionError
+        X104
+    """
+    if isinstance(loss, partial) and loss_name(loss):
+        options = {name: plain(value) for name, value in loss.keywords.items()}
+        same = all(options[name] is value for name, value in loss.keywords.items())
+        return loss if same else partial(loss.func, *loss.args, **options)
+    if callable(loss):
+        return loss
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise OptionError("X104", f"there is no loss {loss!r}.", hint="use one of " + ", ".join(LOSSES) + ".")
+    return LOSSES[loss]
+
+
+def loss_name(loss: Loss) -> str:
+    """The name of a loss in LOSSES, also behind functools.partial; "" for a user's own."""
+    function = loss.func if isinstance(loss, partial) else loss
+    return next((name for name, known in LOSSES.items() if known is function), "")
+
+
+def count_correct(y: Array, t: Array, threshold: float) -> Array:
+    """How many samples are classified right: the largest output, or the side of the threshold of a single one."""
+    xp = namespace(y, t)
+    if y.shape[1] == 1:
+        return xp.sum(xp.astype((y > threshold) == (targets(y, t) > 0.5), xp.int64))
+    labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
+    return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
+
+
+def share(t: Array, x: Array) -> Array:
+    """T x, and 0 where t is 0, also of an infinite x."""
+    xp = namespace(t, x)
+    return xp.where(t == 0, zeros(x, ()), t * x)
+
+
+def targets(y: Array, t: Array) -> Array:
+    """Targets shaped and typed like y: t itself, its one-hot rows, or for a single unit its column.
+
+    Raises
+    ------
+    ShapeError
+        X202
+    """
+    xp = _check_floating(y, t)
+    if y.ndim > 1 and y.shape[1] == 0:
+        raise ShapeError("X202", "there are no outputs to compare with targets.", f"got predictions {tuple(y.shape)}")
+    if tuple(t.shape) == tuple(y.shape):
+        return xp.astype(t, y.dtype)
+    if y.ndim < 2 or tuple(t.shape) != (y.shape[0], *y.shape[2:]):
+        _same_shape(y, t)
+    labels = xp.expand_dims(widened(t) if is_floating(t) else xp.astype(t, xp.int64), axis=1)
+    counted = xp.arange(max(y.shape[1], 2), dtype=labels.dtype, device=device(y))
+    hot = labels == xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
+    known = xp.any(hot, axis=1, keepdims=True)
+    one_hot = xp.astype(hot[:, -y.shape[1] :, ...], y.dtype)
+    return xp.where(known, one_hot, full(y, (), float("nan")))
+
+
+def _same_shape(y: Array, t: Array) -> Array:
+    if tuple(t.shape) != tuple(y.shape):
+        raise ShapeError(
+            "X202",
+            "the targets do not fit the predictions.",
+            f"got targets {tuple(t.shape)}, predictions {tuple(y.shape)} = (batch, outputs)",
+            hint="give targets shaped like the net's output, or for a classifier one whole number a sample.",
+        )
+    return _check_floating(y, t).astype(t, y.dtype)
+
+
+def _check_floating(y: Array, t: Array) -> Any:
+    """The namespace of both, if the predictions are floating-point numbers; else raise X103."""
+    if not is_floating(y):
+        raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
+    return namespace(y, t)
+
+
+def _at_least_one(size: int) -> int:
+    """The mean over nothing is taken as 0."""
+    return max(size, 1)
+
+
+__all__ = [
+    "LOSSES",
+    "THRESHOLDS",
+    "Loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber",
+    "loss_function",
+    "mae",
+    "mse",
+]

@@ -1,0 +1,119 @@
+"""Progress on stderr: one permanent row an epoch, and on a terminal a live line within it.
+
+A stderr that is missing, closed, full or broken ends nothing: what can't be told is not told (`xcnn.output`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol, TextIO, cast
+
+from xcnn.core.output import Notes, notes
+from xcnn.errors import OptionError
+from xcnn.training.history import Row, header, line
+
+
+class Progress(Protocol):
+    """What the training loop tells."""
+
+    def start(self, epoch: int, epochs: int, images: int) -> None:
+        """An epoch begins."""
+
+    def advance(self, images: int, loss: float) -> None:
+        """Images of the epoch are done; `loss` is its mean so far."""
+
+    def finish(self, row: Row) -> None:
+        """The epoch is done."""
+
+    def close(self) -> None:
+        """Training is over, or was interrupted."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def start(self, epoch: int, epochs: int, images: int) -> None: ...
+    def advance(self, images: int, loss: float) -> None: ...
+    def finish(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class Plain(Silent):
+    """One line an epoch, without colours or carriage returns: for logs."""
+
+    def __init__(self) -> None:
+        self.titles = ""
+        self.notes = notes()
+
+    def changed(self, row: Row) -> bool:
+        """Whether this row has other columns than the one before: then their names are told again."""
+        before, self.titles = self.titles, header(row)
+        return self.titles != before
+
+    def finish(self, row: Row) -> None:
+        if self.changed(row):
+            print(header(row), file=self.notes)
+        print(line(row), file=self.notes, flush=True)
+
+
+class Live(Plain):
+    """Rich's bar within the epoch: images a second, time left, the loss so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.console = Console(file=cast(TextIO, self.notes))
+        self.bar = Bar(
+            TextColumn("epoch {task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            console=self.console,
+            transient=True,
+            redirect_stdout=Notes(sys.stdout).isatty(),  # else the bar would take what others write into a file
+        )
+        self.task: Any = None
+
+    def start(self, epoch: int, epochs: int, images: int) -> None:
+        self.task = self.bar.add_task(f"{epoch}/{epochs}", total=images, loss="", speed="")
+        self.bar.start()
+
+    def advance(self, images: int, loss: float) -> None:
+        speed = self.bar.tasks[-1].speed
+        self.bar.update(self.task, advance=images, loss=f"{loss:.4f}", speed=f"{speed:,.0f} images/s" if speed else "")
+
+    def finish(self, row: Row) -> None:
+        self.close()
+        if self.changed(row):
+            self.console.print(header(row), style="bold", highlight=False, soft_wrap=True)
+        self.console.print(line(row), highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self.task is not None:
+            self.bar.stop()
+            self.bar.remove_task(self.task)
+            self.task = None
+
+
+def progress(choice: str | bool | Progress) -> Progress:
+    """Progress by name: "auto" is "live" on a terminal and "plain" elsewhere. True is "auto", False is "none".
+
+    Raises
+    ------
+    OptionError
+        X104
+    """
+    if choice is True or choice == "auto":
+        choice = "live" if notes().isatty() else "plain"
+    if isinstance(choice, str | bool):
+        kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
+        if choice in kinds:
+            return kinds[choice]()
+    elif hasattr(choice, "advance"):
+        return choice
+    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {choice!r}.')

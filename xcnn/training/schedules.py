@@ -1,0 +1,197 @@
+"""Learning rates that change: a schedule is a value that maps the number of steps taken to a learning rate.
+
+A factor may be above 1, so that rates grow until training diverges, as in a search for the largest good one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, inf, pi
+from typing import Any
+
+from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain, plain_numbers
+from xcnn.errors import OptionError
+
+
+class Schedule:
+    """schedule(step) -> learning rate, step counting from 0."""
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of this step."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same `rate` at every step, the default of a plain number."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_rate("rate", self.rate)
+
+    def __call__(self, step: int) -> float:
+        return self.rate
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """rate · factor^(step // every)."""
+
+    rate: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_rate("rate", self.rate)
+        check_whole("every", self.every)
+        check_rate("factor", self.factor)
+
+    def __call__(self, step: int) -> float:
+        return self.rate * power(self.factor, step // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """rate · factor^(step / every)."""
+
+    rate: float
+    every: int
+    factor: float = 0.96
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_rate("rate", self.rate)
+        check_whole("every", self.every)
+        check_rate("factor", self.factor)
+
+    def __call__(self, step: int) -> float:
+        return self.rate * power(self.factor, step / self.every)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5."""
+
+    rate: float
+    steps: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_rate("rate", self.rate)
+        check_rate("final", self.final)
+        check_whole("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        done = min(step / self.steps, 1.0)
+        return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start."""
+
+    steps: int
+    then: Schedule | float
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        if not isinstance(self.then, Schedule):
+            check_rate("then", self.then)
+        check_whole("steps", self.steps)
+
+    def __call__(self, step: int) -> float:
+        if step < self.steps:
+            return learning_rate(self.then, 0) * (step + 1) / self.steps
+        return learning_rate(self.then, step - self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from rate / 25 to `rate` and down to rate / 250000, each in half a cosine: Smith and Topin 2018.
+
+    `steps` in all, the first `rise` of them upwards; start = rate / `start`, end = start / `end`, as PyTorch has it.
+    """
+
+    rate: float
+    steps: int
+    rise: float = 0.3
+    start: float = 25.0
+    end: float = 1e4
+
+    def __post_init__(self) -> None:
+        plain_numbers(self)
+        check_rate("rate", self.rate)
+        check_whole("steps", self.steps, least=2)
+        check_between("rise", self.rise, 0, 1)
+        check_between("start", self.start, 1, inf)  # both divide the rate
+        check_between("end", self.end, 1, inf)
+
+    def __call__(self, step: int) -> float:
+        first, top = self.rate / self.start, self.rise * self.steps - 1
+        last = first / self.end
+        if step <= top and top > 0:
+            return first + (self.rate - first) * (1 - cos(pi * step / top)) / 2
+        down = min((step - top) / (self.steps - 1 - top), 1.0)
+        return last + (self.rate - last) * (1 + cos(pi * down)) / 2
+
+
+@dataclass(frozen=True)
+class Given(Schedule):
+    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer."""
+
+    rate: Any
+
+    def __call__(self, step: int) -> Any:
+        return self.rate
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Step, WarmUp)}
+
+
+def learning_rate(rate: Schedule | float, step: int) -> float:
+    """The learning rate of this step.
+
+    Raises
+    ------
+    OptionError
+        X104, where a schedule gives something else than a finite number of at least 0.
+    """
+    if not isinstance(rate, Schedule):
+        return float(rate)
+    value = rate(step)
+    if isinstance(rate, Given):
+        return value
+    number: Any = plain(value)
+    if not is_number(number) or not 0 <= number < inf:
+        raise OptionError(
+            "X104",
+            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
+            f"by {rate!r}",
+        )
+    return float(number)
+
+
+def power(factor: float, exponent: float) -> float:
+    """factor^exponent, infinite where it is beyond all numbers."""
+    try:
+        return float(factor**exponent)
+    except OverflowError:
+        return inf
+
+
+__all__ = [
+    "SCHEDULES",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "Given",
+    "OneCycle",
+    "Schedule",
+    "Step",
+    "WarmUp",
+    "learning_rate",
+]

@@ -1,0 +1,36 @@
+"""Where training stands, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from xcnn.core.types import Weights
+from xcnn.training.history import Row
+
+HostArray: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where training stands: all that a step changes, replaced as a whole, so that an interrupt finds it consistent.
+
+    `epoch` counts finished epochs, and `rows` is their history; `batch` counts the batches done since, and `loss`,
+    `right` and `seen` sum over those.
+    """
+
+    weights: Weights
+    optimizer_state: Weights
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+    rows: tuple[Row, ...] = ()
+
+    def without_epoch(self) -> TrainingState:
+        """The same at the begin of an epoch: what was done of this one does not count."""
+        return replace(self, batch=0, loss=0.0, right=0, seen=0)
