@@ -59,3 +59,10 @@ __all__ = [
 def __dir__() -> list[str]:
     """The public names: the wings, which Python enters as they are imported, are no part of them."""
     return [*__all__, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Names of Keras and PyTorch, and slips of the pen."""
+    from xcnn.core.options import close_name
+
+    raise AttributeError(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)

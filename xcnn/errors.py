@@ -6,6 +6,7 @@ Each error has a code with a section in docs/errors.md, and is also the builtin 
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "BackendError",
     "BackendUnavailable",
     "BusyError",
@@ -71,6 +72,10 @@ class DTypeError(XcnnError, TypeError):
 
 class OptionError(XcnnError, ValueError):
     """A hyper-parameter or argument has a value that it can't have (X104)."""
+
+
+class ArgumentError(OptionError, TypeError):
+    """X104: a call that does not fit what is called: too many values, or a name that is not known."""
 
 
 class LabelError(XcnnError, ValueError):

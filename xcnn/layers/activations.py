@@ -8,6 +8,7 @@ from typing import Any
 
 from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import check_between, check_dy, check_home, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -43,6 +44,7 @@ class Activation:
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class ReLU(Activation):
     """y = max(x, 0);  dx = dy where x > 0, else 0 (at 0 too), whatever dy is there: NaN and infinity stop as well."""
@@ -56,6 +58,7 @@ class ReLU(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
     """y = max(x, 0) + negative_slope min(x, 0);  f' = 1 where x > 0, else negative_slope (at 0 too)."""
@@ -73,6 +76,7 @@ class LeakyReLU(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class ELU(Activation):
     """y = x where x > 0, else alpha (exp(x) - 1);  f' = 1 where x > 0, else alpha exp(x)."""
@@ -90,6 +94,7 @@ class ELU(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x));  f' = y (1 - y)."""
@@ -100,6 +105,7 @@ class Sigmoid(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Tanh(Activation):
     """y = tanh(x);  f' = 1 - y^2."""
@@ -110,6 +116,7 @@ class Tanh(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class SiLU(Activation):
     """y = x s, s = sigmoid(x);  f' = s + x s (1 - s). Also called swish."""
@@ -120,6 +127,7 @@ class SiLU(Activation):
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Softplus(Activation):
     """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|));  f' = sigmoid(x)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xcnn.core.arrays import full
 from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.core.windows import pair
 from xcnn.layers.half import wide
@@ -13,6 +14,7 @@ from xcnn.layers.layer import Run
 from xcnn.layers.pooling import Pool2D
 
 
+@checked
 @dataclass(frozen=True)
 class AveragePool2D(Pool2D):
     """Y = sum of each window / count of its cells;  dX = dY / count to each cell, summed over the windows.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import prod
 
 from xcnn.core.checks import check_between, check_dy, check_input, check_positive, plain_numbers
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Next, Run
 from xcnn.layers.normalisation import axes_with_channels
 
 
+@checked
 @dataclass(frozen=True)
 class BatchNorm:
     """Y = scale X_hat + bias,  X_hat = (X - mean) / sqrt(variance + epsilon), for each channel.
@@ -26,6 +28,7 @@ class BatchNorm:
     dX = dY scale / sqrt(variance + epsilon).
     """
 
+    _: KW_ONLY
     momentum: float = 0.99
     epsilon: float = 1e-3
 

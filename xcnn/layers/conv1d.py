@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import (
@@ -16,6 +16,7 @@ from xcnn.core.checks import (
     plain_numbers,
 )
 from xcnn.core.initializers import Initializer
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
@@ -23,6 +24,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Conv1D:
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
@@ -33,6 +35,7 @@ class Conv1D:
 
     filters: int
     kernel_size: int
+    _: KW_ONLY
     stride: int = 1
     padding: str | int | Pair = "valid"
     dilation: int = 1
@@ -82,12 +85,12 @@ class Conv1D:
         return Conv2D(
             self.filters,
             (1, self.kernel_size),
-            (1, self.stride),
-            padding,
-            (1, self.dilation),
-            self.groups,
-            self.bias,
-            self.kernel_initializer,
+            stride=(1, self.stride),
+            padding=padding,
+            dilation=(1, self.dilation),
+            groups=self.groups,
+            bias=self.bias,
+            kernel_initializer=self.kernel_initializer,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from xcnn.core.checks import (
@@ -16,6 +16,7 @@ from xcnn.core.checks import (
     plain_numbers,
 )
 from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions
 from xcnn.layers.bias import Biased
@@ -24,6 +25,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Conv2D(Biased):
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
@@ -35,6 +37,7 @@ class Conv2D(Biased):
 
     filters: int
     kernel_size: int | Pair
+    _: KW_ONLY
     stride: int | Pair = 1
     padding: Padding = "valid"
     dilation: int | Pair = 1

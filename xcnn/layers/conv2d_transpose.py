@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from xcnn.core.checks import (
@@ -16,6 +16,7 @@ from xcnn.core.checks import (
     plain_numbers,
 )
 from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import extent, pads, pair
 from xcnn.errors import OptionError, ShapeError
@@ -25,6 +26,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Conv2DTranspose(Biased):
     """Y = B + X, spread by the stride, full-convolved with K.   dX = dY * K,  dK = dY * X,  dB = dY (summed if shared).
@@ -38,6 +40,7 @@ class Conv2DTranspose(Biased):
 
     filters: int
     kernel_size: int | Pair
+    _: KW_ONLY
     stride: int | Pair = 1
     padding: Padding = "valid"
     output_padding: int | Pair = 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import total
 from xcnn.core.checks import VECTOR, check_dy, check_flag, check_input, check_rank, check_whole, plain_numbers
 from xcnn.core.initializers import Initializer, initializer, zeros
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Dense:
     """Y = X W + B.   dW = Xᵀ dY,  dB = sum of dY over the batch,  dX = dY Wᵀ.
@@ -21,6 +23,7 @@ class Dense:
     """
 
     units: int
+    _: KW_ONLY
     bias: bool = True
     kernel_initializer: str | Initializer = "glorot_uniform"
 

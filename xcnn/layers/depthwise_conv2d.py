@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
 from xcnn.core.initializers import Initializer
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
@@ -13,6 +14,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class DepthwiseConv2D:
     """Y[c m + j] = B[c m + j] + X[c] * K[c m + j] for j < m, the depth multiplier: Conv2D with one group a channel.
@@ -22,6 +24,7 @@ class DepthwiseConv2D:
 
     kernel_size: int | Pair
     depth_multiplier: int = 1
+    _: KW_ONLY
     stride: int | Pair = 1
     padding: Padding = "valid"
     dilation: int | Pair = 1
@@ -56,9 +59,9 @@ class DepthwiseConv2D:
         return Conv2D(
             channels * self.depth_multiplier,
             self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
             groups=channels,
             bias=self.bias,
             kernel_initializer=self.kernel_initializer,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Dropout:
     """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
@@ -48,6 +50,7 @@ class Dropout:
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class SpatialDropout2D(Dropout):
     """Dropout of whole channels, (N, C, H, W): M is (N, C, 1, 1). Tompson et al. 2015."""

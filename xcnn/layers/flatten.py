@@ -7,12 +7,14 @@ from math import prod
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_dy
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Flatten:
     """(N, ...) -> (N, features): Y = X and dX = dY, reshaped."""

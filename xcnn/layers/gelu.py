@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import pi, sqrt
 from typing import Any
 
 from xcnn.core.arrays import full
 from xcnn.core.checks import check_flag, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
 from xcnn.layers.half import wide
@@ -30,6 +31,7 @@ positive, so nothing cancels.
 """
 
 
+@checked
 @dataclass(frozen=True)
 class GELU(Activation):
     """y = x Phi(x), Phi being the normal distribution and phi its density;  f' = Phi(x) + x phi(x).
@@ -37,6 +39,7 @@ class GELU(Activation):
     `approximate=True` takes sigmoid(2 u) for Phi(x), u = sqrt(2 / pi) (x + 0.044715 x^3), which is (1 + tanh(u)) / 2.
     """
 
+    _: KW_ONLY
     approximate: bool = False
 
     def __post_init__(self) -> None:

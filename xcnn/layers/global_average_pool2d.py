@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
 
+@checked
 @dataclass(frozen=True)
 class GlobalAveragePool2D:
     """Y = mean of X over height and width, (N, C, H, W) -> (N, C);  dX = dY / (H W) in every cell."""

@@ -8,12 +8,14 @@ from array_api_compat import device
 
 from xcnn.core.arrays import full
 from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class GlobalMaxPool2D:
     """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0.

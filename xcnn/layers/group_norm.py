@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import prod
 
 from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole, plain_numbers
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import axes_with_channels, standardise, standardise_backward
 
 
+@checked
 @dataclass(frozen=True)
 class GroupNorm:
     """Y = scale X_hat + bias,  X_hat = (X - mean) / sqrt(variance + epsilon), for each group of channels of a sample.
@@ -24,6 +26,7 @@ class GroupNorm:
     """
 
     groups: int
+    _: KW_ONLY
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_axis, check_dy, check_home, check_positive, plain_numbers
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.half import wide
@@ -14,6 +15,7 @@ from xcnn.layers.layer import Run
 from xcnn.layers.normalisation import standardise, standardise_backward
 
 
+@checked
 @dataclass(frozen=True)
 class LayerNorm:
     """Y = scale X_hat + bias,  X_hat = (X - mean) / sqrt(variance + epsilon), for each sample.
@@ -25,6 +27,7 @@ class LayerNorm:
     channels at each place. scale and bias have the sizes of these axes.
     """
 
+    _: KW_ONLY
     axis: int | tuple[int, ...] | None = None
     epsilon: float = 1e-3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.core.windows import pair
 from xcnn.layers.half import computes_in_half
@@ -13,6 +14,7 @@ from xcnn.layers.pooling import Pool2D
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class MaxPool2D(Pool2D):
     """Y = max of each window;  dX = dY where the maximum stood (the first of equal ones), summed over the windows.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from xcnn.core.checks import IMAGE, check_cells, check_rank, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions
 from xcnn.errors import OptionError
 
 
+@checked
 @dataclass(frozen=True)
 class Pool2D:
     """Windows of `pool_size`, `stride` cells apart (by default side by side), (N, C, H, W) -> (N, C, H', W').
@@ -20,6 +22,7 @@ class Pool2D:
 
     pool_size: int | Pair = 2
     stride: int | Pair | None = None
+    _: KW_ONLY
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from math import prod
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_dy, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
 from xcnn.errors import OptionError, ShapeError, counted
@@ -15,6 +16,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class Reshape:
     """(N, ...) -> (N, *target_shape): Y = X and dX = dY, reshaped. One size may be -1: what the others leave."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import ShapeError, inside
+from xcnn.errors import OptionError, ShapeError, inside
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run
 from xcnn.layers.sequential import Sequential
@@ -21,6 +21,10 @@ class Residual(Container):
 
     def __init__(self, *layers: Layer, shortcut: Layer | None = None, **named: Layer) -> None:
         super().__init__(*layers, **named, **({} if shortcut is None else {"shortcut": shortcut}))
+        if not (layers or named):
+            raise OptionError(
+                "X104", "Residual has no layers of its own.", hint="give at least one: Residual(Dense(8))."
+            )
 
     @property
     def shortcut(self) -> Layer | None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_axis, check_dy, check_home
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
 
+@checked
 @dataclass(frozen=True)
 class Softmax:
     """Y = exp(X) / sum(exp(X)) along `axis`, by default the classes' or channels';  dX = Y (dY - sum(dY Y)).

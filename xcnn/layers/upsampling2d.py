@@ -8,6 +8,7 @@ from array_api_compat import device
 
 from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import OptionError
@@ -15,6 +16,7 @@ from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
 
+@checked
 @dataclass(frozen=True)
 class UpSampling2D:
     """Y = A X Bᵀ, (N, C, H, W) -> (N, C, H s, W t);  dX = Aᵀ dY B. A and B interpolate between rows and columns.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xcnn.core.arrays import pad
 from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pads, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads
 from xcnn.errors import OptionError
@@ -14,6 +15,7 @@ from xcnn.layers.layer import Run
 
 
 @computes_in_half
+@checked
 @dataclass(frozen=True)
 class ZeroPadding2D:
     """Y = X with zeros around it;  dX = dY without its edges.

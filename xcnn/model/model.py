@@ -18,6 +18,7 @@ from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
 from xcnn.core.arrays import unmasked
 from xcnn.core.checks import check_flag, check_whole
+from xcnn.core.options import explained
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import BusyError, OptionError
 from xcnn.layers.activations import sigmoid
@@ -102,6 +103,7 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    @explained
     def __init__(
         self,
         net: Layer,
@@ -306,6 +308,7 @@ class Model:
 
     # Training and asking.
 
+    @explained
     @changes("a second fit")
     def fit(
         self,
@@ -373,11 +376,13 @@ class Model:
         self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
         return loss
 
+    @explained
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy"."""
         batch_size = check_whole("batch_size", batch_size)
         return measure(self.trainer, self.weights, *samples_of(self, x, y), batch_size)
 
+    @explained
     def predict(self, x: Any, batch_size: int = 256) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from xcnn.core import tree
 from xcnn.core.checks import check_flag, check_rate, check_whole, plain
 from xcnn.core.files import check_path
+from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
 from xcnn.core.types import Weights
 from xcnn.errors import OptionError
@@ -115,6 +116,7 @@ def check_monitor(monitor: object) -> None:
         raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {monitor!r}.')
 
 
+@checked
 @dataclass
 class EarlyStopping:
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
@@ -126,6 +128,7 @@ class EarlyStopping:
 
     monitor: str = "val_loss"
     patience: int = 3
+    _: KW_ONLY
     min_delta: float = 0.0
     restore_best: bool = True
 
@@ -157,6 +160,7 @@ class EarlyStopping:
         self.best = None
 
 
+@checked
 @dataclass
 class Checkpoint:
     """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one.

@@ -13,13 +13,14 @@ tells it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from math import inf
 from typing import Any, Self
 
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
 from xcnn.core.checks import check_between, check_flag, check_positive, plain_numbers
+from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
 from xcnn.errors import OptionError
 from xcnn.layers.layer import Next
@@ -79,6 +80,7 @@ class Optimizer:
                 check_between(name, value, 0, 1 if name in below_one else inf)
 
 
+@checked
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """v = momentum v + g;  w -= rate v, or with Nesterov w -= rate (g + momentum v). Sutskever et al. 2013, as PyTorch.
@@ -87,6 +89,7 @@ class SGD(Optimizer):
     """
 
     learning_rate: float | Schedule = 0.01
+    _: KW_ONLY
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -111,11 +114,13 @@ class SGD(Optimizer):
         return w - rate * (g + self.momentum * v if self.nesterov else v), v
 
 
+@checked
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²;  w -= rate m̂ / (√v̂ + ε). Kingma and Ba 2015, algorithm 1."""
 
     learning_rate: float | Schedule = 0.001
+    _: KW_ONLY
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -137,21 +142,25 @@ class Adam(Optimizer):
         return w - unbiased * (first / spread), first, second
 
 
+@checked
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam, and the weights shrink by themselves: w -= rate λ w first. Loshchilov and Hutter 2019, algorithm 2."""
 
+    _: KW_ONLY
     weight_decay: float = 0.01
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
         return super().change(rate, step, w * (1 - rate * self.weight_decay), g, *moments)
 
 
+@checked
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
     """s = ρ s + (1 - ρ) g²;  v = momentum v + g / (√s + ε);  w -= rate v. Tieleman and Hinton 2012, as PyTorch."""
 
     learning_rate: float | Schedule = 0.001
+    _: KW_ONLY
     rho: float = 0.99
     momentum: float = 0.0
     epsilon: float = 1e-8

@@ -5,11 +5,12 @@ A factor may be above 1, so that rates grow until training diverges, as in a sea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from math import cos, inf, pi
 from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain, plain_numbers
+from xcnn.core.options import checked
 from xcnn.errors import OptionError
 
 
@@ -21,6 +22,7 @@ class Schedule:
         raise NotImplementedError
 
 
+@checked
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same `rate` at every step, the default of a plain number."""
@@ -35,12 +37,14 @@ class Constant(Schedule):
         return self.rate
 
 
+@checked
 @dataclass(frozen=True)
 class Step(Schedule):
     """rate · factor^(step // every)."""
 
     rate: float
     every: int
+    _: KW_ONLY
     factor: float = 0.1
 
     def __post_init__(self) -> None:
@@ -53,12 +57,14 @@ class Step(Schedule):
         return self.rate * power(self.factor, step // self.every)
 
 
+@checked
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """rate · factor^(step / every)."""
 
     rate: float
     every: int
+    _: KW_ONLY
     factor: float = 0.96
 
     def __post_init__(self) -> None:
@@ -71,12 +77,14 @@ class Exponential(Schedule):
         return self.rate * power(self.factor, step / self.every)
 
 
+@checked
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5."""
 
     rate: float
     steps: int
+    _: KW_ONLY
     final: float = 0.0
 
     def __post_init__(self) -> None:
@@ -90,6 +98,7 @@ class Cosine(Schedule):
         return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
 
 
+@checked
 @dataclass(frozen=True)
 class WarmUp(Schedule):
     """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start."""
@@ -109,6 +118,7 @@ class WarmUp(Schedule):
         return learning_rate(self.then, step - self.steps)
 
 
+@checked
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """Up from rate / 25 to `rate` and down to rate / 250000, each in half a cosine: Smith and Topin 2018.
@@ -118,6 +128,7 @@ class OneCycle(Schedule):
 
     rate: float
     steps: int
+    _: KW_ONLY
     rise: float = 0.3
     start: float = 25.0
     end: float = 1e4

@@ -1,0 +1,261 @@
+"""Options of layers, optimizers and the like, held to what their class says of them in one place.
+
+Python lets `Dense(8, "relu")` take "relu" for its second option, and calls it true. `@checked`, above a dataclass,
+holds each value to its field's annotation before anything is made of it, and knows the habits of other frameworks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cache, wraps
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
+
+from xcnn.core.checks import plain
+from xcnn.errors import ArgumentError, OptionError
+
+Class = TypeVar("Class", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+WORDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    NoneType: "None",
+    tuple: "a tuple",
+}
+SIMPLE = (bool, int, float, str, NoneType, complex, bytes)
+
+ACTIVATIONS = {
+    "relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax", "gelu": "GELU", "silu": "SiLU",
+    "swish": "SiLU", "elu": "ELU", "softplus": "Softplus", "leaky_relu": "LeakyReLU",
+}  # fmt: skip
+FOLLOWS = "it follows from the input: leave it out."
+OF_MODEL = "give it to xcnn.Model."
+OF_OPTIMIZER = "give the optimizer weight_decay."
+OTHERS = {
+    "activation": "an activation is a layer of its own: put xcnn.ReLU() behind it.",
+    "strides": "stride",
+    "use_bias": "bias",
+    "out_features": "units",
+    "in_features": FOLLOWS,
+    "out_channels": "filters",
+    "in_channels": FOLLOWS,
+    "num_features": FOLLOWS,
+    "num_channels": FOLLOWS,
+    "normalized_shape": FOLLOWS,
+    "num_groups": "groups",
+    "dilation_rate": "dilation",
+    "kernel": "kernel_size",
+    "p": "rate",
+    "dim": "axis",
+    "negative_slope": "alpha",
+    "alpha": "negative_slope",
+    "scale_factor": "size",
+    "mode": "interpolation",
+    "lr": "learning_rate",
+    "eps": "epsilon",
+    "betas": "give beta1 and beta2.",
+    "beta_1": "beta1",
+    "beta_2": "beta2",
+    "clipnorm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "restore_best_weights": "restore_best",
+    "filepath": "path",
+    "save_best_only": 'give monitor, such as "val_accuracy": then it saves after each best epoch.',
+    "verbose": "progress",
+    "validation_split": "hold some samples back, and give validation_data=(x, y).",
+    "metrics": "classifiers measure their accuracy; evaluate gives it beside the loss.",
+    "initial_epoch": "resume=True goes on where training stopped.",
+    "name": "layers are named by where they stand: model.summary() shows how.",
+    "dtype": OF_MODEL,
+    "input_shape": OF_MODEL,
+    "input_dim": OF_MODEL,
+    "device": 'a Model has its device: xcnn.Model(..., backend="cupy").',
+    "data_format": "images are (N, C, H, W) here.",
+    "kernel_regularizer": OF_OPTIMIZER,
+    "bias_regularizer": OF_OPTIMIZER,
+    "units": "filters",
+    "filters": "units",
+}
+"""Names of options in Keras and PyTorch: the name here, or what to do instead, as a sentence."""
+
+
+def checked(cls: Class) -> Class:
+    """For a dataclass: each of its options must be of the kind that its annotation names.
+
+    NumPy's numbers become Python's, and a bool is no number. Whatever is wrong is told with the class, the option, what
+    was got, and what to give instead.
+
+    Raises
+    ------
+    OptionError
+        X104, for a value of another kind; as ArgumentError, which is a TypeError too, for a call that does not fit.
+    """
+    make = cls.__init__  # type: ignore[misc]
+
+    @wraps(make)
+    def init(self: Any, *given: Any, **named: Any) -> None:
+        if type(self).__init__ is not init:  # a class derived from this one has its own options, checked by itself
+            make(self, *given, **named)
+            return
+        try:
+            bound = signature(make).bind(self, *given, **named)
+        except TypeError:
+            raise misfit(type(self).__name__, make, given, named) from None
+        _, *arguments = bound.arguments.items()
+        for name, value in arguments:
+            named[name] = check_kind(
+                type(self).__name__, name, plain(value), kinds_of(type(self)).get(name, frozenset())
+            )
+        make(self, **named)
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
+
+
+@cache
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes."""
+    return inspect.signature(function)
+
+
+def kinds_of(cls: type) -> Mapping[str, frozenset[Any]]:
+    """Of each field the kinds of values that it takes; none where it may take any."""
+    if cls in _kinds_of:
+        return _kinds_of[cls]
+    found: dict[str, frozenset[Any]] = {}
+    for owner in reversed(cls.__mro__):
+        names = vars(sys.modules[owner.__module__])
+        for name, annotation in vars(owner).get("__annotations__", {}).items():
+            told = eval(annotation, names) if isinstance(annotation, str) else annotation
+            found[name] = frozenset(_kinds(told))
+    _kinds_of[cls] = found
+    return found
+
+
+_kinds_of: dict[type, Mapping[str, frozenset[Any]]] = {}
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """Bool, int, float, str, tuple and the like, as far as an annotation names them; `object` for all else."""
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    origin = get_origin(annotation) or annotation
+    if annotation is None or annotation is NoneType:
+        return {NoneType}
+    if origin in (bool, int, float, str, tuple):
+        return {origin}
+    return {Any} if annotation is Any else {object}
+
+
+def check_kind(owner: str, name: str, value: Any, allowed: frozenset[Any]) -> Any:
+    """The value, if its kind is allowed.
+
+    Raises
+    ------
+    OptionError
+        X104, if it is not.
+    """
+    kind = type(value)
+    if kind is list and tuple in allowed:
+        return tuples(value)
+    if not allowed or Any in allowed or kind in allowed or (kind is int and float in allowed):
+        return value
+    if (object in allowed and kind not in SIMPLE) or (
+        kind is not bool and isinstance(value, tuple(allowed - {object}))
+    ):
+        return value
+    words = [WORDS[each] for each in (bool, int, float, tuple, str, NoneType) if each in allowed]
+    words = [word for word in words if not (word == WORDS[int] and float in allowed)]
+    what = " or ".join([*words, *(["a value of its kind"] if object in allowed and not words else [])])
+    hint = f"put xcnn.{ACTIVATIONS[value.lower()]}() behind it." if str(value).lower() in ACTIVATIONS else ""
+    raise OptionError("X104", f"{owner}: {name} must be {what}; got {short(value)}.", hint=hint)
+
+
+def tuples(value: Any) -> Any:
+    """Lists, and those within them, as tuples, which have a hash."""
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def explained(function: Function) -> Function:
+    """For a function or method: a call that does not fit is told as `checked` tells it."""
+
+    @wraps(function)
+    def told(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except TypeError:
+            try:
+                signature(function).bind(*given, **named)
+            except TypeError:
+                raise misfit(function.__name__.strip("_"), function, given[1:], named) from None
+            raise
+
+    return cast("Function", told)
+
+
+def misfit(owner: str, function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> ArgumentError:
+    """The error for a call that does not fit: too much by position, a name that is not known, or one that lacks."""
+    _, *parameters = signature(function).parameters.values()
+    by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    owner = {"init": "Model"}.get(owner, owner)
+    known = [p.name for p in parameters]
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        name = unknown[0]
+        return ArgumentError("X104", f"{owner} has no option {name!r}.", hint=instead(name, known, owner))
+    if len(given) > len(by_position):
+        takes = " and ".join(by_position) + " by position" if by_position else "its options by name"
+        rest = [p for p in known if p not in by_position]
+        extra = given[len(by_position)]
+        hint = f"name the others: {owner}({', '.join([*by_position, *(f'{name}=...' for name in rest[:2])])})."
+        if isinstance(extra, str) and extra.lower() in ACTIVATIONS:
+            hint = f"an activation is a layer of its own: put xcnn.{ACTIVATIONS[extra.lower()]}() behind it."
+        elif {"filters", "units", "kernel_size", "momentum"} & {*known} and all(type(v) is int for v in given):
+            hint += " What comes in is not told: it follows from the input."
+        return ArgumentError("X104", f"{owner} takes {takes}; got {', '.join(map(short, given))}.", hint=hint)
+    twice = [name for name in by_position[: len(given)] if name in named]
+    if twice:
+        return ArgumentError("X104", f"{owner} got {twice[0]!r} twice, by position and by name.", hint="give it once.")
+    lacking = [p.name for p in parameters if p.default is p.empty and p.name not in named][len(given) :]
+    return ArgumentError("X104", f"{owner} needs {' and '.join(lacking)}.", hint=f"{owner}({', '.join(by_position)})")
+
+
+def instead(name: str, known: list[str], owner: str) -> str:
+    """What to write in the place of a name that is not known."""
+    other = OTHERS.get(name, "")
+    if other.endswith("."):
+        return other
+    close = [other] if other in known else get_close_matches(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"{owner} takes {', '.join(known) or 'nothing'}."
+
+
+def short(value: Any) -> str:
+    """A value for an error, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+CLASSES = {
+    "BatchNormalization": "BatchNorm", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm", "Linear": "Dense",
+    "Conv1d": "Conv1D", "Conv2d": "Conv2D", "ConvTranspose2d": "Conv2DTranspose", "MaxPooling2D": "MaxPool2D",
+    "MaxPool2d": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2d": "AveragePool2D",
+    "AdaptiveAvgPool2d": "GlobalAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
+    "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
+    "Dropout2d": "SpatialDropout2D", "Upsample": "UpSampling2D", "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU",
+    "Module": "Model", "ModelCheckpoint": "Checkpoint", "RMSProp": "RMSprop",
+}  # fmt: skip
+"""Names of classes in Keras and PyTorch, and the name here."""
+
+
+def close_name(name: str, known: list[str]) -> str:
+    """The end of a sentence on a name that is not known: which is meant, if one can be guessed."""
+    if name == "Activation":
+        return "; an activation is a layer of its own: xcnn.ReLU()"
+    close = [CLASSES[name]] if name in CLASSES else get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
