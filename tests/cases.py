@@ -99,7 +99,7 @@ CASES = [
     (Softmax(axis=-1), (3, 2, 4)),
     (Sequential(Conv2D(3, 3, bias="untied"), Sigmoid(), Flatten(), head=Dense(2)), (1, 6, 6)),
     (Residual(Conv2D(2, 3, padding="same"), Tanh()), (2, 4, 5)),
-    (Residual(Conv2D(4, 3, 2, 1, bias=False), BatchNorm(), shortcut=Conv2D(4, 1, stride=2)), (2, 5, 4)),
+    (Residual(Conv2D(4, 3, stride=2, padding=1, bias=False), BatchNorm(), shortcut=Conv2D(4, 1, stride=2)), (2, 5, 4)),
     (Residual(Dropout(0.3), Dense(4), shortcut=Dropout(0.3)), (4,)),
     (Concatenate(Conv2D(2, 1), Sequential(), Sequential(ReLU(), Conv2D(3, 3, padding="same"))), (2, 4, 5)),
     (Concatenate(wide=Dense(3), direct=Sigmoid()), (4,)),

@@ -43,7 +43,7 @@ RUNS = {
     "residual, shortcut": (
         Sequential(
             Residual(
-                Conv2D(4, 3, 2, 1, bias=False), BatchNorm(), ReLU(), Dropout(0.4),
+                Conv2D(4, 3, stride=2, padding=1, bias=False), BatchNorm(), ReLU(), Dropout(0.4),
                 shortcut=Sequential(Conv2D(4, 1, stride=2), BatchNorm()),
             ),
             Residual(Conv2D(4, 1)), GlobalAveragePool2D(), Dense(2),

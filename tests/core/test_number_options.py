@@ -22,9 +22,16 @@ def model(*inner, **options):
     ("optimizer", "loss"),
     [
         (SGD(schedules.Cosine(0.1, np.int64(50))), "mse"),
-        (SGD(schedules.Step(np.float32(0.5), np.int8(3), np.float16(0.5))), "mse"),
-        (Adam(schedules.Exponential(np.float32(0.5), np.int8(3), np.float64(0.5))), "mae"),
-        (AdamW(schedules.OneCycle(np.float32(0.5), np.int64(9), np.float32(0.5), np.int32(5), np.float32(7))), "mse"),
+        (SGD(schedules.Step(np.float32(0.5), np.int8(3), factor=np.float16(0.5))), "mse"),
+        (Adam(schedules.Exponential(np.float32(0.5), np.int8(3), factor=np.float64(0.5))), "mae"),
+        (
+            AdamW(
+                schedules.OneCycle(
+                    np.float32(0.5), np.int64(9), rise=np.float32(0.5), start=np.int32(5), end=np.float32(7)
+                )
+            ),
+            "mse",
+        ),
         (RMSprop(schedules.WarmUp(np.int64(3), np.float32(0.5)), rho=np.float32(0.5)), "mse"),
         (SGD(schedules.WarmUp(3, schedules.Constant(np.float32(0.5)))), "mse"),
         (
@@ -52,11 +59,11 @@ def test_smoothing_by_numpys_number_leaves_float32(backend):
     assert {backend.to_numpy(a).dtype for a in (value, dy)} == {np.dtype("float32")}
 
 
-@pytest.mark.parametrize("make", [partial(schedules.Step, 0.1, 2), partial(schedules.Exponential, 0.1, 2)])
+@pytest.mark.parametrize("make", [schedules.Step, schedules.Exponential])
 @pytest.mark.parametrize("factor", [-0.5, float("nan"), float("inf"), "0.1", None, True])
 def test_factors_are_finite_numbers(make, factor):
-    with pytest.raises(OptionError, match=r"X104.*factor must be at least 0"):
-        make(factor)
+    with pytest.raises(OptionError, match=r"X104.*factor must be (at least 0|a number)"):
+        make(0.1, 2, factor=factor)
 
 
 class Odd(schedules.Schedule):
@@ -74,7 +81,7 @@ def test_a_schedule_that_gives_no_rate_is_told(rate, backend):
 
 
 def test_growth_beyond_all_numbers_is_told():
-    for schedule in (schedules.Step(1.0, 1, 10.0), schedules.Exponential(1.0, 1, 10.0)):
+    for schedule in (schedules.Step(1.0, 1, factor=10.0), schedules.Exponential(1.0, 1, factor=10.0)):
         assert schedules.learning_rate(schedule, 300) == pytest.approx(1e300)
         with pytest.raises(OptionError, match="learning rate of step 400 is inf"):
             schedules.learning_rate(schedule, 400)

@@ -71,22 +71,26 @@ def test_transposed_convolution_lays_kernels_down(backend):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 def test_same_transposed_convolution_makes_n_times_stride(stride, kernel):
-    layer = Conv2DTranspose(1, kernel, stride, "same")
+    layer = Conv2DTranspose(1, kernel, stride=stride, padding="same")
     assert layer.init(np.random.default_rng(0), (2, 4, 5))[1] == (1, 4 * stride, 5 * stride)
-    assert Conv2D(2, kernel, stride, "same").init(np.random.default_rng(0), (1, 4 * stride, 5 * stride))[1] == (2, 4, 5)
+    assert Conv2D(2, kernel, stride=stride, padding="same").init(np.random.default_rng(0), (1, 4 * stride, 5 * stride))[
+        1
+    ] == (2, 4, 5)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same", "full", 1, ((1, 0), (2, 1))])
 def test_transposed_convolution_is_the_adjoint_of_convolution(padding, backend, rng):
     """<conv(x), y> = <x, transposed(y)>, with one kernel and one set of options."""
     x = rng.standard_normal((2, 3, 8, 6))
-    conv = Conv2D(4, (3, 2), 2, padding, bias=False)
+    conv = Conv2D(4, (3, 2), stride=2, padding=padding, bias=False)
     weights = drawn(conv, (3, 8, 6))
     image, _, _ = apply(conv, backend, x, weights)
     y = rng.standard_normal(image.shape)
-    sizes = Conv2DTranspose(3, (3, 2), 2, padding).output_size(image.shape[2:])
+    sizes = Conv2DTranspose(3, (3, 2), stride=2, padding=padding).output_size(image.shape[2:])
     extra = 0 if padding == "same" else tuple(n - m for n, m in zip((8, 6), sizes, strict=True))
-    back, _, _ = apply(Conv2DTranspose(3, (3, 2), 2, padding, extra, bias=False), backend, y, weights)
+    back, _, _ = apply(
+        Conv2DTranspose(3, (3, 2), stride=2, padding=padding, output_padding=extra, bias=False), backend, y, weights
+    )
     np.testing.assert_allclose(np.sum(image * y), np.sum(x * back), rtol=1e-12)
 
 
@@ -117,7 +121,12 @@ def test_pools_of_a_ramp(backend):
 
 def test_padded_cells_count_for_nothing_in_pools(backend):
     x = np.full((1, 1, 3, 3), -5.0)
-    for layer in (MaxPool2D(3, 1, 1), AveragePool2D(3, 1, 1), MaxPool2D(2, 2, "same"), AveragePool2D(2, 2, "same")):
+    for layer in (
+        MaxPool2D(3, 1, padding=1),
+        AveragePool2D(3, 1, padding=1),
+        MaxPool2D(2, 2, padding="same"),
+        AveragePool2D(2, 2, padding="same"),
+    ):
         y, dx, _ = apply(layer, backend, x)
         np.testing.assert_array_equal(y, np.full_like(y, -5.0))
         np.testing.assert_allclose(dx.sum(), y.size)  # no gradient is lost on the padding

@@ -171,40 +171,56 @@ def layer_norm(moved=(), epsilon=1e-3):
 
 ORACLES = [
     (Conv2D(4, 3), (2, 6, 7), conv2d()),
-    (Conv2D(6, (2, 3), (2, 1), groups=3, dilation=(1, 2)), (3, 7, 8), conv2d(stride=(2, 1), groups=3, dilation=(1, 2))),
-    (Conv2D(2, (4, 3), 2, "same"), (2, 7, 6), conv2d(((1, 2), (0, 1)), stride=2)),
+    (
+        Conv2D(6, (2, 3), stride=(2, 1), groups=3, dilation=(1, 2)),
+        (3, 7, 8),
+        conv2d(stride=(2, 1), groups=3, dilation=(1, 2)),
+    ),
+    (Conv2D(2, (4, 3), stride=2, padding="same"), (2, 7, 6), conv2d(((1, 2), (0, 1)), stride=2)),
     (Conv2D(2, 3, padding="full", bias="untied"), (2, 4, 5), conv2d(((2, 2), (2, 2)))),
     (Conv2D(2, 3, padding=((0, 2), (3, 1)), bias=False), (1, 5, 4), conv2d(((0, 2), (3, 1)))),
     (Conv2DTranspose(3, 3), (2, 4, 5), transposed()),
-    (Conv2DTranspose(3, (3, 4), 2, 1, 1, bias=False), (2, 4, 5), transposed(((1, 1), (1, 1)), (1, 1), stride=2)),
     (
-        Conv2DTranspose(4, (4, 3), (2, 3), "same", groups=2),
+        Conv2DTranspose(3, (3, 4), stride=2, padding=1, output_padding=1, bias=False),
+        (2, 4, 5),
+        transposed(((1, 1), (1, 1)), (1, 1), stride=2),
+    ),
+    (
+        Conv2DTranspose(4, (4, 3), stride=(2, 3), padding="same", groups=2),
         (2, 3, 4),
         transposed(((1, 1), (0, 0)), stride=(2, 3), groups=2),
     ),
-    (Conv2DTranspose(2, 4, 3, "same"), (2, 3, 4), transposed(((0, 1), (0, 1)), stride=3)),
-    (Conv2DTranspose(2, 2, 3, "same"), (2, 3, 4), transposed(((0, -1), (0, -1)), stride=3)),
+    (Conv2DTranspose(2, 4, stride=3, padding="same"), (2, 3, 4), transposed(((0, 1), (0, 1)), stride=3)),
+    (Conv2DTranspose(2, 2, stride=3, padding="same"), (2, 3, 4), transposed(((0, -1), (0, -1)), stride=3)),
     (Conv2DTranspose(2, 2, dilation=(2, 3), bias="untied"), (2, 3, 4), transposed(dilation=(2, 3))),
     (
-        Conv2DTranspose(4, 3, (3, 2), ((0, 1), (2, 1)), (2, 0), groups=2),
+        Conv2DTranspose(4, 3, stride=(3, 2), padding=((0, 1), (2, 1)), output_padding=(2, 0), groups=2),
         (4, 3, 4),
         transposed(((0, 1), (2, 1)), (2, 0), stride=(3, 2), groups=2),
     ),
     (DepthwiseConv2D((3, 2), 2), (3, 5, 6), conv2d(groups=3)),
-    (DepthwiseConv2D(3, 1, 2, "same", bias=False), (2, 6, 5), conv2d(((0, 1), (1, 1)), stride=2, groups=2)),
+    (
+        DepthwiseConv2D(3, 1, stride=2, padding="same", bias=False),
+        (2, 6, 5),
+        conv2d(((0, 1), (1, 1)), stride=2, groups=2),
+    ),
     (Conv1D(4, 3), (2, 8), conv1d()),
-    (Conv1D(4, 2, 2, (0, 3), 3, groups=2), (2, 9), conv1d((0, 3), stride=2, dilation=3, groups=2)),
+    (
+        Conv1D(4, 2, stride=2, padding=(0, 3), dilation=3, groups=2),
+        (2, 9),
+        conv1d((0, 3), stride=2, dilation=3, groups=2),
+    ),
     (Conv1D(3, 4, padding="same", bias="untied"), (2, 7), conv1d((1, 2))),
     (Conv1D(3, 3, padding=2, bias=False), (2, 4), conv1d((2, 2))),
     (Dense(5), (4,), lambda x, w: x @ w["kernel"] + w["bias"]),
     (Dense(5, bias=False), (4,), lambda x, w: F.linear(x, w["kernel"].T)),
     (MaxPool2D(), (2, 6, 7), max_pool(2, 2)),
     (MaxPool2D(3, 2, padding=1), (2, 6, 7), lambda x, w: F.max_pool2d(x, 3, 2, 1)),
-    (MaxPool2D((3, 2), (1, 2), "same"), (2, 5, 7), max_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
-    (MaxPool2D((1, 3), 1, ((0, 0), (0, 2))), (2, 1, 1), max_pool((1, 3), 1, ((0, 0), (0, 2)))),
+    (MaxPool2D((3, 2), (1, 2), padding="same"), (2, 5, 7), max_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
+    (MaxPool2D((1, 3), 1, padding=((0, 0), (0, 2))), (2, 1, 1), max_pool((1, 3), 1, ((0, 0), (0, 2)))),
     (AveragePool2D(), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 2)),
-    (AveragePool2D(3, 2, 1), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
-    (AveragePool2D((3, 2), (1, 2), "same"), (2, 5, 7), average_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
+    (AveragePool2D(3, 2, padding=1), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+    (AveragePool2D((3, 2), (1, 2), padding="same"), (2, 5, 7), average_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
     (GlobalAveragePool2D(), (2, 3, 4), lambda x, w: F.adaptive_avg_pool2d(x, 1).flatten(1)),
     (GlobalMaxPool2D(), (2, 3, 4), lambda x, w: F.adaptive_max_pool2d(x, 1).flatten(1)),
     (Flatten(), (2, 3, 4), lambda x, w: x.flatten(1)),
@@ -214,14 +230,14 @@ ORACLES = [
     (UpSampling2D((2, 3), "bilinear"), (2, 3, 4), upsample((2, 3), "bilinear")),
     (UpSampling2D((5, 4), "bilinear"), (2, 1, 2), upsample((5, 4), "bilinear")),
     (BatchNorm(), (3, 4, 5), batch_norm(True)),
-    (BatchNorm(0.7, 1e-5), (3, 5), batch_norm(True, 0.7, 1e-5)),
+    (BatchNorm(momentum=0.7, epsilon=1e-5), (3, 5), batch_norm(True, 0.7, 1e-5)),
     (BatchNorm(), (4,), batch_norm(True)),
     (LayerNorm(), (2, 3, 4), layer_norm()),
-    (LayerNorm(-1, 1e-5), (3, 4), layer_norm(epsilon=1e-5)),
-    (LayerNorm(1), (4, 3, 2), layer_norm((0, 2, 3, 1))),
-    (LayerNorm((1, 3)), (4, 3, 2), layer_norm((0, 2, 1, 3))),
+    (LayerNorm(axis=-1, epsilon=1e-5), (3, 4), layer_norm(epsilon=1e-5)),
+    (LayerNorm(axis=1), (4, 3, 2), layer_norm((0, 2, 3, 1))),
+    (LayerNorm(axis=(1, 3)), (4, 3, 2), layer_norm((0, 2, 1, 3))),
     (GroupNorm(2), (4, 3, 5), lambda x, w: F.group_norm(x, 2, w["scale"], w["bias"], 1e-3)),
-    (GroupNorm(3, 1e-5), (3, 5), lambda x, w: F.group_norm(x, 3, w["scale"], w["bias"], 1e-5)),
+    (GroupNorm(3, epsilon=1e-5), (3, 5), lambda x, w: F.group_norm(x, 3, w["scale"], w["bias"], 1e-5)),
     (GroupNorm(1), (6,), lambda x, w: F.group_norm(x, 1, w["scale"], w["bias"], 1e-3)),
     (ReLU(), (3, 4), lambda x, w: F.relu(x)),
     (LeakyReLU(), (3, 4), lambda x, w: F.leaky_relu(x, 0.3)),
@@ -285,7 +301,9 @@ def test_drawn_conv2d(backend, enough, size, kernel, stride, dilation, padding, 
     if enough():
         return
     assume(all(n + sum(p) > (k - 1) * d for n, k, d, p in zip(size, kernel, dilation, padding, strict=True)))
-    layer = Conv2D(outputs * groups, kernel, stride, padding, dilation, groups, bias)
+    layer = Conv2D(
+        outputs * groups, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias
+    )
     oracle = conv2d(padding, stride=stride, dilation=dilation, groups=groups)
     compare(layer, (inputs * groups, *size), oracle, backend, batch=2)
 
@@ -304,7 +322,16 @@ def test_drawn_conv2d_transpose(
             for n, s, k, d, e, p in zip(size, stride, kernel, dilation, extra, padding, strict=True)
         )
     )
-    layer = Conv2DTranspose(outputs * groups, kernel, stride, padding, extra, dilation, groups, bias)
+    layer = Conv2DTranspose(
+        outputs * groups,
+        kernel,
+        stride=stride,
+        padding=padding,
+        output_padding=extra,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+    )
     oracle = transposed(padding, extra, stride=stride, dilation=dilation, groups=groups)
     compare(layer, (inputs * groups, *size), oracle, backend, batch=2)
 
@@ -317,4 +344,4 @@ def test_drawn_pools(backend, enough, size, window, stride, padding, kind):
     padding = tuple(tuple(p % n for p in both) for both, n in zip(padding, window, strict=True))
     assume(all(n + sum(p) >= k for n, k, p in zip(size, window, padding, strict=True)))
     oracle = (max_pool if kind is MaxPool2D else average_pool)(window, stride, padding)
-    compare(kind(window, stride, padding), (2, *size), oracle, backend, batch=2)
+    compare(kind(window, stride, padding=padding), (2, *size), oracle, backend, batch=2)

@@ -43,7 +43,7 @@ def drawn(rng, exact):
     least = [max(1, extent(k, d) - lo - hi) for k, d, (lo, hi) in zip(kernel, dilation, padding, strict=True)]
     sizes = [max(*pair) for pair in zip(sizes, least, strict=True)]
     bias = [True, False, "untied"][rng.integers(3)]
-    layer = xcnn.Conv2D(filters, kernel, stride, padding, dilation, groups, bias)
+    layer = xcnn.Conv2D(filters, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=bias)
     ends = [name for name in NET if not (exact and name == "sigmoid")]
     output = [
         (n + lo + hi - extent(k, d)) // s

@@ -185,7 +185,9 @@ def test_one_output_tells_two_classes_apart(backend, data):
 
 
 def test_options_from_numpy_leave_the_weights_float32(data, tmp_path):
-    net = Sequential(Conv2D(3, 3), BatchNorm(np.float64(0.9)), ReLU(), Flatten(), Dropout(np.float64(0.5)), Dense(4))
+    net = Sequential(
+        Conv2D(3, 3), BatchNorm(momentum=np.float64(0.9)), ReLU(), Flatten(), Dropout(np.float64(0.5)), Dense(4)
+    )
     optimizer = SGD(np.logspace(-3, -1, 2)[0], momentum=np.float64(0.5), weight_decay=np.float32(0.5), clip_norm=1)
     model = Model(net, (1, 8, 8), optimizer=optimizer, backend="numpy")
     model.fit(*data, progress="none")

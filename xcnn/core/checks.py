@@ -184,12 +184,6 @@ def check_flag(name: str, value: object) -> bool:
     return flag
 
 
-def plain_numbers(options: Any) -> None:
-    """Turn NumPy's numbers among a frozen dataclass's options into Python's, which leave an array's type alone."""
-    for name, value in vars(options).items():
-        object.__setattr__(options, name, plain(value))
-
-
 def plain(value: Any) -> Any:
     """A number of NumPy's as Python's, also within tuples and lists; all else as it is."""
     if type(value) in (tuple, list):

@@ -132,10 +132,17 @@ def kinds_of(cls: type) -> Mapping[str, frozenset[Any]]:
     for owner in reversed(cls.__mro__):
         names = vars(sys.modules[owner.__module__])
         for name, annotation in vars(owner).get("__annotations__", {}).items():
-            told = eval(annotation, names) if isinstance(annotation, str) else annotation
-            found[name] = frozenset(_kinds(told))
+            found[name] = frozenset(_kinds(evaluated(annotation, names)))
     _kinds_of[cls] = found
     return found
+
+
+def evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    """What an annotation in text stands for; Any where it names what is imported for types alone."""
+    try:
+        return eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:
+        return Any
 
 
 _kinds_of: dict[type, Mapping[str, frozenset[Any]]] = {}

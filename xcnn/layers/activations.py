@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import check_between, check_dy, check_home, plain_numbers
+from xcnn.core.checks import check_between, check_dy, check_home
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -66,7 +66,6 @@ class LeakyReLU(Activation):
     negative_slope: float = 0.3
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_between("negative_slope", self.negative_slope, 0, INFINITY)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
@@ -84,7 +83,6 @@ class ELU(Activation):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_between("alpha", self.alpha, 0, INFINITY)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:

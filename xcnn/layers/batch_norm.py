@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_between, check_dy, check_input, check_positive, plain_numbers
+from xcnn.core.checks import check_between, check_dy, check_input, check_positive
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -33,7 +33,6 @@ class BatchNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_between("momentum", self.momentum, 0, 1)
         check_positive("epsilon", self.epsilon)
 

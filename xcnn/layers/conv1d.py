@@ -13,7 +13,6 @@ from xcnn.core.checks import (
     check_rank,
     check_whole,
     on_behalf_of,
-    plain_numbers,
 )
 from xcnn.core.initializers import Initializer
 from xcnn.core.options import checked
@@ -44,7 +43,6 @@ class Conv1D:
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         for name in ("kernel_size", "stride", "dilation"):
             check_whole(name, getattr(self, name))
         self.conv2d()

@@ -13,7 +13,6 @@ from xcnn.core.checks import (
     check_input,
     check_rank,
     check_whole,
-    plain_numbers,
 )
 from xcnn.core.initializers import Initializer, initializer
 from xcnn.core.options import checked
@@ -46,7 +45,6 @@ class Conv2D(Biased):
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_whole("filters", self.filters)
         check_groups(self, self.groups, self.filters, "filters")
         self.window((1, 1))

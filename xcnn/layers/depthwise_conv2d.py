@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of, plain_numbers
+from xcnn.core.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of
 from xcnn.core.initializers import Initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
@@ -32,7 +32,6 @@ class DepthwiseConv2D:
     kernel_initializer: str | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_whole("depth_multiplier", self.depth_multiplier)
         self.conv2d(1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, plain_numbers
+from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -24,7 +24,6 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_between("rate", self.rate, 0, 1)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole, plain_numbers
+from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -30,7 +30,6 @@ class GroupNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_whole("groups", self.groups)
         check_positive("epsilon", self.epsilon)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from xcnn.core.checks import IMAGE, check_cells, check_rank, plain_numbers
+from xcnn.core.checks import IMAGE, check_cells, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions
@@ -26,7 +26,6 @@ class Pool2D:
     padding: Padding = "valid"
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         size, around = pair("pool_size", self.pool_size), self.window((1, 1))["padding"]
         if any(max(both) >= n for n, both in zip(size, around, strict=True)):
             raise OptionError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy, plain_numbers
+from xcnn.core.checks import check_dy
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
@@ -24,7 +24,6 @@ class Reshape:
     target_shape: Shape
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         sizes = self.target_shape
         if not isinstance(sizes, tuple | list) or not all(is_whole(n) and (n > 0 or n == -1) for n in sizes):
             raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {sizes!r}.")

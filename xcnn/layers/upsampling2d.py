@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from array_api_compat import device
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
@@ -29,7 +29,6 @@ class UpSampling2D:
     interpolation: str = "nearest"
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         pair("size", self.size)
         if self.interpolation not in ("nearest", "bilinear"):
             raise OptionError("X104", f'interpolation must be "nearest" or "bilinear"; got {self.interpolation!r}.')

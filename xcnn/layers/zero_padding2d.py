@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import pad
-from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank, plain_numbers
+from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pads, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads
@@ -28,7 +28,6 @@ class ZeroPadding2D:
     padding: int | Pair | Pads = 1
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         if isinstance(self.padding, str):
             raise OptionError("X104", f"padding must be a number, two, or two pairs; got {self.padding!r}.")
         self.around()

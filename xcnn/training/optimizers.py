@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
-from xcnn.core.checks import check_between, check_flag, check_positive, plain_numbers
+from xcnn.core.checks import check_between, check_flag, check_positive
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
 from xcnn.errors import OptionError
@@ -69,7 +69,6 @@ class Optimizer:
 
     def check(self, *below_one: str) -> None:
         """Raise X104 where an option can't be; those named must be below 1."""
-        plain_numbers(self)
         for name, value in vars(self).items():
             if name == "nesterov":
                 check_flag(name, value)

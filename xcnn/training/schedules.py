@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from math import cos, inf, pi
 from typing import Any
 
-from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain, plain_numbers
+from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
 from xcnn.core.options import checked
 from xcnn.errors import OptionError
 
@@ -30,7 +30,6 @@ class Constant(Schedule):
     rate: float
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_rate("rate", self.rate)
 
     def __call__(self, step: int) -> float:
@@ -48,7 +47,6 @@ class Step(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
         check_rate("factor", self.factor)
@@ -68,7 +66,6 @@ class Exponential(Schedule):
     factor: float = 0.96
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("every", self.every)
         check_rate("factor", self.factor)
@@ -88,7 +85,6 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_rate("rate", self.rate)
         check_rate("final", self.final)
         check_whole("steps", self.steps)
@@ -107,7 +103,6 @@ class WarmUp(Schedule):
     then: Schedule | float
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         if not isinstance(self.then, Schedule):
             check_rate("then", self.then)
         check_whole("steps", self.steps)
@@ -134,7 +129,6 @@ class OneCycle(Schedule):
     end: float = 1e4
 
     def __post_init__(self) -> None:
-        plain_numbers(self)
         check_rate("rate", self.rate)
         check_whole("steps", self.steps, least=2)
         check_between("rise", self.rise, 0, 1)

@@ -47,7 +47,7 @@ NETS = {
     "all": net(),
     "untied": Sequential(Conv2D(3, 3, bias="untied"), Sigmoid(), Flatten(), Dense(3)),
     "residual": Sequential(
-        Residual(Conv2D(4, 3, 2, 1), BatchNorm(), Dropout(0.2), shortcut=Conv2D(4, 1, stride=2)),
+        Residual(Conv2D(4, 3, stride=2, padding=1), BatchNorm(), Dropout(0.2), shortcut=Conv2D(4, 1, stride=2)),
         GlobalAveragePool2D(), Dense(3),
     ),
     "norms": Sequential(Conv2D(4, 3), LayerNorm(), ReLU(), GroupNorm(2), AveragePool2D(2), Flatten(), Dense(3)),
