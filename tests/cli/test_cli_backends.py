@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xcnn import cli
-from xcnn.cli import blas
+from xcnn.cli import backends, blas
 
 SSE42 = {"SSE", "SSE2", "SSE3", "SSSE3", "SSE41", "POPCNT", "SSE42"}
 PROCESSORS = {  # as NumPy's show_config told
@@ -181,3 +181,15 @@ def test_a_process_that_dies_or_hangs_is_no_remedy(monkeypatch):
         blas.tried.cache_clear()
         assert blas.tried("SKYLAKEX", 0.5) == []
     blas.tried.cache_clear()
+
+
+def test_nothing_of_the_current_folder_is_run(tmp_path, monkeypatch):
+    """The processes that are asked find their modules where they are installed, not where the command is given."""
+    for name in ("json", "scipy", "xcnn", "numpy"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    assert backends.probe("numpy", 60)["available"]
+    blas.tried.cache_clear()
+    blas.tried("HASWELL", 60)
+    blas.tried.cache_clear()
+    assert not (tmp_path / "ran").exists()

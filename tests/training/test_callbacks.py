@@ -11,7 +11,7 @@ from xcnn.core import tree
 from xcnn.errors import DivergedError, OptionError
 from xcnn.layers import GELU, Conv2D, Dense, Flatten, Sequential
 from xcnn.model.model import Model
-from xcnn.training.callbacks import Checkpoint, EarlyStopping
+from xcnn.training.callbacks import Checkpoint, EarlyStopping, direction
 from xcnn.training.history import History
 from xcnn.training.optimizers import SGD, RMSprop
 
@@ -214,8 +214,8 @@ def test_a_column_of_the_users_own_can_be_monitored(tmp_path):
         history.rows[-1]["f1"] = np.float32(0.5) + len(history)
 
     model = tiny()
-    model.fit(X, Y, epochs=3, callbacks=[measure, EarlyStopping("f1", patience=1)], **QUIET)
-    assert len(model.history) == 2  # it grows, and less is better
+    model.fit(X, Y, epochs=3, callbacks=[measure, EarlyStopping("f1", patience=1, mode="min")], **QUIET)
+    assert len(model.history) == 2  # it grows
     model.save(tmp_path / "m.xcnn")
     assert Model.load(tmp_path / "m.xcnn", backend="numpy").history["f1"] == [1.5, 2.5]
 
@@ -223,9 +223,39 @@ def test_a_column_of_the_users_own_can_be_monitored(tmp_path):
         history.rows[-1]["f1"] = "good"
 
     with pytest.raises(OptionError, match=r"'f1' can't be monitored: it must be a number, and is 'good'"):
-        tiny().fit(X, Y, callbacks=[write_text, EarlyStopping("f1")], **QUIET)
+        tiny().fit(X, Y, callbacks=[write_text, EarlyStopping("f1", mode="max")], **QUIET)
     with pytest.raises(OptionError, match="monitor must be a string"):
         EarlyStopping(3)
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 1), ("min", 2)])
+def test_the_mode_says_which_epoch_is_the_best(mode, best, tmp_path):
+    """Of 0.5, 0.9, 0.3 and 0.4: the weights that are kept, and those that are saved."""
+    seen = []
+
+    def measure(model, history):
+        history.rows[-1]["f1"] = [0.5, 0.9, 0.3, 0.4][len(seen)]
+        seen.append(host(model))
+
+    saver = Checkpoint(tmp_path / "best.xcnn", "f1", mode=mode)
+    model = tiny()
+    model.fit(X, Y, epochs=4, callbacks=[measure, EarlyStopping("f1", patience=9, mode=mode), saver], **QUIET)
+    for kept in (model, Model.load(tmp_path / "best.xcnn", backend="numpy")):
+        for name, weight in host(kept).items():
+            np.testing.assert_array_equal(weight, seen[best][name])
+
+
+@pytest.mark.parametrize("make", [EarlyStopping, lambda monitor, **how: Checkpoint("m.xcnn", monitor, **how)])
+def test_a_name_that_does_not_tell_its_direction_needs_a_mode(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny()
+    with pytest.raises(OptionError, match=r"X104.*'val_f1' does not tell.*\n.*mode=\"max\""):
+        model.fit(X, Y, callbacks=[lambda model, history: None, make("val_f1")], **QUIET)
+    assert model.state.step == 0
+    for monitor in ("loss", "val_accuracy", "top5_accuracy", "seconds"):
+        assert direction(monitor) == ("max" if "accuracy" in monitor else "min")
+    with pytest.raises(OptionError, match='mode must be "min", "max" or None'):
+        make("val_f1", mode="most")
 
 
 def test_a_row_that_can_not_be_written_is_told_as_such(tmp_path):

@@ -79,7 +79,7 @@ def describe(info: dict[str, Any]) -> str:
 def probe(name: str, timeout: float) -> dict[str, Any]:
     """What a backend tells of itself, asked in another process."""
     unavailable = {"available": False, "device": "", "versions": {}, "hint": ""}
-    command, pipe = [sys.executable, "-c", PROBE, name], subprocess.PIPE
+    command, pipe = [sys.executable, "-P", "-c", PROBE, name], subprocess.PIPE
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
         PROBING.append(process)
         try:

@@ -89,7 +89,7 @@ def tried(kernels: str, timeout: float) -> list[dict[str, Any]]:
     """The libraries of a process that asks for these kernels; none where it does not survive a product."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", PROBE],
+            [sys.executable, "-P", "-c", PROBE],
             env={**os.environ, VARIABLE: kernels},
             capture_output=True,
             text=True,

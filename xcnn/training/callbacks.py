@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from xcnn.core import tree
-from xcnn.core.checks import check_flag, check_rate, check_whole, plain
+from xcnn.core.checks import check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
@@ -70,25 +70,59 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
 
 
 def check_monitors(callbacks: tuple[Callback, ...], known: tuple[str, ...]) -> None:
-    """Raise X104 where a callback watches a column that nothing will write: a user's own before it may write any."""
+    """Raise X104 where a callback watches a column that nothing will write: a user's own before it may write any.
+
+    So too where it is not known which way that column is better.
+    """
+    others = False
     for callback in callbacks:
         if not isinstance(callback, EarlyStopping | Checkpoint):
-            return
-        if callback.monitor is not None and callback.monitor not in known:
-            raise OptionError(
-                "X104",
-                f"{type(callback).__name__} monitors {callback.monitor!r}, which this training does not measure.",
-                f"it measures {', '.join(known)}",
-                hint=missing_column(callback.monitor, known),
-            )
+            others = True
+        elif callback.monitor is not None:
+            if not others and callback.monitor not in known:
+                raise OptionError(
+                    "X104",
+                    f"{type(callback).__name__} monitors {callback.monitor!r}, which this training does not measure.",
+                    f"it measures {', '.join(known)}",
+                    hint=missing_column(callback.monitor, known),
+                )
+            direction(callback.monitor, callback.mode)
 
 
-def is_better(monitor: str, new: float, best: float, by: float = 0.0) -> bool:
-    """Whether a monitored value improved: accuracies upwards, all else downwards."""
-    return new > best + by if monitor.endswith("accuracy") else new < best - by
+DIRECTIONS = {"loss": "min", "accuracy": "max", "images_per_second": "max", "seconds": "min"}
+"""Which way the columns of xcnn's own are better, and those whose names end in theirs."""
 
 
-def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0) -> int:
+def direction(monitor: str, mode: str | None = None) -> str:
+    """The mode that was given, or that the column's name tells: "min" or "max".
+
+    Raises
+    ------
+    OptionError
+        X104, for a name that does not tell it.
+    """
+    found = mode or next((way for name, way in DIRECTIONS.items() if monitor.endswith(name)), None)
+    if found is None:
+        raise OptionError(
+            "X104",
+            f"the name of the column {monitor!r} does not tell whether more of it is better, or less.",
+            hint='give mode="max" or mode="min".',
+        )
+    return found
+
+
+def check_mode(mode: object) -> None:
+    """Raise X104 unless it is "min", "max" or None."""
+    if mode not in ("min", "max", None):
+        raise OptionError("X104", f'mode must be "min", "max" or None; got {mode!r}.')
+
+
+def is_better(way: str, new: float, best: float, by: float = 0.0) -> bool:
+    """Whether a monitored value improved: upwards for "max", downwards for "min"."""
+    return new > best + by if way == "max" else new < best - by
+
+
+def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> int:
     """The index of the row, from the first on, whose monitored value is best.
 
     Raises
@@ -100,12 +134,13 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
         found = tuple(history.rows[-1]) if history.rows else ()
         what = f"{monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
         raise OptionError("X104", what, hint=missing_column(monitor, found))
-    best, at = (-inf if monitor.endswith("accuracy") else inf), len(history) - 1
+    way = direction(monitor, mode)
+    best, at = (-inf if way == "max" else inf), len(history) - 1
     for n, row in enumerate(history.rows[first:], first):
         value = plain(row.get(monitor))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise OptionError("X104", f"{monitor!r} can't be monitored: it must be a number, and is {value!r}.")
-        if value is not None and is_better(monitor, value, best, min_delta):
+        if value is not None and is_better(way, value, best, min_delta):
             best, at = value, n
     return at
 
@@ -123,7 +158,8 @@ class EarlyStopping:
 
     With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first; not
     where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
-    by itself.
+    by itself. `mode`, "min" or "max", says which way is better; losses and accuracies tell it by their names, and where
+    a name does not, `fit` refuses to begin.
     """
 
     monitor: str = "val_loss"
@@ -131,12 +167,13 @@ class EarlyStopping:
     _: KW_ONLY
     min_delta: float = 0.0
     restore_best: bool = True
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         check_monitor(self.monitor)
         check_whole("patience", self.patience)
         check_rate("min_delta", self.min_delta)
-        check_flag("restore_best", self.restore_best)
+        check_mode(self.mode)
         self.first: int | None = None
         self.best: Weights | None = None
 
@@ -148,7 +185,7 @@ class EarlyStopping:
         """True when it is time to stop."""
         last = len(history) - 1
         self.first = last if self.first is None else self.first
-        best = best_epoch(history, self.monitor, self.min_delta, self.first)
+        best = best_epoch(history, self.monitor, self.min_delta, self.first, self.mode)
         if best == last and self.restore_best:
             self.best = tree.map(model.backend.to_numpy, model.state.weights)
         return last - best >= self.patience
@@ -166,15 +203,18 @@ class Checkpoint:
     """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one.
 
     The best is that of the present training, what a loaded model was trained before not counted. A training that is
-    resumed is the one that was left.
+    resumed is the one that was left. `mode` is as in EarlyStopping.
     """
 
     path: str | Path
     monitor: str | None = None
+    _: KW_ONLY
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.monitor is not None:
             check_monitor(self.monitor)
+        check_mode(self.mode)
         check_path(self.path)
         self.first = 0
 
@@ -185,5 +225,8 @@ class Checkpoint:
 
     def __call__(self, model: Trained, history: History) -> None:
         """Save, if it is time to."""
-        if self.monitor is None or best_epoch(history, self.monitor, first=self.first) == len(history) - 1:
+        if (
+            self.monitor is None
+            or best_epoch(history, self.monitor, first=self.first, mode=self.mode) == len(history) - 1
+        ):
             model.save(self.path)
