@@ -1,6 +1,9 @@
 """xcnn: convolutional networks whose layers read like the mathematics they come from, on any array library."""
 
-from xcnn import article, datasets, errors, initializers, layers, losses, nets, optimizers, schedules, testing
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -13,12 +16,15 @@ from xcnn.backends import (
     set_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
-from xcnn.checking.parity import compare
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
 from xcnn.training.history import History
 from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
+
+if TYPE_CHECKING:
+    from xcnn import datasets, testing
+    from xcnn.checking.parity import compare
 
 __version__ = "0.1.0"
 
@@ -61,8 +67,16 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
+LATE = {"datasets": "xcnn.datasets", "testing": "xcnn.testing", "compare": "xcnn.checking.parity"}
+"""Public names that are imported when they are first asked for, which takes time that most programs need not spend."""
+
+
 def __getattr__(name: str) -> object:
-    """Names of Keras and PyTorch, and slips of the pen."""
+    """Names that come late; names of Keras and PyTorch, and slips of the pen, are told what is meant."""
+    if name in LATE:
+        found = import_module(LATE[name])
+        globals()[name] = found = found if name != "compare" else found.compare
+        return found
     from xcnn.core.options import close_name
 
     raise AttributeError(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)

@@ -375,3 +375,55 @@ def test_summary_counts_what_pytorch_counts_and_what_a_step_holds():
     assert "341,727 parameters" in text
     assert "conv1" in text
     assert summary.to_dict()["layers"][0]["name"] == "conv1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("lr", 9, r"no attribute 'lr' to set.*\n.*model.learning_rate"),
+        ("los", "mse", r"no attribute 'los' to set.*\n.*model.loss"),
+        ("trainable", False, r"no attribute 'trainable' to set"),
+        ("tags", [1], r"no attribute 'tags' to set.*\n.*model.info"),
+        ("device", "cuda", r"\n.*model.to"),
+        ("backend", "torch", r"backend can't be changed.*\n.*model.to"),
+        *(
+            (name, 3, rf"{name} can't be changed")
+            for name in ("dtype", "seed", "input_shape", "output_shape", "net", "history")
+        ),
+    ],
+)
+def test_what_would_do_nothing_is_refused(name, value, told):
+    model = Model(Sequential(Dense(2)), (3,), backend="numpy")
+    before = vars(model).copy()
+    with pytest.raises(OptionError, match=f"X104.*{told}"):
+        setattr(model, name, value)
+    assert vars(model) == before
+
+
+def test_the_learning_rate_can_be_set():
+    """The moments go on: as if the optimizer had been replaced by one of another rate."""
+    x, y = np.eye(3, dtype="float32"), [0, 1, 0]
+    models = [Model(Sequential(Dense(2)), (3,), backend="numpy", optimizer=xcnn.Adam(0.1)) for _ in range(2)]
+    for model in models:
+        model.step(x, y)
+    models[0].learning_rate = 0.01
+    models[1].optimizer = xcnn.Adam(0.01)
+    assert models[0].learning_rate == 0.01
+    for model in models:
+        model.step(x, y)
+    np.testing.assert_array_equal(*(model.weights["dense1"]["kernel"] for model in models))
+    models[0].learning_rate = xcnn.schedules.Step(0.5, 1, factor=0.1)
+    assert models[0].learning_rate == pytest.approx(0.005)  # after two steps
+    with pytest.raises(OptionError, match="learning_rate must be a number"):
+        models[0].learning_rate = "fast"
+
+
+def test_a_model_of_ones_own_has_its_own_attributes():
+    class Mine(Model):
+        """One that remembers."""
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.notes = []
+
+    assert Mine(Sequential(Dense(2)), (3,), backend="numpy").notes == []

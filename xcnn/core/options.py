@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import cache, wraps
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
@@ -235,6 +234,8 @@ def misfit(owner: str, function: Callable[..., Any], given: tuple[Any, ...], nam
 
 def instead(name: str, known: list[str], owner: str) -> str:
     """What to write in the place of a name that is not known."""
+    from difflib import get_close_matches
+
     other = OTHERS.get(name, "")
     if other.endswith("."):
         return other
@@ -262,6 +263,8 @@ CLASSES = {
 
 def close_name(name: str, known: list[str]) -> str:
     """The end of a sentence on a name that is not known: which is meant, if one can be guessed."""
+    from difflib import get_close_matches
+
     if name == "Activation":
         return "; an activation is a layer of its own: xcnn.ReLU()"
     close = [CLASSES[name]] if name in CLASSES else get_close_matches(name, known, 1)

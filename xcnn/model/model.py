@@ -37,12 +37,25 @@ from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
 from xcnn.training.progress import Progress
 from xcnn.training.progress import progress as make_progress
+from xcnn.training.schedules import Schedule
+from xcnn.training.schedules import learning_rate as rate_at
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
+
+SET = ("info", "learning_rate", "loss", "optimizer", "plan", "policy", "precision", "state", "trainer", "weights")
+"""What may be assigned, by users or by the rooms of this wing."""
+FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "seed")
+"""What a model is built with: another asks for another model, or for `to`."""
+HABITS = {
+    "lr": "model.learning_rate = ...",
+    "trainable": "weights that stay have gradients that nobody uses: leave their layers out of the net.",
+    "device": 'model.to("cupy") moves it.',
+    "criterion": "model.loss = ...",
+}
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -178,6 +191,22 @@ class Model:
             f"precision={self.precision!r})"
         )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what may be set: an attribute that nothing reads would do nothing, in silence."""
+        begun = name in vars(self) or hasattr(type(self), name)
+        inner = name.startswith("_") or name == "turn" or type(self) is not Model
+        if name in SET or inner or (name in FIXED and not begun):
+            object.__setattr__(self, name, value)
+            return
+        if name in FIXED:
+            hint = 'model.to("numpy") moves it.' if name == "backend" else "build another model: xcnn.Model(...)."
+            raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, (*SET, *FIXED), 1)
+        guess = f"did you mean model.{close[0]}?" if close else "what is yours goes into model.info, a dict."
+        raise OptionError("X104", f"a model has no attribute {name!r} to set.", hint=HABITS.get(name, guess))
+
     def __getstate__(self) -> dict[str, Any]:
         plan, state = self.standing()
         history = replace(self.history, rows=list(state.rows))
@@ -236,6 +265,16 @@ class Model:
         self._check_numbers(self.optimizer, loss, self.policy)
         self._loss = loss
         self._rebuild()
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step. Another, or a schedule, may be assigned: the optimizer's moments go on."""
+        return rate_at(self.optimizer.learning_rate, self.state.optimizer_state["step"])
+
+    @learning_rate.setter
+    def learning_rate(self, new: float | Schedule) -> None:
+        optimizer: Any = self.optimizer
+        self.optimizer = replace(optimizer, learning_rate=new)
 
     @property
     def compiled_step(self) -> Step:

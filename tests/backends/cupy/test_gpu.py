@@ -281,7 +281,7 @@ def test_data_that_is_changed_between_epochs_is_seen(rng):
             x[...] = x[:, :, ::-1].copy()
 
         model.fit(x, t, epochs=3, batch_size=4, progress="none", callbacks=turn)
-        model.seed = 9  # and so is another seed
+        model.trainer = replace(model.trainer, seed=9)  # and so is another seed
         model.fit(x, t, epochs=1, batch_size=4, progress="none")
     assert models[0].compiled_step.reason == ""
     for w, v in zip(*(tree.leaves(model.weights) for model in models), strict=True):

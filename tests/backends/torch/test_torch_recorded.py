@@ -159,7 +159,7 @@ def test_weights_from_elsewhere_and_other_seeds_are_seen():
                     leaf.mul_(0.5)
         if n == 10:
             for model in both:
-                model.seed = 4
+                model.trainer = replace(model.trainer, seed=4)
         for model in both:
             model.step(x[:5], labels[:5])
         assert_same(*both)
