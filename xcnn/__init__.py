@@ -74,8 +74,8 @@ LATE = {"datasets": "xcnn.datasets", "testing": "xcnn.testing", "compare": "xcnn
 def __getattr__(name: str) -> object:
     """Names that come late; names of Keras and PyTorch, and slips of the pen, are told what is meant."""
     if name in LATE:
-        found = import_module(LATE[name])
-        globals()[name] = found = found if name != "compare" else found.compare
+        module = import_module(LATE[name])
+        found = globals()[name] = getattr(module, name, module)
         return found
     from xcnn.core.options import close_name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
@@ -99,18 +99,17 @@ def checked(cls: Class) -> Class:
 
     @wraps(make)
     def init(self: Any, *given: Any, **named: Any) -> None:
-        if type(self).__init__ is not init:  # a class derived from this one has its own options, checked by itself
+        own: Any = type(self)
+        if own.__init__ is not init:  # a class derived from this one has its own options, checked by itself
             make(self, *given, **named)
             return
         try:
             bound = signature(make).bind(self, *given, **named)
         except TypeError:
-            raise misfit(type(self).__name__, make, given, named) from None
+            raise misfit(own.__name__, make, given, named) from None
         _, *arguments = bound.arguments.items()
         for name, value in arguments:
-            named[name] = check_kind(
-                type(self).__name__, name, plain(value), kinds_of(type(self)).get(name, frozenset())
-            )
+            named[name] = check_kind(own.__name__, name, plain(value), kinds_of(own).get(name, frozenset()))
         make(self, **named)
 
     cls.__init__ = init  # type: ignore[misc]
@@ -123,16 +122,14 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def kinds_of(cls: type) -> Mapping[str, frozenset[Any]]:
-    """Of each field the kinds of values that it takes; none where it may take any."""
-    if cls in _kinds_of:
-        return _kinds_of[cls]
+@cache
+def kinds_of(cls: Any) -> Mapping[str, frozenset[Any]]:
+    """Of each field of a class the kinds of values that it takes; Any where it may take any."""
     found: dict[str, frozenset[Any]] = {}
     for owner in reversed(cls.__mro__):
         names = vars(sys.modules[owner.__module__])
         for name, annotation in vars(owner).get("__annotations__", {}).items():
             found[name] = frozenset(_kinds(evaluated(annotation, names)))
-    _kinds_of[cls] = found
     return found
 
 
@@ -142,9 +139,6 @@ def evaluated(annotation: Any, names: dict[str, Any]) -> Any:
         return eval(annotation, names) if isinstance(annotation, str) else annotation
     except NameError:
         return Any
-
-
-_kinds_of: dict[type, Mapping[str, frozenset[Any]]] = {}
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -199,7 +193,8 @@ def explained(function: Function) -> Function:
             try:
                 signature(function).bind(*given, **named)
             except TypeError:
-                raise misfit(function.__name__.strip("_"), function, given[1:], named) from None
+                owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+                raise misfit(owner, function, given[1:], named) from None
             raise
 
     return cast("Function", told)
@@ -209,7 +204,6 @@ def misfit(owner: str, function: Callable[..., Any], given: tuple[Any, ...], nam
     """The error for a call that does not fit: too much by position, a name that is not known, or one that lacks."""
     _, *parameters = signature(function).parameters.values()
     by_position = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    owner = {"init": "Model"}.get(owner, owner)
     known = [p.name for p in parameters]
     unknown = [name for name in named if name not in known]
     if unknown:
@@ -234,13 +228,18 @@ def misfit(owner: str, function: Callable[..., Any], given: tuple[Any, ...], nam
 
 def instead(name: str, known: list[str], owner: str) -> str:
     """What to write in the place of a name that is not known."""
-    from difflib import get_close_matches
-
     other = OTHERS.get(name, "")
     if other.endswith("."):
         return other
-    close = [other] if other in known else get_close_matches(name, known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"{owner} takes {', '.join(known) or 'nothing'}."
+    meant = other if other in known else nearest(name, known)
+    return f"did you mean {meant!r}?" if meant else f"{owner} takes {', '.join(known) or 'nothing'}."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one among known names that is spelt most alike; "" where none is near."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, known, 1)), "")
 
 
 def short(value: Any) -> str:
@@ -263,9 +262,7 @@ CLASSES = {
 
 def close_name(name: str, known: list[str]) -> str:
     """The end of a sentence on a name that is not known: which is meant, if one can be guessed."""
-    from difflib import get_close_matches
-
     if name == "Activation":
         return "; an activation is a layer of its own: xcnn.ReLU()"
-    close = [CLASSES[name]] if name in CLASSES else get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    meant = CLASSES.get(name) or nearest(name, known)
+    return f"; did you mean {meant!r}?" if meant else ""

@@ -18,7 +18,7 @@ from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
 from xcnn.core.arrays import unmasked
 from xcnn.core.checks import check_flag, check_whole
-from xcnn.core.options import explained
+from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import BusyError, OptionError
 from xcnn.layers.activations import sigmoid
@@ -201,10 +201,8 @@ class Model:
         if name in FIXED:
             hint = 'model.to("numpy") moves it.' if name == "backend" else "build another model: xcnn.Model(...)."
             raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, (*SET, *FIXED), 1)
-        guess = f"did you mean model.{close[0]}?" if close else "what is yours goes into model.info, a dict."
+        meant = nearest(name, (*SET, *FIXED))
+        guess = f"did you mean model.{meant}?" if meant else "what is yours goes into model.info, a dict."
         raise OptionError("X104", f"a model has no attribute {name!r} to set.", hint=HABITS.get(name, guess))
 
     def __getstate__(self) -> dict[str, Any]:

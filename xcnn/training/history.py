@@ -12,6 +12,7 @@ from typing import Any
 from xcnn.core import html
 from xcnn.core.checks import plain
 from xcnn.core.files import write_whole
+from xcnn.core.options import nearest
 from xcnn.errors import MissingDependency, OptionError
 
 Row = dict[str, Any]
@@ -131,10 +132,8 @@ class History:
 
 def missing_column(name: str, known: Iterable[str]) -> str:
     """What to do about a column that is not there: the one that may be meant, or what would make it."""
-    from difflib import get_close_matches
-
     known = tuple(known)
-    meant = next(iter(get_close_matches(name, dict.fromkeys((*known, *COLUMNS)), 1)), name)
+    meant = nearest(name, dict.fromkeys((*known, *COLUMNS))) or name
     if meant.startswith("val_") and meant not in known:
         return "give validation_data" + ("." if meant == name else f"; the column is then {meant!r}.")
     return f"did you mean {meant!r}?" if meant in known else ""

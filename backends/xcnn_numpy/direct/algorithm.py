@@ -85,9 +85,8 @@ class Direct:
         dbs = empty((self.threads, way.filters * biases), WIDE)
         dk, db = empty(dks.shape[1:], dy.dtype), empty(dbs.shape[1:], dy.dtype)
         parts = self.share_images(maps.backward, n, way, x, dy, y, which, panels, out, dks, dbs, way, ending, n, False)
-        if not maps.whole(
-            dks, dbs, parts, dk, db
-        ):  # a cell that is not finite has met zeros too: let each meet what it meets
+        # a cell that is not finite has met zeros too: let each meet what it meets
+        if not maps.whole(dks, dbs, parts, dk, db):
             self.share_images(maps.backward, n, way, x, dy, y, which, panels, out[:0], dks, dbs, way, ending, n, True)
             maps.whole(dks, dbs, parts, dk, db)
         return dx, dk, db
