@@ -409,6 +409,7 @@ class Model:
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
         before = self.state
+        self.trainer.look()
         after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
         self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
         return loss

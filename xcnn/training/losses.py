@@ -16,6 +16,7 @@ from array_api_compat import device
 
 from xcnn.core.arrays import full, is_floating, namespace, rounded_once, widened, zeros
 from xcnn.core.checks import check_between, check_positive, plain
+from xcnn.core.pure import pure
 from xcnn.core.types import Array
 from xcnn.errors import DTypeError, OptionError, ShapeError
 from xcnn.layers.activations import sigmoid
@@ -118,7 +119,8 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
 
 
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
+    f.__name__: pure(f)
+    for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
 }
 THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
