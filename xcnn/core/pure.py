@@ -32,8 +32,8 @@ def pure(thing: Thing) -> Thing:
     Its calls must follow from their arguments and, for a class, from the object's attributes alone: they read nothing
     that may change elsewhere, such as globals, closures and attributes of the class, keep nothing, and ask no array for
     its value. Attributes are numbers, texts, what is pure, and tuples, lists and dicts of these; between epochs, and
-    between calls of `Model.step`, they may be changed. An optimizer's `change` gets arrays without axes for the rate and
-    the step. It is said of this class alone: one that is derived from it says so again.
+    between calls of `Model.step`, they may be changed. An optimizer's `change` gets arrays without axes for its rate
+    and step. It is said of this class alone: one that is derived from it says so again.
 
     Raises
     ------

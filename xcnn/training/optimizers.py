@@ -205,7 +205,7 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
 
 
 def is_there(number: Any) -> bool:
-    """Whether a term with this factor is there; compiled code has arrays in the place of numbers, and of none that is 0."""
+    """Whether a term with this factor is there. Compiled code has arrays for numbers, but for 0."""
     return not isinstance(number, int | float) or number != 0
 
 
