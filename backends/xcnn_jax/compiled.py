@@ -90,7 +90,7 @@ def traced(
     x: Array,
     t: Array,
 ) -> tuple[Weights, Weights, StepResult]:
-    """The step with a learning rate that is an argument, of the weights' type, and so with the optimizer's constants."""
+    """The step, whose learning rate, of the weights' type, and other numbers of the optimizer are arguments."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
     optimizer = step.optimizer.with_rate(Given(rate))
     vars(optimizer).update(constants)
@@ -294,7 +294,7 @@ class CompiledStep(Kept, Paced):
 
 
 def constants_of(optimizer: Optimizer) -> dict[str, float]:
-    """The numbers of one of xcnn's own optimizers that are arguments of compiled code; one that is 0 leaves terms out."""
+    """The numbers of xcnn's own optimizers that are arguments of compiled code. One that is 0 leaves a term out."""
     own = type(optimizer) in OPTIMIZERS.values()
     options = {name: value for name, value in vars(optimizer).items() if own and name != "learning_rate"}
     return {name: float(value) for name, value in options.items() if type(value) in (int, float) and value}

@@ -24,7 +24,7 @@ EXACT = ("none", "ieee")
 
 
 def undisturbed(place: torch.device, block: AbstractContextManager[object]) -> AbstractContextManager[object]:
-    """The block, within which what this thread has switched on around it changes nothing: autocast, a default device."""
+    """The block, in which autocast and a default device that this thread has set around it change nothing."""
     if not torch.is_autocast_enabled(place.type) and not torch._C._len_torch_function_stack():
         return block
     return switched_off(place, block)

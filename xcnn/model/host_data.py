@@ -85,10 +85,11 @@ def inputs_of(model: Held, x: Any) -> HostArray:
         inputs: HostArray = x.astype(model.dtype, copy=False)
     if not np.isfinite(inputs).all():
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
+        there = "x" if x.dtype == inputs.dtype else f'x.astype("{model.dtype}")'
         raise DataError(
             "X203",
             f"x holds NaN or infinity in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
-            hint="mend the data.",
+            hint=f"mend the data, or leave those out: x[numpy.isfinite({there}).all(axis={tuple(range(1, x.ndim))})].",
         )
     return inputs
 

@@ -31,7 +31,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name
+from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
@@ -151,6 +151,7 @@ class Model:
         self.plan: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         self._rebuild()
+        tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
 
     def _rebuild(self) -> None:
         """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
@@ -263,6 +264,7 @@ class Model:
         self._check_numbers(self.optimizer, loss, self.policy)
         self._loss = loss
         self._rebuild()
+        tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
     def learning_rate(self) -> float:
@@ -425,6 +427,12 @@ class Model:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
+
+        Raises
+        ------
+        DataError
+            X203, for all of x, where one sample holds NaN or infinity: in its place there would be NaN, whose argmax is
+            the first class. The message names the sample, and how to leave it out.
         """
         batch_size = check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.weights

@@ -200,19 +200,31 @@ def test_a_gradient_that_pytorchs_autograd_looks_at_goes_through_the_runs(large,
     np.testing.assert_allclose(*[[model.step(x, labels) for _ in range(3)] for model in both], rtol=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["autocast", "inference_mode", "no_grad"])
-def test_modes_of_pytorch_mean_what_they_mean_to_the_layers(mode):
-    """On both sides of the moment when the code is complete."""
+MODES = {
+    "autocast": partial(torch.autocast, "cpu", dtype=torch.bfloat16),
+    "device": partial(torch.device, "meta"),
+    "inference_mode": torch.inference_mode,
+    "no_grad": torch.no_grad,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_of_pytorch_change_nothing(mode):
+    """On both sides of the moment when the code is complete; the other model is never within."""
     both = models(dtype="float32")
     x, labels = data(5, "float32")
-    how = partial(torch.autocast, "cpu", dtype=torch.bfloat16) if mode == "autocast" else getattr(torch, mode)
+    how = MODES[mode]
     for inside in (True, True, False, False, False, True, False, True, True, True):
         for model in both:
-            with how() if inside else nullcontext():
+            with how() if inside and model is both[0] else nullcontext():
                 model.step(x, labels)
         assert_same(*both)
     assert both[0].compiled_step.reason == ""
     assert both[0].compiled_step.programs
+    with how():
+        inside = both[0].predict(x), both[0].evaluate(x, labels)
+    np.testing.assert_array_equal(inside[0], both[1].predict(x))
+    assert inside[1] == both[1].evaluate(x, labels)
 
 
 def test_a_weight_that_stands_twice_in_a_net():
