@@ -470,7 +470,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(source, parts, tmp_path, monkeypatch):
     """Two mirrors on this machine; `server.mirrors` says how each behaves."""
     import pooch
-    import requests  # noqa: F401: which pooch does when it begins, and it takes longer than these mirrors may
+    import requests  # noqa: F401  (pooch does so when it begins, and it takes longer than these mirrors may)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.mirrors = {"first": answer, "second": answer}

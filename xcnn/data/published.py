@@ -215,7 +215,7 @@ def _download(source: Source, name: str) -> Path:
     """A file of the user's cache, which is written there once it has its checksum."""
     import pooch
 
-    path, failures = pooch.os_cache("xcnn") / source.folders[0] / f"{name}.gz", []
+    path, failures = Path(pooch.os_cache("xcnn"), source.folders[0], f"{name}.gz"), []
     if path.is_file() and _has_sum(path.read_bytes(), source.downloads[name]):
         return path
     for mirror in source.mirrors:
