@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import sys
 import time
@@ -17,7 +16,7 @@ import typer
 
 from xcnn.cli.ending import ENDING
 from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet, finite, load_data, print_json
-from xcnn.core.files import check_path
+from xcnn.core.files import check_path, temporary_path
 from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted
 
@@ -245,16 +244,19 @@ def save_as_new(model: Model, free: str) -> Path:
 
     The name comes to the file when it is whole, so that however this ends, no empty file has it.
     """
-    part = Path(f".{free}.{secrets.token_hex(6)}.part")
-    try:
-        model.save(part)
-        n, path = 1, Path(f"{free}.xcnn")
-        while not given(part, path):
-            n += 1
-            path = Path(f"{free}-{n}.xcnn")
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    while True:
+        path = Path(f"{free}.xcnn")
+        part = temporary_path(path)
+        try:
+            model.save(part)
+            n = 1
+            with suppress(FileNotFoundError):  # another process takes it for what a killed one left
+                while not given(part, path):
+                    n += 1
+                    path = Path(f"{free}-{n}.xcnn")
+                return path
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def given(part: Path, path: Path) -> bool:
@@ -262,7 +264,7 @@ def given(part: Path, path: Path) -> bool:
     try:
         try:
             os.link(part, path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
             raise
         except OSError:  # a file system without links
             path.touch(exist_ok=False)

@@ -23,6 +23,10 @@ FREE, RATIO = 1 << 24, 200
 """What is compressed, or has holes, may unfold to 16 MiB, and beyond that to 200 times what it takes on the disk.
 
 MNIST's files unfold to 5 times."""
+UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
+"""What a file system that syncs no folders, or nothing, says when it is asked: there the file is as whole."""
+TEMPORARY = re.compile(r"(\..+\.)[0-9a-f]{12}\.part", re.DOTALL)
+"""The name of a temporary file."""
 ABANDONED = 3600.0
 """Seconds after which a temporary file is taken for a dead writer's, where the file system has no locks."""
 
@@ -65,7 +69,7 @@ def write_whole(path: str | Path, text: bytes) -> None:
             with file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
                 if target.exists():
                     os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
                 if fcntl:  # while the file is open, and so locked
@@ -85,7 +89,7 @@ def write_whole(path: str | Path, text: bytes) -> None:
 def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
     """A new file beside the target, locked for as long as it is open: so others see that its writer lives."""
     while True:
-        temporary = target.with_name(f"{stem(target)}{secrets.token_hex(6)}.part")
+        temporary = temporary_path(target)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
         try:
             file = os.fdopen(handle, "wb")
@@ -97,18 +101,29 @@ def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
         file.close()  # before it was locked, another writer took it for a dead one's
 
 
+def temporary_path(target: Path) -> Path:
+    """A name beside the target that `remove_dead` knows."""
+    return target.with_name(f"{stem(target)}{secrets.token_hex(6)}.part")
+
+
 def stem(target: Path) -> str:
-    """What the temporary files of a target begin with: its name, or where that is long, what it hashes to."""
+    """What the temporary files of a target begin with: its name, or where that is long, what it hashes to.
+
+    What a temporary file is itself made from begins as that file does.
+    """
     name = os.fsencode(target.name)
+    if temporary := TEMPORARY.fullmatch(target.name):
+        return temporary[1]
     return f".{target.name}." if len(name) <= 64 else f".xcnn-{hashlib.sha256(name).hexdigest()[:16]}."
 
 
 def remove_dead(target: Path) -> None:
     """Remove the temporary files of this target whose writers are no more: who is killed lets go of the lock."""
-    temporary = re.compile(re.escape(stem(target)) + r"[0-9a-f]{12}\.part", re.DOTALL)
+    begins = stem(target)
     with suppress(OSError):
         for name in os.listdir(target.parent):
-            if temporary.fullmatch(name):
+            found = TEMPORARY.fullmatch(name)
+            if found and found[1] == begins:
                 with suppress(OSError):
                     remove_if_dead(target.with_name(name))
 
@@ -179,11 +194,21 @@ def is_hollow(file: io.BufferedReader) -> bool:
     return stored > 0 and found.st_size > max(FREE, RATIO * stored)
 
 
+def _sync(handle: int) -> None:
+    """Bring an open file or folder to the disk, where its file system can be asked to."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last, where the system lets a folder be synced."""
+    """Make the rename itself last, where the folder can be opened and synced."""
     if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with suppress(PermissionError):  # a folder may be one to write into and not to read
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _sync(handle)
+            finally:
+                os.close(handle)
