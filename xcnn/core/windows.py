@@ -74,9 +74,7 @@ def within(stride: Pair, sizes: Shape, padding: Pads) -> Pair:
 
     Engines may then part an image by its stride, and count in 32 bits.
     """
-    rows, columns = (
-        min(s, max(1, n + lo + hi)) for s, n, (lo, hi) in zip(stride, sizes, padding, strict=True)
-    )
+    rows, columns = (min(s, max(1, n + lo + hi)) for s, n, (lo, hi) in zip(stride, sizes, padding, strict=True))
     return rows, columns
 
 

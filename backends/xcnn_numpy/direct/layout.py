@@ -65,8 +65,8 @@ class Layout(NamedTuple):
     gradient_plane: int
     """From one channel of dY to the next."""
     parts: Any
-    """(phases of DX that taps meet, 8): first tap, taps, first row of the image and column, rows, columns, first cell in
-    part_tables and cells there."""
+    """(phases of DX that taps meet, 8): first tap, taps, first row of the image and column, rows, columns, first cell
+    in part_tables and cells there."""
     part_taps: Any
     """(kernel cells,): the taps, phase by phase."""
     part_offsets: Any
