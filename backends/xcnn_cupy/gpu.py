@@ -29,7 +29,7 @@ from xcnn.training.step import TrainingStep
 from xcnn_cupy import loss as losses
 from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
-from xcnn_cupy.capture import CapturedStep, Recording
+from xcnn_cupy.capture import CapturedStep, NotCaptured, Recording
 from xcnn_cupy.convolutions import Convolutions
 from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.explain import explain
@@ -190,6 +190,8 @@ class GpuBackend(StridedBackend):
         else:
             value, dy, right = super().loss_and_gradient(loss, threshold, y, t, loss_scale)
         if self.recordings:
+            if not self.holds(value):
+                raise NotCaptured("the loss's value is no array of the device.")
             self.recordings[-1].loss, self.recordings[-1].right = value, right
         return value, dy, right
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable
 from dataclasses import fields, is_dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from types import NoneType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -20,7 +20,7 @@ Thing = TypeVar("Thing")
 
 OWN = ("xcnn", "xcnn_host", "xcnn_strided", "xcnn_numpy", "xcnn_strict", "xcnn_torch", "xcnn_jax", "xcnn_cupy")
 """The packages whose classes are pure."""
-LITERALS = (bool, int, float, complex, str, bytes, NoneType)
+LITERALS = {bool, int, float, complex, str, bytes, NoneType}
 DRAWING = "kernel_initializer"
 """An option that a step does not read: weights are drawn before it."""
 MARKED: WeakSet[Any] = WeakSet()
@@ -58,25 +58,27 @@ def made_of(value: Any, but: Collection[str] = ()) -> Hashable:
     Impure
         where a part is not known to be pure.
     """
-    value = plain(value)
-    kind = type(value)
+    kind: Any = type(value)
     if kind in LITERALS:
-        return kind, repr(value)  # True and 1, 0.0 and -0.0 are equal and not the same
+        return value if kind is str else (kind, repr(value))  # True and 1, 0.0 and -0.0 are equal and not the same
     if kind in (tuple, list):
         return kind, *map(made_of, value)
     if kind is dict:
         return kind, *map(made_of, value.items())
     if kind is partial:
         return kind, made_of(value.func), made_of(value.args), made_of(value.keywords)
-    if isinstance(value, Hashable) and hasattr(value, "__name__") and value in MARKED:
+    if hasattr(value, "__name__") and isinstance(value, Hashable) and value in MARKED:
         return value
     if isinstance(value, type) or not (is_own(kind) or kind in MARKED):
+        if plain(value) is not value:  # a number of NumPy's
+            return made_of(plain(value))
         name = getattr(value, "__name__", kind.__name__)
         raise Impure(f"{name} is not marked as pure (xcnn.pure): what it reads may change.")
     options = options_of(value).items()
     return kind, *((name, made_of(option)) for name, option in options if name != DRAWING and name not in but)
 
 
+@cache
 def is_own(kind: type) -> bool:
     """Whether a class is xcnn's own."""
     return kind.__module__.partition(".")[0] in OWN
@@ -84,12 +86,20 @@ def is_own(kind: type) -> bool:
 
 def options_of(value: Any) -> dict[str, Any]:
     """An object's attributes, but for those that its class computes of others."""
-    kind = type(value)
-    declared = {f.name: getattr(value, f.name) for f in fields(value)} if is_dataclass(value) else {}
-    if is_own(kind) and declared:
-        return declared
-    computed = {name for base in kind.__mro__ for name, of in vars(base).items() if isinstance(of, cached_property)}
-    return declared | {name: one for name, one in getattr(value, "__dict__", {}).items() if name not in computed}
+    kind: Any = type(value)
+    declared, computed = names_of(kind)
+    options = {name: getattr(value, name) for name in declared}
+    if is_own(kind) and is_dataclass(kind):
+        return options
+    return options | {name: one for name, one in getattr(value, "__dict__", {}).items() if name not in computed}
+
+
+@cache
+def names_of(kind: type) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names of a dataclass's fields, and of what a class computes once of its other attributes."""
+    declared = tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
+    every = [(name, of) for base in kind.__mro__ for name, of in vars(base).items()]
+    return declared, frozenset(name for name, of in every if isinstance(of, cached_property))
 
 
 __all__ = ["Impure", "made_of", "pure"]
