@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
@@ -321,6 +322,7 @@ class Turn:
     """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting."""
 
     def __init__(self) -> None:
+        at_work.add(weakref.ref(self, _ended))
         self.owner: tuple[int, int] | None = None
         """A process and a thread: in a forked child the thread of the parent does not count."""
 
@@ -340,3 +342,14 @@ class Turn:
 
 
 _turns = threading.Lock()
+at_work: set[weakref.ref[Turn]] = set()
+"""The turns of all models."""
+after_the_last: list[Callable[[], None]] = []
+"""What lets go of memory that is kept for models; called, in the midst of anything, once there is none."""
+
+
+def _ended(turn: weakref.ref[Turn]) -> None:
+    at_work.discard(turn)
+    if not at_work:
+        for let_go in after_the_last:
+            let_go()
