@@ -40,9 +40,12 @@ def check_path(path: str | Path) -> Path:
         when its folder is missing or can't be written, or it is a folder, a read-only file, or no regular file (a FIFO,
         a device), which is never replaced.
     """
+    check_planted(path)
     target = Path(os.path.realpath(path))
+    found = None
     with suppress(FileNotFoundError, NotADirectoryError):
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
+        mode = found.st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "Is a folder, not a file", str(path))
         if not stat.S_ISREG(mode):
@@ -53,7 +56,39 @@ def check_path(path: str | Path) -> Path:
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "The folder can't be written", str(target.parent))
+    if found is not None and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        temporary, file = open_temporary(target)  # who can't keep its owner hears of it now
+        with file:
+            try:
+                inherit(file.fileno(), target)
+            finally:
+                temporary.unlink(missing_ok=True)
     return target
+
+
+def check_planted(path: str | Path) -> None:
+    """Raise PermissionError for a link or file that somebody else has put into a folder which all may write into.
+
+    As Linux refuses to open such: in a sticky folder, /tmp, only its owner's and one's own are followed or replaced.
+    """
+    here, left = Path(os.path.abspath(os.sep)), list(reversed(Path(os.getcwd(), path).parts[1:]))
+    for _ in range(1000 if hasattr(os, "geteuid") else 0):
+        if not left:
+            return
+        step = here / left.pop()
+        try:
+            found, folder = step.lstat(), here.stat()
+        except OSError:
+            return  # there is nothing yet, or it will be told
+        sticky = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if sticky and not stat.S_ISDIR(found.st_mode) and found.st_uid not in (os.geteuid(), folder.st_uid):
+            raise PermissionError(errno.EACCES, "Was put by another user into a folder of everybody's", str(step))
+        if stat.S_ISLNK(found.st_mode):
+            leads = Path(os.readlink(step))
+            left += reversed(leads.parts[leads.is_absolute() :])
+            here = Path(leads.anchor) if leads.is_absolute() else here
+        else:
+            here = here.parent if step.name == ".." else step
 
 
 def write_whole(path: str | Path, text: bytes) -> None:
@@ -69,9 +104,9 @@ def write_whole(path: str | Path, text: bytes) -> None:
             with file:
                 file.write(text)
                 file.flush()
-                _sync(file.fileno())
                 if target.exists():
-                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                    inherit(file.fileno(), target)
+                _sync(file.fileno())
                 if fcntl:  # while the file is open, and so locked
                     os.replace(temporary, target)
             if not fcntl:
@@ -86,11 +121,37 @@ def write_whole(path: str | Path, text: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def inherit(handle: int, target: Path) -> None:
+    """Give a new file the owner, the group and the permissions of that which it is to replace.
+
+    Raises
+    ------
+    PermissionError
+        where it would change hands.
+    """
+    was, new = target.stat(), os.fstat(handle)
+    mode = was.st_mode & 0o777
+    if (was.st_uid, was.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.fchown(handle, was.st_uid, was.st_gid)
+        except PermissionError:
+            if was.st_uid != new.st_uid:
+                raise PermissionError(
+                    errno.EACCES, "Belongs to another user, and is not replaced", str(target)
+                ) from None
+            mode &= 0o707  # for a group that is another
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, mode)
+
+
 def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
-    """A new file beside the target, locked for as long as it is open: so others see that its writer lives."""
+    """A new file beside the target, locked for as long as it is open: so others see that its writer lives.
+
+    One that is to replace another is its owner's alone, until it inherits who may read it.
+    """
     while True:
         temporary = temporary_path(target)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600 if target.exists() else 0o666)
         try:
             file = os.fdopen(handle, "wb")
             if not fcntl or (lock(handle) is not False and is_at(temporary, handle)):
