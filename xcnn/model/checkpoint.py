@@ -237,6 +237,14 @@ def _check_shapes(
     """
     counter = Counter(input_shape)
     drawn, output_shape = net.init(counter, input_shape)
+    expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
+    found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
+    if expected != found:
+        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
+        refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
+    kinds = {kind for kind, _ in shapes.values()}
+    if kinds - {dtype}:
+        refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
     counter.note(net, input_shape, output_shape)
     needed = counter.cells * (8 if dtype == "float64" else 4)
     if max_bytes is not None and needed > max_bytes:
@@ -246,14 +254,6 @@ def _check_shapes(
             f"{readable(max_bytes)} are allowed.",
             hint=f"if you trust it, Model.load(path, max_bytes={needed})." if needed < 2**50 else "",
         )
-    expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
-    found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
-    if expected != found:
-        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
-        refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
-    kinds = {kind for kind, _ in shapes.values()}
-    if kinds - {dtype}:
-        refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
     return drawn, output_shape
 
 
