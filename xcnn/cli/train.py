@@ -20,6 +20,7 @@ from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet,
 from xcnn.core.files import check_path
 from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted
+from xcnn.model.schema import many, record, text, whole
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
@@ -171,10 +172,11 @@ def reload(
     from xcnn.model.model import Model
 
     model = Model.load(path, backend=choice.backend, precision=choice.precision)
-    if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
-        raise CheckpointError(
-            "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
-        )
+    try:
+        INFO(model.info, "info")
+    except ValueError as error:
+        hint = "go on in Python: Model.load(path).fit(...)"
+        raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
     samples = load_data(data or str(model.info["data"]), data_dir, model.input_shape, quiet)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
         raise CheckpointError(
@@ -190,6 +192,10 @@ def reload(
         "epochs": model.info["epochs"] if epochs is None else epochs,
     }
     return model, samples
+
+
+INFO = record({"model": text, "data": text, "classes": many(text), "batch_size": whole(1), "epochs": whole()})
+"""What `xcnn train` keeps in a checkpoint's info."""
 
 
 def refuse(given: Mapping[str, object], why: str, hint: str) -> None:
