@@ -100,8 +100,12 @@ def check_same(given: Any, back: Any, place: str) -> None:
     """
     kind = type(given)
     if kind is type(back):
-        if kind is dict and list(given) == list(back):
+        if kind is dict:
             for name, item in given.items():
+                if type(plain(name)) is not str:
+                    raise CheckpointError(
+                        "X403", f"{place} can't be kept in a checkpoint: its key {name!r} is no string."
+                    )
                 check_same(item, back[name], f"{place}[{name!r}]")
             return
         if kind in (list, tuple) and len(given) == len(back):
@@ -117,6 +121,7 @@ def check_same(given: Any, back: Any, place: str) -> None:
     if kind in (dict, list, tuple) or type(number := plain(given)) is not type(back) or number != back == back:
         raise CheckpointError(
             "X403",
-            f"{place} can't be kept in a checkpoint: {short(given)} would come back as {short(back)}.",
+            f"{place} can't be kept in a checkpoint: {short(given)}, a {kind.__name__}, "
+            f"would come back as {short(back)}, a {type(back).__name__}.",
             hint="what is kept as it is: numbers, strings, True, False, None, lists, and dicts whose keys are strings.",
         )

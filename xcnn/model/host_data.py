@@ -214,10 +214,14 @@ def weight_of(path: str, given: Any, shape: Shape, dtype: str) -> HostArray:
         raise DataError("X203", f"{path!r} is no regular array: {error}", hint="every row needs one length.") from error
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
         found = array.dtype if array.dtype.kind != "O" else short(given)
-        raise DTypeError("X103", f"{path!r} must hold real numbers, as they are kept in {dtype}; got {found}.")
+        what = f"{path!r} must hold real numbers, as they are kept in {dtype}; got {found}."
+        raise DTypeError("X103", what, hint=f"give an array of shape {shape}.")
     if array.shape != shape:
         raise ShapeError(
-            "X101", f"these weights are not the net's: {path!r} differs.", f"got {array.shape}, the net has {shape}"
+            "X101",
+            f"these weights are not the net's: {path!r} differs.",
+            f"got {array.shape}, the net has {shape}",
+            hint="kernels are (in, out) where all is joined with all, (out, in, height, width) in convolutions.",
         )
     with np.errstate(all="ignore"):
         weight = np.array(array, dtype, order="C")

@@ -401,7 +401,11 @@ class Model:
         with_precision(there, self.policy)  # what it refuses changes nothing
 
         def move(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, int) else there.from_other(leaf, self.backend)
+            if isinstance(leaf, int):
+                return leaf
+            moved = there.from_other(leaf, self.backend)
+            read_only = isinstance(moved, np.ndarray) and not moved.flags.writeable  # JAX's memory
+            return moved.copy() if read_only else moved
 
         moved = replace(
             self.state,
