@@ -350,7 +350,7 @@ def test_a_training_at_rate_0_says_so(rate, caplog):
     model = make(optimizer=SGD(rate))
     with caplog.at_level(logging.WARNING, "xcnn"):
         model.fit(X, Y, epochs=2, batch_size=4, progress="none")
-    assert "learning rate is 0 at all 6 steps" in caplog.text
+    assert "learning rate is 0 at every step of this training (6 steps)" in caplog.text
     assert repr(model.optimizer) in caplog.text
 
 
@@ -362,7 +362,7 @@ def test_a_training_that_has_a_rate_says_nothing(rate, caplog):
         model.fit(X, Y, epochs=0, progress="none")
     assert not caplog.text
     model.fit(X, Y, epochs=1, batch_size=4, progress="none")
-    assert ("at all 3 steps" in caplog.text) == isinstance(rate, Schedule)
+    assert ("(3 steps)" in caplog.text) == isinstance(rate, Schedule)
 
 
 @pytest.mark.parametrize(

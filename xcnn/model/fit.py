@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from xcnn.errors import CheckpointError, DivergedError
+from xcnn.errors import CheckpointError, DivergedError, counted
 from xcnn.model.held import Held
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
@@ -104,9 +104,9 @@ def tell_idle(model: Held, last: int) -> None:
     first = state.optimizer_state["step"]
     if steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
         log.warning(
-            "the learning rate is 0 at all %d steps of this training, so that no weight is trained, by %r; "
+            "the learning rate is 0 at every step of this training (%s), so that no weight is trained, by %r; "
             "model.learning_rate = ... gives another.",
-            steps,
+            counted(steps, "step"),
             optimizer,
         )
 
