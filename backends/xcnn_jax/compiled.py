@@ -56,7 +56,7 @@ def compiling() -> Iterator[None]:
 jax.tree_util.register_pytree_node(
     tree.Guarded,
     lambda guarded: ((*guarded.values(),), (*guarded,)),
-    lambda names, leaves: dict(zip(names, leaves, strict=True)),
+    lambda names, leaves: dict(zip(names, leaves, strict=True)),  # type: ignore[arg-type, return-value]  # no longer so
 )
 
 
