@@ -234,6 +234,25 @@ def test_a_model_that_takes_no_images(run):
     assert "CheckpointError[X405]: dense.xcnn was not written by `xcnn train`" in err
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *(("batch_size", value) for value in ("32", "many", 0, -1, 2.5, None, True, [8], 2**60)),
+        *(("epochs", value) for value in ("3", 1.5, -1, None)),
+        *(("classes", value) for value in ("ab", 3, [1, 2], {"a": 1}, None)),
+        *((name, value) for name in ("model", "data") for value in (3, None, ["article"])),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_training_is_held_to_its_kind(entry, value, run, trained):
+    model = Model.load(trained, backend="numpy")
+    model.info[entry] = value
+    model.save("odd.xcnn")
+    code, _, err = run("train", "--resume", "odd.xcnn")
+    assert code == 4
+    assert "CheckpointError[X405]: odd.xcnn was not written by `xcnn train`" in err
+    assert f"info.{entry}" in err
+
+
 def test_the_epoch_table_fits_a_terminal():
     row = dict.fromkeys(xcnn.training.history.COLUMNS, 1)
     assert len(xcnn.training.history.header(row)) <= 79

@@ -240,7 +240,7 @@ def _moved(trial: Trial, weights: Weights, x: HostArray, name: str, by: HostArra
     """Y with the weight of this name moved, or with x where there is no name."""
     if not name:
         return trial.forward(weights, x + by)
-    return trial.forward(tree.from_items({k: w + by if k == name else w for k, w in tree.items(weights)}), x)
+    return trial.forward(tree.filled(weights, {k: w + by if k == name else w for k, w in tree.items(weights)}), x)
 
 
 def _normal(rng: np.random.Generator, shape: Shape) -> HostArray:

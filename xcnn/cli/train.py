@@ -195,10 +195,7 @@ def reload(
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
     model = load_model(path, choice.backend, choice.precision, max_bytes)
-    if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
-        raise CheckpointError(
-            "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
-        )
+    check_info(path, model.info)
     name = named_data(model, data, "mnist01")
     samples = load_data(name, data_dir, model.input_shape, quiet, limits)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
@@ -217,6 +214,18 @@ def reload(
         "epochs": model.info["epochs"] if epochs is None else epochs,
     }
     return model, samples
+
+
+def check_info(path: Path, info: Mapping[str, object]) -> None:
+    """Raise X405 unless a checkpoint's info is what `xcnn train` keeps there."""
+    from xcnn.model.schema import many, record, text, whole
+
+    kept = {"model": text, "data": text, "classes": many(text), "batch_size": whole(1), "epochs": whole()}
+    try:
+        record(kept)(info, "info")
+    except ValueError as error:
+        hint = "go on in Python: Model.load(path).fit(...)"
+        raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
 
 
 def whereabouts(name: str) -> str:

@@ -77,13 +77,15 @@ class Planner(np.random.Generator):
     def __init__(self) -> None:
         super().__init__(np.random.Philox(0))
 
-    def standard_normal(self, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+    def standard_normal(self, size: Shape | None = None, dtype: Any = float, out: Any = None) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Zeros"""
-        return np.broadcast_to(0.0, size)
+        return np.broadcast_to(np.zeros((), dtype), () if size is None else size)
 
-    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+    random = standard_normal  # type: ignore[assignment]
+
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Shape | None = None) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Zeros"""
-        return np.broadcast_to(0.0, size)
+        return np.broadcast_to(0.0, np.broadcast_shapes(np.shape(loc), np.shape(scale)) if size is None else size)
 
     uniform = normal  # type: ignore[assignment]
 

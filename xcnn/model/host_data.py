@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from array_api_compat import is_array_api_obj
 from xcnn.backends.registry import backend_of
 from xcnn.core import tree
 from xcnn.core.arrays import unmasked
-from xcnn.core.types import Shape, Weights
-from xcnn.errors import BackendError, DataError, DTypeError, LabelError, ShapeError, counted
+from xcnn.core.options import short
+from xcnn.core.types import Shape
+from xcnn.errors import BackendError, DataError, DTypeError, LabelError, OptionError, ShapeError, counted
 from xcnn.model.held import Held
 from xcnn.training.losses import loss_name
 from xcnn.training.state import HostArray
@@ -170,12 +172,62 @@ def check_shares(targets: HostArray, sums: bool) -> None:
         )
 
 
-def check_same_shapes(new: Weights, old: Weights) -> None:
-    """Raise ShapeError X101 unless both trees have the same names and shapes."""
-    shapes = [{name: tuple(w.shape) for name, w in tree.items(weights)} for weights in (new, old)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
-        raise ShapeError("X101", f"these weights are not the net's: {odd[0][0]!r} differs.", f"differences: {odd[:6]}")
+def weights_of(shapes: Mapping[str, Shape], new: Any, dtype: str, within: str | None = None) -> dict[str, HostArray]:
+    """What a user sets of a net's weights, copied to the host in the net's type: all of them, or some `within`.
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no dict.
+    ShapeError
+        X101, for other names or shapes than those that the net declares.
+    DTypeError
+        X103, for what are no real numbers.
+    DataError
+        X203, for numbers that are finite, and are not so in the net's type.
+    """
+    if not isinstance(new, Mapping):
+        hint = 'set one as model.weights["conv1"]["kernel"] = kernel.'
+        raise OptionError("X104", f"a tree of weights must be a dict; got {short(new)}.", hint=hint)
+    if within is not None:
+        there = tuple(f"{within}{name}" for name in new)
+        shapes = {
+            path: s for path, s in shapes.items() if path in there or path.startswith(tuple(f"{t}/" for t in there))
+        }
+    given = dict(tree.items(dict(new), within or ""))
+    odd = [path for path in (*shapes, *given) if (path in shapes) != (path in given)]
+    if odd:
+        what = "is missing" if odd[0] in shapes else "is none of its"
+        has = f"the net has {', '.join(f'{path} {shape}' for path, shape in shapes.items()) or 'no such'}"
+        raise ShapeError("X101", f"these weights are not the net's: {odd[0]!r} {what}.", has)
+    return {path: weight_of(path, given[path], shape, dtype) for path, shape in shapes.items()}
+
+
+def weight_of(path: str, given: Any, shape: Shape, dtype: str) -> HostArray:
+    """One of them."""
+    unmasked(given, path)
+    if is_array_api_obj(given) and not isinstance(given, np.ndarray | np.generic):
+        given = backend_of(given).to_numpy(given)
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise DataError("X203", f"{path!r} is no regular array: {error}", hint="every row needs one length.") from error
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        found = array.dtype if array.dtype.kind != "O" else short(given)
+        what = f"{path!r} must hold real numbers, as they are kept in {dtype}; got {found}."
+        raise DTypeError("X103", what, hint=f"give an array of shape {shape}.")
+    if array.shape != shape:
+        raise ShapeError(
+            "X101",
+            f"these weights are not the net's: {path!r} differs.",
+            f"got {array.shape}, the net has {shape}",
+            hint="kernels are (in, out) where all is joined with all, (out, in, height, width) in convolutions.",
+        )
+    with np.errstate(all="ignore"):
+        weight = np.array(array, dtype, order="C")
+        if not np.array_equal(np.isfinite(weight), np.isfinite(array.astype("float64"))):
+            raise DataError("X203", f"{path!r} holds numbers that are infinite in {dtype}.", hint="give smaller ones.")
+    return weight
 
 
 def _listed(shape: Shape) -> str:

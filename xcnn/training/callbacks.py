@@ -43,6 +43,10 @@ class Trained(Protocol):
         """Write a checkpoint."""
         ...
 
+    def check_save(self) -> None:
+        """Raise what `save` would raise."""
+        ...
+
 
 def check_callbacks(given: object) -> tuple[Callback, ...]:
     """The callbacks, one alone as well.
@@ -210,8 +214,9 @@ class Checkpoint:
         self.first = 0
 
     def start(self, model: Trained) -> None:
-        """A training begins: look where it can be saved, and count its epochs alone."""
+        """A training begins: look whether and where it can be saved, and count its epochs alone."""
         check_path(self.path)
+        model.check_save()
         self.first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
 
     def __call__(self, model: Trained, history: History) -> None:

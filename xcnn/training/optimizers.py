@@ -57,7 +57,14 @@ class Optimizer:
             grads = clip_by_norm(grads, self.clip_norm)
 
         def of_leaf(w: Array, g: Any, *moments: Array) -> tuple[Array, ...]:
-            return (g.value, *moments) if isinstance(g, Next) else self.change(rate, step, w, g, *moments)
+            if isinstance(g, Next):
+                return g.value, *moments
+            new = self.change(rate, step, w, g, *moments)
+            if w.ndim or isinstance(rate, float):
+                return new
+            return tuple(
+                namespace(w).astype(n, w.dtype) for n in new
+            )  # a compiled step's rate is as much an array as w
 
         changed = tree.map(of_leaf, weights, grads, *(state[name] for name in self.moments))
         weights, *moments = (tree.map(lambda leaf, n=n: leaf[n], changed) for n in range(1 + len(self.moments)))

@@ -10,7 +10,7 @@ from math import cos, inf, pi
 from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
-from xcnn.core.options import checked
+from xcnn.core.options import checked, short
 from xcnn.errors import OptionError
 
 
@@ -145,6 +145,17 @@ class OneCycle(Schedule):
 
 
 @dataclass(frozen=True)
+class Shifted(Schedule):
+    """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState)."""
+
+    schedule: Schedule
+    offset: int
+
+    def __call__(self, step: int) -> float:
+        return learning_rate(self.schedule, max(step + self.offset, 0))
+
+
+@dataclass(frozen=True)
 class Given(Schedule):
     """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer."""
 
@@ -174,10 +185,16 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not is_number(number) or not 0 <= number < inf:
         raise OptionError(
             "X104",
-            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
-            f"by {rate!r}",
+            f"{type(rate).__name__}: the learning rate of step {step} is {short(value)}; "
+            "it must be a finite number of at least 0.",
+            f"by {short(rate)}",
         )
     return float(number)
+
+
+def is_idle(rate: Schedule | float, steps: range) -> bool:
+    """Whether the learning rate of each of these steps is 0."""
+    return all(learning_rate(rate, step) == 0 for step in (steps if isinstance(rate, Schedule) else steps[:1]))
 
 
 def power(factor: float, exponent: float) -> float:
@@ -196,6 +213,7 @@ __all__ = [
     "Given",
     "OneCycle",
     "Schedule",
+    "Shifted",
     "Step",
     "WarmUp",
     "learning_rate",
