@@ -11,7 +11,7 @@ from xcnn.backends.selector import get_backend
 from xcnn.core.checks import check_whole
 from xcnn.core.random import Planner
 from xcnn.core.types import Shape
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer
 
@@ -46,7 +46,7 @@ def correlation_of(layer: Layer, shape: Shape) -> tuple[Shape, Shape, dict[str, 
     if not isinstance(layer, Conv1D | Conv2D | Conv2DTranspose | DepthwiseConv2D):
         raise OptionError(
             "X104",
-            f"explain_algorithm() takes a convolution; got {layer!r}.",
+            f"explain_algorithm() takes a convolution; got {short(layer)}.",
             hint='a layer in a net is found by its name: explain_algorithm(net["conv1"], ...).',
         )
     for n, size in enumerate(shape):

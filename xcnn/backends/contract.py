@@ -22,7 +22,7 @@ from xcnn.core import process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
 from xcnn.training.losses import Loss, count_correct
 from xcnn.training.optimizers import Optimizer, global_norm, weight_norm
@@ -72,7 +72,7 @@ class Backend:
         if self.algorithm not in self.algorithms:
             raise OptionError(
                 "X104",
-                f'backend "{self.name}" has no algorithm {self.algorithm!r}.',
+                f'backend "{self.name}" has no algorithm {short(self.algorithm)}.',
                 hint="use one of " + ", ".join(self.algorithms) + ".",
             )
         for option in fields(self):

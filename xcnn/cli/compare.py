@@ -8,7 +8,7 @@ import typer
 
 from xcnn.cli.evaluate import relabelled
 from xcnn.cli.options import DATA_HELP, DataDir, Json, ModelFile, PrecisionName, load_data, load_model, print_json
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def run(
 
     names = None if backends is None else [name.strip() for name in backends.split(",")]
     if names and not all(names):
-        raise OptionError("X104", f"--backends has an empty name: {backends!r}.", hint="such as numpy,torch.")
+        raise OptionError("X104", f"--backends has an empty name: {short(backends)}.", hint="such as numpy,torch.")
     loaded = load_model(model, names[0] if names else None, precision)
     x, y = batch(loaded, data or str(loaded.info.get("data", RANDOM)), samples, data_dir)
     comparison = compare(loaded, x, y, backends=names)

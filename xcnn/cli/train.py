@@ -18,6 +18,7 @@ import typer
 from xcnn.cli.ending import ENDING
 from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet, finite, load_data, print_json
 from xcnn.core.files import check_path
+from xcnn.core.names import unknown
 from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted
 
@@ -136,7 +137,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
-        raise OptionError("X104", f"there is no model {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
+        raise unknown("model", name, RECIPES)
     images = counted(len(data.test.x), "test image")
     if len(data.classes) < 2 or not len(data.test.x):
         raise DataError(

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from xcnn.core.names import unknown
 from xcnn.core.random import Planner
 from xcnn.core.types import Rng, Shape
-from xcnn.errors import OptionError
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
@@ -101,10 +101,8 @@ def initializer(name: str | Initializer) -> Initializer:
     """
     if callable(name):
         return name
-    if name not in INITIALIZERS:
-        raise OptionError(
-            "X104", f"there is no initializer {name!r}.", hint="use one of " + ", ".join(INITIALIZERS) + "."
-        )
+    if not isinstance(name, str) or name not in INITIALIZERS:
+        raise unknown("initializer", name, INITIALIZERS)
     return INITIALIZERS[name]
 
 

@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 from xcnn.core.checks import plain
-from xcnn.errors import ArgumentError, OptionError
+from xcnn.errors import ArgumentError, OptionError, short
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -240,12 +240,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, known, 1)), "")
-
-
-def short(value: Any) -> str:
-    """A value for an error, not longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 CLASSES = {

@@ -15,7 +15,7 @@ import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
-from xcnn.errors import DataError, OptionError
+from xcnn.errors import DataError, OptionError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,10 +87,10 @@ def check_image_options(
 ) -> tuple[str, ...]:
     """The names of the formats as Pillow has them; raise X104 unless these are options that `read_image` takes."""
     if mode not in ("L", "RGB"):
-        raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {mode!r}.')
+        raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {short(mode)}.')
     if size is not None:
         if not isinstance(size, tuple | list) or len(size) != 2:
-            raise OptionError("X104", f"size must be (height, width) or None; got {size!r}.")
+            raise OptionError("X104", f"size must be (height, width) or None; got {short(size)}.")
         for name, side in zip(("height", "width"), size, strict=True):
             check_whole(name, side)
     check_whole("max_pixels", max_pixels)
@@ -99,7 +99,7 @@ def check_image_options(
     if isinstance(formats, str) or not isinstance(formats, Sequence) or not formats:
         raise OptionError(
             "X104",
-            f"formats must be several names; got {formats!r}.",
+            f"formats must be several names; got {short(formats)}.",
             hint=f'formats=["{formats.upper()}"]' if isinstance(formats, str) and formats else 'as formats=["PNG"]',
         )
     return tuple(_check_format(name) for name in formats)
@@ -116,7 +116,7 @@ def _check_format(name: object) -> str:
         named = Image.registered_extensions().get(f".{known.lower().lstrip('.')}")
         raise OptionError(
             "X104",
-            f"formats has {name!r}, which is no format that Pillow can open here.",
+            f"formats has {short(name)}, which is no format that Pillow can open here.",
             hint=f"{named} is its name." if named in Image.OPEN else "as PNG, JPEG, BMP, GIF, TIFF, WEBP or PPM.",
         )
     return known

@@ -10,7 +10,7 @@ from xcnn.core.checks import check_dy
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
-from xcnn.errors import OptionError, ShapeError, counted
+from xcnn.errors import OptionError, ShapeError, counted, short
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
@@ -26,9 +26,9 @@ class Reshape:
     def __post_init__(self) -> None:
         sizes = self.target_shape
         if not isinstance(sizes, tuple | list) or not all(is_whole(n) and (n > 0 or n == -1) for n in sizes):
-            raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {sizes!r}.")
+            raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {short(sizes)}.")
         if sizes.count(-1) > 1:
-            raise OptionError("X104", f"only one size of target_shape can be -1; got {sizes!r}.")
+            raise OptionError("X104", f"only one size of target_shape can be -1; got {short(sizes)}.")
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return {}, self.resolved(input_shape)

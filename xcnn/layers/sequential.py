@@ -23,7 +23,7 @@ class Sequential(Container):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards = []
         for n in range(len(self)):
-            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx)
+            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
         def backward(dy: Array) -> tuple[Array, Weights]:

@@ -95,7 +95,9 @@ def save(saved: Saved, path: str | Path) -> None:
     }
     for name in _names(state.weights):
         if "/" in name:
-            raise CheckpointError("X403", f"a weight's name can't hold a slash, which parts its path; got {name!r}.")
+            raise CheckpointError(
+                "X403", f"a weight's name can't hold a slash, which parts its path; got {short(name)}."
+            )
     tensors = dict(tree.items({"weights": state.weights, "state": moments}))
     shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
     _check_shapes(path, saved.net, saved.input_shape, shapes, saved.policy.dtype)

@@ -50,7 +50,7 @@ def to_config(value: Any) -> Any:
         return config
     raise CheckpointError(
         "X403",
-        f"{value!r} can't be written to a checkpoint.",
+        f"{short(value)} can't be written to a checkpoint.",
         hint="make your own layers frozen dataclasses whose fields are numbers, strings, tuples or layers.",
     )
 

@@ -11,7 +11,7 @@ from xcnn.backends.registry import backend_of
 from xcnn.core import tree
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Shape, Weights
-from xcnn.errors import BackendError, DataError, DTypeError, LabelError, ShapeError, counted
+from xcnn.errors import BackendError, DataError, DTypeError, LabelError, ShapeError, counted, short
 from xcnn.model.held import Held
 from xcnn.training.losses import loss_name
 from xcnn.training.state import HostArray
@@ -117,7 +117,9 @@ def host_array(name: str, x: Any) -> HostArray:
     except ValueError as error:
         raise DataError("X203", f"{name} is no regular array: {error}", hint="every sample needs one shape.") from error
     if array.ndim == 0:
-        raise DataError("X203", f"{name} must hold samples along its first axis; got {x!r}.", hint="give an array.")
+        raise DataError(
+            "X203", f"{name} must hold samples along its first axis; got {short(x)}.", hint="give an array."
+        )
     return array
 
 

@@ -20,7 +20,7 @@ from xcnn.core.arrays import unmasked
 from xcnn.core.checks import check_flag, check_whole
 from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import BusyError, OptionError
+from xcnn.errors import BusyError, OptionError, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
@@ -131,12 +131,12 @@ class Model:
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
-                "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
+                "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
         if not isinstance(input_shape, tuple | list):
-            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
+            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {short(input_shape)}.")
         sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
@@ -203,7 +203,7 @@ class Model:
             raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
         meant = nearest(name, (*SET, *FIXED))
         guess = f"did you mean model.{meant}?" if meant else "what is yours goes into model.info, a dict."
-        raise OptionError("X104", f"a model has no attribute {name!r} to set.", hint=HABITS.get(name, guess))
+        raise OptionError("X104", f"a model has no attribute {short(name)} to set.", hint=HABITS.get(name, guess))
 
     def __getstate__(self) -> dict[str, Any]:
         plan, state = self.standing()

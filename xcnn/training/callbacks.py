@@ -15,7 +15,7 @@ from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
 from xcnn.core.types import Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.state import TrainingState
 
@@ -59,13 +59,15 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
             hint = f"make one of it: {name}(...), not {name}."
             raise OptionError("X104", f"callbacks must be functions (model, history); {name} is a class.", hint=hint)
         if not callable(callback):
-            raise OptionError("X104", f"callbacks must be functions (model, history); got {callback!r}.")
+            raise OptionError("X104", f"callbacks must be functions (model, history); got {short(callback)}.")
         try:
             signature(callback).bind(None, None)
         except ValueError:  # some that are written in C do not tell
             continue
         except TypeError as error:
-            raise OptionError("X104", f"callbacks are called with (model, history): {callback!r}: {error}.") from error
+            raise OptionError(
+                "X104", f"callbacks are called with (model, history): {short(callback)}: {error}."
+            ) from error
     return callbacks
 
 
@@ -105,7 +107,7 @@ def direction(monitor: str, mode: str | None = None) -> str:
     if found is None:
         raise OptionError(
             "X104",
-            f"the name of the column {monitor!r} does not tell whether more of it is better, or less.",
+            f"the name of the column {short(monitor)} does not tell whether more of it is better, or less.",
             hint='give mode="max" or mode="min".',
         )
     return found
@@ -114,7 +116,7 @@ def direction(monitor: str, mode: str | None = None) -> str:
 def check_mode(mode: object) -> None:
     """Raise X104 unless it is "min", "max" or None."""
     if mode not in ("min", "max", None):
-        raise OptionError("X104", f'mode must be "min", "max" or None; got {mode!r}.')
+        raise OptionError("X104", f'mode must be "min", "max" or None; got {short(mode)}.')
 
 
 def is_better(way: str, new: float, best: float, by: float = 0.0) -> bool:
@@ -139,7 +141,9 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
     for n, row in enumerate(history.rows[first:], first):
         value = plain(row.get(monitor))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise OptionError("X104", f"{monitor!r} can't be monitored: it must be a number, and is {value!r}.")
+            raise OptionError(
+                "X104", f"{short(monitor)} can't be monitored: it must be a number, and is {short(value)}."
+            )
         if value is not None and is_better(way, value, best, min_delta):
             best, at = value, n
     return at
@@ -148,7 +152,7 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
 def check_monitor(monitor: object) -> None:
     """Raise X104 unless a column's name was given."""
     if not isinstance(monitor, str):
-        raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {monitor!r}.')
+        raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {short(monitor)}.')
 
 
 @checked

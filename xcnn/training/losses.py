@@ -16,8 +16,9 @@ from array_api_compat import device
 
 from xcnn.core.arrays import full, is_floating, namespace, rounded_once, widened, zeros
 from xcnn.core.checks import check_between, check_positive, plain
+from xcnn.core.names import unknown
 from xcnn.core.types import Array
-from xcnn.errors import DTypeError, OptionError, ShapeError
+from xcnn.errors import DTypeError, ShapeError
 from xcnn.layers.activations import sigmoid
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
@@ -139,7 +140,7 @@ def loss_function(loss: str | Loss) -> Loss:
     if callable(loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise OptionError("X104", f"there is no loss {loss!r}.", hint="use one of " + ", ".join(LOSSES) + ".")
+        raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
 
 

@@ -9,7 +9,7 @@ import sys
 from typing import Any, Protocol, TextIO, cast
 
 from xcnn.core.output import Notes, notes
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training.history import Row, header, line
 
 
@@ -116,4 +116,4 @@ def progress(choice: str | bool | Progress) -> Progress:
             return kinds[choice]()
     elif hasattr(choice, "advance"):
         return choice
-    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {choice!r}.')
+    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {short(choice)}.')

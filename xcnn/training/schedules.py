@@ -11,7 +11,7 @@ from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
 from xcnn.core.options import checked
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 
 class Schedule:
@@ -174,8 +174,8 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not is_number(number) or not 0 <= number < inf:
         raise OptionError(
             "X104",
-            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
-            f"by {rate!r}",
+            f"the learning rate of step {step} is {short(value)}; it must be a finite number of at least 0.",
+            f"by {short(rate)}",
         )
     return float(number)
 

@@ -9,7 +9,7 @@ from typing import Any
 from xcnn.core import tree
 from xcnn.core.primitives import HostPort
 from xcnn.core.types import Array, Weights
-from xcnn.errors import DTypeError
+from xcnn.errors import DTypeError, short
 from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
@@ -109,6 +109,6 @@ def check_dtypes(before: Weights, after: Weights) -> None:
         if old.dtype != new.dtype:
             raise DTypeError(
                 "X103",
-                f"the step would make {name!r} {new.dtype}; it is {old.dtype}.",
+                f"the step would make {short(name)} {new.dtype}; it is {old.dtype}.",
                 hint="a loss or layer of yours gives gradients of another type than x.",
             )
