@@ -137,6 +137,24 @@ class inside:
             error.inside(self.name, self.behind)
 
 
+class host_memory:
+    """Tell X304 where the host's memory runs out for this in this block."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, MemoryError) and not isinstance(error, DeviceMemoryError):
+            told = f"the host has no memory left for {self.what}."
+            hint = "try smaller sizes, or a smaller batch_size."
+            raise DeviceMemoryError("X304", told, told_by(error), hint=hint) from error
+
+
 def counted(n: int, noun: str, plural: str = "") -> str:
     """A number with its noun: 1 class, 2 classes, 12,665 images."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
@@ -161,6 +179,5 @@ def short(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except Exception:  # an int of more digits than Python prints, containers within each other, a repr of a user's own
-        size = f" of {value.bit_length():,} bits" if isinstance(value, int) else ""
-        return f"a value of {type(value).__name__}{size}"
+        return f"a value of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"

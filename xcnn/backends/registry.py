@@ -95,8 +95,8 @@ def _installed(name: str) -> str:
     if not names:
         return "xcnn itself is not installed here: pip install xcnn."
     found = meant("backend", name, names)
-    guess = f'did you mean "{found}"? ' if found else ""
-    return f'{guess}installed are {", ".join(names)}; other array libraries go by their module, as "dask.array".'
+    guess = f'did you mean "{found}"? I' if found else "i"
+    return f'{guess}nstalled are {", ".join(names)}; other array libraries go by their module, as "dask.array".'
 
 
 def _imported(entry: EntryPoint) -> type[Backend]:

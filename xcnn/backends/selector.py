@@ -9,6 +9,7 @@ from typing import Any
 
 from xcnn.backends.contract import Backend
 from xcnn.backends.registry import names_with, plugin
+from xcnn.core.names import meant
 from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError, short, told_by
 from xcnn.training.precision import Precision
 
@@ -53,8 +54,14 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
             "X302",
             f'backend "{name}" was asked for; {error.summary}',
             *error.details,
-            hint=error.hint or "see `xcnn backends`.",
+            hint=_other_device(name) or error.hint or "see `xcnn backends`.",
         ) from error
+
+
+def _other_device(name: str) -> str:
+    """The name that others have for a device, as "torch:gpu"."""
+    found = meant("device", name, ())
+    return f'did you mean "{found}"?' if found else ""
 
 
 def set_backend(name: str | Backend, **options: Any) -> Backend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from math import prod
 from sys import float_info
 from typing import Any
@@ -159,6 +160,22 @@ def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
         )
 
 
+def check_call(function: Any, count: int, what: str, takes: str) -> None:
+    """Raise X104 unless it is a function that can be called with so many arguments, as far as it tells; no class."""
+    if isinstance(function, type):
+        name = function.__name__
+        hint = f"make one of it: {name}(...), not {name}."
+        raise OptionError("X104", f"{what} must be functions {takes}; {name} is a class.", hint=hint)
+    if not callable(function):
+        raise OptionError("X104", f"{what} must be functions {takes}; got {short(function)}.")
+    try:
+        signature(function).bind(*[None] * count)
+    except ValueError:  # some that are written in C do not tell
+        return
+    except TypeError as error:
+        raise OptionError("X104", f"{what} are called with {takes}: {short(function)}: {error}.") from error
+
+
 def check_whole(name: str, value: object, least: int = 1, most: float = COUNTABLE) -> int:
     """The option as an int, NumPy's too; raise X104 unless it is a whole number of at least `least`, and countable."""
     number: Any = plain(value)
@@ -215,6 +232,17 @@ def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
     check_whole("groups", groups)
     if count % groups:
         raise OptionError("X104", f"has {groups} groups, which do not divide {count} {noun}.", layer=layer)
+
+
+def check_axes(layer: object, axes: object) -> None:
+    """Raise X104 unless these are whole numbers, at least one, none twice and none that of the batch, which is 0."""
+    asked = axes if isinstance(axes, tuple) else (axes,)
+    if not asked or len({*asked}) < len(asked) or not all(is_whole(axis) and axis for axis in asked):
+        raise OptionError(
+            "X104",
+            f"must have one axis or several different ones, but not 0, the batch's; got {short(axes)}.",
+            layer=layer,
+        )
 
 
 def check_axis(layer: object, axis: object, rank: int) -> int:

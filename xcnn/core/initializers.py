@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import prod, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
+from xcnn.core.checks import check_call
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
 from xcnn.core.types import Rng, Shape
+from xcnn.core.windows import COUNTABLE
+from xcnn.errors import OptionError, short
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
@@ -21,11 +25,13 @@ Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of zeros: biases begin so."""
+    check_cells_of(shape)
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of ones: scales begin so."""
+    check_cells_of(shape)
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
@@ -91,6 +97,34 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
+def check_cells_of(shape: Shape) -> None:
+    """Raise X104 where an array of this shape would have more cells than any library counts."""
+    if prod(shape) >= COUNTABLE:
+        told = f"an array of shape {short(tuple(shape))} has more cells than can be counted."
+        raise OptionError("X104", told, hint="give smaller sizes.")
+
+
+def initial(choice: str | Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """A weight's first values, by an initializer's name or by a user's own.
+
+    Raises
+    ------
+    OptionError
+        X104, where a user's own gives anything else than finite real numbers of that shape.
+    """
+    check_cells_of(shape)
+    drawn = initializer(choice)(rng, shape, fan_in, fan_out)
+    if choice not in INITIALIZERS:
+        found = tuple(getattr(drawn, "shape", ()))
+        if not is_numpy_array(drawn) or found != tuple(shape) or drawn.dtype.kind not in "iuf":
+            what = f"an array {found} of {drawn.dtype}" if is_numpy_array(drawn) else short(drawn)
+            told = f"the initializer must give a NumPy array of real numbers of shape {tuple(shape)}; got {what}."
+            raise OptionError("X104", told, hint="return rng.normal(0, 0.1, shape), or the like.")
+        if not np.isfinite(drawn).all():
+            raise OptionError("X104", f"the initializer gave NaN or infinity for the shape {tuple(shape)}.")
+    return drawn
+
+
 def initializer(name: str | Initializer) -> Initializer:
     """An initializer by name; a function (rng, shape, fan_in, fan_out) -> array stands for itself.
 
@@ -100,6 +134,7 @@ def initializer(name: str | Initializer) -> Initializer:
         X104
     """
     if callable(name):
+        check_call(name, 4, "initializers", "(rng, shape, fan_in, fan_out)")
         return name
     if not isinstance(name, str) or name not in INITIALIZERS:
         raise unknown("initializer", name, INITIALIZERS)
@@ -109,6 +144,7 @@ def initializer(name: str | Initializer) -> Initializer:
 __all__ = [
     "INITIALIZERS",
     "Initializer",
+    "initial",
     "initializer",
     "ones",
     "orthogonal",

@@ -34,6 +34,9 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "numba": "numpy", "pytorch": "torch", "mps": "torch:mps", "tpu": "jax:tpu", "xla": "jax", "jnp": "jax",
         "arrayapistrict": "strict",
     },
+    "device": {
+        "torchgpu": "torch:cuda", "numpygpu": "cupy", "numpycuda": "cupy", "cupygpu": "cupy", "cupycuda": "cupy",
+    },
     "model": {
         "lenet5": "lenet", "lenet1": "lenet", "resnet": "small-resnet", "cnn": "mnist-net",
         **{f"resnet{n}": "small-resnet" for n in (18, 20, 34, 50)},
@@ -62,14 +65,14 @@ HABITS: Mapping[str, Mapping[str, str]] = {
 def meant(kind: str, given: object, known: Iterable[str]) -> str:
     """The known name of this kind that was probably meant; "" where none is near.
 
-    Case, hyphens and underscores do not count.
+    Case, hyphens and underscores do not count. Where none are known, habits alone do.
     """
     from difflib import get_close_matches
 
     by_letters = {_letters(name): name for name in known}
     letters = _letters(str(given)[:60])
     habit = HABITS.get(kind, {}).get(letters, "")
-    if habit and habit.partition(":")[0] in by_letters.values():
+    if habit and (not by_letters or habit.partition(":")[0] in by_letters.values()):
         return habit
     near = next(iter(get_close_matches(letters, by_letters, 1)), "")
     return by_letters.get(letters, by_letters.get(near, ""))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
 from xcnn.layers.layer import Layer, Run
@@ -74,6 +75,7 @@ class Container:
         for n, (name, layer) in enumerate(self.named):
             with inside(name, behind=chained and n > 0):
                 drawn, output = layer.init(rng, shape)
+                check_cells_of(output)
             if drawn:
                 weights[name] = drawn
             shapes.append(output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axis, check_dy, check_home, check_positive
+from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_positive
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -32,6 +32,8 @@ class LayerNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        if self.axis is not None:
+            check_axes(self, self.axis)
         check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -18,14 +18,15 @@ from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
 from xcnn.core.arrays import unmasked
 from xcnn.core.checks import check_flag, check_whole
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import BusyError, OptionError, short
+from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
-from xcnn.model.host_data import check_same_shapes, inputs_of, samples_of
+from xcnn.model.host_data import check_same_shapes, fitting, inputs_of, samples_of
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
@@ -144,8 +145,10 @@ class Model:
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
         self.turn = process.Turn()
-        drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
-        weights = tree.map(self._send, drawn)
+        with host_memory("the net's weights"), fitting(net, self.input_shape):
+            drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+            check_cells_of(self.output_shape)
+            weights = tree.map(self._send, drawn)
         self.state = TrainingState(weights, self._first_state(weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
@@ -322,6 +325,7 @@ class Model:
         with self.backend.active():
             return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
+    @explained
     @changes("another backend")
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
@@ -396,7 +400,7 @@ class Model:
         return fit(
             self,
             data,
-            None if validation_data is None else samples_of(self, *validation_data),
+            None if validation_data is None else samples_of(self, *validation_data, role="validation "),
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
@@ -405,6 +409,7 @@ class Model:
             resume=check_flag("resume", resume),
         )
 
+    @explained
     @changes("a step")
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
@@ -430,6 +435,7 @@ class Model:
         starts = range(0, max(len(x), 1), batch_size)
         return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
 
+    @explained
     def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
@@ -461,12 +467,14 @@ class Model:
         """The output for one batch, an array of the backend; with the model's weights unless others are given."""
         return self.trainer.forward(self.weights if weights is None else weights, x)
 
+    @explained
     def summary(self, batch_size: int = 32) -> Summary:
         """A table of the layers with shapes, parameters and memory, which prints itself."""
-        return summarize(self, batch_size)
+        return summarize(self, check_whole("batch_size", batch_size))
 
     # Files.
 
+    @explained
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
-from inspect import signature
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from xcnn.core import tree
-from xcnn.core.checks import check_rate, check_whole, plain
+from xcnn.core.checks import check_call, check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
@@ -54,20 +53,7 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
     """
     callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
     for callback in callbacks:
-        if isinstance(callback, type):
-            name = callback.__name__
-            hint = f"make one of it: {name}(...), not {name}."
-            raise OptionError("X104", f"callbacks must be functions (model, history); {name} is a class.", hint=hint)
-        if not callable(callback):
-            raise OptionError("X104", f"callbacks must be functions (model, history); got {short(callback)}.")
-        try:
-            signature(callback).bind(None, None)
-        except ValueError:  # some that are written in C do not tell
-            continue
-        except TypeError as error:
-            raise OptionError(
-                "X104", f"callbacks are called with (model, history): {short(callback)}: {error}."
-            ) from error
+        check_call(callback, 2, "callbacks", "(model, history)")
     return callbacks
 
 

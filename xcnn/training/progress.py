@@ -114,6 +114,13 @@ def progress(choice: str | bool | Progress) -> Progress:
         kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
         if choice in kinds:
             return kinds[choice]()
-    elif hasattr(choice, "advance"):
-        return choice
+    else:
+        lacking = [
+            name for name in ("start", "advance", "finish", "close") if not callable(getattr(choice, name, None))
+        ]
+        if not lacking:
+            return choice
+        if len(lacking) < 4 and not isinstance(choice, type):
+            what = f"a progress of your own lacks {' and '.join(lacking)}: {short(choice)}."
+            raise OptionError("X104", what, hint="xcnn.training.progress.Progress says what each is called with.")
     raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {short(choice)}.')
