@@ -26,6 +26,7 @@ from xcnn.core.checks import (
     check_home,
     check_rank,
     check_rate,
+    check_shape,
     check_whole,
     conversion,
 )
@@ -103,7 +104,7 @@ class Convolutional(Layer):
     """
 
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
-        self.input_shape = check_rank(self, _shape("input_shape", input_shape), IMAGE)
+        self.input_shape = check_rank(self, check_shape("input_shape", input_shape, least=1), IMAGE)
         self.input_depth, height, width = self.input_shape
         self.depth = depth = check_whole("depth", depth)
         kernel_size = check_whole("kernel_size", kernel_size)
@@ -147,8 +148,8 @@ class Reshape(Layer):
     """Y = X and dE/dX = dE/dY, in another shape."""
 
     def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
-        self.input_shape = input_shape = _shape("input_shape", input_shape)
-        self.output_shape = output_shape = _shape("output_shape", output_shape)
+        self.input_shape = input_shape = check_shape("input_shape", input_shape, least=1)
+        self.output_shape = output_shape = check_shape("output_shape", output_shape, least=1)
         if prod(input_shape) != prod(output_shape):
             raise ShapeError(
                 "X101",
@@ -344,13 +345,6 @@ def _layers(network: Sequence[Layer]) -> list[Layer]:
                 "X104", f"a network is a list of layers; got {short(layer)}.", hint="write [Dense(4, 2), Tanh()]."
             )
     return layers
-
-
-def _shape(name: str, shape: Any) -> Shape:
-    """A shape, if it is one of whole numbers."""
-    if not isinstance(shape, tuple | list):
-        raise OptionError("X104", f"{name} must be a tuple of sizes; got {short(shape)}.", hint="such as (1, 28, 28).")
-    return tuple(check_whole(f"each size of {name}", n) for n in shape)
 
 
 def _numbers(name: str, x: Any) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from xcnn.core.arrays import is_floating, namespace, unmasked
+from xcnn.core.arrays import check_array, is_floating, namespace, unmasked
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import COUNTABLE, is_whole
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted, short
@@ -30,6 +30,17 @@ def check_rank(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     ShapeError
         X101
     """
+    return _with_axes(layer, check_shape("input_shape", input_shape), axes)
+
+
+def check_shape(name: str, shape: Any, least: int = 0) -> Shape:
+    """The shape as a tuple of ints; raise X104 unless it is a tuple or list of whole numbers."""
+    if not isinstance(shape, tuple | list):
+        raise OptionError("X104", f"{name} must be a tuple, such as (1, 28, 28); got {short(shape)}.")
+    return tuple([check_whole(f"each size of {name}", n, least) for n in shape])
+
+
+def _with_axes(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     if len(input_shape) != len(axes):
         raise ShapeError(
             "X101",
@@ -77,7 +88,7 @@ def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], 
         X101
     """
     check_home(layer, weights, x)
-    check_rank(layer, x.shape[1:], axes)
+    _with_axes(layer, x.shape[1:], axes)
     if size is not None and x.shape[1] != size:
         noun = axes[0] if size != 1 else axes[0].removesuffix("s")
         raise ShapeError(
@@ -220,10 +231,10 @@ def check_flag(name: str, value: object) -> bool:
     return flag
 
 
-def plain(value: Any) -> Any:
-    """A number of NumPy's as Python's, also within tuples and lists; all else as it is."""
-    if type(value) in (tuple, list):
-        return type(value)(map(plain, value))
+def plain(value: Any, depth: int = 64) -> Any:
+    """A number of NumPy's as Python's, also within tuples and lists that are not endless; all else as it is."""
+    if type(value) in (tuple, list) and depth:
+        return type(value)(plain(each, depth - 1) for each in value)
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
@@ -237,7 +248,7 @@ def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
 def check_axes(layer: object, axes: object) -> None:
     """Raise X104 unless these are whole numbers, at least one, none twice and none that of the batch, which is 0."""
     asked = axes if isinstance(axes, tuple) else (axes,)
-    if not asked or len({*asked}) < len(asked) or not all(is_whole(axis) and axis for axis in asked):
+    if not asked or not all(is_whole(axis) and axis for axis in asked) or len({*asked}) < len(asked):
         raise OptionError(
             "X104",
             f"must have one axis or several different ones, but not 0, the batch's; got {short(axes)}.",
@@ -268,12 +279,11 @@ def on_behalf_of(layer: object) -> Iterator[None]:
 
 def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
     """Raise unless x and k are planes of one library and, for "valid", the kernel fits."""
-    if mode not in ("valid", "full", "same"):
+    if not isinstance(mode, str) or mode not in ("valid", "full", "same"):
         raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {short(mode)}.')
     for label, array in (("x", x), ("k", k)):
         unmasked(array, f"{name}: {label}")
-        if not hasattr(array, "ndim"):
-            raise DTypeError("X103", f"{name}: {label} is a {type(array).__name__}, not an array.")
+        check_array(array, f"{name}: {label}")
         if array.ndim != 2 or min(array.shape) < 1:
             raise ShapeError("X101", f"{name} takes planes (height, width); {label} has shape {tuple(array.shape)}.")
     if type(x) is not type(k):

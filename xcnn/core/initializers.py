@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from math import prod, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
 from array_api_compat import is_numpy_array
 
-from xcnn.core.checks import check_call
+from xcnn.core.checks import check_call, check_shape, check_whole
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
 from xcnn.core.types import Rng, Shape
@@ -23,24 +24,38 @@ HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 
+def sized(draw: Initializer) -> Initializer:
+    """An initializer that is told if its shape or its fans are none."""
+
+    @wraps(draw)
+    def drawn(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
+        shape = check_shape("shape", shape)
+        check_cells_of(shape)
+        return draw(rng, shape, check_whole("fan_in", fan_in, least=0), check_whole("fan_out", fan_out, least=0))
+
+    return drawn
+
+
+@sized
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of zeros: biases begin so."""
-    check_cells_of(shape)
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
+@sized
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of ones: scales begin so."""
-    check_cells_of(shape)
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
+@sized
 def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """The article's: mean 0, deviation 1, whatever the fans."""
     return rng.standard_normal(shape)
 
 
 def _normal(variance: Callable[[int, int], float]) -> Initializer:
+    @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         return rng.normal(0.0, sqrt(variance(fan_in, fan_out)), shape)
 
@@ -48,6 +63,7 @@ def _normal(variance: Callable[[int, int], float]) -> Initializer:
 
 
 def _uniform(variance: Callable[[int, int], float]) -> Initializer:
+    @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         limit = sqrt(3 * variance(fan_in, fan_out))  # a uniform variable on +-a has variance a^2 / 3
         return rng.uniform(-limit, limit, shape)
@@ -70,6 +86,7 @@ def _lecun(fan_in: int, fan_out: int) -> float:
     return 1 / max(fan_in, 1)
 
 
+@sized
 def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """Rows (or columns, where they are fewer) orthonormal, uniform over all such matrices: Saxe et al. 2014.
 
@@ -77,6 +94,8 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
+    if not shape:
+        raise OptionError("X104", "an orthogonal matrix has at least one axis; got shape ().", hint="give it sizes.")
     rows, columns = shape[0], int(np.prod(shape[1:]))
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # the sign that makes the draw uniform: Mezzadri 2007

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.core.checks import check_whole
+from xcnn.core.files import path_of
 from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
-from xcnn.errors import DataError, OptionError, short
+from xcnn.errors import DataError, OptionError, short, told_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,14 +80,14 @@ def read_image(
         samples mean, such as signed ones.
     """
     formats = check_image_options(size, mode, formats, max_pixels)
-    return to_array(_open(Path(path), mode, formats, size, max_pixels), mode)
+    return to_array(_open(path_of(path), mode, formats, size, max_pixels), mode)
 
 
 def check_image_options(
     size: tuple[int, int] | None, mode: str, formats: Sequence[str] = FORMATS, max_pixels: int = MAX_PIXELS
 ) -> tuple[str, ...]:
     """The names of the formats as Pillow has them; raise X104 unless these are options that `read_image` takes."""
-    if mode not in ("L", "RGB"):
+    if not isinstance(mode, str) or mode not in ("L", "RGB"):
         raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {short(mode)}.')
     if size is not None:
         if not isinstance(size, tuple | list) or len(size) != 2:
@@ -94,7 +95,7 @@ def check_image_options(
         for name, side in zip(("height", "width"), size, strict=True):
             check_whole(name, side)
     check_whole("max_pixels", max_pixels)
-    if formats == FORMATS:
+    if formats is FORMATS or (isinstance(formats, tuple | list) and tuple(formats) == FORMATS):
         return FORMATS
     if isinstance(formats, str) or not isinstance(formats, Sequence) or not formats:
         raise OptionError(
@@ -148,7 +149,7 @@ class _Pieces(io.BufferedReader):
 def _open(
     path: Path, mode: str, formats: Sequence[str], size: tuple[int, int] | None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    path = Path(os.path.expanduser(path))
+    path = path_of(path)
     if not path.is_file():
         raise DataError("X207", f"{path} is {'not a file' if path.exists() else 'not there'}.")
     try:
@@ -304,7 +305,10 @@ def _grey(image: Any, max_pixels: int, done: list[str]) -> NDArray[np.float32]:
         image = _open(Path(image), "L", check_image_options(None, "L", max_pixels=max_pixels), None, max_pixels)
     elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
         image = _flat(image)
-    x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
+    try:
+        x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
+    except Exception as error:  # of what is no array, any
+        raise DataError("X207", f"a {type(image).__name__} is not an image: {told_by(error)}") from error
     if x.ndim == 2:
         x = x[None]
     elif x.ndim == 3 and x.shape[0] not in (1, 3, 4):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy
+from xcnn.core.checks import check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
@@ -31,9 +31,10 @@ class Reshape:
             raise OptionError("X104", f"only one size of target_shape can be -1; got {short(sizes)}.")
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, self.resolved(input_shape)
+        return {}, self.resolved(check_shape("input_shape", input_shape))
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_home(self, weights, x)
         xp, shape, target = namespace(x), x.shape, (x.shape[0], *self.resolved(x.shape[1:]))
 
         def backward(dy: Array) -> tuple[Array, Weights]:

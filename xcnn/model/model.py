@@ -17,7 +17,7 @@ from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
 from xcnn.core.arrays import unmasked
-from xcnn.core.checks import check_flag, check_whole
+from xcnn.core.checks import check_flag, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
@@ -136,9 +136,7 @@ class Model:
             )
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
-        if not isinstance(input_shape, tuple | list):
-            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {short(input_shape)}.")
-        sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
+        sizes = check_shape("input_shape", input_shape, least=1)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._check_numbers(self._optimizer, self._loss, self.policy)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from array_api_compat import device, is_numpy_array
 
-from xcnn.core.arrays import full, is_floating, namespace, rounded_once, widened, zeros
+from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, widened, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, plain
 from xcnn.core.names import unknown
 from xcnn.core.types import Array, Shape
@@ -241,14 +241,20 @@ def _target_hint(y: Shape, t: Shape, labels: bool) -> str:
 
 
 def _same_shape(y: Array, t: Array) -> Array:
+    xp = _check_floating(y, t)
     check_target_shape(y.shape, t.shape, labels=False)
-    return _check_floating(y, t).astype(t, y.dtype)
+    return xp.astype(t, y.dtype)
 
 
 def _check_floating(y: Array, t: Array) -> Any:
-    """The namespace of both, if the predictions are floating-point numbers; else raise X103."""
+    """The namespace of both, if they are arrays and the predictions floating-point numbers; else raise X103."""
+    for name, array in (("y", y), ("t", t)):
+        if not isinstance(getattr(array, "shape", None), tuple):
+            check_array(array, name)
     if not is_floating(y):
         raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
+    if not is_real(t):
+        raise DTypeError("X103", f"a loss takes targets of real numbers; got {t.dtype}.", hint="convert them.")
     return namespace(y, t)
 
 

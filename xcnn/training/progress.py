@@ -108,7 +108,7 @@ def progress(choice: str | bool | Progress) -> Progress:
     OptionError
         X104
     """
-    if choice is True or choice == "auto":
+    if choice is True or (isinstance(choice, str) and choice == "auto"):
         choice = "live" if notes().isatty() else "plain"
     if isinstance(choice, str | bool):
         kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
