@@ -1,9 +1,9 @@
 """Hostile calls: what is public, called rightly but for one or two arguments, which are anything at all.
 
-`python tests/hostile.py numpy 8000` runs so many on an engine and tells what falls short, a line a kind. A call may
-give a result or one of xcnn's errors, told in bounded length. What falls short: another error from inside, a call that
-does not end, a value that no option can have taken in silence (NaN, complex numbers, dates, objects), and numbers that
-are not finite made of numbers that are.
+`python tests/hostile.py numpy 8000` runs so many on an engine, `python tests/hostile.py options 10000` options alone.
+A call may give a result or one of xcnn's errors, told in bounded length. What falls short, a line a kind: another error
+from inside, a call that does not end, a value that no option can have taken in silence (NaN, complex numbers, dates,
+objects), an option of another type than its class says, and numbers that are not finite made of numbers that are.
 """
 
 import datetime
@@ -16,16 +16,18 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 import xcnn
 from xcnn import article
-from xcnn.core.options import kinds_of
 from xcnn.data.images import mnist_like, read_image
 from xcnn.errors import LONGEST, XcnnError
 from xcnn.layers import Run
@@ -78,9 +80,11 @@ ODD = {
     "surrogate": "\ud800", "empty list": [], "empty tuple": (), "dict": {}, "range": range(3), "one-tuple": (1,),
     "pair": (1, 2), "triple": (1, 2, 3), "minus": (-1, -2), "words": ("a", "b"), "nones": (None, None),
     "ragged": [[1.0], [2.0, 3.0]], "floats": [0.5, 0.5], "nested": [[[[1.0]]]], "bools": (True, False),
-    "huge pair": (2**40, 2**40), "numpy int": np.int64(3), "numpy bool": np.bool_(True), "numpy string": np.str_("adam"),
+    "huge pair": (2**40, 2**40), "numpy int": np.int64(3), "numpy bool": np.bool_(True),
+    "numpy string": np.str_("adam"),
     "0-d": np.array(2), "empty array": np.zeros((0,), "float32"), "no samples": np.zeros((0, 1, 6, 6), "float32"),
-    "images": np.ones((4, 1, 6, 6), "float32"), "doubles": np.ones((4, 1, 6, 6)), "halves": np.ones((4, 1, 6, 6), "float16"),
+    "images": np.ones((4, 1, 6, 6), "float32"), "doubles": np.ones((4, 1, 6, 6)),
+    "halves": np.ones((4, 1, 6, 6), "float16"),
     "bytes array": np.ones((4, 1, 6, 6), "uint8"), "ints": np.arange(4), "columns": np.arange(4)[:, None],
     "channels last": np.ones((4, 6, 6, 1), "float32"), "no channels": np.ones((4, 0, 6, 6), "float32"),
     "many axes": np.ones((1,) * 12, "float32"), "reversed": np.ones((4, 1, 6, 6), "float32")[::-1, :, ::-1],
@@ -89,7 +93,8 @@ ODD = {
     "a plane": np.ones((6, 6)), "strict array": xcnn.backend("strict").asarray(np.ones((4, 1, 6, 6), "float32")),
     "a layer": xcnn.Dense(2), "a net": xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), "a layer's class": xcnn.Dense,
     "an optimizer": xcnn.SGD(0.1), "a schedule": xcnn.schedules.Constant(0.1), "a function": lambda: None,
-    "any function": lambda *a, **b: None, "identity": lambda x, *rest: x, "a type": np.float32, "a dtype": np.dtype("f4"),
+    "any function": lambda *a, **b: None, "identity": lambda x, *rest: x, "a type": np.float32,
+    "a dtype": np.dtype("f4"),
     "a path": Path("nowhere") / "at all", "a backend": xcnn.backend("numpy"), "an error": ValueError("x"),
     "a generator": (n for n in ()), "rng": np.random.default_rng(0),
 }  # fmt: skip
@@ -149,9 +154,10 @@ OPTIONS = {
     xcnn.Conv1D: {"filters": 2, "kernel_size": 3, "stride": 1, "padding": "same", "dilation": 1, "groups": 1,
                   "bias": True, "kernel_initializer": "he_normal"},
     xcnn.Conv2DTranspose: {"filters": 2, "kernel_size": 3, "stride": 2},
-    xcnn.DepthwiseConv2D: {"kernel_size": 3, "multiplier": 1}, xcnn.Dense: {"units": 2, "bias": True},
+    xcnn.DepthwiseConv2D: {"kernel_size": 3, "depth_multiplier": 1}, xcnn.Dense: {"units": 2, "bias": True},
     xcnn.BatchNorm: {"momentum": 0.9, "epsilon": 1e-3}, xcnn.GroupNorm: {"groups": 1, "epsilon": 1e-3},
-    xcnn.LayerNorm: {"axis": (1, 2), "epsilon": 1e-3}, xcnn.Dropout: {"rate": 0.5}, xcnn.SpatialDropout2D: {"rate": 0.5},
+    xcnn.LayerNorm: {"axis": (1, 2), "epsilon": 1e-3}, xcnn.Dropout: {"rate": 0.5},
+    xcnn.SpatialDropout2D: {"rate": 0.5},
     xcnn.MaxPool2D: {"size": 2, "stride": 2, "padding": "valid"}, xcnn.AveragePool2D: {"size": 2},
     xcnn.UpSampling2D: {"size": 2, "interpolation": "bilinear"}, xcnn.ZeroPadding2D: {"padding": 1},
     xcnn.Reshape: {"target_shape": (6, 6)}, xcnn.Softmax: {"axis": 1}, xcnn.GELU: {"approximate": True},
@@ -159,7 +165,8 @@ OPTIONS = {
     "nesterov": True, "weight_decay": 0.1, "clip_norm": 1.0}, xcnn.Adam: {"learning_rate": 0.1, "beta1": 0.5},
     xcnn.AdamW: {"learning_rate": 0.1, "weight_decay": 0.1}, xcnn.RMSprop: {"learning_rate": 0.1, "rho": 0.5},
     xcnn.schedules.Constant: {"rate": 0.1}, xcnn.schedules.Step: {"rate": 0.1, "every": 2, "factor": 0.5},
-    xcnn.schedules.Exponential: {"rate": 0.1, "every": 2}, xcnn.schedules.Cosine: {"rate": 0.1, "steps": 9, "final": 0.0},
+    xcnn.schedules.Exponential: {"rate": 0.1, "every": 2},
+    xcnn.schedules.Cosine: {"rate": 0.1, "steps": 9, "final": 0.0},
     xcnn.schedules.WarmUp: {"steps": 2, "then": 0.1}, xcnn.schedules.OneCycle: {"rate": 0.1, "steps": 9, "rise": 0.2},
     xcnn.EarlyStopping: {"monitor": "loss", "patience": 1, "min_delta": 0.1, "restore_best": True, "mode": "min"},
     xcnn.Checkpoint: {"path": "m.xcnn", "monitor": "loss"},
@@ -259,7 +266,8 @@ def targets(engine, folder):
                          {"layer": xcnn.ReLU(), "input_shape": (2,), "batch": 2, "seed": 0, "train": True})  # fmt: skip
     yield lambda: Target("load_idx", xcnn.datasets.load_idx, {"path": "none", "max_bytes": 9}, set(), {"path"})
     yield lambda: Target("image_folder", xcnn.datasets.image_folder,
-                         {"path": folder, "size": (6, 6), "mode": "L", "test_fraction": 0.2, "seed": 0}, set(), {"path"})  # fmt: skip
+                         {"path": folder, "size": (6, 6), "mode": "L", "test_fraction": 0.2, "seed": 0},
+                         set(), {"path"})  # fmt: skip
     yield lambda: Target("read_image", read_image, {"path": "none.png", "size": (6, 6), "mode": "L"}, set(), {"path"})
     yield lambda: Target("mnist_like", mnist_like, {"image": np.eye(9)}, set(), {"image"})
     for schedule in (xcnn.schedules.Cosine(0.1, 9), xcnn.schedules.Step(0.1, 2), xcnn.schedules.OneCycle(0.1, 9)):
@@ -407,17 +415,63 @@ def judge(target, named, spoilt):
         return f"took {taken}"
     if not finite(result) and not INFINITE & {*spoilt.values()} and not (target.free | target.numbers) & {*spoilt}:
         return "gave numbers that are not finite"
-    if isinstance(target.call, type) and kinds_of(target.call):
-        told = kinds_of(target.call)
-        for name, kind in spoilt.items():
-            value = HOSTILE.get(kind)
-            if isinstance(value, bool) and told.get(name) and not told[name] & {bool, object}:
-                return f"took {name}={value}"
+    if target.call in OPTIONS:
+        strange = [name for name in spoilt if not fits(annotations(target.call).get(name, Any), named.get(name))]
+        if strange and "left out" not in spoilt.values():
+            return f"took {strange[0]} of another type than is said of it: {spoilt[strange[0]]}"
+        return used(result)
     return ""
 
 
-def run(engine, count, seed=0):
-    """So many calls on an engine; of each way to fall short how often, and an example."""
+@cache
+def annotations(cls):
+    """What a class says of its options, as Python's own typing reads it."""
+    return get_type_hints(cls, localns={"np": np})
+
+
+def fits(hint, value):
+    """Whether a value is of this type, NumPy's numbers being Python's, whole ones real, and lists tuples."""
+    value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(part, value) for part in parts)
+    if origin is tuple:
+        each = [parts[0]] * len(value) if isinstance(value, tuple | list) and parts[1:] == (...,) else parts
+        return isinstance(value, tuple | list) and len(value) == len(each) and all(map(fits, each, value))
+    if origin is Callable:
+        return callable(value)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def used(thing):
+    """What falls short where these options are used: a layer draws its weights, a schedule gives its rates."""
+    try:
+        if isinstance(thing, xcnn.schedules.Schedule):
+            rates = [xcnn.schedules.learning_rate(thing, step) for step in (0, 1, 5, 10**6)]
+            return "" if all(0 <= rate < np.inf for rate in rates) else f"gives rates {rates}"
+        if isinstance(thing, xcnn.Layer):
+            for shape in ((1, 6, 6), (1, 6), (6,)):
+                with suppress(XcnnError):
+                    thing.init(np.random.default_rng(0), shape)
+            return ""
+        if isinstance(thing, xcnn.optimizers.Optimizer):
+            w = {"w": np.ones(3, "float32")}
+            thing.update(w, thing.init(w), w)
+        return "" if hash(thing) is not None else "has no hash"
+    except (XcnnError, MemoryError):
+        return ""
+    except TypeError as error:
+        return "" if "EarlyStopping" in str(error) or "Checkpoint" in str(error) else f"{error} in use"
+    except Exception as error:
+        return f"{type(error).__name__} in use: {error}"[:150]
+
+
+def run(engine, count, seed=0, options=False):
+    """So many calls on an engine, or of `options` alone; of each way to fall short how often, and an example."""
     rng, found, examples = np.random.default_rng(seed), Counter(), {}
 
     def late(*_):
@@ -429,7 +483,7 @@ def run(engine, count, seed=0):
         warnings.simplefilter("ignore")
         try:
             xcnn.set_backend(engine)
-            makers = list(targets(engine, Path(folder)))
+            makers = list(targets(engine, Path(folder)))[: len(OPTIONS) if options else None]
             for n in range(count):
                 target = makers[n % len(makers)]()
                 named, spoilt = draw(rng, target, xcnn.get_backend())
@@ -455,7 +509,8 @@ if __name__ == "__main__":
 
     resource.setrlimit(resource.RLIMIT_DATA, (6 << 30, 6 << 30))  # what is too large fails at once
     os.chdir(tempfile.mkdtemp())
-    fallen, cases = run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    name, count, *seed = sys.argv[1:]
+    fallen, cases = run("numpy" if name == "options" else name, int(count), *map(int, seed), options=name == "options")
     for what, times in fallen.most_common():
         print(f"{times:4}  {what}   by {cases[what]}")
     print(f"{sys.argv[1]}: {sys.argv[2]} calls, {sum(fallen.values())} fall short, in {len(fallen)} ways")

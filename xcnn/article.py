@@ -338,7 +338,7 @@ def _clipped(y: Array) -> Array:
 
 def _layers(network: Sequence[Layer]) -> list[Layer]:
     """The layers of a network, if it is a sequence of such."""
-    layers = list(network) if isinstance(network, Iterable) else [network]
+    layers = list(network) if isinstance(network, Sequence) else [network]
     for layer in layers:
         if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
             raise OptionError(
@@ -359,7 +359,7 @@ def _numbers(name: str, x: Any) -> Array:
         raise DTypeError(
             "X103", f"{name} must hold real numbers; it is {short(x)}.", hint=conversion("it", host, "float64")
         )
-    return get_backend().asarray(host, "float64")
+    return get_backend().asarray(host.astype("float64"))
 
 
 def _sample(layer: Layer, x: Any, shape: Shape | None, weights: Weights) -> Array:

@@ -116,7 +116,7 @@ def misused(error: Any) -> int:
         error.possibilities = None
         error.message = f"No such option: {name}{instead_of(name, command.params)}"
     elif found := re.match(r"No such command '(.*)'\.", error.message):
-        meant_one = meant("command", found[1], [*command.commands, "--version", "--help"])
+        meant_one = meant("command", found[1], [*getattr(command, "commands", ()), "--version", "--help"])
         error.message = f"No such command {found[1]!r}" + (f"; did you mean {meant_one!r}?" if meant_one else ".")
     error.show()
     return int(error.exit_code)

@@ -220,7 +220,7 @@ def check_positive(name: str, value: object) -> float:
 
 def is_number(value: object) -> bool:
     """True for a float, or an int that is not a bool and not beyond all floats."""
-    return isinstance(value, float) or (is_whole(value) and abs(value) <= float_info.max)  # type: ignore[operator]
+    return isinstance(value, float) or (isinstance(value, int) and is_whole(value) and abs(value) <= float_info.max)
 
 
 def check_flag(name: str, value: object) -> bool:

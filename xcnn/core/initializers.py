@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from math import prod, sqrt
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from array_api_compat import is_numpy_array
@@ -21,10 +21,11 @@ from xcnn.core.windows import COUNTABLE
 from xcnn.errors import OptionError, short
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Draw = TypeVar("Draw", bound=Callable[..., HostArray])
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 
-def sized(draw: Initializer) -> Initializer:
+def sized(draw: Draw) -> Draw:
     """An initializer that is told if its shape or its fans are none."""
 
     @wraps(draw)
@@ -33,7 +34,7 @@ def sized(draw: Initializer) -> Initializer:
         check_cells_of(shape)
         return draw(rng, shape, check_whole("fan_in", fan_in, least=0), check_whole("fan_out", fan_out, least=0))
 
-    return drawn
+    return cast("Draw", drawn)
 
 
 @sized

@@ -104,7 +104,7 @@ class Container:
         return dx
 
 
-def depth(layer: Layer) -> int:
+def depth(layer: object) -> int:
     """How many containers are within each other, the layer itself among them."""
     return 1 + max(map(depth, layer), default=0) if isinstance(layer, Container) else 0
 

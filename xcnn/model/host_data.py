@@ -237,6 +237,6 @@ def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
         return "the channels come first: x.transpose(0, 3, 1, 2)."
     if name != "x":
         return "these samples must have the shape of those that the model is trained on."
-    if prod(shape) % max(prod(input_shape), 1) == 0 and shape:
+    if shape and prod(input_shape) in (prod(shape), prod(shape[1:])):
         return f"x.reshape(-1, {_listed(input_shape)}), if its cells are in that order."
     return f"build the model with input_shape={tuple(shape[1:])}." if shape[1:] else "give each sample its axes."
