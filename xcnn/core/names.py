@@ -56,7 +56,7 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "continue": "--resume", "imgsz": "--image-size", "imgsize": "--image-size", "size": "--image-size",
         "dtype": "--precision", "amp": "--precision", "fp16": "--precision", "verbose": "--progress",
         "silent": "--quiet", "color": "--rgb", "colour": "--rgb", "root": "--data-dir", "dataroot": "--data-dir",
-        "manualseed": "--seed", "v": "--version",
+        "manualseed": "--seed", "randomseed": "--seed", "v": "--version",
     },
 }  # fmt: skip
 """Of each kind of name what Keras, PyTorch and others say, in small letters alone, and the name here."""
