@@ -395,19 +395,22 @@ def test_divergence_is_told():
 # What is no array, or comes too early.
 
 
-@pytest.mark.parametrize("given", [[[1], [2], [3]], ((1,), (2,), (3,)), np.array([[1], [2], [3]], "uint8")], ids=type)
-def test_lists_and_whole_numbers_are_their_numbers_in_float64(given, monkeypatch):
+@pytest.mark.parametrize("given", [[[1], [2], [3]], ((1,), (2,), (3,)), [[1.0], [True], [3]]], ids=str)
+def test_lists_are_their_numbers_in_float64(given, monkeypatch):
     """Against the formula, by NumPy in float64."""
     monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
-    layer, x = article.Dense(3, 2, rng=0), np.array([[1.0], [2.0], [3.0]])
+    layer, x = article.Dense(3, 2, rng=0), np.asarray(given, "float64")
     weights, bias = layer.weights, layer.bias
     np.testing.assert_array_equal(layer.forward(given), weights @ x + bias)
     np.testing.assert_array_equal(layer.backward([[1], [-1]], 1), weights.T @ np.array([[1.0], [-1.0]]))
     np.testing.assert_array_equal(layer.weights, weights - np.array([[1.0], [-1.0]]) @ x.T)
     np.testing.assert_array_equal(article.Tanh().forward(given), np.tanh(x))
     np.testing.assert_array_equal(article.Reshape((3, 1), (1, 3)).forward(given), x.T)
-    assert article.mse(given, [[1], [2], [5]]) == pytest.approx(4 / 3, rel=1e-15)
-    np.testing.assert_allclose(article.mse_prime(given, [[1], [2], [5]]), [[0], [0], [4 / 3]], rtol=1e-15)
+    for truth in (given, np.array([[1], [1], [3]])):  # whole numbers are targets too
+        prediction = [[1], [2], [5]]
+        exact = (np.asarray(prediction, "float64") - np.asarray(truth, "float64")) / 3
+        assert article.mse(truth, prediction) == pytest.approx(3 * np.sum(exact**2), rel=1e-15)
+        np.testing.assert_allclose(article.mse_prime(truth, prediction), 2 * exact, rtol=1e-15)
     expected = -np.mean(np.log([0.25, 0.5]))
     assert article.binary_cross_entropy([[1], [0]], [[0.25], [0.5]]) == pytest.approx(expected, rel=1e-15)
     images = article.Convolutional((1, 4, 4), 3, 2, rng=0)

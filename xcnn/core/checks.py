@@ -248,10 +248,12 @@ def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
 def check_axes(layer: object, axes: object) -> None:
     """Raise X104 unless these are whole numbers, at least one, none twice and none that of the batch, which is 0."""
     asked = axes if isinstance(axes, tuple) else (axes,)
-    if not asked or not all(is_whole(axis) and axis for axis in asked) or len({*asked}) < len(asked):
+    if 0 in asked:
+        raise OptionError("X104", "has axis 0, which is the batch's.", layer=layer)
+    if not asked or not all(map(is_whole, asked)) or len({*asked}) < len(asked):
         raise OptionError(
             "X104",
-            f"must have one axis or several different ones, but not 0, the batch's; got {short(axes)}.",
+            f"must have one axis or several different ones; got {short(axes)}.",
             layer=layer,
         )
 
