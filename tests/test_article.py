@@ -434,7 +434,8 @@ def test_backward_before_forward_is_told(name):
         make().backward(np.ones(shape), 0.1)
 
 
-def test_what_can_not_be_is_told():
+def test_what_can_not_be_is_told(monkeypatch):
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
     column = np.ones((3, 1))
     network = [article.Dense(3, 2)]
     for wrong in (

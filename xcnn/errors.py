@@ -62,11 +62,11 @@ class XcnnError(Exception):
     def summary(self) -> str:
         """The first line, without code or class."""
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
-        return bounded(f"{where} {self.message}" if where else self.message)
+        return line(f"{where} {self.message}" if where else self.message)
 
     def __str__(self) -> str:
-        lines = [f"[{self.code}] {self.summary}", *map(bounded, self.details)]
-        return "\n  ".join([*lines, f"hint: {bounded(self.hint)}"] if self.hint else lines)
+        lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
+        return "\n  ".join([*lines, f"hint: {line(self.hint)}"] if self.hint else lines)
 
 
 class ShapeError(XcnnError, ValueError):
@@ -160,6 +160,14 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def printable(text: str) -> str:
+    r"""A line as a terminal may be given it: what is no visible character as its escape, \x1b, \n or \u202e.
+
+    Names of files, of classes and in files are others': they could set a terminal's title, or forge a line.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def told_by(error: BaseException) -> str:
     """An error of another library in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -172,6 +180,11 @@ LONGEST = 600
 def bounded(text: str) -> str:
     """A line of an error; of one that is too long, its two ends."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+
+
+def line(text: str) -> str:
+    """A text of any length and origin as one line of an error."""
+    return bounded(printable(bounded(text)))
 
 
 def short(value: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
+from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
 from xcnn.layers.layer import Layer, Run
@@ -68,14 +69,21 @@ class Container:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={layer!r}' for name, layer in self.named)})"
 
+    def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape, behind: bool = False) -> tuple[Weights, Shape]:
+        """Draw the weights of a layer, which is first or comes `behind` others."""
+        with inside(name, behind):
+            drawn, output = layer.init(rng, shape)
+            check_cells_of(output)
+        if isinstance(rng, Planner):
+            rng.note(layer, shape, output)
+        return drawn, output
+
     def init_each(self, rng: Rng, shape: Shape, chained: bool) -> tuple[Weights, list[Shape]]:
         """Draw every layer's weights; each sees the output's shape of the one before, or all see `shape`."""
         weights: Weights = {}
         shapes: list[Shape] = []
         for n, (name, layer) in enumerate(self.named):
-            with inside(name, behind=chained and n > 0):
-                drawn, output = layer.init(rng, shape)
-                check_cells_of(output)
+            drawn, output = self.init_one(name, layer, rng, shape, behind=chained and n > 0)
             if drawn:
                 weights[name] = drawn
             shapes.append(output)

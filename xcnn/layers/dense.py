@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import total
-from xcnn.core.checks import VECTOR, check_dy, check_flag, check_input, check_rank, check_whole
+from xcnn.core.checks import VECTOR, check_dy, check_input, check_rank, check_whole
 from xcnn.core.initializers import Initializer, initial, initializer, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -29,7 +29,6 @@ class Dense:
 
     def __post_init__(self) -> None:
         check_whole("units", self.units)
-        check_flag("bias", self.bias)
         initializer(self.kernel_initializer)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -7,7 +7,6 @@ from math import pi, sqrt
 from typing import Any
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import check_flag
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
@@ -41,9 +40,6 @@ class GELU(Activation):
 
     _: KW_ONLY
     approximate: bool = False
-
-    def __post_init__(self) -> None:
-        check_flag("approximate", self.approximate)
 
     __call__ = wide(Activation.__call__)
 

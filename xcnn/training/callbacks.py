@@ -135,12 +135,6 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
     return at
 
 
-def check_monitor(monitor: object) -> None:
-    """Raise X104 unless a column's name was given."""
-    if not isinstance(monitor, str):
-        raise OptionError("X104", f'monitor must be the name of a column, such as "val_loss"; got {short(monitor)}.')
-
-
 @checked
 @dataclass
 class EarlyStopping:
@@ -160,7 +154,6 @@ class EarlyStopping:
     mode: str | None = None
 
     def __post_init__(self) -> None:
-        check_monitor(self.monitor)
         check_whole("patience", self.patience)
         check_rate("min_delta", self.min_delta)
         check_mode(self.mode)
@@ -202,8 +195,6 @@ class Checkpoint:
     mode: str | None = None
 
     def __post_init__(self) -> None:
-        if self.monitor is not None:
-            check_monitor(self.monitor)
         check_mode(self.mode)
         check_path(self.path)
         self.first = 0

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
-from xcnn.core.checks import check_between, check_flag, check_positive
+from xcnn.core.checks import check_between, check_positive
 from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
@@ -71,12 +71,10 @@ class Optimizer:
     def check(self, *below_one: str) -> None:
         """Raise X104 where an option can't be; those named must be below 1."""
         for name, value in vars(self).items():
-            if name == "nesterov":
-                check_flag(name, value)
-            elif name in ("clip_norm", "epsilon"):
+            if name in ("clip_norm", "epsilon"):
                 if value is not None or name == "epsilon":
                     check_positive(name, value)
-            elif not isinstance(value, Schedule):
+            elif not isinstance(value, Schedule | bool):
                 check_between(name, value, 0, 1 if name in below_one else inf)
 
 
