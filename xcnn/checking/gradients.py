@@ -17,8 +17,10 @@ import numpy as np
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import get_backend
 from xcnn.core import random, tree
-from xcnn.core.checks import check_whole
+from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.types import Array, Shape, Weights
+from xcnn.errors import OptionError, short
 from xcnn.layers.layer import Layer, Next, Run
 
 HostArray = np.ndarray[Any, Any]
@@ -136,7 +138,12 @@ def check_layer(
     CheckFailed
         names the weight or property at fault, with the numbers.
     """
+    if not isinstance(layer, Layer) or isinstance(layer, type):
+        raise OptionError("X104", f"check_layer takes a layer; got {short(layer)}.", hint="such as xcnn.Dense(3).")
+    input_shape, seed = check_shape("input_shape", input_shape), random.check_seed(seed)
+    check_flag("train", train)
     check_whole("batch", batch)
+    check_cells_of((batch, *input_shape))
     trial = Trial(layer, backend or get_backend(), train)
     rng = np.random.default_rng(seed)
     weights, output_shape = layer.init(random.generator(seed), input_shape)

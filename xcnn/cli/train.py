@@ -33,6 +33,7 @@ from xcnn.cli.options import (
     print_json,
 )
 from xcnn.core.files import check_path, temporary_path
+from xcnn.core.names import unknown
 from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
@@ -155,7 +156,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
-        raise OptionError("X104", f"there is no model {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
+        raise unknown("model", name, RECIPES)
     images = counted(len(data.test.x), "test image")
     if len(data.classes) < 2 or not len(data.test.x):
         raise DataError(

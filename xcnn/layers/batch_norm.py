@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_between, check_dy, check_input, check_positive
+from xcnn.core.checks import check_between, check_dy, check_input, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -37,10 +37,13 @@ class BatchNorm:
         check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         axes_with_channels(self, input_shape)
         c = tuple(input_shape[:1])
         weights = {"scale": ones(rng, c), "bias": zeros(rng, c)}
-        return {**weights, "running_mean": zeros(rng, c), "running_variance": ones(rng, c)}, tuple(input_shape)
+        return {**weights, "running_mean": zeros(rng, c), "running_variance": ones(rng, c)}, check_shape(
+            "input_shape", input_shape
+        )
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

@@ -116,7 +116,7 @@ def checked(saved: Saved) -> tuple[Weights, str]:
     for name in _names(state.weights):
         if not isinstance(name, str) or "/" in name:
             raise CheckpointError(
-                "X403", f"a weight's name must be a string without a slash, which parts its path; got {name!r}."
+                "X403", f"a weight's name must be a string without a slash, which parts its path; got {short(name)}."
             )
     tensors = dict(tree.items({"weights": state.weights, "state": moments}))
     shapes = {name: (type_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xcnn.core.checks import plain
-from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, write_whole
+from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, write_whole
 from xcnn.core.types import Shape
 from xcnn.core.windows import is_whole
 from xcnn.errors import CheckpointError
@@ -129,7 +129,7 @@ def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
 @contextmanager
 def opened(path: str | Path) -> Iterator[Contents]:
     """What a checkpoint holds, sizes and configuration checked; the sum too, where the file is small."""
-    path = Path(path)
+    path = path_of(path)
     try:
         opened_file = open_regular(path)
     except IrregularFileError:

@@ -17,15 +17,16 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.checks import check_flag, check_whole
-from xcnn.core.options import explained, nearest, short
+from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.initializers import check_cells_of
+from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import BusyError, OptionError
+from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
-from xcnn.model.host_data import inputs_of, samples_of, weights_of
+from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
@@ -141,22 +142,22 @@ class Model:
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
-                "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
+                "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
-        if not isinstance(input_shape, tuple | list):
-            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
-        sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
+        sizes = check_shape("input_shape", input_shape, least=1)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
         self.turn = process.Turn()
-        drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+        with host_memory("the net's weights"), fitting(net, self.input_shape):
+            drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+            check_cells_of(self.output_shape)
+            weights = tree.map(self._send, drawn)
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
-        weights = tree.map(self._send, drawn)
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
@@ -230,7 +231,7 @@ class Model:
             raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
         meant = nearest(name, (*SET, *KINDS, *FIXED))
         guess = f"did you mean model.{meant}?" if meant else "what is yours goes into model.info, a dict."
-        raise OptionError("X104", f"a model has no attribute {name!r} to set.", hint=HABITS.get(name, guess))
+        raise OptionError("X104", f"a model has no attribute {short(name)} to set.", hint=HABITS.get(name, guess))
 
     def __getstate__(self) -> dict[str, Any]:
         plan, state = self.standing()
@@ -391,6 +392,7 @@ class Model:
         with self.backend.active():
             return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
+    @explained
     @changes("another backend")
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
@@ -473,7 +475,7 @@ class Model:
         return fit(
             self,
             data,
-            None if validation_data is None else samples_of(self, *validation_data),
+            None if validation_data is None else samples_of(self, *validation_data, role="validation "),
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
@@ -482,6 +484,7 @@ class Model:
             resume=check_flag("resume", resume),
         )
 
+    @explained
     @changes("a step", trains=True)
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
@@ -508,6 +511,7 @@ class Model:
         starts = range(0, max(len(x), 1), batch_size)
         return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
 
+    @explained
     def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
@@ -539,12 +543,14 @@ class Model:
         """The output for one batch, an array of the backend; with the model's weights unless others are given."""
         return self.trainer.forward(self.state.weights if weights is None else weights, x)
 
+    @explained
     def summary(self, batch_size: int = 32) -> Summary:
         """A table of the layers with shapes, parameters and memory, which prints itself."""
-        return summarize(self, batch_size)
+        return summarize(self, check_whole("batch_size", batch_size))
 
     # Files.
 
+    @explained
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 

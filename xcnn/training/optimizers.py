@@ -20,6 +20,7 @@ from typing import Any, Self
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
 from xcnn.core.checks import check_between, check_positive
+from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
 from xcnn.errors import OptionError
@@ -206,7 +207,7 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
         if isinstance(choice, str) and choice.lower() == name.lower():
             made: Optimizer = cls()
             return made
-    raise OptionError("X104", f"there is no optimizer {choice!r}.", hint="use one of " + ", ".join(OPTIMIZERS) + ".")
+    raise unknown("optimizer", choice, OPTIMIZERS)
 
 
 def moments_of(state: Weights) -> Weights:

@@ -10,8 +10,8 @@ from math import cos, inf, pi
 from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
-from xcnn.core.options import checked, short
-from xcnn.errors import OptionError
+from xcnn.core.options import checked
+from xcnn.errors import OptionError, short
 
 
 class Schedule:
@@ -33,6 +33,7 @@ class Constant(Schedule):
         check_rate("rate", self.rate)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate
 
 
@@ -52,6 +53,7 @@ class Step(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step // self.every)
 
 
@@ -71,6 +73,7 @@ class Exponential(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step / self.every)
 
 
@@ -90,6 +93,7 @@ class Cosine(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         done = min(step / self.steps, 1.0)
         return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
 
@@ -108,6 +112,7 @@ class WarmUp(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         if step < self.steps:
             return learning_rate(self.then, 0) * (step + 1) / self.steps
         return learning_rate(self.then, step - self.steps)
@@ -136,6 +141,7 @@ class OneCycle(Schedule):
         check_between("end", self.end, 1, inf)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         first, top = self.rate / self.start, self.rise * self.steps - 1
         last = first / self.end
         if step <= top and top > 0:
