@@ -20,17 +20,47 @@ Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """An array of zeros: biases begin so."""
+    """An array of zeros: biases begin so.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """An array of ones: scales begin so."""
+    """An array of ones: scales begin so.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
 def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """The article's: mean 0, deviation 1, whatever the fans."""
+    """The article's: mean 0, deviation 1, whatever the fans.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape)
 
 
@@ -68,6 +98,15 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     """Rows (or columns, where they are fewer) orthonormal, uniform over all such matrices: Saxe et al. 2014.
 
     The matrix is (shape[0], the rest), as for a kernel (out, in, h, w).
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
@@ -93,6 +132,11 @@ INITIALIZERS: dict[str, Initializer] = {
 
 def initializer(name: str | Initializer) -> Initializer:
     """An initializer by name; a function (rng, shape, fan_in, fan_out) -> array stands for itself.
+
+    Parameters
+    ----------
+    name
+        one in INITIALIZERS, or a function
 
     Raises
     ------
