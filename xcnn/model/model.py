@@ -22,6 +22,7 @@ from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import BusyError, OptionError
 from xcnn.layers.activations import sigmoid
+from xcnn.layers.batch_norm import settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
@@ -287,8 +288,12 @@ class Model:
     @weights.setter
     @changes("other weights")
     def weights(self, new: Weights) -> None:
+        def to_host(w: Array) -> HostArray:
+            return unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w)
+
+        new = settled(new, self.state.weights, to_host)
         check_same_shapes(new, self.state.weights)
-        hosts = tree.map(lambda w: unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w), new)
+        hosts = tree.map(to_host, new)
         self.state = replace(
             self.state, weights=tree.map(lambda w: self._send(np.array(w)), hosts)
         )  # a copy of its own
