@@ -18,6 +18,7 @@ import numpy as np
 
 import xcnn
 from xcnn import Backend
+from xcnn.core.files import write_whole
 
 KERNELS = (3, 5, 7, 9, 11, 15, 21, 31)
 CHANNELS = ((1, 1), (1, 16), (3, 16), (16, 16), (64, 64))
@@ -83,9 +84,8 @@ def main() -> None:
         rows.append([*shape, *times])
         print("|", " | ".join([*map(str, shape), *(f"{ms:.3g}" for ms in times)]), "|", flush=True)
     if options.json:
-        options.json.write_text(
-            json.dumps({"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows})
-        )
+        report = {"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows}
+        write_whole(options.json, json.dumps(report).encode())
         print(options.json, file=sys.stderr)
 
 

@@ -87,8 +87,9 @@ def plot(sweeps: dict[str, list[Point]], path: Path) -> None:
         X601, without matplotlib.
     """
     try:
-        from matplotlib.figure import Figure
         from matplotlib.ticker import NullFormatter
+
+        from xcnn.core.figure import Figure
     except ImportError as error:
         raise MissingDependency("X601", "--plot needs matplotlib.", hint='pip install "xcnn[plot]"') from error
     figure = Figure(figsize=(3.2 * len(sweeps), 3.2), layout="constrained")
@@ -101,7 +102,7 @@ def plot(sweeps: dict[str, list[Point]], path: Path) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel=name, ylabel="ms")
         axes.legend()
-    figure.savefig(path)
+    figure.write(path)
 
 
 def main() -> None:

@@ -55,11 +55,11 @@ class XcnnError(Exception):
     def summary(self) -> str:
         """The first line, without code or class."""
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
-        return f"{where} {self.message}" if where else self.message
+        return printable(f"{where} {self.message}" if where else self.message)
 
     def __str__(self) -> str:
-        lines = [f"[{self.code}] {self.summary}", *self.details]
-        return "\n  ".join([*lines, f"hint: {self.hint}"] if self.hint else lines)
+        lines = [f"[{self.code}] {self.summary}", *map(printable, self.details)]
+        return "\n  ".join([*lines, f"hint: {printable(self.hint)}"] if self.hint else lines)
 
 
 class ShapeError(XcnnError, ValueError):
@@ -133,6 +133,14 @@ class inside:
 def counted(n: int, noun: str, plural: str = "") -> str:
     """A number with its noun: 1 class, 2 classes, 12,665 images."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def printable(text: str) -> str:
+    r"""A line as a terminal may be given it: what is no visible character as its escape, \x1b, \n or \u202e.
+
+    Names of files, of classes and in files are others': they could set a terminal's title, or forge a line.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def told_by(error: BaseException) -> str:

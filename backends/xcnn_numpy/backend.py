@@ -37,11 +37,14 @@ log = logging.getLogger("xcnn")
 
 @cache
 def engine() -> Any:
-    """The package xcnn_numpy.direct; None where Numba, which compiles it, is missing or does not work here."""
+    """The package xcnn_numpy.direct; None where Numba, which compiles it, is missing, off, or does not work here."""
     if find_spec("numba") is None:
         return None
     try:
         with process.computing:
+            if import_module("numba").config.DISABLE_JIT:
+                log.info("NUMBA_DISABLE_JIT is set: NumPy computes without Numba.")
+                return None
             return import_module("xcnn_numpy.direct")
     except Exception as error:
         log.warning(
@@ -87,8 +90,10 @@ class NumpyBackend(StridedBackend):
         if self.threads is not None:
             check_whole("threads", self.threads)
         if self.algorithm == "direct" and self.direct is None:
+            off = find_spec("numba") and import_module("numba").config.DISABLE_JIT
+            remedy = "unset NUMBA_DISABLE_JIT" if off else 'pip install --upgrade "xcnn[fast]"'
             raise BackendUnavailable(
-                "X302", 'its algorithm "direct" needs Numba.', hint='pip install "xcnn[fast]", or algorithm="auto".'
+                "X302", 'its algorithm "direct" needs Numba to compile.', hint=f'{remedy}, or algorithm="auto".'
             )
 
     @property

@@ -16,6 +16,8 @@ from xcnn.core.windows import extent, output_size
 from xcnn_torch.memory import HALVES, LONG, typed
 
 aten = torch.ops.aten
+FAR = 64
+"""A stride from which on windows lie far apart."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def correlate_input_adjoint(
     dtype, dy, k = dy.dtype, for_sums(dy), for_sums(k)
     like = dy.new_empty(1).expand(window.padded_shape(x_shape))
     wanted = True, False, False
-    dx = aten.convolution_backward(dy, like, k, None, *window.arguments, wanted)[0]
+    dx = gradients(dy, like, k, window, wanted)[0]
     return typed(window.cropped(dx), dtype)
 
 
@@ -149,6 +151,8 @@ def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool,
 
     On a CPU libraries add the terms of dK and dB one after another. So sums of more than LONG are made of shorter ones.
     """
+    if wanted[0] and dy.is_cpu and max(window.stride) > FAR:
+        return input_gradient(dy, x, k, window), *gradients(dy, x, k, window, (False, *wanted[1:]))[1:]
     places = dy.shape[0] * dy.shape[2] * dy.shape[3]
     if places <= LONG or not dy.is_cpu or dy.dtype == torch.float64:
         whole: tuple[Any, Any, Any] = aten.convolution_backward(dy, x, k, k.shape[:1], *window.arguments, wanted)
@@ -162,6 +166,27 @@ def gradients(dy: Array, x: Array, k: Array, window: Window, wanted: tuple[bool,
     if wanted[2]:
         db = dy.sum((0, 2, 3))
     return dx, dk, db
+
+
+def input_gradient(dy: Array, x: Array, k: Array, window: Window) -> Array:
+    """DX for windows that lie far apart: what each adds is computed side by side, and set into zeros.
+
+    oneDNN goes through the cells between windows as often as there are, so that a stride of 512 takes seconds.
+    """
+    spans = [extent(n, d) for n, d in zip(k.shape[2:], window.dilation, strict=True)]
+    counts = [1 if s <= span else m for m, s, span in zip(dy.shape[2:], window.stride, spans, strict=True)]
+    near: Any = tuple(map(min, window.stride, spans))
+    sizes = [(m - 1) * s + span for m, s, span in zip(dy.shape[2:], near, spans, strict=True)]
+    like = dy.new_empty(1).expand(*x.shape[:2], *sizes)
+    beside = replace(window, stride=near, padding=(0, 0))
+    met = aten.convolution_backward(dy, like, k, None, *beside.arguments, (True, False, False))[0]
+    met = met.unflatten(3, (counts[1], -1)).unflatten(2, (counts[0], -1))
+    (n, c, a, rows, b, columns), (down, across) = met.shape, window.stride
+    dx = met.new_zeros(n, c, a, down if a > 1 else rows, b, across if b > 1 else columns)
+    dx[:, :, :, :rows, :, :columns] = met
+    dx = dx.flatten(4).flatten(2, 3)
+    (top, left), (high, wide) = window.padding, x.shape[2:]
+    return padded(dx, ((-top, high + top - dx.shape[2]), (-left, wide + left - dx.shape[3])))
 
 
 def kernel_gradients(dy: Array, x: Array, k: Array, window: Window) -> Iterator[Array]:

@@ -94,6 +94,21 @@ def test_correlate_is_its_formula(any_backend, problem):
         near(got, expected)
 
 
+APART = [
+    Problem(2, 1, 2, 3, (8, 8), (2, 2), (1 << 20, 1 << 20), ((0, 0), (0, 0)), (1, 1)),  # no second position
+    Problem(2, 2, 1, 2, (75, 9), (2, 3), (70, 2), ((0, 1), (1, 0)), (1, 2)),
+    Problem(1, 1, 2, 1, (5, 140), (3, 2), (1, 66), ((1, 1), (0, 3)), (1, 3)),  # cells beyond the last window
+    Problem(2, 1, 1, 2, (66, 68), (1, 1), (65, 65), ((2, 2), (1, 1)), (1, 1)),
+    Problem(1, 1, 1, 2, (7, 9), (2, 1), (3, 2), ((0, 0), (0, 0)), (1, 1)),  # phases that no tap meets
+]
+
+
+@pytest.mark.parametrize("problem", APART)
+def test_windows_far_apart_are_pytorchs(any_backend, problem):
+    for got, expected in zip(maps(any_backend, problem), pytorch(problem), strict=True):
+        near(got, expected)
+
+
 @settings(drawn, max_examples=draws(60))
 @given(problem=problems())
 def test_correlate_is_pytorchs(any_backend, enough, problem):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import socket
 import stat
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xcnn.core import files
@@ -138,6 +141,78 @@ def test_a_full_disk_is_told_with_the_path(where, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@POSIX
+@pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP", "ENOSYS", "EBADF"])
+@pytest.mark.parametrize("what", ["folders", "everything"])
+def test_a_file_system_that_can_t_be_synced_takes_whole_files(code, what, tmp_path, monkeypatch):
+    fsync, refused = os.fsync, []
+
+    def refuse(handle):
+        if what == "everything" or stat.S_ISDIR(os.fstat(handle).st_mode):
+            refused.append(handle)
+            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    x = np.ones((4, 3), "float32")
+    model = Model(Sequential(Dense(2)), (3,), backend="numpy")
+    history = model.fit(x, [0, 1, 0, 1], epochs=2, callbacks=[Checkpoint(tmp_path / "m.xcnn")], progress="none")
+    assert (len(history), history.stopped) == (2, "finished")
+    np.testing.assert_array_equal(Model.load(tmp_path / "m.xcnn", backend="numpy").predict(x), model.predict(x))
+    assert len(refused) >= 2
+    assert os.listdir(tmp_path) == ["m.xcnn"]
+
+
+@POSIX
+def test_a_folder_that_can_t_be_read_can_be_written_into(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(name, flags, *rest):
+        if flags & os.O_DIRECTORY:  # as its mode 0300 does, but not for root
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return opened(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    write_whole(tmp_path / "m", b"new")
+    assert (tmp_path / "m").read_bytes() == b"new"
+
+
+@POSIX
+def test_a_disk_that_fails_under_a_folder_is_told(tmp_path, monkeypatch):
+    def fail(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        write_whole(tmp_path / "m", b"new")
+    assert caught.value.filename == str(tmp_path / "m")
+
+
+OURS = Path(files.__file__).parents[2]
+WRITES = re.compile(
+    r"""\.write_(text|bytes)\(|savefig\((?!buffer)|\bnp\.save\w*\(|\.tofile\(|\bdump\(|\bopen\([^)]*["'][rb]?[wax+]"""
+)
+
+
+def test_nothing_else_writes_files():
+    """So that each is whole or not there: plots, reports, benchmarks and examples too."""
+    files_of = [
+        path for folder in ("xcnn", "backends", "benchmarks", "examples") for path in (OURS / folder).rglob("*.py")
+    ]
+    assert len(files_of) > 200
+    others = {path for path in files_of if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert {path.relative_to(OURS) for path in others} == set()
+    for line in (
+        'path.write_text("x")',
+        "figure.savefig(path)",
+        'open(path, "w")',
+        'path.open("ab")',
+        "np.savez(p, x)",
+    ):
+        assert WRITES.search(line)
+
+
 WRITER = """
 import os, signal, sys, time
 import xcnn.core.files as files
@@ -185,6 +260,31 @@ def test_what_killed_writers_left_is_removed_by_the_next(name, tmp_path):
         live.stdout.close()
     write_whole(path, b"newer")
     assert set(parts(tmp_path)) == others
+
+
+@POSIX
+def test_what_was_killed_before_it_got_its_free_name_is_removed_too(tmp_path, monkeypatch):
+    """A first checkpoint is written whole under a temporary name, and linked to the first name that is free."""
+    from xcnn.cli.train import save_as_new
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "m.xcnn"
+    for part in (files.temporary_path(path), files.temporary_path(files.temporary_path(path))):
+        part.write_bytes(b"killed")
+    (tmp_path / ".m.xcnn.notes.part").write_bytes(b"another's")
+    link, taken = os.link, []
+
+    def late(part, name):
+        if not taken:  # a process beside this one, which comes between
+            taken.append(part)
+            write_whole(path, b"its own")
+        link(part, name)
+
+    monkeypatch.setattr(os, "link", late)
+    saved = save_as_new(tiny(), "m")
+    assert taken
+    assert Model.load(saved, backend="numpy").output_shape == (2,)
+    assert sorted(name.name for name in tmp_path.iterdir()) == [".m.xcnn.notes.part", "m-2.xcnn", "m.xcnn"]
 
 
 @POSIX

@@ -179,6 +179,9 @@ ORACLES = [
     (Conv2D(2, (4, 3), stride=2, padding="same"), (2, 7, 6), conv2d(((1, 2), (0, 1)), stride=2)),
     (Conv2D(2, 3, padding="full", bias="untied"), (2, 4, 5), conv2d(((2, 2), (2, 2)))),
     (Conv2D(2, 3, padding=((0, 2), (3, 1)), bias=False), (1, 5, 4), conv2d(((0, 2), (3, 1)))),
+    (Conv2D(2, 2, stride=2**40), (2, 8, 8), conv2d(stride=8)),  # the first window alone
+    (Conv2D(2, 3, stride=(2**40, 2), padding="same"), (1, 1, 5), conv2d(((1, 1), (1, 1)), stride=(3, 2))),
+    (Conv2DTranspose(3, 2, stride=2**40, padding=((0, 0), (1, 0))), (2, 1, 1), transposed(((0, 0), (1, 0)))),
     (Conv2DTranspose(3, 3), (2, 4, 5), transposed()),
     (
         Conv2DTranspose(3, (3, 4), stride=2, padding=1, output_padding=1, bias=False),
@@ -210,6 +213,8 @@ ORACLES = [
         (2, 9),
         conv1d((0, 3), stride=2, dilation=3, groups=2),
     ),
+    (Conv1D(2, 3, stride=2**40), (2, 8), conv1d(stride=8)),
+    (DepthwiseConv2D(2, stride=2**40), (3, 5, 6), conv2d(stride=6, groups=3)),
     (Conv1D(3, 4, padding="same", bias="untied"), (2, 7), conv1d((1, 2))),
     (Conv1D(3, 3, padding=2, bias=False), (2, 4), conv1d((2, 2))),
     (Dense(5), (4,), lambda x, w: x @ w["kernel"] + w["bias"]),
@@ -218,6 +223,8 @@ ORACLES = [
     (MaxPool2D(3, 2, padding=1), (2, 6, 7), lambda x, w: F.max_pool2d(x, 3, 2, 1)),
     (MaxPool2D((3, 2), (1, 2), padding="same"), (2, 5, 7), max_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),
     (MaxPool2D((1, 3), 1, padding=((0, 0), (0, 2))), (2, 1, 1), max_pool((1, 3), 1, ((0, 0), (0, 2)))),
+    (MaxPool2D(3, 2**40, padding=1), (2, 6, 7), max_pool(3, 9, ((1, 1), (1, 1)))),
+    (AveragePool2D(2, 2**40), (2, 6, 7), average_pool(2, 7)),
     (AveragePool2D(), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 2)),
     (AveragePool2D(3, 2, padding=1), (2, 6, 7), lambda x, w: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
     (AveragePool2D((3, 2), (1, 2), padding="same"), (2, 5, 7), average_pool((3, 2), (1, 2), ((1, 1), (0, 1)))),

@@ -138,6 +138,12 @@ def library_backend(name: str) -> type[LibraryBackend]:
         ) from error
     except (Exception, SystemExit) as error:
         raise BackendUnavailable("X302", f"it can't be imported: {told_by(error)}") from error
+    if isinstance(array, np.ndarray) and type(array) is not np.ndarray:
+        raise BackendError(
+            "X303",
+            f'there is no backend "{name}": it makes {type(array).__name__}, a NumPy array with other operations.',
+            hint='use backend "numpy".',
+        )
     known = {"name": name, "library": type(array).__module__.partition(".")[0], "package": name}
     try:
         namespace_of(name)

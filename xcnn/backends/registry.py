@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING
 
 from xcnn.backends.contract import Backend
 from xcnn.core.arrays import namespace
 from xcnn.core.types import Array
-from xcnn.errors import BackendError, BackendUnavailable, told_by
+from xcnn.errors import BackendError, BackendUnavailable, printable, told_by
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "xcnn.backends"
+log = logging.getLogger("xcnn")
 
 _loaded: dict[str, type[Backend]] = {}
 _owners: dict[str, type[Backend]] = {}
@@ -68,9 +71,28 @@ def _owner(x: Array, library: str) -> type[Backend]:
 
 
 def _entries() -> dict[str, EntryPoint]:
+    """Who brings which backend. A name that xcnn's own package brings is no other's to take."""
     from importlib.metadata import entry_points  # a tenth of the time that `import xcnn` would take
 
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other is not entry:
+            found[entry.name], left = sorted((other, entry), key=lambda one: (_package(one) != "xcnn", _package(one)))
+            _tell_once(
+                f'the package {_package(left)} brings a backend "{entry.name}" too, {left.value}, which is left out: '
+                f"that of {_package(found[entry.name])} goes by this name"
+            )
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "unknown"
+
+
+@cache
+def _tell_once(line: str) -> None:
+    log.warning("%s", printable(line))
 
 
 def plugin(name: str) -> type[Backend]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from xcnn.backends.registry import backend_names
 from xcnn.backends.selector import make
 from xcnn.core import html
-from xcnn.errors import BackendUnavailable, told_by
+from xcnn.errors import BackendUnavailable, printable, told_by
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class BackendInfo:
     hint: str = ""
 
     def __str__(self) -> str:
-        return "  ".join(self.cells)
+        return printable("  ".join(self.cells))
 
     @property
     def cells(self) -> tuple[str, str, str]:
@@ -37,7 +37,7 @@ class BackendTable(dict[str, BackendInfo]):
     """Backends by name; printed, a line for each."""
 
     def __repr__(self) -> str:
-        rows = [info.cells for info in self.values()]
+        rows = [tuple(map(printable, info.cells)) for info in self.values()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

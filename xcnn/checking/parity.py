@@ -32,7 +32,17 @@ from xcnn.checking.rounding import (
 )
 from xcnn.core import html, random, tree
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError, XcnnError, counted, told_by
+from xcnn.errors import (
+    BackendError,
+    DataError,
+    DTypeError,
+    OptionError,
+    ShapeError,
+    XcnnError,
+    counted,
+    printable,
+    told_by,
+)
 from xcnn.layers import Sequential
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.model.host_data import inputs_of, samples_of
@@ -149,7 +159,7 @@ class Comparison:
         table = [_cells(rows) for rows in self._lines()]
         widths = [max(map(len, column)) for column in zip(TITLES, *table, strict=True)]
         lines = [_aligned(cells, widths) for cells in (TITLES, ["-" * width for width in widths], *table)]
-        return "\n".join([*lines, "", *self._notes()])
+        return "\n".join(map(printable, [*lines, "", *self._notes()]))
 
     def _repr_html_(self) -> str:
         return html.table(TITLES, [_cells(rows) for rows in self._lines()], words=3, notes=self._notes())

@@ -14,7 +14,7 @@ import typer
 
 from xcnn.cli.blas import remedies
 from xcnn.cli.options import Json, finite, print_json
-from xcnn.errors import counted
+from xcnn.errors import counted, printable
 
 PROBE = """
 import dataclasses, json, sys
@@ -57,11 +57,10 @@ def run(
         return
     for name, info in found.items():
         mark = "   <- default" if name == default.partition(":")[0] else ""
-        print(f"{name:8} {describe(info)}{mark}")
+        print(printable(f"{name:8} {describe(info)}{mark}"))
     if default.partition(":")[0] not in found:
-        print(
-            f'default  "{default}", which XCNN_BACKEND names, is not installed' if named != "auto" else "default  none"
-        )
+        absent = f'default  "{default}", which XCNN_BACKEND names, is not installed'
+        print(printable(absent) if named != "auto" else "default  none")
     for library in libraries:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
         print(f"BLAS     {build}, {counted(library['threads'], 'thread')}")

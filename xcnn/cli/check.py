@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from xcnn.cli.options import Json, print_json
+from xcnn.errors import printable
 
 
 def run(
@@ -32,7 +33,7 @@ def run(
         errors = "  ".join(f"{'' if e is None else f'{e:.1e}':>9}" for e in (row.gradient, row.agreement, row.float32))
         print(f"{'ok' if row.ok else 'FAILED':6}  {errors}  {row.name}", flush=True)
         if row.message:
-            print(f"        {row.message}")
+            print(f"        {printable(row.message)}")
     if failed:
         if not json:
             print(f"{failed} failed")

@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xcnn.cli.evaluate import relabelled
-from xcnn.cli.options import DATA_HELP, DataDir, Json, ModelFile, PrecisionName, load_data, load_model, print_json
+from xcnn.cli.options import (
+    DATA_HELP,
+    DataDir,
+    Formats,
+    Json,
+    MaxBytes,
+    MaxPixels,
+    ModelFile,
+    PrecisionName,
+    image_limits,
+    load_data,
+    load_model,
+    named_data,
+    print_json,
+)
 from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -32,6 +46,9 @@ def run(
     samples: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the test images.")] = 4,
     data_dir: DataDir = None,
     precision: PrecisionName = None,
+    max_bytes: MaxBytes = None,
+    max_pixels: MaxPixels = None,
+    formats: Formats = None,
     json: Json = False,
 ) -> None:
     """Compare backends on a model. The exit code is 1 if an error is larger than rounding explains, or one fails."""
@@ -40,8 +57,9 @@ def run(
     names = None if backends is None else [name.strip() for name in backends.split(",")]
     if names and not all(names):
         raise OptionError("X104", f"--backends has an empty name: {backends!r}.", hint="such as numpy,torch.")
-    loaded = load_model(model, names[0] if names else None, precision)
-    x, y = batch(loaded, data or str(loaded.info.get("data", RANDOM)), samples, data_dir)
+    loaded = load_model(model, names[0] if names else None, precision, max_bytes)
+    limits = image_limits(max_pixels, formats)
+    x, y = batch(loaded, named_data(loaded, data, RANDOM), samples, data_dir, limits)
     comparison = compare(loaded, x, y, backends=names)
     if json:
         for row in comparison:
@@ -52,7 +70,9 @@ def run(
         raise typer.Exit(1)
 
 
-def batch(model: Model, name: str, samples: int, data_dir: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def batch(
+    model: Model, name: str, samples: int, data_dir: Any, limits: dict[str, Any]
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """The first test images of a data set with their labels; or random ones, 0..1, which have none."""
     import numpy as np
 
@@ -60,5 +80,5 @@ def batch(model: Model, name: str, samples: int, data_dir: Any) -> tuple[NDArray
         if data_dir is not None:
             raise OptionError("X104", "--data-dir can't be given with random images.", hint="leave it out.")
         return np.random.default_rng(0).random((samples, *model.input_shape), dtype="float32"), None
-    data = load_data(name, data_dir, model.input_shape)
+    data = load_data(name, data_dir, model.input_shape, limits=limits)
     return data.test.x[:samples], relabelled(model, data)[:samples]

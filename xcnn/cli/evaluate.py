@@ -11,16 +11,21 @@ from xcnn.cli.options import (
     DATA_HELP,
     BackendName,
     DataDir,
+    Formats,
     Json,
+    MaxBytes,
+    MaxPixels,
     ModelFile,
     PrecisionName,
     class_names,
     finite,
+    image_limits,
     load_data,
     load_model,
+    named_data,
     print_json,
 )
-from xcnn.errors import DataError, DivergedError, counted
+from xcnn.errors import DataError, DivergedError, counted, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,18 +43,21 @@ def run(
     backend: BackendName = None,
     data_dir: DataDir = None,
     precision: PrecisionName = None,
+    max_bytes: MaxBytes = None,
+    max_pixels: MaxPixels = None,
+    formats: Formats = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
     from xcnn.data import Samples
 
-    loaded = load_model(model, backend, precision)
+    loaded = load_model(model, backend, precision, max_bytes)
     if loaded.trainer.threshold is None:
         raise DataError(
             "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
         )
-    name = data or str(loaded.info.get("data", "mnist01"))
-    found = load_data(name, data_dir, loaded.input_shape)
+    name = named_data(loaded, data, "mnist01")
+    found = load_data(name, data_dir, loaded.input_shape, limits=image_limits(max_pixels, formats))
     samples = Samples(found.test.x, relabelled(loaded, found))
     result = loaded.evaluate(*samples)
     if not isfinite(result["loss"]):
@@ -59,7 +67,7 @@ def run(
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
     else:
         images = counted(len(samples.x), "test image")
-        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {name}")
+        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {printable(name)}")
         if not passed:
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:

@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.errors import DataError, OptionError, ShapeError
+from xcnn.errors import DataError, OptionError, ShapeError, printable
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
@@ -34,6 +34,16 @@ PrecisionName = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where MNIST's files lie, instead of a download (also XCNN_DATA_DIR).")
 ]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option("--max-bytes", min=1, help="What a sample may take in the net of a checkpoint; 2 GiB by default."),
+]
+MaxPixels = Annotated[
+    int | None, typer.Option("--max-pixels", min=1, help="Of an image file, before it is decoded; 2^26 by default.")
+]
+Formats = Annotated[
+    str | None, typer.Option("--formats", help="Of image files: png,jpeg,bmp,gif by default; tiff, webp, ...")
+]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote.")]
@@ -46,8 +56,36 @@ def finite(value: float | None) -> float | None:
     return value
 
 
+def named_data(model: Model, given: str | None, default: str) -> str:
+    """The data that were given, else those that the model's file names; where these are a folder, the user is asked.
+
+    Raises
+    ------
+    DataError
+        X205, when nobody can be asked, or the answer is no: a file from others may name any folder.
+    """
+    name = str(model.info.get("data", default))
+    if given is not None or name in (*SETS, default):
+        return given or name
+    asked = f"the model's file names the folder {name!r} as its data"
+    there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    if there and typer.confirm(f"{printable(asked)}; read it?", err=True):
+        return name
+    raise DataError("X205", f"no data are given, and {asked}.", hint="name the folder on the command line.")
+
+
+def image_limits(max_pixels: int | None, formats: str | None) -> dict[str, Any]:
+    """How images are read where the command line says so, as options of `image_folder`."""
+    given = {"max_pixels": max_pixels, "formats": formats and [name.strip() for name in formats.split(",")]}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def load_data(
-    name: str, data_dir: Path | None, input_shape: tuple[int, ...] = (1, 28, 28), quiet: bool = False
+    name: str,
+    data_dir: Path | None,
+    input_shape: tuple[int, ...] = (1, 28, 28),
+    quiet: bool = False,
+    limits: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """The data set of this name, or of a folder, its images as large as the net takes them.
 
@@ -66,6 +104,10 @@ def load_data(
             f"--data-dir can't be given with {name}.",
             hint=f"it is where the files of {' or '.join(DOWNLOADED)} lie.",
         )
+    if limits and name in SETS:
+        raise OptionError(
+            "X104", f"--max-pixels and --formats can't be given with {name}.", hint="they are for folders of images."
+        )
     folder = data_dir or (Path(os.environ["XCNN_DATA_DIR"]) if os.environ.get("XCNN_DATA_DIR") else None)
     with contextlib.nullcontext() if quiet else downloads_told():
         match name:
@@ -80,7 +122,7 @@ def load_data(
     if len(input_shape) != 3:
         raise ShapeError("X101", f"the net takes samples of shape {input_shape}, not images.", hint="use it in Python.")
     channels, height, width = input_shape
-    return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB")
+    return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB", **(limits or {}))
 
 
 @contextlib.contextmanager
@@ -97,11 +139,12 @@ def downloads_told() -> Iterator[None]:
         log.setLevel(before)
 
 
-def load_model(path: Path, backend: str | None, precision: str | None = None) -> Model:
+def load_model(path: Path, backend: str | None, precision: str | None, max_bytes: int | None) -> Model:
     """The model of a checkpoint."""
     from xcnn.model.model import Model
 
-    return Model.load(path, backend=backend, precision=precision)
+    limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
+    return Model.load(path, backend=backend, precision=precision, **limits)
 
 
 def class_names(model: Model) -> list[str]:

@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.cli.options import BackendName, Json, ModelFile, PrecisionName, class_names, load_model, print_json
+from xcnn.cli.options import (
+    BackendName,
+    Formats,
+    Json,
+    MaxBytes,
+    MaxPixels,
+    ModelFile,
+    PrecisionName,
+    class_names,
+    image_limits,
+    load_model,
+    print_json,
+)
 from xcnn.cli.reports import exit_code, tell_error
-from xcnn.errors import DataError, DivergedError, ShapeError
+from xcnn.errors import DataError, DivergedError, ShapeError, printable
 
 if TYPE_CHECKING:
     from xcnn.model.model import Model
@@ -22,6 +34,9 @@ def run(
     images: Annotated[list[Path], typer.Argument(help="Image files of any size and colour.")],
     backend: BackendName = None,
     precision: PrecisionName = None,
+    max_bytes: MaxBytes = None,
+    max_pixels: MaxPixels = None,
+    formats: Formats = None,
     json: Json = False,
 ) -> None:
     """Classify images. For digits they are prepared as MNIST's were, and what was done is said.
@@ -29,12 +44,13 @@ def run(
     An image that can't be read is named on stderr, and the others are classified; the exit code is then 4. Where the
     model has one sigmoid for each class, as the article's net, each class's percentage stands for itself.
     """
-    loaded = load_model(model, backend, precision)
+    loaded = load_model(model, backend, precision, max_bytes)
     names = check_classifier(loaded)
     failures: list[Exception] = []
+    limits = image_limits(max_pixels, formats)
     for path in images:
         try:
-            answer = classify(loaded, path, names)
+            answer = classify(loaded, path, names, limits)
         except (DataError, DivergedError, OSError) as error:
             failures.append(error)
             tell_error(error)
@@ -42,7 +58,7 @@ def run(
         if json:
             print_json("predict", image=str(path), **answer)
         else:
-            print(sentence(path, answer), flush=True)
+            print(printable(sentence(path, answer)), flush=True)
     if failures:
         raise typer.Exit(exit_code(failures[0]))
 
@@ -78,7 +94,7 @@ def check_classifier(model: Model) -> list[str]:
     return names if len(names) == count else [str(n) for n in range(count)]
 
 
-def classify(model: Model, path: Path, names: list[str]) -> dict[str, Any]:
+def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any]) -> dict[str, Any]:
     """The likeliest class of an image, all classes' probabilities from the likeliest on, and how it was prepared.
 
     `independent` tells that each probability is a sigmoid of its own, so that they need not add up to 1.
@@ -91,9 +107,9 @@ def classify(model: Model, path: Path, names: list[str]) -> dict[str, Any]:
     channels, height, width = model.input_shape
     try:
         if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
-            x, prepared = mnist_like(path)
+            x, prepared = mnist_like(path, **limits)
         else:
-            x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB")
+            x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB", **limits)
             prepared = f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
     except DataError as error:
         if path.name not in error.message:

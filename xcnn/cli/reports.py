@@ -29,12 +29,12 @@ def tell_error(error: BaseException | None) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if isinstance(error, errors.XcnnError):
-        first, *rest = str(error).removeprefix(f"[{error.code}] ").splitlines()
+        first, *rest = str(error).removeprefix(f"[{error.code}] ").split("\n")
         console.print(f"{type(error).__name__}[{error.code}]:", style="bold red", end=" ", markup=False)
         console.print("\n".join([first, *rest]), markup=False)
     else:
         console.print(f"{type(error).__name__}:", style="bold red", end=" ", markup=False)
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        console.print(text, markup=False)
+        console.print(errors.printable(text), markup=False)
         if exit_code(error) == BUG:
             console.print("  hint: this is a bug in xcnn; --traceback shows where.", markup=False)

@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from xcnn.cli.options import Json, ModelFile, PrecisionName, load_model, print_json
+from xcnn.cli.options import Json, MaxBytes, ModelFile, PrecisionName, load_model, print_json
 
 
 def run(
     model: ModelFile,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for the memory.")] = 32,
     precision: PrecisionName = None,
+    max_bytes: MaxBytes = None,
     json: Json = False,
 ) -> None:
     """Show the layers of a model."""
-    summary = load_model(model, "numpy", precision).summary(batch_size)
+    summary = load_model(model, "numpy", precision, max_bytes).summary(batch_size)
     if json:
         print_json("summary", **summary.to_dict())
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import sys
 import time
@@ -16,10 +15,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xcnn.cli.ending import ENDING
-from xcnn.cli.options import DATA_HELP, SETS, BackendName, DataDir, Json, Quiet, finite, load_data, print_json
-from xcnn.core.files import check_path
+from xcnn.cli.options import (
+    DATA_HELP,
+    SETS,
+    BackendName,
+    DataDir,
+    Formats,
+    Json,
+    MaxBytes,
+    MaxPixels,
+    Quiet,
+    finite,
+    image_limits,
+    load_data,
+    load_model,
+    named_data,
+    print_json,
+)
+from xcnn.core.files import check_path, temporary_path
 from xcnn.core.output import OutputLost
-from xcnn.errors import CheckpointError, DataError, OptionError, counted
+from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
@@ -46,6 +61,9 @@ def run(
     image_size: Annotated[
         int | None, typer.Option(min=1, max=4096, help="Height and width of a folder's images; 28 by default.")
     ] = None,
+    max_bytes: MaxBytes = None,
+    max_pixels: MaxPixels = None,
+    formats: Formats = None,
     rgb: Annotated[bool, typer.Option("--rgb", help="A folder's images in colour.")] = False,
     progress: Annotated[
         str | None, typer.Option(help="auto (the default), live, plain or none (with --json the default).")
@@ -58,19 +76,20 @@ def run(
     if quiet and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
+    limits = image_limits(max_pixels, formats)
     sizes = {"--image-size": image_size, "--rgb": rgb or None}
     if resume is None:
         name = data or "mnist01"
         if name in SETS:
             refuse(sizes, f"can't be given with {name}", "it is for folders of images, which can be read in any size.")
         size = image_size or 28
-        samples = load_data(name, data_dir, (3 if rgb else 1, size, size), quiet)
+        samples = load_data(name, data_dir, (3 if rgb else 1, size, size), quiet, limits)
         trained = build(model or "article", samples, choice, seed or 0, epochs)
-        trained.info["data"] = name if name in SETS else str(Path(name).resolve())
+        trained.info["data"] = whereabouts(name)
     else:
         fixed = {"--model": model, "--seed": seed, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
-        trained, samples = reload(resume, data, data_dir, choice, epochs, quiet)
+        trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
     free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
     train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir)
 
@@ -165,31 +184,44 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
 
 
 def reload(
-    path: Path, data: str | None, data_dir: Path | None, choice: Choice, epochs: int | None, quiet: bool
+    path: Path,
+    data: str | None,
+    data_dir: Path | None,
+    choice: Choice,
+    epochs: int | None,
+    quiet: bool,
+    max_bytes: int | None,
+    limits: Mapping[str, object],
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
-    from xcnn.model.model import Model
-
-    model = Model.load(path, backend=choice.backend, precision=choice.precision)
+    model = load_model(path, choice.backend, choice.precision, max_bytes)
     if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
         raise CheckpointError(
             "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
         )
-    samples = load_data(data or str(model.info["data"]), data_dir, model.input_shape, quiet)
+    name = named_data(model, data, "mnist01")
+    samples = load_data(name, data_dir, model.input_shape, quiet, limits)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
         raise CheckpointError(
             "X405",
             f"{path.name} was trained on other classes or images than this data's.",
             f"got {', '.join(samples.classes)} {samples.train.x.shape[1:]}, it was trained on "
             f"{', '.join(map(str, model.info['classes']))} {model.input_shape}",
-            hint=f"name the data that it was trained on ({model.info['data']}), or none.",
+            f"the file names the data {model.info['data']}",
+            hint="name the data that it was trained on.",
         )
     model.optimizer = choice.optimizer_or(model.optimizer)
     model.info |= {
+        "data": whereabouts(name),
         "batch_size": choice.batch_size or model.info["batch_size"],
         "epochs": model.info["epochs"] if epochs is None else epochs,
     }
     return model, samples
+
+
+def whereabouts(name: str) -> str:
+    """A data set's name as a model keeps it: a folder by its whole path."""
+    return name if name in SETS else str(Path(name).resolve())
 
 
 def refuse(given: Mapping[str, object], why: str, hint: str) -> None:
@@ -245,16 +277,19 @@ def save_as_new(model: Model, free: str) -> Path:
 
     The name comes to the file when it is whole, so that however this ends, no empty file has it.
     """
-    part = Path(f".{free}.{secrets.token_hex(6)}.part")
-    try:
-        model.save(part)
-        n, path = 1, Path(f"{free}.xcnn")
-        while not given(part, path):
-            n += 1
-            path = Path(f"{free}-{n}.xcnn")
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    while True:
+        path = Path(f"{free}.xcnn")
+        part = temporary_path(path)
+        try:
+            model.save(part)
+            n = 1
+            with suppress(FileNotFoundError):  # another process takes it for what a killed one left
+                while not given(part, path):
+                    n += 1
+                    path = Path(f"{free}-{n}.xcnn")
+                return path
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def given(part: Path, path: Path) -> bool:
@@ -262,7 +297,7 @@ def given(part: Path, path: Path) -> bool:
     try:
         try:
             os.link(part, path)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):
             raise
         except OSError:  # a file system without links
             path.touch(exist_ok=False)
@@ -288,7 +323,8 @@ def show_result(model: Model, history: History, data: Dataset, saver: Saver, sec
         )
         return
     print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
-          f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; saved as {saver.path}")  # fmt: skip
+          f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
+          f"saved as {printable(str(saver.path))}")  # fmt: skip
 
 
 def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path | None) -> None:
@@ -296,8 +332,10 @@ def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path 
     saved = saver.saved_step >= 0
     epoch, epochs = model.state.epoch, int(model.info["epochs"])
     place = f"in epoch {epoch + 1} of {epochs}" if epoch < epochs else f"after {counted(epoch, 'epoch')}"
+    data = str(model.info["data"])
+    what = f"{shlex.quote(data)} " if data not in SETS else ""
     where = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
-    rest = f"; go on with: xcnn train --resume {shlex.quote(str(saver.path))}{where}" if epoch < epochs else ""
+    rest = f"; go on with: xcnn train {what}--resume {shlex.quote(str(saver.path))}{where}" if epoch < epochs else ""
     with suppress(OutputLost):
         if saver.json:
             print_json(
@@ -310,7 +348,7 @@ def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path 
                 stopped="interrupted",
             )
         elif saved:
-            print(f"interrupted {place}; saved as {saver.path}{rest}", flush=True)
+            print(printable(f"interrupted {place}; saved as {saver.path}{rest}"), flush=True)
         else:
             print("interrupted before the first step; nothing was saved", flush=True)
 
@@ -327,4 +365,4 @@ def describe(model: Model) -> str:
 def tell(line: str, silent: bool) -> None:
     """A line on stderr."""
     if not silent:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)

@@ -23,6 +23,10 @@ FREE, RATIO = 1 << 24, 200
 """What is compressed, or has holes, may unfold to 16 MiB, and beyond that to 200 times what it takes on the disk.
 
 MNIST's files unfold to 5 times."""
+UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
+"""What a file system that syncs no folders, or nothing, says when it is asked: there the file is as whole."""
+TEMPORARY = re.compile(r"(\..+\.)[0-9a-f]{12}\.part", re.DOTALL)
+"""The name of a temporary file."""
 ABANDONED = 3600.0
 """Seconds after which a temporary file is taken for a dead writer's, where the file system has no locks."""
 
@@ -36,9 +40,12 @@ def check_path(path: str | Path) -> Path:
         when its folder is missing or can't be written, or it is a folder, a read-only file, or no regular file (a FIFO,
         a device), which is never replaced.
     """
+    check_planted(path)
     target = Path(os.path.realpath(path))
+    found = None
     with suppress(FileNotFoundError, NotADirectoryError):
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
+        mode = found.st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "Is a folder, not a file", str(path))
         if not stat.S_ISREG(mode):
@@ -49,7 +56,39 @@ def check_path(path: str | Path) -> Path:
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "The folder can't be written", str(target.parent))
+    if found is not None and hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        temporary, file = open_temporary(target)  # who can't keep its owner hears of it now
+        with file:
+            try:
+                inherit(file.fileno(), target)
+            finally:
+                temporary.unlink(missing_ok=True)
     return target
+
+
+def check_planted(path: str | Path) -> None:
+    """Raise PermissionError for a link or file that somebody else has put into a folder which all may write into.
+
+    As Linux refuses to open such: in a sticky folder, /tmp, only its owner's and one's own are followed or replaced.
+    """
+    here, left = Path(os.path.abspath(os.sep)), list(reversed(Path(os.getcwd(), path).parts[1:]))
+    for _ in range(1000 if hasattr(os, "geteuid") else 0):
+        if not left:
+            return
+        step = here / left.pop()
+        try:
+            found, folder = step.lstat(), here.stat()
+        except OSError:
+            return  # there is nothing yet, or it will be told
+        sticky = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if sticky and not stat.S_ISDIR(found.st_mode) and found.st_uid not in (os.geteuid(), folder.st_uid):
+            raise PermissionError(errno.EACCES, "Was put by another user into a folder of everybody's", str(step))
+        if stat.S_ISLNK(found.st_mode):
+            leads = Path(os.readlink(step))
+            left += reversed(leads.parts[leads.is_absolute() :])
+            here = Path(leads.anchor) if leads.is_absolute() else here
+        else:
+            here = here.parent if step.name == ".." else step
 
 
 def write_whole(path: str | Path, text: bytes) -> None:
@@ -65,9 +104,9 @@ def write_whole(path: str | Path, text: bytes) -> None:
             with file:
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
                 if target.exists():
-                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                    inherit(file.fileno(), target)
+                _sync(file.fileno())
                 if fcntl:  # while the file is open, and so locked
                     os.replace(temporary, target)
             if not fcntl:
@@ -82,11 +121,37 @@ def write_whole(path: str | Path, text: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def inherit(handle: int, target: Path) -> None:
+    """Give a new file the owner, the group and the permissions of that which it is to replace.
+
+    Raises
+    ------
+    PermissionError
+        where it would change hands.
+    """
+    was, new = target.stat(), os.fstat(handle)
+    mode = was.st_mode & 0o777
+    if (was.st_uid, was.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.fchown(handle, was.st_uid, was.st_gid)
+        except PermissionError:
+            if was.st_uid != new.st_uid:
+                raise PermissionError(
+                    errno.EACCES, "Belongs to another user, and is not replaced", str(target)
+                ) from None
+            mode &= 0o707  # for a group that is another
+    if hasattr(os, "fchmod"):
+        os.fchmod(handle, mode)
+
+
 def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
-    """A new file beside the target, locked for as long as it is open: so others see that its writer lives."""
+    """A new file beside the target, locked for as long as it is open: so others see that its writer lives.
+
+    One that is to replace another is its owner's alone, until it inherits who may read it.
+    """
     while True:
-        temporary = target.with_name(f"{stem(target)}{secrets.token_hex(6)}.part")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
+        temporary = temporary_path(target)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600 if target.exists() else 0o666)
         try:
             file = os.fdopen(handle, "wb")
             if not fcntl or (lock(handle) is not False and is_at(temporary, handle)):
@@ -97,18 +162,29 @@ def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
         file.close()  # before it was locked, another writer took it for a dead one's
 
 
+def temporary_path(target: Path) -> Path:
+    """A name beside the target that `remove_dead` knows."""
+    return target.with_name(f"{stem(target)}{secrets.token_hex(6)}.part")
+
+
 def stem(target: Path) -> str:
-    """What the temporary files of a target begin with: its name, or where that is long, what it hashes to."""
+    """What the temporary files of a target begin with: its name, or where that is long, what it hashes to.
+
+    What a temporary file is itself made from begins as that file does.
+    """
     name = os.fsencode(target.name)
+    if temporary := TEMPORARY.fullmatch(target.name):
+        return temporary[1]
     return f".{target.name}." if len(name) <= 64 else f".xcnn-{hashlib.sha256(name).hexdigest()[:16]}."
 
 
 def remove_dead(target: Path) -> None:
     """Remove the temporary files of this target whose writers are no more: who is killed lets go of the lock."""
-    temporary = re.compile(re.escape(stem(target)) + r"[0-9a-f]{12}\.part", re.DOTALL)
+    begins = stem(target)
     with suppress(OSError):
         for name in os.listdir(target.parent):
-            if temporary.fullmatch(name):
+            found = TEMPORARY.fullmatch(name)
+            if found and found[1] == begins:
                 with suppress(OSError):
                     remove_if_dead(target.with_name(name))
 
@@ -179,11 +255,21 @@ def is_hollow(file: io.BufferedReader) -> bool:
     return stored > 0 and found.st_size > max(FREE, RATIO * stored)
 
 
+def _sync(handle: int) -> None:
+    """Bring an open file or folder to the disk, where its file system can be asked to."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last, where the system lets a folder be synced."""
+    """Make the rename itself last, where the folder can be opened and synced."""
     if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with suppress(PermissionError):  # a folder may be one to write into and not to read
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                _sync(handle)
+            finally:
+                os.close(handle)

@@ -86,3 +86,6 @@ class Planner(np.random.Generator):
         return np.broadcast_to(0.0, size)
 
     uniform = normal  # type: ignore[assignment]
+
+    def note(self, layer: Any, input_shape: Shape, output_shape: Shape) -> None:
+        """Is told of each layer within a container: nothing is made of it here."""

@@ -69,6 +69,15 @@ def _same(size: int, extent: int, stride: int) -> Pair:
     return total // 2, total - total // 2
 
 
+def within(stride: Pair, sizes: Shape, padding: Pads) -> Pair:
+    """The stride, cut to the padded image: beyond it there is one position only, however long the stride is.
+
+    Engines may then part an image by its stride, and count in 32 bits.
+    """
+    rows, columns = (min(s, max(1, n + lo + hi)) for s, n, (lo, hi) in zip(stride, sizes, padding, strict=True))
+    return rows, columns
+
+
 def output_size(sizes: Shape, kernel: Pair, stride: Pair, padding: Pads, dilation: Pair = (1, 1)) -> Pair:
     """Positions of a window along each axis; zero or less where the window does not fit."""
     rows, columns = (

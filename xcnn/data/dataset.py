@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from xcnn.errors import counted
+from xcnn.errors import counted, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = f"{len(self.train.x):,} + {counted(len(self.test.x), 'sample')} of {self.train.x.shape[1:]}"
-        return f"<Dataset: {sizes}, {counted(len(self.classes), 'class', 'classes')}: {', '.join(self.classes)}>"
+        names = printable(", ".join(self.classes))
+        return f"<Dataset: {sizes}, {counted(len(self.classes), 'class', 'classes')}: {names}>"
 
 
 def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:

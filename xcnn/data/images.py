@@ -252,7 +252,9 @@ def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int
 
 
 def mnist_like(
-    image: str | os.PathLike[str] | Image.Image | NDArray[Any], max_pixels: int = MAX_PIXELS
+    image: str | os.PathLike[str] | Image.Image | NDArray[Any],
+    max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
 ) -> tuple[NDArray[np.float32], str]:
     """Any picture of a digit, prepared as MNIST's were: (array (1, 28, 28), what was done to it).
 
@@ -267,7 +269,7 @@ def mnist_like(
         a file, a Pillow image, or an array: (height, width), (channels, height, width) or (height, width, channels)
         with 1, 3 or 4 channels; whole numbers, or real ones in 0..1 or 0..255 (uint16: 0..65535). One that is 28x28
         and light on a dark background already is taken as it is.
-    max_pixels
+    max_pixels, formats
         of a file, as for `read_image`.
 
     Raises
@@ -276,7 +278,7 @@ def mnist_like(
         X207: it can't be read as an image. X208: it is blank.
     """
     done: list[str] = []
-    grey = _grey(image, max_pixels, done)
+    grey = _grey(image, max_pixels, formats, done)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     background, low, high = (float(n) for n in (np.median(border), grey.min(), grey.max()))
     if high - low < BLANK:
@@ -296,12 +298,12 @@ def mnist_like(
     return _centre(ink, done)[None], ", ".join(done)
 
 
-def _grey(image: Any, max_pixels: int, done: list[str]) -> NDArray[np.float32]:
+def _grey(image: Any, max_pixels: int, formats: Sequence[str], done: list[str]) -> NDArray[np.float32]:
     """The brightness (height, width) in 0..1, on white where the image is transparent, reduced if it is large."""
     from PIL import Image
 
     if isinstance(image, str | os.PathLike):
-        image = _open(Path(image), "L", check_image_options(None, "L", max_pixels=max_pixels), None, max_pixels)
+        image = _open(Path(image), "L", check_image_options(None, "L", formats, max_pixels), None, max_pixels)
     elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
         image = _flat(image)
     x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xcnn.core.files import write_whole
 from xcnn.data.dataset import Dataset, Samples, scale
 from xcnn.data.idx import read
 from xcnn.errors import DataError
@@ -25,24 +24,30 @@ TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TIMEOUT = 30.0
 """Seconds that a mirror may keep silent."""
+SLOWEST = 2**14
+"""Bytes a second: who serves fewer, beyond silences of twice those seconds in all, is given up."""
 log = logging.getLogger("xcnn.datasets")
-ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Four IDX files: the checksums of their contents, of the .gz files that the mirrors hold, and those mirrors."""
+    """Four IDX files: the checksums of their contents, checksums and sizes of the .gz files that the mirrors hold."""
 
     title: str
     folders: tuple[str, ...]
     classes: tuple[str, ...]
     contents: dict[str, str]
     downloads: dict[str, str]
+    sizes: dict[str, int]
     mirrors: tuple[str, ...]
 
 
 def _sums(kind: str, *sums: str) -> dict[str, str]:
     return {name: f"{kind}:{digest}" for name, digest in zip((*TRAIN, *TEST), sums, strict=True)}
+
+
+def _sizes(*sizes: int) -> dict[str, int]:
+    return dict(zip((*TRAIN, *TEST), sizes, strict=True))
 
 
 MNIST01 = Source(
@@ -56,6 +61,7 @@ MNIST01 = Source(
         "ab2d98bd6cc310374ba0c91593030014043a66031b5e5fea29ca2e844fbf6905",
         "0fd740eac9f45ca4f4e28c0d149bc49ffb64d7447936d786de33fad4e7629dd0",
     ),
+    {},
     {},
     (),
 )
@@ -77,6 +83,7 @@ MNIST = Source(
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
+    _sizes(9_912_422, 28_881, 1_648_877, 4_542),
     ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
 )
 FASHION_MNIST = Source(
@@ -97,6 +104,7 @@ FASHION_MNIST = Source(
         "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
+    _sizes(26_421_880, 29_515, 4_422_102, 5_148),
     (
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -204,20 +212,21 @@ def _verified(source: Source, name: str, path: Path) -> NDArray[np.uint8]:
 
 
 def _download(source: Source, name: str) -> Path:
-    """A file of the user's cache; pooch moves it there once it is whole and has its checksum."""
+    """A file of the user's cache, which is written there once it has its checksum."""
     import pooch
 
-    folder, failures = pooch.os_cache("xcnn") / source.folders[0], []
-    fetch = pooch.HTTPDownloader(timeout=TIMEOUT)
+    path, failures = Path(pooch.os_cache("xcnn"), source.folders[0], f"{name}.gz"), []
+    if path.is_file() and _has_sum(path.read_bytes(), source.downloads[name]):
+        return path
     for mirror in source.mirrors:
-        if not (folder / f"{name}.gz").exists():
-            log.info("downloading %s%s.gz into %s", mirror, name, folder)
+        log.info("downloading %s%s.gz into %s", mirror, name, path.parent)
         try:
-            with silent(pooch.get_logger()):
-                got = pooch.retrieve(
-                    f"{mirror}{name}.gz", source.downloads[name], f"{name}.gz", folder, downloader=fetch
-                )
-            return Path(got)
+            content = fetch(f"{mirror}{name}.gz", source.sizes[name])
+            if not _has_sum(content, source.downloads[name]):
+                raise OSError("what it serves has another checksum than the published file")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+            return path
         except (OSError, ValueError) as error:  # the errors of requests are OSErrors
             failures.append(f"{mirror}: {error}")
     raise DataError(
@@ -228,13 +237,55 @@ def _download(source: Source, name: str) -> Path:
     )
 
 
-@contextlib.contextmanager
-def silent(logger: logging.Logger) -> Iterator[None]:
-    """For a `with` block in which a logger of the process tells nothing; one thread at a time, so that it returns."""
-    with ONE_AT_A_TIME:
-        before = logger.level
-        logger.setLevel(logging.CRITICAL)
+def _has_sum(content: bytes, known: str) -> bool:
+    kind, _, published = known.partition(":")
+    return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == published
+
+
+def fetch(url: str, size: int) -> bytes:
+    """What a mirror serves, of so many bytes at most, in no more time than a slow line takes for them.
+
+    Raises
+    ------
+    OSError, ValueError
+    """
+    import pooch
+
+    body, answers, errors = _Body(size), [], []
+    hooks = {"response": lambda answer, **_: answers.append(answer)}
+    download = pooch.HTTPDownloader(timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}, hooks=hooks)
+
+    def work() -> None:
         try:
-            yield
+            download(url, body, None)
+        except BaseException as error:
+            errors.append(error)
         finally:
-            logger.setLevel(before)
+            for answer in answers:
+                answer.close()
+
+    beside = threading.Thread(target=work, daemon=True)  # a mirror that drips ends no read: it is left alone
+    beside.start()
+    try:
+        beside.join(2 * TIMEOUT + size / SLOWEST)
+        if beside.is_alive():
+            raise TimeoutError(f"after {len(body.content):,} bytes it was too slow")
+    finally:
+        body.wanted = False
+    if errors:
+        raise errors[0]
+    return bytes(body.content)
+
+
+class _Body:
+    """A file in memory, for pooch to write to."""
+
+    def __init__(self, size: int) -> None:
+        self.content, self.size, self.wanted = bytearray(), size, True
+
+    def write(self, chunk: bytes) -> None:
+        if not self.wanted or len(self.content) + len(chunk) > self.size:
+            raise OSError(f"it serves more than the {self.size:,} bytes of the published file")
+        self.content += chunk
+
+    def flush(self) -> None: ...

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside
 from xcnn.layers.layer import Layer, Run
@@ -58,13 +59,20 @@ class Container:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={layer!r}' for name, layer in self.named)})"
 
+    def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape) -> tuple[Weights, Shape]:
+        """Draw a layer's weights."""
+        with inside(name):
+            drawn, output = layer.init(rng, shape)
+        if isinstance(rng, Planner):
+            rng.note(layer, shape, output)
+        return drawn, output
+
     def init_each(self, rng: Rng, shape: Shape, chained: bool) -> tuple[Weights, list[Shape]]:
         """Draw every layer's weights; each sees the output's shape of the one before, or all see `shape`."""
         weights: Weights = {}
         shapes: list[Shape] = []
         for name, layer in self.named:
-            with inside(name):
-                drawn, output = layer.init(rng, shape)
+            drawn, output = self.init_one(name, layer, rng, shape)
             if drawn:
                 weights[name] = drawn
             shapes.append(output)

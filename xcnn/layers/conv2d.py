@@ -17,7 +17,7 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import Initializer, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.core.windows import pads, pair, positions
+from xcnn.core.windows import pads, pair, positions, within
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -116,4 +116,4 @@ class Conv2D(Biased):
         """Stride, padding and dilation for an image of these sizes, as the primitives take them."""
         stride, dilation = pair("stride", self.stride), pair("dilation", self.dilation)
         around = pads(self.padding, sizes, pair("kernel_size", self.kernel_size), stride, dilation)
-        return {"stride": stride, "padding": around, "dilation": dilation}
+        return {"stride": within(stride, sizes, around), "padding": around, "dilation": dilation}

@@ -17,7 +17,7 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import Initializer, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
-from xcnn.core.windows import extent, pads, pair
+from xcnn.core.windows import extent, pads, pair, within
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
@@ -105,6 +105,7 @@ class Conv2DTranspose(Biased):
         check_cells(self, x.shape[1:])
         how = {**self.window(x.shape[2:]), "groups": self.groups}
         z_shape = (x.shape[0], self.filters, *self.output_size(x.shape[2:]))
+        how["stride"] = within(how["stride"], z_shape[2:], how["padding"])
         y = self.add_bias(weights, backend.correlate_input_adjoint(x, kernel, z_shape, **how))
         y_shape = y.shape
 

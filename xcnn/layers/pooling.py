@@ -8,7 +8,7 @@ from typing import Any
 from xcnn.core.checks import IMAGE, check_cells, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Padding, Pair, Rng, Shape, Weights
-from xcnn.core.windows import pads, pair, positions
+from xcnn.core.windows import pads, pair, positions, within
 from xcnn.errors import OptionError
 
 
@@ -45,4 +45,5 @@ class Pool2D:
         """Stride and padding for an image of these sizes, as the primitives take them."""
         size = pair("pool_size", self.pool_size)
         stride = size if self.stride is None else pair("stride", self.stride)
-        return {"stride": stride, "padding": pads(self.padding, sizes, size, stride)}
+        around = pads(self.padding, sizes, size, stride)
+        return {"stride": within(stride, sizes, around), "padding": around}

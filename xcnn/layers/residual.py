@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError, ShapeError, inside
+from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run
 from xcnn.layers.sequential import Sequential
@@ -56,8 +56,7 @@ class Residual(Container):
         weights, output = self.body.init(rng, input_shape)
         beside = tuple(input_shape)
         if self.shortcut:
-            with inside("shortcut"):
-                drawn, beside = self.shortcut.init(rng, input_shape)
+            drawn, beside = self.init_one("shortcut", self.shortcut, rng, input_shape)
             weights = {**weights, "shortcut": drawn} if drawn else weights
         self.check_shapes(input_shape, output, beside)
         return weights, output

@@ -20,11 +20,13 @@ import numpy as np
 
 from xcnn.core import random, tree
 from xcnn.core.checks import plain
+from xcnn.core.text import readable
 from xcnn.core.types import Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
 from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, refuse, write
 from xcnn.model.config import from_config, to_config
+from xcnn.model.needs import Counter
 from xcnn.model.schema import short
 from xcnn.training import loss_scaling, losses
 from xcnn.training.history import Row
@@ -34,6 +36,8 @@ from xcnn.training.precision import Precision, policy
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import TrainingState
 
+MAX_BYTES = 1 << 31
+"""What a sample may take in a net that is loaded, of weights apart."""
 MOST_OF_HISTORY = MOST_VALUES // 2
 """Values of the history that are kept: those of 14,000 epochs with eight columns."""
 COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
@@ -98,12 +102,12 @@ def save(saved: Saved, path: str | Path) -> None:
             raise CheckpointError("X403", f"a weight's name can't hold a slash, which parts its path; got {name!r}.")
     tensors = dict(tree.items({"weights": state.weights, "state": moments}))
     shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    _check_shapes(path, saved.net, saved.input_shape, shapes, saved.policy.dtype)
+    _check_shapes(path, saved.net, saved.input_shape, shapes, saved.policy.dtype, None)
     write(path, tensors, config)
 
 
-def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None) -> Saved:
-    """What a checkpoint keeps; `layers` and `loss` are the user's own, as in Model.load.
+def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None, max_bytes: int) -> Saved:
+    """What a checkpoint keeps; `layers` and `loss` are the user's own, and `max_bytes` a limit, as in Model.load.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None) -> 
     """
     with opened(path) as contents:
         config = contents.config
-        built = _built(path, contents, layers, loss)
+        built = _built(path, contents, layers, loss, max_bytes)
         chosen = _policy(path, config)
         tensors = tree.from_items(contents.tensors())
     weights = _in_order(built.planned, tensors.get("weights", {}))
@@ -172,7 +176,9 @@ class Built:
     loss: Loss
 
 
-def _built(path: str | Path, contents: Contents, layers: Mapping[str, type], loss: Loss | None) -> Built:
+def _built(
+    path: str | Path, contents: Contents, layers: Mapping[str, type], loss: Loss | None, max_bytes: int
+) -> Built:
     """The net, the optimizer and the loss; the tensors' shapes are those of this net."""
     config = contents.config
     input_shape = tuple(config["input_shape"])
@@ -185,7 +191,7 @@ def _built(path: str | Path, contents: Contents, layers: Mapping[str, type], los
             rate = learning_rate(optimizer.learning_rate, step)
             if not (isfinite(rate) and rate >= 0):
                 refuse(path, f"its learning rate after {step:,} steps would be {rate}.")
-        planned, output_shape = _check_shapes(path, net, input_shape, contents.shapes, config["dtype"])
+        planned, output_shape = _check_shapes(path, net, input_shape, contents.shapes, config["dtype"], max_bytes)
     except CheckpointError:
         raise
     except Exception as error:  # of a user's own layer it may be any
@@ -217,13 +223,29 @@ def _names(weights: Weights) -> Iterator[str]:
 
 
 def _check_shapes(
-    path: str | Path, net: Layer, input_shape: Shape, shapes: Mapping[str, tuple[str, Shape]], dtype: str
+    path: str | Path,
+    net: Layer,
+    input_shape: Shape,
+    shapes: Mapping[str, tuple[str, Shape]],
+    dtype: str,
+    max_bytes: int | None,
 ) -> tuple[Weights, Shape]:
     """The net's weights as they are planned, and its output's shape.
 
-    Tensors that are not its weights are refused before any of their size are made.
+    Tensors that are not its weights are refused, as is a net that needs more than `max_bytes`, before any of their
+    size are made.
     """
-    drawn, output_shape = net.init(random.Planner(), input_shape)
+    counter = Counter(input_shape)
+    drawn, output_shape = net.init(counter, input_shape)
+    counter.note(net, input_shape, output_shape)
+    needed = counter.cells * (8 if dtype == "float64" else 4)
+    if max_bytes is not None and needed > max_bytes:
+        raise CheckpointError(
+            "X404",
+            f"{Path(path).name} is not read: a single sample would take {readable(needed)} in its net, and at most "
+            f"{readable(max_bytes)} are allowed.",
+            hint=f"if you trust it, Model.load(path, max_bytes={needed})." if needed < 2**50 else "",
+        )
     expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
     found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
     if expected != found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from keyword import iskeyword
 from typing import Any
 
 from xcnn import layers
@@ -55,6 +57,11 @@ def to_config(value: Any) -> Any:
     )
 
 
+def is_free(name: str) -> bool:
+    """Whether a name is one that a class of the user's own may have, so that a hint can quote it."""
+    return name.isidentifier() and len(name) <= 60 and not iskeyword(name) and not hasattr(builtins, name)
+
+
 def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
     """What `to_config` was given, its classes taken from the fixed table and the user's `own`.
 
@@ -70,12 +77,12 @@ def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
     name = config.get("class")
     table = (own or {}) if config.get("own") else TABLE
     cls = table.get(name) if isinstance(name, str) else None
-    if cls is None:
-        known = name[:60] if isinstance(name, str) else "..."
+    if not (isinstance(cls, type) and is_dataclass(cls)):  # nothing else is called with what a file says
+        known = name if isinstance(name, str) and is_free(name) else "Name"
         raise CheckpointError(
             "X403",
             f"the net has a {short(name)}, which xcnn does not know.",
-            hint=f'Model.load(path, layers={{"{known}": {known}}}) where it is a class of yours.',
+            hint=f'Model.load(path, layers={{"{known}": {known}}}), if it is a class of yours, a dataclass.',
         )
     options = {key: from_config(value, own) for key, value in config.items() if key not in ("class", "own")}
     try:

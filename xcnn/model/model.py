@@ -504,6 +504,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         precision: str | None = None,
+        max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).
 
@@ -515,6 +516,8 @@ class Model:
             your own loss, where the model was saved with one
         precision
             another than it was saved with, where the backend does not have that one
+        max_bytes
+            what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
         Raises
         ------
@@ -523,7 +526,8 @@ class Model:
         OptionError
             X104, where the backend does not compute in the model's precision.
         """
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss)
+        max_bytes = check_whole("max_bytes", max_bytes)
+        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes)
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
         there = get_backend() if backend is None else make_backend(backend)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TextIO, cast
 
-from xcnn.core.output import Notes, notes
+from xcnn.core.output import notes, same_terminal
 from xcnn.errors import OptionError
 from xcnn.training.history import Row, header, line
 
@@ -75,7 +75,7 @@ class Live(Plain):
             TextColumn("loss {task.fields[loss]}"),
             console=self.console,
             transient=True,
-            redirect_stdout=Notes(sys.stdout).isatty(),  # else the bar would take what others write into a file
+            redirect_stdout=same_terminal(sys.stdout, self.notes),  # else the bar would take what goes elsewhere
         )
         self.task: Any = None
 

@@ -78,6 +78,8 @@ class Direct:
         """DX (N, C, H, W), dK and dB in lines; dX and dK as far as they are wanted."""
         n = len(dy)
         dx = empty((n if wanted[0] else 0, way.channels, way.height, way.width), dy.dtype)
+        if len(way.parts) < way.stride_rows * way.stride_columns:
+            dx.fill(0)  # its other phases meet no tap
         x, k, dy, y, out = flat(x), flat(k), flat(dy), flat(y), dx.reshape(-1)
         panels = maps.pack_adjoint(k, way) if wanted[0] else k
         biases = way.rows * way.columns if ending.bias == 2 else ending.bias

@@ -65,8 +65,8 @@ class Layout(NamedTuple):
     gradient_plane: int
     """From one channel of dY to the next."""
     parts: Any
-    """(phases of DX, 8): first tap, taps, first row of the image and column, rows, columns, first cell in part_tables
-    and cells there."""
+    """(phases of DX that taps meet, 8): first tap, taps, first row of the image and column, rows, columns, first cell
+    in part_tables and cells there."""
     part_taps: Any
     """(kernel cells,): the taps, phase by phase."""
     part_offsets: Any
@@ -113,8 +113,9 @@ def layout(
     part_tables: list[int] = []
     part_taps: list[int] = []
     part_offsets: list[int] = []
-    for a in range(down):
-        for b in range(across):
+    across_met = [0, 1] if across == 2 else sorted({b for _, b in met})  # both phases of a row are woven at once
+    for a in sorted({a for a, _ in met}):
+        for b in across_met:
             mine = [n for n, (i, j) in enumerate(taps) if i % down == a and j % across == b]
             u, v = -(-max(top - a, 0) // down), -(-max(left - b, 0) // across)
             row, column = u * down + a - top, v * across + b - left
