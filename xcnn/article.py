@@ -71,8 +71,21 @@ class Layer:
 class Dense(Layer):
     """Y = W X + B.   dE/dW = dE/dY Xᵀ,  dE/dB = dE/dY,  dE/dX = Wᵀ dE/dY.
 
-    X is a column (input_size, 1), Y a column (output_size, 1). `rng` is a seed, or a NumPy generator for several layers
-    to draw from; None draws other weights each time.
+    X is a column (input_size, 1), Y a column (output_size, 1).
+
+    Parameters
+    ----------
+    input_size, output_size
+        rows of X and of Y
+    rng
+        a seed, or a NumPy generator for several layers to draw from; None draws other weights each time
+
+    Raises
+    ------
+    OptionError
+        X104, for a size that is no whole number of at least 1.
+    ShapeError
+        X101, for a sample of another shape.
     """
 
     def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
@@ -100,7 +113,25 @@ class Convolutional(Layer):
     dE/dKij = Xj ⋆ dE/dYi, valid;  dE/dBi = dE/dYi;  dE/dXj = sum over i of dE/dYi convolved, full, with Kij.
 
     X is (input_depth, height, width), Y (depth, height - kernel_size + 1, width - kernel_size + 1), and each element of
-    Y has its own bias. `rng` is as for Dense.
+    Y has its own bias.
+
+    Parameters
+    ----------
+    input_shape
+        (input_depth, height, width)
+    kernel_size
+        height and width of each kernel
+    depth
+        channels of Y
+    rng
+        a seed, or a NumPy generator; None draws other weights each time
+
+    Raises
+    ------
+    OptionError
+        X104, for a size that is no whole number of at least 1.
+    ShapeError
+        X101, for a sample of another shape; X102, where the kernel does not fit.
     """
 
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
@@ -145,7 +176,18 @@ class Convolutional(Layer):
 
 
 class Reshape(Layer):
-    """Y = X and dE/dX = dE/dY, in another shape."""
+    """Y = X and dE/dX = dE/dY, in another shape.
+
+    Parameters
+    ----------
+    input_shape, output_shape
+        with as many cells
+
+    Raises
+    ------
+    ShapeError
+        X101, for a sample of another shape, or an output of another number of cells.
+    """
 
     def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
         self.input_shape = input_shape = check_shape("input_shape", input_shape, least=1)
@@ -170,7 +212,18 @@ class Reshape(Layer):
 
 
 class Activation(Layer):
-    """Y = f(X) and dE/dX = dE/dY f'(X), element by element; give f and f'."""
+    """Y = f(X) and dE/dX = dE/dY f'(X), element by element; give f and f'.
+
+    Parameters
+    ----------
+    activation, activation_prime
+        f and f', from an array to one of its shape
+
+    Raises
+    ------
+    ShapeError
+        X101, for a gradient of another shape than Y.
+    """
 
     def __init__(self, activation: Callable[[Array], Array], activation_prime: Callable[[Array], Array]) -> None:
         for function in (activation, activation_prime):
@@ -214,13 +267,35 @@ class Sigmoid(Activation):
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
-    """E = mean((y* - y)²)."""
+    """E = mean((y* - y)²).
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
     y_true, y_pred = _compared("mse", y_true, y_pred)
     return namespace(y_pred).mean((y_true - y_pred) ** 2)
 
 
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
-    """dE/dy = 2 (y - y*) / n."""
+    """dE/dy = 2 (y - y*) / n.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
     y_true, y_pred = _compared("mse_prime", y_true, y_pred)
     return 2 * (y_pred - y_true) / size(y_true)
 
@@ -229,6 +304,16 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     """E = -mean(y* log(y) + (1 - y*) log(1 - y)), E finite since y is clipped.
 
     It is clipped to the smallest normal number of its type, 2.2e-308 in float64, and to the largest below 1.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape, probabilities
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
     """
     y_true, y_pred = _compared("binary_cross_entropy", y_true, y_pred)
     xp, y = namespace(y_pred), _clipped(y_pred)
@@ -236,14 +321,33 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
 
 
 def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
-    """dE/dy = ((1 - y*) / (1 - y) - y* / y) / n, at the same clipped y."""
+    """dE/dy = ((1 - y*) / (1 - y) - y* / y) / n, at the same clipped y.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape, probabilities
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
     y_true, y_pred = _compared("binary_cross_entropy_prime", y_true, y_pred)
     y = _clipped(y_pred)
     return ((1 - y_true) / (1 - y) - y_true / y) / size(y_true)
 
 
 def predict(network: Sequence[Layer], input: Any) -> Array:
-    """The network's output for one sample, of the host or the process's backend: an array of that backend."""
+    """The network's output for one sample, of the host or the process's backend: an array of that backend.
+
+    Parameters
+    ----------
+    network
+        layers, in order
+    input
+        one sample
+    """
     backend = get_backend()
     output = backend.asarray(_numbers("input", input), "float64")
     with backend.active():
@@ -267,10 +371,16 @@ def train(
 
     Parameters
     ----------
+    network
+        layers, in order
     loss, loss_prime
         functions of (y_true, y_pred): `mse` and `mse_prime`, or `binary_cross_entropy` and its prime
     x_train, y_train
         samples, each shaped as the network takes and gives it; host arrays are moved one at a time
+    epochs
+        rounds through the samples
+    learning_rate
+        what multiplies each gradient
     verbose
         print each epoch's error
 

@@ -51,6 +51,13 @@ class Backend:
         one of `algorithms`
     fuse
         whether `rewrite` may replace runs of layers by faster ones
+
+    Raises
+    ------
+    BackendUnavailable
+        X302, where it can't run here, with the reason.
+    OptionError
+        X104, for an option that it can't have.
     """
 
     device: str | None = None

@@ -40,7 +40,13 @@ def names_with(precision: str) -> list[str]:
 
 
 def backend_of(x: Array) -> Backend:
-    """The backend whose library made this array, on the array's device; the reference where no plug-in claims it."""
+    """The backend whose library made this array, on the array's device; the reference where no plug-in claims it.
+
+    Parameters
+    ----------
+    x
+        an array of any library that follows the standard
+    """
     library = type(x).__module__.partition(".")[0]
     if library not in _owners:
         _owners[library] = _owner(x, library)

@@ -31,6 +31,13 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
     `auto` takes CuPy where a CUDA device answers, else NumPy, and logs which and why. A name that is given never
     falls back. A backend object stands for itself, with these options changed.
 
+    Parameters
+    ----------
+    name
+        a backend's, with a device behind a colon; a module's; or a Backend
+    **options
+        the backend's own: algorithm, fuse and others
+
     Raises
     ------
     BackendError
@@ -65,14 +72,31 @@ def _other_device(name: str) -> str:
 
 
 def set_backend(name: str | Backend, **options: Any) -> Backend:
-    """Choose the backend of this process: of every Model and array made from now on that names none."""
+    """Choose the backend of this process: of every Model and array made from now on that names none.
+
+    Parameters
+    ----------
+    name, **options
+        as for `backend`
+
+    Raises
+    ------
+    BackendError, BackendUnavailable, OptionError
+        as `backend` does.
+    """
     global _default
     _default = backend(name, **options)
     return _default
 
 
 def get_backend() -> Backend:
-    """The backend of this process: what `set_backend` chose, else the variable XCNN_BACKEND, else "auto"."""
+    """The backend of this process: what `set_backend` chose, else the variable XCNN_BACKEND, else "auto".
+
+    Raises
+    ------
+    BackendError, BackendUnavailable
+        as `backend` does, for what XCNN_BACKEND names.
+    """
     global _default
     if _default is None:
         named = os.environ.get("XCNN_BACKEND", "")

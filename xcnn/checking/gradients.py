@@ -62,7 +62,15 @@ class ReferenceBackend(Backend):
 
 @dataclass(frozen=True)
 class Report:
-    """The largest relative errors that a check measured, by what was compared."""
+    """The largest relative errors that a check measured, by what was compared.
+
+    Parameters
+    ----------
+    subject
+        the layer or primitive
+    errors
+        the largest, relative, by name
+    """
 
     subject: str
     errors: dict[str, float]
@@ -124,8 +132,12 @@ def check_layer(
 
     Parameters
     ----------
+    layer
+        of xcnn or your own
     input_shape
         of one sample
+    backend
+        where; None is the process's
     train
         whether the layer runs as in training
     batch
@@ -171,6 +183,15 @@ def check_adjoint(
     name: str, forward: Callable[[HostArray], HostArray], adjoint: Callable[[HostArray], HostArray], x_shape: Shape
 ) -> Report:
     """<A x, y> = <x, A* y> for a linear map and its adjoint, both from NumPy array to NumPy array, in float64.
+
+    Parameters
+    ----------
+    name
+        of the map, for the report
+    forward, adjoint
+        from an array to an array
+    x_shape
+        of what `forward` takes
 
     Raises
     ------

@@ -219,6 +219,8 @@ def compare(
 
     Parameters
     ----------
+    model
+        the net with its weights, loss and precision
     x : (samples, *input_shape)
         floating-point numbers on the host; a few samples are enough
     y

@@ -39,19 +39,49 @@ def sized(draw: Draw) -> Draw:
 
 @sized
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """An array of zeros: biases begin so."""
+    """An array of zeros: biases begin so.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
 @sized
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """An array of ones: scales begin so."""
+    """An array of ones: scales begin so.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
 @sized
 def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
-    """The article's: mean 0, deviation 1, whatever the fans."""
+    """The article's: mean 0, deviation 1, whatever the fans.
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
+    """
     return rng.standard_normal(shape)
 
 
@@ -92,6 +122,15 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     """Rows (or columns, where they are fewer) orthonormal, uniform over all such matrices: Saxe et al. 2014.
 
     The matrix is (shape[0], the rest), as for a kernel (out, in, h, w).
+
+    Parameters
+    ----------
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into; here without a part
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
@@ -147,6 +186,11 @@ def initial(choice: str | Initializer, rng: Rng, shape: Shape, fan_in: int, fan_
 
 def initializer(name: str | Initializer) -> Initializer:
     """An initializer by name; a function (rng, shape, fan_in, fan_out) -> array stands for itself.
+
+    Parameters
+    ----------
+    name
+        one in INITIALIZERS, or a function
 
     Raises
     ------

@@ -29,6 +29,13 @@ def load_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
 
     file = 0, 0, type, number of axes (a byte each); the size of each axis (4 bytes, big-endian); the cells.
 
+    Parameters
+    ----------
+    path
+        of the file; "~" stands for the user's folder
+    max_bytes
+        the largest array, in bytes
+
     Raises
     ------
     DataError

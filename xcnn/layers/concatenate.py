@@ -19,6 +19,20 @@ class Concatenate(Container):
     """Y = [f1(X), f2(X), ...] along the channels (axis 1);  dX = the branches' dX of their parts of dY, summed.
 
     `Concatenate(Conv2D(4, 1), Conv2D(8, 3, padding="same"))` has 12 channels; `Sequential()` passes X itself on.
+
+    Parameters
+    ----------
+    *branches
+        layers that are all given X
+    **named
+        branches that come after those, with names of yours
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no layer, or a name twice.
+    ShapeError
+        X101, where their outputs differ in more than channels.
     """
 
     def __init__(self, *branches: Layer, **named: Layer) -> None:

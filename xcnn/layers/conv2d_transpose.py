@@ -34,7 +34,34 @@ class Conv2DTranspose(Biased):
     Conv2D that leads back from Y to X, so `padding` takes cells away:
 
     H' = (H - 1) stride + extent - padding + output_padding, and "same" gives H' = H stride, as in Keras.
-    `output_padding`, smaller than the stride, picks among the sizes that this Conv2D would shrink to H.
+
+    Parameters
+    ----------
+    filters
+        channels of Y
+    kernel_size
+        height and width, one number for both
+    stride
+        cells from a cell of X to the next in Y, down and across
+    padding
+        what that Conv2D pads, as there; here it takes cells away
+    output_padding
+        rows and columns more, fewer than the stride: picks among the sizes that this Conv2D would shrink to H
+    dilation
+        cells from a tap of the kernel to the next; 1 leaves no gaps
+    groups
+        channels and filters are split into so many parts, each for itself
+    bias
+        True (one for each filter), False, or "untied" (the article's: one for each output element)
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     filters: int

@@ -20,6 +20,28 @@ class Dense:
     """Y = X W + B.   dW = Xᵀ dY,  dB = sum of dY over the batch,  dX = dY Wᵀ.
 
     (N, features) -> (N, units); W is (features, units).
+
+    Parameters
+    ----------
+    units
+        features of Y
+    bias
+        whether B is added
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that is not (N, features).
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.Dense(3).init(np.random.default_rng(0), (4,))
+    >>> weights["kernel"].shape, weights["bias"].shape, output_shape
+    ((4, 3), (3,), (3,))
     """
 
     units: int

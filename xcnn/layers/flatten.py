@@ -17,7 +17,13 @@ from xcnn.layers.layer import Run
 @checked
 @dataclass(frozen=True)
 class Flatten:
-    """(N, ...) -> (N, features): Y = X and dX = dY, reshaped."""
+    """(N, ...) -> (N, features): Y = X and dX = dY, reshaped.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that does not fit.
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return {}, (prod(check_shape("input_shape", input_shape)),)

@@ -23,6 +23,20 @@ class GroupNorm:
 
     Takes (N, C), (N, C, L) and (N, C, H, W); scale and bias are (C,). One group normalises whole samples, C groups
     each channel for itself (instance normalisation).
+
+    Parameters
+    ----------
+    groups
+        how many; the channels are a multiple of it
+    epsilon
+        what is added to the variance, in units of X squared
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     groups: int

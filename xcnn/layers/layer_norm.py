@@ -25,6 +25,20 @@ class LayerNorm:
     Mean and variance are taken over `axis`, one or several, the batch's axis being 0; None is all but the batch's, so
     C, H and W of images, as PyTorch's LayerNorm([C, H, W]). `axis=-1` is Keras's default, `axis=1` normalises the
     channels at each place. scale and bias have the sizes of these axes.
+
+    Parameters
+    ----------
+    axis
+        one of them, or several
+    epsilon
+        what is added to the variance, in units of X squared
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     _: KW_ONLY

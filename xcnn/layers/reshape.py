@@ -19,7 +19,25 @@ from xcnn.layers.layer import Run
 @checked
 @dataclass(frozen=True)
 class Reshape:
-    """(N, ...) -> (N, *target_shape): Y = X and dX = dY, reshaped. One size may be -1: what the others leave."""
+    """(N, ...) -> (N, *target_shape): Y = X and dX = dY, reshaped. One size may be -1: what the others leave.
+
+    Parameters
+    ----------
+    target_shape
+        of one sample, without the batch axis
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, where X has another number of cells.
+
+    Examples
+    --------
+    >>> xcnn.Reshape((4, -1)).init(np.random.default_rng(0), (2, 3, 4))
+    ({}, (4, 6))
+    """
 
     target_shape: Shape
 

@@ -18,6 +18,22 @@ class Residual(Container):
     """Y = f(X) + g(X), f being the layers one after another, g the shortcut (by default g(X) = X);  dX = df + dg.
 
     `Residual(Conv2D(8, 3, padding="same"), BatchNorm(), ReLU(), shortcut=Conv2D(8, 1))`; names are as in Sequential.
+
+    Parameters
+    ----------
+    *layers
+        f, in order
+    shortcut
+        g; None is g(X) = X
+    **named
+        layers of f that come after those, with names of yours
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no layer, or a name twice.
+    ShapeError
+        X101, where f and g give other shapes.
     """
 
     def __init__(self, *layers: Layer, shortcut: Layer | None = None, **named: Layer) -> None:

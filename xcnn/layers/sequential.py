@@ -15,6 +15,26 @@ class Sequential(Container):
     """Y = fn(... f2(f1(X)));  dX = the layers' backwards, from the last to the first.
 
     `Sequential(Conv2D(8, 3), ReLU(), Flatten(), head=Dense(10))`; see Container for the names.
+
+    Parameters
+    ----------
+    *layers
+        in order, named by class and count: conv1, relu1, conv2
+    **named
+        layers that come after those, with names of yours
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no layer, or a name twice.
+    ShapeError
+        what the layers raise, with their names in front.
+
+    Examples
+    --------
+    >>> net = xcnn.Sequential(xcnn.Dense(4), xcnn.ReLU(), head=xcnn.Dense(2))
+    >>> [*net.layers], net.init(np.random.default_rng(0), (3,))[1]
+    (['dense1', 'relu1', 'head'], (2,))
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -18,6 +18,18 @@ class Softmax:
     """Y = exp(X) / sum(exp(X)) along `axis`, by default the classes' or channels';  dX = Y (dY - sum(dY Y)).
 
     The maximum is taken off X first, which changes nothing but keeps exp from overflowing.
+
+    Parameters
+    ----------
+    axis
+        along which Y sums to 1, the batch's being 0
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input without this axis.
     """
 
     axis: int = 1

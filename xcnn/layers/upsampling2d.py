@@ -23,6 +23,20 @@ class UpSampling2D:
 
     "nearest" repeats each cell; "bilinear" takes cells as points at their centres and holds the outermost to the edge,
     as Keras does, and PyTorch with align_corners=False.
+
+    Parameters
+    ----------
+    size
+        s and t, rows and columns for each one of X; one number for both
+    interpolation
+        "nearest" or "bilinear"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     size: int | Pair = 2

@@ -22,7 +22,17 @@ class ZeroPadding2D:
 
     (N, C, H, W) -> (N, C, top + H + bottom, left + W + right).
 
-    `padding` is p, (p_height, p_width) or ((top, bottom), (left, right)).
+    Parameters
+    ----------
+    padding
+        cells of zeros: p, (p_height, p_width) or ((top, bottom), (left, right))
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     padding: int | Pair | Pads = 1

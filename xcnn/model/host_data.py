@@ -230,6 +230,8 @@ def check_shares(targets: HostArray, sums: bool, role: str = "") -> None:
 def weights_of(shapes: Mapping[str, Shape], new: Any, dtype: str, within: str | None = None) -> dict[str, HostArray]:
     """What a user sets of a net's weights, copied to the host in the net's type: all of them, or some `within`.
 
+    Steps that BatchNorm counts may lack: other libraries have none.
+
     Raises
     ------
     OptionError
@@ -250,12 +252,13 @@ def weights_of(shapes: Mapping[str, Shape], new: Any, dtype: str, within: str | 
             path: s for path, s in shapes.items() if path in there or path.startswith(tuple(f"{t}/" for t in there))
         }
     given = dict(tree.items(dict(new), within or ""))
-    odd = [path for path in (*shapes, *given) if (path in shapes) != (path in given)]
+    odd = [path for path in shapes if path not in given and not path.endswith("running_steps")]
+    odd += [path for path in given if path not in shapes]
     if odd:
         what = "is missing" if odd[0] in shapes else "is none of its"
         has = f"the net has {', '.join(f'{path} {shape}' for path, shape in shapes.items()) or 'no such'}"
         raise ShapeError("X101", f"these weights are not the net's: {odd[0]!r} {what}.", has)
-    return {path: weight_of(path, given[path], shape, dtype) for path, shape in shapes.items()}
+    return {path: weight_of(path, given[path], shape, dtype) for path, shape in shapes.items() if path in given}
 
 
 def weight_of(path: str, given: Any, shape: Shape, dtype: str) -> HostArray:

@@ -23,6 +23,7 @@ from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
+from xcnn.layers.batch_norm import settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
@@ -338,7 +339,8 @@ class Model:
     def _set_all(self, new: Mapping[str, HostArray]) -> None:
         """Let these leaves be the model's."""
         here = dict(tree.items(self.state.weights))
-        sent = {path: self._send(w) for path, w in new.items()}
+        old = {path: self.backend.to_numpy(w) for path, w in here.items()}
+        sent = {path: self._send(w) for path, w in settled(new, old).items()}
         self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
 
     @contextmanager

@@ -148,6 +148,24 @@ class EarlyStopping:
     where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
     by itself. `mode`, "min" or "max", says which way is better; losses and accuracies tell it by their names, and where
     a name does not, `fit` refuses to begin.
+
+    Parameters
+    ----------
+    monitor
+        a column of the history
+    patience
+        epochs without a better value, at least 1
+    min_delta
+        by how much a value must be better to count, in units of the column
+    restore_best
+        whether the best epoch's weights stay
+    mode
+        "min" or "max", the better way; None takes it from the name
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     monitor: str = "val_loss"
@@ -191,6 +209,20 @@ class Checkpoint:
 
     The best is that of the present training, what a loaded model was trained before not counted. A training that is
     resumed is the one that was left. `mode` is as in EarlyStopping.
+
+    Parameters
+    ----------
+    path
+        the file, replaced whole each time
+    monitor
+        a column of the history; None saves each epoch
+    mode
+        "min" or "max", the better way; None takes it from the name
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     path: str | Path

@@ -40,6 +40,18 @@ class History:
     column that only some epochs have, as "val_loss" where validation data came later, holds the values of those alone:
     `history.rows` tells of which. `stopped` says why training ended: "finished", "early" (a callback's wish),
     "interrupted" (Ctrl-C), "diverged" (X501) or "failed" (another error); until then it is "running".
+
+    Parameters
+    ----------
+    rows
+        a dict for each epoch: its number, losses, accuracies, rate, seconds and images a second
+    stopped
+        why training ended
+
+    Raises
+    ------
+    OptionError
+        X104, for a column that it does not have.
     """
 
     rows: list[Row] = field(default_factory=list)

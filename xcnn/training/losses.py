@@ -56,7 +56,19 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
 
     `y` holds probabilities, (N, units); they are clipped to the smallest normal number of their type and to the largest
-    below 1, so that both stay finite. `t` is shaped like y, or (N,) labels: one-hot for several units, 0 or 1 for one.
+    below 1, so that both stay finite. Labels (N,) are one-hot for several units, 0 or 1 for one.
+
+    Parameters
+    ----------
+    y : (N, units)
+        probabilities
+    t : (N, units) or (N,)
+        probabilities, or labels
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
     """
     xp = _check_floating(y, t)
     limits = xp.finfo(y.dtype)
@@ -76,8 +88,19 @@ def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
     """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
 
     Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels: max(y, 0) - y t is
-    (1 - t) max(y, 0) + t max(-y, 0), and sigmoid(y) - t is (1 - t) sigmoid(y) - t sigmoid(-y). `t` as in
-    binary_cross_entropy.
+    (1 - t) max(y, 0) + t max(-y, 0), and sigmoid(y) - t is (1 - t) sigmoid(y) - t sigmoid(-y).
+
+    Parameters
+    ----------
+    y : (N, units)
+        logits
+    t : (N, units) or (N,)
+        probabilities, or labels
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
     """
     xp = namespace(y, t)
     t, zero = targets(y, t), zeros(y, ())
@@ -88,7 +111,26 @@ def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
 
 @rounded_once
 def mse(y: Array, t: Array) -> tuple[Array, Array]:
-    """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size. `t` is shaped like y."""
+    """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size.
+
+    Parameters
+    ----------
+    y
+        the net's outputs, of any shape
+    t
+        targets, shaped like y
+
+    Raises
+    ------
+    ShapeError
+        X202, where t is not.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.mse(np.asarray([1.0, 2.0]), np.asarray([0.0, 2.0]))
+    >>> float(value), dy.tolist()
+    (0.5, [1.0, 0.0])
+    """
     xp = namespace(y, t)
     error = y - _same_shape(y, t)
     size = _at_least_one(prod(y.shape))
@@ -97,7 +139,20 @@ def mse(y: Array, t: Array) -> tuple[Array, Array]:
 
 @rounded_once
 def mae(y: Array, t: Array) -> tuple[Array, Array]:
-    """E = mean(|y - t|);  dE/dy = sign(y - t) / size. `t` is shaped like y."""
+    """E = mean(|y - t|);  dE/dy = sign(y - t) / size.
+
+    Parameters
+    ----------
+    y
+        the net's outputs, of any shape
+    t
+        targets, shaped like y
+
+    Raises
+    ------
+    ShapeError
+        X202, where t is not.
+    """
     xp = namespace(y, t)
     error = y - _same_shape(y, t)
     size = _at_least_one(prod(y.shape))
@@ -108,7 +163,23 @@ def mae(y: Array, t: Array) -> tuple[Array, Array]:
 def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
     """E = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t;  dE/dy = e, clipped, / size.
 
-    Huber 1964. `t` is shaped like y, `delta` in units of y.
+    Huber 1964.
+
+    Parameters
+    ----------
+    y
+        the net's outputs, of any shape
+    t
+        targets, shaped like y
+    delta
+        from there on an error counts in proportion, in units of y; above 0
+
+    Raises
+    ------
+    ShapeError
+        X202, where t is not shaped so.
+    OptionError
+        X104, for a delta that can't be.
     """
     delta = check_positive("delta", delta)
     xp = namespace(y, t)
@@ -127,6 +198,11 @@ THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0
 
 def loss_function(loss: str | Loss) -> Loss:
     """A loss by name; a function (y, t) -> (value, dy) stands for itself, NumPy's numbers in its options as Python's.
+
+    Parameters
+    ----------
+    loss
+        a name in LOSSES, or a function
 
     Raises
     ------

@@ -25,7 +25,18 @@ class Schedule:
 @checked
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same `rate` at every step, the default of a plain number."""
+    """The same `rate` at every step, the default of a plain number.
+
+    Parameters
+    ----------
+    rate
+        at least 0
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
 
@@ -40,7 +51,27 @@ class Constant(Schedule):
 @checked
 @dataclass(frozen=True)
 class Step(Schedule):
-    """rate · factor^(step // every)."""
+    """rate · factor^(step // every).
+
+    Parameters
+    ----------
+    rate
+        of the first steps
+    every
+        steps from a change to the next
+    factor
+        what the rate is multiplied by then
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [xcnn.schedules.Step(1.0, every=100)(step) for step in (0, 99, 100)]
+    [1.0, 1.0, 0.1]
+    """
 
     rate: float
     every: int
@@ -60,7 +91,22 @@ class Step(Schedule):
 @checked
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """rate · factor^(step / every)."""
+    """rate · factor^(step / every).
+
+    Parameters
+    ----------
+    rate
+        of step 0
+    every
+        steps in which it changes by the factor
+    factor
+        what the rate is multiplied by in so many
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
     every: int
@@ -80,7 +126,22 @@ class Exponential(Schedule):
 @checked
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5."""
+    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5.
+
+    Parameters
+    ----------
+    rate
+        of step 0
+    steps
+        from `rate` to `final`
+    final
+        the rate afterwards
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
     steps: int
@@ -101,7 +162,25 @@ class Cosine(Schedule):
 @checked
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start."""
+    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start.
+
+    Parameters
+    ----------
+    steps
+        of the rise
+    then
+        the schedule after it, or a rate
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [xcnn.schedules.WarmUp(4, 0.1)(step) for step in (0, 3, 4)]
+    [0.025, 0.1, 0.1]
+    """
 
     steps: int
     then: Schedule | float
@@ -124,6 +203,24 @@ class OneCycle(Schedule):
     """Up from rate / 25 to `rate` and down to rate / 250000, each in half a cosine: Smith and Topin 2018.
 
     `steps` in all, the first `rise` of them upwards; start = rate / `start`, end = start / `end`, as PyTorch has it.
+
+    Parameters
+    ----------
+    rate
+        the largest
+    steps
+        in all
+    rise
+        the share of the steps that go up, between 0 and 1
+    start
+        `rate` by the first rate
+    end
+        the first rate by the last
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     rate: float
@@ -163,7 +260,13 @@ class Shifted(Schedule):
 
 @dataclass(frozen=True)
 class Given(Schedule):
-    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer."""
+    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer.
+
+    Parameters
+    ----------
+    rate
+        an array without axes
+    """
 
     rate: Any
 
@@ -176,6 +279,13 @@ SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCyc
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
     """The learning rate of this step.
+
+    Parameters
+    ----------
+    rate
+        a schedule, or a number
+    step
+        counted from 0
 
     Raises
     ------
