@@ -33,7 +33,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name
+from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
@@ -164,6 +164,7 @@ class Model:
         self.plan: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         self.trainer = self._made()
+        tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
 
     def _become(self, **changed: Any) -> None:
         """Change attributes, and the trainer that follows from them: all, or where one is refused, none.
@@ -286,7 +287,9 @@ class Model:
     @loss.setter
     @changes("another loss")
     def loss(self, new: str | Loss) -> None:
-        self._become(_loss=loss_function(new))
+        loss = loss_function(new)
+        self._become(_loss=loss)
+        tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
     def learning_rate(self) -> float:
@@ -492,6 +495,7 @@ class Model:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
         self.turn.close()
         before = self.state
+        self.trainer.look()
         after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
         self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
         return loss
@@ -507,6 +511,12 @@ class Model:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
+
+        Raises
+        ------
+        DataError
+            X203, for all of x, where one sample holds NaN or infinity: in its place there would be NaN, whose argmax is
+            the first class. The message names the sample, and how to leave it out.
         """
         batch_size = check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.state.weights

@@ -35,6 +35,7 @@ def epoch(
 
     Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
     """
+    trainer.look()
     begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
     order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     while state.seen < len(x):

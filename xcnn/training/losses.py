@@ -7,9 +7,10 @@ rows that are no distribution. A logit of -inf leaves its class out: what has no
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
-from math import prod
+from math import exp, prod
 from typing import Any, TypeAlias
 
 from array_api_compat import device, is_numpy_array
@@ -17,9 +18,12 @@ from array_api_compat import device, is_numpy_array
 from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, widened, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, plain
 from xcnn.core.names import unknown
+from xcnn.core.pure import pure
 from xcnn.core.types import Array, Shape
 from xcnn.errors import DTypeError, OptionError, ShapeError, counted, short
+from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
+from xcnn.layers.layer import Layer
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
@@ -190,7 +194,8 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
 
 
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
+    f.__name__: pure(f)
+    for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
 }
 THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
@@ -253,6 +258,29 @@ def loss_name(loss: Loss) -> str:
     """The name of a loss in LOSSES, also behind functools.partial; "" for a user's own."""
     function = loss.func if isinstance(loss, partial) else loss
     return next((name for name, known in LOSSES.items() if known is function), "")
+
+
+BOUNDED = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
+"""Layers that give numbers of this range: probabilities, not logits."""
+
+
+def tell_bounded_logits(name: str, net: Layer, output_shape: Shape, stacklevel: int = 4) -> None:
+    """Warn where a loss that takes logits gets what a last Softmax, Sigmoid or Tanh gives: it trains, and badly.
+
+    In the loss's softmax or sigmoid no class then gets a probability above what the range allows.
+    """
+    while type(net) is Sequential and net.named:
+        net = next((layer for _, layer in reversed(net.named) if type(layer) not in (Flatten, Reshape)), ReLU())
+    if name not in ("cross_entropy", "binary_cross_entropy_with_logits") or type(net) not in BOUNDED:
+        return
+    low, high = BOUNDED[type(net)]
+    others = (output_shape[0] - 1) * exp(low) if name == "cross_entropy" else 1
+    warnings.warn(
+        f"{name} takes logits, which may be any numbers, but the net ends in {type(net).__name__}, which gives "
+        f"{low} to {high}: no class can get a probability above {exp(high) / (exp(high) + others):.4f}. Leave that "
+        "layer out; model.probabilities gives them.",
+        stacklevel=stacklevel,
+    )
 
 
 def count_correct(y: Array, t: Array, threshold: float) -> Array:

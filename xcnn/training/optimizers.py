@@ -135,12 +135,12 @@ class SGD(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("velocity",) if self.momentum else ()
+        return ("velocity",) if is_there(self.momentum) else ()
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
-        if not self.momentum:
+        if not is_there(self.momentum):
             return (w - rate * g,)
         v = self.momentum * moments[0] + g
         return w - rate * (g + self.momentum * v if self.nesterov else v), v
@@ -253,14 +253,14 @@ class RMSprop(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("square", "velocity") if self.momentum else ("square",)
+        return ("square", "velocity") if is_there(self.momentum) else ("square",)
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
         square = self.rho * moments[0] + (1 - self.rho) * g * g
         v = g / (namespace(w).sqrt(square) + self.epsilon)
-        if not self.momentum:
+        if not is_there(self.momentum):
             return w - rate * v, square
         v = self.momentum * moments[1] + v
         return w - rate * v, square, v
@@ -289,6 +289,11 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
             made: Optimizer = cls()
             return made
     raise unknown("optimizer", choice, OPTIMIZERS)
+
+
+def is_there(number: Any) -> bool:
+    """Whether a term with this factor is there. Compiled code has arrays for numbers, but for 0."""
+    return not isinstance(number, int | float) or number != 0
 
 
 def moments_of(state: Weights) -> Weights:

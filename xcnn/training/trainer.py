@@ -41,6 +41,12 @@ class Trainer:
     step: Step
     """The step, compiled."""
 
+    def look(self) -> None:
+        """Let a compiled step see what callbacks and users have changed: before each epoch, and each single step."""
+        look = getattr(self.step, "look", None)
+        if look is not None:
+            look()
+
     def forward(self, weights: Weights, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
         with host_memory("this batch"), self.backend.active():
