@@ -181,6 +181,9 @@ def test_names_of_classes_lead_to_classes():
         with pytest.raises(AttributeError, match=re.escape(f"did you mean {here!r}")):
             getattr(xcnn, name)
         assert hasattr(xcnn, here)
+        if hasattr(xcnn.layers, here):
+            with pytest.raises(AttributeError, match=re.escape(f"did you mean {here!r}")):
+                getattr(xcnn.layers, name)
 
 
 KNOWN = {

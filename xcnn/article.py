@@ -391,7 +391,7 @@ def train(
     DivergedError
         X501, when an epoch's error is not finite.
     """
-    network, rate = _layers(network), check_rate("learning_rate", learning_rate)
+    network, learning_rate = _layers(network), check_rate("learning_rate", learning_rate)
     check_call(loss, 2, "losses", "(y_true, y_pred)")
     check_call(loss_prime, 2, "losses", "(y_true, y_pred)")
     epochs, verbose = check_whole("epochs", epochs, least=0), check_flag("verbose", verbose)
@@ -409,13 +409,13 @@ def train(
                 error += float(loss(y_true, output))
                 gradient = loss_prime(y_true, output)
                 for layer in reversed(network):
-                    gradient = layer.backward(gradient, rate)
+                    gradient = layer.backward(gradient, learning_rate)
         errors.append(error / len(x_train))
         if verbose:
             print(f"{epoch}/{epochs}, error={errors[-1]}")
         if not isfinite(error):
             raise DivergedError(
-                "X501", f"the error became {error} at epoch {epoch}.", hint=f"try learning_rate={rate / 10:g}."
+                "X501", f"the error became {error} at epoch {epoch}.", hint=f"try learning_rate={learning_rate / 10:g}."
             )
     return errors
 
