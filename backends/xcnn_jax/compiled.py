@@ -53,6 +53,13 @@ def compiling() -> Iterator[None]:
         raise NotCompiled(f"{type(error).__name__}: {line}") from error
 
 
+jax.tree_util.register_pytree_node(
+    tree.Guarded,
+    lambda guarded: ((*guarded.values(),), (*guarded,)),
+    lambda names, leaves: dict(zip(names, leaves, strict=True)),  # type: ignore[arg-type, return-value]  # no longer so
+)
+
+
 class Static:
     """A value that compiled code belongs to: equal ones share it. What can't be hashed is equal to itself alone."""
 

@@ -89,7 +89,15 @@ class Kept(NullCache):  # type: ignore[misc]
 
 
 def keep(dispatcher: Any) -> Any:
-    """The compiled function, kept on disk for other processes where some folder can be written."""
+    """The compiled function, kept on disk for other processes where some folder can be written.
+
+    Raises
+    ------
+    RuntimeError
+        where Numba is switched off: nobody is served by loops that Python runs.
+    """
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
     folder = own_folder()
     if folder is None:
         tell("finds no folder to keep what it compiles")

@@ -47,7 +47,7 @@ def because(estimate: fft.Estimate, compiled: bool) -> str:
         ratio += ', but its error follows the largest cell of all: algorithm="fft" takes it'
     elif estimate.transforms < other:
         ratio += f", but the kernel has {estimate.kernel_frequencies:,} frequencies"
-    return f"Numba is {'' if compiled else 'not '}installed, and {ratio}."
+    return f"Numba is {'installed' if compiled else 'not used'}, and {ratio}."
 
 
 def direct_workspace(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -465,6 +466,28 @@ def test_direct_needs_numba(monkeypatch):
     net = xcnn.Sequential(xcnn.Conv2D(3, 3), xcnn.ReLU())
     x, t = np.ones((2, 1, 5, 5), dtype="float32"), np.ones((2, 3, 3, 3), dtype="float32")
     assert xcnn.Model(net, (1, 5, 5), loss="mse", backend="numpy").step(x, t) > 0
+
+
+def test_numba_switched_off_is_plain_numpy():
+    """As coverage and debuggers want it: no loop of ours is left to Python, and nothing is warned of."""
+    pytest.importorskip("numba", reason="Numba is not installed: there is nothing to switch off")
+    script = """
+import warnings, logging, numpy as np, xcnn
+from xcnn_numpy import update
+warnings.simplefilter("error")
+logging.basicConfig(level="WARNING")
+net = xcnn.Sequential(xcnn.Conv2D(3, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(2))
+model = xcnn.Model(net, (1, 5, 5), backend="numpy")
+model.fit(np.ones((4, 1, 5, 5), "float32"), [0, 1, 0, 1], progress="none")
+assert update.implementation()[0] is update.by_blocks
+try:
+    xcnn.backend("numpy", algorithm="direct")
+except xcnn.errors.BackendUnavailable as error:
+    print(error.hint)
+"""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ('unset NUMBA_DISABLE_JIT, or algorithm="auto".\n', "")
 
 
 def test_every_backend_of_the_suite_is_here(backend_reasons):

@@ -90,7 +90,7 @@ def test_the_reason_of_auto(monkeypatch, compiled):
         monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
     elif engine() is None:
         pytest.skip("Numba is not installed: there is no algorithm direct")
-    name, numba = ("direct", "Numba is installed") if compiled else ("gemm", "Numba is not installed")
+    name, numba = ("direct", "Numba is installed") if compiled else ("gemm", "Numba is not used")
     other = "direct" if compiled else "matrix products"
     small, large, huge, none = (
         explain_algorithm(*case, NumpyBackend()) for case in (SMALL, LARGE, HUGE, (Conv2D(4, 3), (0, 2, 9, 9)))

@@ -1,13 +1,14 @@
 """Options are of the kind that their class says, or refused by name; habits of other frameworks are told."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 import pytest
 
 import xcnn
-from xcnn import Conv2D, Dense, EarlyStopping, Model, layers, optimizers, schedules
+from xcnn import Conv2D, Dense, EarlyStopping, Model, ReLU, layers, optimizers, schedules
 from xcnn.core.options import checked, kinds_of
 from xcnn.errors import ArgumentError, OptionError
 
@@ -126,6 +127,30 @@ def test_a_class_derived_from_one_has_its_options():
     assert Wide(3).units == 3
     with pytest.raises(OptionError, match="Wide: units must be a whole number"):
         Wide("3")
+
+
+def test_a_dataclass_derived_from_one_is_held_to_its_options_and_its_own():
+    @dataclass(frozen=True)
+    class Scaled(Dense):
+        scale: float = 1.0
+        unit: Literal["px", 1] = "px"
+        tag: object = None
+        note: str = None  # a default is the class's own affair
+
+    layer = Scaled(np.int64(3), scale=np.float32(0.5), tag=7)
+    assert (type(layer.units), type(layer.scale), layer.tag, layer.note) == (int, float, 7, None)
+    assert hash(layer) == hash(Scaled(3, scale=0.5, tag=7))
+    for wrong in ({"bias": "relu"}, {"scale": "big"}, {"scale": True}, {"unit": None}, {"note": 3}):
+        with pytest.raises(OptionError, match=rf"X104.*Scaled: {next(iter(wrong))} must be"):
+            Scaled(3, **wrong)
+
+    @dataclass(frozen=True)
+    class Rectified(ReLU):  # ReLU has no options, and no __post_init__ of its own
+        at: int = 0
+
+    assert type(Rectified(np.int32(2)).at) is int
+    with pytest.raises(OptionError, match="Rectified: at must be a whole number"):
+        Rectified("zero")
 
 
 def test_what_a_call_raises_itself_stays():

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pty
+import select
 import sys
 
 import numpy as np
@@ -141,23 +142,39 @@ def test_stderr_is_wrapped_once(monkeypatch):
     assert notes() is once
 
 
+def said(y, t):
+    """A loss of a script that tells what it does, in the midst of an epoch."""
+    print("mine")
+    return xcnn.losses.mse(y, t)
+
+
+def shown(terminal):
+    """What a terminal was sent; nothing more comes."""
+    return os.read(terminal, 1 << 16) if select.select([terminal], [], [], 0)[0] else b""
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals of its own")
-def test_the_bar_does_not_take_what_others_write_into_a_file(monkeypatch):
-    master, slave = pty.openpty()
-    into = io.StringIO()
+@pytest.mark.parametrize("stdout", ["file", "another terminal", "the same terminal"])
+def test_the_bar_does_not_take_what_others_write_elsewhere(stdout, monkeypatch):
+    """On its own terminal it is written above the bar; also by callbacks."""
     monkeypatch.setenv("TERM", "xterm")
-    with os.fdopen(slave, "w") as terminal:
+    (bar, bar_end), (other, other_end) = pty.openpty(), pty.openpty()
+    with os.fdopen(bar_end, "w") as terminal, os.fdopen(other_end, "w") as second, io.StringIO() as file:
         monkeypatch.setattr(sys, "stderr", terminal)
+        into = {"file": file, "another terminal": second, "the same terminal": terminal}[stdout]
         monkeypatch.setattr(sys, "stdout", into)
-        model = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (4,), backend=xcnn.backend("numpy", fuse=False))
+        model = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (4,), loss=said, backend=xcnn.backend("numpy", fuse=False))
         x = np.ones((8, 4), "float32")
-        model.fit(x, np.arange(8) % 2, progress="live", callbacks=lambda *_: print("mine"))
-        terminal.flush()
-        screen = os.read(master, 1 << 16)
-    os.close(master)
-    assert into.getvalue() == "mine\n"
-    assert b"mine" not in screen
+        model.fit(x, x[:, :2], progress="live", callbacks=lambda *_: print("mine too"))
+        assert sys.stdout is into
+        into.flush()
+        mine = file.getvalue().encode()
+        mine += shown(other)
+        screen = shown(bar)
+    os.close(bar), os.close(other)
     assert b"epoch" in screen
+    assert (screen if stdout == "the same terminal" else mine).count(b"mine") == 2
+    assert (mine if stdout == "the same terminal" else screen).count(b"mine") == 0
 
 
 def test_a_number_and_its_noun():

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import cache, wraps
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from xcnn.core.checks import plain
-from xcnn.errors import ArgumentError, OptionError
+from xcnn.errors import ArgumentError, OptionError, short
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -85,10 +86,11 @@ OTHERS = {
 
 
 def checked(cls: Class) -> Class:
-    """For a dataclass: each of its options must be of the kind that its annotation names.
+    """For a dataclass: each of its options must be of the kind that its annotation names, and NumPy's become Python's.
 
-    NumPy's numbers become Python's, and a bool is no number. Whatever is wrong is told with the class, the option, what
-    was got, and what to give instead.
+    A bool is no number. Whatever is wrong is told with the class, the option, what was got, and what to give instead.
+    The kinds are held before the class's own `__post_init__`, which classes derived from this one inherit with it: a
+    dataclass of a user's, with options of its own, is held to them as well.
 
     Raises
     ------
@@ -96,24 +98,45 @@ def checked(cls: Class) -> Class:
         X104, for a value of another kind; as ArgumentError, which is a TypeError too, for a call that does not fit.
     """
     make = cls.__init__  # type: ignore[misc]
+    late = not hasattr(cls, "__post_init__")  # then the dataclass's __init__ was made without a call of it
+    own = vars(cls).get("__post_init__", getattr(cls, "__post_init__", None))
 
     @wraps(make)
     def init(self: Any, *given: Any, **named: Any) -> None:
-        own: Any = type(self)
-        if own.__init__ is not init:  # a class derived from this one has its own options, checked by itself
-            make(self, *given, **named)
-            return
         try:
-            bound = signature(make).bind(self, *given, **named)
+            signature(make).bind(self, *given, **named)
         except TypeError:
-            raise misfit(own.__name__, make, given, named) from None
-        _, *arguments = bound.arguments.items()
-        for name, value in arguments:
-            named[name] = check_kind(own.__name__, name, plain(value), kinds_of(own).get(name, frozenset()))
-        make(self, **named)
+            owner = type(self) if type(self).__init__ is init else cls
+            raise misfit(owner.__name__, make, given, named) from None
+        make(self, *given, **named)
+        if late:
+            self.__post_init__()
+
+    def post_init(self: Any) -> None:
+        check_kinds(self)
+        if own is not None:
+            own(self)
 
     cls.__init__ = init  # type: ignore[misc]
+    cls.__post_init__ = post_init  # type: ignore[attr-defined]
     return cls
+
+
+def check_kinds(options: Any) -> None:
+    """Hold each option of a dataclass's object to its annotation, NumPy's numbers and lists as Python's.
+
+    Raises
+    ------
+    OptionError
+        X104, for a value of another kind.
+    """
+    owner: Any = type(options)
+    for field in fields(owner):
+        given = getattr(options, field.name) if field.init else field.default
+        if given is not field.default:
+            value = check_kind(owner.__name__, field.name, plain(given), kinds_of(owner).get(field.name, frozenset()))
+            if value is not given:
+                object.__setattr__(options, field.name, value)  # also where the dataclass is frozen
 
 
 @cache
@@ -127,7 +150,7 @@ def kinds_of(cls: Any) -> Mapping[str, frozenset[Any]]:
     """Of each field of a class the kinds of values that it takes; Any where it may take any."""
     found: dict[str, frozenset[Any]] = {}
     for owner in reversed(cls.__mro__):
-        names = vars(sys.modules[owner.__module__])
+        names = vars(sys.modules.get(owner.__module__, sys))
         for name, annotation in vars(owner).get("__annotations__", {}).items():
             found[name] = frozenset(_kinds(evaluated(annotation, names)))
     return found
@@ -137,20 +160,23 @@ def evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     """What an annotation in text stands for; Any where it names what is imported for types alone."""
     try:
         return eval(annotation, names) if isinstance(annotation, str) else annotation
-    except NameError:
+    except (NameError, AttributeError):
         return Any
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """Bool, int, float, str, tuple and the like, as far as an annotation names them; `object` for all else."""
-    if get_origin(annotation) in (Union, UnionType):
-        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    """Bool, int, float, str, tuple and the like, as far as it names them; `object` for what none of these is."""
     origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    if origin is Literal:
+        return {type(value) for value in get_args(annotation)}
     if annotation is None or annotation is NoneType:
         return {NoneType}
     if origin in (bool, int, float, str, tuple):
         return {origin}
-    return {Any} if annotation is Any else {object}
+    simple = isinstance(origin, type) and not getattr(origin, "_is_protocol", False) and issubclass(bool, origin)
+    return {Any} if simple or isinstance(annotation, TypeVar) or annotation is Any else {object}
 
 
 def check_kind(owner: str, name: str, value: Any, allowed: frozenset[Any]) -> Any:
@@ -173,13 +199,14 @@ def check_kind(owner: str, name: str, value: Any, allowed: frozenset[Any]) -> An
     words = [WORDS[each] for each in (bool, int, float, tuple, str, NoneType) if each in allowed]
     words = [word for word in words if not (word == WORDS[int] and float in allowed)]
     what = " or ".join([*words, *(["a value of its kind"] if object in allowed and not words else [])])
-    hint = f"put xcnn.{ACTIVATIONS[value.lower()]}() behind it." if str(value).lower() in ACTIVATIONS else ""
+    layer = ACTIVATIONS.get(value.lower()) if isinstance(value, str) else None
+    hint = f"put xcnn.{layer}() behind it." if layer else ""
     raise OptionError("X104", f"{owner}: {name} must be {what}; got {short(value)}.", hint=hint)
 
 
-def tuples(value: Any) -> Any:
-    """Lists, and those within them, as tuples, which have a hash."""
-    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+def tuples(value: Any, depth: int = 64) -> Any:
+    """Lists, and those within them, as tuples, which have a hash; those that are endless as they are."""
+    return tuple(tuples(each, depth - 1) for each in value) if isinstance(value, list | tuple) and depth else value
 
 
 def explained(function: Function) -> Function:
@@ -240,12 +267,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, known, 1)), "")
-
-
-def short(value: Any) -> str:
-    """A value for an error, not longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 CLASSES = {

@@ -110,6 +110,18 @@ def put(stream: Any, text: str) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def same_terminal(one: Any, other: Any) -> bool:
+    """Whether two streams write to one and the same terminal."""
+    if not (Notes(one).isatty() and Notes(other).isatty()):
+        return False
+    try:
+        return os.ttyname(one.fileno()) == os.ttyname(other.fileno())
+    except AttributeError:  # Windows has one
+        return not hasattr(os, "ttyname")
+    except (OSError, ValueError):
+        return False
+
+
 def notes() -> Notes:
     """The process's stderr."""
     return sys.stderr if isinstance(sys.stderr, Notes) else Notes(sys.stderr)

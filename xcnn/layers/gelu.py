@@ -7,7 +7,6 @@ from math import pi, sqrt
 from typing import Any
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import check_flag
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
@@ -37,13 +36,20 @@ class GELU(Activation):
     """y = x Phi(x), Phi being the normal distribution and phi its density;  f' = Phi(x) + x phi(x).
 
     `approximate=True` takes sigmoid(2 u) for Phi(x), u = sqrt(2 / pi) (x + 0.044715 x^3), which is (1 + tanh(u)) / 2.
+
+    Parameters
+    ----------
+    approximate
+        whether to take the form with tanh, which is wrong by 5e-4 at most, as PyTorch's approximate="tanh"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     _: KW_ONLY
     approximate: bool = False
-
-    def __post_init__(self) -> None:
-        check_flag("approximate", self.approximate)
 
     __call__ = wide(Activation.__call__)
 
