@@ -74,7 +74,7 @@ def test_train_on_a_folder_evaluate_and_predict(shapes, run):
     assert out.startswith("test accuracy ")
     assert out.rstrip().endswith("saved as lenet-shapes.xcnn")
     assert [line.split()[0] for line in err.splitlines()] == ["lenet", "epoch", "1", "2", "3", "4", "5", "6"]
-    code, out, err = run("evaluate", "lenet-shapes.xcnn", "--min-accuracy", 0.9)
+    code, out, err = run("evaluate", "lenet-shapes.xcnn", shapes, "--min-accuracy", 0.9)
     assert (code, err) == (0, "")
     assert out.startswith("accuracy ")
     code, out, _ = run("predict", "lenet-shapes.xcnn", shapes / "upright" / "3.png", shapes / "lying" / "4.png")
@@ -130,7 +130,7 @@ def test_the_precision_of_training(shapes, run):
 
 
 def test_resuming_may_change_the_precision(trained, shapes, run):
-    resume = ("train", "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
+    resume = ("train", shapes, "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
     code, _, err = run(*resume, "--precision", "float64")
     assert code == 2
     assert 'precision="float64" goes with weights of float64; these are float32' in err
@@ -150,16 +150,16 @@ def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, r
     model = Model.load("m.xcnn", backend="numpy")
     model.state = replace(model.state, epoch=1)
     model.save("m.xcnn")
-    code, out, _ = run("train", "--resume", "m.xcnn", "--backend", "numpy", "-q")
+    code, out, _ = run("train", shapes, "--resume", "m.xcnn", "--backend", "numpy", "-q")
     assert code == 0
     assert "after 3 epochs" in out
-    code, out, err = run("train", "--resume", "m.xcnn", "--backend", "numpy")
+    code, out, err = run("train", shapes, "--resume", "m.xcnn", "--backend", "numpy")
     assert code == 0
     assert "nothing to do: 3 of 3 epochs are done" in err
 
 
 def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
-    command = ["train", "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
+    command = ["train", shapes, "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
     assert run("train", shapes, "--epochs", 1, "-o", "m.xcnn", "--backend", "numpy", "-q")[0] == 0
     trained = [n for n in range(30) if n not in held_out(shapes / "lying")]
     (shapes / "lying" / f"{trained[4]}.png").rename(shapes / "aside.png")
@@ -186,7 +186,7 @@ def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
 
 
 def test_evaluate_counts_classes_by_their_names(trained, shapes, tmp_path, run):
-    everything = json.loads(run("evaluate", trained, "--json")[1])["accuracy"]
+    everything = json.loads(run("evaluate", trained, shapes, "--json")[1])["accuracy"]
     (tmp_path / "other" / "z").mkdir(parents=True)
     shutil.copytree(shapes / "upright", tmp_path / "only" / "upright")
     shutil.copytree(shapes / "upright", tmp_path / "other" / "upright")
@@ -268,15 +268,15 @@ def test_resume_refuses_other_data(trained, run):
     assert "name the data that it was trained on" in err
 
 
-def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, run):
-    code, out, _ = run("evaluate", trained, "--min-accuracy", 1.0, "--json")
+def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, shapes, run):
+    code, out, _ = run("evaluate", trained, shapes, "--min-accuracy", 1.0, "--json")
     result = json.loads(out)
     assert result["passed"] is (result["accuracy"] == 1.0)
     assert code == (0 if result["passed"] else 1)
     model = Model.load(trained, backend="numpy")
     model.weights = xcnn.nets.article(2).init(np.random.default_rng(0), (1, 12, 12))[0]
     model.save("worse.xcnn")
-    code, out, _ = run("evaluate", "worse.xcnn", "--min-accuracy", 0.99)
+    code, out, _ = run("evaluate", "worse.xcnn", shapes, "--min-accuracy", 0.99)
     assert code == 1
     assert "below the 99.00% that were asked for" in out
 
