@@ -12,14 +12,28 @@ from math import isfinite, prod
 from typing import Any
 
 import numpy as np
-from array_api_compat import size
+from array_api_compat import is_array_api_obj, size
 
 from xcnn.backends.planes import convolve2d, correlate2d
+from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core.arrays import namespace, zeros
-from xcnn.core.checks import IMAGE, check_dy, check_home, check_rank, check_whole
+from xcnn.core.arrays import is_floating, namespace, unmasked, zeros
+from xcnn.core.checks import (
+    IMAGE,
+    check_call,
+    check_dy,
+    check_flag,
+    check_home,
+    check_rank,
+    check_rate,
+    check_shape,
+    check_whole,
+    conversion,
+)
+from xcnn.core.initializers import check_cells_of
+from xcnn.core.random import check_seed
 from xcnn.core.types import Array, Rng, Shape, Weights
-from xcnn.errors import DataError, DivergedError, ShapeError, inside
+from xcnn.errors import DataError, DivergedError, DTypeError, OptionError, ShapeError, inside, short, told_by
 from xcnn.layers.activations import sigmoid as stable_sigmoid
 
 __all__ = [
@@ -57,23 +71,34 @@ class Layer:
 class Dense(Layer):
     """Y = W X + B.   dE/dW = dE/dY Xᵀ,  dE/dB = dE/dY,  dE/dX = Wᵀ dE/dY.
 
-    X is a column (input_size, 1), Y a column (output_size, 1). `rng` is a seed, or a NumPy generator for several layers
-    to draw from; None draws other weights each time.
+    X is a column (input_size, 1), Y a column (output_size, 1).
+
+    Parameters
+    ----------
+    input_size, output_size
+        rows of X and of Y
+    rng
+        a seed, or a NumPy generator for several layers to draw from; None draws other weights each time
+
+    Raises
+    ------
+    OptionError
+        X104, for a size that is no whole number of at least 1.
+    ShapeError
+        X101, for a sample of another shape.
     """
 
     def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
-        check_whole("input_size", input_size)
-        check_whole("output_size", output_size)
+        input_size, output_size = check_whole("input_size", input_size), check_whole("output_size", output_size)
         self.weights, self.bias = _normal(rng, (output_size, input_size), (output_size, 1))
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
-        self.input = input
+        self.input = _sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
         self.output = self.weights @ self.input + self.bias
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.bias.shape, output_gradient)
+        output_gradient, learning_rate = _way_back(self, output_gradient, learning_rate)
         weights_gradient = output_gradient @ self.input.T
         input_gradient = self.weights.T @ output_gradient
 
@@ -88,16 +113,32 @@ class Convolutional(Layer):
     dE/dKij = Xj ⋆ dE/dYi, valid;  dE/dBi = dE/dYi;  dE/dXj = sum over i of dE/dYi convolved, full, with Kij.
 
     X is (input_depth, height, width), Y (depth, height - kernel_size + 1, width - kernel_size + 1), and each element of
-    Y has its own bias. `rng` is as for Dense.
+    Y has its own bias.
+
+    Parameters
+    ----------
+    input_shape
+        (input_depth, height, width)
+    kernel_size
+        height and width of each kernel
+    depth
+        channels of Y
+    rng
+        a seed, or a NumPy generator; None draws other weights each time
+
+    Raises
+    ------
+    OptionError
+        X104, for a size that is no whole number of at least 1.
+    ShapeError
+        X101, for a sample of another shape; X102, where the kernel does not fit.
     """
 
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
-        self.input_shape = check_rank(self, input_shape, IMAGE)
+        self.input_shape = check_rank(self, check_shape("input_shape", input_shape, least=1), IMAGE)
         self.input_depth, height, width = self.input_shape
-        self.depth = depth
-        check_whole("input_depth", self.input_depth)
-        check_whole("kernel_size", kernel_size)
-        check_whole("depth", depth)
+        self.depth = depth = check_whole("depth", depth)
+        kernel_size = check_whole("kernel_size", kernel_size)
         if kernel_size > min(height, width):
             raise ShapeError(
                 "X102",
@@ -110,8 +151,7 @@ class Convolutional(Layer):
         self.kernels, self.biases = _normal(rng, self.kernels_shape, self.output_shape)
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, self.input_shape, {"kernel": self.kernels})
-        self.input = input
+        self.input = _sample(self, input, self.input_shape, {"kernel": self.kernels})
         X, K, Y = _planes(self.input), self.kernels, _planes(self.biases)
         for i in range(self.depth):
             for j in range(self.input_depth):
@@ -120,7 +160,7 @@ class Convolutional(Layer):
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output_shape, output_gradient)
+        output_gradient, learning_rate = _way_back(self, output_gradient, learning_rate)
         X, K, dY = _planes(self.input), self.kernels, _planes(output_gradient)
         dX, dK = _planes(zeros(self.input, self.input_shape)), {}
         for i in range(self.depth):
@@ -136,10 +176,22 @@ class Convolutional(Layer):
 
 
 class Reshape(Layer):
-    """Y = X and dE/dX = dE/dY, in another shape."""
+    """Y = X and dE/dX = dE/dY, in another shape.
+
+    Parameters
+    ----------
+    input_shape, output_shape
+        with as many cells
+
+    Raises
+    ------
+    ShapeError
+        X101, for a sample of another shape, or an output of another number of cells.
+    """
 
     def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
-        self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
+        self.input_shape = input_shape = check_shape("input_shape", input_shape, least=1)
+        self.output_shape = output_shape = check_shape("output_shape", output_shape, least=1)
         if prod(input_shape) != prod(output_shape):
             raise ShapeError(
                 "X101",
@@ -150,30 +202,41 @@ class Reshape(Layer):
             )
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, self.input_shape, {})
-        self.input = input
-        self.output = namespace(input).reshape(input, self.output_shape)
+        self.input = _sample(self, input, self.input_shape, {})
+        self.output = namespace(self.input).reshape(self.input, self.output_shape)
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output_shape, output_gradient)
+        output_gradient, _ = _way_back(self, output_gradient, learning_rate)
         return namespace(output_gradient).reshape(output_gradient, self.input_shape)
 
 
 class Activation(Layer):
-    """Y = f(X) and dE/dX = dE/dY f'(X), element by element; give f and f'."""
+    """Y = f(X) and dE/dX = dE/dY f'(X), element by element; give f and f'.
+
+    Parameters
+    ----------
+    activation, activation_prime
+        f and f', from an array to one of its shape
+
+    Raises
+    ------
+    ShapeError
+        X101, for a gradient of another shape than Y.
+    """
 
     def __init__(self, activation: Callable[[Array], Array], activation_prime: Callable[[Array], Array]) -> None:
+        for function in (activation, activation_prime):
+            check_call(function, 1, "activation and activation_prime", "(x)")
         self.activation, self.activation_prime = activation, activation_prime
 
     def forward(self, input: Array) -> Array:
-        check_home(self, {}, input)
-        self.input = input
+        self.input = _sample(self, input, None, {})
         self.output = self.activation(self.input)
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output.shape, output_gradient)
+        output_gradient, _ = _way_back(self, output_gradient, learning_rate)
         return output_gradient * self.activation_prime(self.input)
 
 
@@ -204,14 +267,36 @@ class Sigmoid(Activation):
 
 
 def mse(y_true: Array, y_pred: Array) -> Array:
-    """E = mean((y* - y)²)."""
-    _check_loss("mse", y_true, y_pred)
+    """E = mean((y* - y)²).
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
+    y_true, y_pred = _compared("mse", y_true, y_pred)
     return namespace(y_pred).mean((y_true - y_pred) ** 2)
 
 
 def mse_prime(y_true: Array, y_pred: Array) -> Array:
-    """dE/dy = 2 (y - y*) / n."""
-    _check_loss("mse_prime", y_true, y_pred)
+    """dE/dy = 2 (y - y*) / n.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
+    y_true, y_pred = _compared("mse_prime", y_true, y_pred)
     return 2 * (y_pred - y_true) / size(y_true)
 
 
@@ -219,25 +304,54 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     """E = -mean(y* log(y) + (1 - y*) log(1 - y)), E finite since y is clipped.
 
     It is clipped to the smallest normal number of its type, 2.2e-308 in float64, and to the largest below 1.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape, probabilities
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
     """
-    _check_loss("binary_cross_entropy", y_true, y_pred)
+    y_true, y_pred = _compared("binary_cross_entropy", y_true, y_pred)
     xp, y = namespace(y_pred), _clipped(y_pred)
     return -xp.mean(y_true * xp.log(y) + (1 - y_true) * xp.log(1 - y))
 
 
 def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
-    """dE/dy = ((1 - y*) / (1 - y) - y* / y) / n, at the same clipped y."""
-    _check_loss("binary_cross_entropy_prime", y_true, y_pred)
+    """dE/dy = ((1 - y*) / (1 - y) - y* / y) / n, at the same clipped y.
+
+    Parameters
+    ----------
+    y_true, y_pred
+        y* and y, of one shape, probabilities
+
+    Raises
+    ------
+    ShapeError
+        X202, where they differ in shape.
+    """
+    y_true, y_pred = _compared("binary_cross_entropy_prime", y_true, y_pred)
     y = _clipped(y_pred)
     return ((1 - y_true) / (1 - y) - y_true / y) / size(y_true)
 
 
 def predict(network: Sequence[Layer], input: Any) -> Array:
-    """The network's output for one sample, of the host or the process's backend: an array of that backend."""
+    """The network's output for one sample, of the host or the process's backend: an array of that backend.
+
+    Parameters
+    ----------
+    network
+        layers, in order
+    input
+        one sample
+    """
     backend = get_backend()
-    output = backend.asarray(input, "float64")
+    output = backend.asarray(_numbers("input", input), "float64")
     with backend.active():
-        for n, layer in enumerate(network):
+        for n, layer in enumerate(_layers(network)):
             with inside(f"network[{n}]"):
                 output = layer.forward(output)
     return output
@@ -257,10 +371,16 @@ def train(
 
     Parameters
     ----------
+    network
+        layers, in order
     loss, loss_prime
         functions of (y_true, y_pred): `mse` and `mse_prime`, or `binary_cross_entropy` and its prime
     x_train, y_train
         samples, each shaped as the network takes and gives it; host arrays are moved one at a time
+    epochs
+        rounds through the samples
+    learning_rate
+        what multiplies each gradient
     verbose
         print each epoch's error
 
@@ -271,31 +391,42 @@ def train(
     DivergedError
         X501, when an epoch's error is not finite.
     """
+    network, rate = _layers(network), check_rate("learning_rate", learning_rate)
+    check_call(loss, 2, "losses", "(y_true, y_pred)")
+    check_call(loss_prime, 2, "losses", "(y_true, y_pred)")
+    epochs, verbose = check_whole("epochs", epochs, least=0), check_flag("verbose", verbose)
+    for samples in (x_train, y_train):
+        if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__") or getattr(samples, "ndim", 1) == 0:
+            raise DataError("X203", f"train takes several samples, x and y; got {short(samples)}.")
     if len(x_train) == 0 or len(x_train) != len(y_train):
         raise DataError("X203", f"train needs as many x as y, at least one; got {len(x_train)} and {len(y_train)}.")
     errors, backend = [], get_backend()
     for epoch in range(1, epochs + 1):
         error = 0.0
         for x, y in zip(x_train, y_train, strict=True):
-            output, y_true = predict(network, x), backend.asarray(y, "float64")
+            output, y_true = predict(network, x), backend.asarray(_numbers("y", y), "float64")
             with backend.active():
                 error += float(loss(y_true, output))
                 gradient = loss_prime(y_true, output)
                 for layer in reversed(network):
-                    gradient = layer.backward(gradient, learning_rate)
+                    gradient = layer.backward(gradient, rate)
         errors.append(error / len(x_train))
         if verbose:
             print(f"{epoch}/{epochs}, error={errors[-1]}")
         if not isfinite(error):
             raise DivergedError(
-                "X501", f"the error became {error} at epoch {epoch}.", hint=f"try learning_rate={learning_rate / 10:g}."
+                "X501", f"the error became {error} at epoch {epoch}.", hint=f"try learning_rate={rate / 10:g}."
             )
     return errors
 
 
 def _normal(rng: Rng | int | None, *shapes: Shape) -> list[Array]:
     """Draws from the standard normal on the host, as arrays of the backend."""
-    generator, backend = np.random.default_rng(rng), get_backend()
+    if not isinstance(rng, np.random.Generator):
+        rng = np.random.default_rng(None if rng is None else check_seed(rng))
+    generator, backend = rng, get_backend()
+    for shape in shapes:
+        check_cells_of(shape)
     return [backend.asarray(generator.standard_normal(shape)) for shape in shapes]
 
 
@@ -315,10 +446,37 @@ def _clipped(y: Array) -> Array:
     return xp.clip(y, float(limits.smallest_normal), 1 - float(limits.eps) / 2)
 
 
-def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> None:
-    """Raise unless x is one sample of this shape, at home where the weights are."""
+def _layers(network: Sequence[Layer]) -> list[Layer]:
+    """The layers of a network, if it is a sequence of such."""
+    layers = list(network) if isinstance(network, Sequence) else [network]
+    for layer in layers:
+        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+            raise OptionError(
+                "X104", f"a network is a list of layers; got {short(layer)}.", hint="write [Dense(4, 2), Tanh()]."
+            )
+    return layers
+
+
+def _numbers(name: str, x: Any) -> Array:
+    """An array of floating-point numbers as it is; lists and whole numbers as one of the process's backend, float64."""
+    if is_array_api_obj(x) and is_floating(x):
+        return x
+    try:
+        host = np.asarray(unmasked(x, name)) if not is_array_api_obj(x) else backend_of(x).to_numpy(x)
+    except (TypeError, ValueError) as error:
+        raise DataError("X203", f"{name} is no regular array: {told_by(error)}") from error
+    if host.dtype.kind not in "iufb":
+        raise DTypeError(
+            "X103", f"{name} must hold real numbers; it is {short(x)}.", hint=conversion("it", host, "float64")
+        )
+    return get_backend().asarray(host.astype("float64"))
+
+
+def _sample(layer: Layer, x: Any, shape: Shape | None, weights: Weights) -> Array:
+    """One sample of this shape, an array at home where the weights are, or in lists."""
+    x = x if is_array_api_obj(x) else _numbers("input", x)
     check_home(layer, weights, x)
-    if tuple(x.shape) != shape:
+    if shape is not None and tuple(x.shape) != shape:
         if tuple(x.shape[1:]) == shape:
             hint = "a layer takes one sample at a time: x[n], or train() and predict()."
         elif prod(x.shape) == prod(shape):
@@ -326,10 +484,22 @@ def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> Non
         else:
             hint = "the layer before it, or each sample, must have the shape that it was built for."
         raise ShapeError("X101", f"expects {shape} but got {tuple(x.shape)}.", hint=hint, layer=layer)
+    return x
 
 
-def _check_loss(name: str, y_true: Array, y_pred: Array) -> None:
-    """Raise unless both have one shape: broadcasting would hide the mistake."""
+def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float]:
+    """The gradient, if it is shaped like the layer's last output, and the learning rate."""
+    if layer.output is None:
+        raise OptionError("X104", "has no output to go back from.", hint="call forward(input) first.", layer=layer)
+    dy = dy if is_array_api_obj(dy) else _numbers("output_gradient", dy)
+    check_dy(layer, layer.output.shape, dy)
+    check_home(layer, {"output": layer.output}, dy)
+    return dy, check_rate("learning_rate", learning_rate)
+
+
+def _compared(name: str, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    """Both as arrays, if they have one shape: broadcasting would hide the mistake."""
+    y_true, y_pred = _numbers("y_true", y_true), _numbers("y_pred", y_pred)
     if tuple(y_true.shape) != tuple(y_pred.shape):
         raise ShapeError(
             "X202",
@@ -337,3 +507,6 @@ def _check_loss(name: str, y_true: Array, y_pred: Array) -> None:
             f"got y_true {tuple(y_true.shape)} and y_pred {tuple(y_pred.shape)}",
             hint="give each target the shape of the network's output, (outputs, 1) after Dense.",
         )
+    if not prod(y_true.shape):
+        raise ShapeError("X202", f"{name} takes at least one output; got {tuple(y_true.shape)}.")
+    return y_true, y_pred

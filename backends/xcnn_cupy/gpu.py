@@ -25,6 +25,7 @@ from xcnn.layers.layer import Layer
 from xcnn.training.losses import Loss, loss_name
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.precision import Precision
+from xcnn.training.step import TrainingStep
 from xcnn_cupy import loss as losses
 from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
@@ -177,7 +178,7 @@ class GpuBackend(StridedBackend):
         return prepared(self, rewrite(self, net, FUSES))
 
     def compile(self, step: Step) -> Step:
-        return cast("Step", CapturedStep(self, step))
+        return cast("Step", CapturedStep(self, cast("TrainingStep", step)))
 
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None

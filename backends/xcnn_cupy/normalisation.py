@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from xcnn.core.types import Array
+from xcnn.layers.batch_norm import EARLY, SETTLED
 from xcnn_cupy.channels import SUMMING, SUMS, added_up, walk, way_of
 from xcnn_cupy.device import THREADS, Device, by_channel, is_channels_last
 from xcnn_cupy.kernels import Kernel
@@ -16,9 +17,9 @@ from xcnn_cupy.layout import type_name
 
 
 def statistics(
-    device: Device, x: Array, running_mean: Array, running_variance: Array, momentum: float, epsilon: float
-) -> tuple[Array, Array, Array, Array]:
-    """Each channel's mean and 1 / sqrt(variance + epsilon), and the running mean and variance after this batch.
+    device: Device, x: Array, running: list[Array], momentum: float, epsilon: float
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Each channel's mean and 1 / sqrt(variance + epsilon), and the running mean, variance and steps after this batch.
 
     `x` is (N, C, ...) or (N, C), dense, in either order of memory, and not empty. Its mean may be much larger than what
     it deviates from it. A single cell a channel leaves the running values as they are.
@@ -28,12 +29,14 @@ def statistics(
     parts = device.empty((way.splits, 3, c), kind)
     device.launch(Kernel("channels", "moments", type_name(x.dtype), way.pack), way.blocks, THREADS, x, way.box, parts)
     mean, inverse, next_mean, next_variance = (device.empty((c,), kind) for _ in range(4))
+    next_steps = device.empty((1,), kind)
     end = way_of((way.splits, c, 1), int(parts.dtype.itemsize), 1, most=0)
     device.launch(
         Kernel("channels", "finish_moments", kind), end.blocks, THREADS,
-        parts, end.box, running_mean, running_variance, momentum, epsilon, mean, inverse, next_mean, next_variance,
+        parts, end.box, *running, momentum, EARLY, SETTLED, epsilon,
+        mean, inverse, next_mean, next_variance, next_steps,
     )  # fmt: skip
-    return mean, inverse, next_mean, next_variance
+    return mean, inverse, next_mean, next_variance, next_steps
 
 
 def inverses(device: Device, variance: Array, epsilon: float) -> Array:

@@ -16,7 +16,8 @@ from xcnn.core.random import fold
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, Dropout, ReLU
-from xcnn.layers.layer import Next, Run
+from xcnn.layers.batch_norm import unmoved
+from xcnn.layers.layer import Run
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -53,17 +54,14 @@ class Normalised(ABC):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, train, x_shape = weights[self.name], run.train, x.shape
-        running = {name: mine[name] for name in ("running_mean", "running_variance")}
+        running = mine["running_mean"], mine["running_variance"]
         x = np.ascontiguousarray(x).reshape(*x_shape[:2], -1)
         m = x.size // x.shape[1]
-        mean, variance = (np.empty_like(value) if train else value for value in running.values())
+        mean, variance = (np.empty_like(value) if train else value for value in running)
         y, inverse = self.forward(x, mine, mean, variance, train)
-        following = {name: Next(value) for name, value in running.items()}
+        following = unmoved(mine)
         if train and m > 1:
-            moved = mean, variance * (m / (m - 1))
-            following = {
-                name: self.layer.moved(running[name], value) for name, value in zip(running, moved, strict=True)
-            }
+            following = self.layer.moved(np, mine, mean, variance * (m / (m - 1)))
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.name):

@@ -34,7 +34,7 @@ from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
 from xcnn_torch.explain import explain
 from xcnn_torch.fused import FUSES
-from xcnn_torch.precision import float32_as
+from xcnn_torch.precision import float32_as, undisturbed
 from xcnn_torch.recorded import RecordedStep
 
 LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
@@ -119,9 +119,8 @@ class TorchBackend(Backend):
     def active(self) -> AbstractContextManager[object]:
         check_threads()
         buffers.limit(self.kept_memory)
-        if self.place.type == "cuda":
-            return self.on_cuda()
-        return float32_as(self.place.type, tf32=False)
+        block = self.on_cuda() if self.place.type == "cuda" else float32_as(self.place.type, tf32=False)
+        return undisturbed(self.place, block)
 
     @contextmanager
     def on_cuda(self) -> Iterator[None]:

@@ -337,7 +337,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
         Model.load(tmp_path / "none.xcnn")
 
 
-@pytest.mark.parametrize("fault", ["write", "fsync", "replace", "chmod"])
+@pytest.mark.parametrize("fault", ["write", "fsync", "replace", "fchmod"])
 def test_a_fault_while_saving_leaves_the_old_file_whole(fault, saved, monkeypatch):
     before = saved.read_bytes()
     model = Model.load(saved, backend="numpy")

@@ -22,9 +22,9 @@ from xcnn.core import process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
-from xcnn.training.losses import Loss, count_correct
+from xcnn.training.losses import Loss, count_correct, value_and_gradient
 from xcnn.training.optimizers import Optimizer, global_norm, weight_norm
 from xcnn.training.precision import Precision
 
@@ -51,6 +51,13 @@ class Backend:
         one of `algorithms`
     fuse
         whether `rewrite` may replace runs of layers by faster ones
+
+    Raises
+    ------
+    BackendUnavailable
+        X302, where it can't run here, with the reason.
+    OptionError
+        X104, for an option that it can't have.
     """
 
     device: str | None = None
@@ -72,7 +79,7 @@ class Backend:
         if self.algorithm not in self.algorithms:
             raise OptionError(
                 "X104",
-                f'backend "{self.name}" has no algorithm {self.algorithm!r}.',
+                f'backend "{self.name}" has no algorithm {short(self.algorithm)}.',
                 hint="use one of " + ", ".join(self.algorithms) + ".",
             )
         for option in fields(self):
@@ -223,7 +230,7 @@ class Backend:
 
         The gradient is multiplied by the loss's scale, where there is one (loss_scaling.py).
         """
-        value, dy = loss(y, t)
+        value, dy = value_and_gradient(loss, y, t)
         right = None if threshold is None else count_correct(y, t, threshold)
         return value, dy if loss_scale is None else dy * loss_scale, right
 

@@ -20,6 +20,8 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
 
     Parameters
     ----------
+    x, k
+        arrays (H, W) and (h, w) of one library
     mode
         "valid" keeps the kernel inside: (H - h + 1, W - w + 1). "full" takes every overlap: (H + h - 1, W + w - 1).
         "same" is the centre of "full": (H, W).
@@ -37,7 +39,23 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
 
 
 def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
-    """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees."""
+    """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees.
+
+    Parameters
+    ----------
+    x, k, mode
+        as for `correlate2d`
+
+    Raises
+    ------
+    ShapeError, BackendError, DTypeError
+        as `correlate2d` does.
+
+    Examples
+    --------
+    >>> xcnn.convolve2d(np.asarray([[1, 2], [3, 4]]), np.asarray([[1, 0]]), "full").tolist()
+    [[1, 2, 0], [3, 4, 0]]
+    """
     return _of_planes("convolve2d", x, k, mode)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xcnn.backends.contract import Backend
 from xcnn.core.arrays import namespace
+from xcnn.core.names import meant
 from xcnn.core.types import Array
 from xcnn.errors import BackendError, BackendUnavailable, printable, told_by
 
@@ -48,7 +49,13 @@ def names_with(precision: str) -> list[str]:
 
 
 def backend_of(x: Array) -> Backend:
-    """The backend whose library made this array, on the array's device; the reference where no plug-in claims it."""
+    """The backend whose library made this array, on the array's device; the reference where no plug-in claims it.
+
+    Parameters
+    ----------
+    x
+        an array of any library that follows the standard
+    """
     library = type(x).__module__.partition(".")[0]
     if library not in _owners:
         _owners[library] = _owner(x, library)
@@ -114,19 +121,22 @@ def _by_library(name: str) -> type[Backend]:
     from xcnn.backends.libraries import library_backend
 
     if not backend_names():
-        raise BackendError("X303", f'there is no backend "{name}".', hint=_installed())
+        raise BackendError("X303", f'there is no backend "{name}".', hint=_installed(name))
     try:
         return library_backend(name)
     except BackendError as error:
-        error.hint = error.hint or _installed()
+        error.hint = _installed(name) if meant("backend", name, backend_names()) else error.hint or _installed(name)
         raise
 
 
-def _installed() -> str:
-    names = ", ".join(backend_names())
+def _installed(name: str) -> str:
+    """Which backend may be meant, and which there are."""
+    names = backend_names()
     if not names:
         return "xcnn itself is not installed here: pip install xcnn."
-    return f'installed are {names}; other array libraries go by their module, as "dask.array".'
+    found = meant("backend", name, names)
+    guess = f'did you mean "{found}"? I' if found else "i"
+    return f'{guess}nstalled are {", ".join(names)}; other array libraries go by their module, as "dask.array".'
 
 
 def _imported(entry: EntryPoint) -> type[Backend]:

@@ -24,12 +24,16 @@ class Row:
 
     Parameters
     ----------
+    name
+        of the layer, with its options, or of the primitive
     gradient
         of a layer against central differences, of an adjoint against its map
     agreement
         with the reference, in float64
     float32
         of float32 against float64
+    ok
+        whether all that was measured is small enough
     message
         what failed
     """
@@ -49,6 +53,8 @@ def check_backend(backend: Backend, cases: Iterable[tuple[Layer, Shape]] | None 
 
     Parameters
     ----------
+    backend
+        the one to hold
     cases
         layers with the shape of one sample; by default all of xcnn's layers
     """

@@ -318,27 +318,43 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
     )
 
 
+class Hold:
+    """Somebody's turn: of a process and a thread, since in a forked child those of the parent do not count."""
+
+    def __init__(self) -> None:
+        self.thread = os.getpid(), get_ident()
+        self.before: Hold | None = None
+        """That of the same thread, within which this one is."""
+        self.closed = False
+        """Whether what is done within it would be overwritten."""
+
+
 class Turn:
-    """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting."""
+    """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting.
+
+    Who has taken it puts `mine.before` in the place of `owner`, if that is `mine`: without a call, in which an
+    interrupt would be heard.
+    """
 
     def __init__(self) -> None:
         at_work.add(weakref.ref(self, _ended))
-        self.owner: tuple[int, int] | None = None
-        """A process and a thread: in a forked child the thread of the parent does not count."""
+        self.owner: Hold | None = None
 
-    def take(self) -> tuple[bool, Any]:
-        """Whether it is this thread's now, and whose it was."""
-        me = os.getpid(), get_ident()
+    def take(self, mine: Hold) -> bool:
+        """Whether it is this thread's now."""
         with _turns:
             was = self.owner
-            if was is not None and was[0] == me[0] and was[1] != me[1]:
-                return False, was
-            self.owner = me
-            return True, was
+            if was is not None and was.thread[0] == mine.thread[0]:
+                if was.thread != mine.thread:
+                    return False
+                mine.before = was
+            self.owner = mine
+            return True
 
-    def give(self, was: Any) -> None:
-        """Give it back to whose it was."""
-        self.owner = was
+    def close(self, closed: bool = True) -> None:
+        """From here on its holder would overwrite what is done within its turn, or no more."""
+        if self.owner is not None:
+            self.owner.closed = closed
 
 
 _turns = threading.Lock()

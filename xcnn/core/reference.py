@@ -206,7 +206,18 @@ def _plane(x: Array, k: Array, padding: Pads, by: Callable[..., Array]) -> Array
 
 
 def rot180(k: Array) -> Array:
-    """The kernel rotated by 180 degrees: both of its last axes reversed."""
+    """The kernel rotated by 180 degrees: both of its last axes reversed.
+
+    Parameters
+    ----------
+    k
+        (..., h, w)
+
+    Examples
+    --------
+    >>> xcnn.rot180(np.asarray([[1, 2], [3, 4]])).tolist()
+    [[4, 3], [2, 1]]
+    """
     return namespace(k).flip(k, axis=(-2, -1))
 
 

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 class Samples(NamedTuple):
-    """Images x (samples, channels, height, width), float32 in 0..1, and labels y (samples,), int64."""
+    """Images x (samples, channels, height, width), float32 in 0..1, and labels y (samples,), int64.
+
+    Parameters
+    ----------
+    x
+        (samples, channels, height, width), float32 in 0..1
+    y
+        (samples,), int64
+    """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
@@ -23,7 +31,21 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """(x, y), (xt, yt) = dataset.   dataset.train.x, dataset.test.y, dataset.classes[label]"""
+    """(x, y), (xt, yt) = dataset.   dataset.train.x, dataset.test.y, dataset.classes[label]
+
+    Parameters
+    ----------
+    train, test
+        Samples to learn from, and others to measure with
+    classes
+        the names of labels 0, 1, 2, ...
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.mnist01()
+    >>> x.shape, str(x.dtype), y[:3].tolist()
+    ((12665, 1, 28, 28), 'float32', [0, 1, 1])
+    """
 
     train: Samples
     test: Samples

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn.core.files import write_whole
+from xcnn.core.files import path_of, write_whole
 from xcnn.data.dataset import Dataset, Samples, scale
 from xcnn.data.idx import read
 from xcnn.errors import DataError
@@ -169,7 +169,7 @@ def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 def _load(source: Source, data_dir: str | os.PathLike[str] | None) -> Dataset:
     data_dir = data_dir or os.environ.get("XCNN_DATA_DIR")
     if data_dir:
-        paths = _find(source, Path(os.path.expanduser(data_dir)))
+        paths = _find(source, path_of(data_dir))
     else:
         paths = {name: _download(source, name) for name in (*TRAIN, *TEST)}
     return _read(source, paths)

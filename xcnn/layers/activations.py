@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import check_between, check_dy, check_home
+from xcnn.core.checks import check_between, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -25,7 +25,7 @@ class Activation:
         raise NotImplementedError
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, tuple(input_shape)
+        return {}, check_shape("input_shape", input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
@@ -61,7 +61,18 @@ class ReLU(Activation):
 @checked
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
-    """y = max(x, 0) + negative_slope min(x, 0);  f' = 1 where x > 0, else negative_slope (at 0 too)."""
+    """y = max(x, 0) + negative_slope min(x, 0);  f' = 1 where x > 0, else negative_slope (at 0 too).
+
+    Parameters
+    ----------
+    negative_slope
+        of the line below 0, at least 0; PyTorch's default is 0.01, Keras's this
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     negative_slope: float = 0.3
 
@@ -78,7 +89,18 @@ class LeakyReLU(Activation):
 @checked
 @dataclass(frozen=True)
 class ELU(Activation):
-    """y = x where x > 0, else alpha (exp(x) - 1);  f' = 1 where x > 0, else alpha exp(x)."""
+    """y = x where x > 0, else alpha (exp(x) - 1);  f' = 1 where x > 0, else alpha exp(x).
+
+    Parameters
+    ----------
+    alpha
+        what it tends to far below 0 is -alpha
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     alpha: float = 1.0
 

@@ -20,6 +20,22 @@ class AveragePool2D(Pool2D):
     """Y = sum of each window / count of its cells;  dX = dY / count to each cell, summed over the windows.
 
     Padded cells are not counted.
+
+    Parameters
+    ----------
+    pool_size
+        height and width of the window, one number for both
+    stride
+        cells from a window to the next, down and across; None is the window's size
+    padding
+        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
     """
 
     @wide

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import prod
+from typing import Any
 
-from xcnn.core.checks import check_between, check_dy, check_input, check_positive
+from xcnn.core.arrays import full
+from xcnn.core.checks import check_between, check_dy, check_input, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Next, Run
 from xcnn.layers.normalisation import axes_with_channels
+
+RUNNING = ("running_mean", "running_variance", "running_steps")
+EARLY = 9.0
+"""Of n batches the running statistics remember about the last n / EARLY, until that is what momentum remembers."""
+SETTLED = 1e6
+"""Batches after which nothing is left of a start."""
 
 
 @checked
@@ -23,9 +32,27 @@ class BatchNorm:
     dX = (dY - dbias / m - X_hat dscale / m) scale / sqrt(variance + epsilon).
 
     Takes (N, C), (N, C, L) and (N, C, H, W). In training, mean and variance are the batch's, and the running ones
-    become momentum * running + (1 - momentum) * batch's, the variance with m - 1 in its denominator, as in PyTorch
-    (Keras has m there); a batch of fewer than two cells a channel leaves them. Else they are the running ones, and
+    become (1 - share) running + share batch's, the variance with m - 1 in its denominator, as in PyTorch (Keras has m
+    there); a batch of fewer than two cells a channel leaves them. Else they are the running ones, and
     dX = dY scale / sqrt(variance + epsilon).
+
+    share = max(1 - momentum, EARLY / (n + EARLY)), n being `running_steps`, the batches that the running ones have
+    seen: so the first one takes the place of the 0 and 1 that they start with, and early ones are soon forgotten. Those
+    that somebody sets before the first step, and those without `running_steps`, move by 1 - momentum.
+
+    Parameters
+    ----------
+    momentum
+        the share of the running statistics that a step leaves in the end, at least 0 and below 1; 1 less PyTorch's
+    epsilon
+        what is added to the variance, in units of X squared
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     _: KW_ONLY
@@ -37,10 +64,12 @@ class BatchNorm:
         check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         axes_with_channels(self, input_shape)
         c = tuple(input_shape[:1])
         weights = {"scale": ones(rng, c), "bias": zeros(rng, c)}
-        return {**weights, "running_mean": zeros(rng, c), "running_variance": ones(rng, c)}, tuple(input_shape)
+        running = {"running_mean": zeros(rng, c), "running_variance": ones(rng, c), "running_steps": zeros(rng, (1,))}
+        return {**weights, **running}, input_shape
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
@@ -48,7 +77,7 @@ class BatchNorm:
         xp = check_input(self, weights, x, axes_with_channels(self, x.shape[1:]), scale.shape[0])
         axes = (0, *range(2, x.ndim))
         m = prod(x.shape[axis] for axis in axes)
-        following = {"running_mean": Next(mean), "running_variance": Next(variance)}
+        following = unmoved(weights)
 
         def wide(of_channels: Array) -> Array:
             return xp.reshape(of_channels, (-1, *(1 for _ in axes[1:])))
@@ -58,10 +87,7 @@ class BatchNorm:
             centred = x - wide(mean)
             variance = xp.sum(centred * centred, axis=axes) / m
             if m > 1:
-                following = {
-                    "running_mean": self.moved(weights["running_mean"], mean),
-                    "running_variance": self.moved(weights["running_variance"], variance * (m / (m - 1))),
-                }
+                following = self.moved(xp, weights, mean, variance * (m / (m - 1)))
         else:
             centred = x - wide(mean)
         inverse = 1 / xp.sqrt(variance + self.epsilon)
@@ -76,6 +102,33 @@ class BatchNorm:
 
         return x_hat * wide(scale) + wide(weights["bias"]), backward
 
-    def moved(self, running: Array, batch: Array) -> Next:
-        """The running value after this batch."""
-        return Next(self.momentum * running + (1 - self.momentum) * batch)
+    def moved(self, xp: Any, weights: Weights, mean: Array, variance: Array) -> Weights:
+        """The running statistics after a batch with these."""
+        old, share, following = (weights["running_mean"], weights["running_variance"]), 1 - self.momentum, {}
+        if "running_steps" in weights:
+            n = weights["running_steps"]
+            set_by_hand = (n == 0) & xp.any((old[0] != 0) | (old[1] != 1))
+            n = xp.where(set_by_hand, full(n, n.shape, SETTLED), n)
+            share = xp.maximum(EARLY / (n + EARLY), full(n, n.shape, share))
+            following["running_steps"] = Next(n + 1)
+        mean, variance = ((1 - share) * a + share * b for a, b in zip(old, (mean, variance), strict=True))
+        return {"running_mean": Next(mean), "running_variance": Next(variance), **following}
+
+
+def unmoved(weights: Weights) -> Weights:
+    """The running statistics as they are."""
+    return {name: Next(weights[name]) for name in RUNNING if name in weights}
+
+
+def settled(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights by path that somebody sets in the place of those: statistics without steps of their own have seen enough.
+
+    They come from where steps are not counted, or differ from the old ones and have their steps still.
+    """
+    whole = dict(new)
+    for steps in (path for path in old if path.endswith(RUNNING[2])):
+        mean, variance = (steps.removesuffix(RUNNING[2]) + name for name in RUNNING[:2])
+        changed = {path for path in (mean, variance, steps) if path in new and (new[path] != old[path]).any()}
+        if changed and steps not in changed:
+            whole[steps] = full(old[steps], old[steps].shape, SETTLED)
+    return whole

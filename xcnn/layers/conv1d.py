@@ -28,8 +28,33 @@ from xcnn.layers.layer import Run
 class Conv1D:
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
 
-    (N, C, L) -> (N, filters, L'); K is (filters, C / groups, k). `padding` is "valid", "same", "full", p for both ends
-    or (before, after); `bias` is as in Conv2D.
+    (N, C, L) -> (N, filters, L'); K is (filters, C / groups, k).
+
+    Parameters
+    ----------
+    filters
+        channels of Y
+    kernel_size
+        cells of the kernel
+    stride
+        cells from a window to the next
+    padding
+        "valid", "same", "full", p for both ends or (before, after)
+    dilation
+        cells from a tap of the kernel to the next; 1 leaves no gaps
+    groups
+        channels and filters are split into so many parts, each for itself
+    bias
+        True (one for each filter), False, or "untied" (the article's: one for each output element)
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
     """
 
     filters: int

@@ -14,7 +14,7 @@ from xcnn.core.checks import (
     check_rank,
     check_whole,
 )
-from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions, within
@@ -29,9 +29,39 @@ from xcnn.layers.layer import Run
 class Conv2D(Biased):
     """Y = B + X * K.   dK = X * dY,  dX = dY full-convolved with K,  dB = dY (summed where it is shared).
 
-    (N, C, H, W) -> (N, filters, H', W'), * being the valid cross-correlation of the padded image. `bias` is True (one
-    for each filter), False, or "untied" (the article's: one for each output element). `padding` is explained in
-    windows.pads.
+    (N, C, H, W) -> (N, filters, H', W'), * being the valid cross-correlation of the padded image.
+
+    Parameters
+    ----------
+    filters
+        channels of Y
+    kernel_size
+        height and width, one number for both
+    stride
+        cells from a window to the next, down and across
+    padding
+        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+    dilation
+        cells from a tap of the kernel to the next; 1 leaves no gaps
+    groups
+        channels and filters are split into so many parts, each for itself
+    bias
+        True (one for each filter), False, or "untied" (the article's: one for each output element)
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the kernel does not fit into it.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.Conv2D(8, 3, padding="same").init(np.random.default_rng(0), (1, 28, 28))
+    >>> weights["kernel"].shape, output_shape
+    ((8, 1, 3, 3), (8, 28, 28))
     """
 
     filters: int
@@ -60,7 +90,7 @@ class Conv2D(Biased):
         shape = (self.filters, channels // self.groups, h, w)
         fans = shape[1] * h * w, self.filters // self.groups * h * w
         return {
-            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            "kernel": initial(self.kernel_initializer, rng, shape, *fans),
             **self.init_bias(rng, output),
         }, output
 

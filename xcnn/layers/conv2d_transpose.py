@@ -14,7 +14,7 @@ from xcnn.core.checks import (
     check_rank,
     check_whole,
 )
-from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import extent, pads, pair, within
@@ -34,7 +34,34 @@ class Conv2DTranspose(Biased):
     Conv2D that leads back from Y to X, so `padding` takes cells away:
 
     H' = (H - 1) stride + extent - padding + output_padding, and "same" gives H' = H stride, as in Keras.
-    `output_padding`, smaller than the stride, picks among the sizes that this Conv2D would shrink to H.
+
+    Parameters
+    ----------
+    filters
+        channels of Y
+    kernel_size
+        height and width, one number for both
+    stride
+        cells from a cell of X to the next in Y, down and across
+    padding
+        what that Conv2D pads, as there; here it takes cells away
+    output_padding
+        rows and columns more, fewer than the stride: picks among the sizes that this Conv2D would shrink to H
+    dilation
+        cells from a tap of the kernel to the next; 1 leaves no gaps
+    groups
+        channels and filters are split into so many parts, each for itself
+    bias
+        True (one for each filter), False, or "untied" (the article's: one for each output element)
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     filters: int
@@ -68,7 +95,7 @@ class Conv2DTranspose(Biased):
         shape = (channels, self.filters // self.groups, h, w)
         fans = max(channels // self.groups * h * w // (s * t), 1), shape[1] * h * w  # an output meets 1 cell in s t
         return {
-            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            "kernel": initial(self.kernel_initializer, rng, shape, *fans),
             **self.init_bias(rng, output),
         }, output
 

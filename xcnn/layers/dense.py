@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import total
 from xcnn.core.checks import VECTOR, check_dy, check_input, check_rank, check_whole
-from xcnn.core.initializers import Initializer, initializer, zeros
+from xcnn.core.initializers import Initializer, initial, initializer, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -20,6 +20,28 @@ class Dense:
     """Y = X W + B.   dW = Xᵀ dY,  dB = sum of dY over the batch,  dX = dY Wᵀ.
 
     (N, features) -> (N, units); W is (features, units).
+
+    Parameters
+    ----------
+    units
+        features of Y
+    bias
+        whether B is added
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that is not (N, features).
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.Dense(3).init(np.random.default_rng(0), (4,))
+    >>> weights["kernel"].shape, weights["bias"].shape, output_shape
+    ((4, 3), (3,), (3,))
     """
 
     units: int
@@ -34,7 +56,7 @@ class Dense:
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         (features,) = check_rank(self, input_shape, VECTOR)
         shape = (features, self.units)
-        weights = {"kernel": initializer(self.kernel_initializer)(rng, shape, *shape)}
+        weights = {"kernel": initial(self.kernel_initializer, rng, shape, *shape)}
         if self.bias:
             weights["bias"] = zeros(rng, (self.units,))
         return weights, (self.units,)

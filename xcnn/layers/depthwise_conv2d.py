@@ -19,7 +19,31 @@ from xcnn.layers.layer import Run
 class DepthwiseConv2D:
     """Y[c m + j] = B[c m + j] + X[c] * K[c m + j] for j < m, the depth multiplier: Conv2D with one group a channel.
 
-    (N, C, H, W) -> (N, C m, H', W'); K is (C m, 1, h, w). The other options are Conv2D's.
+    (N, C, H, W) -> (N, C m, H', W'); K is (C m, 1, h, w).
+
+    Parameters
+    ----------
+    kernel_size
+        height and width, one number for both
+    depth_multiplier
+        m, filters for each channel
+    stride
+        cells from a window to the next, down and across
+    padding
+        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+    dilation
+        cells from a tap of the kernel to the next; 1 leaves no gaps
+    bias
+        True (one for each filter), False, or "untied" (the article's: one for each output element)
+    kernel_initializer
+        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
     """
 
     kernel_size: int | Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank
+from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -19,6 +19,16 @@ class Dropout:
     """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
 
     M follows from `run.key` alone, so it is the same on every backend.
+
+    Parameters
+    ----------
+    rate
+        the share of cells that are dropped, at least 0 and below 1
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     rate: float
@@ -27,7 +37,7 @@ class Dropout:
         check_between("rate", self.rate, 0, 1)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, tuple(input_shape)
+        return {}, check_shape("input_shape", input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
@@ -52,7 +62,20 @@ class Dropout:
 @checked
 @dataclass(frozen=True)
 class SpatialDropout2D(Dropout):
-    """Dropout of whole channels, (N, C, H, W): M is (N, C, 1, 1). Tompson et al. 2015."""
+    """Dropout of whole channels, (N, C, H, W): M is (N, C, 1, 1). Tompson et al. 2015.
+
+    Parameters
+    ----------
+    rate
+        the share of channels that are dropped, at least 0 and below 1
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         return {}, check_rank(self, input_shape, IMAGE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy
+from xcnn.core.checks import check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -17,12 +17,19 @@ from xcnn.layers.layer import Run
 @checked
 @dataclass(frozen=True)
 class Flatten:
-    """(N, ...) -> (N, features): Y = X and dX = dY, reshaped."""
+    """(N, ...) -> (N, features): Y = X and dX = dY, reshaped.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that does not fit.
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, (prod(input_shape),)
+        return {}, (prod(check_shape("input_shape", input_shape)),)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_home(self, weights, x)
         xp = namespace(x)
         shape, flat = x.shape, (x.shape[0], prod(x.shape[1:]))
 

@@ -36,6 +36,16 @@ class GELU(Activation):
     """y = x Phi(x), Phi being the normal distribution and phi its density;  f' = Phi(x) + x phi(x).
 
     `approximate=True` takes sigmoid(2 u) for Phi(x), u = sqrt(2 / pi) (x + 0.044715 x^3), which is (1 + tanh(u)) / 2.
+
+    Parameters
+    ----------
+    approximate
+        whether to take the form with tanh, which is wrong by 5e-4 at most, as PyTorch's approximate="tanh"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     _: KW_ONLY

@@ -14,7 +14,13 @@ from xcnn.layers.layer import Run
 @checked
 @dataclass(frozen=True)
 class GlobalAveragePool2D:
-    """Y = mean of X over height and width, (N, C, H, W) -> (N, C);  dX = dY / (H W) in every cell."""
+    """Y = mean of X over height and width, (N, C, H, W) -> (N, C);  dX = dY / (H W) in every cell.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that is not (N, C, H, W).
+    """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         check_cells(self, check_rank(self, input_shape, IMAGE))

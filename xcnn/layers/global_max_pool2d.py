@@ -21,6 +21,11 @@ class GlobalMaxPool2D:
     """Y = max of X over height and width, (N, C, H, W) -> (N, C);  dX = dY where the first maximum stood, else 0.
 
     NaN is larger than all numbers, as in MaxPool2D.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that is not (N, C, H, W).
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

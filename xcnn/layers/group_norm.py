@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole
+from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_shape, check_whole
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -23,6 +23,20 @@ class GroupNorm:
 
     Takes (N, C), (N, C, L) and (N, C, H, W); scale and bias are (C,). One group normalises whole samples, C groups
     each channel for itself (instance normalisation).
+
+    Parameters
+    ----------
+    groups
+        how many; the channels are a multiple of it
+    epsilon
+        what is added to the variance, in units of X squared
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     groups: int
@@ -37,7 +51,7 @@ class GroupNorm:
         axes_with_channels(self, input_shape)
         check_groups(self, self.groups, input_shape[0], "channels")
         c = tuple(input_shape[:1])
-        return {"scale": ones(rng, c), "bias": zeros(rng, c)}, tuple(input_shape)
+        return {"scale": ones(rng, c), "bias": zeros(rng, c)}, check_shape("input_shape", input_shape)
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

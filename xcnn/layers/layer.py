@@ -19,6 +19,19 @@ class Run:
 
     Where nobody wants dX, as of a net's first layer in training, its backward may give None for it: a layer that passes
     its run on to others, and goes on with their dX, asks `wants_dx` first.
+
+    Parameters
+    ----------
+    backend
+        whose primitives are called
+    train
+        whether this is training: batch statistics, dropout
+    key
+        a path of whole numbers, (seed, step, place, ...)
+    hook
+        who sees each layer's output and gradient; None is nobody
+    wants_dx
+        whether dX is asked for
     """
 
     backend: Primitives
@@ -43,7 +56,13 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """Stands among the gradients for a weight that is not trained: the value that replaces it."""
+    """Stands among the gradients for a weight that is not trained: the value that replaces it.
+
+    Parameters
+    ----------
+    value
+        in the weight's shape and type
+    """
 
     value: Array
 
@@ -55,6 +74,9 @@ class Layer(Protocol):
     `init(rng, input_shape)` draws weights on the host and gives the output's shape, both without the batch axis.
     `layer(weights, x, run)` gives y and `backward`; `backward(dy)` gives dx and the gradients, a tree shaped like the
     weights.
+
+    A layer of your own is called in every step. If its results follow from its arguments and attributes alone,
+    `@xcnn.pure` above its class says so: then steps with it may be recorded, compiled or captured (core/pure.py).
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -21,6 +21,27 @@ class MaxPool2D(Pool2D):
 
     Padding never is the maximum: in a window of -inf alone it is the first cell of the image, as in PyTorch. NaN is
     larger than all numbers: Y is NaN there, and dY goes to the first of them (PyTorch takes the last of several).
+
+    Parameters
+    ----------
+    pool_size
+        height and width of the window, one number for both
+    stride
+        cells from a window to the next, down and across; None is the window's size
+    padding
+        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.MaxPool2D(2).init(np.random.default_rng(0), (8, 28, 28))
+    ({}, (8, 14, 14))
     """
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from xcnn.core.checks import check_shape
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -17,6 +18,22 @@ class Residual(Container):
     """Y = f(X) + g(X), f being the layers one after another, g the shortcut (by default g(X) = X);  dX = df + dg.
 
     `Residual(Conv2D(8, 3, padding="same"), BatchNorm(), ReLU(), shortcut=Conv2D(8, 1))`; names are as in Sequential.
+
+    Parameters
+    ----------
+    *layers
+        f, in order
+    shortcut
+        g; None is g(X) = X
+    **named
+        layers of f that come after those, with names of yours
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no layer, or a name twice.
+    ShapeError
+        X101, where f and g give other shapes.
     """
 
     def __init__(self, *layers: Layer, shortcut: Layer | None = None, **named: Layer) -> None:
@@ -37,8 +54,8 @@ class Residual(Container):
         return Sequential(**{name: layer for name, layer in self.named if name != "shortcut"})
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        beside = input_shape = check_shape("input_shape", input_shape)
         weights, output = self.body.init(rng, input_shape)
-        beside = tuple(input_shape)
         if self.shortcut:
             drawn, beside = self.init_one("shortcut", self.shortcut, rng, input_shape)
             weights = {**weights, "shortcut": drawn} if drawn else weights

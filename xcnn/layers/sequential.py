@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xcnn.core.checks import check_shape
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Run
@@ -14,16 +15,37 @@ class Sequential(Container):
     """Y = fn(... f2(f1(X)));  dX = the layers' backwards, from the last to the first.
 
     `Sequential(Conv2D(8, 3), ReLU(), Flatten(), head=Dense(10))`; see Container for the names.
+
+    Parameters
+    ----------
+    *layers
+        in order, named by class and count: conv1, relu1, conv2
+    **named
+        layers that come after those, with names of yours
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no layer, or a name twice.
+    ShapeError
+        what the layers raise, with their names in front.
+
+    Examples
+    --------
+    >>> net = xcnn.Sequential(xcnn.Dense(4), xcnn.ReLU(), head=xcnn.Dense(2))
+    >>> [*net.layers], net.init(np.random.default_rng(0), (3,))[1]
+    (['dense1', 'relu1', 'head'], (2,))
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        weights, shapes = self.init_each(rng, tuple(input_shape), chained=True)
-        return weights, shapes[-1] if shapes else tuple(input_shape)
+        input_shape = check_shape("input_shape", input_shape)
+        weights, shapes = self.init_each(rng, input_shape, chained=True)
+        return weights, shapes[-1] if shapes else input_shape
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards = []
         for n in range(len(self)):
-            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx)
+            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
         def backward(dy: Array) -> tuple[Array, Weights]:

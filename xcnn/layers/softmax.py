@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axis, check_dy, check_home
+from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -18,13 +18,29 @@ class Softmax:
     """Y = exp(X) / sum(exp(X)) along `axis`, by default the classes' or channels';  dX = Y (dY - sum(dY Y)).
 
     The maximum is taken off X first, which changes nothing but keeps exp from overflowing.
+
+    Parameters
+    ----------
+    axis
+        along which Y sums to 1, the batch's being 0
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input without this axis.
     """
 
     axis: int = 1
 
+    def __post_init__(self) -> None:
+        check_axes(self, self.axis)
+
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         check_axis(self, self.axis, len(input_shape) + 1)
-        return {}, tuple(input_shape)
+        return {}, input_shape
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

@@ -11,7 +11,7 @@ from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
@@ -23,6 +23,20 @@ class UpSampling2D:
 
     "nearest" repeats each cell; "bilinear" takes cells as points at their centres and holds the outermost to the edge,
     as Keras does, and PyTorch with align_corners=False.
+
+    Parameters
+    ----------
+    size
+        s and t, rows and columns for each one of X; one number for both
+    interpolation
+        "nearest" or "bilinear"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit.
     """
 
     size: int | Pair = 2
@@ -31,7 +45,9 @@ class UpSampling2D:
     def __post_init__(self) -> None:
         pair("size", self.size)
         if self.interpolation not in ("nearest", "bilinear"):
-            raise OptionError("X104", f'interpolation must be "nearest" or "bilinear"; got {self.interpolation!r}.')
+            raise OptionError(
+                "X104", f'interpolation must be "nearest" or "bilinear"; got {short(self.interpolation)}.'
+            )
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         c, h, w = check_rank(self, input_shape, IMAGE)

@@ -22,14 +22,26 @@ from xcnn.training.optimizers import Adam, Optimizer
 
 
 def article(classes: int = 2) -> Sequential:
-    """The article's: five 3x3 kernels with untied biases, and a hidden layer of 100, each with sigmoids."""
+    """The article's: five 3x3 kernels with untied biases, and a hidden layer of 100, each with sigmoids.
+
+    Parameters
+    ----------
+    classes
+        outputs, each a probability
+    """
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
     )  # fmt: skip
 
 
 def lenet(classes: int = 10) -> Sequential:
-    """LeNet-5 of LeCun et al. 1998 with ReLU and max-pooling, on 28x28 images padded to 32x32."""
+    """LeNet-5 of LeCun et al. 1998 with ReLU and max-pooling, on 28x28 images padded to 32x32.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+    """
     return Sequential(
         Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
         Conv2D(16, 5), ReLU(), MaxPool2D(2),
@@ -38,7 +50,13 @@ def lenet(classes: int = 10) -> Sequential:
 
 
 def mnist_net(classes: int = 10) -> Sequential:
-    """Two convolutions, a pooling and two dense layers: the classical example for MNIST."""
+    """Two convolutions, a pooling and two dense layers: the classical example for MNIST.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+    """
     return Sequential(
         Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
         Flatten(), Dense(128), ReLU(), Dropout(0.5), Dense(classes),
@@ -46,7 +64,13 @@ def mnist_net(classes: int = 10) -> Sequential:
 
 
 def small_resnet(classes: int = 10) -> Sequential:
-    """Three residual stages of 16, 32 and 64 channels: He et al. 2016, section 4.2, with one block a stage."""
+    """Three residual stages of 16, 32 and 64 channels: He et al. 2016, section 4.2, with one block a stage.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+    """
     return Sequential(
         Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
         residual_block(16), ReLU(), residual_block(32, stride=2), ReLU(), residual_block(64, stride=2), ReLU(),
@@ -55,7 +79,15 @@ def small_resnet(classes: int = 10) -> Sequential:
 
 
 def residual_block(filters: int, stride: int = 1) -> Residual:
-    """Two 3x3 convolutions around a shortcut, which is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions around a shortcut, which is a 1x1 convolution where the shape changes.
+
+    Parameters
+    ----------
+    filters
+        channels of both convolutions
+    stride
+        of the first one, and of the shortcut
+    """
     changes = stride > 1
     shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
     return Residual(
@@ -70,7 +102,21 @@ ADAM = Adam(1e-3)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A net, and how it is trained unless one says otherwise."""
+    """A net, and how it is trained unless one says otherwise.
+
+    Parameters
+    ----------
+    net
+        from the number of classes to the net
+    loss
+        a name in xcnn.losses.LOSSES
+    optimizer
+        with its learning rate
+    epochs
+        rounds through the data
+    batch_size
+        samples a step
+    """
 
     net: Callable[[int], Sequential]
     loss: str = "cross_entropy"

@@ -20,6 +20,7 @@ from typing import Any, Self
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
 from xcnn.core.checks import check_between, check_positive
+from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
 from xcnn.errors import OptionError
@@ -28,7 +29,13 @@ from xcnn.training.schedules import Schedule, learning_rate
 
 
 class Optimizer:
-    """A subclass names its `moments` and gives `change`, the rule for one array."""
+    """A subclass names its `moments` and gives `change`, the rule for one array.
+
+    Raises
+    ------
+    OptionError
+        X104, for an option of a subclass that can't be.
+    """
 
     learning_rate: float | Schedule
     clip_norm: float | None
@@ -57,7 +64,14 @@ class Optimizer:
             grads = clip_by_norm(grads, self.clip_norm)
 
         def of_leaf(w: Array, g: Any, *moments: Array) -> tuple[Array, ...]:
-            return (g.value, *moments) if isinstance(g, Next) else self.change(rate, step, w, g, *moments)
+            if isinstance(g, Next):
+                return g.value, *moments
+            new = self.change(rate, step, w, g, *moments)
+            if w.ndim or isinstance(rate, float):
+                return new
+            return tuple(
+                namespace(w).astype(n, w.dtype) for n in new
+            )  # a compiled step's rate is as much an array as w
 
         changed = tree.map(of_leaf, weights, grads, *(state[name] for name in self.moments))
         weights, *moments = (tree.map(lambda leaf, n=n: leaf[n], changed) for n in range(1 + len(self.moments)))
@@ -82,7 +96,28 @@ class Optimizer:
 class SGD(Optimizer):
     """v = momentum v + g;  w -= rate v, or with Nesterov w -= rate (g + momentum v). Sutskever et al. 2013, as PyTorch.
 
-    `weight_decay` λ adds λ w to g (L2).
+    Parameters
+    ----------
+    learning_rate
+        a number of at least 0, or a schedule of steps
+    momentum
+        the share of v that stays, at least 0 and below 1
+    nesterov
+        whether to look ahead along v, which needs momentum
+    weight_decay
+        λ, adds λ w to g (L2)
+    clip_norm
+        the gradients' largest norm, all weights together; None does not clip
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.SGD(xcnn.schedules.Cosine(0.1, steps=1000), momentum=0.9).moments
+    ('velocity',)
     """
 
     learning_rate: float | Schedule = 0.01
@@ -100,12 +135,12 @@ class SGD(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("velocity",) if self.momentum else ()
+        return ("velocity",) if is_there(self.momentum) else ()
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
-        if not self.momentum:
+        if not is_there(self.momentum):
             return (w - rate * g,)
         v = self.momentum * moments[0] + g
         return w - rate * (g + self.momentum * v if self.nesterov else v), v
@@ -114,7 +149,24 @@ class SGD(Optimizer):
 @checked
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²;  w -= rate m̂ / (√v̂ + ε). Kingma and Ba 2015, algorithm 1."""
+    """m = β1 m + (1 - β1) g,  v = β2 v + (1 - β2) g²;  w -= rate m̂ / (√v̂ + ε). Kingma and Ba 2015, algorithm 1.
+
+    Parameters
+    ----------
+    learning_rate
+        a number of at least 0, or a schedule of steps
+    beta1, beta2
+        the shares of m and v that stay, at least 0 and below 1
+    epsilon
+        keeps the quotient finite
+    clip_norm
+        the gradients' largest norm, all weights together; None does not clip
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     learning_rate: float | Schedule = 0.001
     _: KW_ONLY
@@ -142,7 +194,18 @@ class Adam(Optimizer):
 @checked
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam, and the weights shrink by themselves: w -= rate λ w first. Loshchilov and Hutter 2019, algorithm 2."""
+    """Adam, and the weights shrink by themselves: w -= rate λ w first. Loshchilov and Hutter 2019, algorithm 2.
+
+    Parameters
+    ----------
+    weight_decay
+        λ, taken off the weights themselves; the other options are Adam's
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     _: KW_ONLY
     weight_decay: float = 0.01
@@ -154,7 +217,28 @@ class AdamW(Adam):
 @checked
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """s = ρ s + (1 - ρ) g²;  v = momentum v + g / (√s + ε);  w -= rate v. Tieleman and Hinton 2012, as PyTorch."""
+    """s = ρ s + (1 - ρ) g²;  v = momentum v + g / (√s + ε);  w -= rate v. Tieleman and Hinton 2012, as PyTorch.
+
+    Parameters
+    ----------
+    learning_rate
+        a number of at least 0, or a schedule of steps
+    rho
+        the share of s that stays, at least 0 and below 1
+    momentum
+        the share of v that stays, at least 0 and below 1
+    epsilon
+        keeps the quotient finite
+    weight_decay
+        λ, adds λ w to g (L2)
+    clip_norm
+        the gradients' largest norm, all weights together; None does not clip
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     learning_rate: float | Schedule = 0.001
     _: KW_ONLY
@@ -169,14 +253,14 @@ class RMSprop(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("square", "velocity") if self.momentum else ("square",)
+        return ("square", "velocity") if is_there(self.momentum) else ("square",)
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
         square = self.rho * moments[0] + (1 - self.rho) * g * g
         v = g / (namespace(w).sqrt(square) + self.epsilon)
-        if not self.momentum:
+        if not is_there(self.momentum):
             return w - rate * v, square
         v = self.momentum * moments[1] + v
         return w - rate * v, square, v
@@ -187,6 +271,11 @@ OPTIMIZERS = {cls.__name__: cls for cls in (Adam, AdamW, RMSprop, SGD)}
 
 def optimizer(choice: str | Optimizer) -> Optimizer:
     """An optimizer by name, with its defaults: "adam", "sgd"; an Optimizer stands for itself.
+
+    Parameters
+    ----------
+    choice
+        a name in OPTIMIZERS, in small letters or large, or an Optimizer
 
     Raises
     ------
@@ -199,7 +288,12 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
         if isinstance(choice, str) and choice.lower() == name.lower():
             made: Optimizer = cls()
             return made
-    raise OptionError("X104", f"there is no optimizer {choice!r}.", hint="use one of " + ", ".join(OPTIMIZERS) + ".")
+    raise unknown("optimizer", choice, OPTIMIZERS)
+
+
+def is_there(number: Any) -> bool:
+    """Whether a term with this factor is there. Compiled code has arrays for numbers, but for 0."""
+    return not isinstance(number, int | float) or number != 0
 
 
 def moments_of(state: Weights) -> Weights:
@@ -212,6 +306,11 @@ def global_norm(grads: Weights) -> Array:
 
     It is finite where the gradients are and their type holds it: squares are taken of g over its largest cell, or over
     so large a number that its reciprocal is still a normal one.
+
+    Parameters
+    ----------
+    grads
+        a tree of arrays; Next is passed by
     """
     norms = [_norm(g) for g in tree.leaves(grads) if not isinstance(g, Next)]
     return _norm(namespace(norms[0]).stack(norms)) if norms else 0.0
@@ -232,7 +331,15 @@ def weight_norm(weights: Weights, state: Weights) -> Array:
 
 
 def clip_by_norm(grads: Weights, limit: float) -> Weights:
-    """Scale all gradients together, so that their norm is at most the limit: Pascanu et al. 2013, algorithm 1."""
+    """Scale all gradients together, so that their norm is at most the limit: Pascanu et al. 2013, algorithm 1.
+
+    Parameters
+    ----------
+    grads
+        a tree of arrays; Next is passed by
+    limit
+        the largest norm, above 0
+    """
     if all(isinstance(g, Next) for g in tree.leaves(grads)):
         return grads
     norm = global_norm(grads)

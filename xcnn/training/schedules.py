@@ -11,7 +11,7 @@ from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
 from xcnn.core.options import checked
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 
 class Schedule:
@@ -25,7 +25,18 @@ class Schedule:
 @checked
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same `rate` at every step, the default of a plain number."""
+    """The same `rate` at every step, the default of a plain number.
+
+    Parameters
+    ----------
+    rate
+        at least 0
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
 
@@ -33,13 +44,34 @@ class Constant(Schedule):
         check_rate("rate", self.rate)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate
 
 
 @checked
 @dataclass(frozen=True)
 class Step(Schedule):
-    """rate · factor^(step // every)."""
+    """rate · factor^(step // every).
+
+    Parameters
+    ----------
+    rate
+        of the first steps
+    every
+        steps from a change to the next
+    factor
+        what the rate is multiplied by then
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [xcnn.schedules.Step(1.0, every=100)(step) for step in (0, 99, 100)]
+    [1.0, 1.0, 0.1]
+    """
 
     rate: float
     every: int
@@ -52,13 +84,29 @@ class Step(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step // self.every)
 
 
 @checked
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """rate · factor^(step / every)."""
+    """rate · factor^(step / every).
+
+    Parameters
+    ----------
+    rate
+        of step 0
+    every
+        steps in which it changes by the factor
+    factor
+        what the rate is multiplied by in so many
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
     every: int
@@ -71,13 +119,29 @@ class Exponential(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step / self.every)
 
 
 @checked
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5."""
+    """From `rate` to `final` in half a cosine over `steps`, then constant: Loshchilov and Hutter 2017, equation 5.
+
+    Parameters
+    ----------
+    rate
+        of step 0
+    steps
+        from `rate` to `final`
+    final
+        the rate afterwards
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
 
     rate: float
     steps: int
@@ -90,6 +154,7 @@ class Cosine(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         done = min(step / self.steps, 1.0)
         return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
 
@@ -97,7 +162,25 @@ class Cosine(Schedule):
 @checked
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start."""
+    """Up to the first rate of `then` in equal steps, from 1 / steps of it on; after that `then` from its start.
+
+    Parameters
+    ----------
+    steps
+        of the rise
+    then
+        the schedule after it, or a rate
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [xcnn.schedules.WarmUp(4, 0.1)(step) for step in (0, 3, 4)]
+    [0.025, 0.1, 0.1]
+    """
 
     steps: int
     then: Schedule | float
@@ -108,6 +191,7 @@ class WarmUp(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         if step < self.steps:
             return learning_rate(self.then, 0) * (step + 1) / self.steps
         return learning_rate(self.then, step - self.steps)
@@ -119,6 +203,24 @@ class OneCycle(Schedule):
     """Up from rate / 25 to `rate` and down to rate / 250000, each in half a cosine: Smith and Topin 2018.
 
     `steps` in all, the first `rise` of them upwards; start = rate / `start`, end = start / `end`, as PyTorch has it.
+
+    Parameters
+    ----------
+    rate
+        the largest
+    steps
+        in all
+    rise
+        the share of the steps that go up, between 0 and 1
+    start
+        `rate` by the first rate
+    end
+        the first rate by the last
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
     """
 
     rate: float
@@ -136,6 +238,7 @@ class OneCycle(Schedule):
         check_between("end", self.end, 1, inf)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         first, top = self.rate / self.start, self.rise * self.steps - 1
         last = first / self.end
         if step <= top and top > 0:
@@ -145,8 +248,25 @@ class OneCycle(Schedule):
 
 
 @dataclass(frozen=True)
+class Shifted(Schedule):
+    """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState)."""
+
+    schedule: Schedule
+    offset: int
+
+    def __call__(self, step: int) -> float:
+        return learning_rate(self.schedule, max(step + self.offset, 0))
+
+
+@dataclass(frozen=True)
 class Given(Schedule):
-    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer."""
+    """The rate that a compiled step is given with its other arguments: an array, or what stands for it in a tracer.
+
+    Parameters
+    ----------
+    rate
+        an array without axes
+    """
 
     rate: Any
 
@@ -159,6 +279,13 @@ SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCyc
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
     """The learning rate of this step.
+
+    Parameters
+    ----------
+    rate
+        a schedule, or a number
+    step
+        counted from 0
 
     Raises
     ------
@@ -174,10 +301,16 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not is_number(number) or not 0 <= number < inf:
         raise OptionError(
             "X104",
-            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
-            f"by {rate!r}",
+            f"{type(rate).__name__}: the learning rate of step {step} is {short(value)}; "
+            "it must be a finite number of at least 0.",
+            f"by {short(rate)}",
         )
     return float(number)
+
+
+def is_idle(rate: Schedule | float, steps: range) -> bool:
+    """Whether the learning rate of each of these steps is 0."""
+    return all(learning_rate(rate, step) == 0 for step in (steps if isinstance(rate, Schedule) else steps[:1]))
 
 
 def power(factor: float, exponent: float) -> float:
@@ -196,6 +329,7 @@ __all__ = [
     "Given",
     "OneCycle",
     "Schedule",
+    "Shifted",
     "Step",
     "WarmUp",
     "learning_rate",

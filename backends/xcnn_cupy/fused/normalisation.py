@@ -9,6 +9,7 @@ from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
+from xcnn.layers.batch_norm import RUNNING
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.training.precision import Cast, within
 from xcnn_cupy.channels import SUMS
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
     from xcnn_cupy.host import Host
-
-RUNNING = ("running_mean", "running_variance")
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,19 @@ class Normalised:
             and x.ndim in (2, 3, 4)
             and x.shape[1:2] == mine["scale"].shape
             and kinds == {SUMS[str(x.dtype)]}
+            and "running_steps" in mine
         )
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer: BatchNorm = within(self.outer)  # type: ignore[assignment]
         device, mine, x_type = self.backend.gpu, weights[self.name], str(x.dtype)
         x = dense(device, x)
-        last, (running_mean, running_variance) = is_channels_last(x), (mine[name] for name in RUNNING)
-        mean, moved = running_mean, [running_mean, running_variance]
+        last, running = is_channels_last(x), [mine[name] for name in RUNNING]
+        mean, moved = running[0], running
         if run.train:
-            mean, inverse, *moved = statistics(device, x, running_mean, running_variance, layer.momentum, layer.epsilon)
+            mean, inverse, *moved = statistics(device, x, running, layer.momentum, layer.epsilon)
         else:
-            inverse = inverses(device, running_variance, layer.epsilon)
+            inverse = inverses(device, running[1], layer.epsilon)
         following = {name: Next(value) for name, value in zip(RUNNING, moved, strict=True)}
         by = mean, inverse, mine["scale"], mine["bias"], self.relu
         y = normalise(device, x, *by)

@@ -222,12 +222,15 @@ __global__ void inverses(const S* variance, int channels, double epsilon, S* inv
     if (c < channels) inverse[c] = 1 / sqrt(variance[c] + (S)epsilon);
 }
 
-// From those parts, in box.outer rows: each channel's mean, 1 / sqrt(variance + epsilon), and running mean and
-// variance after this batch, this variance with count - 1 in its denominator. A single cell does not move them.
+// From those parts, in box.outer rows: each channel's mean, 1 / sqrt(variance + epsilon), and running mean, variance
+// and steps after this batch (xcnn/layers/batch_norm.py), this variance with count - 1 in its denominator. A single cell
+// does not move them.
 template <typename S>
 __global__ void __launch_bounds__(256) finish_moments(const S* parts, Box box, const S* running_mean,
-                                                      const S* running_variance, double momentum, double epsilon,
-                                                      S* mean, S* inverse, S* next_mean, S* next_variance) {
+                                                      const S* running_variance, const S* running_steps,
+                                                      double momentum, double early, double settled, double epsilon,
+                                                      S* mean, S* inverse, S* next_mean, S* next_variance,
+                                                      S* next_steps) {
     Walk<1> walk(box);
     Moments<S> all[1] = {};
     for (int n = walk.first; n < walk.count; n += walk.step) {
@@ -237,11 +240,18 @@ __global__ void __launch_bounds__(256) finish_moments(const S* parts, Box box, c
     merge(all, walk);
     if (walk.lane > 0 || !walk.has(0)) return;
     int c = walk.column;
-    S count = all[0].count, squares = all[0].squares, old = momentum, weight = 1 - momentum;
+    S count = all[0].count, squares = all[0].squares, steps = running_steps[0];
     mean[c] = all[0].mean;
     inverse[c] = 1 / sqrt(squares / count + (S)epsilon);
     next_mean[c] = running_mean[c], next_variance[c] = running_variance[c];
+    if (c == 0) next_steps[0] = steps;
     if (count == 1) return;
+    if (steps == 0)  // statistics that somebody set stay
+        for (int k = 0; k < box.columns; k++)
+            if (running_mean[k] != 0 || running_variance[k] != 1) steps = settled;
+    if (c == 0) next_steps[0] = steps + 1;
+    S least = 1 - momentum, share = (S)early / (steps + (S)early), weight = share > least ? share : least;
+    S old = 1 - weight;
     next_mean[c] = old * running_mean[c] + weight * mean[c];
     next_variance[c] = old * running_variance[c] + weight * (squares / (count - 1));
 }

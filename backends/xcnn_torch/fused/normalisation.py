@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
-from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.batch_norm import unmoved
+from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
 from xcnn_torch import memory
 from xcnn_torch.fused.common import IN_PLACE, aten, computes_in, followed_by, gives, holds, slope
@@ -47,11 +49,16 @@ class Normalisation:
         mine, x_type, train = weights[self.name], x.dtype, run.train
         dtype = computes_in(self.outer, mine["scale"].dtype)
         x, (scale, bias) = typed(x, dtype), (typed(mine[name], dtype) for name in ("scale", "bias"))
-        following = {name: mine[name] for name in ("running_mean", "running_variance")}
-        if train:  # PyTorch moves them in place, so they are copies
-            following = {name: value.clone() for name, value in following.items()}
-        running, epsilon = tuple(following.values()), self.layer.epsilon
-        y, *of_batch = normalised(x, scale, bias, *running, train, 1 - self.layer.momentum, epsilon)
+        running, epsilon, following = (
+            [mine["running_mean"], mine["running_variance"]],
+            self.layer.epsilon,
+            unmoved(mine),
+        )
+        if train:  # PyTorch moves them in place: from zeros all the way to the batch's
+            running = [torch.zeros_like(value) for value in running]
+        y, *of_batch = normalised(x, scale, bias, *running, train, 1.0, epsilon)
+        if train:
+            following = self.layer.moved(namespace(x), mine, *running)
         IN_PLACE[self.activation](y)
 
         def backward(dy: Array, grads: Weights) -> Array:
@@ -65,7 +72,7 @@ class Normalisation:
                     dz, x, scale, *running, *of_batch, train, epsilon, (True, True, True)
                 )
             trained = {"scale": typed(dscale, mine["scale"].dtype), "bias": typed(dbias, mine["bias"].dtype)}
-            grads[self.name] = {**trained, **{name: Next(value) for name, value in following.items()}}
+            grads[self.name] = {**trained, **following}
             return typed(dx, x_type)
 
         return typed(y, gives(self.end, dtype)), backward

@@ -17,6 +17,8 @@ from xcnn_strided import pooling as strided_pooling
 import xcnn
 from xcnn.core import reference
 from xcnn.core.windows import output_size
+from xcnn.layers import BatchNorm
+from xcnn.layers.batch_norm import RUNNING, SETTLED
 
 pytestmark = needs_compiler
 
@@ -427,19 +429,19 @@ NORMS = [*SHAPES, (40, 8, 1, 1), *LARGE]
 
 
 def norm_weights(rng, c, kind):
-    """scale, bias, running_mean, running_variance."""
+    """scale, bias, running_mean, running_variance, running_steps."""
     numbers = [rng.standard_normal(c) for _ in range(3)]
-    return [x.astype(SUMS[kind]) for x in (*numbers, rng.uniform(0.5, 2, c))]
+    return [x.astype(SUMS[kind]) for x in (*numbers, rng.uniform(0.5, 2, c), np.full(1, 1000.0))]
 
 
 def normalised(device, x, given, relu, train=True):
     """Y, the running values after, and a backward pass."""
-    scale, bias, running_mean, running_variance = given
-    mean, moved = running_mean, (running_mean, running_variance)
+    scale, bias, *running = given
+    mean, moved = running[0], running
     if train:
-        mean, inverse, *moved = normalisation.statistics(device, x, running_mean, running_variance, MOMENTUM, SMALL)
+        mean, inverse, *moved = normalisation.statistics(device, x, running, MOMENTUM, SMALL)
     else:
-        inverse = normalisation.inverses(device, running_variance, SMALL)
+        inverse = normalisation.inverses(device, running[1], SMALL)
     by = mean, inverse, scale, bias, relu
     y = normalisation.normalise(device, x, *by)
     return y, moved, lambda dy: normalisation.normalise_backward(device, dy, x, *by, train)
@@ -452,7 +454,8 @@ def by_torch(x, dy, given, relu, train=True):
     leaves = [torch.tensor(wide(x)), scale, bias]
     for leaf in leaves:
         leaf.requires_grad_()
-    y = torch.nn.functional.batch_norm(leaves[0], *running, scale, bias, train, 1 - MOMENTUM, SMALL)
+    y = torch.nn.functional.batch_norm(leaves[0], *running[:2], scale, bias, train, 1 - MOMENTUM, SMALL)
+    running[2] += train
     y = torch.relu(y) if relu else y
     y.backward(torch.tensor(wide(dy)))
     return y.detach().numpy(), [one.numpy() for one in running], [leaf.grad.numpy() for leaf in leaves]
@@ -491,8 +494,8 @@ def test_a_mean_far_above_the_deviations(device, rng, last):
     x = ordered(x.astype(np.float32), last)
     given = norm_weights(rng, 8, "float32")
     given[1][:] = 0
-    wanted, (_, variance), _ = by_torch(x, np.ones_like(x), given, False)
-    y, (_, moved), _ = normalised(device, x, given, False)
+    wanted, (_, variance, _), _ = by_torch(x, np.ones_like(x), given, False)
+    y, (_, moved, _), _ = normalised(device, x, given, False)
     np.testing.assert_allclose(moved, variance, rtol=1e-5)
     np.testing.assert_allclose(y, wanted, rtol=0, atol=2e-3)
 
@@ -533,6 +536,20 @@ def test_a_single_cell_does_not_move_the_running_values(device, rng, shape):
     assert np.array_equal(dbias, dy.reshape(-1))
 
 
+def test_running_statistics_start_as_the_layer_has_them(rng):
+    x = normal(rng, (4, 3, 5, 7), "float64", False)
+    for steps, begun in ((0, False), (0, True), (1, True), (20, True), (SETTLED, True)):
+        mean, variance = (rng.random(3), 1 + rng.random(3)) if begun else (np.zeros(3), np.ones(3))
+        running = [mean, variance, np.full(1, float(steps))]
+        got = normalisation.statistics(HostDevice(), x, running, MOMENTUM, SMALL)[2:]
+        axes = (0, 2, 3)
+        wanted = BatchNorm(momentum=MOMENTUM).moved(
+            np, dict(zip(RUNNING, running, strict=True)), x.mean(axes), x.var(axes, ddof=1)
+        )
+        for name, value in zip(RUNNING, got, strict=True):
+            np.testing.assert_allclose(value, wanted[name].value, rtol=1e-12)
+
+
 def test_nan_and_infinity_are_not_lost_in_a_normalisation(device, rng, last):
     x, given = normal(rng, (2, 4, 5, 6), "float32", last), norm_weights(rng, 4, "float32")
     x[0, 1, 2, 3], x[1, 2, 0, 0] = np.nan, np.inf
@@ -541,7 +558,7 @@ def test_nan_and_infinity_are_not_lost_in_a_normalisation(device, rng, last):
     for values in (y, dx):
         assert np.isnan(values[:, 1:3]).all()
         assert np.isfinite(values[:, [0, 3]]).all()
-    for values in (*moved, dscale):
+    for values in (*moved[:2], dscale):
         assert np.isfinite(values).tolist() == [True, False, False, True]
     dy = np.ones_like(x)
     dy[0, 0, 0, 0] = np.nan

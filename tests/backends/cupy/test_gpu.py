@@ -245,6 +245,7 @@ def test_a_span_stops_before_the_step_that_diverges(bad, eager_steps):
 
 
 def test_what_can_not_be_captured_runs_step_by_step_and_says_why(rng, caplog):
+    @xcnn.pure
     class Own(xcnn.SGD):
         pass
 

@@ -190,6 +190,7 @@ def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog
     captured, single = models(graphs)
     if not words:
 
+        @xcnn.pure
         class Narrow(SGD):
             def change(self, rate, step, w, g, *moments):
                 return tuple(a.float() for a in super().change(rate, step, w, g, *moments))
@@ -292,7 +293,7 @@ def test_a_step_that_is_interrupted_is_forgotten(rng):
 
 
 def test_the_pace_of_spans_follows_the_time_they_take(rng):
-    step = CapturedStep(TorchBackend(), None, Rehearsal())
+    step = CapturedStep(TorchBackend(compiles=False), None, Rehearsal())
     for _ in range(12):
         step.keep_pace(0.01)
     assert step.pace == capture.MOST_STEPS
