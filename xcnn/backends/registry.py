@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from xcnn.backends.contract import Backend
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "xcnn.backends"
+OURS = {
+    "numpy": "xcnn_numpy:NumpyBackend",
+    "cupy": "xcnn_cupy:CupyBackend",
+    "strict": "xcnn_strict:StrictBackend",
+    "torch": "xcnn_torch:TorchBackend",
+    "jax": "xcnn_jax:JaxBackend",
+}
+"""xcnn's own entry points, for where it was copied without its metadata: into a zip, or into a frozen app."""
 log = logging.getLogger("xcnn")
 
 _loaded: dict[str, type[Backend]] = {}
@@ -73,7 +82,7 @@ def _owner(x: Array, library: str) -> type[Backend]:
 
 def _entries() -> dict[str, EntryPoint]:
     """Who brings which backend. A name that xcnn's own package brings is no other's to take."""
-    from importlib.metadata import entry_points  # a tenth of the time that `import xcnn` would take
+    from importlib.metadata import EntryPoint, entry_points  # a tenth of the time that `import xcnn` would take
 
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
@@ -84,6 +93,9 @@ def _entries() -> dict[str, EntryPoint]:
                 f'the package {_package(left)} brings a backend "{entry.name}" too, {left.value}, which is left out: '
                 f"that of {_package(found[entry.name])} goes by this name"
             )
+    for name, value in OURS.items():
+        if name not in found and find_spec(value.partition(":")[0]):
+            found[name] = EntryPoint(name, value, GROUP)
     return found
 
 
