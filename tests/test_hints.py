@@ -260,6 +260,13 @@ def test_no_conversion_is_advised_that_makes_no_sense(kind):
     assert "astype" not in told.value.hint
 
 
+@pytest.mark.parametrize("kind", ["complex64", "U5", "datetime64[s]", "O"])
+@pytest.mark.parametrize("name", xcnn.losses.LOSSES)
+def test_targets_of_no_real_numbers_are_refused_by_each_loss(name, kind):
+    with pytest.raises(XcnnError, match="X103"):
+        xcnn.losses.LOSSES[name](np.full((4, 2), 0.5), np.zeros((4, 2), int).astype(kind))
+
+
 OWN = {
     "a loss of a value": ({"loss": lambda y, t: y[0, 0]}, "the loss must give a pair"),
     "a loss of nothing": ({"loss": lambda y, t: None}, "the loss must give a pair"),

@@ -474,7 +474,7 @@ def _numbers(name: str, x: Any) -> Array:
 
 def _sample(layer: Layer, x: Any, shape: Shape | None, weights: Weights) -> Array:
     """One sample of this shape, an array at home where the weights are, or in lists."""
-    x = x if is_array_api_obj(x) else _numbers("input", x)
+    x = x if is_array_api_obj(x) and not isinstance(x, type) else _numbers("input", x)
     check_home(layer, weights, x)
     if shape is not None and tuple(x.shape) != shape:
         if tuple(x.shape[1:]) == shape:
@@ -491,7 +491,7 @@ def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float
     """The gradient, if it is shaped like the layer's last output, and the learning rate."""
     if layer.output is None:
         raise OptionError("X104", "has no output to go back from.", hint="call forward(input) first.", layer=layer)
-    dy = dy if is_array_api_obj(dy) else _numbers("output_gradient", dy)
+    dy = dy if is_array_api_obj(dy) and not isinstance(dy, type) else _numbers("output_gradient", dy)
     check_dy(layer, layer.output.shape, dy)
     check_home(layer, {"output": layer.output}, dy)
     return dy, check_rate("learning_rate", learning_rate)
@@ -500,6 +500,7 @@ def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float
 def _compared(name: str, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
     """Both as arrays, if they have one shape: broadcasting would hide the mistake."""
     y_true, y_pred = _numbers("y_true", y_true), _numbers("y_pred", y_pred)
+    namespace(y_true, y_pred)  # raises where they are of two libraries
     if tuple(y_true.shape) != tuple(y_pred.shape):
         raise ShapeError(
             "X202",
