@@ -108,3 +108,12 @@ CASES = [
 MODES = BatchNorm, Dropout
 """Layers that do in training what they do not do else."""
 EVALUATED = [(layer, shape) for layer, shape in CASES if any(mode.__name__ in repr(layer) for mode in MODES)]
+
+
+def uncounted(weights):
+    """A tree without the steps of its running statistics, as PyTorch and Keras have them: they count as settled."""
+    return {
+        name: uncounted(leaf) if isinstance(leaf, dict) else leaf
+        for name, leaf in weights.items()
+        if name != "running_steps"
+    }

@@ -332,6 +332,16 @@ class Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
 
         Between two libraries on one device they stay where they are: both see the same memory (`Backend.from_other`).
+
+        Parameters
+        ----------
+        backend, **options
+            as for `xcnn.backend`
+
+        Raises
+        ------
+        BackendError, BackendUnavailable, OptionError
+            as `xcnn.backend`; X104 also where it does not compute in the model's precision.
         """
         there = make_backend(backend, **options)
         with_precision(there, self.policy)  # what it refuses changes nothing
@@ -378,6 +388,8 @@ class Model:
             whole-number labels for classifiers, or targets shaped like the output
         epochs
             how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
+        batch_size
+            samples a step; the last one of an epoch takes what is left
         validation_data
             (x, y) measured after each epoch
         callbacks
@@ -386,6 +398,10 @@ class Model:
             "finished", "early", "interrupted", "diverged" or, where anything else raised an error, "failed"
         progress
             "auto", "live", "plain" or "none", on stderr
+        shuffle
+            whether each epoch has an order of its own, drawn from the seed
+        resume
+            whether to go on with a training that was left
 
         Raises
         ------
@@ -412,7 +428,20 @@ class Model:
 
     @changes("a step")
     def step(self, x: Any, y: Any) -> float:
-        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
+        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        DivergedError
+            X501, as `fit`.
+        """
         before = self.state
         after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
         self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
@@ -420,7 +449,20 @@ class Model:
 
     @explained
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
-        """{"loss": mean over the samples}, and for classifiers "accuracy"."""
+        """{"loss": mean over the samples}, and for classifiers "accuracy".
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+        batch_size
+            samples that are computed at once; it changes no result but for rounding
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        """
         batch_size = check_whole("batch_size", batch_size)
         return measure(self.trainer, self.weights, *samples_of(self, x, y), batch_size)
 
@@ -429,6 +471,24 @@ class Model:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
+
+        Parameters
+        ----------
+        x
+            (samples, *input_shape), floating-point numbers on the host
+        batch_size
+            samples that are computed at once; it changes no result but for rounding
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError
+            X203, X101, X103, for samples that do not fit.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
+        (3, 2)
         """
         batch_size = check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.weights
@@ -441,6 +501,11 @@ class Model:
         Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
         themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
         probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+
+        Parameters
+        ----------
+        x, batch_size
+            as for `predict`
 
         Raises
         ------
@@ -463,11 +528,25 @@ class Model:
         return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
 
     def forward(self, x: HostArray, weights: Weights | None = None) -> Array:
-        """The output for one batch, an array of the backend; with the model's weights unless others are given."""
+        """The output for one batch, an array of the backend; with the model's weights unless others are given.
+
+        Parameters
+        ----------
+        x
+            (samples, *input_shape), of the model's type
+        weights
+            a tree on the model's backend
+        """
         return self.trainer.forward(self.weights if weights is None else weights, x)
 
     def summary(self, batch_size: int = 32) -> Summary:
-        """A table of the layers with shapes, parameters and memory, which prints itself."""
+        """A table of the layers with shapes, parameters and memory, which prints itself.
+
+        Parameters
+        ----------
+        batch_size
+            samples of a step, for the memory that it takes
+        """
         return summarize(self, batch_size)
 
     # Files.
@@ -477,6 +556,11 @@ class Model:
 
         It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
         link is followed: what it leads to is replaced. Read-only files, FIFOs and devices are not replaced.
+
+        Parameters
+        ----------
+        path
+            of the file
         """
         plan, state = self.standing()
         host = partial(tree.map, self.backend.to_numpy)
@@ -510,6 +594,10 @@ class Model:
 
         Parameters
         ----------
+        path
+            of the file
+        backend
+            a name or a Backend
         layers
             your own layers' classes by name, where the net has any
         loss
