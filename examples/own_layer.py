@@ -1,8 +1,9 @@
 """A layer of your own: Swish with a slope that is learned, one for each channel.
 
 A layer is a frozen dataclass with `init` and a call that returns y and its backward pass; xcnn needs to know nothing
-more of it. See that `check_layer` passes it on every backend that can be used here, and refuses the same layer with a
-mistake in its gradient; then that a net with it learns to tell zeros from ones, and what slopes it has learned.
+more of it. `@xcnn.pure` says that its results follow from its arguments alone, so that steps may be compiled. See that
+`check_layer` passes it on every backend that can be used here, and refuses the same layer with a mistake in its
+gradient; then that a net with it learns to tell zeros from ones, and what slopes it has learned.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import xcnn
 from xcnn.testing import CheckFailed, check_layer
 
 
+@xcnn.pure
 @dataclass(frozen=True)
 class Swish:
     """Y = X S, S = sigmoid(b X), one b for each channel.   dX = dY (S + b X S'),  db = sum of dY X² S'.

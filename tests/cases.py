@@ -32,6 +32,7 @@ from xcnn.layers import (
     UpSampling2D,
     ZeroPadding2D,
 )
+from xcnn.layers.batch_norm import SETTLED
 
 CASES = [
     (Conv2D(4, 3), (2, 6, 7)),
@@ -110,10 +111,9 @@ MODES = BatchNorm, Dropout
 EVALUATED = [(layer, shape) for layer, shape in CASES if any(mode.__name__ in repr(layer) for mode in MODES)]
 
 
-def uncounted(weights):
-    """A tree without the steps of its running statistics, as PyTorch and Keras have them: they count as settled."""
+def settled(weights):
+    """The tree with running statistics that have seen enough, and move by 1 - momentum, as PyTorch's always do."""
     return {
-        name: uncounted(leaf) if isinstance(leaf, dict) else leaf
+        name: settled(leaf) if isinstance(leaf, dict) else 0 * leaf + SETTLED if name == "running_steps" else leaf
         for name, leaf in weights.items()
-        if name != "running_steps"
     }

@@ -390,3 +390,91 @@ def test_divergence_is_told():
     network, x = [article.Dense(1, 1, rng=0)], np.asarray([[[1e3]]])
     with pytest.raises(DivergedError, match=r"X501.*at epoch \d+(.|\n)*try learning_rate=1\."):
         article.train(network, article.mse, article.mse_prime, x, x, epochs=500, learning_rate=10.0, verbose=False)
+
+
+# What is no array, or comes too early.
+
+
+@pytest.mark.parametrize("given", [[[1], [2], [3]], ((1,), (2,), (3,)), [[1.0], [True], [3]]], ids=str)
+def test_lists_are_their_numbers_in_float64(given, monkeypatch):
+    """Against the formula, by NumPy in float64."""
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
+    layer, x = article.Dense(3, 2, rng=0), np.asarray(given, "float64")
+    weights, bias = layer.weights, layer.bias
+    np.testing.assert_array_equal(layer.forward(given), weights @ x + bias)
+    np.testing.assert_array_equal(layer.backward([[1], [-1]], 1), weights.T @ np.array([[1.0], [-1.0]]))
+    np.testing.assert_array_equal(layer.weights, weights - np.array([[1.0], [-1.0]]) @ x.T)
+    np.testing.assert_array_equal(article.Tanh().forward(given), np.tanh(x))
+    np.testing.assert_array_equal(article.Reshape((3, 1), (1, 3)).forward(given), x.T)
+    for truth in (given, np.array([[1], [1], [3]])):  # whole numbers are targets too
+        prediction = [[1], [2], [5]]
+        exact = (np.asarray(prediction, "float64") - np.asarray(truth, "float64")) / 3
+        assert article.mse(truth, prediction) == pytest.approx(3 * np.sum(exact**2), rel=1e-15)
+        np.testing.assert_allclose(article.mse_prime(truth, prediction), 2 * exact, rtol=1e-15)
+    expected = -np.mean(np.log([0.25, 0.5]))
+    assert article.binary_cross_entropy([[1], [0]], [[0.25], [0.5]]) == pytest.approx(expected, rel=1e-15)
+    images = article.Convolutional((1, 4, 4), 3, 2, rng=0)
+    whole = np.arange(16).reshape(1, 4, 4)
+    np.testing.assert_array_equal(images.forward(whole.tolist()), images.forward(whole.astype("float64")))
+
+
+LAYERS = {
+    "Dense": (lambda: article.Dense(3, 2), (2, 1)),
+    "Convolutional": (lambda: article.Convolutional((1, 4, 4), 3, 2), (2, 2, 2)),
+    "Reshape": (lambda: article.Reshape((3, 1), (1, 3)), (1, 3)),
+    "Tanh": (article.Tanh, (3, 1)),
+    "Sigmoid": (article.Sigmoid, (3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_backward_before_forward_is_told(name):
+    make, shape = LAYERS[name]
+    with pytest.raises(OptionError, match=rf"X104.*{name} has no output to go back from.*\n.*forward\(input\) first"):
+        make().backward(np.ones(shape), 0.1)
+
+
+def test_what_can_not_be_is_told(monkeypatch):
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
+    column = np.ones((3, 1))
+    network = [article.Dense(3, 2)]
+    for wrong in (
+        lambda: article.Dense("3", 2),
+        lambda: article.Dense(3, 2, rng="a"),
+        lambda: article.Dense(3, 2, rng=-1),
+        lambda: article.Reshape(3, 4),
+        lambda: article.Reshape((-1, 2), (2, -1)),
+        lambda: article.Convolutional(3, 3, 2),
+        lambda: article.Activation(1, 2),
+        lambda: article.train(network, "mse", article.mse_prime, [column], [column], verbose=False),
+        lambda: article.train(
+            network, article.mse, article.mse_prime, [column], [column[:2]], epochs="1", verbose=False
+        ),
+        lambda: article.train(
+            network, article.mse, article.mse_prime, [column], [column[:2]], learning_rate=float("nan"), verbose=False
+        ),
+        lambda: article.train([3], article.mse, article.mse_prime, [column], [column[:2]], verbose=False),
+        lambda: article.predict([article.Dense], column),
+    ):
+        with pytest.raises(OptionError, match="X104"):
+            wrong()
+    for wrong in (
+        lambda: article.train(network, article.mse, article.mse_prime, 3, 4, verbose=False),
+        lambda: article.Dense(3, 2).forward([[1], [2, 3]]),
+        lambda: article.predict(network, np.ma.ones((3, 1))),
+    ):
+        with pytest.raises(DataError, match="X203"):
+            wrong()
+    for odd in (
+        column * 1j,
+        column.astype(str),
+        [["a"], ["b"], ["c"]],
+        column.astype(int).astype("datetime64[s]"),
+        None,
+    ):
+        with pytest.raises(DTypeError, match="X103"):
+            article.Dense(3, 2).forward(odd)
+        with pytest.raises(DTypeError, match="X103"):
+            article.mse(odd, column)
+    with pytest.raises(ShapeError, match="X202"):
+        article.mse([], [])

@@ -16,6 +16,7 @@ from xcnn.backends import (
     set_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
+from xcnn.core.pure import pure
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
@@ -54,6 +55,7 @@ __all__ = [
     "losses",
     "nets",
     "optimizers",
+    "pure",
     "rot180",
     "schedules",
     "set_backend",

@@ -12,14 +12,28 @@ from math import isfinite, prod
 from typing import Any
 
 import numpy as np
-from array_api_compat import size
+from array_api_compat import is_array_api_obj, size
 
 from xcnn.backends.planes import convolve2d, correlate2d
+from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core.arrays import namespace, zeros
-from xcnn.core.checks import IMAGE, check_dy, check_home, check_rank, check_whole
+from xcnn.core.arrays import is_floating, namespace, unmasked, zeros
+from xcnn.core.checks import (
+    IMAGE,
+    check_call,
+    check_dy,
+    check_flag,
+    check_home,
+    check_rank,
+    check_rate,
+    check_shape,
+    check_whole,
+    conversion,
+)
+from xcnn.core.initializers import check_cells_of
+from xcnn.core.random import check_seed
 from xcnn.core.types import Array, Rng, Shape, Weights
-from xcnn.errors import DataError, DivergedError, ShapeError, inside
+from xcnn.errors import DataError, DivergedError, DTypeError, OptionError, ShapeError, inside, short, told_by
 from xcnn.layers.activations import sigmoid as stable_sigmoid
 
 __all__ = [
@@ -75,18 +89,16 @@ class Dense(Layer):
     """
 
     def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
-        check_whole("input_size", input_size)
-        check_whole("output_size", output_size)
+        input_size, output_size = check_whole("input_size", input_size), check_whole("output_size", output_size)
         self.weights, self.bias = _normal(rng, (output_size, input_size), (output_size, 1))
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
-        self.input = input
+        self.input = _sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
         self.output = self.weights @ self.input + self.bias
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.bias.shape, output_gradient)
+        output_gradient, learning_rate = _way_back(self, output_gradient, learning_rate)
         weights_gradient = output_gradient @ self.input.T
         input_gradient = self.weights.T @ output_gradient
 
@@ -123,12 +135,10 @@ class Convolutional(Layer):
     """
 
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
-        self.input_shape = check_rank(self, input_shape, IMAGE)
+        self.input_shape = check_rank(self, check_shape("input_shape", input_shape, least=1), IMAGE)
         self.input_depth, height, width = self.input_shape
-        self.depth = depth
-        check_whole("input_depth", self.input_depth)
-        check_whole("kernel_size", kernel_size)
-        check_whole("depth", depth)
+        self.depth = depth = check_whole("depth", depth)
+        kernel_size = check_whole("kernel_size", kernel_size)
         if kernel_size > min(height, width):
             raise ShapeError(
                 "X102",
@@ -141,8 +151,7 @@ class Convolutional(Layer):
         self.kernels, self.biases = _normal(rng, self.kernels_shape, self.output_shape)
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, self.input_shape, {"kernel": self.kernels})
-        self.input = input
+        self.input = _sample(self, input, self.input_shape, {"kernel": self.kernels})
         X, K, Y = _planes(self.input), self.kernels, _planes(self.biases)
         for i in range(self.depth):
             for j in range(self.input_depth):
@@ -151,7 +160,7 @@ class Convolutional(Layer):
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output_shape, output_gradient)
+        output_gradient, learning_rate = _way_back(self, output_gradient, learning_rate)
         X, K, dY = _planes(self.input), self.kernels, _planes(output_gradient)
         dX, dK = _planes(zeros(self.input, self.input_shape)), {}
         for i in range(self.depth):
@@ -181,7 +190,8 @@ class Reshape(Layer):
     """
 
     def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
-        self.input_shape, self.output_shape = tuple(input_shape), tuple(output_shape)
+        self.input_shape = input_shape = check_shape("input_shape", input_shape, least=1)
+        self.output_shape = output_shape = check_shape("output_shape", output_shape, least=1)
         if prod(input_shape) != prod(output_shape):
             raise ShapeError(
                 "X101",
@@ -192,13 +202,12 @@ class Reshape(Layer):
             )
 
     def forward(self, input: Array) -> Array:
-        _check_sample(self, input, self.input_shape, {})
-        self.input = input
-        self.output = namespace(input).reshape(input, self.output_shape)
+        self.input = _sample(self, input, self.input_shape, {})
+        self.output = namespace(self.input).reshape(self.input, self.output_shape)
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output_shape, output_gradient)
+        output_gradient, _ = _way_back(self, output_gradient, learning_rate)
         return namespace(output_gradient).reshape(output_gradient, self.input_shape)
 
 
@@ -217,16 +226,17 @@ class Activation(Layer):
     """
 
     def __init__(self, activation: Callable[[Array], Array], activation_prime: Callable[[Array], Array]) -> None:
+        for function in (activation, activation_prime):
+            check_call(function, 1, "activation and activation_prime", "(x)")
         self.activation, self.activation_prime = activation, activation_prime
 
     def forward(self, input: Array) -> Array:
-        check_home(self, {}, input)
-        self.input = input
+        self.input = _sample(self, input, None, {})
         self.output = self.activation(self.input)
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
-        check_dy(self, self.output.shape, output_gradient)
+        output_gradient, _ = _way_back(self, output_gradient, learning_rate)
         return output_gradient * self.activation_prime(self.input)
 
 
@@ -269,7 +279,7 @@ def mse(y_true: Array, y_pred: Array) -> Array:
     ShapeError
         X202, where they differ in shape.
     """
-    _check_loss("mse", y_true, y_pred)
+    y_true, y_pred = _compared("mse", y_true, y_pred)
     return namespace(y_pred).mean((y_true - y_pred) ** 2)
 
 
@@ -286,7 +296,7 @@ def mse_prime(y_true: Array, y_pred: Array) -> Array:
     ShapeError
         X202, where they differ in shape.
     """
-    _check_loss("mse_prime", y_true, y_pred)
+    y_true, y_pred = _compared("mse_prime", y_true, y_pred)
     return 2 * (y_pred - y_true) / size(y_true)
 
 
@@ -305,7 +315,7 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     ShapeError
         X202, where they differ in shape.
     """
-    _check_loss("binary_cross_entropy", y_true, y_pred)
+    y_true, y_pred = _compared("binary_cross_entropy", y_true, y_pred)
     xp, y = namespace(y_pred), _clipped(y_pred)
     return -xp.mean(y_true * xp.log(y) + (1 - y_true) * xp.log(1 - y))
 
@@ -323,7 +333,7 @@ def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     ShapeError
         X202, where they differ in shape.
     """
-    _check_loss("binary_cross_entropy_prime", y_true, y_pred)
+    y_true, y_pred = _compared("binary_cross_entropy_prime", y_true, y_pred)
     y = _clipped(y_pred)
     return ((1 - y_true) / (1 - y) - y_true / y) / size(y_true)
 
@@ -339,9 +349,9 @@ def predict(network: Sequence[Layer], input: Any) -> Array:
         one sample
     """
     backend = get_backend()
-    output = backend.asarray(input, "float64")
+    output = backend.asarray(_numbers("input", input), "float64")
     with backend.active():
-        for n, layer in enumerate(network):
+        for n, layer in enumerate(_layers(network)):
             with inside(f"network[{n}]"):
                 output = layer.forward(output)
     return output
@@ -381,13 +391,20 @@ def train(
     DivergedError
         X501, when an epoch's error is not finite.
     """
+    network, learning_rate = _layers(network), check_rate("learning_rate", learning_rate)
+    check_call(loss, 2, "losses", "(y_true, y_pred)")
+    check_call(loss_prime, 2, "losses", "(y_true, y_pred)")
+    epochs, verbose = check_whole("epochs", epochs, least=0), check_flag("verbose", verbose)
+    for samples in (x_train, y_train):
+        if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__") or getattr(samples, "ndim", 1) == 0:
+            raise DataError("X203", f"train takes several samples, x and y; got {short(samples)}.")
     if len(x_train) == 0 or len(x_train) != len(y_train):
         raise DataError("X203", f"train needs as many x as y, at least one; got {len(x_train)} and {len(y_train)}.")
     errors, backend = [], get_backend()
     for epoch in range(1, epochs + 1):
         error = 0.0
         for x, y in zip(x_train, y_train, strict=True):
-            output, y_true = predict(network, x), backend.asarray(y, "float64")
+            output, y_true = predict(network, x), backend.asarray(_numbers("y", y), "float64")
             with backend.active():
                 error += float(loss(y_true, output))
                 gradient = loss_prime(y_true, output)
@@ -405,7 +422,11 @@ def train(
 
 def _normal(rng: Rng | int | None, *shapes: Shape) -> list[Array]:
     """Draws from the standard normal on the host, as arrays of the backend."""
-    generator, backend = np.random.default_rng(rng), get_backend()
+    if not isinstance(rng, np.random.Generator):
+        rng = np.random.default_rng(None if rng is None else check_seed(rng))
+    generator, backend = rng, get_backend()
+    for shape in shapes:
+        check_cells_of(shape)
     return [backend.asarray(generator.standard_normal(shape)) for shape in shapes]
 
 
@@ -425,10 +446,37 @@ def _clipped(y: Array) -> Array:
     return xp.clip(y, float(limits.smallest_normal), 1 - float(limits.eps) / 2)
 
 
-def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> None:
-    """Raise unless x is one sample of this shape, at home where the weights are."""
+def _layers(network: Sequence[Layer]) -> list[Layer]:
+    """The layers of a network, if it is a sequence of such."""
+    layers = list(network) if isinstance(network, Sequence) else [network]
+    for layer in layers:
+        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+            raise OptionError(
+                "X104", f"a network is a list of layers; got {short(layer)}.", hint="write [Dense(4, 2), Tanh()]."
+            )
+    return layers
+
+
+def _numbers(name: str, x: Any) -> Array:
+    """An array of floating-point numbers as it is; lists and whole numbers as one of the process's backend, float64."""
+    if is_array_api_obj(x) and is_floating(x):
+        return x
+    try:
+        host = np.asarray(unmasked(x, name)) if not is_array_api_obj(x) else backend_of(x).to_numpy(x)
+    except (TypeError, ValueError) as error:
+        raise DataError("X203", f"{name} is no regular array: {told_by(error)}") from error
+    if host.dtype.kind not in "iufb":
+        raise DTypeError(
+            "X103", f"{name} must hold real numbers; it is {short(x)}.", hint=conversion("it", host, "float64")
+        )
+    return get_backend().asarray(host.astype("float64"))
+
+
+def _sample(layer: Layer, x: Any, shape: Shape | None, weights: Weights) -> Array:
+    """One sample of this shape, an array at home where the weights are, or in lists."""
+    x = x if is_array_api_obj(x) else _numbers("input", x)
     check_home(layer, weights, x)
-    if tuple(x.shape) != shape:
+    if shape is not None and tuple(x.shape) != shape:
         if tuple(x.shape[1:]) == shape:
             hint = "a layer takes one sample at a time: x[n], or train() and predict()."
         elif prod(x.shape) == prod(shape):
@@ -436,10 +484,22 @@ def _check_sample(layer: Layer, x: Array, shape: Shape, weights: Weights) -> Non
         else:
             hint = "the layer before it, or each sample, must have the shape that it was built for."
         raise ShapeError("X101", f"expects {shape} but got {tuple(x.shape)}.", hint=hint, layer=layer)
+    return x
 
 
-def _check_loss(name: str, y_true: Array, y_pred: Array) -> None:
-    """Raise unless both have one shape: broadcasting would hide the mistake."""
+def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float]:
+    """The gradient, if it is shaped like the layer's last output, and the learning rate."""
+    if layer.output is None:
+        raise OptionError("X104", "has no output to go back from.", hint="call forward(input) first.", layer=layer)
+    dy = dy if is_array_api_obj(dy) else _numbers("output_gradient", dy)
+    check_dy(layer, layer.output.shape, dy)
+    check_home(layer, {"output": layer.output}, dy)
+    return dy, check_rate("learning_rate", learning_rate)
+
+
+def _compared(name: str, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
+    """Both as arrays, if they have one shape: broadcasting would hide the mistake."""
+    y_true, y_pred = _numbers("y_true", y_true), _numbers("y_pred", y_pred)
     if tuple(y_true.shape) != tuple(y_pred.shape):
         raise ShapeError(
             "X202",
@@ -447,3 +507,6 @@ def _check_loss(name: str, y_true: Array, y_pred: Array) -> None:
             f"got y_true {tuple(y_true.shape)} and y_pred {tuple(y_pred.shape)}",
             hint="give each target the shape of the network's output, (outputs, 1) after Dense.",
         )
+    if not prod(y_true.shape):
+        raise ShapeError("X202", f"{name} takes at least one output; got {tuple(y_true.shape)}.")
+    return y_true, y_pred

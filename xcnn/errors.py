@@ -38,28 +38,35 @@ class XcnnError(Exception):
         what to do about it.
     layer
         the layer at fault; its class opens the message, and the containers around it add its name.
+    behind
+        the hint instead, where other layers of a net come before that one: what reaches it is not the net's input.
     """
 
-    def __init__(self, code: str, message: str, *details: str, hint: str = "", layer: object = None) -> None:
+    def __init__(
+        self, code: str, message: str, *details: str, hint: str = "", layer: object = None, behind: str = ""
+    ) -> None:
+        message, details = bounded(message), tuple(map(bounded, details))
         super().__init__(code, message, *details)
-        self.code, self.message, self.details, self.hint = code, message, details, hint
+        self.code, self.message, self.details, self.hint, self.behind = code, message, details, hint, behind
         self.subject = "" if layer is None else type(layer).__name__
         self.names: tuple[str, ...] = ()
 
-    def inside(self, name: str) -> XcnnError:
-        """Note that the layer at fault has this name in the container that calls."""
+    def inside(self, name: str, behind: bool = False) -> XcnnError:
+        """Note that the layer at fault has this name in the container that calls, and whether others come before it."""
         self.names = (name, *self.names)
+        if behind and self.behind:
+            self.hint = self.behind
         return self
 
     @property
     def summary(self) -> str:
         """The first line, without code or class."""
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
-        return printable(f"{where} {self.message}" if where else self.message)
+        return line(f"{where} {self.message}" if where else self.message)
 
     def __str__(self) -> str:
-        lines = [f"[{self.code}] {self.summary}", *map(printable, self.details)]
-        return "\n  ".join([*lines, f"hint: {printable(self.hint)}"] if self.hint else lines)
+        lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
+        return "\n  ".join([*lines, f"hint: {line(self.hint)}"] if self.hint else lines)
 
 
 class ShapeError(XcnnError, ValueError):
@@ -117,17 +124,35 @@ class MissingDependency(XcnnError, ImportError):
 class inside:
     """Name the layer that errors raised in this block come from."""
 
-    __slots__ = ("name",)
+    __slots__ = ("behind", "name")
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, behind: bool = False) -> None:
+        self.name, self.behind = name, behind
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, XcnnError):
-            error.inside(self.name)
+            error.inside(self.name, self.behind)
+
+
+class host_memory:
+    """Tell X304 where the host's memory runs out for this in this block."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, MemoryError) and not isinstance(error, DeviceMemoryError):
+            told = f"the host has no memory left for {self.what}."
+            hint = "try smaller sizes, or a smaller batch_size."
+            raise DeviceMemoryError("X304", told, told_by(error), hint=hint) from error
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
@@ -146,3 +171,26 @@ def printable(text: str) -> str:
 def told_by(error: BaseException) -> str:
     """An error of another library in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+LONGEST = 600
+"""Characters of one line of an error, whatever was given."""
+
+
+def bounded(text: str) -> str:
+    """A line of an error; of one that is too long, its two ends."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+
+
+def line(text: str) -> str:
+    """A text of any length and origin as one line of an error."""
+    return bounded(printable(bounded(text)))
+
+
+def short(value: object) -> str:
+    """Any value for an error, not longer than a line: also one that is too large to print, or fails to."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of more digits than Python prints, containers within each other, a repr of a user's own
+        return f"a value of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"

@@ -20,7 +20,8 @@ import numpy as np
 from xcnn.core import tree
 from xcnn.core.types import Array, Weights
 from xcnn.training.optimizers import Optimizer
-from xcnn.training.spans import MOST_STEPS, Paced
+from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
+from xcnn.training.step import Kept
 from xcnn_cupy.batches import gather_batch
 from xcnn_cupy.device import Device, Graph
 from xcnn_cupy.layout import copy_all
@@ -30,7 +31,7 @@ from xcnn_cupy.update import Step, rates_of_span, update_in_place
 
 if TYPE_CHECKING:
     from xcnn.training.state import HostArray, TrainingState
-    from xcnn.training.step import Step as TrainingStep
+    from xcnn.training.step import TrainingStep
     from xcnn_cupy.host import Host
 
 log = logging.getLogger("xcnn")
@@ -79,15 +80,17 @@ class Data:
     """The host's order: each epoch makes its own."""
 
 
-class CapturedStep(Paced):
+class CapturedStep(Kept, Paced):
     """A training step. Called, it runs once, launch by launch; `span` runs many, replaying their graph.
 
-    `reason` says why steps run one by one, if they do; with other data it is tried again.
+    Where steps run one by one, it is tried again with other data.
     """
 
     def __init__(self, backend: Host, step: TrainingStep) -> None:
-        self.backend, self.step = backend, step
-        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
+        self.backend = backend
+        super().__init__(step, backend.compiles)
+
+    def forget(self) -> None:
         self.refused: HostArray | None = None
         self.data: Data | None = None
         self.graphs: dict[tuple[int, int], Graph] = {}
@@ -110,7 +113,7 @@ class CapturedStep(Paced):
 
         That is so if steps can't be captured, or where the next one makes a number that is not finite.
         """
-        if not self.backend.compiles or self.refused is x:
+        if self.unkept or self.refused is x:
             return None
         self.reason = ""
         try:
@@ -219,9 +222,9 @@ class CapturedStep(Paced):
         try:
             with self.backend.recording(recording):
                 graph = self.backend.gpu.capture(work)
-        except NotCaptured:
-            raise
-        except Exception as error:
+        except RuntimeError as error:
+            if not is_of_capture(error):
+                raise
             raise NotCaptured(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         self.optimizer = recording.optimizer
         return graph

@@ -25,10 +25,11 @@ from xcnn.layers.layer import Layer
 from xcnn.training.losses import Loss, loss_name
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.precision import Precision
+from xcnn.training.step import TrainingStep
 from xcnn_cupy import loss as losses
 from xcnn_cupy import pooling, random, update
 from xcnn_cupy.algorithms import Auto
-from xcnn_cupy.capture import CapturedStep, Recording
+from xcnn_cupy.capture import CapturedStep, NotCaptured, Recording
 from xcnn_cupy.convolutions import Convolutions
 from xcnn_cupy.device import MOST_AXES, MOST_CELLS, Device, is_channels_last
 from xcnn_cupy.explain import explain
@@ -177,7 +178,7 @@ class GpuBackend(StridedBackend):
         return prepared(self, rewrite(self, net, FUSES))
 
     def compile(self, step: Step) -> Step:
-        return cast("Step", CapturedStep(self, step))
+        return cast("Step", CapturedStep(self, cast("TrainingStep", step)))
 
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
@@ -189,6 +190,8 @@ class GpuBackend(StridedBackend):
         else:
             value, dy, right = super().loss_and_gradient(loss, threshold, y, t, loss_scale)
         if self.recordings:
+            if not self.holds(value):
+                raise NotCaptured("the loss's value is no array of the device.")
             self.recordings[-1].loss, self.recordings[-1].right = value, right
         return value, dy, right
 

@@ -3,6 +3,10 @@
 The system gives fresh memory page by page, each at its first touch, which can cost more than the arithmetic that fills
 it. A training step asks for the same sizes over and over, so `empty` hands out memory that nobody holds any more. Who
 is done with an array just lets go of it, as with any other: CPython's reference counts tell.
+
+Memory comes in sizes of a quarter of a power of two, and larger memory serves too, up to twice what is asked for. Where
+none does, a larger one takes the place of a smaller one: so a model that predicts batches of all sizes keeps about
+twice what the largest needs. What is kept goes with the last model.
 """
 
 from __future__ import annotations
@@ -17,12 +21,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
+from xcnn.core import process
 from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
+KEPT = 512
+"""MiB that are remembered at most, unless a backend says otherwise."""
 ALIGNED, STEP, STEPS = 64, 9 * 64, 7
 """Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
 ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
@@ -56,7 +63,7 @@ class Recycler:
         memory that was not among so many arrays handed out is forgotten
     """
 
-    def __init__(self, most_bytes: int = 2**29, most_buffers: int = 512, idle: int = 4096) -> None:
+    def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
         self.forget()
 
@@ -64,7 +71,18 @@ class Recycler:
         """Begin anew, also with the lock: in a forked process its holder may not exist."""
         self.lock = threading.Lock()
         self.clock = 0
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget all memory. A garbage collection may call this in the midst of anything, `empty` included."""
         self.shelves: dict[int, list[Buffer]] = {}  # by size in bytes, each in the order of last use
+
+    def limit(self, mebibytes: int) -> None:
+        """From now on remember so much at most."""
+        if self.most_bytes != mebibytes * 2**20:
+            with self.lock:
+                self.most_bytes = mebibytes * 2**20
+                self._forget_excess()
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> HostArray:
         """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
@@ -81,30 +99,45 @@ class Recycler:
         self.clock += 1
         if self.clock % self.idle == 0:
             self._forget_idle()
-        shelf = self.shelves.setdefault(size, [])
-        for n in reversed(range(len(shelf))):  # what was used last may still be in cache
-            if not shelf[n].held:
-                buffer = shelf.pop(n)
-                buffer.last = self.clock
-                shelf.append(buffer)
-                return buffer
+        step = 1 << size.bit_length() - 3
+        size = -(-size // step) * step
+        shelves = self.shelves
+        for kept in range(size, 2 * size + 1, step):
+            if shelf := shelves.get(kept):
+                for n in reversed(range(len(shelf))):  # what was used last may still be in cache
+                    if not shelf[n].held:
+                        buffer = shelf.pop(n)
+                        buffer.last = self.clock
+                        shelf.append(buffer)
+                        return buffer
         memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
         first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
         buffer = Buffer(memory, first, self.clock)
-        shelf.append(buffer)
+        self._forget_smaller(size)
+        shelves.setdefault(size, []).append(buffer)
         self._forget_excess()
         return buffer
+
+    def _forget_smaller(self, size: int) -> None:
+        """Forget one that is free and more than half as large."""
+        for kept, shelf in self.shelves.items():
+            if size // 2 < kept < size:
+                for n, buffer in enumerate(shelf):
+                    if not buffer.held:
+                        del shelf[n]
+                        return
 
     def _forget_idle(self) -> None:
         for shelf in self.shelves.values():
             shelf[:] = [buffer for buffer in shelf if buffer.last > self.clock - self.idle]
 
     def _forget_excess(self) -> None:
-        buffers = sum(map(len, self.shelves.values()))
-        memory = sum(size * len(shelf) for size, shelf in self.shelves.items())
+        shelves = self.shelves
+        buffers = sum(map(len, shelves.values()))
+        memory = sum(size * len(shelf) for size, shelf in shelves.items())
         while buffers > self.most_buffers or memory > self.most_bytes:
             size, shelf = min(
-                ((size, shelf) for size, shelf in self.shelves.items() if shelf), key=lambda item: item[1][0].last
+                ((size, shelf) for size, shelf in shelves.items() if shelf), key=lambda item: item[1][0].last
             )
             del shelf[0]
             buffers, memory = buffers - 1, memory - size
@@ -115,6 +148,7 @@ ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
 _recycler = Recycler()
-empty = _recycler.empty
+empty, limit = _recycler.empty, _recycler.limit
+process.after_the_last.append(_recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked
     os.register_at_fork(after_in_child=_recycler.forget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import prod
@@ -220,7 +220,7 @@ class JaxBackend(Backend):
 def computing(place: jax.Device, products: str) -> Iterator[None]:
     """JAX with 64-bit numbers, on this device, with products as exact as this; where memory runs out, told as X304."""
     try:
-        with jax.enable_x64(True), jax.default_device(place), jax.default_matmul_precision(products):
+        with jax.enable_x64(True), jax.default_device(place), jax.default_matmul_precision(products), promoting():
             yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -228,6 +228,16 @@ def computing(place: jax.Device, products: str) -> Iterator[None]:
         raise DeviceMemoryError(
             "X304", f"{place.device_kind} has no memory left for this step.", hint="try a smaller batch_size."
         ) from error
+
+
+def promoting() -> AbstractContextManager[object]:
+    """JAX's usual rules for arrays of several types and ranks, where the user has set stricter ones."""
+    config, block = jax.config, ExitStack()
+    if config.jax_numpy_dtype_promotion != "standard":  # type: ignore[attr-defined]
+        block.enter_context(jax.numpy_dtype_promotion("standard"))
+    if config.jax_numpy_rank_promotion != "allow":  # type: ignore[attr-defined]
+        block.enter_context(jax.numpy_rank_promotion("allow"))
+    return block
 
 
 def device_named(name: str | None) -> jax.Device:

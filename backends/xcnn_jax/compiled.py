@@ -1,16 +1,16 @@
 """What XLA compiles: a training step, many of them in one loop on the device, and the forward pass.
 
-A step is compiled once for equal nets, losses and optimizers: these are values, and the learning rate, the step's
-number and the seed are arguments.
+A step is compiled once for equal nets, losses and optimizers: these are values, and the optimizer's numbers, the
+step's number and the seed are arguments.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,15 @@ import numpy as np
 from jax import lax
 
 from xcnn.core import tree
+from xcnn.core.pure import Impure, made_of
 from xcnn.core.random import Key
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import XcnnError
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.loss_scaling import LEAST
-from xcnn.training.optimizers import moments_of
+from xcnn.training.optimizers import OPTIMIZERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.spans import MOST_STEPS, Paced
+from xcnn.training.step import Kept
 
 if TYPE_CHECKING:
     from xcnn.training.state import HostArray, TrainingState
@@ -37,58 +38,85 @@ if TYPE_CHECKING:
 log = logging.getLogger("xcnn")
 
 
+UNTRACED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+    jax.errors.JaxRuntimeError,
+)
+"""What JAX raises where it can't trace or compile: operation by operation the same may well run."""
+
+
 class NotCompiled(Exception):
     """Why something runs operation by operation, as a sentence."""
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Tell what can't be traced by NotCompiled; errors of xcnn's own go their way."""
+    """Tell what can't be traced or compiled by NotCompiled; errors of layers, losses and optimizers go their way."""
     try:
         yield
-    except (XcnnError, NotCompiled):
-        raise
-    except Exception as error:
+    except UNTRACED as error:
         line = next(iter(str(error).strip().splitlines()), "")
         raise NotCompiled(f"{type(error).__name__}: {line}") from error
 
 
-class Static:
-    """A value that compiled code belongs to: equal ones share it. What can't be hashed is equal to itself alone."""
+jax.tree_util.register_pytree_node(
+    tree.Guarded,
+    lambda guarded: ((*guarded.values(),), (*guarded,)),
+    lambda names, leaves: dict(zip(names, leaves, strict=True)),  # type: ignore[arg-type, return-value]  # no longer so
+)
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        try:
-            self.known: Any = hash(value), value
-        except TypeError:
-            self.known = id(value), None
+
+class Static:
+    """A value that compiled code belongs to: those that are made of the same share it."""
+
+    def __init__(self, value: Any, made_of: Hashable) -> None:
+        self.value, self.made_of, self.hash = value, made_of, hash(made_of)
 
     def __hash__(self) -> int:
-        return hash(self.known[0])
+        return self.hash
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Static):
-            return NotImplemented
-        return self.value is other.value or (self.known[1] is not None and bool(self.known == other.known))
+        return isinstance(other, Static) and self.made_of == other.made_of
 
 
 # One step.
 
 
 def traced(
-    step: TrainingStep, key: Key, rate: Array, weights: Weights, state: Weights, x: Array, t: Array
+    step: TrainingStep,
+    key: Key,
+    rate: Array,
+    constants: dict[str, Array],
+    weights: Weights,
+    state: Weights,
+    x: Array,
+    t: Array,
 ) -> tuple[Weights, Weights, StepResult]:
-    """The step with a learning rate that is an argument, of the weights' type."""
+    """The step, whose learning rate, of the weights' type, and other numbers of the optimizer are arguments."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
-    return replace(step, optimizer=step.optimizer.with_rate(Given(rate)))(key, weights, state, x, t)
+    optimizer = step.optimizer.with_rate(Given(rate))
+    vars(optimizer).update(constants)
+    return replace(step, optimizer=optimizer)(key, weights, state, x, t)
 
 
 @partial(jax.jit, static_argnums=0)
 def one(
-    step: Static, key: Key, rate: Array, weights: Weights, state: Weights, x: Array, t: Array
+    step: Static,
+    key: Key,
+    rate: Array,
+    constants: dict[str, Array],
+    weights: Weights,
+    state: Weights,
+    x: Array,
+    t: Array,
 ) -> tuple[Weights, Weights, dict[str, Array]]:
     """A step's weights, state and outcome."""
-    weights, state, outcome = traced(step.value, key, rate, weights, state, x, t)
+    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, x, t)
     return weights, state, vars(outcome)
 
 
@@ -102,6 +130,7 @@ def many(
     seed: Array,
     at: dict[str, Array],
     rates: Array,
+    constants: dict[str, Array],
     data: Data,
     weights: Weights,
     state: Weights,
@@ -119,14 +148,17 @@ def many(
         rows = lax.dynamic_slice(data.order, (at["first"] + now["taken"] * count,), (count,))
         x, t = (jnp.take(whole, rows, axis=0, mode="clip") for whole in (data.x, data.t))
         key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
-        weights, state, outcome = traced(step.value, key, rates[now["updates"]], now["weights"], before, x, t)
+        rate = rates[now["updates"]]
+        weights, state, outcome = traced(step.value, key, rate, constants, now["weights"], before, x, t)
+        check_kinds(now["weights"], weights)
+        loss = jnp.reshape(jnp.asarray(outcome.loss), ())
         sound, scale = jnp.isfinite(jnp.asarray(outcome.norm)), now["state"].get("loss_scale", LEAST)
-        good = jnp.isfinite(outcome.loss) & jnp.isfinite(jnp.asarray(outcome.weight_norm)) & (sound | (scale > LEAST))
+        good = jnp.isfinite(loss) & jnp.isfinite(jnp.asarray(outcome.weight_norm)) & (sound | (scale > LEAST))
         return {
             "taken": now["taken"] + 1,
             "updates": now["updates"] + sound,
             "good": good,
-            "loss": now["loss"] + outcome.loss.astype(jnp.float64) * count,
+            "loss": now["loss"] + loss.astype(jnp.float64) * count,
             "right": now["right"] + (0 if outcome.right is None else outcome.right.astype(jnp.int64)),
             "weights": weights,
             "state": {name: state[name] for name in now["state"]},
@@ -147,27 +179,32 @@ class Data:
     order: Array
 
 
-class CompiledStep(Paced):
-    """A training step. Called, it runs once; `span` runs many in one loop on the device.
+def check_kinds(before: Weights, after: Weights) -> None:
+    """Raise NotCompiled where a step would change the type or shape of a weight: by itself it says what is wrong."""
+    for (path, old), new in zip(tree.items(before), tree.leaves(after), strict=True):
+        if (old.dtype, old.shape) != (new.dtype, new.shape):
+            raise NotCompiled(f"it would make {path} {new.dtype}{new.shape}, which is {old.dtype}{old.shape}.")
 
-    `reason` says why steps run operation by operation, or one by one, if they do.
-    """
+
+class CompiledStep(Kept, Paced):
+    """A training step. Called, it runs once; `span` runs many in one loop on the device."""
 
     def __init__(self, backend: Host, step: TrainingStep) -> None:
-        self.backend, self.step = backend, step
-        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
-        self.refused: HostArray | None = None
+        self.backend = backend
         self.data: Data | None = None
         self.known: HostArray | None = None
         """The host's order that the data lie in: each epoch makes its own."""
+        super().__init__(step, backend.compiles)
 
-    @cached_property
-    def static(self) -> Static:
-        """The step without its learning rate, which is an argument."""
-        try:
-            return Static(replace(self.step, optimizer=self.step.optimizer.with_rate(0.0)))
-        except TypeError as error:
-            raise NotCompiled(f"{type(self.step.optimizer).__name__} is no dataclass.") from error
+    def look(self) -> None:
+        numbers = constants_of(self.step.optimizer)
+        self.arguments = (*numbers,)
+        super().look()
+        self.constants = numbers
+
+    def forget(self) -> None:
+        self.refused: HostArray | None = None
+        self.static = Static(self.step, self.made_of)
 
     def rates(self, updates: int, count: int) -> HostArray:
         """The learning rates of so many updates."""
@@ -177,7 +214,7 @@ class CompiledStep(Paced):
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
     ) -> tuple[Weights, Weights, StepResult]:
-        if self.backend.compiles and not self.reason:
+        if not self.reason:
             try:
                 return self.compiled(key, weights, state, x, t)
             except NotCompiled as why:
@@ -193,7 +230,8 @@ class CompiledStep(Paced):
 
         with compiling():
             rate = self.rates(state["step"], 1)[0]
-            weights_after, after, told = one(self.static, (signed(key[0]), key[1]), rate, weights, state, x, t)
+            at = signed(key[0]), key[1]
+            weights_after, after, told = one(self.static, at, rate, self.constants, weights, state, x, t)
         after = {**ordered(state, after), "step": state["step"] + 1}
         return ordered(weights, weights_after), after, StepResult(**told)
 
@@ -201,7 +239,7 @@ class CompiledStep(Paced):
         self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
     ) -> TrainingState | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself."""
-        if not self.backend.compiles or self.reason or self.refused is x:
+        if self.reason or self.refused is x:
             return None
         try:
             return self.spanned(seed, at, self.brought(x, t, order), batch_size)
@@ -233,7 +271,9 @@ class CompiledStep(Paced):
         def run(steps: int) -> dict[str, Any]:
             where = {**numbers, "steps": steps}
             with compiling():
-                after: dict[str, Any] = many(self.static, count, signed(seed), where, rates, data, at.weights, moments)
+                after: dict[str, Any] = many(
+                    self.static, count, signed(seed), where, rates, self.constants, data, at.weights, moments
+                )
             return after
 
         begun = perf_counter()
@@ -258,6 +298,13 @@ class CompiledStep(Paced):
             right=at.right + int(done["right"]),
             seen=at.seen + taken * count,
         )
+
+
+def constants_of(optimizer: Optimizer) -> dict[str, float]:
+    """The numbers of xcnn's own optimizers that are arguments of compiled code. One that is 0 leaves a term out."""
+    own = type(optimizer) in OPTIMIZERS.values()
+    options = {name: value for name, value in vars(optimizer).items() if own and name != "learning_rate"}
+    return {name: float(value) for name, value in options.items() if type(value) in (int, float) and value}
 
 
 def ordered(before: Weights, after: Weights) -> Weights:
@@ -286,9 +333,10 @@ class Forward:
         if run.train or run.hook is not None or isinstance(x, jax.core.Tracer):
             return self.net(weights, x, run)
         try:
+            static = Static((self.net, run), made_of((self.net, run.backend, run.key)))
             with compiling():
-                y = forward(Static((self.net, run)), weights, x)
-        except NotCompiled:
+                y = forward(static, weights, x)
+        except (Impure, NotCompiled):
             return self.net(weights, x, run)
         return y, lambda dy: self.net(weights, x, run)[1](dy)
 

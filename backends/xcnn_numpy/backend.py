@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy as np
 import scipy
-from xcnn_host import random
+from xcnn_host import buffers, random
 from xcnn_host.threads import available
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
@@ -75,9 +75,12 @@ class NumpyBackend(StridedBackend):
     ----------
     threads
         how many this backend's own work is shared out to; by default as many as the process has processors
+    kept_memory
+        MiB that the process keeps for the next arrays at most, until its last model is gone; 0 keeps none
     """
 
     threads: int | None = None
+    kept_memory: int = buffers.KEPT
 
     name: ClassVar[str] = "numpy"
     library: ClassVar[str] = "numpy"
@@ -89,6 +92,7 @@ class NumpyBackend(StridedBackend):
             raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
         if self.threads is not None:
             check_whole("threads", self.threads)
+        check_whole("kept_memory", self.kept_memory, least=0)
         if self.algorithm == "direct" and self.direct is None:
             off = find_spec("numba") and import_module("numba").config.DISABLE_JIT
             remedy = "unset NUMBA_DISABLE_JIT" if off else 'pip install --upgrade "xcnn[fast]"'
@@ -150,6 +154,7 @@ class NumpyBackend(StridedBackend):
         With Numba hardly anything calls BLAS; without threads of ours, BLAS's own are welcome. In which order a product
         is summed follows from their number: so blocks of both kinds take turns.
         """
+        buffers.limit(self.kept_memory)
         shared = self.fuse and self.fuses() is plain.FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
 

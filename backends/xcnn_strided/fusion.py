@@ -65,7 +65,7 @@ class FusedSequential(Sequential):
                 fused = True
                 continue
             for n in range(first, last):
-                x, back = self.call(n, weights, x, run, wants_dx or n > first)
+                x, back = self.call(n, weights, x, run, wants_dx or n > first, behind=n > 0)
                 backwards.append((n, back))
 
         def backward(dy: Array) -> tuple[Array, Weights]:

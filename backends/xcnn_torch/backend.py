@@ -12,11 +12,13 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy as np
 import torch
+from xcnn_host import buffers
 from xcnn_strided.fusion import rewrite
 
 from xcnn.backends.contract import Backend, Step
 from xcnn.backends.explanation import Explanation
 from xcnn.core.arrays import unmasked
+from xcnn.core.checks import check_whole
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key, bits
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
@@ -32,7 +34,7 @@ from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
 from xcnn_torch.explain import explain
 from xcnn_torch.fused import FUSES
-from xcnn_torch.precision import float32_as
+from xcnn_torch.precision import float32_as, undisturbed
 from xcnn_torch.recorded import RecordedStep
 
 LACKING = {"cpu": ("tf32",), "mps": ("tf32", "float64")}
@@ -57,10 +59,13 @@ class TorchBackend(Backend):
         whatever PyTorch's switches say
     compiles
         whether training steps are captured as CUDA graphs on CUDA, and on the CPU run as straight-line code
+    kept_memory
+        MiB on the host that the process keeps for the next tensors at most, until its last model is gone; 0 keeps none
     """
 
     tf32: bool = False
     compiles: bool = True
+    kept_memory: int = buffers.KEPT
 
     name: ClassVar[str] = "torch"
     library: ClassVar[str] = "torch"
@@ -70,6 +75,7 @@ class TorchBackend(Backend):
         device = None if self.device is None else found(str(self.device))
         object.__setattr__(self, "device", device)
         super().__post_init__()
+        check_whole("kept_memory", self.kept_memory, least=0)
         if self.tf32 and self.place.type != "cuda":
             raise OptionError("X104", f"there is no TF32 on {self.place}.", hint="leave tf32 out.")
 
@@ -112,9 +118,9 @@ class TorchBackend(Backend):
 
     def active(self) -> AbstractContextManager[object]:
         check_threads()
-        if self.place.type == "cuda":
-            return self.on_cuda()
-        return float32_as(self.place.type, tf32=False)
+        buffers.limit(self.kept_memory)
+        block = self.on_cuda() if self.place.type == "cuda" else float32_as(self.place.type, tf32=False)
+        return undisturbed(self.place, block)
 
     @contextmanager
     def on_cuda(self) -> Iterator[None]:

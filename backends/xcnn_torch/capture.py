@@ -22,8 +22,8 @@ from xcnn.core.types import Array, Weights
 from xcnn.training.loss_scaling import LEAST
 from xcnn.training.optimizers import moments_of
 from xcnn.training.schedules import Given, learning_rate
-from xcnn.training.spans import MOST_STEPS, Paced
-from xcnn.training.step import StepResult
+from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
+from xcnn.training.step import Kept, StepResult
 
 if TYPE_CHECKING:
     from xcnn.core.random import Key
@@ -159,16 +159,15 @@ class Data:
     """The host's order: each epoch makes its own."""
 
 
-class CapturedStep(Paced):
-    """A training step. Called, it replays the graph for its batch size once; `span` replays it many times.
-
-    `reason` says why steps run operation by operation, if they do.
-    """
+class CapturedStep(Kept, Paced):
+    """A training step. Called, it replays the graph for its batch size once; `span` replays it many times."""
 
     def __init__(self, backend: Host, step: TrainingStep, graphs: Graphs) -> None:
-        self.backend, self.step, self.graphs = backend, step, graphs
-        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
+        self.backend, self.graphs = backend, graphs
         self.account = Account(backend.place, MOST_STEPS)
+        super().__init__(step, backend.compiles)
+
+    def forget(self) -> None:
         self.captured: dict[Any, Captured] = {}
         self.own: Weights = {}
         self.given: list[tuple[Array, int]] = []
@@ -246,8 +245,11 @@ class CapturedStep(Paced):
             if kind not in self.captured:
                 self.captured[kind] = self.capture(seed, x, t)
         except Exception as why:
+            if not isinstance(why, NotCaptured) and not is_of_capture(why):
+                raise
             words = str(why) if isinstance(why, NotCaptured) else f"{type(why).__name__}: {' '.join(str(why).split())}"
-            self.reason, self.captured, self.own, self.given, self.data = words, {}, {}, [], None
+            self.reason = words
+            self.forget()
             log.info("training steps run operation by operation: %s", words)
             return None
         return self.captured[kind]

@@ -1,8 +1,9 @@
-"""What float32 means to PyTorch: switches of the whole process, set for a block and put back."""
+"""What float32 means to PyTorch, and where tensors are made: switches of process and thread, set for a block."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -20,6 +21,20 @@ ON_CPU: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.c
 """What has a precision on a CPU."""
 EXACT = ("none", "ieee")
 """The precisions there that round nothing before it is multiplied."""
+
+
+def undisturbed(place: torch.device, block: AbstractContextManager[object]) -> AbstractContextManager[object]:
+    """The block, in which autocast and a default device that this thread has set around it change nothing."""
+    if not torch.is_autocast_enabled(place.type) and not torch._C._len_torch_function_stack():
+        return block
+    return switched_off(place, block)
+
+
+@contextmanager
+def switched_off(place: torch.device, block: AbstractContextManager[object]) -> Iterator[None]:
+    """For a block: no autocast, and tensors are made on this device where nobody says where."""
+    with torch.autocast(place.type, enabled=False), place, block:
+        yield
 
 
 def float32_as(device: str, tf32: bool) -> AbstractContextManager[object]:

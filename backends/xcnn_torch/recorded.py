@@ -12,10 +12,9 @@ from torch import float64, int64, scalar_tensor
 
 from xcnn.core import tree
 from xcnn.core.types import Array, Weights
-from xcnn.errors import XcnnError
 from xcnn.training.optimizers import moments_of
 from xcnn.training.schedules import Given, learning_rate
-from xcnn.training.step import StepResult
+from xcnn.training.step import Kept, StepResult
 from xcnn_torch.recording import Program, Recording
 
 if TYPE_CHECKING:
@@ -48,19 +47,14 @@ class Layout:
     kinds: dict[Any, Kind] = field(default_factory=dict)
 
 
-class RecordedStep:
-    """A training step. Its third run with arrays that are shaped and lie in memory alike is the straight-line code.
-
-    `reason` says why steps run layer by layer, if they do.
-    """
+class RecordedStep(Kept):
+    """A training step. Its third run with arrays that are shaped and lie in memory alike is the straight-line code."""
 
     def __init__(self, backend: Host, step: TrainingStep) -> None:
-        self.backend, self.step = backend, step
-        self.reason = "" if backend.compiles else "the backend was made with compiles=False."
-        self.forget()
+        self.backend = backend
+        super().__init__(step, backend.compiles)
 
     def forget(self) -> None:
-        """Begin anew."""
         self.layouts: dict[Any, Layout] = {}
         self.told: tuple[list[Array], Layout] = [], Layout()
         """The weights and moments of the last step, which the next one mostly begins with."""
@@ -112,16 +106,9 @@ class RecordedStep:
         """A step that is written down as it runs."""
         rate, updates, number, x, t = given[:5]
         key: Any = seed, number
-        try:
-            step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
-            with Recording(given) as recording:
-                weights_after, new, outcome = step(key, weights, {**state, "step": updates}, x, t)
-        except XcnnError:
-            raise
-        except Exception as why:  # a layer or optimizer that wants numbers, not arrays without axes
-            done = self.step((seed, int(number)), weights, state, x, t)
-            self.give_up(f"{type(why).__name__}: {why}")
-            return done
+        step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
+        with Recording(given) as recording:
+            weights_after, new, outcome = step(key, weights, {**state, "step": updates}, x, t)
         moments = moments_of(new)
         told = tuple(vars(outcome).values())
         program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))

@@ -59,13 +59,13 @@ def update(
         new, *new_moments = (joined.apart(whole) for (whole,) in (new, *new_moments))
 
     def entered(old: dict[str, Any], values: list[Array]) -> Weights:
-        return tree.from_items({**old, **dict(zip(trained, values, strict=True))})
+        return tree.filled(weights, {**old, **dict(zip(trained, values, strict=True))})
 
-    weights = entered({path: getattr(found[path], "value", None) for path in flat}, new)
+    new_weights = entered({path: getattr(found[path], "value", None) for path in flat}, new)
     state = {"step": step}
     for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
         state[name] = entered(old, values)
-    return weights, state, norm, weight_norm
+    return new_weights, state, norm, weight_norm
 
 
 def alike(arrays: list[Array], rate: Any) -> bool:

@@ -206,6 +206,26 @@ def test_the_plugin_of_a_librarys_own_name_owns_its_arrays(install):
     assert backends.backend_of(np.ones(2)).name == "numpy"
 
 
+@pytest.mark.parametrize("package", ["aaa", "zzz"])
+def test_xcnns_own_names_are_no_others_to_take(package, install, caplog):
+    ours = backends.registry._entries()["numpy"].value
+    backends.registry._tell_once.cache_clear()
+    install("numpy", package, "Evil\x1b[2J", "raise SystemExit")
+    for _ in range(2):
+        assert xcnn.backend("numpy").name == "numpy"
+        assert backends.registry._entries()["numpy"].value == ours
+    (record,) = caplog.records
+    assert f'the package {package} brings a backend "numpy" too' in record.getMessage()
+    assert "left out: that of xcnn goes by this name" in record.getMessage()
+
+
+def test_of_two_others_the_first_by_its_packages_name_stays(install, caplog):
+    install("acme", "zzz_xcnn", "AcmeBackend", "raise SystemExit")
+    install("acme", "acme_xcnn", "AcmeBackend", GOOD)
+    assert xcnn.backend("acme").device_name() == "anvil"
+    assert 'the package zzz_xcnn brings a backend "acme" too' in caplog.text
+
+
 def test_arrays_that_no_working_plugin_claims(install, monkeypatch):
     """A broken plug-in is passed by when the owner of an array is looked for; then the library's own name serves."""
     torch = pytest.importorskip("torch")

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from cases import uncounted
+from cases import settled
 from gpu_stand_in import StandIn
 from threadpoolctl import threadpool_info
 
@@ -166,7 +166,7 @@ def two_steps(case, layout, walk, dtype="float64"):
 
     model = Model(case.net, case.input_shape, loss=case.loss, optimizer=case.optimizer, backend="numpy", dtype=dtype)
     assert model.output_shape in {(2,), (10,), (1000,)}
-    model.weights = uncounted(model.weights)  # PyTorch's statistics move by 1 - momentum from the start
+    model.weights = settled(model.weights)  # PyTorch's statistics move by 1 - momentum from the start
     x, t = case.data(*model.output_shape, dtype=dtype)
     twin = torch_side.twin(case.net, model.weights)
     theirs = torch_side.step_call(twin, case.loss, case.optimizer, x, t, layout, walk)

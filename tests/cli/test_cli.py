@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 import xcnn
 from xcnn import cli
+from xcnn.core.names import HABITS
 from xcnn.model.model import Model
 from xcnn.training.precision import PRECISIONS
 
@@ -71,7 +74,7 @@ def test_train_on_a_folder_evaluate_and_predict(shapes, run):
     assert out.startswith("test accuracy ")
     assert out.rstrip().endswith("saved as lenet-shapes.xcnn")
     assert [line.split()[0] for line in err.splitlines()] == ["lenet", "epoch", "1", "2", "3", "4", "5", "6"]
-    code, out, err = run("evaluate", "lenet-shapes.xcnn", "--min-accuracy", 0.9)
+    code, out, err = run("evaluate", "lenet-shapes.xcnn", shapes, "--min-accuracy", 0.9)
     assert (code, err) == (0, "")
     assert out.startswith("accuracy ")
     code, out, _ = run("predict", "lenet-shapes.xcnn", shapes / "upright" / "3.png", shapes / "lying" / "4.png")
@@ -127,7 +130,7 @@ def test_the_precision_of_training(shapes, run):
 
 
 def test_resuming_may_change_the_precision(trained, shapes, run):
-    resume = ("train", "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
+    resume = ("train", shapes, "--resume", trained, "--epochs", 5, "-q", "--backend", "numpy")
     code, _, err = run(*resume, "--precision", "float64")
     assert code == 2
     assert 'precision="float64" goes with weights of float64; these are float32' in err
@@ -147,16 +150,16 @@ def test_resume_without_a_word_goes_on_to_the_epochs_that_were_planned(shapes, r
     model = Model.load("m.xcnn", backend="numpy")
     model.state = replace(model.state, epoch=1)
     model.save("m.xcnn")
-    code, out, _ = run("train", "--resume", "m.xcnn", "--backend", "numpy", "-q")
+    code, out, _ = run("train", shapes, "--resume", "m.xcnn", "--backend", "numpy", "-q")
     assert code == 0
     assert "after 3 epochs" in out
-    code, out, err = run("train", "--resume", "m.xcnn", "--backend", "numpy")
+    code, out, err = run("train", shapes, "--resume", "m.xcnn", "--backend", "numpy")
     assert code == 0
     assert "nothing to do: 3 of 3 epochs are done" in err
 
 
 def test_resume_refuses_a_folder_that_has_other_images_by_now(shapes, run):
-    command = ["train", "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
+    command = ["train", shapes, "--resume", "m.xcnn", "--epochs", 3, "--backend", "numpy", "-q"]
     assert run("train", shapes, "--epochs", 1, "-o", "m.xcnn", "--backend", "numpy", "-q")[0] == 0
     trained = [n for n in range(30) if n not in held_out(shapes / "lying")]
     (shapes / "lying" / f"{trained[4]}.png").rename(shapes / "aside.png")
@@ -183,7 +186,7 @@ def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
 
 
 def test_evaluate_counts_classes_by_their_names(trained, shapes, tmp_path, run):
-    everything = json.loads(run("evaluate", trained, "--json")[1])["accuracy"]
+    everything = json.loads(run("evaluate", trained, shapes, "--json")[1])["accuracy"]
     (tmp_path / "other" / "z").mkdir(parents=True)
     shutil.copytree(shapes / "upright", tmp_path / "only" / "upright")
     shutil.copytree(shapes / "upright", tmp_path / "other" / "upright")
@@ -234,6 +237,25 @@ def test_a_model_that_takes_no_images(run):
     assert "CheckpointError[X405]: dense.xcnn was not written by `xcnn train`" in err
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *(("batch_size", value) for value in ("32", "many", 0, -1, 2.5, None, True, [8], 2**60)),
+        *(("epochs", value) for value in ("3", 1.5, -1, None)),
+        *(("classes", value) for value in ("ab", 3, [1, 2], {"a": 1}, None)),
+        *((name, value) for name in ("model", "data") for value in (3, None, ["article"])),
+    ],
+)
+def test_what_a_checkpoint_says_of_its_training_is_held_to_its_kind(entry, value, run, trained):
+    model = Model.load(trained, backend="numpy")
+    model.info[entry] = value
+    model.save("odd.xcnn")
+    code, _, err = run("train", "--resume", "odd.xcnn")
+    assert code == 4
+    assert "CheckpointError[X405]: odd.xcnn was not written by `xcnn train`" in err
+    assert f"info.{entry}" in err
+
+
 def test_the_epoch_table_fits_a_terminal():
     row = dict.fromkeys(xcnn.training.history.COLUMNS, 1)
     assert len(xcnn.training.history.header(row)) <= 79
@@ -246,15 +268,15 @@ def test_resume_refuses_other_data(trained, run):
     assert "name the data that it was trained on" in err
 
 
-def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, run):
-    code, out, _ = run("evaluate", trained, "--min-accuracy", 1.0, "--json")
+def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, shapes, run):
+    code, out, _ = run("evaluate", trained, shapes, "--min-accuracy", 1.0, "--json")
     result = json.loads(out)
     assert result["passed"] is (result["accuracy"] == 1.0)
     assert code == (0 if result["passed"] else 1)
     model = Model.load(trained, backend="numpy")
     model.weights = xcnn.nets.article(2).init(np.random.default_rng(0), (1, 12, 12))[0]
     model.save("worse.xcnn")
-    code, out, _ = run("evaluate", "worse.xcnn", "--min-accuracy", 0.99)
+    code, out, _ = run("evaluate", "worse.xcnn", shapes, "--min-accuracy", 0.99)
     assert code == 1
     assert "below the 99.00% that were asked for" in out
 
@@ -317,6 +339,56 @@ def test_errors_go_to_stderr_with_their_exit_code(arguments, code, message, run)
     assert message in (err or out)  # help without a command is a result
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "meant"),
+    [
+        (["train", "--lr", "0.1"], 2, "--learning-rate"),
+        (["train", "--learning_rate", "0.1"], 2, "--learning-rate"),
+        (["train", "--batch_size", "8"], 2, "--batch-size"),
+        (["train", "--batchSize", "8"], 2, "--batch-size"),
+        (["train", "--num-epochs=3"], 2, "--epochs"),
+        (["train", "--device", "cuda"], 2, "--backend"),
+        (["train", "--arch", "lenet"], 2, "--model"),
+        (["train", "-b", "8"], 2, "--batch-size"),
+        (["evaluate", "m.xcnn", "--precison", "float32"], 2, "--precision"),
+        (["fit"], 2, "train"),
+        (["test"], 2, "evaluate"),
+        (["trian"], 2, "train"),
+        (["train", "--model", "LeNet5"], 2, "lenet"),
+        (["train", "--model", "resnet18"], 2, "small-resnet"),
+        (["train", "--model", "mnist_net"], 2, "mnist-net"),
+        (["train", "--optimizer", "AdamX"], 2, "Adam"),
+        (["train", "--precision", "mixed_bfloat16"], 2, "bfloat16"),
+        (["train", "--precision", "fp16"], 2, "float16"),
+        (["train", "--backend", "gpu"], 3, "cupy"),
+        (["train", "--backend", "NumPy"], 3, "numpy"),
+        (["train", "Fashion_MNIST"], 4, "fashion-mnist"),
+    ],
+)
+def test_names_that_others_have(arguments, code, meant, run):
+    got, out, err = run(*arguments)
+    assert got == code
+    assert not out
+    assert re.search(rf"did you mean ['\"]?{re.escape(meant)}['\"]?\?", err)
+
+
+def test_options_that_are_arguments_or_nothing(run):
+    assert "backend is given by itself, without a name" in run("check", "--backend", "numpy")[2]
+    assert "--lrr" in run("train", "--lrr", "0.1")[2]
+    _, _, err = run("train", "--colour-of-the-sky", "0.1")
+    assert "there are --model, --epochs" in err
+    _, _, err = run("train", "--" + "a" * 100_000)
+    assert len(err) < 2000
+
+
+def test_habits_lead_to_options_and_commands():
+    """Of train, which has all options but those of single commands."""
+    group = typer.main.get_command(cli.app)
+    options = {option for parameter in group.commands["train"].params for option in parameter.opts}
+    assert {*HABITS["option"].values()} <= options | {"--version"}
+    assert {*HABITS["command"].values()} <= {*group.commands, "--version", "--help"}
 
 
 def test_a_damaged_checkpoint(trained, run):

@@ -128,9 +128,9 @@ COMMANDS = {
     "train": (TRAIN, 0),
     "train --json": ([*TRAIN, "--json"], 0),
     "train nowhere": (["train", "nowhere"], 4),
-    "evaluate": (["evaluate", "m.xcnn", "--min-accuracy", "0"], 0),
-    "evaluate --json": (["evaluate", "m.xcnn", "--json"], 0),
-    "evaluate, below": (["evaluate", "m.xcnn", "--min-accuracy", "1"], 1),
+    "evaluate": (["evaluate", "m.xcnn", "data", "--min-accuracy", "0"], 0),
+    "evaluate --json": (["evaluate", "m.xcnn", "data", "--json"], 0),
+    "evaluate, below": (["evaluate", "m.xcnn", "data", "--min-accuracy", "1"], 1),
     "evaluate nothing": (["evaluate", "none.xcnn"], 4),
     "evaluate, no backend": (["evaluate", "m.xcnn", "--backend", "abacus"], 3),
     "predict": (["predict", "m.xcnn", "data/a/0.png", "data/a/1.png"], 0),
@@ -266,13 +266,13 @@ with process_streams(), open("file", "w") as file:
         (["train", "mnist", "--image-size", "20", "--rgb"], 2, "--image-size can't be given with mnist."),
         (["train", "mnist01", "--data-dir", "."], 2, "--data-dir can't be given with mnist01."),
         (["train", "data", "--data-dir", "."], 2, "--data-dir can't be given with data."),
-        (["train", "--resume", "m.xcnn", "--data-dir", "."], 2, "--data-dir can't be given with "),
-        (["evaluate", "m.xcnn", "--data-dir", "."], 2, "--data-dir can't be given with "),
+        (["train", "data", "--resume", "m.xcnn", "--data-dir", "."], 2, "--data-dir can't be given with "),
+        (["evaluate", "m.xcnn", "data", "--data-dir", "."], 2, "--data-dir can't be given with "),
         (["train", "data", "-q", "--progress", "live"], 2, "--quiet and --progress live contradict each other."),
         (["train", "data", "--progress", "some"], 2, "progress must be"),
         (["train", "data", "--learning-rate", "nan"], 2, "--learning-rate"),
         (["train", "data", "--learning-rate", "inf"], 2, "--learning-rate"),
-        (["evaluate", "m.xcnn", "--min-accuracy", "nan"], 2, "--min-accuracy"),
+        (["evaluate", "m.xcnn", "data", "--min-accuracy", "nan"], 2, "--min-accuracy"),
         (["backends", "--timeout", "nan"], 2, "--timeout"),
         (["backends", "--timeout", "1e300"], 2, "--timeout"),
         (["bench", "--seconds", "inf"], 2, "--seconds"),
@@ -401,11 +401,98 @@ def test_counts_and_their_nouns(run):
     assert code == 0
     assert "; 2 training images and 2 test images\n" in err
     assert "images) after 1 epoch and " in out
-    _, _, err = run("train", "--resume", "t.xcnn", "--epochs", "1")
+    _, _, err = run("train", "data", "--resume", "t.xcnn", "--epochs", "1")
     assert "nothing to do: 1 of 1 epoch is done; " in err
-    assert run("train", "--resume", "t.xcnn", "--epochs", "3", "-q")[0] == 0
-    _, _, err = run("train", "--resume", "t.xcnn", "--epochs", "1")
+    assert run("train", "data", "--resume", "t.xcnn", "--epochs", "3", "-q")[0] == 0
+    _, _, err = run("train", "data", "--resume", "t.xcnn", "--epochs", "1")
     assert "nothing to do: 3 epochs are done, and 1 was asked for in all; " in err
     shutil.rmtree("data/b")
     _, _, err = run("train", "data", "--image-size", "4")
     assert "the data has 1 class and 1 test image." in err
+
+
+# What others wrote.
+
+
+EVIL = "a\x1b]0;owned\x07\x1b[2J\n0.99\u202e\x9b31m"
+"""A title set, a screen wiped, a line forged, the direction turned."""
+
+
+@pytest.fixture
+def evil(made):
+    """A model and a folder whose names are control characters; within the folder of the test."""
+    for name in (EVIL, "b"):
+        shutil.copytree("data/a", Path("evil") / name)
+    Path("evil", EVIL, f"{EVIL}.png").write_bytes(Path("data/a/0.png").read_bytes())
+    model = Model.load("m.xcnn", backend="strict")
+    model.info |= {"classes": [EVIL, "b"], "data": str(Path("evil", EVIL)), "model": EVIL, "epochs": EVIL}
+    model.save("evil.xcnn")
+    model.save(f"{EVIL}.xcnn")
+    bad = Path("evil", "b", f"{EVIL}.png")
+    return {"image": Path("evil", EVIL, f"{EVIL}.png"), "bad": bad, "model": f"{EVIL}.xcnn"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "{model}", "{image}"],
+        ["predict", "evil.xcnn", "{bad}"],
+        ["evaluate", "evil.xcnn", "evil"],
+        ["evaluate", "evil.xcnn", "data"],
+        ["evaluate", "{model}"],
+        ["compare", "{model}", "--backends", "strict"],
+        ["compare", "evil.xcnn", "evil", "--backends", "strict", "--samples", "1"],
+        ["train", "evil", "--resume", "evil.xcnn"],
+        ["train", "--resume", "{model}"],
+        ["train", "evil", "--epochs", "1", "--image-size", "4", "-o", "{model}"],
+        ["train", "{bad}"],
+        ["summary", "{bad}"],
+        ["summary", "{model}"],
+        ["backends"],
+        ["check", "{model}"],
+    ],
+    ids=" ".join,
+)
+def test_no_control_character_of_others_reaches_the_terminal(command, evil, run, monkeypatch):
+    unavailable = {"available": False, "reason": EVIL, "hint": EVIL}
+    monkeypatch.setattr(cli.backends, "probe", lambda name, timeout: unavailable)
+    _, out, err = run(*(argument.format(**evil) for argument in command))
+    assert out or err
+    told = (out + err).replace("\n", "")
+    assert told.isprintable(), repr(told)
+    assert "\n0.99" not in out + err
+
+
+@pytest.mark.parametrize("command", [["evaluate", "m.xcnn"], ["compare", "m.xcnn"], ["train", "--resume", "m.xcnn"]])
+@pytest.mark.parametrize("answer", [None, "n", "y"])
+def test_a_folder_that_a_file_names_is_shown_and_asked_for(command, answer, run, monkeypatch):
+    read, asked = [], []
+    monkeypatch.setattr("xcnn.data.image_folder", lambda name, **_: read.append(name) or 1 / 0)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: answer is not None, raising=False)
+    monkeypatch.setattr("xcnn.core.output.Notes.isatty", lambda self: answer is not None)
+    monkeypatch.setattr(typer, "confirm", lambda text, err: asked.append(text) or answer == "y")
+    code, _, err = run(*command)
+    folder = Model.load("m.xcnn", backend="strict").info["data"]
+    assert asked == ([] if answer is None else [f"the model's file names the folder {folder!r} as its data; read it?"])
+    assert read == ([folder] if answer == "y" else [])
+    if answer != "y":
+        assert code == 4
+        assert f"no data are given, and the model's file names the folder {folder!r}" in err
+
+
+def test_the_limits_of_images_and_models_are_options(run):
+    Path("data/a/0.png").unlink()
+    PIL.fromarray(np.zeros((4, 4), "uint8")).save("data/a/0.tiff")
+    image = "data/a/0.tiff"
+    assert run("predict", "m.xcnn", image)[0] == 4
+    assert run("predict", "m.xcnn", image, "--formats", "tiff")[0] == 0
+    assert run("predict", "m.xcnn", image, "--formats", "tiff", "--max-pixels", "15")[0] == 4
+    assert run("evaluate", "m.xcnn", "data")[0] == 4
+    assert run("evaluate", "m.xcnn", "data", "--formats", "png, tiff")[0] == 0
+    assert run("evaluate", "m.xcnn", "data", "--formats", "png,tiff", "--max-pixels", "15")[0] == 4
+    assert run(*TRAIN, "--formats", "png,tiff")[0] == 0
+    assert run(*TRAIN, "--formats", "ttf")[0] == 2
+    code, _, err = run("train", "mnist01", "--formats", "png")
+    assert (code, "--max-pixels and --formats can't be given with mnist01" in err) == (2, True)
+    code, _, err = run("summary", "m.xcnn", "--max-bytes", "100")
+    assert (code, "X404" in err) == (4, True)

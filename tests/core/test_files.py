@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from xcnn_numpy import NumpyBackend
 
 from xcnn.core import files
 from xcnn.core.files import check_path, open_regular, write_whole
@@ -155,7 +156,7 @@ def test_a_file_system_that_can_t_be_synced_takes_whole_files(code, what, tmp_pa
 
     monkeypatch.setattr(os, "fsync", refuse)
     x = np.ones((4, 3), "float32")
-    model = Model(Sequential(Dense(2)), (3,), backend="numpy")
+    model = Model(Sequential(Dense(2)), (3,), backend=NumpyBackend(algorithm="gemm", fuse=False))
     history = model.fit(x, [0, 1, 0, 1], epochs=2, callbacks=[Checkpoint(tmp_path / "m.xcnn")], progress="none")
     assert (len(history), history.stopped) == (2, "finished")
     np.testing.assert_array_equal(Model.load(tmp_path / "m.xcnn", backend="numpy").predict(x), model.predict(x))
@@ -373,3 +374,103 @@ def test_figures_are_whole_and_of_the_format_that_is_asked_for(tmp_path, monkeyp
         with pytest.raises(OSError, match="No space left"):
             write(tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+# Whose file it is, and who may read it.
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o660])
+def test_a_private_file_is_private_while_it_is_replaced(mode, tmp_path, monkeypatch):
+    path, modes = tmp_path / "m.xcnn", []
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    opened, written = os.open, os.fdopen
+
+    def told(*_):
+        modes.extend(stat.S_IMODE(part.stat().st_mode) for part in tmp_path.glob(".*.part"))
+
+    monkeypatch.setattr(os, "open", lambda *args: [opened(*args), told()][0])
+    monkeypatch.setattr(os, "fdopen", lambda *args: [told(), written(*args)][1])
+    before = os.umask(0o022)
+    try:
+        write_whole(path, b"new")
+    finally:
+        os.umask(before)
+    assert set(modes) == {0o600}
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", mode)
+
+
+def refuse_owners(*_):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+ROOT = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+
+
+@POSIX
+@ROOT
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("writer", ["save", "callback", "bytes"])
+def test_another_users_file_keeps_its_owner_or_is_not_replaced(writer, allowed, tmp_path, monkeypatch):
+    path = tmp_path / "m.xcnn"
+    path.write_bytes(b"theirs")
+    path.chmod(0o640)
+    os.chown(path, 12345, 23456)
+    if allowed:
+        WRITERS[writer](path)
+    else:
+        monkeypatch.setattr(os, "fchown", refuse_owners)
+        with pytest.raises(PermissionError, match="Belongs to another user"):
+            WRITERS[writer](path)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 23456, 0o640)
+    assert (path.read_bytes() == b"theirs") == (writer == "callback" or not allowed)
+    assert os.listdir(tmp_path) == ["m.xcnn"]
+
+
+@POSIX
+@ROOT
+def test_a_group_that_can_not_be_kept_may_read_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "m.xcnn"
+    path.write_bytes(b"old")
+    path.chmod(0o664)
+    os.chown(path, os.geteuid(), 23456)
+    monkeypatch.setattr(os, "fchown", refuse_owners)
+    write_whole(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+@POSIX
+@ROOT
+@pytest.mark.parametrize("sticky", [True, False])
+@pytest.mark.parametrize("owner", ["another", "mine", "the folder's"])
+@pytest.mark.parametrize("kind", ["link", "link to a folder", "link by a link", "file"])
+def test_what_others_put_into_a_folder_of_everybodys(kind, owner, sticky, tmp_path):
+    everybodys, own = tmp_path / "everybodys", tmp_path / "own"
+    everybodys.mkdir()
+    own.mkdir()
+    (own / "m.xcnn").write_bytes(b"old")
+    planted = everybodys / "m.xcnn"
+    path = planted
+    if kind == "file":
+        planted.write_bytes(b"old")
+    elif kind == "link to a folder":
+        planted.symlink_to(own)
+        path = planted / "m.xcnn"
+    else:
+        planted.symlink_to(own / "m.xcnn")
+    if kind == "link by a link":
+        path = own / "by.xcnn"
+        path.symlink_to(Path("..", "own", "..", "everybodys", "m.xcnn"))
+    os.chown(planted, {"another": 12345, "mine": os.geteuid(), "the folder's": 777}[owner], -1, follow_symlinks=False)
+    os.chown(everybodys, 777, -1)
+    everybodys.chmod(0o1777 if sticky else 0o755)
+    if sticky and owner == "another":
+        with pytest.raises(PermissionError, match="put by another user"):
+            write_whole(path, b"new")
+        assert path.read_bytes() == b"old"
+    else:
+        write_whole(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert planted.is_symlink() == (kind != "file")

@@ -10,6 +10,7 @@ from cuda_on_host.device import HostDevice
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
 
+import xcnn
 from xcnn.backends import backend
 from xcnn.core import reference
 
@@ -134,6 +135,7 @@ def device(backwards=False):
     return RehearsedDevice(backwards)
 
 
+@xcnn.pure
 @dataclass(frozen=True, repr=False)
 class RehearsedGpu(GpuBackend):
     """CuPy's backend on NumPy arrays."""

@@ -417,7 +417,7 @@ def test_pictures_at_hand(mode):
 def grey_of(image):
     from xcnn.data.images import MAX_PIXELS, _grey
 
-    return _grey(image, MAX_PIXELS, [])
+    return _grey(image, MAX_PIXELS, [], [])
 
 
 def test_palettes_at_hand():

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from checkpoints import joined, split
 from half_numpy import HalfNumpy
 
 from xcnn import layers as L
@@ -337,7 +338,7 @@ def test_a_missing_file_is_a_missing_file(tmp_path):
         Model.load(tmp_path / "none.xcnn")
 
 
-@pytest.mark.parametrize("fault", ["write", "fsync", "replace", "chmod"])
+@pytest.mark.parametrize("fault", ["write", "fsync", "replace", "fchmod"])
 def test_a_fault_while_saving_leaves_the_old_file_whole(fault, saved, monkeypatch):
     before = saved.read_bytes()
     model = Model.load(saved, backend="numpy")
@@ -396,6 +397,27 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
             assert starter.stdout.readline() == "ended\n"
             assert Model.load(path, backend="numpy").state.step >= 1
         starter.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["exec", "Popen(['sh'])", "x\x1b[2J", "import", "print", "a" * 99, 'a": b, "c', "Twice"]
+)
+def test_hints_call_nothing_that_a_file_names(name, tmp_path):
+    """Only what may be a class of the user's own is quoted, and nothing but such a class is called."""
+    path, called = tmp_path / "m.xcnn", []
+    Model(Sequential(Twice(), Dense(2)), (3,), loss="mse", backend="numpy").save(path)
+    entries, config, payload = split(path.read_bytes())
+    config["net"]["named"][0][1]["class"] = name
+    path.write_bytes(joined(entries, config, payload))
+    quoted = name if name == "Twice" else "Name"
+    with pytest.raises(CheckpointError) as raised:
+        Model.load(path, backend="numpy")
+    assert raised.value.hint.startswith(f'Model.load(path, layers={{"{quoted}": {quoted}}}), ')
+    assert str(raised.value).replace("\n", "").isprintable()
+    for no_layer in (lambda **options: called.append(options), dict, print):
+        with pytest.raises(CheckpointError, match="xcnn does not know"):
+            Model.load(path, backend="numpy", layers={name: no_layer})
+    assert called == []
 
 
 def test_own_layers_and_losses_are_given_by_the_user(tmp_path):

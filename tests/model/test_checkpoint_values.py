@@ -1,7 +1,6 @@
 """Checkpoints with a true sum and hostile values: each is loaded, and can be used, or refused as what it is, soon."""
 
 import copy
-import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from checkpoints import HEAD, joined, split
 from draws import draws
 
 from xcnn import layers as L
@@ -24,27 +24,6 @@ from xcnn.training import losses
 from xcnn.training.callbacks import best_epoch
 from xcnn.training.optimizers import SGD, AdamW, RMSprop
 from xcnn.training.schedules import Constant, Cosine, Exponential, OneCycle, Step, WarmUp
-
-HEAD = {"sha256": checkpoint_file.BLANK}
-
-
-def split(whole):
-    """A file as its tensors' entries, its configuration and their bytes."""
-    length = int.from_bytes(whole[:8], "little")
-    entries = json.loads(whole[8 : 8 + length])
-    config = json.loads(entries.pop("__metadata__")["xcnn"])
-    return entries, config, whole[8 + length :]
-
-
-def joined(entries, config, payload, true_sum=True):
-    """A file of such parts, with a right sum: what an attacker would make."""
-    text = config if isinstance(config, str) else json.dumps({**config, **HEAD} if true_sum else config)
-    header = json.dumps({"__metadata__": {"xcnn": text}, **entries}).encode()
-    whole = len(header).to_bytes(8, "little") + header + payload
-    if true_sum:
-        digest = hashlib.sha256(whole).hexdigest().encode()
-        whole = whole.replace(checkpoint_file.BLANK.encode(), digest, 1)
-    return whole
 
 
 def model_of(which):

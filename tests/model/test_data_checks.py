@@ -1,5 +1,7 @@
 """What `fit`, `evaluate`, `predict` and `step` refuse: masks, targets that are no distributions, nothing at all."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -135,3 +137,49 @@ def test_targets_are_finite_in_the_models_type():
     with pytest.raises(DataError, match=r"X203.*finite numbers of float32"):
         model(loss="mse").step(X, np.full((4, 2), 1e300))
     assert model(loss="mae", dtype="float64").step(X.astype("float64"), np.full((4, 2), 1e300)) == pytest.approx(1e300)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_samples_that_are_not_finite_are_refused_and_the_hint_leaves_them_out(kind):
+    """In the model's type: 1e300 is infinite in float32."""
+    asked = model()
+    x = np.random.default_rng(0).standard_normal((5, 1, 2, 2)).astype(kind)
+    x[1, 0, 0, 1], x[3, 0, 1, 1] = np.nan, -np.inf if kind == "float32" else 1e300
+    with pytest.raises(DataError, match=r"X203.*in sample 1 \(2 such samples\)") as refused:
+        asked.predict(x)
+    with np.errstate(over="ignore"):
+        rest = eval(refused.value.hint.rpartition(": ")[2].rstrip("."), {"x": x, "numpy": np})
+    np.testing.assert_array_equal(rest, x[[0, 2, 4]])
+    assert asked.predict(rest).shape == (3, 2)
+
+
+def test_a_net_whose_logits_are_bounded_is_told_when_it_is_built():
+    """The number is the softmax or sigmoid of what such a net can give at most."""
+    cases = [
+        (xcnn.Softmax(), "cross_entropy", 2, np.exp(1) / (np.exp(1) + 1)),
+        (xcnn.Softmax(), "cross_entropy", 10, np.exp(1) / (np.exp(1) + 9)),
+        (xcnn.Tanh(), "cross_entropy", 3, np.exp(1) / (np.exp(1) + 2 * np.exp(-1))),
+        (xcnn.Sigmoid(), "binary_cross_entropy_with_logits", 1, 1 / (1 + np.exp(-1))),
+        (
+            xcnn.Sequential(xcnn.Softmax(), xcnn.Reshape((2,))),
+            partial(xcnn.losses.cross_entropy, label_smoothing=0.1),
+            2,
+            0.7311,
+        ),
+    ]
+    for last, loss, outputs, most in cases:
+        with pytest.warns(UserWarning, match=f"takes logits.*above {most:.4f}") as told:
+            xcnn.Model(xcnn.Sequential(xcnn.Dense(outputs), last), (3,), loss=loss, backend="numpy")
+        assert told[0].filename == __file__
+    quiet = xcnn.Model(
+        xcnn.Sequential(xcnn.Dense(2), xcnn.Softmax()), (3,), loss="mse", backend="numpy"
+    )  # says nothing
+    with pytest.warns(UserWarning, match="takes logits") as told:
+        quiet.loss = "cross_entropy"
+    assert told[0].filename == __file__
+    for last, loss in (
+        (xcnn.ReLU(), "cross_entropy"),
+        (xcnn.Sigmoid(), "binary_cross_entropy"),
+        (xcnn.Dense(2), "cross_entropy"),
+    ):
+        xcnn.Model(xcnn.Sequential(xcnn.Dense(2), last), (3,), loss=loss, backend="numpy")

@@ -8,10 +8,10 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.explanation import Explanation
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend
-from xcnn.core.checks import check_whole
+from xcnn.core.checks import check_shape, check_whole
 from xcnn.core.random import Planner
 from xcnn.core.types import Shape
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer
 
@@ -46,9 +46,10 @@ def correlation_of(layer: Layer, shape: Shape) -> tuple[Shape, Shape, dict[str, 
     if not isinstance(layer, Conv1D | Conv2D | Conv2DTranspose | DepthwiseConv2D):
         raise OptionError(
             "X104",
-            f"explain_algorithm() takes a convolution; got {layer!r}.",
+            f"explain_algorithm() takes a convolution; got {short(layer)}.",
             hint='a layer in a net is found by its name: explain_algorithm(net["conv1"], ...).',
         )
+    shape = check_shape("shape", shape)
     for n, size in enumerate(shape):
         check_whole(f"shape[{n}]", size, least=0 if n == 0 else 1)
     batch, input_shape = (shape or (0,))[0], tuple(shape[1:])

@@ -22,9 +22,9 @@ from xcnn.core import process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
-from xcnn.training.losses import Loss, count_correct
+from xcnn.training.losses import Loss, count_correct, value_and_gradient
 from xcnn.training.optimizers import Optimizer, global_norm, weight_norm
 from xcnn.training.precision import Precision
 
@@ -79,7 +79,7 @@ class Backend:
         if self.algorithm not in self.algorithms:
             raise OptionError(
                 "X104",
-                f'backend "{self.name}" has no algorithm {self.algorithm!r}.',
+                f'backend "{self.name}" has no algorithm {short(self.algorithm)}.',
                 hint="use one of " + ", ".join(self.algorithms) + ".",
             )
         for option in fields(self):
@@ -230,7 +230,7 @@ class Backend:
 
         The gradient is multiplied by the loss's scale, where there is one (loss_scaling.py).
         """
-        value, dy = loss(y, t)
+        value, dy = value_and_gradient(loss, y, t)
         right = None if threshold is None else count_correct(y, t, threshold)
         return value, dy if loss_scale is None else dy * loss_scale, right
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from xcnn.backends.contract import Backend
 from xcnn.core.arrays import namespace
+from xcnn.core.names import meant
 from xcnn.core.types import Array
 from xcnn.errors import BackendError, BackendUnavailable, printable, told_by
 
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "xcnn.backends"
+OURS = {
+    "numpy": "xcnn_numpy:NumpyBackend",
+    "cupy": "xcnn_cupy:CupyBackend",
+    "strict": "xcnn_strict:StrictBackend",
+    "torch": "xcnn_torch:TorchBackend",
+    "jax": "xcnn_jax:JaxBackend",
+}
+"""xcnn's own entry points, for where it was copied without its metadata: into a zip, or into a frozen app."""
 log = logging.getLogger("xcnn")
 
 _loaded: dict[str, type[Backend]] = {}
@@ -72,7 +82,7 @@ def _owner(x: Array, library: str) -> type[Backend]:
 
 def _entries() -> dict[str, EntryPoint]:
     """Who brings which backend. A name that xcnn's own package brings is no other's to take."""
-    from importlib.metadata import entry_points  # a tenth of the time that `import xcnn` would take
+    from importlib.metadata import EntryPoint, entry_points  # a tenth of the time that `import xcnn` would take
 
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
@@ -83,6 +93,9 @@ def _entries() -> dict[str, EntryPoint]:
                 f'the package {_package(left)} brings a backend "{entry.name}" too, {left.value}, which is left out: '
                 f"that of {_package(found[entry.name])} goes by this name"
             )
+    for name, value in OURS.items():
+        if name not in found and find_spec(value.partition(":")[0]):
+            found[name] = EntryPoint(name, value, GROUP)
     return found
 
 
@@ -108,19 +121,22 @@ def _by_library(name: str) -> type[Backend]:
     from xcnn.backends.libraries import library_backend
 
     if not backend_names():
-        raise BackendError("X303", f'there is no backend "{name}".', hint=_installed())
+        raise BackendError("X303", f'there is no backend "{name}".', hint=_installed(name))
     try:
         return library_backend(name)
     except BackendError as error:
-        error.hint = error.hint or _installed()
+        error.hint = _installed(name) if meant("backend", name, backend_names()) else error.hint or _installed(name)
         raise
 
 
-def _installed() -> str:
-    names = ", ".join(backend_names())
+def _installed(name: str) -> str:
+    """Which backend may be meant, and which there are."""
+    names = backend_names()
     if not names:
         return "xcnn itself is not installed here: pip install xcnn."
-    return f'installed are {names}; other array libraries go by their module, as "dask.array".'
+    found = meant("backend", name, names)
+    guess = f'did you mean "{found}"? I' if found else "i"
+    return f'{guess}nstalled are {", ".join(names)}; other array libraries go by their module, as "dask.array".'
 
 
 def _imported(entry: EntryPoint) -> type[Backend]:

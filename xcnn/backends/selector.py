@@ -9,7 +9,8 @@ from typing import Any
 
 from xcnn.backends.contract import Backend
 from xcnn.backends.registry import names_with, plugin
-from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError, told_by
+from xcnn.core.names import meant
+from xcnn.errors import BackendError, BackendUnavailable, OptionError, XcnnError, short, told_by
 from xcnn.training.precision import Precision
 
 AUTO_ORDER = ("cupy", "numpy")
@@ -49,8 +50,8 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
     if isinstance(name, Backend):
         _check_options(name.name, type(name), options)
         return replace(name, **options)
-    if not isinstance(name, str):
-        raise BackendError("X303", f'a backend is a name such as "numpy", or an xcnn.Backend; got {name!r}.')
+    if not isinstance(name, str) or not name:
+        raise BackendError("X303", f'a backend is a name such as "numpy", or an xcnn.Backend; got {short(name)}.')
     if name == "auto":
         return _auto(options)
     try:
@@ -60,8 +61,14 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
             "X302",
             f'backend "{name}" was asked for; {error.summary}',
             *error.details,
-            hint=error.hint or "see `xcnn backends`.",
+            hint=_other_device(name) or error.hint or "see `xcnn backends`.",
         ) from error
+
+
+def _other_device(name: str) -> str:
+    """The name that others have for a device, as "torch:gpu"."""
+    found = meant("device", name, ())
+    return f'did you mean "{found}"?' if found else ""
 
 
 def set_backend(name: str | Backend, **options: Any) -> Backend:
@@ -123,7 +130,7 @@ def make(name: str, options: dict[str, Any]) -> Backend:
     cls = plugin(kind)
     _check_options(kind, cls, options)
     if device and "device" in options:
-        raise OptionError("X104", f"{name!r} names a device, and so does the option device={options['device']!r}.")
+        raise OptionError("X104", f"{short(name)} names a device, and so does the option device={options['device']!r}.")
     try:
         return cls(device, **options) if device else cls(**options)
     except XcnnError:
@@ -137,7 +144,7 @@ def _check_options(name: str, cls: type[Backend], options: dict[str, Any]) -> No
     for option in options:
         if option not in known:
             raise OptionError(
-                "X104", f'backend "{name}" has no option {option!r}.', hint=f"its options are {', '.join(known)}."
+                "X104", f'backend "{name}" has no option {short(option)}.', hint=f"its options are {', '.join(known)}."
             )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from xcnn.backends.contract import Backend
 from xcnn.core.checks import check_whole
+from xcnn.core.names import unknown
 from xcnn.core.types import Array, Backward, Shape
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
@@ -109,7 +110,7 @@ def step_case(name: str, batch: int) -> StepCase:
         X104, for a name that is not known, or a batch that is not a whole number above 0.
     """
     if name not in NETS:
-        raise OptionError("X104", f"there is no net {name!r}.", hint="use one of " + ", ".join(NETS) + ".")
+        raise unknown("net", name, NETS)
     check_whole("batch", batch)
     known = NETS[name]
     optimizer = SGD(0.1) if name == "article" else SGD(0.01, momentum=0.9)

@@ -17,8 +17,10 @@ import numpy as np
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import get_backend
 from xcnn.core import random, tree
-from xcnn.core.checks import check_whole
+from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.types import Array, Shape, Weights
+from xcnn.errors import OptionError, short
 from xcnn.layers.layer import Layer, Next, Run
 
 HostArray = np.ndarray[Any, Any]
@@ -148,7 +150,12 @@ def check_layer(
     CheckFailed
         names the weight or property at fault, with the numbers.
     """
+    if not isinstance(layer, Layer) or isinstance(layer, type):
+        raise OptionError("X104", f"check_layer takes a layer; got {short(layer)}.", hint="such as xcnn.Dense(3).")
+    input_shape, seed = check_shape("input_shape", input_shape), random.check_seed(seed)
+    check_flag("train", train)
     check_whole("batch", batch)
+    check_cells_of((batch, *input_shape))
     trial = Trial(layer, backend or get_backend(), train)
     rng = np.random.default_rng(seed)
     weights, output_shape = layer.init(random.generator(seed), input_shape)
@@ -261,7 +268,7 @@ def _moved(trial: Trial, weights: Weights, x: HostArray, name: str, by: HostArra
     """Y with the weight of this name moved, or with x where there is no name."""
     if not name:
         return trial.forward(weights, x + by)
-    return trial.forward(tree.from_items({k: w + by if k == name else w for k, w in tree.items(weights)}), x)
+    return trial.forward(tree.filled(weights, {k: w + by if k == name else w for k, w in tree.items(weights)}), x)
 
 
 def _normal(rng: np.random.Generator, shape: Shape) -> HostArray:

@@ -41,6 +41,7 @@ from xcnn.errors import (
     XcnnError,
     counted,
     printable,
+    short,
     told_by,
 )
 from xcnn.layers import Sequential
@@ -234,6 +235,12 @@ def compare(
     BackendError
         X303, when there is no backend of a name. Whatever else a backend raises stands in its row.
     """
+    if not isinstance(model, Model):
+        raise OptionError(
+            "X104", f"compare takes a model; got {short(model)}.", hint="compare(xcnn.Model(net, ...), x)"
+        )
+    if not isinstance(backends, str | Backend | Iterable | None):
+        raise OptionError("X104", f"backends must be names or backends; got {short(backends)}.")
     x, t = (inputs_of(model, x), None) if y is None else samples_of(model, x, y)
     if not len(x):
         raise DataError("X203", "x is empty.", hint="give at least one sample.")

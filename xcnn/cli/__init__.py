@@ -7,6 +7,7 @@ could not be written, 129, 130 and 143 ended by SIGHUP, Ctrl-C and SIGTERM, 141 
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
 from xcnn.cli.ending import ENDING
 from xcnn.cli.reports import READER_LEFT, UNWRITTEN, exit_code, tell_error
+from xcnn.core.names import meant
 from xcnn.core.output import OutputLost, Results, process_streams
 
 app = typer.Typer(
@@ -88,10 +90,13 @@ def outcome(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         refuse_empty(arguments)
-        app(args=arguments, prog_name="xcnn")
+        code = app(args=arguments, prog_name="xcnn", standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            return misused(error)
         cause = error.__cause__ if isinstance(error, Failed) else error
         if show:
             traceback.print_exception(cause)
@@ -102,6 +107,30 @@ def outcome(arguments: list[str]) -> int:
         tell_error(cause)
         return exit_code(cause)
     return 0
+
+
+def misused(error: Any) -> int:
+    """Tell an error of Typer's, with the option or command that was probably meant, and give its exit code."""
+    command, name = getattr(getattr(error, "ctx", None), "command", None), getattr(error, "option_name", None)
+    if name is not None and command is not None:
+        error.possibilities = None
+        error.message = f"No such option: {name}{instead_of(name, command.params)}"
+    elif found := re.match(r"No such command '(.*)'\.", error.message):
+        meant_one = meant("command", found[1], [*getattr(command, "commands", ()), "--version", "--help"])
+        error.message = f"No such command {found[1]!r}" + (f"; did you mean {meant_one!r}?" if meant_one else ".")
+    error.message = errors.bounded(error.message)
+    error.show()
+    return int(error.exit_code)
+
+
+def instead_of(name: str, parameters: list[Any]) -> str:
+    """The end of a sentence on an option that a command has not: what may be meant."""
+    known = [option for p in parameters if p.param_type_name == "option" for option in p.opts if len(option) > 2]
+    arguments = [p.name for p in parameters if p.param_type_name == "argument"]
+    if name.lstrip("-") in arguments:
+        return f"; {name.lstrip('-')} is given by itself, without a name."
+    found = meant("option", name, [*known, "--version", "--help"])
+    return f"; did you mean {found}?" if found else f"; there are {', '.join(known)}."
 
 
 def told(results: Results, code: int) -> int:

@@ -14,7 +14,7 @@ import typer
 
 from xcnn.cli.backends import blas_kernels
 from xcnn.cli.options import BackendName, Json, Quiet, finite, print_json
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 if TYPE_CHECKING:
     from xcnn.backends.contract import Backend
@@ -105,13 +105,13 @@ def check_options(net: list[str] | None, only: str | None, against: str | None, 
     from xcnn.training.precision import PRECISIONS
 
     if only not in (None, *KINDS):
-        raise OptionError("X104", f"--only takes steps or correlations; got {only!r}.")
+        raise OptionError("X104", f"--only takes steps or correlations; got {short(only)}.")
     if against not in (None, *RIVALS):
-        raise OptionError("X104", f"--against takes {' or '.join(RIVALS)}; got {against!r}.")
+        raise OptionError("X104", f"--against takes {' or '.join(RIVALS)}; got {short(against)}.")
     if net and only == "correlations":
         raise OptionError("X104", "--net asks for steps, --only correlations for none.", hint="leave one of them out.")
     if precision not in (None, *PRECISIONS):
-        raise OptionError("X104", f"--precision takes {', '.join(PRECISIONS)}; got {precision!r}.")
+        raise OptionError("X104", f"--precision takes {', '.join(PRECISIONS)}; got {short(precision)}.")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Work:
         if self.on_gpu and self.against not in (None, "torch"):
             raise OptionError(
                 "X104",
-                f"--against {self.against} compares on the processor; {self.backend!r} computes on a GPU.",
+                f"--against {self.against} compares on the processor; {short(self.backend)} computes on a GPU.",
                 hint="use --against torch, or a backend on the processor.",
             )
         if self.against and not self.on_gpu and self.precision not in (None, *RIVALS_PRECISIONS):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.errors import DataError, OptionError, ShapeError, printable
+from xcnn.core.names import meant
+from xcnn.errors import DataError, OptionError, ShapeError, printable, short
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
@@ -118,7 +119,9 @@ def load_data(
             case "fashion-mnist":
                 return datasets.fashion_mnist(folder)
     if not Path(name).is_dir():
-        raise DataError("X205", f"there is no data set or folder {name!r}.", hint=f"give {DATA_HELP}")
+        found = meant("data set", name, SETS)
+        hint = f"did you mean {found!r}?" if found else f"give {DATA_HELP}"
+        raise DataError("X205", f"there is no data set or folder {short(name)}.", hint=hint)
     if len(input_shape) != 3:
         raise ShapeError("X101", f"the net takes samples of shape {input_shape}, not images.", hint="use it in Python.")
     channels, height, width = input_shape

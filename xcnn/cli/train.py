@@ -33,6 +33,7 @@ from xcnn.cli.options import (
     print_json,
 )
 from xcnn.core.files import check_path, temporary_path
+from xcnn.core.names import unknown
 from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
@@ -155,7 +156,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
-        raise OptionError("X104", f"there is no model {name!r}.", hint="use one of " + ", ".join(RECIPES) + ".")
+        raise unknown("model", name, RECIPES)
     images = counted(len(data.test.x), "test image")
     if len(data.classes) < 2 or not len(data.test.x):
         raise DataError(
@@ -195,10 +196,7 @@ def reload(
 ) -> tuple[Model, Dataset]:
     """The model of a checkpoint to go on with, and its data."""
     model = load_model(path, choice.backend, choice.precision, max_bytes)
-    if not {"model", "data", "classes", "batch_size", "epochs"} <= set(model.info):
-        raise CheckpointError(
-            "X405", f"{path.name} was not written by `xcnn train`.", hint="go on in Python: Model.load(path).fit(...)"
-        )
+    check_info(path, model.info)
     name = named_data(model, data, "mnist01")
     samples = load_data(name, data_dir, model.input_shape, quiet, limits)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
@@ -217,6 +215,18 @@ def reload(
         "epochs": model.info["epochs"] if epochs is None else epochs,
     }
     return model, samples
+
+
+def check_info(path: Path, info: Mapping[str, object]) -> None:
+    """Raise X405 unless a checkpoint's info is what `xcnn train` keeps there."""
+    from xcnn.model.schema import many, record, text, whole
+
+    kept = {"model": text, "data": text, "classes": many(text), "batch_size": whole(1), "epochs": whole()}
+    try:
+        record(kept)(info, "info")
+    except ValueError as error:
+        hint = "go on in Python: Model.load(path).fit(...)"
+        raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
 
 
 def whereabouts(name: str) -> str:

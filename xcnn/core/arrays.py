@@ -7,10 +7,10 @@ from functools import cache, wraps
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_array_api_obj
 
 from xcnn.core.types import Array, Pads, Pair, Shape
-from xcnn.errors import DataError
+from xcnn.errors import BackendError, DataError, DTypeError, short
 
 _namespaces: dict[tuple[type, ...], Any] = {}
 P = ParamSpec("P")
@@ -31,8 +31,20 @@ def namespace(*arrays: Array) -> Any:
         for x in arrays:
             if type(unmasked(x)).__name__ == "matrix":
                 raise DataError("X203", "an array is a numpy.matrix, whose products are others.", hint="np.asarray(x)")
-        found = _namespaces[types] = array_namespace(*arrays)
+        try:
+            found = _namespaces[types] = array_namespace(*arrays)
+        except TypeError as error:
+            for x in arrays:
+                check_array(x)
+            told = "arrays of several libraries meet: " + ", ".join(sorted({kind.__module__ for kind in types}))
+            raise BackendError("X301", f"{told}.", hint="bring them to one.") from error
     return found
+
+
+def check_array(x: Any, name: str = "x") -> None:
+    """Raise X103 unless it is an array, as array_api_compat knows them, or one that tells its namespace."""
+    if not is_array_api_obj(x) or isinstance(x, type):
+        raise DTypeError("X103", f"{name} must be an array; it is {short(x)}.", hint="model.backend.asarray(x)")
 
 
 def unmasked(x: Any, name: str = "an array") -> Any:
@@ -110,7 +122,11 @@ def dilate(x: Array, stride: Pair) -> Array:
 
 def is_floating(x: Array, xp: ModuleType | None = None) -> bool:
     """True for real floating-point arrays."""
-    kind = type(x), x.dtype
+    try:
+        kind = type(x), x.dtype
+    except AttributeError:
+        check_array(x)
+        raise
     found = _floating.get(kind)
     if found is None:
         found = _floating[kind] = _is_floating_type(xp or namespace(x), x.dtype)
@@ -121,12 +137,27 @@ _floating: dict[tuple[type, Any], bool] = {}
 
 
 def _is_floating_type(xp: Any, dtype: Any) -> bool:
+    # bfloat16 NumPy and CuPy have from ml_dtypes, and do not know themselves
+    return _is_dtype(xp, dtype, "real floating") or str(dtype) == "bfloat16"
+
+
+def _is_dtype(xp: Any, dtype: Any, kinds: str | tuple[str, ...]) -> bool:
     try:
-        if xp.isdtype(dtype, "real floating"):
-            return True
+        return bool(xp.isdtype(dtype, kinds))
     except TypeError:
-        pass
-    return str(dtype) == "bfloat16"  # which NumPy and CuPy have from ml_dtypes, and do not know themselves
+        return False
+
+
+def is_real(x: Array) -> bool:
+    """True for arrays of real numbers, and of bools: not of complex ones, texts, dates or objects."""
+    kind = type(x), x.dtype
+    found = _real.get(kind)
+    if found is None:
+        found = _real[kind] = is_floating(x) or _is_dtype(namespace(x), x.dtype, ("bool", "integral"))
+    return found
+
+
+_real: dict[tuple[type, Any], bool] = {}
 
 
 # Half precision: a type of 16 bits counts to 2048 (float16) or 256 (bfloat16), and float16 ends at 65504.

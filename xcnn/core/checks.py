@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
+from math import prod
+from sys import float_info
 from typing import Any
 
 from array_api_compat import device
 
-from xcnn.core.arrays import is_floating, namespace, unmasked
+from xcnn.core.arrays import check_array, is_floating, namespace, unmasked
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.core.windows import is_whole
-from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted
+from xcnn.core.windows import COUNTABLE, is_whole
+from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted, short
 
 IMAGE = ("channels", "height", "width")
 SIGNAL = ("channels", "length")
@@ -27,12 +30,23 @@ def check_rank(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     ShapeError
         X101
     """
+    return _with_axes(layer, check_shape("input_shape", input_shape), axes)
+
+
+def check_shape(name: str, shape: Any, least: int = 0) -> Shape:
+    """The shape as a tuple of ints; raise X104 unless it is a tuple or list of whole numbers."""
+    if not isinstance(shape, tuple | list):
+        raise OptionError("X104", f"{name} must be a tuple, such as (1, 28, 28); got {short(shape)}.")
+    return tuple([check_whole(f"each size of {name}", n, least) for n in shape])
+
+
+def _with_axes(layer: object, input_shape: Shape, axes: Sequence[str]) -> Shape:
     if len(input_shape) != len(axes):
         raise ShapeError(
             "X101",
             f"expects ({', '.join(axes)}) for each sample but got {counted(len(input_shape), 'axis', 'axes')}.",
             f"got {tuple(input_shape)} for each sample",
-            hint=_rank_hint(len(input_shape), axes),
+            hint=_rank_hint(tuple(input_shape), axes),
             layer=layer,
         )
     return tuple(input_shape)
@@ -50,12 +64,13 @@ def check_cells(layer: object, input_shape: Shape) -> None:
         )
 
 
-def _rank_hint(got: int, axes: Sequence[str]) -> str:
-    if tuple(axes) == VECTOR:
+def _rank_hint(got: Shape, axes: Sequence[str]) -> str:
+    if tuple(axes) == VECTOR and got:
         return "put Flatten() or GlobalAveragePool2D() before it."
-    if tuple(axes) == IMAGE and got == 2:
+    if tuple(axes) == IMAGE and len(got) == 2:
         return "images are (channels, height, width): add the channel axis, x[:, None]."
-    return "put a Reshape() before it."
+    fitting = (*got, 1, 1)[: len(axes)] if len(got) < len(axes) else (*got[: len(axes) - 1], prod(got[len(axes) - 1 :]))
+    return f"put a Reshape({fitting}) before it."
 
 
 def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], size: int | None = None) -> Any:
@@ -73,7 +88,7 @@ def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], 
         X101
     """
     check_home(layer, weights, x)
-    check_rank(layer, x.shape[1:], axes)
+    _with_axes(layer, x.shape[1:], axes)
     if size is not None and x.shape[1] != size:
         noun = axes[0] if size != 1 else axes[0].removesuffix("s")
         raise ShapeError(
@@ -81,6 +96,7 @@ def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], 
             f"expects {size} input {noun} but got {x.shape[1]}.",
             f"got x {tuple(x.shape)} = ({', '.join(('batch', *axes))})",
             hint=_size_hint(x.shape, size, axes),
+            behind="its weights are for other samples: build the model with the input_shape of x, or mend the weights.",
             layer=layer,
         )
     return namespace(x)
@@ -109,7 +125,10 @@ def check_home(layer: object, weights: Weights, x: Array) -> None:
             raise DTypeError(
                 "X103",
                 f"has a {name} of {array.dtype} but x is {x.dtype}.",
-                hint=f"convert x to {array.dtype}" + ("." if is_floating(x) else " (and scale bytes: x / 255)."),
+                hint=conversion("x", x, array.dtype)
+                if not is_floating(x)
+                else f"convert x to {array.dtype}, or the weights to {x.dtype}, whichever is wrong.",
+                behind=f"convert its weights to {x.dtype}." if is_floating(x) else "",
                 layer=layer,
             )
         break  # the weights of a layer were made together
@@ -118,9 +137,19 @@ def check_home(layer: object, weights: Weights, x: Array) -> None:
             raise DTypeError(
                 "X103",
                 f"got x of {x.dtype}; layers compute in floating point.",
-                hint='x = x.astype("float32") / 255' if "int8" in str(x.dtype) else 'x = x.astype("float32")',
+                hint=conversion("x", x, "float32"),
                 layer=layer,
             )
+
+
+def conversion(name: str, x: Array, dtype: object) -> str:
+    """What to do with an array that is not floating, where this floating type is wanted."""
+    kind = str(x.dtype).rpartition(".")[2]
+    if "complex" in kind:
+        return "numbers are real here: give real and imaginary parts as channels."
+    if not re.match(r"u?int|bool|object", kind):
+        return f"{name} must hold numbers, or what they stand for."
+    return f'{name} = {name}.astype("{str(dtype).rpartition(".")[2]}")' + (" / 255" if "int8" in kind else "")
 
 
 def home(x: Array) -> str:
@@ -142,11 +171,29 @@ def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
         )
 
 
-def check_whole(name: str, value: object, least: int = 1) -> int:
-    """The option as an int, NumPy's too; raise X104 unless it is a whole number of at least `least`."""
+def check_call(function: Any, count: int, what: str, takes: str) -> None:
+    """Raise X104 unless it is a function that can be called with so many arguments, as far as it tells; no class."""
+    if isinstance(function, type):
+        name = function.__name__
+        hint = f"make one of it: {name}(...), not {name}."
+        raise OptionError("X104", f"{what} must be functions {takes}; {name} is a class.", hint=hint)
+    if not callable(function):
+        raise OptionError("X104", f"{what} must be functions {takes}; got {short(function)}.")
+    try:
+        signature(function).bind(*[None] * count)
+    except ValueError:  # some that are written in C do not tell
+        return
+    except TypeError as error:
+        raise OptionError("X104", f"{what} are called with {takes}: {short(function)}: {error}.") from error
+
+
+def check_whole(name: str, value: object, least: int = 1, most: float = COUNTABLE) -> int:
+    """The option as an int, NumPy's too; raise X104 unless it is a whole number of at least `least`, and countable."""
     number: Any = plain(value)
     if not is_whole(number) or number < least:
-        raise OptionError("X104", f"{name} must be a whole number of at least {least}; got {value!r}.")
+        raise OptionError("X104", f"{name} must be a whole number of at least {least}; got {short(value)}.")
+    if number >= most:
+        raise OptionError("X104", f"{name} must be below {most:.2g}; got {short(value)}.")
     return int(number)
 
 
@@ -154,7 +201,7 @@ def check_between(name: str, value: object, low: float, high: float) -> float:
     """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
     number: Any = plain(value)
     if not is_number(number) or not low <= number < high:
-        raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {value!r}.")
+        raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {short(value)}.")
     return number  # type: ignore[no-any-return]
 
 
@@ -167,27 +214,27 @@ def check_positive(name: str, value: object) -> float:
     """The option, if it is a finite number above 0; else raise X104."""
     number: Any = plain(value)
     if not is_number(number) or not 0 < number < float("inf"):
-        raise OptionError("X104", f"{name} must be a positive number; got {value!r}.")
+        raise OptionError("X104", f"{name} must be a positive number; got {short(value)}.")
     return number  # type: ignore[no-any-return]
 
 
 def is_number(value: object) -> bool:
-    """True for an int or a float that is not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """True for a float, or an int that is not a bool and not beyond all floats."""
+    return isinstance(value, float) or (isinstance(value, int) and is_whole(value) and abs(value) <= float_info.max)
 
 
 def check_flag(name: str, value: object) -> bool:
     """The option as a bool, NumPy's too; raise X104 for all else, since any text, "no" as well, would count as true."""
     flag = plain(value)
     if not isinstance(flag, bool):
-        raise OptionError("X104", f"{name} must be True or False; got {value!r}.")
+        raise OptionError("X104", f"{name} must be True or False; got {short(value)}.")
     return flag
 
 
-def plain(value: Any) -> Any:
-    """A number of NumPy's as Python's, also within tuples and lists; all else as it is."""
-    if type(value) in (tuple, list):
-        return type(value)(map(plain, value))
+def plain(value: Any, depth: int = 64) -> Any:
+    """A number of NumPy's as Python's, also within tuples and lists that are not endless; all else as it is."""
+    if type(value) in (tuple, list) and depth:
+        return type(value)(plain(each, depth - 1) for each in value)
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
@@ -198,13 +245,28 @@ def check_groups(layer: object, groups: int, count: int, noun: str) -> None:
         raise OptionError("X104", f"has {groups} groups, which do not divide {count} {noun}.", layer=layer)
 
 
+def check_axes(layer: object, axes: object) -> None:
+    """Raise X104 unless these are whole numbers, at least one, none twice and none that of the batch, which is 0."""
+    asked = axes if isinstance(axes, tuple) else (axes,)
+    if 0 in asked:
+        raise OptionError("X104", "has axis 0, which is the batch's.", layer=layer)
+    if not asked or not all(map(is_whole, asked)) or len({*asked}) < len(asked):
+        raise OptionError(
+            "X104",
+            f"must have one axis or several different ones; got {short(axes)}.",
+            layer=layer,
+        )
+
+
 def check_axis(layer: object, axis: object, rank: int) -> int:
     """The axis counted from the front, if an array of this rank has it beside its batch's; else raise X104."""
     if is_whole(axis):
         found: int = axis + rank if axis < 0 else axis  # type: ignore[operator, assignment]
         if 0 < found < rank:
             return found
-    raise OptionError("X104", f"has axis {axis!r}, but the axes are 1 to {rank - 1} (0 is the batch's).", layer=layer)
+    raise OptionError(
+        "X104", f"has axis {short(axis)}, but the axes are 1 to {rank - 1} (0 is the batch's).", layer=layer
+    )
 
 
 @contextmanager
@@ -219,12 +281,11 @@ def on_behalf_of(layer: object) -> Iterator[None]:
 
 def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
     """Raise unless x and k are planes of one library and, for "valid", the kernel fits."""
-    if mode not in ("valid", "full", "same"):
-        raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {mode!r}.')
+    if not isinstance(mode, str) or mode not in ("valid", "full", "same"):
+        raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {short(mode)}.')
     for label, array in (("x", x), ("k", k)):
         unmasked(array, f"{name}: {label}")
-        if not hasattr(array, "ndim"):
-            raise DTypeError("X103", f"{name}: {label} is a {type(array).__name__}, not an array.")
+        check_array(array, f"{name}: {label}")
         if array.ndim != 2 or min(array.shape) < 1:
             raise ShapeError("X101", f"{name} takes planes (height, width); {label} has shape {tuple(array.shape)}.")
     if type(x) is not type(k):

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure as Base
 
 from xcnn.core.files import check_path, write_whole
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 
 class Figure(Base):
@@ -23,7 +23,7 @@ class Figure(Base):
         try:
             self.savefig(buffer, format=kind)
         except ValueError as error:
-            raise OptionError("X104", f"the figure can't be written as {kind!r}: {error}") from error
+            raise OptionError("X104", f"the figure can't be written as {short(kind)}: {error}") from error
         return buffer.getvalue()
 
     def write(self, path: str | Path) -> None:

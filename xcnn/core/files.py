@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from xcnn.errors import OptionError, short
+
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open can't be removed
@@ -31,6 +33,17 @@ ABANDONED = 3600.0
 """Seconds after which a temporary file is taken for a dead writer's, where the file system has no locks."""
 
 
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """A file's name, "~" in it the user's folder; raise X104 for what is none."""
+    try:
+        fits = isinstance(path, str | os.PathLike) and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise OptionError("X104", f"a file's name must be a string or a path; got {short(path)}.")
+    return Path(os.path.expanduser(path))
+
+
 def check_path(path: str | Path) -> Path:
     """Where a file of this name can be written. A link is followed: what it leads to is replaced, and it stays.
 
@@ -40,6 +53,7 @@ def check_path(path: str | Path) -> Path:
         when its folder is missing or can't be written, or it is a folder, a read-only file, or no regular file (a FIFO,
         a device), which is never replaced.
     """
+    path_of(path)
     check_planted(path)
     target = Path(os.path.realpath(path))
     found = None

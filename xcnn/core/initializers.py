@@ -6,19 +6,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
-from typing import Any, TypeAlias
+from functools import wraps
+from math import prod, sqrt
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
+from xcnn.core.checks import check_call, check_shape, check_whole
+from xcnn.core.names import unknown
 from xcnn.core.random import Planner
 from xcnn.core.types import Rng, Shape
-from xcnn.errors import OptionError
+from xcnn.core.windows import COUNTABLE
+from xcnn.errors import OptionError, short
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+Draw = TypeVar("Draw", bound=Callable[..., HostArray])
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 
+def sized(draw: Draw) -> Draw:
+    """An initializer that is told if its shape or its fans are none."""
+
+    @wraps(draw)
+    def drawn(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
+        shape = check_shape("shape", shape)
+        check_cells_of(shape)
+        return draw(rng, shape, check_whole("fan_in", fan_in, least=0), check_whole("fan_out", fan_out, least=0))
+
+    return cast("Draw", drawn)
+
+
+@sized
 def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of zeros: biases begin so.
 
@@ -34,6 +53,7 @@ def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArra
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
 
+@sized
 def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """An array of ones: scales begin so.
 
@@ -49,6 +69,7 @@ def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
 
+@sized
 def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """The article's: mean 0, deviation 1, whatever the fans.
 
@@ -65,6 +86,7 @@ def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -
 
 
 def _normal(variance: Callable[[int, int], float]) -> Initializer:
+    @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         return rng.normal(0.0, sqrt(variance(fan_in, fan_out)), shape)
 
@@ -72,6 +94,7 @@ def _normal(variance: Callable[[int, int], float]) -> Initializer:
 
 
 def _uniform(variance: Callable[[int, int], float]) -> Initializer:
+    @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         limit = sqrt(3 * variance(fan_in, fan_out))  # a uniform variable on +-a has variance a^2 / 3
         return rng.uniform(-limit, limit, shape)
@@ -94,6 +117,7 @@ def _lecun(fan_in: int, fan_out: int) -> float:
     return 1 / max(fan_in, 1)
 
 
+@sized
 def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
     """Rows (or columns, where they are fewer) orthonormal, uniform over all such matrices: Saxe et al. 2014.
 
@@ -110,6 +134,8 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
+    if not shape:
+        raise OptionError("X104", "an orthogonal matrix has at least one axis; got shape ().", hint="give it sizes.")
     rows, columns = shape[0], int(np.prod(shape[1:]))
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # the sign that makes the draw uniform: Mezzadri 2007
@@ -130,6 +156,34 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
+def check_cells_of(shape: Shape) -> None:
+    """Raise X104 where an array of this shape would have more cells than any library counts."""
+    if prod(shape) >= COUNTABLE:
+        told = f"an array of shape {short(tuple(shape))} has more cells than can be counted."
+        raise OptionError("X104", told, hint="give smaller sizes.")
+
+
+def initial(choice: str | Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """A weight's first values, by an initializer's name or by a user's own.
+
+    Raises
+    ------
+    OptionError
+        X104, where a user's own gives anything else than finite real numbers of that shape.
+    """
+    check_cells_of(shape)
+    drawn = initializer(choice)(rng, shape, fan_in, fan_out)
+    if choice not in INITIALIZERS:
+        found = tuple(getattr(drawn, "shape", ()))
+        if not is_numpy_array(drawn) or found != tuple(shape) or drawn.dtype.kind not in "iuf":
+            what = f"an array {found} of {drawn.dtype}" if is_numpy_array(drawn) else short(drawn)
+            told = f"the initializer must give a NumPy array of real numbers of shape {tuple(shape)}; got {what}."
+            raise OptionError("X104", told, hint="return rng.normal(0, 0.1, shape), or the like.")
+        if not np.isfinite(drawn).all():
+            raise OptionError("X104", f"the initializer gave NaN or infinity for the shape {tuple(shape)}.")
+    return drawn
+
+
 def initializer(name: str | Initializer) -> Initializer:
     """An initializer by name; a function (rng, shape, fan_in, fan_out) -> array stands for itself.
 
@@ -144,17 +198,17 @@ def initializer(name: str | Initializer) -> Initializer:
         X104
     """
     if callable(name):
+        check_call(name, 4, "initializers", "(rng, shape, fan_in, fan_out)")
         return name
-    if name not in INITIALIZERS:
-        raise OptionError(
-            "X104", f"there is no initializer {name!r}.", hint="use one of " + ", ".join(INITIALIZERS) + "."
-        )
+    if not isinstance(name, str) or name not in INITIALIZERS:
+        raise unknown("initializer", name, INITIALIZERS)
     return INITIALIZERS[name]
 
 
 __all__ = [
     "INITIALIZERS",
     "Initializer",
+    "initial",
     "initializer",
     "ones",
     "orthogonal",

@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from xcnn.core.checks import plain
-from xcnn.errors import ArgumentError, OptionError
+from xcnn.errors import ArgumentError, OptionError, short
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -199,13 +199,14 @@ def check_kind(owner: str, name: str, value: Any, allowed: frozenset[Any]) -> An
     words = [WORDS[each] for each in (bool, int, float, tuple, str, NoneType) if each in allowed]
     words = [word for word in words if not (word == WORDS[int] and float in allowed)]
     what = " or ".join([*words, *(["a value of its kind"] if object in allowed and not words else [])])
-    hint = f"put xcnn.{ACTIVATIONS[value.lower()]}() behind it." if str(value).lower() in ACTIVATIONS else ""
+    layer = ACTIVATIONS.get(value.lower()) if isinstance(value, str) else None
+    hint = f"put xcnn.{layer}() behind it." if layer else ""
     raise OptionError("X104", f"{owner}: {name} must be {what}; got {short(value)}.", hint=hint)
 
 
-def tuples(value: Any) -> Any:
-    """Lists, and those within them, as tuples, which have a hash."""
-    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
+def tuples(value: Any, depth: int = 64) -> Any:
+    """Lists, and those within them, as tuples, which have a hash; those that are endless as they are."""
+    return tuple(tuples(each, depth - 1) for each in value) if isinstance(value, list | tuple) and depth else value
 
 
 def explained(function: Function) -> Function:
@@ -266,12 +267,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, known, 1)), "")
-
-
-def short(value: Any) -> str:
-    """A value for an error, not longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 CLASSES = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
@@ -317,26 +318,54 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
     )
 
 
-class Turn:
-    """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting."""
+class Hold:
+    """Somebody's turn: of a process and a thread, since in a forked child those of the parent do not count."""
 
     def __init__(self) -> None:
-        self.owner: tuple[int, int] | None = None
-        """A process and a thread: in a forked child the thread of the parent does not count."""
+        self.thread = os.getpid(), get_ident()
+        self.before: Hold | None = None
+        """That of the same thread, within which this one is."""
+        self.closed = False
+        """Whether what is done within it would be overwritten."""
 
-    def take(self) -> tuple[bool, Any]:
-        """Whether it is this thread's now, and whose it was."""
-        me = os.getpid(), get_ident()
+
+class Turn:
+    """What one thread at a time may do, and that thread within itself; others are told rather than kept waiting.
+
+    Who has taken it puts `mine.before` in the place of `owner`, if that is `mine`: without a call, in which an
+    interrupt would be heard.
+    """
+
+    def __init__(self) -> None:
+        at_work.add(weakref.ref(self, _ended))
+        self.owner: Hold | None = None
+
+    def take(self, mine: Hold) -> bool:
+        """Whether it is this thread's now."""
         with _turns:
             was = self.owner
-            if was is not None and was[0] == me[0] and was[1] != me[1]:
-                return False, was
-            self.owner = me
-            return True, was
+            if was is not None and was.thread[0] == mine.thread[0]:
+                if was.thread != mine.thread:
+                    return False
+                mine.before = was
+            self.owner = mine
+            return True
 
-    def give(self, was: Any) -> None:
-        """Give it back to whose it was."""
-        self.owner = was
+    def close(self, closed: bool = True) -> None:
+        """From here on its holder would overwrite what is done within its turn, or no more."""
+        if self.owner is not None:
+            self.owner.closed = closed
 
 
 _turns = threading.Lock()
+at_work: set[weakref.ref[Turn]] = set()
+"""The turns of all models."""
+after_the_last: list[Callable[[], None]] = []
+"""What lets go of memory that is kept for models; called, in the midst of anything, once there is none."""
+
+
+def _ended(turn: weakref.ref[Turn]) -> None:
+    at_work.discard(turn)
+    if not at_work:
+        for let_go in after_the_last:
+            let_go()

@@ -8,13 +8,14 @@ words, written here for Python's integers and for arrays of any library with 64-
 from __future__ import annotations
 
 from functools import reduce
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.core.types import Array, Shape
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -38,9 +39,9 @@ def threefry2x32(key: tuple[int, int], x0: Any, x1: Any) -> tuple[Any, Any]:
 
 def check_seed(seed: object) -> int:
     """The seed as an int; raise X104 unless it is a whole number of 64 bits, which is what keys keep of it."""
-    number = check_whole("seed", seed, least=0)
+    number = check_whole("seed", seed, least=0, most=inf)
     if number >> 64:
-        raise OptionError("X104", f"seed must be below 2^64; got {seed!r}.", hint=f"seed={number & 2**64 - 1}")
+        raise OptionError("X104", f"seed must be below 2^64; got {short(seed)}.", hint=f"seed={number & 2**64 - 1}")
     return number
 
 
@@ -77,13 +78,15 @@ class Planner(np.random.Generator):
     def __init__(self) -> None:
         super().__init__(np.random.Philox(0))
 
-    def standard_normal(self, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+    def standard_normal(self, size: Shape | None = None, dtype: Any = float, out: Any = None) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Zeros"""
-        return np.broadcast_to(0.0, size)
+        return np.broadcast_to(np.zeros((), dtype), () if size is None else size)
 
-    def normal(self, loc: float = 0.0, scale: float = 1.0, size: Shape = ()) -> np.ndarray[Any, Any]:  # type: ignore[override]
+    random = standard_normal  # type: ignore[assignment]
+
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Shape | None = None) -> np.ndarray[Any, Any]:  # type: ignore[override]
         """Zeros"""
-        return np.broadcast_to(0.0, size)
+        return np.broadcast_to(0.0, np.broadcast_shapes(np.shape(loc), np.shape(scale)) if size is None else size)
 
     uniform = normal  # type: ignore[assignment]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from xcnn.core.types import Weights
+from xcnn.errors import OptionError
 
 
 def map(f: Callable[..., Any], tree: Weights, *others: Weights) -> Weights:
@@ -24,7 +25,7 @@ def items(tree: Weights, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(leaf, dict):
             yield from items(leaf, f"{prefix}{name}/")
         else:
-            yield prefix + name, leaf
+            yield f"{prefix}{name}", leaf
 
 
 def leaves(tree: Weights) -> list[Any]:
@@ -38,6 +39,14 @@ def leaves(tree: Weights) -> list[Any]:
     return found
 
 
+def filled(pattern: Weights, flat: Mapping[str, Any], prefix: str = "") -> Weights:
+    """The tree of the pattern's names, in its order, with the leaves of these `items`."""
+    return {
+        name: filled(leaf, flat, f"{prefix}{name}/") if isinstance(leaf, dict) else flat[prefix + name]
+        for name, leaf in pattern.items()
+    }
+
+
 def from_items(flat: Mapping[str, Any]) -> Weights:
     """The tree whose `items` these are."""
     tree: Weights = {}
@@ -48,3 +57,45 @@ def from_items(flat: Mapping[str, Any]) -> Weights:
             node = node.setdefault(parent, {})
         node[name] = leaf
     return tree
+
+
+class Guarded(dict[str, Any]):
+    """A tree whose owner is asked before anything in it is set: `change(path, entries)` sets them, or raises.
+
+    It gives the branch at the path as it is then, which this shows. Copies are plain dicts, and nobody's.
+    """
+
+    def __init__(self, shown: Weights, change: Callable[[str, Weights], Weights], path: str = "") -> None:
+        self.change, self.path = change, path
+        super().__init__(self._guarded(shown))
+
+    def _guarded(self, shown: Weights) -> Weights:
+        return {
+            name: Guarded(leaf, self.change, f"{self.path}{name}/") if isinstance(leaf, dict) else leaf
+            for name, leaf in shown.items()
+        }
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def update(self, *given: Any, **named: Any) -> None:
+        """Set some entries, all or none."""
+        super().update(self._guarded(self.change(self.path, dict(*given, **named))))
+
+    def __ior__(self, given: Any) -> Guarded:  # type: ignore[override, misc]
+        self.update(given)
+        return self
+
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        """What stands there: there is no other name."""
+        if name not in self:
+            self[name] = value
+        return self[name]
+
+    def _kept(self, *_: Any) -> NoReturn:
+        raise OptionError("X104", "a tree of weights keeps its names: none can be taken out.", hint="set zeros there.")
+
+    __delitem__ = pop = popitem = clear = _kept
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)

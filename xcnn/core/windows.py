@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from xcnn.core.types import Pads, Pair, Shape
-from xcnn.errors import OptionError, ShapeError
+from xcnn.errors import OptionError, ShapeError, short
 
 Slices = tuple[slice, ...]
+
+COUNTABLE = 2**60
+"""No array has so many cells, whatever its library and its memory."""
 
 
 def pair(name: str, value: object, least: int = 1) -> Pair:
@@ -25,9 +28,9 @@ def pair(name: str, value: object, least: int = 1) -> Pair:
     both = (value, value) if isinstance(value, int) else value
     if isinstance(both, Sequence) and not isinstance(both, str) and len(both) == 2:
         a, b = both
-        if is_whole(a) and is_whole(b) and min(a, b) >= least:
+        if is_whole(a) and is_whole(b) and min(a, b) >= least and max(a, b) < COUNTABLE:
             return a, b
-    raise OptionError("X104", f"{name} must be a whole number of at least {least}, or two of them; got {value!r}.")
+    raise OptionError("X104", f"{name} must be a whole number of at least {least}, or two of them; got {short(value)}.")
 
 
 def is_whole(value: object) -> bool:
@@ -61,7 +64,9 @@ def pads(padding: object, sizes: Shape, kernel: Pair, stride: Pair, dilation: Pa
         case int() | (int(), int()):
             rows, columns = pair("padding", padding, least=0)
             return (rows, rows), (columns, columns)
-    raise OptionError("X104", f'padding must be "valid", "same", "full", a number, two, or two pairs; got {padding!r}.')
+    raise OptionError(
+        "X104", f'padding must be "valid", "same", "full", a number, two, or two pairs; got {short(padding)}.'
+    )
 
 
 def _same(size: int, extent: int, stride: int) -> Pair:

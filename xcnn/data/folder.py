@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xcnn.core.checks import check_between, check_whole
+from xcnn.core.files import path_of
 from xcnn.data.dataset import Dataset, Samples
 from xcnn.data.images import FORMATS, MAX_PIXELS, check_image_options, read_image
 from xcnn.errors import DataError, counted
@@ -64,7 +65,7 @@ def image_folder(
     formats = check_image_options(size, mode, formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)
     check_whole("seed", seed, 0)
-    root = Path(os.path.expanduser(path))
+    root = path_of(path)
     if (root / "train").is_dir() and (root / "test").is_dir():
         train, test = _classes(root / "train", root), _classes(root / "test", root)
         if train.keys() != test.keys():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.files import FREE, RATIO, IrregularFileError, is_hollow, open_regular
+from xcnn.core.files import FREE, RATIO, IrregularFileError, is_hollow, open_regular, path_of
 from xcnn.errors import DataError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
 
 def read(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tuple[bytes, NDArray[Any]]:
     """The header of an IDX file, and its cells as they stand there."""
-    path = Path(os.path.expanduser(path))
+    path = path_of(path)
     if not path.is_file():
         raise _error(path, "is not there." if not path.exists() else "is not a file.")
     try:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.core.checks import check_whole
+from xcnn.core.files import path_of
 from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
-from xcnn.errors import DataError, OptionError
+from xcnn.errors import DataError, OptionError, short, told_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,27 +80,27 @@ def read_image(
         samples mean, such as signed ones.
     """
     formats = check_image_options(size, mode, formats, max_pixels)
-    return to_array(_open(Path(path), mode, formats, size, max_pixels), mode)
+    return to_array(_open(path_of(path), mode, formats, size, max_pixels), mode)
 
 
 def check_image_options(
     size: tuple[int, int] | None, mode: str, formats: Sequence[str] = FORMATS, max_pixels: int = MAX_PIXELS
 ) -> tuple[str, ...]:
     """The names of the formats as Pillow has them; raise X104 unless these are options that `read_image` takes."""
-    if mode not in ("L", "RGB"):
-        raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {mode!r}.')
+    if not isinstance(mode, str) or mode not in ("L", "RGB"):
+        raise OptionError("X104", f'mode must be "L" (grey) or "RGB"; got {short(mode)}.')
     if size is not None:
         if not isinstance(size, tuple | list) or len(size) != 2:
-            raise OptionError("X104", f"size must be (height, width) or None; got {size!r}.")
+            raise OptionError("X104", f"size must be (height, width) or None; got {short(size)}.")
         for name, side in zip(("height", "width"), size, strict=True):
             check_whole(name, side)
     check_whole("max_pixels", max_pixels)
-    if formats == FORMATS:
+    if formats is FORMATS or (isinstance(formats, tuple | list) and tuple(formats) == FORMATS):
         return FORMATS
     if isinstance(formats, str) or not isinstance(formats, Sequence) or not formats:
         raise OptionError(
             "X104",
-            f"formats must be several names; got {formats!r}.",
+            f"formats must be several names; got {short(formats)}.",
             hint=f'formats=["{formats.upper()}"]' if isinstance(formats, str) and formats else 'as formats=["PNG"]',
         )
     return tuple(_check_format(name) for name in formats)
@@ -116,7 +117,7 @@ def _check_format(name: object) -> str:
         named = Image.registered_extensions().get(f".{known.lower().lstrip('.')}")
         raise OptionError(
             "X104",
-            f"formats has {name!r}, which is no format that Pillow can open here.",
+            f"formats has {short(name)}, which is no format that Pillow can open here.",
             hint=f"{named} is its name." if named in Image.OPEN else "as PNG, JPEG, BMP, GIF, TIFF, WEBP or PPM.",
         )
     return known
@@ -148,7 +149,7 @@ class _Pieces(io.BufferedReader):
 def _open(
     path: Path, mode: str, formats: Sequence[str], size: tuple[int, int] | None, max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    path = Path(os.path.expanduser(path))
+    path = path_of(path)
     if not path.is_file():
         raise DataError("X207", f"{path} is {'not a file' if path.exists() else 'not there'}.")
     try:
@@ -306,7 +307,10 @@ def _grey(image: Any, max_pixels: int, formats: Sequence[str], done: list[str]) 
         image = _open(Path(image), "L", check_image_options(None, "L", formats, max_pixels), None, max_pixels)
     elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
         image = _flat(image)
-    x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
+    try:
+        x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
+    except Exception as error:  # of what is no array, any
+        raise DataError("X207", f"a {type(image).__name__} is not an image: {told_by(error)}") from error
     if x.ndim == 2:
         x = x[None]
     elif x.ndim == 3 and x.shape[0] not in (1, 3, 4):

@@ -6,13 +6,15 @@ import hashlib
 import logging
 import os
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn.core.files import write_whole
+from xcnn.core.files import path_of, write_whole
 from xcnn.data.dataset import Dataset, Samples, scale
 from xcnn.data.idx import read
 from xcnn.errors import DataError
@@ -122,7 +124,11 @@ def mnist01() -> Dataset:
     DataError
         X206: the installed files were altered.
     """
-    return _load(MNIST01, Path(__file__).parent / "mnist01")
+    folder = files("xcnn.data") / "mnist01"
+    with ExitStack() as unpacked:  # where xcnn lies in a zip
+        return _read(
+            MNIST01, {name: unpacked.enter_context(as_file(folder / f"{name}.gz")) for name in (*TRAIN, *TEST)}
+        )
 
 
 def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
@@ -163,9 +169,13 @@ def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 def _load(source: Source, data_dir: str | os.PathLike[str] | None) -> Dataset:
     data_dir = data_dir or os.environ.get("XCNN_DATA_DIR")
     if data_dir:
-        paths = _find(source, Path(os.path.expanduser(data_dir)))
+        paths = _find(source, path_of(data_dir))
     else:
         paths = {name: _download(source, name) for name in (*TRAIN, *TEST)}
+    return _read(source, paths)
+
+
+def _read(source: Source, paths: dict[str, Path]) -> Dataset:
     parts = {name: _verified(source, name, path) for name, path in paths.items()}
     train, test = (
         Samples(scale(parts[images][:, None]), parts[labels].astype(np.int64)) for images, labels in (TRAIN, TEST)

@@ -61,3 +61,10 @@ __all__ = [
     "UpSampling2D",
     "ZeroPadding2D",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Names of layers in Keras and PyTorch, and slips of the pen, are told what is meant."""
+    from xcnn.core.options import close_name
+
+    raise AttributeError(f"module 'xcnn.layers' has no attribute {name!r}{close_name(name, __all__)}", name=name)

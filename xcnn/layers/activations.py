@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import check_between, check_dy, check_home
+from xcnn.core.checks import check_between, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -25,7 +25,7 @@ class Activation:
         raise NotImplementedError
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, tuple(input_shape)
+        return {}, check_shape("input_shape", input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)

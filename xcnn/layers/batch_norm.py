@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 from typing import Any
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import check_between, check_dy, check_input, check_positive
+from xcnn.core.checks import check_between, check_dy, check_input, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -64,11 +64,12 @@ class BatchNorm:
         check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         axes_with_channels(self, input_shape)
         c = tuple(input_shape[:1])
         weights = {"scale": ones(rng, c), "bias": zeros(rng, c)}
         running = {"running_mean": zeros(rng, c), "running_variance": ones(rng, c), "running_steps": zeros(rng, (1,))}
-        return {**weights, **running}, tuple(input_shape)
+        return {**weights, **running}, input_shape
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
@@ -119,20 +120,15 @@ def unmoved(weights: Weights) -> Weights:
     return {name: Next(weights[name]) for name in RUNNING if name in weights}
 
 
-def settled(new: Weights, old: Weights, to_host: Callable[[Array], Any]) -> Weights:
-    """Weights that somebody sets in the place of those: statistics with no steps of their own have seen enough.
+def settled(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights by path that somebody sets in the place of those: statistics without steps of their own have seen enough.
 
     They come from where steps are not counted, or differ from the old ones and have their steps still.
     """
-    if not isinstance(new, dict) or not isinstance(old, dict):
-        return new
-    whole = {name: settled(new[name], old.get(name), to_host) for name in new}
-    if "running_steps" in old:
-        host = {name: (to_host(new[name]), to_host(old[name])) for name in RUNNING if name in new}
-        changed = {
-            name for name, (mine, before) in host.items() if mine.shape != before.shape or (mine != before).any()
-        }
-        if "running_steps" not in new or (changed and "running_steps" not in changed):
-            steps = to_host(old["running_steps"])
-            whole["running_steps"] = full(steps, steps.shape, SETTLED)
-    return {name: whole[name] for name in (*(n for n in old if n in whole), *(n for n in whole if n not in old))}
+    whole = dict(new)
+    for steps in (path for path in old if path.endswith(RUNNING[2])):
+        mean, variance = (steps.removesuffix(RUNNING[2]) + name for name in RUNNING[:2])
+        changed = {path for path in (mean, variance, steps) if path in new and (new[path] != old[path]).any()}
+        if changed and steps not in changed:
+            whole[steps] = full(old[steps], old[steps].shape, SETTLED)
+    return whole

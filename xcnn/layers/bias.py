@@ -5,7 +5,7 @@ from __future__ import annotations
 from xcnn.core.arrays import namespace, total
 from xcnn.core.initializers import zeros
 from xcnn.core.types import Array, Rng, Shape, Weights
-from xcnn.errors import OptionError, ShapeError
+from xcnn.errors import OptionError, ShapeError, short
 
 
 class Biased:
@@ -16,7 +16,7 @@ class Biased:
     def check_bias(self) -> None:
         """Raise X104 unless the option is one of its three values."""
         if not isinstance(self.bias, bool) and self.bias != "untied":
-            raise OptionError("X104", f'bias must be True, False or "untied"; got {self.bias!r}.')
+            raise OptionError("X104", f'bias must be True, False or "untied"; got {short(self.bias)}.')
 
     def init_bias(self, rng: Rng, output: Shape) -> Weights:
         """The bias, all zero, for an output (filters, H', W')."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_shape
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -40,7 +41,7 @@ class Concatenate(Container):
             raise OptionError("X104", "needs at least one branch.", layer=self)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        weights, shapes = self.init_each(rng, tuple(input_shape), chained=False)
+        weights, shapes = self.init_each(rng, check_shape("input_shape", input_shape), chained=False)
         self.check_shapes(shapes)
         return weights, (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
@@ -61,6 +62,8 @@ class Concatenate(Container):
 
     def check_shapes(self, shapes: Sequence[Shape]) -> None:
         """Raise X101 unless the branches' outputs differ in their channels only."""
+        if not all(shapes):
+            raise ShapeError("X101", "joins channels, but its branches' outputs have none.", layer=self)
         if len({tuple(shape[1:]) for shape in shapes}) > 1:
             raise ShapeError(
                 "X101",

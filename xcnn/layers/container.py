@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError, inside
+from xcnn.errors import OptionError, inside, short
 from xcnn.layers.layer import Layer, Run
+
+DEEPEST = 64
+"""Containers within each other. Checkpoints keep as many; each takes a few calls of Python's stack, which has 1,000."""
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -34,13 +38,19 @@ class Container:
             if not isinstance(layer, Layer) or isinstance(layer, type):
                 raise OptionError(
                     "X104",
-                    f"{type(self).__name__} holds layers; {name!r} is {layer!r}.",
-                    hint="write Conv2D(32, 3), not Conv2D; a list is unpacked with a star.",
+                    f"{type(self).__name__} holds layers; {short(name)} is {short(layer)}.",
+                    hint=_hint(type(self).__name__, layer),
                 )
         names = dict(pairs)
         if len(names) < len(pairs) or not all(name.isidentifier() for name in names):
             raise OptionError("X104", f"{type(self).__name__}'s names must differ and be identifiers: {[*named]}.")
         object.__setattr__(self, "named", tuple(pairs))
+        if depth(self) > DEEPEST:
+            raise OptionError(
+                "X104",
+                f"{type(self).__name__} has layers more than {DEEPEST} deep within each other.",
+                hint="give them side by side to one Sequential.",
+            )
 
     @property
     def layers(self) -> dict[str, Layer]:
@@ -59,10 +69,11 @@ class Container:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={layer!r}' for name, layer in self.named)})"
 
-    def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape) -> tuple[Weights, Shape]:
-        """Draw a layer's weights."""
-        with inside(name):
+    def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape, behind: bool = False) -> tuple[Weights, Shape]:
+        """Draw the weights of a layer, which is first or comes `behind` others."""
+        with inside(name, behind):
             drawn, output = layer.init(rng, shape)
+            check_cells_of(output)
         if isinstance(rng, Planner):
             rng.note(layer, shape, output)
         return drawn, output
@@ -71,19 +82,21 @@ class Container:
         """Draw every layer's weights; each sees the output's shape of the one before, or all see `shape`."""
         weights: Weights = {}
         shapes: list[Shape] = []
-        for name, layer in self.named:
-            drawn, output = self.init_one(name, layer, rng, shape)
+        for n, (name, layer) in enumerate(self.named):
+            drawn, output = self.init_one(name, layer, rng, shape, behind=chained and n > 0)
             if drawn:
                 weights[name] = drawn
             shapes.append(output)
             shape = output if chained else shape
         return weights, shapes
 
-    def call(self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True) -> tuple[Array, Backward]:
-        """Call the n-th layer."""
+    def call(
+        self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True, behind: bool = False
+    ) -> tuple[Array, Backward]:
+        """Call the n-th layer, with x or, `behind` others, with what those made of it."""
         name, layer = self.named[n]
         inner = run.child(n, name, wants_dx)
-        with inside(name):
+        with inside(name, behind):
             y, backward = layer(weights.get(name, {}), x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
@@ -97,3 +110,17 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def depth(layer: object) -> int:
+    """How many containers are within each other, the layer itself among them."""
+    return 1 + max(map(depth, layer), default=0) if isinstance(layer, Container) else 0
+
+
+def _hint(owner: str, given: object) -> str:
+    """What to give instead of what is no layer."""
+    if isinstance(given, type):
+        return f"make one of it: {given.__name__}(...), not {given.__name__}."
+    if isinstance(given, list | tuple):
+        return f"a list is unpacked with a star: {owner}(*layers)."
+    return "a layer is an object such as xcnn.Dense(10)."

@@ -14,7 +14,7 @@ from xcnn.core.checks import (
     check_rank,
     check_whole,
 )
-from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions, within
@@ -90,7 +90,7 @@ class Conv2D(Biased):
         shape = (self.filters, channels // self.groups, h, w)
         fans = shape[1] * h * w, self.filters // self.groups * h * w
         return {
-            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            "kernel": initial(self.kernel_initializer, rng, shape, *fans),
             **self.init_bias(rng, output),
         }, output
 

@@ -14,7 +14,7 @@ from xcnn.core.checks import (
     check_rank,
     check_whole,
 )
-from xcnn.core.initializers import Initializer, initializer
+from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import extent, pads, pair, within
@@ -95,7 +95,7 @@ class Conv2DTranspose(Biased):
         shape = (channels, self.filters // self.groups, h, w)
         fans = max(channels // self.groups * h * w // (s * t), 1), shape[1] * h * w  # an output meets 1 cell in s t
         return {
-            "kernel": initializer(self.kernel_initializer)(rng, shape, *fans),
+            "kernel": initial(self.kernel_initializer, rng, shape, *fans),
             **self.init_bias(rng, output),
         }, output
 

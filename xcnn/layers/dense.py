@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import total
 from xcnn.core.checks import VECTOR, check_dy, check_input, check_rank, check_whole
-from xcnn.core.initializers import Initializer, initializer, zeros
+from xcnn.core.initializers import Initializer, initial, initializer, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -56,7 +56,7 @@ class Dense:
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         (features,) = check_rank(self, input_shape, VECTOR)
         shape = (features, self.units)
-        weights = {"kernel": initializer(self.kernel_initializer)(rng, shape, *shape)}
+        weights = {"kernel": initial(self.kernel_initializer, rng, shape, *shape)}
         if self.bias:
             weights["bias"] = zeros(rng, (self.units,))
         return weights, (self.units,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank
+from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -37,7 +37,7 @@ class Dropout:
         check_between("rate", self.rate, 0, 1)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, tuple(input_shape)
+        return {}, check_shape("input_shape", input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)

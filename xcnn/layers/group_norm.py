@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_whole
+from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_shape, check_whole
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -51,7 +51,7 @@ class GroupNorm:
         axes_with_channels(self, input_shape)
         check_groups(self, self.groups, input_shape[0], "channels")
         c = tuple(input_shape[:1])
-        return {"scale": ones(rng, c), "bias": zeros(rng, c)}, tuple(input_shape)
+        return {"scale": ones(rng, c), "bias": zeros(rng, c)}, check_shape("input_shape", input_shape)
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

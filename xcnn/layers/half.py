@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from xcnn.core import tree
-from xcnn.core.arrays import is_half, namespace, widened
+from xcnn.core.arrays import check_array, is_half, namespace, widened
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.layer import Next, Run
 
@@ -41,6 +41,8 @@ def wide(call: Call) -> Call:
 
     @wraps(call)
     def widely(self: Any, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        if not isinstance(getattr(x, "shape", None), tuple):
+            check_array(x)
         if not is_half(x) or any(w.dtype != x.dtype for w in weights.values()):  # these are told by the layer
             return call(self, weights, x, run)
         xp, dtype = namespace(x), x.dtype

@@ -74,6 +74,9 @@ class Layer(Protocol):
     `init(rng, input_shape)` draws weights on the host and gives the output's shape, both without the batch axis.
     `layer(weights, x, run)` gives y and `backward`; `backward(dy)` gives dx and the gradients, a tree shaped like the
     weights.
+
+    A layer of your own is called in every step. If its results follow from its arguments and attributes alone,
+    `@xcnn.pure` above its class says so: then steps with it may be recorded, compiled or captured (core/pure.py).
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axis, check_dy, check_home, check_positive
+from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -46,11 +46,14 @@ class LayerNorm:
     epsilon: float = 1e-3
 
     def __post_init__(self) -> None:
+        if self.axis is not None:
+            check_axes(self, self.axis)
         check_positive("epsilon", self.epsilon)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         shape = tuple(input_shape[axis - 1] for axis in self.axes(len(input_shape) + 1))
-        return {"scale": ones(rng, shape), "bias": zeros(rng, shape)}, tuple(input_shape)
+        return {"scale": ones(rng, shape), "bias": zeros(rng, shape)}, input_shape
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from xcnn.core.checks import IMAGE, SIGNAL, VECTOR, check_rank
+from xcnn.core.checks import IMAGE, SIGNAL, VECTOR, check_rank, check_shape
 from xcnn.core.types import Array, Shape
 
 
 def axes_with_channels(layer: object, input_shape: Shape) -> tuple[str, ...]:
     """The names of a sample's axes: features, channels and length, or channels, height and width."""
+    input_shape = check_shape("input_shape", input_shape)
     axes = {1: VECTOR, 2: SIGNAL}.get(len(input_shape), IMAGE)
     check_rank(layer, input_shape, axes)
     return axes

@@ -9,7 +9,7 @@ from xcnn.core.checks import IMAGE, check_cells, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions, within
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 
 @checked
@@ -29,7 +29,7 @@ class Pool2D:
         size, around = pair("pool_size", self.pool_size), self.window((1, 1))["padding"]
         if any(max(both) >= n for n, both in zip(size, around, strict=True)):
             raise OptionError(
-                "X104", f"padding must be smaller than the window, {size[0]}x{size[1]}; got {self.padding!r}."
+                "X104", f"padding must be smaller than the window, {size[0]}x{size[1]}; got {short(self.padding)}."
             )
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy
+from xcnn.core.checks import check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
-from xcnn.errors import OptionError, ShapeError, counted
+from xcnn.errors import OptionError, ShapeError, counted, short
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
@@ -44,14 +44,15 @@ class Reshape:
     def __post_init__(self) -> None:
         sizes = self.target_shape
         if not isinstance(sizes, tuple | list) or not all(is_whole(n) and (n > 0 or n == -1) for n in sizes):
-            raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {sizes!r}.")
+            raise OptionError("X104", f"target_shape must be sizes of at least 1, or -1; got {short(sizes)}.")
         if sizes.count(-1) > 1:
-            raise OptionError("X104", f"only one size of target_shape can be -1; got {sizes!r}.")
+            raise OptionError("X104", f"only one size of target_shape can be -1; got {short(sizes)}.")
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        return {}, self.resolved(input_shape)
+        return {}, self.resolved(check_shape("input_shape", input_shape))
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        check_home(self, weights, x)
         xp, shape, target = namespace(x), x.shape, (x.shape[0], *self.resolved(x.shape[1:]))
 
         def backward(dy: Array) -> tuple[Array, Weights]:

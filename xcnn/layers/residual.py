@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from xcnn.core.checks import check_shape
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -53,8 +54,8 @@ class Residual(Container):
         return Sequential(**{name: layer for name, layer in self.named if name != "shortcut"})
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        beside = input_shape = check_shape("input_shape", input_shape)
         weights, output = self.body.init(rng, input_shape)
-        beside = tuple(input_shape)
         if self.shortcut:
             drawn, beside = self.init_one("shortcut", self.shortcut, rng, input_shape)
             weights = {**weights, "shortcut": drawn} if drawn else weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xcnn.core.checks import check_shape
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Run
@@ -37,13 +38,14 @@ class Sequential(Container):
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
-        weights, shapes = self.init_each(rng, tuple(input_shape), chained=True)
-        return weights, shapes[-1] if shapes else tuple(input_shape)
+        input_shape = check_shape("input_shape", input_shape)
+        weights, shapes = self.init_each(rng, input_shape, chained=True)
+        return weights, shapes[-1] if shapes else input_shape
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards = []
         for n in range(len(self)):
-            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx)
+            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
         def backward(dy: Array) -> tuple[Array, Weights]:

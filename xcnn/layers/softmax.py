@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axis, check_dy, check_home
+from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -34,9 +34,13 @@ class Softmax:
 
     axis: int = 1
 
+    def __post_init__(self) -> None:
+        check_axes(self, self.axis)
+
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
+        input_shape = check_shape("input_shape", input_shape)
         check_axis(self, self.axis, len(input_shape) + 1)
-        return {}, tuple(input_shape)
+        return {}, input_shape
 
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:

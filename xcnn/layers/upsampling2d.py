@@ -11,7 +11,7 @@ from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 
@@ -45,7 +45,9 @@ class UpSampling2D:
     def __post_init__(self) -> None:
         pair("size", self.size)
         if self.interpolation not in ("nearest", "bilinear"):
-            raise OptionError("X104", f'interpolation must be "nearest" or "bilinear"; got {self.interpolation!r}.')
+            raise OptionError(
+                "X104", f'interpolation must be "nearest" or "bilinear"; got {short(self.interpolation)}.'
+            )
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         c, h, w = check_rank(self, input_shape, IMAGE)

@@ -9,7 +9,7 @@ from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pads, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
@@ -39,7 +39,7 @@ class ZeroPadding2D:
 
     def __post_init__(self) -> None:
         if isinstance(self.padding, str):
-            raise OptionError("X104", f"padding must be a number, two, or two pairs; got {self.padding!r}.")
+            raise OptionError("X104", f"padding must be a number, two, or two pairs; got {short(self.padding)}.")
         self.around()
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

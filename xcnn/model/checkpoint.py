@@ -24,17 +24,17 @@ from xcnn.core.text import readable
 from xcnn.core.types import Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
-from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, refuse, write
-from xcnn.model.config import from_config, to_config
+from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
+from xcnn.model.config import check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
 from xcnn.training import loss_scaling, losses
 from xcnn.training.history import Row
 from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
-from xcnn.training.precision import Precision, policy
+from xcnn.training.precision import Precision, policy, type_name
 from xcnn.training.schedules import learning_rate
-from xcnn.training.state import TrainingState
+from xcnn.training.state import HostArray, TrainingState
 
 MAX_BYTES = 1 << 31
 """What a sample may take in a net that is loaded, of weights apart."""
@@ -69,14 +69,30 @@ def save(saved: Saved, path: str | Path) -> None:
     Raises
     ------
     CheckpointError
-        X403, when the net holds what can't be written. Errors of the file system pass through; the old file stays.
+        X403, X404, when a file could not give back what the model holds. Errors of the file system pass through, and
+        the old file stays.
+    """
+    put(path, *checked(saved))
+
+
+def checked(saved: Saved) -> tuple[Weights, str]:
+    """The arrays of a checkpoint by name, and its configuration as text, which a file gives back as they are.
+
+    Raises
+    ------
+    CheckpointError
+        X403, X404, where it would not.
     """
     from importlib.metadata import version
 
-    state = saved.state
+    state, own = saved.state, dict[str, type]()
     moments = {name: state.optimizer_state[name] for name in saved.optimizer.moments}
+    odd = {*state.optimizer_state} - {"step", *moments, *loss_scaling.TYPES}
+    if odd:
+        kept = f"{type(saved.optimizer).__name__} keeps {', '.join(sorted(map(str, odd)))}"
+        raise CheckpointError("X403", f"{kept} beside its moments, which alone are written.")
     try:
-        net, optimizer = to_config(saved.net), to_config(saved.optimizer)
+        net, optimizer = to_config(saved.net, own), to_config(saved.optimizer, own)
     except RecursionError as error:
         raise CheckpointError("X404", "the net is nested too deep to be written.") from error
     config = {
@@ -90,20 +106,28 @@ def save(saved: Saved, path: str | Path) -> None:
         "precision": saved.policy.name,
         "seed": saved.seed,
         "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **saved.made_by["versions"]},
-        "standing": {name: getattr(state, name) for name in COUNTED},
+        "standing": {name: getattr(state, name) for name in (*COUNTED, "rate_offset")},
         "updates": state.optimizer_state["step"],
         "scaling": {name: entry.item() for name, entry in loss_scaling.entries_of(state.optimizer_state).items()},
         "plan": saved.plan,
         "history": _last_rows(state.rows),
-        "info": dict(saved.info),
+        "info": saved.info,
     }
     for name in _names(state.weights):
-        if "/" in name:
-            raise CheckpointError("X403", f"a weight's name can't hold a slash, which parts its path; got {name!r}.")
+        if not isinstance(name, str) or "/" in name:
+            raise CheckpointError(
+                "X403", f"a weight's name must be a string without a slash, which parts its path; got {short(name)}."
+            )
     tensors = dict(tree.items({"weights": state.weights, "state": moments}))
-    shapes = {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
-    _check_shapes(path, saved.net, saved.input_shape, shapes, saved.policy.dtype, None)
-    write(path, tensors, config)
+    shapes = {name: (type_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    _check_shapes("the checkpoint", saved.net, saved.input_shape, shapes, saved.policy.dtype, None)
+    text = written(config)
+    back = read_back(shapes, text)
+    for name in ("loss", "plan", "history", "info"):
+        check_same(config[name], back[name], f"model.{name}")
+    for name, value in (("net", saved.net), ("optimizer", saved.optimizer)):
+        check_same(value, from_config(back[name], own), f"model.{name}")
+    return tensors, text
 
 
 def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None, max_bytes: int) -> Saved:
@@ -118,18 +142,19 @@ def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None, max
         config = contents.config
         built = _built(path, contents, layers, loss, max_bytes)
         chosen = _policy(path, config)
-        tensors = tree.from_items(contents.tensors())
-    weights = _in_order(built.planned, tensors.get("weights", {}))
-    moments = _moments(path, built.optimizer, weights, tensors.get("state", {}))
+        tensors = contents.tensors()
+    weights = tree.filled(built.planned, tensors, "weights/")
+    moments = _moments(path, built.optimizer, weights, tensors)
     standing, places = {name: config["standing"][name] for name in COUNTED}, prod(built.output_shape[1:])
     _check_standing(path, places, standing, config["plan"])
     state = TrainingState(
         weights,
         {"step": config["updates"], **moments, **config.get("scaling", {})},
         **{**standing, "loss": float(standing["loss"])},
+        rate_offset=config["standing"].get("rate_offset", 0),
         rows=tuple(config["history"]),
     )
-    made_by = {name: config[name] for name in ("backend", "versions")}
+    made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
         built.net, built.input_shape, built.loss, built.optimizer, chosen, config["seed"], state, config["plan"],
         config["info"], made_by,
@@ -157,7 +182,7 @@ class Restored:
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         """The weights in the net's order, and the shape of the output."""
         drawn, output = self.net.init(random.Planner(), input_shape)
-        return _in_order(drawn, self.weights), output
+        return tree.filled(drawn, dict(tree.items(self.weights))), output
 
     def __call__(self, weights: Weights, x: Any, run: Any) -> Any:
         return self.net(weights, x, run)
@@ -187,7 +212,8 @@ def _built(
         if not isinstance(net, Layer) or not isinstance(optimizer, Optimizer):
             refuse(path, "its net is no layer, or its optimizer none.")
         chosen = _loss_from(path, config["loss"], loss)
-        for step in (0, config["updates"], config["updates"] + 1):
+        now = max(config["updates"] + config["standing"].get("rate_offset", 0), 0)
+        for step in (0, now, now + 1):
             rate = learning_rate(optimizer.learning_rate, step)
             if not (isfinite(rate) and rate >= 0):
                 refuse(path, f"its learning rate after {step:,} steps would be {rate}.")
@@ -237,6 +263,14 @@ def _check_shapes(
     """
     counter = Counter(input_shape)
     drawn, output_shape = net.init(counter, input_shape)
+    expected = {f"weights/{name}": np.shape(w) for name, w in tree.items(drawn)}
+    found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
+    if expected != found:
+        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
+        refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
+    kinds = {kind for kind, _ in shapes.values()}
+    if kinds - {dtype}:
+        refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
     counter.note(net, input_shape, output_shape)
     needed = counter.cells * (8 if dtype == "float64" else 4)
     if max_bytes is not None and needed > max_bytes:
@@ -246,30 +280,18 @@ def _check_shapes(
             f"{readable(max_bytes)} are allowed.",
             hint=f"if you trust it, Model.load(path, max_bytes={needed})." if needed < 2**50 else "",
         )
-    expected = {f"weights/{name}": tuple(w.shape) for name, w in tree.items(drawn)}
-    found = {name: shape for name, (_, shape) in shapes.items() if name.startswith("weights/")}
-    if expected != found:
-        odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
-        refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
-    kinds = {kind for kind, _ in shapes.values()}
-    if kinds - {dtype}:
-        refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
     return drawn, output_shape
 
 
-def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Weights) -> Weights:
+def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Mapping[str, HostArray]) -> Weights:
     """The optimizer's moments; refused where one lacks, or has another shape than its weights."""
     fresh = optimizer.init(weights)
     for name in optimizer.moments:
-        expected = {weight: tuple(w.shape) for weight, w in tree.items(fresh[name])}
-        if expected and expected != {weight: m.shape for weight, m in tree.items(found.get(name, {}))}:
+        prefix = f"state/{name}/"
+        expected = {weight: tuple(w.shape) for weight, w in tree.items(fresh[name], prefix)}
+        if expected != {weight: m.shape for weight, m in found.items() if weight.startswith(prefix)}:
             refuse(path, f"its state is not that of its optimizer: {name!r} differs.")
-    return {name: _in_order(fresh[name], found.get(name, {})) for name in optimizer.moments}
-
-
-def _in_order(like: Weights, found: Weights) -> Weights:
-    """The leaves of a tree in the order of another that has the same names: sums over leaves follow it."""
-    return tree.map(lambda _, leaf: leaf, like, found) if like else {}
+    return {name: tree.filled(fresh[name], found, f"state/{name}/") for name in optimizer.moments}
 
 
 def _check_standing(path: str | Path, places: int, at: Mapping[str, Any], plan: Mapping[str, Any]) -> None:

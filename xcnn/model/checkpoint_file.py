@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xcnn.core.checks import plain
-from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, write_whole
+from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, write_whole
 from xcnn.core.types import Shape
 from xcnn.core.windows import is_whole
 from xcnn.errors import CheckpointError
@@ -44,20 +44,44 @@ Tensors = dict[str, HostArray]
 
 
 def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
-    """Write tensors and configuration to a temporary file beside the path, sync it and rename it to the path."""
+    """Write tensors and configuration, if they can be read again, to a temporary file, which is renamed to the path."""
+    text = written(config)
+    read_back({name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}, text)
+    put(path, tensors, text)
+
+
+def put(path: str | Path, tensors: Tensors, text: str) -> None:
+    """Write tensors and a configuration that `read_back` has read."""
     from safetensors.numpy import save as serialize
 
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = serialize(whole, {"xcnn": _written({"sha256": BLANK, **config})})
-    length = int.from_bytes(text[:8], "little")
-    if length > LARGEST_HEADER or len(text) > LARGEST:
-        raise CheckpointError("X404", f"the checkpoint would have {len(text):,} bytes, {length:,} of them its header.")
-    check_config(path, parse(Path(path), text[8 : 8 + length])[2])  # what could not be read again is not written
-    text = text.replace(BLANK.encode(), hashlib.sha256(text).hexdigest().encode(), 1)
-    write_whole(path, text)
+    whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    file = serialize(whole, {"xcnn": text})
+    write_whole(path, file.replace(BLANK.encode(), hashlib.sha256(file).hexdigest().encode(), 1))
 
 
-def _written(config: Mapping[str, Any]) -> str:
+def read_back(shapes: Mapping[str, tuple[str, Shape]], text: str) -> dict[str, Any]:
+    """The configuration as a file gives it back: what could not be read again is not written.
+
+    Raises
+    ------
+    CheckpointError
+        X403, X404, for names, shapes, sizes and values that a file can't have.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"xcnn": text}}
+    end, kinds = 0, {name: kind for kind, name in KINDS.items()}
+    for name, (kind, shape) in shapes.items():
+        begin, end = end, end + prod(shape) * np.dtype(kind).itemsize
+        entries[name] = {"dtype": kinds[kind], "shape": shape, "data_offsets": (begin, end)}
+    header = json.dumps(entries).encode()
+    if len(header) > LARGEST_HEADER or len(header) + end > LARGEST:
+        whole = len(header) + end
+        raise CheckpointError("X404", f"the checkpoint would have {whole:,} bytes, {len(header):,} of them its header.")
+    config = parse(Path("the checkpoint"), header)[2]
+    check_config("the checkpoint", config)
+    return config
+
+
+def written(config: Mapping[str, Any]) -> str:
     """The configuration as JSON, NumPy's numbers as Python's.
 
     Raises
@@ -70,7 +94,7 @@ def _written(config: Mapping[str, Any]) -> str:
         return json.dumps(value, default=_number)
 
     try:
-        return text_of(config)
+        return text_of({"sha256": BLANK, **config})
     except (TypeError, ValueError, RecursionError) as error:
         for name, value in config.items():
             try:
@@ -105,7 +129,7 @@ def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
 @contextmanager
 def opened(path: str | Path) -> Iterator[Contents]:
     """What a checkpoint holds, sizes and configuration checked; the sum too, where the file is small."""
-    path = Path(path)
+    path = path_of(path)
     try:
         opened_file = open_regular(path)
     except IrregularFileError:
@@ -157,14 +181,15 @@ class Contents:
     digest: str
     begun: Any
     """The sum up to the tensors."""
-    payload: bytes | None = None
+    payload: bytearray | None = None
 
-    def read(self) -> bytes:
+    def read(self) -> bytearray:
         """The tensors' bytes, if the file's sum is right."""
         if self.payload is None:
-            payload = self.file.read(self.promised)
+            payload = bytearray(self.promised)  # so that the arrays can be written
+            size = self.file.readinto(payload)
             self.begun.update(payload)
-            if len(payload) < self.promised or self.begun.hexdigest() != self.digest:
+            if size < self.promised or self.begun.hexdigest() != self.digest:
                 raise CheckpointError(
                     "X402",
                     f"{self.path.name} was altered: its SHA-256 is not the one that it names.",

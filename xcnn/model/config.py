@@ -24,11 +24,11 @@ CLASSES: dict[str, type] = {
 TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
 
 
-def to_config(value: Any) -> Any:
+def to_config(value: Any, own: dict[str, type] | None = None) -> Any:
     """Numbers, strings and None as they are, sequences as lists, dataclasses as {"class": name, field: value, ...}.
 
-    NumPy's numbers become Python's. A user's own class is marked, so that it is not taken for xcnn's of the same name.
-    A function as initializer is left out: it only matters before training.
+    NumPy's numbers become Python's. A user's own class is marked, so that it is not taken for xcnn's of the same name,
+    and entered into `own`. A function as initializer is left out: it only matters before training.
 
     Raises
     ------
@@ -39,20 +39,24 @@ def to_config(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [to_config(item) for item in value]
+        return [to_config(item, own) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         config: dict[str, Any] = {"class": type(value).__name__}
         if TABLE.get(type(value).__name__) is not type(value):
             config["own"] = True
-        for field in fields(value):
+            if own is not None and own.setdefault(type(value).__name__, type(value)) is not type(value):
+                raise CheckpointError(
+                    "X403", f"two classes are named {type(value).__name__}: a checkpoint can't tell them apart."
+                )
+        for field in (field for field in fields(value) if field.init):
             item = getattr(value, field.name)
             if field.name.endswith("initializer") and callable(item):
                 item = next((name for name, function in INITIALIZERS.items() if function is item), field.default)
-            config[field.name] = to_config(item)
+            config[field.name] = to_config(item, own)
         return config
     raise CheckpointError(
         "X403",
-        f"{value!r} can't be written to a checkpoint.",
+        f"{short(value)} can't be written to a checkpoint.",
         hint="make your own layers frozen dataclasses whose fields are numbers, strings, tuples or layers.",
     )
 
@@ -94,3 +98,37 @@ def from_config(config: Any, own: Mapping[str, type] | None = None) -> Any:
     except Exception as error:  # of a user's own class it may be any
         told = error.summary if isinstance(error, XcnnError) else f"{type(error).__name__}: {error}"
         raise CheckpointError("X403", f"a {name} can't be built from what the file says: {told[:300]}") from error
+
+
+def check_same(given: Any, back: Any, place: str) -> None:
+    """Raise X403, naming the place, where what a file gives back is not what was given, by kind or by value.
+
+    NumPy's numbers come back as Python's. What `to_config` leaves out is not compared.
+    """
+    kind = type(given)
+    if kind is type(back):
+        if kind is dict:
+            for name, item in given.items():
+                if type(plain(name)) is not str:
+                    raise CheckpointError(
+                        "X403", f"{place} can't be kept in a checkpoint: its key {name!r} is no string."
+                    )
+                check_same(item, back[name], f"{place}[{name!r}]")
+            return
+        if kind in (list, tuple) and len(given) == len(back):
+            for n, (item, other) in enumerate(zip(given, back, strict=True)):
+                check_same(item, other, f"{place}[{n}]")
+            return
+        if is_dataclass(kind):
+            for field in (field for field in fields(kind) if field.init):
+                item = getattr(given, field.name)
+                if not (field.name.endswith("initializer") and callable(item)):
+                    check_same(item, getattr(back, field.name), f"{place}.{field.name}")
+            return
+    if kind in (dict, list, tuple) or type(number := plain(given)) is not type(back) or number != back == back:
+        raise CheckpointError(
+            "X403",
+            f"{place} can't be kept in a checkpoint: {short(given)}, a {kind.__name__}, "
+            f"would come back as {short(back)}, a {type(back).__name__}.",
+            hint="what is kept as it is: numbers, strings, True, False, None, lists, and dicts whose keys are strings.",
+        )

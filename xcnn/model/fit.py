@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from xcnn.errors import CheckpointError, DivergedError
+from xcnn.errors import CheckpointError, DivergedError, counted
 from xcnn.model.held import Held
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History
 from xcnn.training.progress import Progress
+from xcnn.training.schedules import is_idle
 from xcnn.training.state import HostArray
 
 Data = tuple[HostArray, HostArray]
+log = logging.getLogger("xcnn")
 
 
 def fit(
@@ -31,17 +34,22 @@ def fit(
     resume: bool,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    begin(model, data, batch_size, shuffle, resume)
     check_monitors(callbacks, loop.columns(model.trainer, validation is not None))
-    last, history = epochs if resume else model.state.epoch + epochs, model.history
-    history.stopped, failures, started = "running", [], []
+    before = {"state": model.state, "plan": model.plan}
+    begin(model, data, batch_size, shuffle, resume)
+    begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
+    failures: list[BaseException] = []
+    started: list[Callback] = []
     try:
         for callback in callbacks:
             started.append(callback)
             getattr(callback, "start", ignore)(model)
+        tell_idle(model, last)
         history.stopped = train(model, data, validation, last, callbacks, progress)
     except BaseException as error:
         failures.append(error)
+        if model.state is begun:  # not a step: an epoch that was open can still be resumed
+            vars(model).update(before)
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]
@@ -83,9 +91,24 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool)
             f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
-    if not resume:
-        model.state = state.without_epoch()
-    model.plan = {**plan, "began": model.plan.get("began", 0) if resume else state.epoch}
+    plan["began"] = model.plan.get("began", 0) if resume else state.epoch
+    state = (state if resume else state.without_epoch()).with_rows_of_its_own()
+    history = History([*state.rows], stopped="running")
+    vars(model).update(state=state, plan=plan, history=history)  # one call: an interrupt finds all or none
+
+
+def tell_idle(model: Held, last: int) -> None:
+    """Log it where the learning rate is 0 at every step of the training that begins."""
+    state, plan, optimizer = model.state, model.plan, model.trainer.optimizer
+    steps = (last - state.epoch) * -(-plan["samples"] // plan["batch_size"]) - state.batch
+    first = state.optimizer_state["step"]
+    if steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
+        log.warning(
+            "the learning rate is 0 at every step of this training (%s), so that no weight is trained, by %r; "
+            "model.learning_rate = ... gives another.",
+            counted(steps, "step"),
+            optimizer,
+        )
 
 
 def train(
@@ -101,10 +124,14 @@ def train(
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, len(data[0]))
         progress.advance(model.state.seen, 0.0)
-        for state in loop.epoch(model.trainer, model.state, *data, *how, validation):
-            before, model.state = model.state, state
-            if state.seen:
-                progress.advance(state.seen - before.seen, state.loss / state.seen)
+        model.turn.close()  # what anybody changed now, the next step would overwrite
+        try:
+            for state in loop.epoch(model.trainer, model.state, *data, *how, validation):
+                before, model.state = model.state, state
+                if state.seen:
+                    progress.advance(state.seen - before.seen, state.loss / state.seen)
+        finally:
+            model.turn.close(False)
         history.rows = list(model.state.rows)
         wishes = [callback(model, history) for callback in callbacks]
         progress.finish(model.state.rows[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from xcnn.backends.contract import Backend
+from xcnn.core.process import Turn
 from xcnn.core.types import Shape, Weights
 from xcnn.layers.layer import Layer
 from xcnn.training.history import History
@@ -23,6 +24,7 @@ class Held(Protocol):
     state: TrainingState
     plan: dict[str, Any]
     history: History
+    turn: Turn
 
     @property
     def backend(self) -> Backend:

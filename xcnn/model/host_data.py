@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 
 from xcnn.backends.registry import backend_of
-from xcnn.core import tree
+from xcnn.core import random, tree
 from xcnn.core.arrays import unmasked
-from xcnn.core.types import Shape, Weights
-from xcnn.errors import BackendError, DataError, DTypeError, LabelError, ShapeError, counted
+from xcnn.core.checks import conversion
+from xcnn.core.types import Shape
+from xcnn.errors import (
+    BackendError,
+    DataError,
+    DTypeError,
+    LabelError,
+    OptionError,
+    ShapeError,
+    XcnnError,
+    counted,
+    short,
+    told_by,
+)
+from xcnn.layers.layer import Layer
 from xcnn.model.held import Held
-from xcnn.training.losses import loss_name
+from xcnn.training.losses import check_target_shape, loss_name
 from xcnn.training.state import HostArray
 
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
 
 
-def samples_of(model: Held, x: Any, y: Any) -> tuple[HostArray, HostArray]:
-    """Samples and their targets, in the types that the model takes.
+def samples_of(model: Held, x: Any, y: Any, role: str = "") -> tuple[HostArray, HostArray]:
+    """Samples and their targets, in the types that the model takes; `role` is "validation " for those of validation.
 
     Raises
     ------
@@ -29,30 +45,65 @@ def samples_of(model: Held, x: Any, y: Any) -> tuple[HostArray, HostArray]:
     LabelError
         X201, for labels that are none of the classes.
     """
-    x, y = inputs_of(model, x), host_array("y", y)
+    x, y = inputs_of(model, x, f"{role}x"), host_array(f"{role}y", y)
     if len(x) != len(y) or not len(x):
         what = "x and y are empty." if len(x) == len(y) else f"x has {counted(len(x), 'sample')}, y {len(y)}."
-        raise DataError("X203", what, hint="give as many labels as images, and at least one.")
-    return x, targets_of(model, y)
+        raise DataError("X203", f"{role}{what}", hint="give as many labels as images, and at least one.")
+    return x, targets_of(model, y, role)
 
 
-def targets_of(model: Held, y: HostArray) -> HostArray:
+def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
     """Labels as int64, targets in the model's type."""
     shaped = y.shape[1:] == model.output_shape
+    if loss_name(model.loss):
+        check_target_shape((len(y), *model.output_shape), y.shape, model.trainer.threshold is not None, role)
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
-        check_labels(y, model.output_shape[0], soft=shaped)
+        check_labels(y, model.output_shape[0], shaped, role)
     with np.errstate(all="ignore"):
         targets: HostArray = y.astype(model.dtype) if y.dtype.kind in "iufb" else y
         if y.dtype.kind not in "iufb" or not np.isfinite(targets).all():
             what = f"it is {y.dtype}" if y.dtype.kind not in "iuf" or np.isfinite(y).all() else "it is not"
-            raise DataError("X203", f"y must hold finite numbers of {model.dtype}; {what}.", hint="mend the targets.")
+            whole = f"{role}y must hold finite numbers of {model.dtype}; {what}."
+            raise DataError("X203", whole, hint="mend the targets.")
     if model.trainer.threshold is not None and shaped:
-        check_shares(y, sums=loss_name(model.loss) == "cross_entropy")
+        check_shares(y, loss_name(model.loss) == "cross_entropy", role)
     return targets if shaped or model.trainer.threshold is None else y.astype("int64")
 
 
-def inputs_of(model: Held, x: Any) -> HostArray:
-    """Samples, in the type that the model takes.
+@contextmanager
+def fitting(net: Layer, input_shape: Shape) -> Iterator[None]:
+    """A block that builds a net; where the shape does not fit, the hint is one that was seen to fit."""
+    try:
+        yield
+    except ShapeError as error:
+        found = next((shape for shape in _others(input_shape) if _takes(net, shape)), None)
+        if found is not None:
+            error.hint = f"a sample's axes are {AXES[len(found)].replace('batch, ', '')}: give input_shape={found}."
+        raise
+
+
+def _others(shape: Shape) -> list[Shape]:
+    """What may be meant by a shape: channels that come last, an axis of channels that lacks, an image as a row."""
+    match shape:
+        case (_, _, _):
+            return [(shape[2], *shape[:2])]
+        case (_, _):
+            return [(1, *shape)]
+        case (cells,) if isqrt(cells) ** 2 == cells:
+            return [(1, isqrt(cells), isqrt(cells))]
+    return []
+
+
+def _takes(net: Layer, shape: Shape) -> bool:
+    try:
+        net.init(random.Planner(), shape)
+    except XcnnError:
+        return False
+    return True
+
+
+def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
+    """Samples, in the type that the model takes; errors call them by this name.
 
     Raises
     ------
@@ -63,32 +114,34 @@ def inputs_of(model: Held, x: Any) -> HostArray:
     DataError
         X203, for numbers that are not finite.
     """
-    x = host_array("x", x)
+    x = host_array(name, x)
     if x.shape == (0,) != (0, *model.input_shape):  # an empty list
-        raise DataError("X203", "x is empty.", hint=f"give samples, x of shape (any, {_listed(model.input_shape)}).")
+        shape = f"(any, {_listed(model.input_shape)})"
+        raise DataError("X203", f"{name} is empty.", hint=f"give samples, x of shape {shape}.")
     if x.shape[1:] != model.input_shape or x.ndim == 0:
         raise ShapeError(
             "X101",
             f"the model takes samples of shape {model.input_shape}.",
-            f"got x {x.shape}, expected {AXES.get(len(model.input_shape), 'batch first')} = (any, "
+            f"got {name} {x.shape}, expected {AXES.get(len(model.input_shape), 'batch first')} = (any, "
             f"{_listed(model.input_shape)})",
-            hint=_shape_hint(x.shape, model.input_shape),
+            hint=_shape_hint(x.shape, model.input_shape, name),
         )
     if x.dtype.kind != "f":
-        scaled = " / 255" if x.dtype == np.uint8 else ""
-        raise DTypeError(
-            "X103",
-            f"x is {x.dtype}; layers compute in {model.dtype}.",
-            hint=f'x = x.astype("{model.dtype}"){scaled}',
-        )
+        told = f"{name} is {x.dtype.name}; layers compute in {model.dtype}."
+        raise DTypeError("X103", told, hint=conversion("x", x, model.dtype))
     with np.errstate(all="ignore"):
         inputs: HostArray = x.astype(model.dtype, copy=False)
     if not np.isfinite(inputs).all():
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
+        beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
+        what = f"numbers beyond {model.dtype}" if beyond else "NaN or infinity"
+        there = "x" if x.dtype == inputs.dtype else f'x.astype("{model.dtype}")'
+        without = f"x[numpy.isfinite({there}).all(axis={tuple(range(1, x.ndim))})]"
         raise DataError(
             "X203",
-            f"x holds NaN or infinity in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
-            hint="mend the data.",
+            f"{name} holds {what} in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
+            hint=('scale x, or build the model with dtype="float64"' if beyond else "mend the data")
+            + f", or leave those out: {without}.",
         )
     return inputs
 
@@ -114,21 +167,26 @@ def host_array(name: str, x: Any) -> HostArray:
         )
     try:
         array = np.asarray(x)
-    except ValueError as error:
-        raise DataError("X203", f"{name} is no regular array: {error}", hint="every sample needs one shape.") from error
+    except Exception as error:  # objects that give themselves as arrays may raise any
+        told = f"{name} is no regular array: {told_by(error)}"
+        raise DataError("X203", told, hint="every sample needs one shape.") from error
     if array.ndim == 0:
-        raise DataError("X203", f"{name} must hold samples along its first axis; got {x!r}.", hint="give an array.")
+        raise DataError(
+            "X203", f"{name} must hold samples along its first axis; got {short(x)}.", hint="give an array."
+        )
     return array
 
 
-def check_labels(labels: HostArray, outputs: int, soft: bool = False) -> None:
+def check_labels(labels: HostArray, outputs: int, soft: bool = False, role: str = "") -> None:
     """Raise LabelError X201 where labels are not whole numbers 0 .. outputs - 1, or with `soft` lie between them.
 
     A single output tells two classes apart, 0 and 1.
     """
     if labels.dtype.kind not in "iufb":
         raise LabelError(
-            "X201", f"labels must be whole numbers; got {labels.dtype}.", hint="number the classes from 0."
+            "X201",
+            f"{role}labels must be whole numbers; got {labels.dtype.name}.",
+            hint="number the classes from 0: y = numpy.unique(y, return_inverse=True)[1].",
         )
     last = max(outputs, 2) - 1
     fits = (labels >= 0) & (labels <= last) & (soft | (labels == np.floor(labels)))
@@ -139,7 +197,7 @@ def check_labels(labels: HostArray, outputs: int, soft: bool = False) -> None:
         more = np.isfinite(labels).all() and np.max(labels) > last
         raise LabelError(
             "X201",
-            f"labels must be 0..{last} for {allowed}; found {labels[at]} at index "
+            f"{role}labels must be 0..{last} for {allowed}; found {labels[at]} at index "
             f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
             hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
             if more
@@ -147,14 +205,16 @@ def check_labels(labels: HostArray, outputs: int, soft: bool = False) -> None:
         )
 
 
-def check_shares(targets: HostArray, sums: bool) -> None:
+def check_shares(targets: HostArray, sums: bool, role: str = "") -> None:
     """Raise LabelError X201 unless targets shaped like a classifier's output are 0..1, with the `sums` 1 over axis 1.
 
     Sums may be off by what rounding to float16 makes, in which shares may have been kept.
     """
     if not ((targets >= 0) & (targets <= 1)).all():
         raise LabelError(
-            "X201", "targets shaped like a classifier's output must be 0..1.", hint="give one-hot rows, or labels."
+            "X201",
+            f"{role}targets shaped like a classifier's output must be 0..1.",
+            hint="give one-hot rows, or labels.",
         )
     if not sums:
         return
@@ -164,29 +224,86 @@ def check_shares(targets: HostArray, sums: bool) -> None:
         total = sums_of_rows[tuple(wrong[0])]
         raise LabelError(
             "X201",
-            f"rows of targets must be distributions, with the sum 1 over the classes; found {total:g} at index "
+            f"rows of {role}targets must be distributions, with the sum 1 over the classes; found {total:g} at index "
             f"{', '.join(map(str, wrong[0]))} (and {len(wrong) - 1} more).",
             hint="y = y / y.sum(axis=1, keepdims=True); several at once want binary_cross_entropy_with_logits.",
         )
 
 
-def check_same_shapes(new: Weights, old: Weights) -> None:
-    """Raise ShapeError X101 unless both trees have the same names and shapes."""
-    shapes = [{name: tuple(w.shape) for name, w in tree.items(weights)} for weights in (new, old)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(set(shapes[0].items()) ^ set(shapes[1].items()))
-        raise ShapeError("X101", f"these weights are not the net's: {odd[0][0]!r} differs.", f"differences: {odd[:6]}")
+def weights_of(shapes: Mapping[str, Shape], new: Any, dtype: str, within: str | None = None) -> dict[str, HostArray]:
+    """What a user sets of a net's weights, copied to the host in the net's type: all of them, or some `within`.
+
+    Steps that BatchNorm counts may lack: other libraries have none.
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no dict.
+    ShapeError
+        X101, for other names or shapes than those that the net declares.
+    DTypeError
+        X103, for what are no real numbers.
+    DataError
+        X203, for numbers that are finite, and are not so in the net's type.
+    """
+    if not isinstance(new, Mapping):
+        hint = 'set one as model.weights["conv1"]["kernel"] = kernel.'
+        raise OptionError("X104", f"a tree of weights must be a dict; got {short(new)}.", hint=hint)
+    if within is not None:
+        there = tuple(f"{within}{name}" for name in new)
+        shapes = {
+            path: s for path, s in shapes.items() if path in there or path.startswith(tuple(f"{t}/" for t in there))
+        }
+    given = dict(tree.items(dict(new), within or ""))
+    odd = [path for path in shapes if path not in given and not path.endswith("running_steps")]
+    odd += [path for path in given if path not in shapes]
+    if odd:
+        what = "is missing" if odd[0] in shapes else "is none of its"
+        has = f"the net has {', '.join(f'{path} {shape}' for path, shape in shapes.items()) or 'no such'}"
+        raise ShapeError("X101", f"these weights are not the net's: {odd[0]!r} {what}.", has)
+    return {path: weight_of(path, given[path], shape, dtype) for path, shape in shapes.items() if path in given}
+
+
+def weight_of(path: str, given: Any, shape: Shape, dtype: str) -> HostArray:
+    """One of them."""
+    unmasked(given, path)
+    if is_array_api_obj(given) and not isinstance(given, np.ndarray | np.generic):
+        given = backend_of(given).to_numpy(given)
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise DataError("X203", f"{path!r} is no regular array: {error}", hint="every row needs one length.") from error
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        found = array.dtype if array.dtype.kind != "O" else short(given)
+        what = f"{path!r} must hold real numbers, as they are kept in {dtype}; got {found}."
+        raise DTypeError("X103", what, hint=f"give an array of shape {shape}.")
+    if array.shape != shape:
+        raise ShapeError(
+            "X101",
+            f"these weights are not the net's: {path!r} differs.",
+            f"got {array.shape}, the net has {shape}",
+            hint="kernels are (in, out) where all is joined with all, (out, in, height, width) in convolutions.",
+        )
+    with np.errstate(all="ignore"):
+        weight = np.array(array, dtype, order="C")
+        if not np.array_equal(np.isfinite(weight), np.isfinite(array.astype("float64"))):
+            raise DataError("X203", f"{path!r} holds numbers that are infinite in {dtype}.", hint="give smaller ones.")
+    return weight
 
 
 def _listed(shape: Shape) -> str:
     return ", ".join(map(str, shape))
 
 
-def _shape_hint(shape: Shape, input_shape: Shape) -> str:
+def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
     if shape == input_shape:
         return "a single sample is a batch of one: x[None]."
     if len(input_shape) == 3 and len(shape) == 3 and input_shape[0] == 1 and shape[1:] == input_shape[1:]:
         return "add the channel axis: x[:, None]."
     if len(input_shape) == 3 and len(shape) == 4 and (shape[3], *shape[1:3]) == input_shape:
         return "the channels come first: x.transpose(0, 3, 1, 2)."
-    return f"build the model with input_shape={tuple(shape[1:])}, or reshape x."
+    if name != "x":
+        return "these samples must have the shape of those that the model is trained on."
+    if shape and prod(input_shape) in (prod(shape), prod(shape[1:])):
+        return f"x.reshape(-1, {_listed(input_shape)}), if its cells are in that order."
+    return f"build the model with input_shape={tuple(shape[1:])}." if shape[1:] else "give each sample its axes."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
-from functools import partial, wraps
+from functools import wraps
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,33 +14,32 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from xcnn.backends.contract import Backend
-from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.arrays import unmasked
-from xcnn.core.checks import check_flag, check_whole
+from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import BusyError, OptionError
+from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
-from xcnn.model.host_data import check_same_shapes, inputs_of, samples_of
+from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name
+from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
 from xcnn.training.progress import Progress
 from xcnn.training.progress import progress as make_progress
-from xcnn.training.schedules import Schedule
+from xcnn.training.schedules import Schedule, Shifted
 from xcnn.training.schedules import learning_rate as rate_at
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.step import Step, TrainingStep
@@ -47,9 +48,11 @@ from xcnn.training.trainer import Trainer
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
 
-SET = ("info", "learning_rate", "loss", "optimizer", "plan", "policy", "precision", "state", "trainer", "weights")
-"""What may be assigned, by users or by the rooms of this wing."""
-FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "seed")
+SET = ("learning_rate", "loss", "optimizer", "precision", "weights")
+"""What may be assigned."""
+KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+"""What may be assigned if it is of this kind, by users or by the rooms of this wing."""
+FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
 HABITS = {
     "lr": "model.learning_rate = ...",
@@ -61,27 +64,35 @@ HABITS = {
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def changes(what: str) -> Callable[[Method], Method]:
-    """Let one thread at a time change a model by this method; any other is told X502."""
+def changes(what: str, trains: bool = False) -> Callable[[Method], Method]:
+    """Let one thread at a time change a model by this method; any other is told X502.
+
+    So is that thread itself, within a training, where the method `trains` too, and where a step is under way.
+    """
 
     def guard(method: Method) -> Method:
         @wraps(method)
         def guarded(self: Model, *args: Any, **kwargs: Any) -> Any:
-            mine, before = self.turn.take()
-            if not mine:
-                raise BusyError(
-                    "X502",
-                    f"another thread is training this model: {what} would mix with its steps.",
-                    hint="wait until its fit is over, or train a copy of the model: copy.deepcopy(model).",
-                )
+            turn, mine = self.turn, process.Hold()
             try:
+                if not turn.take(mine):
+                    raise busy("another thread is training this model", what, "wait until its fit is over")
+                if mine.before is not None and (trains or mine.before.closed):
+                    raise busy("this model is being trained", what, "wait for a callback" + " of fit's end" * trains)
                 return method(self, *args, **kwargs)
-            finally:
-                self.turn.give(before)
+            finally:  # an interrupt finds no call here
+                if turn.owner is mine:
+                    turn.owner = mine.before
 
         return cast("Method", guarded)
 
     return guard
+
+
+def busy(why: str, what: str, wait: str) -> BusyError:
+    """X502"""
+    hint = f"{wait}, or train a copy of the model: copy.deepcopy(model)."
+    return BusyError("X502", f"{why}: {what} would mix with its steps.", hint=hint)
 
 
 class Model:
@@ -132,29 +143,42 @@ class Model:
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
-                "X104", f"net must be a layer; got {net!r}.", hint="put the layers into xcnn.Sequential()."
+                "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
-        if not isinstance(input_shape, tuple | list):
-            raise OptionError("X104", f"input_shape must be a tuple, such as (1, 28, 28); got {input_shape!r}.")
-        sizes = tuple(check_whole("each size of input_shape", n) for n in input_shape)
+        sizes = check_shape("input_shape", input_shape, least=1)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
         self.turn = process.Turn()
-        drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
-        weights = tree.map(self._send, drawn)
-        self.state = TrainingState(weights, self._first_state(weights))
+        with host_memory("the net's weights"), fitting(net, self.input_shape):
+            drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+            check_cells_of(self.output_shape)
+            weights = tree.map(self._send, drawn)
+        self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
+        self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
         self.plan: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
-        self._rebuild()
+        self.trainer = self._made()
+        tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
 
-    def _rebuild(self) -> None:
+    def _become(self, **changed: Any) -> None:
+        """Change attributes, and the trainer that follows from them: all, or where one is refused, none.
+
+        An interrupt too finds the model as it was, or as it is then: the last call runs no Python.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), **changed)
+        changed["trainer"] = other._made()
+        vars(self).update(changed)
+
+    def _made(self) -> Trainer:
         """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
+        self._check_numbers(self.optimizer, self.loss, self.policy)
         name = loss_name(self.loss)
         threshold, least = THRESHOLDS.get(name), 2 if name == "cross_entropy" else 1
         if threshold is not None and (not self.output_shape or self.output_shape[0] < least):
@@ -166,18 +190,21 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
-        self.trainer = Trainer(
+        optimizer, began = self.optimizer, self.state.rate_offset
+        if began and isinstance(optimizer.learning_rate, Schedule):
+            optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
+        return Trainer(
             net=net,
             layers=layers,
             loss=self.loss,
-            optimizer=self.optimizer,
+            optimizer=optimizer,
             threshold=threshold,
             places=prod(self.output_shape[1:]),
             seed=self.seed,
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, self.optimizer, threshold, backend)),
+            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend)),
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -195,27 +222,30 @@ class Model:
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what may be set: an attribute that nothing reads would do nothing, in silence."""
         begun = name in vars(self) or hasattr(type(self), name)
-        inner = name.startswith("_") or name == "turn" or type(self) is not Model
-        if name in SET or inner or (name in FIXED and not begun):
+        inner = name.startswith("_") or name == "turn" or (type(self) is not Model and name not in KINDS)
+        if name in SET or inner or isinstance(value, KINDS.get(name, ())) or (name in FIXED and not begun):
             object.__setattr__(self, name, value)
             return
+        if name in KINDS:
+            raise OptionError("X104", f"model.{name} must be a {KINDS[name].__name__}; got {short(value)}.")
         if name in FIXED:
             hint = 'model.to("numpy") moves it.' if name == "backend" else "build another model: xcnn.Model(...)."
             raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
-        meant = nearest(name, (*SET, *FIXED))
+        meant = nearest(name, (*SET, *KINDS, *FIXED))
         guess = f"did you mean model.{meant}?" if meant else "what is yours goes into model.info, a dict."
-        raise OptionError("X104", f"a model has no attribute {name!r} to set.", hint=HABITS.get(name, guess))
+        raise OptionError("X104", f"a model has no attribute {short(name)} to set.", hint=HABITS.get(name, guess))
 
     def __getstate__(self) -> dict[str, Any]:
         plan, state = self.standing()
-        history = replace(self.history, rows=list(state.rows))
+        state = state.with_rows_of_its_own()
         kept = {name: value for name, value in vars(self).items() if name not in LEFT_OUT}
-        return {**kept, "state": state, "plan": plan, "history": history}
+        own = {"plan": dict(plan), "info": deepcopy(self.info), "history": replace(self.history, rows=[*state.rows])}
+        return {**kept, "state": state, **own}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         vars(self).update(kept)
         self.turn = process.Turn()
-        self._rebuild()
+        self.trainer = self._made()
 
     def standing(self) -> tuple[dict[str, Any], TrainingState]:
         """How it is being trained, and where that stands, both of one moment though another thread trains it."""
@@ -244,13 +274,10 @@ class Model:
     @precision.setter
     @changes("another precision")
     def precision(self, new: str | None) -> None:
-        chosen = policy(new, self.dtype)
-        with_precision(self.backend, chosen)  # what it refuses changes nothing
-        self._check_numbers(self.optimizer, self.loss, chosen)
-        self.policy = chosen
-        moments = {name: leaf for name, leaf in self.state.optimizer_state.items() if name not in loss_scaling.TYPES}
-        self.state = replace(self.state, optimizer_state={**moments, **self._scaling(self.state.optimizer_state)})
-        self._rebuild()
+        chosen, before = policy(new, self.dtype), self.state.optimizer_state
+        moments = {name: leaf for name, leaf in before.items() if name not in loss_scaling.TYPES}
+        state = replace(self.state, optimizer_state={**moments, **self._scaling(chosen, before)})
+        self._become(policy=chosen, state=state)
 
     @property
     def loss(self) -> Loss:
@@ -261,19 +288,21 @@ class Model:
     @changes("another loss")
     def loss(self, new: str | Loss) -> None:
         loss = loss_function(new)
-        self._check_numbers(self.optimizer, loss, self.policy)
-        self._loss = loss
-        self._rebuild()
+        self._become(_loss=loss)
+        tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step. Another, or a schedule, may be assigned: the optimizer's moments go on."""
-        return rate_at(self.optimizer.learning_rate, self.state.optimizer_state["step"])
+        """The rate of the next step. Another, or a schedule, may be assigned: the optimizer's moments and steps go on.
+
+        So a schedule that is assigned here stands where the one before stood; with another optimizer it begins anew.
+        """
+        return rate_at(self.trainer.optimizer.learning_rate, self.state.optimizer_state["step"])
 
     @learning_rate.setter
+    @changes("another learning rate")
     def learning_rate(self, new: float | Schedule) -> None:
-        optimizer: Any = self.optimizer
-        self.optimizer = replace(optimizer, learning_rate=new)
+        self._become(_optimizer=self.optimizer.with_rate(new))
 
     @property
     def compiled_step(self) -> Step:
@@ -282,51 +311,93 @@ class Model:
 
     @property
     def weights(self) -> Weights:
-        """The tree of weights, on the model's backend; arrays of the same names and shapes may be assigned."""
-        return self.state.weights
+        """The tree of weights as they are now, on the model's backend.
+
+        Numbers of any library in the shapes that the net declares may be assigned, a copy of them being taken: to the
+        whole, or to a branch or a leaf of it, as in model.weights["conv1"]["kernel"] = kernel. `edit` sets cells.
+        """
+        now = [self.state.weights]
+        return tree.Guarded(now[0], lambda path, new: self._set_weights(now, path, new))
 
     @weights.setter
     @changes("other weights")
     def weights(self, new: Weights) -> None:
-        def to_host(w: Array) -> HostArray:
-            return unmasked(w) if isinstance(w, np.ndarray) else backend_of(w).to_numpy(w)
+        self._set_all(weights_of(self._shapes, new, self.dtype))
 
-        new = settled(new, self.state.weights, to_host)
-        check_same_shapes(new, self.state.weights)
-        hosts = tree.map(to_host, new)
-        self.state = replace(
-            self.state, weights=tree.map(lambda w: self._send(np.array(w)), hosts)
-        )  # a copy of its own
+    @changes("other weights")
+    def _set_weights(self, now: list[Weights], path: str, new: Weights) -> Weights:
+        """Set some weights of the branch at this path; what it is then. `now` is the tree that was asked for."""
+        if self.state.weights is not now[0]:
+            raise OptionError(
+                "X104",
+                "these weights are of an earlier moment: the model was changed since.",
+                hint=f"ask for them again: model.weights{''.join(f'[{name!r}]' for name in path.split('/')[:-1])}",
+            )
+        self._set_all(weights_of(self._shapes, new, self.dtype, path))
+        branch = now[0] = self.state.weights
+        for name in path.split("/")[:-1]:
+            branch = branch[name]
+        return branch
+
+    def _set_all(self, new: Mapping[str, HostArray]) -> None:
+        """Let these leaves be the model's."""
+        here = dict(tree.items(self.state.weights))
+        old = {path: self.backend.to_numpy(w) for path, w in here.items()}
+        sent = {path: self._send(w) for path, w in settled(new, old).items()}
+        self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
+
+    @contextmanager
+    def edit(self, path: str) -> Iterator[HostArray]:
+        """A weight as a NumPy array whose cells may be set within a `with` block: the model takes them at its end.
+
+        `path` is as in `with model.edit("conv1/kernel") as kernel: kernel[0, 0] = 1`. Some libraries' arrays can't be
+        written; this is the way on every backend.
+        """
+        if path not in self._shapes:
+            names = ", ".join(self._shapes)
+            hint = f"did you mean {meant!r}?" if (meant := nearest(str(path), self._shapes)) else f"it has {names}."
+            raise OptionError("X104", f"the net has no weight {path!r}.", hint=hint)
+        weights, (*branches, leaf) = self.weights, path.split("/")
+        for name in branches:
+            weights = weights[name]
+        copy = np.array(self.backend.to_numpy(weights[leaf]))
+        yield copy
+        weights[leaf] = copy
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer. Another of its kind goes on with the moments of the one before, other kinds start anew."""
+        """The optimizer. Another of its kind goes on with the moments of the one before, other kinds start anew.
+
+        Its schedule begins anew, unless it is the very one of the optimizer before, as in
+        Adam(model.optimizer.learning_rate). `model.learning_rate = schedule` lets another go on instead.
+        """
         return self._optimizer
 
     @optimizer.setter
     @changes("another optimizer")
     def optimizer(self, new: str | Optimizer) -> None:
-        optimizer = make_optimizer(new)
-        self._check_numbers(optimizer, self.loss, self.policy)
-        before, self._optimizer = self._optimizer, optimizer
-        if type(before) is not type(self._optimizer) or before.moments != self._optimizer.moments:
-            self.state = replace(
-                self.state, optimizer_state=self._first_state(self.state.weights, self.state.optimizer_state)
-            )
-        self._rebuild()
+        optimizer, before, state = make_optimizer(new), self._optimizer, self.state
+        moments = state.optimizer_state
+        goes_on = optimizer.learning_rate is before.learning_rate
+        done = moments["step"] + state.rate_offset if goes_on else 0
+        if type(before) is not type(optimizer) or before.moments != optimizer.moments:
+            moments = self._first_state(optimizer, state.weights, moments)
+        state = replace(state, optimizer_state=moments, rate_offset=done - moments["step"])
+        self._become(_optimizer=optimizer, state=state)
 
-    def _first_state(self, weights: Weights, before: Weights | None = None) -> Weights:
+    def _first_state(self, optimizer: Optimizer, weights: Weights, before: Weights | None = None) -> Weights:
         """The optimizer's state before its first step, with the loss's scale of the state before."""
         with self.backend.active():
-            return {**self._optimizer.init(weights), **self._scaling(before or {})}
+            return {**optimizer.init(weights), **self._scaling(self.policy, before or {})}
 
-    def _scaling(self, before: Weights) -> Weights:
+    def _scaling(self, policy: Precision, before: Weights) -> Weights:
         """The loss's scale as it was before, or a new one; nothing where the policy has none."""
-        if not self.policy.scales:
+        if not policy.scales:
             return {}
         with self.backend.active():
             return loss_scaling.entries_of(before) or loss_scaling.entries(self.backend)
 
+    @explained
     @changes("another backend")
     def to(self, backend: str | Backend, **options: Any) -> Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
@@ -347,21 +418,24 @@ class Model:
         with_precision(there, self.policy)  # what it refuses changes nothing
 
         def move(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, int) else there.from_other(leaf, self.backend)
+            if isinstance(leaf, int):
+                return leaf
+            moved = there.from_other(leaf, self.backend)
+            read_only = isinstance(moved, np.ndarray) and not moved.flags.writeable  # JAX's memory
+            return moved.copy() if read_only else moved
 
         moved = replace(
             self.state,
             weights=tree.map(move, self.state.weights),
             optimizer_state=tree.map(move, self.state.optimizer_state),
         )
-        self._backend, self.state = there, moved
-        self._rebuild()
+        self._become(_backend=there, state=moved)
         return self
 
     # Training and asking.
 
     @explained
-    @changes("a second fit")
+    @changes("a second fit", trains=True)
     def fit(
         self,
         x: Any,
@@ -408,7 +482,12 @@ class Model:
         DivergedError
             X501, when the loss or a gradient is no longer finite; the weights before that step are kept.
         BusyError
-            X502, while another thread trains this model.
+            X502, while another thread trains this model, and within a callback of such a training.
+
+        Returns
+        -------
+        History
+            of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         data = samples_of(self, x, y)
@@ -417,7 +496,7 @@ class Model:
         return fit(
             self,
             data,
-            None if validation_data is None else samples_of(self, *validation_data),
+            None if validation_data is None else samples_of(self, *validation_data, role="validation "),
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
@@ -426,7 +505,8 @@ class Model:
             resume=check_flag("resume", resume),
         )
 
-    @changes("a step")
+    @explained
+    @changes("a step", trains=True)
     def step(self, x: Any, y: Any) -> float:
         """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`.
 
@@ -442,7 +522,9 @@ class Model:
         DivergedError
             X501, as `fit`.
         """
+        self.turn.close()
         before = self.state
+        self.trainer.look()
         after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
         self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
         return loss
@@ -464,7 +546,7 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = check_whole("batch_size", batch_size)
-        return measure(self.trainer, self.weights, *samples_of(self, x, y), batch_size)
+        return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
 
     @explained
     def predict(self, x: Any, batch_size: int = 256) -> HostArray:
@@ -481,8 +563,11 @@ class Model:
 
         Raises
         ------
-        DataError, ShapeError, DTypeError
-            X203, X101, X103, for samples that do not fit.
+        ShapeError, DTypeError
+            X101, X103, for samples that do not fit.
+        DataError
+            X203, for all of x, where one sample holds NaN or infinity: in its place there would be NaN, whose argmax is
+            the first class. The message names the sample, and how to leave it out.
 
         Examples
         --------
@@ -491,10 +576,11 @@ class Model:
         (3, 2)
         """
         batch_size = check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.weights
+        x, weights = inputs_of(self, x), self.state.weights
         starts = range(0, max(len(x), 1), batch_size)
         return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
 
+    @explained
     def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
@@ -537,8 +623,9 @@ class Model:
         weights
             a tree on the model's backend
         """
-        return self.trainer.forward(self.weights if weights is None else weights, x)
+        return self.trainer.forward(self.state.weights if weights is None else weights, x)
 
+    @explained
     def summary(self, batch_size: int = 32) -> Summary:
         """A table of the layers with shapes, parameters and memory, which prints itself.
 
@@ -547,10 +634,11 @@ class Model:
         batch_size
             samples of a step, for the memory that it takes
         """
-        return summarize(self, batch_size)
+        return summarize(self, check_whole("batch_size", batch_size))
 
     # Files.
 
+    @explained
     def save(self, path: str | Path) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 
@@ -562,21 +650,31 @@ class Model:
         path
             of the file
         """
+        saved = self._saved()
+
+        def host(leaf: Any) -> Any:
+            return leaf if isinstance(leaf, int) else self.backend.to_numpy(leaf)
+
+        arrays = (tree.map(host, each) for each in (saved.state.weights, saved.state.optimizer_state))
+        weights, moments = arrays
+        checkpoint.save(replace(saved, state=replace(saved.state, weights=weights, optimizer_state=moments)), path)
+
+    def check_save(self) -> None:
+        """Raise what `save` would raise of what the model is now, and write nothing: before a training.
+
+        Raises
+        ------
+        CheckpointError
+            X403, X404, for what a file can't give back.
+        """
+        checkpoint.checked(self._saved())
+
+    def _saved(self) -> checkpoint.Saved:
+        """What a checkpoint keeps of it."""
         plan, state = self.standing()
-        host = partial(tree.map, self.backend.to_numpy)
-        moments = {name: host(state.optimizer_state[name]) for name in self.optimizer.moments}
-        scaling = host(loss_scaling.entries_of(state.optimizer_state))
-        kept = replace(
-            state,
-            weights=host(state.weights),
-            optimizer_state={"step": state.optimizer_state["step"], **moments, **scaling},
-        )
-        checkpoint.save(
-            checkpoint.Saved(
-                self.net, self.input_shape, self.loss, self.optimizer, self.policy, self.seed, kept, plan, self.info,
-                {"backend": self.backend.spec, "versions": self.backend.versions()},
-            ),
-            path,
+        return checkpoint.Saved(
+            self.net, self.input_shape, self.loss, self.optimizer, self.policy, self.seed, state, plan, self.info,
+            {"backend": self.backend.spec, "versions": self.backend.versions()},
         )  # fmt: skip
 
     @classmethod
@@ -625,19 +723,14 @@ class Model:
                 checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
                 optimizer=saved.optimizer, backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
             )  # fmt: skip
-        model._net = saved.net
         moments = {n: tree.map(model._send, state.optimizer_state[n]) for n in saved.optimizer.moments}
         scaling = loss_scaling.entries_of(model.state.optimizer_state)
         if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
             scaling = loss_scaling.entries(model.backend, **kept)
-        model.state = replace(
-            state,
-            weights=model.weights,
-            optimizer_state={"step": state.optimizer_state["step"], **moments, **scaling},
-        )
-        model.history.rows = list(state.rows)
-        model.plan, model.info = saved.plan, saved.info
-        model._rebuild()
+        kept = {"step": state.optimizer_state["step"], **moments, **scaling}
+        state = replace(state, weights=model.state.weights, optimizer_state=kept)
+        history = History([*state.rows])
+        model._become(_net=saved.net, state=state, history=history, plan=saved.plan, info=saved.info)
         return model
 
     def _send(self, array: Any) -> Array:

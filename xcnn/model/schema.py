@@ -185,7 +185,10 @@ CONFIG = record(
         "optimizer": built,
         "dtype": text,
         "seed": whole(0, 2**1024),
-        "standing": record({**dict.fromkeys(("step", "epoch", "batch", "right", "seen"), whole()), "loss": number()}),
+        "standing": record(
+            {**dict.fromkeys(("step", "epoch", "batch", "right", "seen"), whole()), "loss": number()},
+            {"rate_offset": whole(-COUNT)},
+        ),
         "updates": whole(),
         "plan": nothing_or(record({"samples": whole(1), "batch_size": whole(1), "shuffle": flag}, {"began": whole()})),
         "history": many(row),

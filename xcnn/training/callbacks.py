@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
-from inspect import signature
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from xcnn.core import tree
-from xcnn.core.checks import check_rate, check_whole, plain
+from xcnn.core.checks import check_call, check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
 from xcnn.core.types import Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.state import TrainingState
 
@@ -43,6 +42,10 @@ class Trained(Protocol):
         """Write a checkpoint."""
         ...
 
+    def check_save(self) -> None:
+        """Raise what `save` would raise."""
+        ...
+
 
 def check_callbacks(given: object) -> tuple[Callback, ...]:
     """The callbacks, one alone as well.
@@ -54,18 +57,7 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
     """
     callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
     for callback in callbacks:
-        if isinstance(callback, type):
-            name = callback.__name__
-            hint = f"make one of it: {name}(...), not {name}."
-            raise OptionError("X104", f"callbacks must be functions (model, history); {name} is a class.", hint=hint)
-        if not callable(callback):
-            raise OptionError("X104", f"callbacks must be functions (model, history); got {callback!r}.")
-        try:
-            signature(callback).bind(None, None)
-        except ValueError:  # some that are written in C do not tell
-            continue
-        except TypeError as error:
-            raise OptionError("X104", f"callbacks are called with (model, history): {callback!r}: {error}.") from error
+        check_call(callback, 2, "callbacks", "(model, history)")
     return callbacks
 
 
@@ -105,7 +97,7 @@ def direction(monitor: str, mode: str | None = None) -> str:
     if found is None:
         raise OptionError(
             "X104",
-            f"the name of the column {monitor!r} does not tell whether more of it is better, or less.",
+            f"the name of the column {short(monitor)} does not tell whether more of it is better, or less.",
             hint='give mode="max" or mode="min".',
         )
     return found
@@ -114,7 +106,7 @@ def direction(monitor: str, mode: str | None = None) -> str:
 def check_mode(mode: object) -> None:
     """Raise X104 unless it is "min", "max" or None."""
     if mode not in ("min", "max", None):
-        raise OptionError("X104", f'mode must be "min", "max" or None; got {mode!r}.')
+        raise OptionError("X104", f'mode must be "min", "max" or None; got {short(mode)}.')
 
 
 def is_better(way: str, new: float, best: float, by: float = 0.0) -> bool:
@@ -139,7 +131,9 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
     for n, row in enumerate(history.rows[first:], first):
         value = plain(row.get(monitor))
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise OptionError("X104", f"{monitor!r} can't be monitored: it must be a number, and is {value!r}.")
+            raise OptionError(
+                "X104", f"{short(monitor)} can't be monitored: it must be a number, and is {short(value)}."
+            )
         if value is not None and is_better(way, value, best, min_delta):
             best, at = value, n
     return at
@@ -242,8 +236,9 @@ class Checkpoint:
         self.first = 0
 
     def start(self, model: Trained) -> None:
-        """A training begins: look where it can be saved, and count its epochs alone."""
+        """A training begins: look whether and where it can be saved, and count its epochs alone."""
         check_path(self.path)
+        model.check_save()
         self.first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
 
     def __call__(self, model: Trained, history: History) -> None:

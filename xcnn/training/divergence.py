@@ -10,7 +10,7 @@ from xcnn.core.arrays import namespace
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import DivergedError
 from xcnn.layers.layer import Hook, Layer, Run
-from xcnn.training.losses import Loss
+from xcnn.training.losses import Loss, value_and_gradient
 from xcnn.training.optimizers import Optimizer, moments_of
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import TrainingState
@@ -67,7 +67,7 @@ def first_non_finite(net: Layer, loss: Loss, weights: Weights, run: Run, x: Arra
         demand(x, "the input x")
         y, backward = net(weights, x, replace(run, hook=Hook(look)))
         demand(y, "the net's output")
-        value, dy = loss(y, t)
+        value, dy = value_and_gradient(loss, y, t)
         demand(value, "the loss")
         demand(dy, "the loss's gradient")
         backward(dy)

@@ -13,7 +13,7 @@ from xcnn.core import html
 from xcnn.core.checks import plain
 from xcnn.core.files import write_whole
 from xcnn.core.options import nearest
-from xcnn.errors import MissingDependency, OptionError
+from xcnn.errors import MissingDependency, OptionError, short
 
 Row = dict[str, Any]
 
@@ -59,10 +59,10 @@ class History:
 
     def __getitem__(self, column: str) -> list[Any]:
         if not isinstance(column, str):
-            raise OptionError("X104", f"columns have names; got {column!r}.", hint="an epoch is history.rows[0].")
+            raise OptionError("X104", f"columns have names; got {short(column)}.", hint="an epoch is history.rows[0].")
         known = self.columns or tuple(COLUMNS)
         if column not in known:
-            found = f"there is no column {column!r}; the history has {', '.join(self.columns) or 'no epoch yet'}."
+            found = f"there is no column {short(column)}; the history has {', '.join(self.columns) or 'no epoch yet'}."
             raise OptionError("X104", found, hint=missing_column(column, known))
         return [row[column] for row in self.rows if column in row]
 

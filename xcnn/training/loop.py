@@ -14,7 +14,7 @@ from xcnn.core import random
 from xcnn.core.types import Weights
 from xcnn.errors import DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct
+from xcnn.training.losses import count_correct, value_and_gradient
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
@@ -35,6 +35,7 @@ def epoch(
 
     Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
     """
+    trainer.look()
     begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
     order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     while state.seen < len(x):
@@ -79,7 +80,7 @@ def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batc
         y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
         targets_there = backend.asarray(targets)
         with backend.active():
-            value, _ = trainer.loss(y, targets_there)
+            value, _ = value_and_gradient(trainer.loss, y, targets_there)
             loss += to_float(backend, value) * len(targets)
             if trainer.threshold is not None:
                 right += int(backend.to_numpy(count_correct(y, targets_there, trainer.threshold)))

@@ -7,18 +7,23 @@ rows that are no distribution. A logit of -inf leaves its class out: what has no
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
-from math import prod
+from math import exp, prod
 from typing import Any, TypeAlias
 
-from array_api_compat import device
+from array_api_compat import device, is_numpy_array
 
-from xcnn.core.arrays import full, is_floating, namespace, rounded_once, widened, zeros
-from xcnn.core.checks import check_between, check_positive, plain
-from xcnn.core.types import Array
-from xcnn.errors import DTypeError, OptionError, ShapeError
+from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, widened, zeros
+from xcnn.core.checks import check_between, check_call, check_positive, plain
+from xcnn.core.names import unknown
+from xcnn.core.pure import pure
+from xcnn.core.types import Array, Shape
+from xcnn.errors import DTypeError, OptionError, ShapeError, counted, short
+from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
+from xcnn.layers.layer import Layer
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
@@ -189,7 +194,8 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
 
 
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
+    f.__name__: pure(f)
+    for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
 }
 THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
@@ -213,16 +219,68 @@ def loss_function(loss: str | Loss) -> Loss:
         same = all(options[name] is value for name, value in loss.keywords.items())
         return loss if same else partial(loss.func, *loss.args, **options)
     if callable(loss):
+        check_call(loss, 2, "losses", "(y, t) -> (value, dy)")
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise OptionError("X104", f"there is no loss {loss!r}.", hint="use one of " + ", ".join(LOSSES) + ".")
+        raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
+
+
+def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:
+    """What a loss gives, if it is a number and a gradient shaped like y, as of a user's own it may not be.
+
+    Raises
+    ------
+    OptionError
+        X104
+    """
+    given = loss(y, t)
+    if isinstance(given, tuple) and len(given) == 2:
+        value, dy = given
+        scalar = isinstance(value, int | float) or getattr(value, "shape", None) == ()
+        if scalar and is_numpy_array(dy) == is_numpy_array(y) and getattr(dy, "shape", None) == y.shape:
+            return value, dy
+    parts = given if isinstance(given, tuple) else (given,)
+    raise OptionError(
+        "X104",
+        "the loss must give a pair: its value, a scalar, and the gradient by the predictions, shaped like them.",
+        f"got {' and '.join(map(_kind, parts)) or 'nothing'}, predictions {_kind(y)}",
+        hint="return value, dy; of the mean (y - t)^2 they are xp.mean((y - t) ** 2) and 2 * (y - t) / size.",
+    )
+
+
+def _kind(thing: Any) -> str:
+    """An array as its type and shape, all else as it is."""
+    return f"{type(thing).__name__} {tuple(thing.shape)}" if hasattr(thing, "shape") else short(thing)
 
 
 def loss_name(loss: Loss) -> str:
     """The name of a loss in LOSSES, also behind functools.partial; "" for a user's own."""
     function = loss.func if isinstance(loss, partial) else loss
     return next((name for name, known in LOSSES.items() if known is function), "")
+
+
+BOUNDED = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
+"""Layers that give numbers of this range: probabilities, not logits."""
+
+
+def tell_bounded_logits(name: str, net: Layer, output_shape: Shape, stacklevel: int = 4) -> None:
+    """Warn where a loss that takes logits gets what a last Softmax, Sigmoid or Tanh gives: it trains, and badly.
+
+    In the loss's softmax or sigmoid no class then gets a probability above what the range allows.
+    """
+    while type(net) is Sequential and net.named:
+        net = next((layer for _, layer in reversed(net.named) if type(layer) not in (Flatten, Reshape)), ReLU())
+    if name not in ("cross_entropy", "binary_cross_entropy_with_logits") or type(net) not in BOUNDED:
+        return
+    low, high = BOUNDED[type(net)]
+    others = (output_shape[0] - 1) * exp(low) if name == "cross_entropy" else 1
+    warnings.warn(
+        f"{name} takes logits, which may be any numbers, but the net ends in {type(net).__name__}, which gives "
+        f"{low} to {high}: no class can get a probability above {exp(high) / (exp(high) + others):.4f}. Leave that "
+        "layer out; model.probabilities gives them.",
+        stacklevel=stacklevel,
+    )
 
 
 def count_correct(y: Array, t: Array, threshold: float) -> Array:
@@ -251,10 +309,9 @@ def targets(y: Array, t: Array) -> Array:
     xp = _check_floating(y, t)
     if y.ndim > 1 and y.shape[1] == 0:
         raise ShapeError("X202", "there are no outputs to compare with targets.", f"got predictions {tuple(y.shape)}")
+    check_target_shape(y.shape, t.shape, labels=True)
     if tuple(t.shape) == tuple(y.shape):
         return xp.astype(t, y.dtype)
-    if y.ndim < 2 or tuple(t.shape) != (y.shape[0], *y.shape[2:]):
-        _same_shape(y, t)
     labels = xp.expand_dims(widened(t) if is_floating(t) else xp.astype(t, xp.int64), axis=1)
     counted = xp.arange(max(y.shape[1], 2), dtype=labels.dtype, device=device(y))
     hot = labels == xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
@@ -263,21 +320,45 @@ def targets(y: Array, t: Array) -> Array:
     return xp.where(known, one_hot, full(y, (), float("nan")))
 
 
-def _same_shape(y: Array, t: Array) -> Array:
-    if tuple(t.shape) != tuple(y.shape):
+def check_target_shape(y: Shape, t: Shape, labels: bool, role: str = "") -> None:
+    """Raise X202 unless targets of this shape fit predictions of that: shaped alike, or where they may be, labels."""
+    y, t = tuple(y), tuple(t)
+    if t != y and not (labels and len(y) > 1 and t == (y[0], *y[2:])):
         raise ShapeError(
             "X202",
-            "the targets do not fit the predictions.",
-            f"got targets {tuple(t.shape)}, predictions {tuple(y.shape)} = (batch, outputs)",
-            hint="give targets shaped like the net's output, or for a classifier one whole number a sample.",
+            f"the {role}targets do not fit the predictions.",
+            f"got targets {t}, predictions {y} = ({', '.join(('batch', 'outputs', 'height', 'width')[: len(y)])})",
+            hint=_target_hint(y, t, labels),
         )
-    return _check_floating(y, t).astype(t, y.dtype)
+
+
+def _target_hint(y: Shape, t: Shape, labels: bool) -> str:
+    if t == (*y[:1], 1, *y[2:]) and labels:
+        return "labels have no axis of outputs: y[:, 0]."
+    if y[1:] == (1,) and t == y[:1]:
+        return "a single output has an axis of its own: y[:, None]."
+    if len(t) == len(y) and t[2:] == y[2:] and len(y) > 1 and t[1]:
+        return f"let the last layer have {counted(t[1], 'output')}, as the targets have."
+    if prod(y) == prod(t):
+        return f"give targets shaped like the net's output: y.reshape(-1, {', '.join(map(str, y[1:]))})."
+    return "give targets shaped like the net's output" + (", or one whole number a sample." if labels else ".")
+
+
+def _same_shape(y: Array, t: Array) -> Array:
+    xp = _check_floating(y, t)
+    check_target_shape(y.shape, t.shape, labels=False)
+    return xp.astype(t, y.dtype)
 
 
 def _check_floating(y: Array, t: Array) -> Any:
-    """The namespace of both, if the predictions are floating-point numbers; else raise X103."""
+    """The namespace of both, if they are arrays and the predictions floating-point numbers; else raise X103."""
+    for name, array in (("y", y), ("t", t)):
+        if not isinstance(getattr(array, "shape", None), tuple):
+            check_array(array, name)
     if not is_floating(y):
         raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
+    if not is_real(t):
+        raise DTypeError("X103", f"a loss takes targets of real numbers; got {t.dtype}.", hint="convert them.")
     return namespace(y, t)
 
 
@@ -297,4 +378,5 @@ __all__ = [
     "loss_function",
     "mae",
     "mse",
+    "value_and_gradient",
 ]

@@ -20,6 +20,7 @@ from typing import Any, Self
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace
 from xcnn.core.checks import check_between, check_positive
+from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
 from xcnn.errors import OptionError
@@ -63,7 +64,14 @@ class Optimizer:
             grads = clip_by_norm(grads, self.clip_norm)
 
         def of_leaf(w: Array, g: Any, *moments: Array) -> tuple[Array, ...]:
-            return (g.value, *moments) if isinstance(g, Next) else self.change(rate, step, w, g, *moments)
+            if isinstance(g, Next):
+                return g.value, *moments
+            new = self.change(rate, step, w, g, *moments)
+            if w.ndim or isinstance(rate, float):
+                return new
+            return tuple(
+                namespace(w).astype(n, w.dtype) for n in new
+            )  # a compiled step's rate is as much an array as w
 
         changed = tree.map(of_leaf, weights, grads, *(state[name] for name in self.moments))
         weights, *moments = (tree.map(lambda leaf, n=n: leaf[n], changed) for n in range(1 + len(self.moments)))
@@ -127,12 +135,12 @@ class SGD(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("velocity",) if self.momentum else ()
+        return ("velocity",) if is_there(self.momentum) else ()
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
-        if not self.momentum:
+        if not is_there(self.momentum):
             return (w - rate * g,)
         v = self.momentum * moments[0] + g
         return w - rate * (g + self.momentum * v if self.nesterov else v), v
@@ -245,14 +253,14 @@ class RMSprop(Optimizer):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        return ("square", "velocity") if self.momentum else ("square",)
+        return ("square", "velocity") if is_there(self.momentum) else ("square",)
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        if self.weight_decay:
+        if is_there(self.weight_decay):
             g = g + self.weight_decay * w
         square = self.rho * moments[0] + (1 - self.rho) * g * g
         v = g / (namespace(w).sqrt(square) + self.epsilon)
-        if not self.momentum:
+        if not is_there(self.momentum):
             return w - rate * v, square
         v = self.momentum * moments[1] + v
         return w - rate * v, square, v
@@ -280,7 +288,12 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
         if isinstance(choice, str) and choice.lower() == name.lower():
             made: Optimizer = cls()
             return made
-    raise OptionError("X104", f"there is no optimizer {choice!r}.", hint="use one of " + ", ".join(OPTIMIZERS) + ".")
+    raise unknown("optimizer", choice, OPTIMIZERS)
+
+
+def is_there(number: Any) -> bool:
+    """Whether a term with this factor is there. Compiled code has arrays for numbers, but for 0."""
+    return not isinstance(number, int | float) or number != 0
 
 
 def moments_of(state: Weights) -> Weights:

@@ -11,8 +11,9 @@ from typing import Any
 
 from xcnn.core import tree
 from xcnn.core.arrays import is_floating
+from xcnn.core.names import meant, unknown
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.layers import Concatenate, Residual, Sequential
 from xcnn.layers.activations import Activation
 from xcnn.layers.half import may_compute_in_half
@@ -70,13 +71,15 @@ def policy(name: str | None, dtype: str) -> Precision:
     OptionError
         X104, when there is no such one, or it goes with other weights.
     """
-    if dtype not in DTYPES:
-        hint = f'weights stay float32: precision="{dtype}".' if dtype in PRECISIONS else ""
-        raise OptionError("X104", f'dtype must be "float32" or "float64"; got {dtype!r}.', hint=hint)
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        kind = meant("precision", getattr(dtype, "name", getattr(dtype, "__name__", dtype)), PRECISIONS)
+        mixes = f'weights stay float32: precision="{kind}".'
+        hint = (f'did you mean "{kind}"?' if kind in DTYPES else mixes) if kind else ""
+        raise OptionError("X104", f'dtype must be "float32" or "float64"; got {short(dtype)}.', hint=hint)
     if name is None:
         return PRECISIONS[dtype]
     if not isinstance(name, str) or name not in PRECISIONS:
-        raise OptionError("X104", f"there is no precision {name!r}.", hint="use one of " + ", ".join(PRECISIONS) + ".")
+        raise unknown("precision", name, PRECISIONS)
     found = PRECISIONS[name]
     if found.dtype != dtype:
         raise OptionError(
@@ -207,7 +210,7 @@ def check_numbers(options: Any, dtype: str, owner: str = "", name: str = "") -> 
             wider = {"float64": "", "float32": ', or dtype="float64"'}.get(dtype, ', or precision="float32"')
             raise OptionError(
                 "X104",
-                f"{owner}: {name}={options!r} is {what} in {dtype}, in which it is computed.",
+                f"{owner}: {name}={short(options)} is {what} in {dtype}, in which it is computed.",
                 hint=f"give a number between {least:.2g} and {most:.2g}{wider}.",
             )
 

@@ -9,7 +9,7 @@ import sys
 from typing import Any, Protocol, TextIO, cast
 
 from xcnn.core.output import notes, same_terminal
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 from xcnn.training.history import Row, header, line
 
 
@@ -108,12 +108,19 @@ def progress(choice: str | bool | Progress) -> Progress:
     OptionError
         X104
     """
-    if choice is True or choice == "auto":
+    if choice is True or (isinstance(choice, str) and choice == "auto"):
         choice = "live" if notes().isatty() else "plain"
     if isinstance(choice, str | bool):
         kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
         if choice in kinds:
             return kinds[choice]()
-    elif hasattr(choice, "advance"):
-        return choice
-    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {choice!r}.')
+    else:
+        lacking = [
+            name for name in ("start", "advance", "finish", "close") if not callable(getattr(choice, name, None))
+        ]
+        if not lacking:
+            return choice
+        if len(lacking) < 4 and not isinstance(choice, type):
+            what = f"a progress of your own lacks {' and '.join(lacking)}: {short(choice)}."
+            raise OptionError("X104", what, hint="xcnn.training.progress.Progress says what each is called with.")
+    raise OptionError("X104", f'progress must be "auto", "live", "plain" or "none"; got {short(choice)}.')

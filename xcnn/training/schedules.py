@@ -11,7 +11,7 @@ from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
 from xcnn.core.options import checked
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 
 class Schedule:
@@ -44,6 +44,7 @@ class Constant(Schedule):
         check_rate("rate", self.rate)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate
 
 
@@ -83,6 +84,7 @@ class Step(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step // self.every)
 
 
@@ -117,6 +119,7 @@ class Exponential(Schedule):
         check_rate("factor", self.factor)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         return self.rate * power(self.factor, step / self.every)
 
 
@@ -151,6 +154,7 @@ class Cosine(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         done = min(step / self.steps, 1.0)
         return self.final + (self.rate - self.final) * (1 + cos(pi * done)) / 2
 
@@ -187,6 +191,7 @@ class WarmUp(Schedule):
         check_whole("steps", self.steps)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         if step < self.steps:
             return learning_rate(self.then, 0) * (step + 1) / self.steps
         return learning_rate(self.then, step - self.steps)
@@ -233,12 +238,24 @@ class OneCycle(Schedule):
         check_between("end", self.end, 1, inf)
 
     def __call__(self, step: int) -> float:
+        step = check_whole("step", step, least=0)
         first, top = self.rate / self.start, self.rise * self.steps - 1
         last = first / self.end
         if step <= top and top > 0:
             return first + (self.rate - first) * (1 - cos(pi * step / top)) / 2
         down = min((step - top) / (self.steps - 1 - top), 1.0)
         return last + (self.rate - last) * (1 + cos(pi * down)) / 2
+
+
+@dataclass(frozen=True)
+class Shifted(Schedule):
+    """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState)."""
+
+    schedule: Schedule
+    offset: int
+
+    def __call__(self, step: int) -> float:
+        return learning_rate(self.schedule, max(step + self.offset, 0))
 
 
 @dataclass(frozen=True)
@@ -284,10 +301,16 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not is_number(number) or not 0 <= number < inf:
         raise OptionError(
             "X104",
-            f"the learning rate of step {step} is {value!r}; it must be a finite number of at least 0.",
-            f"by {rate!r}",
+            f"{type(rate).__name__}: the learning rate of step {step} is {short(value)}; "
+            "it must be a finite number of at least 0.",
+            f"by {short(rate)}",
         )
     return float(number)
+
+
+def is_idle(rate: Schedule | float, steps: range) -> bool:
+    """Whether the learning rate of each of these steps is 0."""
+    return all(learning_rate(rate, step) == 0 for step in (steps if isinstance(rate, Schedule) else steps[:1]))
 
 
 def power(factor: float, exponent: float) -> float:
@@ -306,6 +329,7 @@ __all__ = [
     "Given",
     "OneCycle",
     "Schedule",
+    "Shifted",
     "Step",
     "WarmUp",
     "learning_rate",

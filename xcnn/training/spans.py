@@ -8,6 +8,12 @@ SECONDS = 0.2
 """That a span is to take, about: so long does it take to hear Ctrl-C."""
 
 
+def is_of_capture(error: Exception) -> bool:
+    """Whether CUDA raised it because it can't capture what was done; what layers and losses raise is theirs."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in ("captur", "cuda", "outofmemory"))
+
+
 class Paced:
     """A compiled step whose spans find their length by how long they take."""
 

@@ -30,6 +30,12 @@ class TrainingState:
     right: int = 0
     seen: int = 0
     rows: tuple[Row, ...] = ()
+    rate_offset: int = 0
+    """What is added to the number of the optimizer's updates for its schedule's step: that may have begun later."""
+
+    def with_rows_of_its_own(self) -> TrainingState:
+        """The same with copies of its rows, which callbacks may write into."""
+        return replace(self, rows=tuple(dict(row) for row in self.rows))
 
     def without_epoch(self) -> TrainingState:
         """The same at the begin of an epoch: what was done of this one does not count."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass, is_dataclass
 from typing import Protocol, TypeAlias
 
 from xcnn.core import random
 from xcnn.core.primitives import HostPort, Primitives
+from xcnn.core.pure import Impure, made_of
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.losses import Loss
@@ -70,3 +71,48 @@ class TrainingStep:
         _, grads = backward(dy)
         weights, state, norm, weight_norm = self.backend.update(self.optimizer, grads, state, weights)
         return weights, state, StepResult(value, norm, weight_norm, right)
+
+
+class Kept:
+    """What recorded, compiled and captured steps share: they keep what pure code did, and call all other code.
+
+    `reason` says why steps run operation by operation, if they do.
+
+    Parameters
+    ----------
+    compiles
+        whether the backend wants them to be kept
+    """
+
+    arguments: Collection[str] = ()
+    """Options of the optimizer that are arguments of what is kept, beside its rate."""
+
+    def __init__(self, step: TrainingStep, compiles: bool) -> None:
+        self.step, self.compiles = step, compiles
+        self.made_of: Hashable = None
+        self.look()
+
+    def look(self) -> None:
+        """See what the step is made of, before an epoch or a single step; begin anew if that is something else now."""
+        before, self.unkept = self.made_of, ""
+        try:
+            self.made_of = self.of_step() if self.compiles else None
+        except Impure as why:
+            self.made_of, self.unkept = None, str(why)
+        if not self.compiles:
+            self.unkept = "the backend was made with compiles=False."
+        if self.made_of != before or self.made_of is None:
+            self.reason = self.unkept
+            self.forget()
+
+    def of_step(self) -> Hashable:
+        """What the step is made of, but for what its calls are given."""
+        step, optimizer = self.step, self.step.optimizer
+        if not is_dataclass(optimizer):
+            raise Impure(f"{type(optimizer).__name__} is no dataclass.")
+        parts = made_of((step.net, step.loss, step.threshold, step.backend))
+        return parts, made_of(optimizer, ("learning_rate", *self.arguments))
+
+    def forget(self) -> None:
+        """Begin anew."""
+        raise NotImplementedError

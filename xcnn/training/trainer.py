@@ -9,7 +9,7 @@ from typing import Any
 from xcnn.core import tree
 from xcnn.core.primitives import HostPort
 from xcnn.core.types import Array, Weights
-from xcnn.errors import DTypeError
+from xcnn.errors import DTypeError, host_memory, short
 from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
@@ -41,9 +41,15 @@ class Trainer:
     step: Step
     """The step, compiled."""
 
+    def look(self) -> None:
+        """Let a compiled step see what callbacks and users have changed: before each epoch, and each single step."""
+        look = getattr(self.step, "look", None)
+        if look is not None:
+            look()
+
     def forward(self, weights: Weights, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
-        with self.backend.active():
+        with host_memory("this batch"), self.backend.active():
             y, _ = self.net(weights, self.backend.asarray(x, self.dtype), Run(self.backend))
         return y
 
@@ -60,7 +66,10 @@ class Trainer:
         """
         backend, samples, key = self.backend, len(x), (self.seed, state.step)
         x, t = backend.asarray(x), backend.asarray(t)
-        with backend.active():  # in which nothing raises: what is not finite is looked for below
+        with (
+            host_memory("this batch"),
+            backend.active(),
+        ):  # in which nothing raises: what is not finite is looked for below
             weights, moments, result = self.step(key, state.weights, state.optimizer_state, x, t)
             loss, norm, size = (to_float(backend, each) for each in (result.loss, result.norm, result.weight_norm))
             skipped = (
@@ -109,6 +118,6 @@ def check_dtypes(before: Weights, after: Weights) -> None:
         if old.dtype != new.dtype:
             raise DTypeError(
                 "X103",
-                f"the step would make {name!r} {new.dtype}; it is {old.dtype}.",
+                f"the step would make {short(name)} {new.dtype}; it is {old.dtype}.",
                 hint="a loss or layer of yours gives gradients of another type than x.",
             )

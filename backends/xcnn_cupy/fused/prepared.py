@@ -46,14 +46,14 @@ class Prepared:
             w.ndim == 4 and convolutions.channels_last(kind) for w, kind in zip(masters, kinds.values(), strict=True)
         ]
         ready = converted_all(device, masters, list(kinds.values()), last)
-        y, net_backward = self.net(tree.from_items({**flat, **dict(zip(kinds, ready, strict=True))}), x, run)
+        y, net_backward = self.net(tree.filled(weights, {**flat, **dict(zip(kinds, ready, strict=True))}), x, run)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             dx, grads = net_backward(dy)
             found = dict(tree.items(grads))
             types, orders = [str(w.dtype) for w in masters], [is_channels_last(w) for w in masters]
             back = converted_all(device, [found[path] for path in kinds], types, orders)
-            return dx, tree.from_items({**found, **dict(zip(kinds, back, strict=True))})
+            return dx, tree.filled(grads, {**found, **dict(zip(kinds, back, strict=True))})
 
         return y, backward
 

@@ -1,6 +1,7 @@
 """CuPy's backend rehearsed on the host: its fused runs, its captured steps and its policies, with its own kernels."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -183,6 +184,12 @@ def small(backend, **options):
     return model_on(backend, article(), (1, 6, 6), loss="binary_cross_entropy", **options)
 
 
+def flat(backend, loss):
+    """A model of one dense layer."""
+    net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2))
+    return xcnn.Model(net, (1, 6, 6), loss=loss, optimizer=xcnn.SGD(0.1), backend=backend, dtype="float64")
+
+
 def test_spans_and_single_steps_can_be_mixed(rng):
     """Weights that a step, an assignment or another fit leaves are those that the next span begins with."""
     models = [small(backend, optimizer="adam", dtype="float64") for backend in (RehearsedGpu(), ORACLE)]
@@ -245,6 +252,7 @@ def test_a_span_stops_before_the_step_that_diverges(bad, eager_steps):
 
 
 def test_what_can_not_be_captured_runs_step_by_step_and_says_why(rng, caplog):
+    @xcnn.pure
     class Own(xcnn.SGD):
         pass
 
@@ -255,6 +263,43 @@ def test_what_can_not_be_captured_runs_step_by_step_and_says_why(rng, caplog):
     assert model.state.step == 6
     assert "Own has no kernel" in model.compiled_step.reason
     assert caplog.text.count("training steps run one by one: Own has no kernel") == 1
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_loss_that_changes_between_epochs(ours, rng):
+    """What is not known to be pure is not captured; ours is captured anew when an option of it is another."""
+    smoothing = 0.0
+
+    def loss(y, t):
+        return xcnn.losses.cross_entropy(y, t, label_smoothing=smoothing)
+
+    x, labels = data(rng, (1, 6, 6), 2)
+    models = []
+    for backend in (RehearsedGpu(), ORACLE):
+        smoothing, option = 0.0, partial(xcnn.losses.cross_entropy, label_smoothing=0.0)
+
+        def change(model, history, option=option):
+            nonlocal smoothing
+            smoothing = option.keywords["label_smoothing"] = 0.6
+
+        models.append(flat(backend, option if ours else loss))
+        models[-1].fit(x, labels, epochs=2, batch_size=4, callbacks=[change], progress="none")
+    for w, v in zip(*(tree.leaves(model.weights) for model in models), strict=True):
+        assert np.allclose(w, v, rtol=1e-9, atol=1e-12)
+    assert models[0].compiled_step.reason.startswith("" if ours else "loss is not marked as pure")
+    assert bool(models[0].compiled_step.graphs) is ours
+
+
+def test_a_loss_whose_value_is_no_array_is_not_captured(rng):
+    @xcnn.pure
+    def loss(y, t):
+        value, dy = xcnn.losses.cross_entropy(y, t)
+        return float(value), dy
+
+    x, labels = data(rng, (1, 6, 6), 2)
+    model = flat(RehearsedGpu(), loss)
+    model.fit(x.astype("float64"), labels, batch_size=4, progress="none")
+    assert model.compiled_step.reason == "the loss's value is no array of the device."
 
 
 def test_data_that_is_too_large_stays_on_the_host(rng, monkeypatch):

@@ -119,6 +119,43 @@ def test_equal_steps_are_compiled_once(data):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
+CONSTANTS = {
+    xcnn.SGD: [
+        {"momentum": 0.9, "weight_decay": 1e-3, "clip_norm": 0.1, "nesterov": True},
+        {"momentum": 0.5, "weight_decay": 0.1, "clip_norm": 2.0, "nesterov": True},
+    ],
+    xcnn.AdamW: [
+        {"clip_norm": 0.1},
+        {"beta1": 0.5, "beta2": 0.9, "epsilon": 0.1, "weight_decay": 0.5, "clip_norm": 1, "learning_rate": 0.02},
+    ],
+    xcnn.RMSprop: [
+        {"momentum": 0.5, "weight_decay": 0.1},
+        {"momentum": 0.9, "rho": 0.5, "epsilon": 1.0, "weight_decay": 1},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS, ids=lambda kind: kind.__name__)
+def test_constants_of_optimizers_are_arguments(kind, data, rng):
+    """Others compile nothing, in steps and in spans, and mean what they mean on NumPy; one that is 0 may."""
+    x, t = rng.standard_normal((16, 5)), data[1][:16]
+    models = [
+        xcnn.Model(xcnn.Sequential(xcnn.Dense(4)), (5,), backend=b, dtype="float64", optimizer=kind(0.05))
+        for b in ("jax", "numpy")
+    ]
+    sizes = []
+    for options in CONSTANTS[kind]:
+        for model in models:
+            model.optimizer = kind(**{"learning_rate": 0.05, **options})
+            if kind is xcnn.SGD:
+                model.step(x[:8], t[:8])
+            model.fit(x, t, batch_size=8, progress="none")
+            assert getattr(model.compiled_step, "reason", "") == ""
+        assert_equal_models(*models)
+        sizes.append((compiled.one._cache_size(), compiled.many._cache_size()))
+    assert sizes[0] == sizes[1]
+
+
 def test_a_wide_seed_draws_the_same_masks_as_on_numpy(data):
     weights = []
     for backend in ("jax", "numpy"):
@@ -129,6 +166,7 @@ def test_a_wide_seed_draws_the_same_masks_as_on_numpy(data):
         np.testing.assert_allclose(w, weights[1][name], rtol=1e-9, atol=1e-12)
 
 
+@xcnn.pure
 @dataclass(frozen=True)
 class Poisoned(xcnn.layers.Flatten):
     """A layer that gives NaN where the first image's first cell says so."""
@@ -184,6 +222,7 @@ def test_what_somebody_holds_does_not_change(data):
 # What can't be compiled.
 
 
+@xcnn.pure
 @dataclass(frozen=True)
 class Branching(xcnn.layers.Flatten):
     """A layer that asks an array for a number."""
@@ -224,6 +263,7 @@ def test_an_optimizer_that_is_no_dataclass(data):
     assert models[0].compiled_step.reason == "Bare is no dataclass."
 
 
+@xcnn.pure
 class Unhashed(xcnn.layers.Flatten):
     """A layer with a list."""
 
@@ -237,8 +277,6 @@ def test_a_layer_that_can_not_be_hashed(data, spans):
     model = made(xcnn.Sequential(Unhashed(), xcnn.Dense(4)))
     model.fit(*data, batch_size=8, progress="none")
     assert max(spans) > 1
-    assert compiled.Static([1]) != compiled.Static([1])
-    assert compiled.Static((1,)) == compiled.Static((1,))
 
 
 def test_errors_within_a_compiled_step_are_the_layers(data):
@@ -346,6 +384,16 @@ def test_wide_numbers_are_the_backends_own():
     with backend.active():
         assert jnp.ones(2).dtype == "float64"
     assert not jax.config.jax_enable_x64
+
+
+def test_stricter_rules_of_the_process_are_those_of_its_own_code(data):
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        model = made(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(4)), dtype="float32", optimizer="sgd")
+        model.fit(data[0].astype("float32"), data[1], batch_size=8, progress="none")
+        inside = model.predict(data[0].astype("float32"))
+        with pytest.raises(Exception, match="promotion"):
+            jnp.ones(2, "int32") + jnp.ones(2, "float32")
+    np.testing.assert_array_equal(inside, model.predict(data[0].astype("float32")))
 
 
 def test_products_are_exact_unless_tf32_is_asked_for():

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import random
 import signal
 import sys
@@ -10,8 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from draws import draws
 from xcnn_host import buffers
-from xcnn_host.buffers import SMALLEST, Recycler
+from xcnn_host.buffers import SMALLEST, Buffer, Recycler
+
+import xcnn
+from xcnn.core import process
 
 CELLS = SMALLEST // 4  # of float32, the smallest that is recycled
 
@@ -125,15 +130,118 @@ def test_bytes_are_bounded_and_what_lies_longest_goes_first():
 def test_the_number_of_buffers_is_bounded():
     recycler = Recycler(most_buffers=3)
     arrays = [recycler.empty((CELLS + n,), "float32") for n in range(10)]
-    assert [memory.nbytes for memory in remembered(recycler)] == [array.nbytes for array in arrays[-3:]]
+    assert sorted(address(memory) for memory in remembered(recycler)) == sorted(map(address, arrays[-3:]))
 
 
 def test_what_is_unused_for_long_is_forgotten():
     recycler = Recycler(idle=10)
-    recycler.empty((2 * CELLS,), "float32")
+    recycler.empty((3 * CELLS,), "float32")
     for _ in range(25):
         recycler.empty((CELLS,), "float32")
     assert [memory.nbytes for memory in remembered(recycler)] == [SMALLEST]
+
+
+def test_arrays_of_all_sizes_keep_about_twice_what_the_largest_needs():
+    """As a model does that predicts batches of 1 to 64 images: not 64 sizes, each with its own."""
+    recycler, rng = Recycler(), random.Random(0)
+    sizes = [*range(1, 65), *range(64, 0, -1), *(rng.randrange(1, 65) for _ in range(200))]
+    for n in sizes:
+        held = [recycler.empty((n * CELLS,), "float32") for _ in range(2)]
+        held.clear()
+    kept = sum(memory.nbytes for memory in remembered(recycler))
+    assert 2 * 64 * SMALLEST <= kept <= 2 * 2 * 64 * SMALLEST
+
+
+def test_steps_that_repeat_take_no_new_memory(monkeypatch):
+    """After the first few, whatever sizes a step asks for and however long it holds them."""
+    made = []
+    monkeypatch.setattr(buffers, "Buffer", lambda *args: made.append(args) or Buffer(*args))
+    for seed in range(draws(20)):
+        rng = random.Random(seed)
+        step = [(rng.randrange(1, 40), rng.randrange(1, 6)) for _ in range(12)]
+        recycler, held, counts = Recycler(), [], []
+        for _ in range(30):
+            made.clear()
+            for at, (n, stays) in enumerate(step):
+                held = [(last, array) for last, array in held if last > at]
+                held.append((at + stays, recycler.empty((n * CELLS,), "float32")))
+            held = []
+            counts.append(len(made))
+        assert counts[-10:] == [0] * 10, step
+
+
+@pytest.mark.parametrize("cells", [CELLS, CELLS + 1, 5 * CELLS - 1, 7 * CELLS, 10**6])
+def test_memory_serves_what_is_not_much_smaller(cells):
+    recycler = Recycler()
+    before = address(recycler.empty((cells,), "float32"))
+    (size,) = recycler.shelves
+    assert cells * 4 <= size < 1.25 * cells * 4
+    assert address(recycler.empty((max(cells * 2 // 3, CELLS),), "float32")) == before
+    if cells > 3 * CELLS:
+        assert address(recycler.empty((cells * 2 // 5,), "float32")) != before
+
+
+def test_a_limit_that_is_lowered_holds_at_once():
+    recycler = Recycler()
+    arrays = [recycler.empty((4 * CELLS,), "float32") for _ in range(16)]
+    recycler.limit(2)
+    assert sorted(address(memory) for memory in remembered(recycler)) == sorted(map(address, arrays[-8:]))
+    recycler.limit(0)
+    assert not remembered(recycler)
+
+
+def kept():
+    return sum(memory.nbytes for memory in remembered(buffers._recycler))
+
+
+def used(backend):
+    """A model that has predicted, and so left memory."""
+    net = xcnn.Sequential(xcnn.Conv2D(8, 3), xcnn.ReLU(), xcnn.Conv2D(8, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(2))
+    model = xcnn.Model(net, (1, 64, 64), backend=backend)
+    model.predict(np.ones((64, 1, 64, 64), "float32"))
+    return model
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """As if other tests had left no model."""
+    gc.collect()
+    monkeypatch.setattr(process, "at_work", set())
+    monkeypatch.setattr(buffers._recycler, "most_bytes", buffers._recycler.most_bytes)
+    buffers._recycler.let_go()
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_what_is_kept_goes_with_the_last_model(name, alone):
+    if name == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    one = used(xcnn.backend(name))
+    other, copied = used(xcnn.backend(name)), pickle.loads(pickle.dumps(one))
+    del one, other
+    assert kept() > 2**20
+    del copied
+    assert kept() == 0
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_backend_s_limit_holds_while_it_computes(name, alone):
+    if name == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    models = [used(xcnn.backend(name, kept_memory=limit)) for limit in (0, 20)]
+    assert 0 < kept() <= 20 * 2**20
+    models[0].predict(np.ones((1, 1, 64, 64), "float32"))
+    assert kept() == 0
+    for wrong in (-1, 0.5, True, "all"):
+        with pytest.raises(xcnn.errors.OptionError, match=r"X104.*kept_memory"):
+            xcnn.backend(name, kept_memory=wrong)
+
+
+def test_a_collection_in_the_midst_of_taking_memory_is_no_deadlock(monkeypatch):
+    recycler = Recycler(most_bytes=8 * SMALLEST)
+    arrays = [recycler.empty((n * CELLS,), "float32") for n in (1, 2, 3)]
+    monkeypatch.setattr(buffers, "Buffer", lambda *args: recycler.let_go() or Buffer(*args))
+    assert recycler.empty((8 * CELLS,), "float32").size == 8 * CELLS
+    assert len({address(array) for array in arrays}) == 3
 
 
 def test_threads_never_share():

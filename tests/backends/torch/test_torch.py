@@ -552,3 +552,31 @@ def test_explanations_name_the_library_and_count_columns():
     padded, kernels, outputs = 4 * 3 * 17 * 18, 8 * 3 * 9, 4 * 8 * 15 * 16
     if told.algorithm == "oneDNN":
         assert told.workspace_bytes == 4 * (padded + 4 * 3 * 16 * 16 + kernels + outputs)
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "by layers"])
+def test_defaults_of_the_process_change_no_bit_of_a_model(fuse):
+    """A default device and a default type, while it is built, trained and asked."""
+
+    def outputs():
+        net = xcnn.Sequential(
+            xcnn.Conv2D(3, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Dropout(0.3), xcnn.AveragePool2D(2),
+            xcnn.UpSampling2D(2), xcnn.Flatten(), xcnn.GELU(), xcnn.LayerNorm(), xcnn.Dense(2),
+        )  # fmt: skip
+        model = xcnn.Model(net, (1, 6, 6), backend=xcnn.backend("torch", fuse=fuse), optimizer=xcnn.Adam(clip_norm=1))
+        model.fit(x, labels, epochs=2, batch_size=4, progress="none", validation_data=(x, labels))
+        return model.predict(x)
+
+    x, labels = np.random.default_rng(0).standard_normal((10, 1, 6, 6)).astype("float32"), np.arange(10) % 2
+    plain = outputs()
+    try:
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", dtype=torch.float16):
+            inside = outputs()
+            assert torch.is_autocast_enabled("cpu")
+        assert str(torch.ones(1).device) == "meta"
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(inside, plain)

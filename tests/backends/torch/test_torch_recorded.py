@@ -200,19 +200,31 @@ def test_a_gradient_that_pytorchs_autograd_looks_at_goes_through_the_runs(large,
     np.testing.assert_allclose(*[[model.step(x, labels) for _ in range(3)] for model in both], rtol=1e-12)
 
 
-@pytest.mark.parametrize("mode", ["autocast", "inference_mode", "no_grad"])
-def test_modes_of_pytorch_mean_what_they_mean_to_the_layers(mode):
-    """On both sides of the moment when the code is complete."""
+MODES = {
+    "autocast": partial(torch.autocast, "cpu", dtype=torch.bfloat16),
+    "device": partial(torch.device, "meta"),
+    "inference_mode": torch.inference_mode,
+    "no_grad": torch.no_grad,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_of_pytorch_change_nothing(mode):
+    """On both sides of the moment when the code is complete; the other model is never within."""
     both = models(dtype="float32")
     x, labels = data(5, "float32")
-    how = partial(torch.autocast, "cpu", dtype=torch.bfloat16) if mode == "autocast" else getattr(torch, mode)
+    how = MODES[mode]
     for inside in (True, True, False, False, False, True, False, True, True, True):
         for model in both:
-            with how() if inside else nullcontext():
+            with how() if inside and model is both[0] else nullcontext():
                 model.step(x, labels)
         assert_same(*both)
     assert both[0].compiled_step.reason == ""
     assert both[0].compiled_step.programs
+    with how():
+        inside = both[0].predict(x), both[0].evaluate(x, labels)
+    np.testing.assert_array_equal(inside[0], both[1].predict(x))
+    assert inside[1] == both[1].evaluate(x, labels)
 
 
 def test_a_weight_that_stands_twice_in_a_net():
@@ -351,6 +363,10 @@ REASONS = {
 }
 
 
+for kind in REASONS:
+    xcnn.pure(kind)  # as an author might, who is wrong about it
+
+
 @pytest.mark.parametrize("kind", REASONS)
 def test_layers_that_can_not_be_written_down_run_as_they_are(kind, caplog):
     global DRAWS
@@ -384,7 +400,9 @@ class Hexed(xcnn.SGD):
         return super().change(float.fromhex(rate.hex()), step, w, g, *moments)
 
 
-@pytest.mark.parametrize(("optimizer", "reason"), [(Bare(), "TypeError: replace()"), (Hexed(0.1), "AttributeError: ")])
+@pytest.mark.parametrize(
+    ("optimizer", "reason"), [(Bare(), "Bare is no dataclass."), (Hexed(0.1), "Hexed is not marked as pure")]
+)
 def test_optimizers_that_can_not_be_written_down_are_asked_as_they_are(optimizer, reason):
     both = models(optimizer=optimizer)
     both_fit(both, *data())
@@ -405,6 +423,7 @@ def test_adam_by_layers_counts_in_float64():
 def test_constants_are_kept_and_tensors_made_of_numbers_are_made_anew():
     table = torch.linspace(-1, 1, 4, dtype=torch.float64)
 
+    @xcnn.pure
     class Tables(Own):
         def of(self, x, run):
             made = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)

@@ -190,6 +190,7 @@ def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog
     captured, single = models(graphs)
     if not words:
 
+        @xcnn.pure
         class Narrow(SGD):
             def change(self, rate, step, w, g, *moments):
                 return tuple(a.float() for a in super().change(rate, step, w, g, *moments))
@@ -210,6 +211,52 @@ def test_what_can_not_be_captured_runs_by_itself_and_says_why(words, rng, caplog
     reason = captured.compiled_step.reason
     assert (words or "would make weights/conv1/kernel torch.float32, which is torch.float64") in reason
     assert caplog.text.count(reason) == 1
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_loss_that_changes_between_epochs(marked, rng):
+    """What is not known to be pure is not captured; what is marked is captured anew when its attribute is another."""
+
+    class Scaled:
+        factor = 1.0
+
+        def __call__(self, y, t):
+            value, dy = xcnn.losses.cross_entropy(y, t)
+            return value * self.factor, dy * self.factor
+
+    loss = (xcnn.pure(Scaled) if marked else Scaled)()
+    captured, single = models(loss=loss)
+    x, labels = data(rng)
+    for model in (captured, single):
+        loss.factor = 1.0
+
+        def change(model, history):
+            loss.factor = 0.25
+
+        model.fit(x, labels, epochs=2, batch_size=11, callbacks=[change], progress=False)
+    assert_same(captured, single)
+    assert len(captured.compiled_step.graphs.made) == (2 if marked else 0)
+    assert captured.compiled_step.reason.startswith("" if marked else "Scaled is not marked as pure")
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_what_a_loss_raises_once_while_it_is_captured_is_raised(error, rng):
+    calls = []
+
+    @xcnn.pure
+    def loss(y, t):
+        calls.append(1)
+        if len(calls) == 1:
+            raise error("once")
+        return xcnn.losses.cross_entropy(y, t)
+
+    captured, _ = models(loss=loss)
+    x, labels = data(rng)
+    with pytest.raises(error, match="once"):
+        captured.fit(x, labels, batch_size=11, progress=False)
+    captured.fit(x, labels, batch_size=11, progress=False)
+    assert captured.state.step == 2
+    assert captured.compiled_step.reason == ""
 
 
 def test_graphs_can_be_turned_off(rng):
@@ -292,7 +339,7 @@ def test_a_step_that_is_interrupted_is_forgotten(rng):
 
 
 def test_the_pace_of_spans_follows_the_time_they_take(rng):
-    step = CapturedStep(TorchBackend(), None, Rehearsal())
+    step = CapturedStep(TorchBackend(compiles=False), None, Rehearsal())
     for _ in range(12):
         step.keep_pace(0.01)
     assert step.pace == capture.MOST_STEPS

@@ -1,0 +1,90 @@
+"""Names that a user gave and nobody has: which one is meant, as far as slips of the pen and other frameworks tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from xcnn.errors import OptionError, short
+
+HABITS: Mapping[str, Mapping[str, str]] = {
+    "loss": {
+        "categoricalcrossentropy": "cross_entropy", "sparsecategoricalcrossentropy": "cross_entropy",
+        "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "nll": "cross_entropy", "nllloss": "cross_entropy",
+        "logloss": "cross_entropy", "bce": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
+        "binarycrossentropy": "binary_cross_entropy", "bcewithlogits": "binary_cross_entropy_with_logits",
+        "bcewithlogitsloss": "binary_cross_entropy_with_logits", "meansquarederror": "mse", "mseloss": "mse",
+        "l2": "mse", "l2loss": "mse", "meanabsoluteerror": "mae", "l1": "mae", "l1loss": "mae", "smoothl1": "huber",
+        "smoothl1loss": "huber", "huberloss": "huber",
+    },
+    "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
+    "initializer": {
+        "xavier": "glorot_uniform", "xavieruniform": "glorot_uniform", "xaviernormal": "glorot_normal",
+        "kaiming": "he_normal", "kaiminguniform": "he_uniform", "kaimingnormal": "he_normal",
+        "normal": "standard_normal", "randomnormal": "standard_normal", "zero": "zeros", "one": "ones",
+    },
+    "precision": {
+        "mixedbfloat16": "bfloat16", "bf16": "bfloat16", "bf16mixed": "bfloat16", "amp": "bfloat16",
+        "mixedfloat16": "float16", "fp16": "float16", "half": "float16", "16mixed": "float16", "f16": "float16",
+        "fp32": "float32", "float": "float32", "single": "float32", "f32": "float32", "fp64": "float64",
+        "double": "float64", "f64": "float64", "tensorfloat32": "tf32",
+    },
+    "backend": {
+        "cuda": "cupy", "gpu": "cupy", "cp": "cupy", "nvidia": "cupy", "cpu": "numpy", "np": "numpy", "scipy": "numpy",
+        "numba": "numpy", "pytorch": "torch", "mps": "torch:mps", "tpu": "jax:tpu", "xla": "jax", "jnp": "jax",
+        "arrayapistrict": "strict",
+    },
+    "device": {
+        "torchgpu": "torch:cuda", "numpygpu": "cupy", "numpycuda": "cupy", "cupygpu": "cupy", "cupycuda": "cupy",
+    },
+    "model": {
+        "lenet5": "lenet", "lenet1": "lenet", "resnet": "small-resnet", "cnn": "mnist-net",
+        **{f"resnet{n}": "small-resnet" for n in (18, 20, 34, 50)},
+    },
+    "command": {
+        "fit": "train", "test": "evaluate", "val": "evaluate", "validate": "evaluate", "score": "evaluate",
+        "classify": "predict", "infer": "predict", "inference": "predict", "info": "summary", "show": "summary",
+        "describe": "summary", "inspect": "summary", "benchmark": "bench", "verify": "check", "devices": "backends",
+        "version": "--version", "help": "--help",
+    },
+    "option": {
+        "lr": "--learning-rate", "learnrate": "--learning-rate", "rate": "--learning-rate", "bs": "--batch-size",
+        "batch": "--batch-size", "b": "--batch-size", "device": "--backend", "gpu": "--backend", "cuda": "--backend",
+        "net": "--model", "network": "--model", "arch": "--model", "architecture": "--model", "opt": "--optimizer",
+        "optim": "--optimizer", "numepochs": "--epochs", "nepochs": "--epochs", "e": "--epochs", "out": "--output",
+        "save": "--output", "saveto": "--output", "checkpoint": "--resume", "restore": "--resume",
+        "continue": "--resume", "imgsz": "--image-size", "imgsize": "--image-size", "size": "--image-size",
+        "dtype": "--precision", "amp": "--precision", "fp16": "--precision", "verbose": "--progress",
+        "silent": "--quiet", "color": "--rgb", "colour": "--rgb", "root": "--data-dir", "dataroot": "--data-dir",
+        "manualseed": "--seed", "randomseed": "--seed", "v": "--version",
+    },
+}  # fmt: skip
+"""Of each kind of name what Keras, PyTorch and others say, in small letters alone, and the name here."""
+
+
+def meant(kind: str, given: object, known: Iterable[str]) -> str:
+    """The known name of this kind that was probably meant; "" where none is near.
+
+    Case, hyphens and underscores do not count. Where none are known, habits alone do.
+    """
+    from difflib import get_close_matches
+
+    by_letters = {_letters(name): name for name in known}
+    letters = _letters(str(given)[:60])
+    habit = HABITS.get(kind, {}).get(letters, "")
+    if habit and (not by_letters or habit.partition(":")[0] in by_letters.values()):
+        return habit
+    near = next(iter(get_close_matches(letters, by_letters, 1)), "")
+    return by_letters.get(letters, by_letters.get(near, ""))
+
+
+def unknown(kind: str, given: object, known: Iterable[str]) -> OptionError:
+    """X104: there is none of this name; which is meant, or which there are."""
+    known = tuple(known)
+    found = meant(kind, given, known) if isinstance(given, str) else ""
+    hint = (f"did you mean {found!r}? Else " if found else "") + "use one of " + ", ".join(known) + "."
+    return OptionError("X104", f"there is no {kind} {short(given)}.", hint=hint)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
