@@ -11,13 +11,13 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 import xcnn
 from xcnn import Backend
+from xcnn.bench.cases import Call, CorrelationCase, correlation_calls
+from xcnn.bench.timing import Pace, alternate
 from xcnn.core.files import write_whole
 
 KERNELS = (3, 5, 7, 9, 11, 15, 21, 31)
@@ -26,41 +26,21 @@ SIZES = (28, 64, 128)
 BATCHES = (1, 8, 32)
 PRODUCTS = 3e10
 """Largest number of multiplications in one map: more would take too long."""
+SHORT = Pace(warm_up=0.01, turn=0.02, settle=0.0)
+"""There are many shapes."""
 
 
-def shapes() -> Iterator[tuple[int, int, int, int, int]]:
-    """Batch, channels, filters, image and kernel size."""
+def shapes() -> Iterator[CorrelationCase]:
+    """Convolutions that keep the image's size."""
     for (c, o), size, n, k in itertools.product(CHANNELS, SIZES, BATCHES, KERNELS):
         if k <= size and n * c * o * (size * k) ** 2 <= PRODUCTS:
-            yield n, c, o, size, k
+            yield CorrelationCase(n, c, size, o, k, padding=k // 2)
 
 
-def step(backend: Backend, n: int, c: int, o: int, size: int, k: int) -> Callable[[], None]:
-    """All three maps of a "same" convolution."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((n, c, size, size), dtype="float32")
-    kernel = rng.standard_normal((o, c, k, k), dtype="float32")
-    dy = rng.standard_normal((n, o, size, size), dtype="float32")
-    padding = ((k // 2, k // 2), (k // 2, k // 2))
-
-    def run() -> None:
-        backend.correlate(x, kernel, padding=padding)
-        backend.correlate_input_adjoint(dy, kernel, x.shape, padding=padding)
-        backend.correlate_kernel_adjoint(x, dy, kernel.shape, padding=padding)
-
-    return run
-
-
-def best(steps: list[Callable[[], None]], seconds: float, clock: Callable[[], float]) -> list[float]:
-    """Milliseconds of each, the best of as many rounds as fit, two at least."""
-    times: list[list[float]] = [[] for _ in steps]
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 2:
-        for taken, run in zip(times, steps, strict=True):
-            start = clock()
-            run()
-            taken.append(1e3 * (clock() - start))
-    return [min(taken) for taken in times]
+def step(backend: Backend, case: CorrelationCase) -> Call:
+    """All three maps."""
+    calls = correlation_calls(case, backend).values()
+    return lambda: [call() for call in calls]
 
 
 def main() -> None:
@@ -79,13 +59,14 @@ def main() -> None:
     rows = []
     print("| batch | channels | filters | image | kernel |", " | ".join(options.algorithms), "|")
     print("|---" * (5 + len(backends)) + "|")
-    for shape in itertools.islice(shapes(), 0, None, 7 if options.quick else 1):
-        times = best([step(backend, *shape) for backend in backends], options.seconds, clock)
-        rows.append([*shape, *times])
-        print("|", " | ".join([*map(str, shape), *(f"{ms:.3g}" for ms in times)]), "|", flush=True)
+    for case in itertools.islice(shapes(), 0, None, 7 if options.quick else 1):
+        times = alternate([step(backend, case) for backend in backends], options.seconds, SHORT, clock)
+        shape = case.batch, case.channels, case.filters, case.size, case.kernel
+        rows.append([*shape, *(1e3 * taken.best for taken in times)])
+        print("|", " | ".join([*map(str, shape), *(f"{1e3 * taken.best:.3g}" for taken in times)]), "|", flush=True)
     if options.json:
-        report = {"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows}
-        write_whole(options.json, json.dumps(report).encode())
+        text = json.dumps({"columns": ["n", "c", "o", "size", "k", *options.algorithms], "rows": rows})
+        write_whole(options.json, text.encode())
         print(options.json, file=sys.stderr)
 
 

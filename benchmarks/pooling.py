@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import xcnn
+from xcnn.bench.timing import alternate
 from xcnn.checking.gradients import ReferenceBackend
 from xcnn.core import random
 
 SHAPES = (((64, 6, 28, 28), 2, 2), ((64, 64, 24, 24), 2, 2), ((16, 64, 56, 56), 3, 2))
 
 
-def best(run: Callable[[], Any], seconds: float = 0.5) -> float:
-    """Milliseconds, the best of as many rounds as fit."""
-    taken = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(taken) < 3:
-        start = time.perf_counter()
-        run()
-        taken.append(1e3 * (time.perf_counter() - start))
-    return min(taken)
+def both(*sides: Callable[[], Any]) -> str:
+    """The best times of each, in milliseconds, as cells of the table."""
+    return " | ".join(f"{1e3 * taken.best:.2f}" for taken in alternate(sides, seconds=1.0))
 
 
 def main() -> None:
@@ -46,11 +41,11 @@ def main() -> None:
             "sum_pool_adjoint": lambda b, d=dy, n=shape, w=window, s=stride: b.sum_pool_adjoint(d, n, w, stride=s),
         }
         for name, call in calls.items():
-            times = [best(lambda b=b, call=call: call(b)) for b in (reference, numpy)]
-            print(f"| {name} | {shape}, {size}x{size}, {step} | {times[0]:.2f} | {times[1]:.2f} |", flush=True)
+            times = both(*(partial(call, backend) for backend in (reference, numpy)))
+            print(f"| {name} | {shape}, {size}x{size}, {step} | {times} |", flush=True)
     bits = (64, 32, 26, 26)
-    times = [best(lambda: random.bits(np, None, (1,), bits)), best(lambda: numpy.random_bits((1,), bits))]
-    print(f"| random_bits | {bits} | {times[0]:.2f} | {times[1]:.2f} |")
+    times = both(lambda: random.bits(np, None, (1,), bits), lambda: numpy.random_bits((1,), bits))
+    print(f"| random_bits | {bits} | {times} |")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from xcnn.layers import (
     UpSampling2D,
     ZeroPadding2D,
 )
+from xcnn.layers.batch_norm import SETTLED
 
 CASES = [
     (Conv2D(4, 3), (2, 6, 7)),
@@ -108,3 +109,11 @@ CASES = [
 MODES = BatchNorm, Dropout
 """Layers that do in training what they do not do else."""
 EVALUATED = [(layer, shape) for layer, shape in CASES if any(mode.__name__ in repr(layer) for mode in MODES)]
+
+
+def settled(weights):
+    """The tree with running statistics that have seen enough, and move by 1 - momentum, as PyTorch's always do."""
+    return {
+        name: settled(leaf) if isinstance(leaf, dict) else 0 * leaf + SETTLED if name == "running_steps" else leaf
+        for name, leaf in weights.items()
+    }

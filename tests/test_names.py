@@ -31,6 +31,11 @@ CALLABLES = [
     if inspect.isclass(thing := getattr(home, name)) or inspect.isfunction(thing)
 ]
 
+METHODS = [
+    pytest.param(getattr(xcnn.Model, name), id=f"Model.{name}")
+    for name in vars(xcnn.Model)
+    if not name.startswith("_") and inspect.isroutine(getattr(xcnn.Model, name)) and name != "standing"
+]
 CODES = {*re.findall(r"^## (X\d+):", (Path(__file__).parents[1] / "docs/errors.md").read_text("utf-8"), re.MULTILINE)}
 REFUSES = re.compile(r"\braise (?!NotImplementedError)|(?<!def )\b_?check_\w+\(")
 
@@ -72,7 +77,7 @@ def test_a_public_name_is_told_in_words(thing):
     assert not told.startswith(f"{thing.__name__}(")
 
 
-@pytest.mark.parametrize("thing", CALLABLES)
+@pytest.mark.parametrize("thing", CALLABLES + METHODS)
 def test_every_parameter_is_told(thing):
     """By the class or by one that it is derived from; and no other is."""
     if thing in (xcnn.Layer, xcnn.testing.CheckFailed):  # a protocol, and a plain exception
@@ -83,7 +88,7 @@ def test_every_parameter_is_told(thing):
     assert told[0] - parameters == set()
 
 
-@pytest.mark.parametrize("thing", CALLABLES)
+@pytest.mark.parametrize("thing", CALLABLES + METHODS)
 def test_what_refuses_says_what_it_raises(thing):
     """Whose source raises or checks has the section; each error in it is one of ours, each code has its page."""
     docstring = own(thing)[0]
@@ -94,7 +99,7 @@ def test_what_refuses_says_what_it_raises(thing):
     assert {*re.findall(r"\bX\d{3}\b", docstring)} <= CODES
 
 
-@pytest.mark.parametrize("thing", [p for p in CALLABLES if any(">>>" in text for text in own(p.values[0]))])
+@pytest.mark.parametrize("thing", [p for p in CALLABLES + METHODS if any(">>>" in text for text in own(p.values[0]))])
 def test_examples_run(thing):
     runner, report = doctest.DocTestRunner(), []
     for text in own(thing):

@@ -158,8 +158,8 @@ class Forward:
         mean, variance = x.mean(cells), x.var(cells)
         of_channels, m = self.layout.of_channels, x.size // mean.size
         factor = weights["scale"] * lax.rsqrt(variance + layer.epsilon)
-        batch = {"running_mean": mean, "running_variance": variance * (m / (m - 1))}
-        moved = {name: layer.momentum * weights[name] + (1 - layer.momentum) * now for name, now in batch.items()}
+        running = layer.moved(jnp, weights, mean, variance * (m / (m - 1)))
+        moved = {name: following.value for name, following in running.items()}
         return (x - of_channels(mean)) * of_channels(factor) + of_channels(weights["bias"]), moved
 
     def sizes(self, x: Any) -> Pair:

@@ -71,10 +71,15 @@ class Times:
         return Times(tuple(taken / count for taken in self.seconds))
 
 
-def alternate(sides: Sequence[Callable[[], object]], seconds: float, pace: Pace | None = None) -> list[Times]:
+def alternate(
+    sides: Sequence[Callable[[], object]],
+    seconds: float,
+    pace: Pace | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Times]:
     """Time each of the functions, in turns of some calls each, for about so many seconds in all after a warm-up.
 
-    The pace is by default that of calls which run on the processor.
+    The pace is by default that of calls which run on the processor. Another clock counts what it counts.
     """
     pace = pace or ON_PROCESSOR
     calls = [max(CALLS, round(pace.turn / warm_up(side, pace.warm_up))) for side in sides]
@@ -85,7 +90,7 @@ def alternate(sides: Sequence[Callable[[], object]], seconds: float, pace: Pace 
         for side, count, times in zip(sides, calls, taken, strict=True):
             time.sleep(PAUSE)
             warm_up(side, pace.settle)
-            times.extend(timed(side) for _ in range(count))
+            times.extend(timed(side, clock) for _ in range(count))
     return [Times(tuple(times)) for times in taken]
 
 
@@ -97,11 +102,11 @@ def warm_up(side: Callable[[], object], seconds: float) -> float:
     return min(taken)
 
 
-def timed(side: Callable[[], object]) -> float:
+def timed(side: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call."""
-    start = time.perf_counter()
+    start = clock()
     side()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -132,7 +132,12 @@ def modules(container: Sequential | Residual, weights: Weights) -> OrderedDict[s
     return OrderedDict((name, module(layer, weights.get(name, {}))) for name, layer in container.named)
 
 
-NAMES = {"kernel": "weight", "scale": "weight", "running_variance": "running_var"}
+NAMES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "running_variance": "running_var",
+    "running_steps": "num_batches_tracked",
+}
 
 
 def tensors(made: Any, weights: Weights) -> Iterator[tuple[str, Any]]:
@@ -141,7 +146,7 @@ def tensors(made: Any, weights: Weights) -> Iterator[tuple[str, Any]]:
     for path, host in tree.items(weights):
         *parents, name = path.split("/")
         tensor = state[".".join([*parents, NAMES.get(name, name)])]
-        yield path, tensor.T if host.ndim == 2 else tensor
+        yield path, tensor.T if host.ndim == 2 else torch.atleast_1d(tensor)
 
 
 # The step.

@@ -403,6 +403,16 @@ class Model:
         """Move the weights and the optimizer's state to another backend, and return the model.
 
         Between two libraries on one device they stay where they are: both see the same memory (`Backend.from_other`).
+
+        Parameters
+        ----------
+        backend, **options
+            as for `xcnn.backend`
+
+        Raises
+        ------
+        BackendError, BackendUnavailable, OptionError
+            as `xcnn.backend`; X104 also where it does not compute in the model's precision.
         """
         there = make_backend(backend, **options)
         with_precision(there, self.policy)  # what it refuses changes nothing
@@ -452,6 +462,8 @@ class Model:
             whole-number labels for classifiers, or targets shaped like the output
         epochs
             how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
+        batch_size
+            samples a step; the last one of an epoch takes what is left
         validation_data
             (x, y) measured after each epoch
         callbacks
@@ -460,6 +472,10 @@ class Model:
             "finished", "early", "interrupted", "diverged" or, where anything else raised an error, "failed"
         progress
             "auto", "live", "plain" or "none", on stderr
+        shuffle
+            whether each epoch has an order of its own, drawn from the seed
+        resume
+            whether to go on with a training that was left
 
         Raises
         ------
@@ -492,7 +508,20 @@ class Model:
     @explained
     @changes("a step", trains=True)
     def step(self, x: Any, y: Any) -> float:
-        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`."""
+        """Train on one batch; its loss. It counts as a step, but not within an epoch of `fit`.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        DivergedError
+            X501, as `fit`.
+        """
         self.turn.close()
         before = self.state
         self.trainer.look()
@@ -502,7 +531,20 @@ class Model:
 
     @explained
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
-        """{"loss": mean over the samples}, and for classifiers "accuracy"."""
+        """{"loss": mean over the samples}, and for classifiers "accuracy".
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+        batch_size
+            samples that are computed at once; it changes no result but for rounding
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        """
         batch_size = check_whole("batch_size", batch_size)
         return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
 
@@ -512,11 +554,26 @@ class Model:
 
         While another thread trains the model, all batches meet the weights of one step.
 
+        Parameters
+        ----------
+        x
+            (samples, *input_shape), floating-point numbers on the host
+        batch_size
+            samples that are computed at once; it changes no result but for rounding
+
         Raises
         ------
+        ShapeError, DTypeError
+            X101, X103, for samples that do not fit.
         DataError
             X203, for all of x, where one sample holds NaN or infinity: in its place there would be NaN, whose argmax is
             the first class. The message names the sample, and how to leave it out.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
+        (3, 2)
         """
         batch_size = check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.state.weights
@@ -530,6 +587,11 @@ class Model:
         Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
         themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
         probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+
+        Parameters
+        ----------
+        x, batch_size
+            as for `predict`
 
         Raises
         ------
@@ -552,12 +614,26 @@ class Model:
         return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
 
     def forward(self, x: HostArray, weights: Weights | None = None) -> Array:
-        """The output for one batch, an array of the backend; with the model's weights unless others are given."""
+        """The output for one batch, an array of the backend; with the model's weights unless others are given.
+
+        Parameters
+        ----------
+        x
+            (samples, *input_shape), of the model's type
+        weights
+            a tree on the model's backend
+        """
         return self.trainer.forward(self.state.weights if weights is None else weights, x)
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
-        """A table of the layers with shapes, parameters and memory, which prints itself."""
+        """A table of the layers with shapes, parameters and memory, which prints itself.
+
+        Parameters
+        ----------
+        batch_size
+            samples of a step, for the memory that it takes
+        """
         return summarize(self, check_whole("batch_size", batch_size))
 
     # Files.
@@ -568,6 +644,11 @@ class Model:
 
         It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
         link is followed: what it leads to is replaced. Read-only files, FIFOs and devices are not replaced.
+
+        Parameters
+        ----------
+        path
+            of the file
         """
         saved = self._saved()
 
@@ -611,6 +692,10 @@ class Model:
 
         Parameters
         ----------
+        path
+            of the file
+        backend
+            a name or a Backend
         layers
             your own layers' classes by name, where the net has any
         loss
