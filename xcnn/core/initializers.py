@@ -131,6 +131,11 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
         of the array
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
+
+    Raises
+    ------
+    OptionError
+        X104, for an array without axes.
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
@@ -208,7 +213,6 @@ def initializer(name: str | Initializer) -> Initializer:
 __all__ = [
     "INITIALIZERS",
     "Initializer",
-    "initial",
     "initializer",
     "ones",
     "orthogonal",

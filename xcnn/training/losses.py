@@ -378,5 +378,4 @@ __all__ = [
     "loss_function",
     "mae",
     "mse",
-    "value_and_gradient",
 ]

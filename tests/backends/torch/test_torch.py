@@ -31,6 +31,7 @@ from xcnn.nets import recipes as nets
 from xcnn.training.losses import count_correct, cross_entropy
 from xcnn.training.optimizers import Adam
 from xcnn.training.precision import PRECISIONS, mixed
+from xcnn.training.schedules import Given
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from xcnn_strided.fusion import FusedSequential  # noqa: E402
@@ -424,7 +425,7 @@ def test_a_rate_and_a_step_may_be_arrays_without_axes(rng):
         weights, grads = leaves_like(rng), leaves_like(rng)
         state = optimizer.init(weights)
         counted = {**state, "step": torch.tensor(0.0, dtype=torch.float64)}
-        given = optimizer.with_rate(xcnn.schedules.Given(torch.tensor(0.1, dtype=torch.float64)))
+        given = optimizer.with_rate(Given(torch.tensor(0.1, dtype=torch.float64)))
         got = backend().update(given, grads, counted, weights)
         check(got[0], backend().update(optimizer.with_rate(0.1), grads, state, weights)[0])
 
