@@ -131,6 +131,11 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
         of the array
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
+
+    Raises
+    ------
+    OptionError
+        X104, for a shape without axes.
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
@@ -165,6 +170,17 @@ def check_cells_of(shape: Shape) -> None:
 
 def initial(choice: str | Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
     """A weight's first values, by an initializer's name or by a user's own.
+
+    Parameters
+    ----------
+    choice
+        a name in INITIALIZERS, or a function
+    rng
+        a NumPy generator
+    shape
+        of the array
+    fan_in, fan_out
+        products that an output is made of, and that an input goes into
 
     Raises
     ------

@@ -35,6 +35,11 @@ def pure(thing: Thing) -> Thing:
     between calls of `Model.step`, they may be changed. An optimizer's `change` gets arrays without axes for its rate
     and step. It is said of this class alone: one that is derived from it says so again.
 
+    Parameters
+    ----------
+    thing
+        a class or a function
+
     Raises
     ------
     OptionError
