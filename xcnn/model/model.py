@@ -352,6 +352,18 @@ class Model:
 
         `path` is as in `with model.edit("conv1/kernel") as kernel: kernel[0, 0] = 1`. Some libraries' arrays can't be
         written; this is the way on every backend.
+
+        Parameters
+        ----------
+        path
+            of a weight, its branches before it
+
+        Raises
+        ------
+        OptionError
+            X104, for a path that the net does not have.
+        DataError
+            X203, for numbers that are not so in the net's type.
         """
         if path not in self._shapes:
             names = ", ".join(self._shapes)
@@ -633,6 +645,11 @@ class Model:
         ----------
         batch_size
             samples of a step, for the memory that it takes
+
+        Raises
+        ------
+        OptionError
+            X104, for a batch_size that can't be.
         """
         return summarize(self, check_whole("batch_size", batch_size))
 

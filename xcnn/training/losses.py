@@ -229,6 +229,13 @@ def loss_function(loss: str | Loss) -> Loss:
 def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:
     """What a loss gives, if it is a number and a gradient shaped like y, as of a user's own it may not be.
 
+    Parameters
+    ----------
+    loss
+        a function (y, t) -> (value, dy)
+    y, t
+        the net's outputs, and targets
+
     Raises
     ------
     OptionError

@@ -249,7 +249,15 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Shifted(Schedule):
-    """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState)."""
+    """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState).
+
+    Parameters
+    ----------
+    schedule
+        whose steps are counted otherwise
+    offset
+        its step less the optimizer's
+    """
 
     schedule: Schedule
     offset: int
