@@ -90,8 +90,8 @@ class Live(Plain):
     def finish(self, row: Row) -> None:
         self.close()
         if self.changed(row):
-            self.console.print(header(row), style="bold", highlight=False, soft_wrap=True)
-        self.console.print(line(row), highlight=False, soft_wrap=True)
+            self.console.print(header(row), style="bold", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line(row), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         if self.task is not None:
