@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import settled
 from draws import draws
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -49,7 +50,7 @@ def compare(layer, input_shape, oracle, backend, *, train=True, batch=3, seed=0)
     """Hold y, dx and all gradients of a layer to a function (torch x, dict of torch weights) -> torch y."""
     rng = np.random.default_rng(seed)
     weights, _ = layer.init(random.generator(seed), input_shape)
-    weights = tree.map(lambda w: w + 0.5 * rng.random(w.shape), weights)
+    weights = settled(tree.map(lambda w: w + 0.5 * rng.random(w.shape), weights))
     x = rng.standard_normal((batch, *input_shape))
 
     x_torch = torch.tensor(x, requires_grad=True)
@@ -153,9 +154,13 @@ def upsample(size, mode):
 
 
 def batch_norm(train, momentum=0.99, epsilon=1e-3):
-    return lambda x, w: F.batch_norm(
-        x, w["running_mean"], w["running_variance"], w["scale"], w["bias"], train, 1 - momentum, epsilon
-    )
+    def f(x, w):
+        w["running_steps"] += train
+        return F.batch_norm(
+            x, w["running_mean"], w["running_variance"], w["scale"], w["bias"], train, 1 - momentum, epsilon
+        )
+
+    return f
 
 
 def layer_norm(moved=(), epsilon=1e-3):

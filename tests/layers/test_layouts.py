@@ -5,7 +5,7 @@ What is right is the same net's float64 on the reference's primitives, from copi
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, settled
 from conftest import COMPILER, MADE
 from draws import draws
 from memory_layouts import KEY, LAYOUTS, drawn_net, lying
@@ -24,6 +24,7 @@ from xcnn.layers import (
     Run,
     Sequential,
 )
+from xcnn.layers.batch_norm import SETTLED
 
 # How arrays lie in memory. Each has the shape and type of the one that it is made of, not always its numbers.
 
@@ -166,7 +167,7 @@ def test_batch_normalisation_writes_all_its_results(layout, shape, relu, rng):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     backend, net = xcnn.backend("torch"), Sequential(BatchNorm(momentum=0.7), *([ReLU()] if relu else []))
     x, dy = (layout(2 + rng.standard_normal(shape), rng) for _ in range(2))
-    weights, _ = net.init(rng, shape[1:])
+    weights = settled(net.init(rng, shape[1:])[0])
     got = passes(backend.rewrite(net), backend, weights, x, dy, True)
     norm = torch.nn.functional.batch_norm
     there = torch.tensor(np.array(x, order="C"), requires_grad=True)
@@ -178,9 +179,9 @@ def test_batch_normalisation_writes_all_its_results(layout, shape, relu, rng):
     y = norm(there, mean, variance, scale, bias, True, 1 - 0.7, 1e-3)
     y = y.relu() if relu else y
     y.backward(torch.tensor(np.array(dy, order="C")))
-    names = "dbatchnorm1/running_mean", "dbatchnorm1/running_variance"
+    names = [f"dbatchnorm1/running_{name}" for name in ("mean", "variance", "steps")]
     expected = {"y": y.detach(), "dx": there.grad, "dbatchnorm1/scale": scale.grad, "dbatchnorm1/bias": bias.grad}
-    expected |= dict(zip(names, (mean, variance), strict=True))
+    expected |= dict(zip(names, (mean, variance, torch.tensor([SETTLED + 1])), strict=True))
     assert not apart(got, {name: value.numpy() for name, value in expected.items()}, 1e-9)
 
 
