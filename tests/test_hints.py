@@ -32,7 +32,7 @@ def follow(hint, given):
     if found := re.search(r"\b([xy]) = ([^;]+?)(?: \(|; |\.$|$)", hint):
         return {**given, found[1]: eval(found[2], {"numpy": np}, given)}
     if found := re.search(rf"\b(x|y)((?:\.\w+{CODE}|\[[^\]]*\])+)", hint):
-        return {**given, found[1]: eval(found[1] + found[2], {}, given)}
+        return {**given, found[1]: eval(found[1] + found[2], {"numpy": np}, given)}
     if "weights stay float32" in hint:
         given["dtype"] = "float32"
     if found := re.search(rf"\b(\w+)=({CODE})", hint):

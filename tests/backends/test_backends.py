@@ -109,14 +109,14 @@ def test_unknown_name():
     assert raised.value.code == "X303"
     assert str(raised.value) == (
         '[X303] there is no backend "numpi".\n'
-        "  hint: installed are cupy, jax, numpy, strict, torch; "
+        '  hint: did you mean "numpy"? Installed are cupy, jax, numpy, strict, torch; '
         'other array libraries go by their module, as "dask.array".'
     )
 
 
 @pytest.mark.parametrize("name", [None, 3, np])
 def test_no_name(name):
-    with pytest.raises(BackendError, match=re.escape(repr(name))) as raised:
+    with pytest.raises(BackendError, match=re.escape(repr(name)[:60])) as raised:
         xcnn.backend(name)
     assert raised.value.code == "X303"
 

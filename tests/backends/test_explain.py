@@ -205,8 +205,20 @@ def test_the_process_has_a_backend(monkeypatch):
         (DepthwiseConv2D(9), (2, 1, 8, 8), ShapeError, "X102", "DepthwiseConv2D has"),
         (Conv2DTranspose(3, 1, padding=4), (2, 1, 8, 8), ShapeError, "X102", "leaves nothing of the output"),
         (Conv2D(4, 3, groups=2), (2, 3, 8, 8), OptionError, "X104", "do not divide 3 channels"),
-        (Conv2D(4, 3), (2, 3, 8.0, 8), OptionError, "X104", "shape[2] must be a whole number of at least 1; got 8.0"),
-        (Conv2D(4, 3), (-1, 3, 8, 8), OptionError, "X104", "shape[0] must be a whole number of at least 0; got -1"),
+        (
+            Conv2D(4, 3),
+            (2, 3, 8.0, 8),
+            OptionError,
+            "X104",
+            "each size of shape must be a whole number of at least 0; got 8.0",
+        ),
+        (
+            Conv2D(4, 3),
+            (-1, 3, 8, 8),
+            OptionError,
+            "X104",
+            "each size of shape must be a whole number of at least 0; got -1",
+        ),
     ],
 )
 def test_errors(layer, shape, error, code, words):

@@ -118,7 +118,8 @@ def misused(error: Any) -> int:
     elif found := re.match(r"No such command '(.*)'\.", error.message):
         meant_one = meant("command", found[1], [*getattr(command, "commands", ()), "--version", "--help"])
         error.message = f"No such command {found[1]!r}" + (f"; did you mean {meant_one!r}?" if meant_one else ".")
-    error.message = errors.bounded(error.message)
+    if not error.message.startswith("Usage:"):  # the help, where no command was given
+        error.message = errors.bounded(error.message)
     error.show()
     return int(error.exit_code)
 

@@ -135,13 +135,12 @@ def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
         beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
         what = f"numbers beyond {model.dtype}" if beyond else "NaN or infinity"
-        there = "x" if x.dtype == inputs.dtype else f'x.astype("{model.dtype}")'
-        without = f"x[numpy.isfinite({there}).all(axis={tuple(range(1, x.ndim))})]"
         raise DataError(
             "X203",
             f"{name} holds {what} in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
-            hint=('scale x, or build the model with dtype="float64"' if beyond else "mend the data")
-            + f", or leave those out: {without}.",
+            hint='scale x, or build the model with dtype="float64".'
+            if beyond
+            else f"mend the data, or leave those out: x[numpy.isfinite(x).all(axis={tuple(range(1, x.ndim))})].",
         )
     return inputs
 
@@ -185,7 +184,7 @@ def check_labels(labels: HostArray, outputs: int, soft: bool = False, role: str 
     if labels.dtype.kind not in "iufb":
         raise LabelError(
             "X201",
-            f"{role}labels must be whole numbers; got {labels.dtype.name}.",
+            f"{role}labels must be whole numbers; got {'text' if labels.dtype.kind in 'US' else labels.dtype.name}.",
             hint="number the classes from 0: y = numpy.unique(y, return_inverse=True)[1].",
         )
     last = max(outputs, 2) - 1

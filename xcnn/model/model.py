@@ -23,7 +23,7 @@ from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
-from xcnn.layers.batch_norm import settled
+from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
@@ -342,7 +342,7 @@ class Model:
     def _set_all(self, new: Mapping[str, HostArray]) -> None:
         """Let these leaves be the model's."""
         here = dict(tree.items(self.state.weights))
-        old = {path: self.backend.to_numpy(w) for path, w in here.items()}
+        old = {path: self.backend.to_numpy(w) for path, w in here.items() if path.endswith(RUNNING)}
         sent = {path: self._send(w) for path, w in settled(new, old).items()}
         self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
 

@@ -144,8 +144,8 @@ def look_through(model: Held, samples: int) -> list[LayerRow]:
 
 
 def count(weights: Weights) -> int:
-    """The number of parameters in a tree."""
-    return sum(prod(w.shape) for w in tree.leaves(weights))
+    """The number of parameters in a tree; the batches that a BatchNorm counts are none."""
+    return sum(prod(w.shape) for path, w in tree.items(weights) if path.rpartition("/")[2] != "running_steps")
 
 
 def held(thing: Any, depth: int = 8) -> Iterator[Array]:

@@ -505,7 +505,8 @@ def test_the_relu_lets_through_what_its_output_shows(device, rng, last):
     kind = "float16"
     x, dy = (normal(rng, (4, 8, 5, 6), kind, last) for _ in range(2))
     scale = np.float32([3e-8, 1e-7, 1e-6, 1, 1e-9, 1e-8, 1e-5, 1e-4])
-    given = scale, np.zeros(8, np.float32), np.zeros(8, np.float32), np.ones(8, np.float32)
+    bias, mean, variance, steps = (np.full(n, value, np.float32) for n, value in ((8, 0), (8, 0), (8, 1), (1, 0)))
+    given = scale, bias, mean, variance, steps
     y, _, backward = normalised(device, x, given, True)
     through = wide(dy) * (wide(y) > 0)
     assert ((wide(y) == 0) & (wide(x) > 0.5)).any()

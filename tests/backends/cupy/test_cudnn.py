@@ -702,9 +702,8 @@ def layers_of(name, batch):
         dense.append((batch, *weights["kernel"].shape))
         return multiply(layer, weights, x, run)
 
-    model = xcnn.Model(
-        RECIPES[name].net(10), (3, 32, 32) if name == "small-resnet" else (1, 28, 28), backend="numpy", seed=0
-    )
+    recipe, shape = RECIPES[name], (3, 32, 32) if name == "small-resnet" else (1, 28, 28)
+    model = xcnn.Model(recipe.net(10), shape, loss=recipe.loss, backend="numpy", seed=0)
     with mock.patch.object(Conv2D, "__call__", convolution), mock.patch.object(Dense, "__call__", product):
         backend = xcnn.backend("numpy", fuse=False)
         model.net(model.weights, np.zeros((1, *model.input_shape), "float32"), xcnn.Run(backend))
