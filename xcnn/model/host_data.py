@@ -135,12 +135,12 @@ def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
         beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
         what = f"numbers beyond {model.dtype}" if beyond else "NaN or infinity"
+        whole = "numpy.isfinite(x)" if x.dtype == inputs.dtype else f'(abs(x) <= numpy.finfo("{model.dtype}").max)'
         raise DataError(
             "X203",
             f"{name} holds {what} in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
-            hint='scale x, or build the model with dtype="float64".'
-            if beyond
-            else f"mend the data, or leave those out: x[numpy.isfinite(x).all(axis={tuple(range(1, x.ndim))})].",
+            hint=('scale x, build the model with dtype="float64"' if beyond else "mend the data")
+            + f", or leave those out: x[{whole}.all(axis={tuple(range(1, x.ndim))})].",
         )
     return inputs
 
