@@ -78,7 +78,8 @@ def changes(what: str, trains: bool = False) -> Callable[[Method], Method]:
                 if not turn.take(mine):
                     raise busy("another thread is training this model", what, "wait until its fit is over")
                 if mine.before is not None and (trains or mine.before.closed):
-                    raise busy("this model is being trained", what, "wait for a callback" + " of fit's end" * trains)
+                    when = "when fit is over" if trains else "between epochs"
+                    raise busy("this model is being trained", what, f"do it {when}")
                 return method(self, *args, **kwargs)
             finally:  # an interrupt finds no call here
                 if turn.owner is mine:
