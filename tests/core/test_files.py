@@ -165,6 +165,22 @@ def test_a_file_system_that_can_t_be_synced_takes_whole_files(code, what, tmp_pa
 
 
 @POSIX
+@pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP"])
+def test_a_file_system_without_modes_takes_files(code, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(handle, mode):
+        asked.append(mode)
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    path = tmp_path / "a"
+    write_whole(path, b"old")
+    monkeypatch.setattr(os, "fchmod", refuse)
+    write_whole(path, b"new")
+    assert (path.read_bytes(), asked, os.listdir(tmp_path)) == (b"new", [path.stat().st_mode & 0o777 | 0o044], ["a"])
+
+
+@POSIX
 def test_a_folder_that_can_t_be_read_can_be_written_into(tmp_path, monkeypatch):
     opened = os.open
 

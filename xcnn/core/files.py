@@ -26,7 +26,7 @@ FREE, RATIO = 1 << 24, 200
 
 MNIST's files unfold to 5 times."""
 UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
-"""What a file system that syncs no folders, or nothing, says when it is asked: there the file is as whole."""
+"""What a file system says that syncs no folders, or nothing, or has no modes: there the file is as whole."""
 TEMPORARY = re.compile(r"(\..+\.)[0-9a-f]{12}\.part", re.DOTALL)
 """The name of a temporary file."""
 ABANDONED = 3600.0
@@ -154,8 +154,12 @@ def inherit(handle: int, target: Path) -> None:
                     errno.EACCES, "Belongs to another user, and is not replaced", str(target)
                 ) from None
             mode &= 0o707  # for a group that is another
-    if hasattr(os, "fchmod"):
-        os.fchmod(handle, mode)
+    if hasattr(os, "fchmod") and stat.S_IMODE(new.st_mode) != mode:
+        try:
+            os.fchmod(handle, mode)
+        except OSError as error:
+            if error.errno not in UNSYNCED:  # of a file system that has no modes
+                raise
 
 
 def open_temporary(target: Path) -> tuple[Path, io.BufferedWriter]:
