@@ -87,6 +87,7 @@ def test_modules_that_make_no_arrays(name, hint):
     assert hint in raised.value.hint
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(("name", "kind"), [("numpy.ma", "MaskedArray"), ("numpy.char", "chararray")])
 def test_arrays_that_are_numpys_with_other_operations(name, kind):
     with pytest.raises(BackendError, match=rf'X303\] there is no backend "{name}": it makes \w*{kind}') as raised:

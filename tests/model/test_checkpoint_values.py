@@ -231,7 +231,7 @@ ROW = {
 NET = {"class": "Sequential", "named": [["a", {"class": "Dense", "units": 2}]]}
 AT = {"step": 1, "epoch": 0, "batch": 0, "loss": 0.0, "right": 0, "seen": 0}
 BOMBS = {  # what is put into the configuration, and with what it is refused
-    "900 deep": ({"net": "@900"}, "X403"),
+    "900 deep": ({"net": "@900"}, "X404"),
     "65 deep": ({"net": "@65"}, "X404"),
     "info 200 deep": ({"info": json.loads('{"a": ' + "[" * 200 + "]" * 200 + "}")}, "X404"),
     "200,000 layers": ({"net": named(200_000, {"class": "ReLU"})}, "X404"),

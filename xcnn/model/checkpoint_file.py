@@ -250,7 +250,9 @@ def parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ..
             ):
                 refuse(path, f"its tensor {name[:80]!r} is not valid.")
             shapes[name], at = (kind, shape), end
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except RecursionError as error:  # in some versions of Python: others read on, and the net is refused for its depth
+        raise CheckpointError("X404", f"{path.name} is not read: its header is nested too deep.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
         refuse(path, f"its header is not one of a checkpoint ({type(error).__name__}).")
