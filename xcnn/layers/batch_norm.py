@@ -16,7 +16,8 @@ from xcnn.layers.half import wide
 from xcnn.layers.layer import Next, Run
 from xcnn.layers.normalisation import axes_with_channels
 
-RUNNING = ("running_mean", "running_variance", "running_steps")
+STEPS = "running_steps"
+RUNNING = ("running_mean", "running_variance", STEPS)
 EARLY = 9.0
 """Of n batches the running statistics remember about the last n / EARLY, until that is what momentum remembers."""
 SETTLED = 1e6
@@ -126,8 +127,8 @@ def settled(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Arr
     They come from where steps are not counted, or differ from the old ones and have their steps still.
     """
     whole = dict(new)
-    for steps in (path for path in old if path.endswith(RUNNING[2])):
-        mean, variance = (steps.removesuffix(RUNNING[2]) + name for name in RUNNING[:2])
+    for steps in (path for path in old if path.endswith(STEPS)):
+        mean, variance = (steps.removesuffix(STEPS) + name for name in RUNNING[:2])
         changed = {path for path in (mean, variance, steps) if path in new and (new[path] != old[path]).any()}
         if changed and steps not in changed:
             whole[steps] = full(old[steps], old[steps].shape, SETTLED)

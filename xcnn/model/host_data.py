@@ -27,6 +27,7 @@ from xcnn.errors import (
     short,
     told_by,
 )
+from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.layer import Layer
 from xcnn.model.held import Held
 from xcnn.training.losses import check_target_shape, loss_name
@@ -254,7 +255,7 @@ def weights_of(shapes: Mapping[str, Shape], new: Any, dtype: str, within: str | 
             path: s for path, s in shapes.items() if path in there or path.startswith(tuple(f"{t}/" for t in there))
         }
     given = dict(tree.items(dict(new), within or ""))
-    odd = [path for path in shapes if path not in given and not path.endswith("running_steps")]
+    odd = [path for path in shapes if path not in given and not path.endswith(STEPS)]
     odd += [path for path in given if path not in shapes]
     if odd:
         what = "is missing" if odd[0] in shapes else "is none of its"

@@ -13,6 +13,7 @@ from xcnn.core import html, tree
 from xcnn.core.text import readable
 from xcnn.core.types import Array, Backward, Shape, Weights
 from xcnn.errors import counted
+from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Hook, Layer, Run
 from xcnn.model.held import Held
@@ -145,7 +146,7 @@ def look_through(model: Held, samples: int) -> list[LayerRow]:
 
 def count(weights: Weights) -> int:
     """The number of parameters in a tree; the batches that a BatchNorm counts are none."""
-    return sum(prod(w.shape) for path, w in tree.items(weights) if path.rpartition("/")[2] != "running_steps")
+    return sum(prod(w.shape) for path, w in tree.items(weights) if path.rpartition("/")[2] != STEPS)
 
 
 def held(thing: Any, depth: int = 8) -> Iterator[Array]:
