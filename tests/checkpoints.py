@@ -8,6 +8,13 @@ from xcnn.model import checkpoint_file
 HEAD = {"sha256": checkpoint_file.BLANK}
 
 
+def write(path, tensors, config):
+    """A file of such tensors and such a configuration, as a Model's is written: if it can be read again."""
+    text = checkpoint_file.written(config)
+    checkpoint_file.read_back({name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}, text)
+    checkpoint_file.put(path, tensors, text)
+
+
 def split(whole):
     """A file as its tensors' entries, its configuration and their bytes."""
     length = int.from_bytes(whole[:8], "little")

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from checkpoints import joined, split
+from checkpoints import joined, split, write
 from half_numpy import HalfNumpy
 
 from xcnn import layers as L
@@ -146,7 +146,7 @@ def test_a_file_from_before_there_were_precisions(dtype, tmp_path):
     tensors, config = checkpoint_file.read(tmp_path / "old.xcnn")
     assert config.pop("precision") == dtype
     assert config.pop("scaling") == {}
-    checkpoint_file.write(tmp_path / "old.xcnn", tensors, config)
+    write(tmp_path / "old.xcnn", tensors, config)
     assert Model.load(tmp_path / "old.xcnn", backend="numpy").precision == dtype
 
 
@@ -167,7 +167,7 @@ def test_a_scale_that_can_not_be_is_refused(scaling, scaled):
     _, path = scaled
     tensors, config = checkpoint_file.read(path)
     with pytest.raises(CheckpointError, match="X403"):
-        checkpoint_file.write(path, tensors, {**config, "scaling": scaling})
+        write(path, tensors, {**config, "scaling": scaling})
     forge(path, tensors, json.dumps({"sha256": checkpoint_file.BLANK, **config, "scaling": scaling}))
     with pytest.raises(CheckpointError, match="X403"):
         Model.load(path, backend=HalfNumpy())

@@ -43,13 +43,6 @@ PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
 Tensors = dict[str, HostArray]
 
 
-def write(path: str | Path, tensors: Tensors, config: Mapping[str, Any]) -> None:
-    """Write tensors and configuration, if they can be read again, to a temporary file, which is renamed to the path."""
-    text = written(config)
-    read_back({name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}, text)
-    put(path, tensors, text)
-
-
 def put(path: str | Path, tensors: Tensors, text: str) -> None:
     """Write tensors and a configuration that `read_back` has read."""
     from safetensors.numpy import save as serialize
@@ -231,7 +224,11 @@ def parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ..
         )
     try:
         entries = json.loads(header, object_pairs_hook=_unique)
-        config = json.loads(entries.pop("__metadata__")["xcnn"], object_pairs_hook=_unique)
+        text = entries.pop("__metadata__")["xcnn"]
+        try:
+            config = json.loads(text, object_pairs_hook=_unique)
+        except RecursionError as error:  # in some versions of Python: others read on, and its net is refused
+            raise CheckpointError("X404", f"{path.name} is not read: it is nested too deep.") from error
         if config["format"] != FORMAT or not re.fullmatch(r"[0-9a-f]{64}", config["sha256"]):
             refuse(path, f"its format is {short(config['format'])}; this version reads {FORMAT!r}.")
         if len(entries) > MOST_TENSORS:
@@ -250,9 +247,7 @@ def parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ..
             ):
                 refuse(path, f"its tensor {name[:80]!r} is not valid.")
             shapes[name], at = (kind, shape), end
-    except RecursionError as error:  # in some versions of Python: others read on, and the net is refused for its depth
-        raise CheckpointError("X404", f"{path.name} is not read: its header is nested too deep.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         refuse(path, f"its header is not one of a checkpoint ({type(error).__name__}).")
