@@ -48,16 +48,18 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and tell hatchling what there is now."""
         machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-        if machine not in SETS or platform.system() not in SYSTEMS:
+        if machine not in SETS or platform.system() not in SYSTEMS or sys.maxsize < 2**32:
             self.pure(f"there are none for {platform.system()} on {machine}")
+            return
+        if platform.system() == "Linux" and platform.libc_ver()[0] != "glibc":
+            self.pure("there are none for a Linux without glibc")  # whose pip takes no manylinux wheel
             return
         target, tag = SYSTEMS[platform.system()]
         library = Path(self.root) / PACKAGE / LIBRARY
         try:
             build(library, machine, f"{machine}-{target}")
         except (OSError, subprocess.CalledProcessError) as error:
-            library.unlink(missing_ok=True)  # of an earlier build, with other kernels
-            self.pure(getattr(error, "stderr", None) or str(error))
+            self.pure((getattr(error, "stderr", None) or str(error)).strip())
             return
         build_data["force_include"][str(library)] = f"{PACKAGE.name}/{LIBRARY}"
         build_data["pure_python"] = False
@@ -66,7 +68,8 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
         )
 
     def pure(self, why: str) -> None:
-        """Warn that the wheel has no library."""
+        """Warn that the wheel has no library, and leave none of an earlier build, with other kernels."""
+        (Path(self.root) / PACKAGE / LIBRARY).unlink(missing_ok=True)
         self.app.display_warning(f"xcnn is built without compiled kernels, and computes with NumPy: {why}.")
 
 
