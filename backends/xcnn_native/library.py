@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 from functools import cache
@@ -56,6 +57,10 @@ def library() -> Library | None:
         return None
     try:
         loaded = ctypes.CDLL(str(PATH))
+        loaded.sources.restype = ctypes.c_char_p
+        if loaded.sources().decode() != digest(PATH.with_name("kernels")):
+            log.warning("xcnn's compiled library is of other sources than these, and is not used: install xcnn again.")
+            return None
         able = SETS.get(loaded.instruction_set(), ())
         if not able or (wish and wish not in able):
             log.warning("%s=%s: this processor has %s.", SWITCH, wish or "unset", ", ".join(able) or "none of the sets")
@@ -67,6 +72,12 @@ def library() -> Library | None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=loaded.team_forget)
     return made
+
+
+def digest(folder: Path) -> str:
+    """Of all sources, as hatch_build.py compiles it in: functions of others may take other arguments."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".h"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def versions() -> dict[str, str]:

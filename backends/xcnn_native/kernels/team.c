@@ -142,6 +142,9 @@ EXPORT void team_forget(void) {
   atomic_store(&team.waits, 0);
 }
 
+// The digest of the sources that all kernels were compiled from.
+EXPORT const char *sources(void) { return SOURCES; }
+
 // The best instruction set of those compiled that this processor and its system have: 2, 3 or 4 for x86-64-v2 to v4,
 // 0 for less; 8 for an arm64.
 EXPORT int instruction_set(void) {

@@ -54,7 +54,7 @@ def test_without_a_compiler_or_elsewhere_the_wheel_is_pure(place, told, hook, tm
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform, "libc_ver", lambda: (libc, ""))
     monkeypatch.setattr(hook.subprocess, "run", failing)
-    (tmp_path / hook.PACKAGE).mkdir(parents=True)
+    (tmp_path / hook.PACKAGE / "kernels").mkdir(parents=True)
     data, warnings = built(hook, tmp_path)
     assert data == {"force_include": {}}  # and no tag: hatchling's own is py3-none-any
     (warning,) = warnings
@@ -91,7 +91,9 @@ def test_a_wheel_with_a_library_is_named_after_its_platform(system, machine, tag
 
 
 def test_the_hook_and_the_library_agree(hook):
-    """On the file, on the instruction sets, and on what there is of each kernel."""
+    """On the file, its sources, the instruction sets, and on what there is of each kernel."""
+    sources = native.PATH.with_name("kernels")
+    assert hook.digest(sources) == native.digest(sources)
     assert native.PATH.name == hook.LIBRARY
     assert {name for sets in hook.SETS.values() for name in sets} == {*native.NAMES}
     assert {kind for kinds, *_ in native.SIGNATURES.values() for kind in kinds} == {

@@ -70,6 +70,7 @@ def test_python_s_threads_share_one_team():
 
 FORK = """
 import os, numpy as np
+from pathlib import Path
 from xcnn_native import library as native
 drawn = np.zeros((2, 60_000), "int64")
 def draw(to):
@@ -77,6 +78,8 @@ def draw(to):
 draw(drawn[0])
 child = os.fork()
 draw(drawn[1])
+tasks = Path("/proc/self/task")
+assert not tasks.is_dir() or len([*tasks.iterdir()]) > 1  # the child's own workers
 same = np.array_equal(*drawn)
 if child == 0:
     os._exit(0 if same else 1)
@@ -126,3 +129,11 @@ def test_a_file_that_is_no_library_is_not_used(anew, tmp_path, monkeypatch, capl
     native.PATH.write_bytes(b"no library")
     assert native.library() is None
     assert "can't be used" in caplog.text
+
+
+@needed
+def test_a_library_of_other_sources_is_not_used(anew, monkeypatch, caplog):
+    """Its functions may take other arguments, which ctypes can't know."""
+    monkeypatch.setattr(native, "digest", lambda folder: "0" * 64)
+    assert native.library() is None
+    assert "of other sources" in caplog.text
