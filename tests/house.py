@@ -27,7 +27,7 @@ FACES = ["datasets", "initializers", "losses", "optimizers", "schedules", "testi
 """Modules that only give short names to what lies in a wing: for users, not for xcnn itself."""
 
 
-SHARED = ("xcnn_host", "xcnn_strided")
+SHARED = ("xcnn_host", "xcnn_native", "xcnn_strided")
 """Packages that plug-ins share."""
 
 

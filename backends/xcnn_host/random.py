@@ -1,4 +1,4 @@
-"""Random bits a cache-full at a time, in place, with 32-bit words that wrap around by themselves."""
+"""Random bits by the compiled library; without it a cache-full at a time, in 32-bit words that wrap around."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
+from xcnn_native.library import address, library
 
 from xcnn.core.random import MASK, PARITY, ROTATIONS, Key, fold
 from xcnn.core.types import Shape
@@ -17,11 +18,14 @@ CHUNK = 2**15
 """Counters at a time: three arrays of 128 KiB."""
 
 
-def bits(key: Key, shape: Shape) -> np.ndarray[Any, np.dtype[np.int64]]:
+def bits(key: Key, shape: Shape, threads: int = 1) -> np.ndarray[Any, np.dtype[np.int64]]:
     """What xcnn.core.random.bits draws, bit for bit."""
     size = prod(shape)
     half = -(-size // 2)
     drawn = np.empty(2 * half, dtype=np.int64)
+    if compiled := library():
+        compiled.random_bits_u32(*fold(key), half, address(drawn), threads)
+        return drawn[:size].reshape(shape)
     for first, x0, x1 in words(fold(key), 0, half):
         drawn[first : first + len(x0)] = x0
         drawn[half + first : half + first + len(x0)] = x1

@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 from xcnn_host import buffers, random
 from xcnn_host.threads import available
+from xcnn_native import library as native
 from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
@@ -115,7 +116,7 @@ class NumpyBackend(StridedBackend):
         return np.asarray(x)
 
     def versions(self) -> dict[str, str]:
-        return {"numpy": np.__version__, "scipy": scipy.__version__}
+        return {"numpy": np.__version__, "scipy": scipy.__version__, **native.versions()}
 
     def chosen(
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
@@ -173,7 +174,7 @@ class NumpyBackend(StridedBackend):
         return convolve2d(x, k, mode)
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
-        return random.bits(key, shape)
+        return random.bits(key, shape, self.workers)
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights

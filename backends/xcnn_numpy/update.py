@@ -1,23 +1,24 @@
 """An optimizer's update of all weights in one pass: each array is read once, and both norms fall out by the way.
 
 The rules stay in xcnn/optimizers.py. Here they run a few cells at a time, so that what lies between reading a weight
-and writing it stays in cache: as compiled loops where Numba is installed (update_loops.py), else block by block.
+and writing it stays in cache: as compiled loops where the library is there (update_kernels.py), else block by block.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
 from xcnn_host.buffers import empty
+from xcnn_native.library import library
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
+from xcnn_numpy import update_kernels
 from xcnn_numpy.changes import Change, Lines, MakeChange, SumOfSquares
 
 RULES = (SGD, Adam, AdamW, RMSprop)
@@ -130,14 +131,11 @@ def in_line(arrays: Lines) -> Array:
     return np.concatenate(arrays, axis=None)
 
 
-@functools.cache
 def implementation() -> tuple[MakeChange, SumOfSquares]:
-    """Numba's where it is installed."""
-    try:
-        from xcnn_numpy import update_loops
-    except Exception:  # `engine` tells why Numba can't be used
+    """The compiled library's where it is there."""
+    if library() is None:
         return by_blocks, sum_of_squares
-    return update_loops.by_loops, update_loops.sum_of_squares
+    return update_kernels.by_kernels, update_kernels.sum_of_squares
 
 
 def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:

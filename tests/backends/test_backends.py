@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import xcnn_cupy
 import xcnn_strict
+from xcnn_native.library import NAMES
 from xcnn_numpy import NumpyBackend
 
 import xcnn
@@ -325,7 +326,7 @@ def test_available_backends_prints_a_table(no_cupy):
     assert str(found) == repr(found)
     lines = [line for line in str(found).splitlines() if not line.startswith(("jax", "torch"))]
     assert lines[0].startswith("cupy    not available  CuPy is not installed. pip install")
-    assert re.fullmatch(r"numpy   cpu            numpy \S+, scipy \S+", lines[1])
+    assert re.fullmatch(r"numpy   cpu            numpy \S+, scipy \S+, kernels \S+", lines[1])
     assert lines[2].startswith("strict  device1        array-api-strict ")
     assert found["numpy"].available
     assert found["numpy"].versions["numpy"] == np.__version__
@@ -338,7 +339,10 @@ def test_available_backends_tells_of_each(backend):
     info = xcnn.available_backends()[backend.name]
     assert info.available
     assert (info.device, info.versions, info.reason) == (backend.device_name(), backend.versions(), "")
-    assert all(re.match(r"\d+\.\d+", version) for version in backend.versions().values())
+    kernels = {"kernels"} & {*info.versions}
+    assert all(re.match(r"\d+\.\d+", info.versions[library]) for library in {*info.versions} - kernels)
+    assert all(info.versions[name] in {*NAMES.values(), "none"} for name in kernels)
+    assert len(kernels) == (backend.name == "numpy")
 
 
 # Arrays come and go.
@@ -485,7 +489,7 @@ try:
 except xcnn.errors.BackendUnavailable as error:
     print(error.hint)
 """
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "XCNN_NATIVE": "0"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ('unset NUMBA_DISABLE_JIT, or algorithm="auto".\n', "")
 

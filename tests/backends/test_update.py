@@ -1,13 +1,12 @@
-"""NumPy's update in one pass: the rules of xcnn/optimizers.py to the last bit, on blocks and as compiled loops."""
+"""NumPy's update in one pass: the rules of xcnn/optimizers.py to the last bit, on blocks and in the library."""
 
-import importlib.util
 import math
-import sys
 
 import numpy as np
 import pytest
 from optimizer_cases import OPTIMIZERS
-from xcnn_numpy import update
+from xcnn_native.library import library
+from xcnn_numpy import update, update_kernels
 
 import xcnn
 from xcnn.core import tree
@@ -24,16 +23,15 @@ SHAPES = {
 TYPES = ["float32", "float64"]
 
 
-@pytest.fixture(params=["blocks", "loops"])
+@pytest.fixture(params=["blocks", "kernels"])
 def way(request, monkeypatch):
     """One of the two implementations, whichever is the default here."""
     if request.param == "blocks":
         chosen = update.by_blocks, update.sum_of_squares
     else:
-        pytest.importorskip("numba", reason="Numba is not installed: no compiled loops")
-        from xcnn_numpy import update_loops
-
-        chosen = update_loops.by_loops, update_loops.sum_of_squares
+        if library() is None:
+            pytest.skip("the compiled library was not built, or is switched off")
+        chosen = update_kernels.by_kernels, update_kernels.sum_of_squares
     monkeypatch.setattr(update, "implementation", lambda: chosen)
     return chosen
 
@@ -180,21 +178,6 @@ def test_memory_in_another_order(odd, way, fast, rng):
     assert_equal(got[0], expected[0])
     assert_equal(got[1], expected[1])
     assert isinstance(got[2], float)
-
-
-def test_a_loop_is_compiled_once_for_a_type(fast):
-    """A user waits for that: memory in another order must not cost it anew."""
-    pytest.importorskip("numba", reason="Numba is not installed: no compiled loops")
-    from xcnn_numpy import update_loops
-
-    optimizer, grads = SGD(0.1), {"kernel": np.ones((7, 9))}
-    for odd in [np.copy, *ODD.values()]:
-        fast.update(optimizer, tree.map(odd, grads), {"step": 0}, {"kernel": odd(np.ones((7, 9)))})
-        fast.update(optimizer, {"kernel": Next(odd(np.ones(3)))}, {"step": 0}, {"kernel": np.ones(3)})
-    for loop in (update_loops.sgd_part.kernel, update_loops.sum_of_squares):
-        kinds = [kind for types in loop.signatures for kind in types if hasattr(kind, "layout")]
-        assert kinds
-        assert all(kind.layout == "C" and kind.mutable and kind.aligned for kind in kinds), kinds
 
 
 def test_nothing_that_went_in_is_written_and_what_came_out_stays(way, fast, rng):
@@ -364,18 +347,23 @@ def test_threads_change_a_large_array_as_one_does(optimizer, way, rng):
     np.testing.assert_allclose(sums[1], sums[0], rtol=1e-12)
 
 
-def test_where_numba_is_installed_loops_run():
-    update.implementation.cache_clear()
+@pytest.mark.parametrize("dtype", TYPES)
+def test_sums_are_the_same_bits_for_any_number_of_threads(dtype, way, rng):
+    """As units and columns follow from the number of cells alone."""
+    make_change, squares = way
+    old = [np.abs(rng.normal(size=150_001)).astype(dtype) for _ in range(4)]
+    new = [np.zeros_like(a) for a in old[1:]]
+    sums = {make_change(Adam(), 0.1, 3, 1.0, threads)(old, new) for threads in (1, 2, 7)}
+    assert len(sums) == 1
+    if make_change is not update.by_blocks:
+        assert sums == {(squares(old[1]), squares(new[0]))}
+
+
+def test_the_library_updates_where_it_is_there():
     make_change, _ = update.implementation()
-    assert (make_change is update.by_blocks) == (importlib.util.find_spec("numba") is None)
+    assert (make_change is update.by_blocks) == (library() is None)
 
 
-def test_where_numba_is_not_installed_blocks_run(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "xcnn_numpy.update_loops", raising=False)
-    monkeypatch.delattr("xcnn_numpy.update_loops", raising=False)
-    update.implementation.cache_clear()
-    try:
-        assert update.implementation() == (update.by_blocks, update.sum_of_squares)
-    finally:
-        update.implementation.cache_clear()
+def test_blocks_run_without_the_library(monkeypatch):
+    monkeypatch.setattr(update, "library", lambda: None)
+    assert update.implementation() == (update.by_blocks, update.sum_of_squares)

@@ -167,7 +167,7 @@ class Backend:
         return self.name if self.device is None else f"{self.name}:{self.device}"
 
     def versions(self) -> dict[str, str]:
-        """Versions of the libraries beneath."""
+        """Versions of the libraries beneath, and the instruction set of kernels that are compiled for several."""
         return {}
 
     def device_name(self) -> str:

@@ -18,7 +18,10 @@ from xcnn.errors import OptionError
 
 Thing = TypeVar("Thing")
 
-OWN = ("xcnn", "xcnn_host", "xcnn_strided", "xcnn_numpy", "xcnn_strict", "xcnn_torch", "xcnn_jax", "xcnn_cupy")
+OWN = (
+    "xcnn", "xcnn_host", "xcnn_native", "xcnn_strided", "xcnn_numpy", "xcnn_strict", "xcnn_torch", "xcnn_jax",
+    "xcnn_cupy",
+)  # fmt: skip
 """The packages whose classes are pure."""
 LITERALS = {bool, int, float, complex, str, bytes, NoneType}
 DRAWING = "kernel_initializer"

@@ -1,0 +1,151 @@
+// The optimizers' rules, all cells of one array, with the sums of squares of its gradient and of its new weight.
+//
+// Each loop has the operations of its rule in xcnn/training/optimizers.py, in their order and in the arrays' type, and
+// is compiled without contraction, so that it rounds as the rule does. Sums are taken over a unit's cells in eight
+// columns and then over units, both in an order that follows from the number of cells alone.
+
+#include "common.h"
+
+#define UNIT 2048   // cells at a time: all arrays of a unit fit into a core's own cache
+#define UNITS 1024  // whose sums are kept at a time
+#define COLUMNS 8
+
+typedef REAL Cell;
+
+enum { SGD, ADAM, RMSPROP };
+
+typedef struct {
+  int rule;
+  Index cells, first; // of the array, and the first that this round treats
+  const Cell *w, *g, *m, *v;
+  Cell *new_w, *new_m, *new_v;
+  const double *constants;
+  double sums[UNITS][2];
+} Update;
+
+// The sum of squares of so many cells in double precision: eight columns, which are then added in pairs.
+static double squares(const Cell *cells, Index count) {
+  double sums[COLUMNS] = {0};
+  Index n = 0;
+  for (; n + COLUMNS <= count; n += COLUMNS)
+    for (int k = 0; k < COLUMNS; k++) sums[k] += (double)cells[n + k] * (double)cells[n + k];
+  for (int k = 0; n < count; n++, k++) sums[k] += (double)cells[n] * (double)cells[n];
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+// 0 where so many cells are finite, else NaN.
+static double nothing(const Cell *cells, Index count) {
+  Cell sums[COLUMNS] = {0}, sum = 0;
+  Index n = 0;
+  for (; n + COLUMNS <= count; n += COLUMNS)
+    for (int k = 0; k < COLUMNS; k++) sums[k] += 0 * cells[n + k];
+  for (; n < count; n++) sum += 0 * cells[n];
+  for (int k = 0; k < COLUMNS; k++) sum += sums[k];
+  return sum;
+}
+
+// v = momentum v + g;  w -= rate v, or rate (g + momentum v). m is v, or null where there is no momentum.
+static void sgd(Index count, const Cell *restrict w, const Cell *restrict g, const Cell *restrict v,
+                Cell *restrict new_w, Cell *restrict new_v, const double *constants) {
+  const Cell scale = constants[0], rate = constants[1], momentum = constants[2], decay = constants[4];
+  if (!v) {
+    for (Index n = 0; n < count; n++) new_w[n] = w[n] - rate * (scale * g[n] + decay * w[n]);
+  } else if (constants[3] != 0) {
+    for (Index n = 0; n < count; n++) {
+      const Cell slope = scale * g[n] + decay * w[n], speed = momentum * v[n] + slope;
+      new_v[n] = speed;
+      new_w[n] = w[n] - rate * (slope + momentum * speed);
+    }
+  } else {
+    for (Index n = 0; n < count; n++) {
+      const Cell speed = momentum * v[n] + (scale * g[n] + decay * w[n]);
+      new_v[n] = speed;
+      new_w[n] = w[n] - rate * speed;
+    }
+  }
+}
+
+// m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g²;  w = kept w - rate m / (sqrt(v) spread + epsilon).
+static void adam(Index count, const Cell *restrict w, const Cell *restrict g, const Cell *restrict m,
+                 const Cell *restrict v, Cell *restrict new_w, Cell *restrict new_m, Cell *restrict new_v,
+                 const double *constants) {
+  const Cell scale = constants[0], rate = constants[1], beta1 = constants[2], beta2 = constants[3];
+  const Cell spread = constants[4], epsilon = constants[5], kept = constants[6];
+  const Cell rest1 = 1 - constants[2], rest2 = 1 - constants[3];
+  for (Index n = 0; n < count; n++) {
+    const Cell slope = scale * g[n];
+    const Cell first = beta1 * m[n] + rest1 * slope, second = beta2 * v[n] + rest2 * slope * slope;
+    new_m[n] = first;
+    new_v[n] = second;
+    new_w[n] = kept * w[n] - rate * (first / (__builtin_elementwise_sqrt(second) * spread + epsilon));
+  }
+}
+
+// s = rho s + (1 - rho) g²;  v = momentum v + g / (sqrt(s) + epsilon);  w -= rate v. v is null without momentum.
+static void rmsprop(Index count, const Cell *restrict w, const Cell *restrict g, const Cell *restrict s,
+                    const Cell *restrict v, Cell *restrict new_w, Cell *restrict new_s, Cell *restrict new_v,
+                    const double *constants) {
+  const Cell scale = constants[0], rate = constants[1], rho = constants[2], momentum = constants[3];
+  const Cell epsilon = constants[4], decay = constants[5], rest = 1 - constants[2];
+  for (Index n = 0; n < count; n++) {
+    const Cell slope = scale * g[n] + decay * w[n], square = rho * s[n] + rest * slope * slope;
+    new_s[n] = square;
+    new_w[n] = slope / (__builtin_elementwise_sqrt(square) + epsilon);
+  }
+  if (v) {
+    for (Index n = 0; n < count; n++) {
+      const Cell speed = momentum * v[n] + new_w[n];
+      new_v[n] = speed;
+      new_w[n] = w[n] - rate * speed;
+    }
+  } else {
+    for (Index n = 0; n < count; n++) new_w[n] = w[n] - rate * new_w[n];
+  }
+}
+
+// An array from one of its cells on; null stays null.
+#define FROM(array, first) ((array) ? (array) + (first) : 0)
+
+// The rule on one unit's cells, and their sums. That of the weights is NaN where a second moment is not finite.
+static void update_unit(void *argument, Index unit) {
+  Update *all = argument;
+  const Index first = all->first + unit * UNIT, count = smaller(UNIT, all->cells - first);
+  const Cell *w = all->w + first, *g = all->g + first, *m = FROM(all->m, first), *v = FROM(all->v, first);
+  Cell *new_w = all->new_w + first, *new_m = FROM(all->new_m, first), *new_v = FROM(all->new_v, first);
+  double of_moments = 0;
+  if (all->rule == SGD) {
+    sgd(count, w, g, m, new_w, new_m, all->constants);
+  } else if (all->rule == ADAM) {
+    adam(count, w, g, m, v, new_w, new_m, new_v, all->constants);
+    of_moments = nothing(new_v, count);
+  } else {
+    rmsprop(count, w, g, m, v, new_w, new_m, new_v, all->constants);
+    of_moments = nothing(new_m, count);
+  }
+  all->sums[unit][0] = squares(g, count);
+  all->sums[unit][1] = squares(new_w, count) + of_moments;
+}
+
+// Change an array by a rule: `old` is weight, gradient and two moments, `new` weight and moments, null where a rule
+// has none. Both sums of squares are written to `sums`.
+EXPORT void NAME(update)(int rule, Index cells, const Cell *const old[4], Cell *const new[3], const double *constants,
+                         double sums[2], int threads) {
+  Update all = {.rule = rule, .cells = cells, .constants = constants};
+  all.w = old[0], all.g = old[1], all.m = old[2], all.v = old[3];
+  all.new_w = new[0], all.new_m = new[1], all.new_v = new[2];
+  double of_grads = 0, of_weights = 0;
+  for (; all.first < cells; all.first += UNITS * UNIT) {
+    const Index units = smaller(UNITS, (cells - all.first + UNIT - 1) / UNIT);
+    team_run(update_unit, &all, units, threads);
+    for (Index unit = 0; unit < units; unit++) of_grads += all.sums[unit][0], of_weights += all.sums[unit][1];
+  }
+  sums[0] = of_grads;
+  sums[1] = of_weights;
+}
+
+// The sum of squares of an array's cells, added as those of an update are.
+EXPORT double NAME(sum_of_squares)(Index cells, const Cell *array) {
+  double sum = 0;
+  for (Index first = 0; first < cells; first += UNIT) sum += squares(array + first, smaller(UNIT, cells - first));
+  return sum;
+}

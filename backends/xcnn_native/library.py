@@ -1,0 +1,91 @@
+"""The compiled library: loaded once, with the kernels for the best instruction set that the processor has.
+
+`XCNN_NATIVE` in the environment overrides that: `0` computes without the library, `v2`, `v3` and `v4` name a set.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcnn.core.types import Array
+
+log = logging.getLogger("xcnn")
+PATH = Path(__file__).with_name("libkernels.so")
+SWITCH = "XCNN_NATIVE"
+SETS = {2: ("v2",), 3: ("v3", "v2"), 4: ("v4", "v3", "v2"), 8: ("neon",)}
+"""By what the library tells of the processor: the instruction sets that it has, the best first."""
+NAMES = {"v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512", "neon": "NEON"}
+KINDS = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).char: "f64"}
+"""The library's names of types."""
+Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
+SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
+    "update": (("f32", "f64"), None, (Count, Index, Address, Address, Address, Address, Count)),
+    "sum_of_squares": (("f32", "f64"), ctypes.c_double, (Index, Address)),
+    "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
+}
+"""The kernels by name: for which types there is one, what it gives, and what it takes."""
+
+
+class Library:
+    """The functions of one instruction set, by names such as `update_f32`."""
+
+    def __init__(self, loaded: ctypes.CDLL, instructions: str) -> None:
+        self.instructions = instructions
+        for name, (kinds, gives, takes) in SIGNATURES.items():
+            for kind in kinds:
+                function = getattr(loaded, f"{name}_{kind}_{instructions}")
+                function.restype, function.argtypes = gives, takes
+                setattr(self, f"{name}_{kind}", function)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the library has no kernel {name}")
+
+
+@cache
+def library() -> Library | None:
+    """The library; None where it was not built, is switched off, or can't be used here."""
+    wish = os.environ.get(SWITCH, "")
+    if wish == "0" or not PATH.is_file():
+        return None
+    try:
+        loaded = ctypes.CDLL(str(PATH))
+        loaded.sources.restype = ctypes.c_char_p
+        if loaded.sources().decode() != digest(PATH.with_name("kernels")):
+            log.warning("xcnn's compiled library is of other sources than these, and is not used: install xcnn again.")
+            return None
+        able = SETS.get(loaded.instruction_set(), ())
+        if not able or (wish and wish not in able):
+            log.warning("%s=%s: this processor has %s.", SWITCH, wish or "unset", ", ".join(able) or "none of the sets")
+            return None
+        made = Library(loaded, wish or able[0])
+    except (OSError, AttributeError) as error:
+        log.warning("xcnn's compiled library can't be used, and training takes longer: %s", error)
+        return None
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=loaded.team_forget)
+    return made
+
+
+def digest(folder: Path) -> str:
+    """Of all sources, as hatch_build.py compiles it in: functions of others may take other arguments."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".c", ".h"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What `xcnn backends` tells of the library: its instruction set."""
+    found = library()
+    return {"kernels": NAMES[found.instructions] if found else "none"}
+
+
+def address(array: Array) -> int:
+    """Where an array's first cell lies."""
+    return int(array.__array_interface__["data"][0])
