@@ -21,6 +21,7 @@ from xcnn.layers import (
     SiLU,
     Softplus,
     Tanh,
+    UpSampling2D,
 )
 
 IMAGE = (2, 11, 10)
@@ -50,7 +51,10 @@ RUNS = {
     "averages": (Sequential(AveragePool2D(3, stride=2, padding=1), AveragePool2D(2, padding="same")), IMAGE),
     "group norms": (Sequential(Conv2D(6, 3), GroupNorm(3), Tanh(), GroupNorm(1), Tanh(), GroupNorm(6)), IMAGE),
     "group norms of others": (Sequential(GroupNorm(2), Flatten(), GroupNorm(4)), (4, 5)),
-    "layer norms": (Sequential(Conv2D(6, 3), LayerNorm(), LayerNorm(axis=1), LayerNorm(axis=(1, 3), epsilon=0.1)), IMAGE),
+    "layer norms": (
+        Sequential(Conv2D(6, 3), LayerNorm(), LayerNorm(axis=1), LayerNorm(axis=(1, 3), epsilon=0.1)), IMAGE,
+    ),
+    "larger images": (Sequential(UpSampling2D(2), UpSampling2D((2, 4), interpolation="bilinear")), IMAGE),
     "layer norms of others": (Sequential(LayerNorm(), LayerNorm(axis=-1), Flatten(), LayerNorm()), (4, 5)),
     "flatten": (Sequential(Flatten(), Dense(3)), IMAGE),
     "residual": (Sequential(Residual(Conv2D(2, 3, padding="same"), BatchNorm()), ReLU()), IMAGE),

@@ -28,6 +28,7 @@ from xcnn.layers import (
     SiLU,
     Softplus,
     Tanh,
+    UpSampling2D,
 )
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
@@ -121,6 +122,20 @@ def average_pool(layer: AveragePool2D, x: Array) -> Both:
     return aten.avg_pool2d(x, *how), lambda dy: aten.avg_pool2d_backward(dy, x, *how)
 
 
+def up_sampling(layer: UpSampling2D, x: Array) -> Both:
+    """Y = each cell repeated, or lines between the cells."""
+    sizes = [n * s for n, s in zip(x.shape[2:], pair("size", layer.size), strict=True)]
+    if layer.interpolation == "nearest":
+        return aten.upsample_nearest2d(x, sizes), lambda dy: aten.upsample_nearest2d_backward(dy, sizes, x.shape)
+    y = aten.upsample_bilinear2d(x, sizes, False)
+    return y, lambda dy: aten.upsample_bilinear2d_backward(dy, sizes, x.shape, False)
+
+
+def is_placed(layer: UpSampling2D) -> bool:
+    """Whether PyTorch finds the cells, whose places it counts in float32, without rounding."""
+    return all(s & (s - 1) == 0 for s in pair("size", layer.size))
+
+
 def pool_of(layer: MaxPool2D | AveragePool2D, x: Array) -> MaxPool | None:
     """The pooling of these images, if PyTorch can place its windows."""
     if x.ndim != 4:
@@ -141,6 +156,7 @@ FUNCTIONS: dict[type, Callable[..., Both]] = {
     Softplus: softplus,
     GlobalAveragePool2D: mean,
     AveragePool2D: average_pool,
+    UpSampling2D: up_sampling,
     MaxPool2D: max_pool,
 }
 
@@ -155,8 +171,10 @@ class Single:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         layer = within(self.outer)
-        if not holds(self.outer, x) or (type(layer) is GlobalAveragePool2D and x.ndim != 4):
+        if not holds(self.outer, x) or (type(layer) in (GlobalAveragePool2D, UpSampling2D) and x.ndim != 4):
             return False
+        if isinstance(layer, UpSampling2D):
+            return is_placed(layer)
         return not isinstance(layer, MaxPool2D | AveragePool2D) or pool_of(layer, x) is not None
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from xcnn_torch import memory, pooling  # noqa: E402
 from xcnn_torch.convolution import Window, correlate_kernel_adjoint, gradients  # noqa: E402
 from xcnn_torch.fused import normalisation  # noqa: E402
-from xcnn_torch.update import norm_of  # noqa: E402
+from xcnn_torch.norms import norm_of  # noqa: E402
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next float32."""
