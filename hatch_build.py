@@ -26,7 +26,7 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}}
+KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}, "tiles": TYPES}
 """Sources that are compiled for every instruction set, and for which types."""
 EXACT = "-ffp-contract=off"
 """Products are rounded before they are added, as NumPy's are."""
@@ -93,7 +93,7 @@ def build(library: Path, machine: str, target: str) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, to: run(*FLAGS, "-c", *jobs[job], "-o", to), jobs, objects))
         made = library.with_name(f"{library.name}.{os.getpid()}")
-        run("-shared", "-s", "-o", str(made), *objects, "-lpthread")
+        run("-shared", "-s", "-o", str(made), *objects, "-lpthread", "-lm")
         made.replace(library)
 
 

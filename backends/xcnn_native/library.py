@@ -30,6 +30,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "update": (("f32", "f64"), None, (Count, Index, Address, Address, Address, Address, Count)),
     "sum_of_squares": (("f32", "f64"), ctypes.c_double, (Index, Address)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
+    "operations": (("f32",), ctypes.c_char_p, ()),
+    "pass": (("f32", "f64"), None, (Address, Address, Index, Index, Index, Count, Count)),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
 
