@@ -27,10 +27,10 @@ SETS = {
 }
 TYPES = {"f32": "float", "f64": "double"}
 KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}} | dict.fromkeys(
-    ("maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
+    ("tiles", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
 )
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = {"update", "random"}
+EXACT = {"update", "random", "tiles"}
 """Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",
@@ -96,7 +96,7 @@ def build(library: Path, machine: str, target: str) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, to: run(*FLAGS, "-c", *jobs[job], "-o", to), jobs, objects))
         made = library.with_name(f"{library.name}.{os.getpid()}")
-        run("-shared", "-s", "-o", str(made), *objects, "-lpthread")
+        run("-shared", "-s", "-o", str(made), *objects, "-lpthread", "-lm")
         made.replace(library)
 
 

@@ -36,6 +36,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "prepare_gradient": (FLOATS, Index, (Address, Index)),
     "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
+    "operations": (("f32",), ctypes.c_char_p, ()),
+    "pass": (("f32", "f64"), None, (Address, Address, Index, Index, Index, Count, Count)),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
 
