@@ -27,7 +27,7 @@ SETS = {
 }
 TYPES = {"f32": "float", "f64": "double"}
 KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}} | dict.fromkeys(
-    ("tiles", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
+    ("tiles", "ending", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
 )
 """Sources that are compiled for every instruction set, and for which types."""
 EXACT = {"update", "random", "tiles"}

@@ -30,7 +30,7 @@ from xcnn.layers.layer import Layer
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.native import Native
+from xcnn_numpy.native import FUSES, Native
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -163,6 +163,8 @@ class NumpyBackend(StridedBackend):
 
     def fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse with this algorithm."""
+        if self.algorithm == "native":
+            return FUSES
         if self.algorithm in ("auto", "direct") and engine():
             return cast("tuple[Fuse, ...]", engine().FUSES)
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()

@@ -53,7 +53,7 @@ void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
 }
 
 // The sums of one band's pixels and one share of the filters.
-void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y) {
+void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
   const Index segments = parts(m->out_columns, m->segment), share = unit % m->shares;
   const Band b = band_of(m, unit / m->shares / segments, unit / m->shares % segments);
   const Index pixels = b.rows * b.columns, most = m->kernel_rows * m->kernel_columns, direct = in_place(m);
@@ -124,5 +124,6 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
         Cell *to = out + o * m->y_channel;
         for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * vectors * LANES + o];
       }
-  }
+  }  const Index from = share * panels(m) / m->shares * PANEL, to = smaller(m->filters, (share + 1) * panels(m) / m->shares * PANEL);
+  if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, from, to - from);
 }

@@ -116,7 +116,7 @@ static const int VECTORS[] = {0, 8, 5, 4, 3, 2, 2};
 #endif
 #define ARGUMENTS laid + first, at + t, k + t * m->filters, few, out + first, pitch, t % (PIECES * TERMS) != 0
 
-void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y) {
+void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
   const Planes p = planes_of(m, unit);
   const Index count = taps(m) * m->channels, some = VECTORS[m->filters] * LANES, pitch = parts(p.length, some) * some;
   const Index cells = p.plane * p.down * p.across * m->channels, wide = count > PIECES * TERMS;
@@ -149,6 +149,7 @@ void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed,
       else for (Index q = 0; q < p.columns; q++) to[o * m->y_channel + q * m->y_column] = from[q];
     }
   }
+  if (ending->program) NAME(end)(m, ending, p.image * m->out_rows + p.top, p.rows, p.left, p.columns, 0, m->filters);
 }
 
 // What a group of taps meets in a unit's planes: X at `pitch`, dY at `dy_pitch`, a filter's plane behind the other.

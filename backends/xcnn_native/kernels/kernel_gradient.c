@@ -130,27 +130,35 @@ void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, C
   const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
   const Index channels = m->channels, chunk = larger(1, smaller(16, 512 / taps(m)));
   const Index at = panel * PANEL * taps(m) * channels;
-  Cell *sums = scratch(taps(m) * chunk * cells * sizeof(Cell));
+  char *own = scratch(taps(m) * chunk * cells * (sizeof(Cell) + sizeof(double)) + 128);
+  Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
+  double *totals = carve(&own, chunk * cells * sizeof(double));
   dk += m->k_at + panel * PANEL * m->k_filter;
   for (Index first = 0; first < channels; first += chunk) {
     const Index some = smaller(chunk, channels - first);
     for (Index tap = 0; tap < taps(m); tap++) {
       Cell *to = sums + tap * some * cells;
       const Index here = at + (tap * channels + first) * cells;
-      for (Index j = 0; j < some * cells; j++) {
-        double sum = 0;
-        for (Index number = 0; number < m->slots; number++) {
-          const Slot slot = slot_of(m, (char *)room, number);
-          sum += slot.wide ? slot.wide[here + j] : (double)slot.sums[here + j];
-        }
-        to[j] = (Cell)sum;
+      const Slot one = slot_of(m, (char *)room, 0);
+      if (m->slots == 1 && !one.wide) {
+        copy(to, one.sums + here, some * cells);
+        continue;
       }
+      for (Index j = 0; j < some * cells; j++) totals[j] = 0;
+      for (Index number = 0; number < m->slots; number++) {
+        const Slot slot = slot_of(m, (char *)room, number);
+        if (slot.wide) for (Index j = 0; j < some * cells; j++) totals[j] += slot.wide[here + j];
+        else for (Index j = 0; j < some * cells; j++) totals[j] += (double)slot.sums[here + j];
+      }
+      for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
     }
     for (Index o = 0; o < filters; o++)
-      for (Index c = 0; c < some; c++)
-        for (Index tap = 0; tap < taps(m); tap++)
-          dk[o * m->k_filter + (first + c) * m->k_channel + tap / m->kernel_columns * m->k_row +
-             tap % m->kernel_columns * m->k_column] = sums[(tap * some + c) * cells + o];
+      for (Index i = 0; i < m->kernel_rows; i++)
+        for (Index j = 0; j < m->kernel_columns; j++) {
+          Cell *to = dk + o * m->k_filter + first * m->k_channel + i * m->k_row + j * m->k_column;
+          const Cell *from = sums + (i * m->kernel_columns + j) * some * cells + o;
+          for (Index c = 0; c < some; c++) to[c * m->k_channel] = from[c * cells];
+        }
   }
   for (Index o = 0; o < filters && db; o++) {
     double sum = 0;

@@ -23,6 +23,7 @@ typedef struct {
   Index x_at, x_image, x_channel, x_row, x_column;
   Index k_at, k_filter, k_channel, k_row, k_column;
   Index y_at, y_image, y_channel, y_row, y_column;
+  Index first_filter; // its number among those of all groups
   // how it is computed, as `prepare` or `prepare_gradient` says
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
 } Map;

@@ -7,6 +7,7 @@ typedef struct {
   const Cell *x, *k, *packed, *dy;
   Cell *y, *to, *db;
   char *room;
+  Ending ending;
 } Call;
 
 // Plan the maps of a table: how many cells all their packed kernels take.
@@ -50,15 +51,17 @@ static void correlate_unit(void *argument, Index unit) {
   const Call *call = argument;
   const Map *m = call->maps;
   for (; unit >= m->units; m++) unit -= m->units;
-  if (m->kind == BLOCKS) NAME(blocks_unit)(m, unit, call->x, call->packed, call->y);
-  if (m->kind == FEW) NAME(few_unit)(m, unit, call->x, call->packed, call->y);
+  if (m->kind == BLOCKS) NAME(blocks_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
+  if (m->kind == FEW) NAME(few_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
   if (m->kind == DEPTHWISE) NAME(depthwise_unit)(m, unit, call->x, call->packed, call->y);
   if (m->kind == SPREAD) NAME(spread_unit)(m, unit, call->x, call->packed, call->y);
 }
 
-// Y of all the maps.
-EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const Cell *packed, Cell *y, int threads) {
-  Call call = {.maps = maps, .x = x, .packed = packed, .y = y};
+// Y of all the maps. Where a program is given, each unit runs it on what it has written: see tiles.h, and for
+// `repeated` Ending. Y's channels or columns are neighbours then, and no map is depthwise or spread.
+EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const Cell *packed, Cell *y, const Program *program,
+                            void *const *arrays, Index repeated, int threads) {
+  Call call = {.maps = maps, .x = x, .packed = packed, .y = y, .ending = {program, arrays, repeated}};
   Index units = 0;
   for (Index n = 0; n < count; n++) units += maps[n].units;
   team_run(correlate_unit, &call, units, threads);
@@ -108,4 +111,28 @@ EXPORT void NAME(kernel_gradient)(const Map *maps, Index count, const Cell *x, c
   for (Index n = 0; n < count; n++) units += maps[n].units, merged += merges(maps + n);
   team_run(gradient_unit, &call, units, threads);
   team_run(merge_unit, &call, merged, threads);
+}
+
+#define COLUMNS 2048 // of a matrix at a time
+
+typedef struct {
+  Index rows, columns;
+  const Cell *x;
+  Cell *sums;
+} Matrix;
+
+static void add_unit(void *argument, Index unit) {
+  const Matrix *all = argument;
+  const Index first = unit * COLUMNS, count = smaller(COLUMNS, all->columns - first);
+  double *sums = scratch(count * sizeof(double));
+  for (Index j = 0; j < count; j++) sums[j] = 0;
+  for (Index row = 0; row < all->rows; row++)
+    for (Index j = 0; j < count; j++) sums[j] += (double)all->x[row * all->columns + first + j];
+  for (Index j = 0; j < count; j++) all->sums[first + j] = (Cell)sums[j];
+}
+
+// The sum of the rows of a matrix.
+EXPORT void NAME(add_rows)(Index rows, Index columns, const Cell *x, Cell *sums, int threads) {
+  Matrix all = {rows, columns, x, sums};
+  team_run(add_unit, &all, parts(columns, COLUMNS), threads);
 }

@@ -23,13 +23,15 @@ from xcnn.core.windows import output_size, within
 FIELDS = (
     "kind images channels rows columns filters out_rows out_columns kernel_rows kernel_columns "
     "down across top left row_gap column_gap x_at x_image x_channel x_row x_column "
-    "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column "
+    "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column first_filter "
     "units band segment shares packed_at packed slots room_at"
 ).split()
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""
 MOST_FEW = 6
 """Filters at most whose lanes are pixels."""
+PIXELS = 32
+"""Pixels of an image at least that are lanes."""
 LAST = 8
 """Channels from which on they lie side by side in the results."""
 LONGEST = 2**14
@@ -80,9 +82,10 @@ class Way:
         if self.depthwise:
             yield {**common, "kind": DEPTHWISE, "channels": c, "filters": o, **strides("y", y, o)}
             return
-        kind = FEW if self.filters <= MOST_FEW else BLOCKS
+        kind = kind_of(self.filters, prod(self.output))
         for g in range(self.groups):
-            at = {"x_at": g * each * x[1], "k_at": g * self.filters * k[0], "y_at": g * self.filters * y[1]}
+            at = {"x_at": g * each * x[1], "k_at": g * self.filters * k[0], "y_at": g * self.filters * y[1],
+                  "first_filter": g * self.filters}  # fmt: skip
             yield {**common, "kind": kind, "channels": each, "filters": self.filters, **at}
 
     def adjoint(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
@@ -94,7 +97,7 @@ class Way:
         (n, c, *sizes), (o, each, *_) = self.x_shape, self.k_shape
         alone = self.depthwise and c == o
         groups, channels, filters = (1, o, c) if alone else (self.groups, self.filters, each)
-        kind = DEPTHWISE if alone else FEW if filters <= MOST_FEW else BLOCKS
+        kind = DEPTHWISE if alone else kind_of(filters, prod(sizes))
         for (row, vertical), (column, horizontal) in product(self.phases(0), self.phases(1)):
             for g in range(groups):
                 yield {
@@ -111,7 +114,7 @@ class Way:
                     "k_at": g * channels * k[0] + vertical["last"] * k[2] + horizontal["last"] * k[3],
                     "y_at": g * filters * x[1] + row * x[2] + column * x[3], "y_image": x[0],
                     "y_channel": x[1] if filters > 1 else 1, "y_row": self.stride[0] * x[2],
-                    "y_column": self.stride[1] * x[3],
+                    "y_column": self.stride[1] * x[3], "first_filter": g * filters,
                 }  # fmt: skip
 
     def phases(self, axis: int) -> Iterator[tuple[int, dict[str, int]]]:
@@ -140,6 +143,11 @@ class Way:
         return self.spreads or all(
             n == min(s, size) for n, s, size in zip(met, self.stride, self.x_shape[2:], strict=True)
         )
+
+
+def kind_of(filters: int, pixels: int) -> int:
+    """What the lanes are, for so many filters and pixels of an image."""
+    return FEW if filters <= MOST_FEW and pixels >= PIXELS else BLOCKS
 
 
 def strides(name: str, cells: Shape, channels: int) -> dict[str, int]:
@@ -177,9 +185,9 @@ class Correlation(Table):
         self.pack_(self.at, self.count, address(k), address(packed), self.threads)
         return packed
 
-    def __call__(self, x: Array, packed: Array, y: Array) -> None:
-        """Write Y."""
-        self.correlate_(self.at, self.count, address(x), address(packed), address(y), self.threads)
+    def __call__(self, x: Array, packed: Array, y: Array, ending: tuple[Any, Any, int] = (None, None, -1)) -> None:
+        """Write Y; and where there is an ending, run its program: its address, those of its arrays, which is repeated."""
+        self.correlate_(self.at, self.count, address(x), address(packed), address(y), *ending, self.threads)
 
 
 class KernelGradient(Table):
