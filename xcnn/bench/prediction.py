@@ -10,6 +10,7 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -123,7 +124,8 @@ def compare_predictions(
 
         twin = torch_side.twin(case.net, tree.map(backend.to_numpy, model.weights)).eval()
         if "torch" in peers:
-            ways["torch"], made["torch"] = best(torch_side.predictions(twin, x))
+            layouts = {name: torch_side.prediction(deepcopy(twin), x, name) for name in torch_side.LAYOUTS}
+            ways["torch"], made["torch"] = best(layouts)
         runtimes = {"onnxruntime": on_onnxruntime, "openvino": on_openvino}
         file = onnx_file(twin, x) if {*runtimes} & {*peers} else b""
         made |= {peer: runtimes[peer](file, x, threads) for peer in peers if peer in runtimes}
