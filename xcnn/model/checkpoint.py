@@ -25,7 +25,7 @@ from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
 from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
-from xcnn.model.config import check_same, from_config, to_config
+from xcnn.model.config import LEAVES, check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
 from xcnn.training import loss_scaling, losses
@@ -247,7 +247,8 @@ def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
 
 def _count(value: Any) -> int:
     """The values in a value, itself among them."""
-    return 1 + sum(map(_count, value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(1 if type(each) in LEAVES else _count(each) for each in inner)
 
 
 def _names(weights: Weights) -> Iterator[str]:

@@ -536,10 +536,8 @@ class Model:
             X501, as `fit`.
         """
         self.turn.close()
-        before = self.state
         self.trainer.look()
-        after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
-        self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
+        self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
         return loss
 
     @explained
