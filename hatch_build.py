@@ -26,10 +26,12 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}}
+KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}} | dict.fromkeys(
+    ("tiles", "ending", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
+)
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = "-ffp-contract=off"
-"""Products are rounded before they are added, as NumPy's are."""
+EXACT = {"update", "random", "tiles"}
+"""Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",
     "-std=gnu11",
@@ -88,12 +90,13 @@ def build(library: Path, machine: str, target: str) -> None:
             for kind, real in types.items():
                 for instructions, flag in SETS[machine].items():
                     named = [f"-DREAL={real}", f"-DTYPE={kind}", f"-DSET={instructions}"]
-                    jobs[f"{name}-{kind}-{instructions}"] = [str(sources / f"{name}.c"), flag, EXACT, *named]
+                    contract = f"-ffp-contract={'off' if name in EXACT else 'fast'}"
+                    jobs[f"{name}-{kind}-{instructions}"] = [str(sources / f"{name}.c"), flag, contract, *named]
         objects = [str(Path(folder, f"{job}.o")) for job in jobs]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, to: run(*FLAGS, "-c", *jobs[job], "-o", to), jobs, objects))
         made = library.with_name(f"{library.name}.{os.getpid()}")
-        run("-shared", "-s", "-o", str(made), *objects, "-lpthread")
+        run("-shared", "-s", "-o", str(made), *objects, "-lpthread", "-lm")
         made.replace(library)
 
 

@@ -26,10 +26,19 @@ NAMES = {"v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512", "neon": "NEON"}
 KINDS = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).char: "f64"}
 """The library's names of types."""
 Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
+FLOATS = ("f32", "f64")
 SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
-    "update": (("f32", "f64"), None, (Count, Index, Address, Address, Address, Address, Count)),
-    "sum_of_squares": (("f32", "f64"), ctypes.c_double, (Index, Address)),
+    "update": (FLOATS, None, (Count, Index, Address, Address, Address, Address, Count)),
+    "sum_of_squares": (FLOATS, ctypes.c_double, (Index, Address)),
+    "prepare": (FLOATS, Index, (Address, Index, Count)),
+    "pack": (FLOATS, None, (Address, Index, Address, Address, Count)),
+    "correlate": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Index, Count)),
+    "prepare_gradient": (FLOATS, Index, (Address, Index)),
+    "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
+    "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
+    "operations": (("f32",), ctypes.c_char_p, ()),
+    "pass": (("f32", "f64"), None, (Address, Address, Index, Index, Index, Count, Count)),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
 

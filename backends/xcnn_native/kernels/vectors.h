@@ -1,0 +1,46 @@
+// Vectors of cells, as long as the instruction set's registers, and what C has no operator for.
+
+#pragma once
+#include "common.h"
+
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+typedef REAL Cell;
+typedef __typeof__(__builtin_choose_expr(sizeof(Cell) == 4, (int32_t)0, (int64_t)0)) Whole;
+enum { LANES = BYTES / sizeof(Cell), WIDE = sizeof(Cell) == 8 };
+typedef Cell Vector __attribute__((vector_size(BYTES), aligned(sizeof(Cell)), may_alias));
+typedef Whole Mask __attribute__((vector_size(BYTES), aligned(sizeof(Cell)), may_alias)); // a lane is all ones or 0
+
+// Every lane this number.
+INLINE Vector splat(Cell value) { return value - (Vector){}; }
+
+// So many cells' first vector.
+INLINE Vector load(const Cell *cells) { return *(const Vector *)cells; }
+INLINE void store(Cell *cells, Vector value) { *(Vector *)cells = value; }
+
+// a b + c, rounded once where the processor can.
+INLINE Vector fma_(Vector a, Vector b, Vector c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_elementwise_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// a where the mask is set, else b.
+INLINE Vector pick(Mask mask, Vector a, Vector b) { return (Vector)((mask & (Mask)a) | (~mask & (Mask)b)); }
+
+// The smaller and the larger cell; NaN where there is one.
+INLINE Vector least(Vector a, Vector b) { return pick((a < b) | (a != a), a, b); }
+INLINE Vector most(Vector a, Vector b) { return pick((a > b) | (a != a), a, b); }
+
+INLINE Vector magnitude(Vector a) { return __builtin_elementwise_abs(a); }
+INLINE Vector nearest(Vector a) { return __builtin_elementwise_roundeven(a); }
