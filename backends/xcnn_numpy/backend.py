@@ -27,8 +27,10 @@ from xcnn.core.random import Key
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.layers.layer import Layer
+from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
+from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, Native
 
@@ -120,6 +122,8 @@ class NumpyBackend(StridedBackend):
         return np
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if type(x) is np.ndarray and (dtype is None or x.dtype == dtype):
+            return x
         if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
             raise DTypeError(
                 "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
@@ -198,6 +202,13 @@ class NumpyBackend(StridedBackend):
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         return random.bits(key, shape, self.workers)
+
+    def loss_and_gradient(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        if self.fuse and loss_scale is None and judge.fits(loss, y, t):
+            return judge.judged(y, t, threshold is not None)
+        return super().loss_and_gradient(loss, threshold, y, t, loss_scale)
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
