@@ -26,7 +26,14 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}, "tiles": TYPES}
+KERNELS = {
+    "layer_norm": TYPES,
+    "norm": TYPES,
+    "pooling": TYPES,
+    "random": {"u32": "uint32_t"},
+    "tiles": TYPES,
+    "update": TYPES,
+}
 """Sources that are compiled for every instruction set, and for which types."""
 EXACT = "-ffp-contract=off"
 """Products are rounded before they are added, as NumPy's are."""

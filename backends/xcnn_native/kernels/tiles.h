@@ -51,6 +51,13 @@ typedef struct {
   Cell repeated[LINES][2 * TILE];   // the numbers of channels, as often as they go into two tiles
 } Tiles;
 
+// How channels lie in planes of cells: each plane is of the next channel; they are neighbours within each plane; they are,
+// and each plane has numbers of its own for each of them.
+enum { PLANES, NEIGHBOURS, OWN_NEIGHBOURS };
+
+// The program's arrays, those of channels as of a later channel.
+void NAME(from_channel)(const Program *program, void *const *arrays, Index channel, void **shifted);
+
 // Lay out a program's numbers.
 void NAME(open_tiles)(Tiles *tiles, const Program *program, void *const *arrays, Index channels);
 

@@ -1,0 +1,1 @@
+"""Layers and runs of layers by the compiled library."""
