@@ -141,8 +141,8 @@ EXPORT int NAME(moments)(const Cell *x, Index images, Index pixels, Index channe
   return 1;
 }
 
-// y = (x - m) a + b with scale and bias: m, a, b for each channel, of a batch (groups is 0) or of each image, from mean and
-// variance; the inverses 1 / sqrt(variance + epsilon) are kept as well. m is the mean rounded, b makes up for that.
+// y = x a + b with scale and bias: a, b for each channel, of a batch (groups is 0) or of each image, from mean and variance;
+// m, the mean rounded, and the inverses 1 / sqrt(variance + epsilon) are kept as well.
 EXPORT void NAME(normal)(Index images, Index channels, Index groups, double epsilon, const double *means,
                          const double *variances, const Cell *scale, const Cell *bias, double *inverses, Cell *m, Cell *a,
                          Cell *b) {
@@ -152,7 +152,7 @@ EXPORT void NAME(normal)(Index images, Index channels, Index groups, double epsi
     const double factor = scale[n % channels] * inverses[n / each];
     m[n] = means[n / each];
     a[n] = factor;
-    b[n] = bias[n % channels] + (m[n] - means[n / each]) * factor;
+    b[n] = bias[n % channels] - means[n / each] * factor;
   }
 }
 
@@ -212,7 +212,7 @@ EXPORT int NAME(sums)(const Program *program, void *const *arrays, Index reads, 
   return 1;
 }
 
-// dx = u dz + (x - m) v + w, dscale and dbias, from the sums of dz and of dz (x - m) over each channel of each image.
+// dx = u dz + x v + w, dscale and dbias, from the sums of dz and of dz (x - m) over each channel of each image.
 EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Index groups, const double *sums,
                                 const double *means, const double *inverses, const Cell *m, const Cell *scale, Cell *u,
                                 Cell *v, Cell *w, Cell *dscale, Cell *dbias) {
@@ -240,7 +240,7 @@ EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Inde
       const double slope = -product / cells * inverses[group] * inverses[group];
       u[k] = scale[k % channels] * inverses[group];
       v[k] = slope;
-      w[k] = slope * (m[k] - means[group]) - plain / cells * inverses[group];
+      w[k] = -slope * means[group] - plain / cells * inverses[group];
     }
   }
 }

@@ -1,7 +1,7 @@
 """Norms and the activations behind them: a pass for the sums and one that computes, forward and back.
 
-With m, a and b for each channel, of the batch or of each image, z = (x - m) a + b and y = f(z). Back, dz = f'(z) dy;
-dscale and dbias follow from the sums of dz and dz (x - m), and dx = u dz + (x - m) v + w.
+With a and b for each channel, of the batch or of each image, z = x a + b and y = f(z). Back, dz = f'(z) dy; dscale and
+dbias follow from the sums of dz and dz (x - m), m being the mean, and dx = u dz + x v + w.
 """
 
 from __future__ import annotations
@@ -33,26 +33,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Normal:
-    """The programs of a norm with these activations behind it. Without `u` alone what goes back is dx = u dz."""
+    """The programs of a norm with these activations behind it. In evaluation what goes back is dx = u dz.
+
+    `keeps_y` says that f' follows from y, which is kept.
+    """
 
     forward: Program
     sums: Program
     backward: Program
     fixed_backward: Program
+    keeps_y: bool
 
 
 def normal(layers: tuple[Layer, ...], dtype: Any) -> Normal:
     """The programs for a type."""
     x, dy = Symbol.of("x", dtype), Symbol.of("dy", dtype)
     m, a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "mabuvw")
-    far = x - m
-    y, through = trace(layers, far * a + b)
+    y, through = trace(layers, x * a + b)
     dz = through(dy)
+    sums = {"g": dz, "h": dz * (x - m)}
+    keeps_y = "b" not in Program(sums, {"y": y}).reads
+    known = {"y": y} if keeps_y else None
+    backward, fixed_backward = {"dx": dz * u + (x * v + w)}, {"dx": dz * u}
     return Normal(
-        Program({"y": y}),
-        Program({"g": dz, "h": dz * far}),
-        Program({"dx": dz * u + (far * v + w)}),
-        Program({"dx": dz * u}),
+        Program({"y": y}), Program(sums, known), Program(backward, known), Program(fixed_backward, known), keeps_y
     )
 
 
@@ -130,11 +134,12 @@ class Normalised:
         y, numbers = new(x.shape, dtype, last), {"m": m, "a": a, "b": b}
         programs.forward.run({"x": x, "y": y, **numbers}, threads, *seen.planes)
         following = self.following(mine, run.train, seen, means, variances) if of_batch else {}
+        kept = {"x": x, **numbers, **({"y": y} if programs.keeps_y else {})}
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.named[-1][0]):
                 check_dy(self.named[-1][1], x.shape, dy)
-            arrays = {"x": x, "dy": as_lying(dy, last), **numbers}
+            arrays = {"dy": as_lying(dy, last), **kept}
             sums, dx = np.empty((seen.images, seen.channels, 2)), new(x.shape, dtype, last)
             programs.sums.add(arrays, *seen[:3], seen.last, seen.groups > 0, sums, threads)
             (u, v, w), (dscale, dbias) = np.empty((3, len(m)), dtype), np.empty((2, seen.channels), dtype)
