@@ -99,7 +99,7 @@ class Program:
         free, lines, channels = [], 0, 0
 
         def place(kind: int, name: str | None = None, line: int = 0, value: float = 0.0) -> int:
-            places.append((kind, self.arrays.index(name) if name else 0, line, 0, value))
+            places.append((kind, 0 if name is None else self.arrays.index(name), line, 0, value))
             return len(places) - 1
 
         def step(operation: str, to: int, *at: int) -> None:
@@ -129,9 +129,10 @@ class Program:
             raise Untraceable("it keeps too much at once.")
         return steps, places
 
-    def addresses(self, arrays: Mapping[str, Array]) -> Any:
+    def addresses(self, arrays: Mapping[str, Array | None]) -> Any:
         """Where these arrays lie, in the order that the C side wants."""
-        return self._addresses(*(address(arrays[name]) for name in self.arrays))
+        found = [arrays[name] for name in self.arrays]
+        return self._addresses(*[None if array is None else address(array) for array in found])
 
     def run(
         self, arrays: Mapping[str, Array], threads: int, planes: int, cells: int, channels: int = 0, how: int = PLANES
@@ -143,11 +144,11 @@ class Program:
         self, arrays: Mapping[str, Array], images: int, pixels: int, channels: int, last: bool, own: bool, sums: Array,
         threads: int,
     ) -> None:  # fmt: skip
-        """Add up what it computes, two results that are no arrays, over each image's channels: sums (N, C, 2).
+        """Add up its two results, which it writes where there are arrays for them, over each image's channels.
 
-        `last` says that the channels of a pixel are neighbours, `own` that each image has numbers of its own for them.
+        The sums are (N, C, 2). `last` says that the channels of a pixel are neighbours, `own` that each image has numbers of its own for them.
         """
-        at, reads = self.addresses({**dict.fromkeys(self.arrays[-2:], sums), **arrays}), len(self.arrays) - 2
+        at, reads = self.addresses({**dict.fromkeys(self.arrays[-2:]), **arrays}), len(self.arrays) - 2
         call("sums", self.dtype, self.at, at, reads, images, pixels, channels, last, own, sums, threads)
 
 

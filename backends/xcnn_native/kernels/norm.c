@@ -164,7 +164,7 @@ static void sums_unit(void *argument, Index unit) {
   double *sums = all->sums + unit * 2 * channels;
   void *arrays[PLACES];
   Tiles tiles;
-  Cell lines[2][TILE];
+  Cell lines[2][TILE], *results[2];
   NAME(from_channel)(all->program, all->arrays, all->own ? image * channels : 0, arrays);
   NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? channels : 0);
   for (Index c = 0; c < channels; c += TILE) {
@@ -173,12 +173,16 @@ static void sums_unit(void *argument, Index unit) {
     for (Index p = from, pixels; p < to; p += pixels) {
       pixels = smaller(all->neighbours ? most : TILE, to - p);
       const Index first = (image * all->pixels + p) * channels + c, length = pixels * width;
-      for (int k = 0; k < 2; k++) arrays[all->reads + k] = lines[k] - first; // where the tile's first cell is the line's
+      for (int k = 0; k < 2; k++) { // an array, or where the tile's first cell is the line's
+        Cell *array = all->arrays[all->reads + k];
+        results[k] = array ? array + first : lines[k];
+        arrays[all->reads + k] = results[k] - first;
+      }
       NAME(carry)(&tiles, first, all->neighbours ? c : image % all->planes, length);
       const Index step = all->neighbours ? width : COLUMNS;
       for (int k = 0; k < 2; k++)
         for (Index n = 0; n < length; n += step)
-          for (Index j = 0; j < smaller(step, length - n); j++) totals[k][j] += lines[k][n + j];
+          for (Index j = 0; j < smaller(step, length - n); j++) totals[k][j] += results[k][n + j];
     }
     for (int k = 0; k < 2; k++) {
       for (Index j = 0; all->neighbours && j < width; j++) sums[k * channels + c + j] = totals[k][j];
@@ -189,8 +193,8 @@ static void sums_unit(void *argument, Index unit) {
   }
 }
 
-// The sums of a program's two results, which are no arrays, over the pixels of each channel of each image. Of the program's
-// arrays so many are read; those of channels have numbers of their own for each image, or not.
+// The sums of a program's two results over the pixels of each channel of each image. Of the program's arrays so many are
+// read; results are written where they have an array. Those of channels have numbers of their own for each image, or not.
 EXPORT int NAME(sums)(const Program *program, void *const *arrays, Index reads, Index images, Index pixels,
                       Index channels, int neighbours, int own, double *sums, int threads) {
   Batch all = {.program = program, .arrays = arrays, .reads = reads, .own = own};

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Normal:
-    """The programs of a norm with these activations behind it. In evaluation what goes back is dx = u dz.
+    """The programs of a norm with these activations behind it; in evaluation what goes back is dx = u dz.
 
     `keeps_y` says that f' follows from y, which is kept.
     """
@@ -47,16 +47,18 @@ class Normal:
 
 def normal(layers: tuple[Layer, ...], dtype: Any) -> Normal:
     """The programs for a type."""
-    x, dy = Symbol.of("x", dtype), Symbol.of("dy", dtype)
+    x, dy, dz = (Symbol.of(name, dtype) for name in ("x", "dy", "dz"))
     m, a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "mabuvw")
     y, through = trace(layers, x * a + b)
-    dz = through(dy)
-    sums = {"g": dz, "h": dz * (x - m)}
+    slope = through(dy)
+    sums = {"dz": slope, "product": slope * (x - m)}
     keeps_y = "b" not in Program(sums, {"y": y}).reads
-    known = {"y": y} if keeps_y else None
-    backward, fixed_backward = {"dx": dz * u + (x * v + w)}, {"dx": dz * u}
     return Normal(
-        Program({"y": y}), Program(sums, known), Program(backward, known), Program(fixed_backward, known), keeps_y
+        Program({"y": y}),
+        Program(sums, {"y": y} if keeps_y else None),
+        Program({"dx": dz * u + (x * v + w)}, None, ("dz",)),
+        Program({"dx": dz * u}, None, ("dz",)),
+        keeps_y,
     )
 
 
@@ -139,14 +141,15 @@ class Normalised:
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.named[-1][0]):
                 check_dy(self.named[-1][1], x.shape, dy)
-            arrays = {"dy": as_lying(dy, last), **kept}
-            sums, dx = np.empty((seen.images, seen.channels, 2)), new(x.shape, dtype, last)
+            dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
+            dz, sums = dx if len(self.named) > 1 else dy, np.empty((seen.images, seen.channels, 2))
+            arrays = {"dy": dy, "dz": dx if dz is dx else None, **kept}
             programs.sums.add(arrays, *seen[:3], seen.last, seen.groups > 0, sums, threads)
             (u, v, w), (dscale, dbias) = np.empty((3, len(m)), dtype), np.empty((2, seen.channels), dtype)
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, dscale, dbias)
             grads[name] = {"scale": dscale, "bias": dbias, **following}
             program = programs.backward if train else programs.fixed_backward
-            program.run({**arrays, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
+            program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
             return dx
 
         return y, backward
