@@ -26,17 +26,16 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {
-    "layer_norm": TYPES,
-    "norm": TYPES,
-    "pooling": TYPES,
-    "random": {"u32": "uint32_t"},
-    "tiles": TYPES,
-    "update": TYPES,
-}
+KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
+    (
+        "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "maps", "norm", "pooling", "spread",
+        "tiles", "update",
+    ),
+    TYPES,
+)  # fmt: skip
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = "-ffp-contract=off"
-"""Products are rounded before they are added, as NumPy's are."""
+EXACT = {"update", "random", "tiles"}
+"""Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",
     "-std=gnu11",
@@ -95,7 +94,8 @@ def build(library: Path, machine: str, target: str) -> None:
             for kind, real in types.items():
                 for instructions, flag in SETS[machine].items():
                     named = [f"-DREAL={real}", f"-DTYPE={kind}", f"-DSET={instructions}"]
-                    jobs[f"{name}-{kind}-{instructions}"] = [str(sources / f"{name}.c"), flag, EXACT, *named]
+                    contract = f"-ffp-contract={'off' if name in EXACT else 'fast'}"
+                    jobs[f"{name}-{kind}-{instructions}"] = [str(sources / f"{name}.c"), flag, contract, *named]
         objects = [str(Path(folder, f"{job}.o")) for job in jobs]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(lambda job, to: run(*FLAGS, "-c", *jobs[job], "-o", to), jobs, objects))

@@ -42,7 +42,7 @@ if find_spec("jax") and version("jax").startswith("0.10."):
     )
 
 ALGORITHMS = {
-    "numpy": ["literal", "gemm", "fft", "direct"],
+    "numpy": ["literal", "gemm", "fft", "direct", "native"],
     "strict": ["auto"],
     "cupy": ["literal", "gemm", "cudnn"],
     "torch": ["auto"],

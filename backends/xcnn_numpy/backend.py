@@ -31,9 +31,8 @@ from xcnn.layers.layer import Layer
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.native import pooling
+from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
-from xcnn_numpy.native.passes import PASSES
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -67,11 +66,17 @@ def direct(package: Any, threads: int) -> Any:
     return package.Direct(threads, GEMM) if package else None
 
 
+@cache
+def compiled(threads: int) -> Algorithm:
+    """The algorithm `native` on so many threads."""
+    return Native(threads, GEMM)
+
+
 @dataclass(frozen=True, repr=False)
 class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
 
-    `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
+    `native` sums in registers, by the compiled library; `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
     `fft` multiplies Fourier transforms; `direct` sums in registers, by functions that Numba compiles (the extra
     `fast`). `auto` is `direct`, or `gemm` without Numba. `fft` is taken only by name: it is faster for large kernels,
     but its error in every cell follows the largest cell of all, and one that is not finite makes NaN of all.
@@ -89,7 +94,7 @@ class NumpyBackend(StridedBackend):
 
     name: ClassVar[str] = "numpy"
     library: ClassVar[str] = "numpy"
-    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS, "direct")
+    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS, "direct", "native")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,6 +108,13 @@ class NumpyBackend(StridedBackend):
             remedy = "unset NUMBA_DISABLE_JIT" if off else 'pip install --upgrade "xcnn[fast]"'
             raise BackendUnavailable(
                 "X302", 'its algorithm "direct" needs Numba to compile.', hint=f'{remedy}, or algorithm="auto".'
+            )
+
+        if self.algorithm == "native" and self.native is None:
+            raise BackendUnavailable(
+                "X302",
+                'its algorithm "native" needs the compiled library.',
+                hint='install xcnn again, or algorithm="auto".',
             )
 
     @property
@@ -127,6 +139,8 @@ class NumpyBackend(StridedBackend):
     ) -> Algorithm:
         if self.algorithm == "auto":
             return self.direct or GEMM
+        if self.algorithm == "native":
+            return cast("Algorithm", self.native)
         return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
 
     def explain(
@@ -140,17 +154,24 @@ class NumpyBackend(StridedBackend):
         return direct(engine(), self.workers)
 
     @property
+    def native(self) -> Algorithm | None:
+        """The algorithm `native` on this backend's threads; None without the compiled library."""
+        return compiled(self.workers) if native.library() else None
+
+    @property
     def workers(self) -> int:
         """How many threads share work."""
         return self.threads or available()
 
     def fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse: with the library its passes first, then what the algorithm has."""
+        if self.algorithm == "native":
+            return FUSES
         own = self.own_fuses()
         return (*PASSES, *own) if own and native.library() else own
 
     def own_fuses(self) -> tuple[Fuse, ...]:
-        """What knows runs of layers to fuse with this algorithm."""
+        """What knows runs of layers to fuse with this algorithm, without the library."""
         if self.algorithm in ("auto", "direct") and engine():
             return cast("tuple[Fuse, ...]", engine().FUSES)
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()

@@ -14,7 +14,7 @@ from xcnn.layers.layer import Next, Run
 EPS = float(np.finfo("float32").eps)
 FEW = 256 * EPS
 """Relative to the sum of the terms' absolute values: 3e-5, a quarter of a thousand roundings of half a spacing."""
-ENGINES = ["direct", "gemm"]
+ENGINES = ["native", "direct", "gemm"]
 
 
 @pytest.fixture(params=ENGINES)

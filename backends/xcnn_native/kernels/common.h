@@ -17,4 +17,7 @@ typedef ptrdiff_t Index;
 // Call work(argument, unit) for each unit, shared out among at most so many threads; return when all are done.
 void team_run(void (*work)(void *argument, Index unit), void *argument, Index units, int threads);
 
+// The thread's own memory, of any content, for what a unit of work needs; good until the thread asks again.
+void *scratch(size_t bytes);
+
 static inline Index smaller(Index a, Index b) { return a < b ? a : b; }

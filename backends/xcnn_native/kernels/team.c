@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #define LOOKS 4000         // how often who waits looks before it sleeps: some 50 microseconds
 #define MOST 1024          // threads at most
@@ -127,6 +128,22 @@ void team_run(void (*work)(void *, Index), void *argument, Index units, int thre
     pthread_mutex_unlock(&team.lock);
   }
   pthread_mutex_unlock(&team.caller);
+}
+
+#define KEPT 4194304 // bytes that a thread keeps for the next unit even if that needs far less
+
+// See common.h.
+void *scratch(size_t bytes) {
+  static _Thread_local struct {
+    void *memory;
+    size_t bytes;
+  } own;
+  if (own.bytes < bytes || (own.bytes > KEPT && own.bytes / 4 > bytes)) {
+    free(own.memory);
+    own.bytes = (bytes + 65535) & ~(size_t)65535;
+    if (posix_memalign(&own.memory, 64, own.bytes)) abort(); // as Python does where there is no memory at all
+  }
+  return own.memory;
 }
 
 // In a forked child no worker runs, and nobody will open locks that others held: begin anew.

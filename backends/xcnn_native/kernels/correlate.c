@@ -1,0 +1,129 @@
+// Correlation with many filters: bands of images laid out in cache, whose pixels meet panels of packed kernels.
+
+#include "band.h"
+#include "block.h"
+#include "ways.h"
+
+#define BAND 98304    // bytes of a band that is laid out
+#define WRITTEN 196608 // bytes that a unit writes at most, so that an ending finds them in cache
+#define KERNEL 400000 // bytes of a kernel that stay in cache while bands pass; of a larger one, parts meet many pixels
+
+// Whether windows are single pixels whose channels lie side by side, and nothing is laid out.
+INLINE int in_place(const Map *m) { return taps(m) == 1 && m->top == 0 && m->left == 0 && m->x_channel == 1; }
+
+// How the work is shared out: bands of rows, segments of rows that are too long, and shares of the panels of filters.
+void NAME(blocks_prepare)(Map *m, int threads) {
+  const Index size = sizeof(Cell), all = m->images * m->out_rows, reach = span(m->kernel_rows, m->row_gap);
+  const Index kernel = taps(m) * m->channels * m->filters * size;
+  const Index wide = ((m->out_columns - 1) * m->across + span(m->kernel_columns, m->column_gap)) * m->channels * size;
+  m->segment = m->out_columns;
+  if (!in_place(m) && wide > BAND / 2)
+    m->segment = smaller(m->out_columns, larger(48, parts(m->out_columns, parts(2 * wide, BAND))));
+  const Index row = ((m->segment - 1) * m->across + span(m->kernel_columns, m->column_gap)) * m->channels * size;
+  const Index pixels = larger(24, WRITTEN / (m->filters * size + 16));
+  Index band = larger(1, (BAND / row - reach) / m->down + 1);
+  band = within(band, parts(24, m->segment), larger(1, pixels / m->segment));
+  if (kernel > KERNEL) band = larger(band, larger(1, 192 / (m->segment * m->out_rows)) * m->out_rows);
+  m->band = parts(all, parts(all, band));
+  const Index bands = parts(all, m->band) * parts(m->out_columns, m->segment);
+  m->shares = 1;
+  if (threads > 1 && bands < 4 * threads) m->shares = smaller(panels(m), parts(4 * threads, bands));
+  if (threads > 1 && kernel > KERNEL) m->shares = smaller(panels(m), larger(m->shares, 2 * threads));
+  m->units = bands * m->shares;
+  m->packed = taps(m) * m->channels * parts(m->filters, LANES) * LANES;
+}
+
+// One panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
+void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
+  const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  const Index channels = m->channels, chunk = larger(8, 384 / taps(m));
+  k += m->k_at + panel * PANEL * m->k_filter;
+  packed += m->packed_at + panel * PANEL * taps(m) * channels;
+  for (Index first = 0; first < channels; first += chunk)
+    for (Index tap = 0; tap < taps(m); tap++) {
+      const Cell *from = k + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
+      for (Index c = first; c < smaller(channels, first + chunk); c++) {
+        Cell *to = packed + (tap * channels + c) * cells;
+        const Cell *of = from + c * m->k_channel;
+        if (m->k_filter == 1) copy(to, of, filters);
+        else for (Index o = 0; o < filters; o++) to[o] = of[o * m->k_filter];
+        for (Index o = filters; o < cells; o++) to[o] = 0;
+      }
+    }
+}
+
+// The sums of one band's pixels and one share of the filters.
+void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
+  const Index segments = parts(m->out_columns, m->segment), share = unit % m->shares;
+  const Band b = band_of(m, unit / m->shares / segments, unit / m->shares % segments);
+  const Index pixels = b.rows * b.columns, most = m->kernel_rows * m->kernel_columns, direct = in_place(m);
+  const Index cells = direct ? 0 : b.most * b.pitch;
+  // the taps as runs of cells that lie side by side, and how much of them makes one piece of a sum
+  const Index joined = direct || m->column_gap == 1, length = (joined ? m->kernel_columns : 1) * m->channels;
+  const Index count = joined ? m->kernel_rows : most;
+  const Index cut = parts(length, parts(length, TERMS)), some = parts(count, parts(count, larger(1, TERMS / length)));
+  const Index pieces = parts(count, some) * parts(length, cut), wide = pieces > PIECES;
+  const Index aside = m->y_channel != 1 || wide; // sums are kept apart before they go where y lies
+  char *room = scratch(cells * sizeof(Cell) + b.rows * sizeof(Cell *) + pixels * (sizeof(Cell *) + sizeof(Index)) +
+                       (count + 12) * sizeof(Index) + (aside ? pixels : 12) * PANEL * sizeof(Cell) +
+                       (wide ? pixels * PANEL * sizeof(double) : 0) + 512);
+  double *doubles = carve(&room, (wide ? pixels : 0) * PANEL * sizeof(double));
+  Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : 12) * PANEL * sizeof(Cell));
+  const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
+  Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index)), steady[12];
+  if (!direct) lay_band(m, &b, x, laid, rows);
+  for (Index r = 0, p = 0; r < b.rows; r++) {
+    const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows;
+    const Cell *start = direct ? x + m->x_at + image * m->x_image + row * m->down * m->x_row : rows[r];
+    const Index pitch = m->across * (direct ? m->x_column : m->channels);
+    for (Index q = 0; q < b.columns; q++, p++) {
+      at[p] = start + (direct ? b.left + q : q) * pitch;
+      outs[p] = m->y_at + image * m->y_image + row * m->y_row + (b.left + q) * m->y_column;
+    }
+  }
+  for (Index r = 0; r < count; r++)
+    runs[r] = joined ? r * b.deep * b.pitch
+                     : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
+  for (Index panel = share * panels(m) / m->shares; panel < (share + 1) * panels(m) / m->shares; panel++) {
+    const int vectors = vectors_of(m, panel);
+    const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
+    const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
+    const int apart = aside || filters < vectors * LANES;
+    Cell *out = y + panel * PANEL * m->y_channel;
+    Index piece = 0;
+    for (int i = 0; i < 12; i++) steady[i] = i * vectors * LANES;
+    for (Index r = 0; r < count; r += some)
+      for (Index s = 0; s < length; s += cut, piece++) {
+        const Index few = smaller(some, count - r), l = smaller(cut, length - s), adds = piece % PIECES != 0;
+        for (Index i = 0; i < few; i++) runs[r + i] += s;
+        for (Index p = 0; p < pixels;) {
+          const int high = tile(pixels - p, vectors);
+          if (!apart) {
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, out, outs + p, adds);
+          } else if (aside) {
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, sums + p * vectors * LANES, steady, adds);
+          } else { // a panel that is not full
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, sums, steady, 0);
+            for (int i = 0; i < high; i++)
+              for (Index o = 0; o < filters; o++)
+                out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
+          }
+          p += high;
+        }
+        for (Index i = 0; i < few; i++) runs[r + i] -= s;
+        w += few * l * vectors * LANES;
+        if (wide && (piece % PIECES == PIECES - 1 || piece == pieces - 1)) {
+          for (Index j = 0; j < pixels * vectors * LANES; j++)
+            doubles[j] = (piece < PIECES ? 0 : doubles[j]) + (double)sums[j];
+        }
+      }
+    if (wide)
+      for (Index j = 0; j < pixels * vectors * LANES; j++) sums[j] = (Cell)doubles[j];
+    if (aside)
+      for (Index o = 0; o < filters; o++) {
+        Cell *to = out + o * m->y_channel;
+        for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * vectors * LANES + o];
+      }
+  }  const Index from = share * panels(m) / m->shares * PANEL, to = smaller(m->filters, (share + 1) * panels(m) / m->shares * PANEL);
+  if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, from, to - from);
+}

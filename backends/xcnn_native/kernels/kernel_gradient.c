@@ -1,0 +1,168 @@
+// The kernel's gradient with many filters: dK[c, tap, o] = the sum over pixels of X[pixel + tap, c] dY[pixel, o].
+//
+// Bands of X and panels of dY are laid out in cache and met by blocks whose rows are the kernel's cells and whose sums go
+// over pixels. A slot, some rows of windows, has sums of its own. Slots, bands and the order of their sums follow from the
+// shape alone, so that the bits do not depend on threads.
+
+#include "band.h"
+#include "block.h"
+#include "ways.h"
+
+#define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
+#define BANDS 32         // whose sums are added as cells; more are added in double precision
+#define SLOTS 16         // of a batch at most
+#define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
+
+// A block whose rows lie beside each other.
+static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
+                         Index step, const Cell *w, Cell *out, const Index *outs, int adds) {
+#define BESIDE 1
+  switch (rows * 8 + vectors) { ALL }
+#undef BESIDE
+}
+
+// A slot's sums: cells, doubles of them where there are many bands, and doubles of dB.
+typedef struct {
+  Cell *sums;
+  double *wide, *bias;
+} Slot;
+
+INLINE Index cells_of(const Map *m) { return taps(m) * m->channels * parts(m->filters, LANES) * LANES; }
+INLINE Index rows_of(const Map *m) { return m->images * m->out_rows; } // of windows
+INLINE Index segments_of(const Map *m) { return parts(m->out_columns, m->segment); }
+INLINE Index bands_of(const Map *m) { return parts(rows_of(m), m->band) * segments_of(m); }
+INLINE int pours(const Map *m) { return parts(bands_of(m), m->slots) > BANDS; }
+INLINE Index slot_bytes(const Map *m) {
+  const Index bytes = cells_of(m) * (Index)(sizeof(Cell) + (pours(m) ? sizeof(double) : 0));
+  return (bytes + 63 + panels(m) * PANEL * (Index)sizeof(double)) & ~(Index)63;
+}
+INLINE Slot slot_of(const Map *m, char *room, Index slot) {
+  char *at = room + slot * slot_bytes(m);
+  Slot s = {.bias = (double *)at};
+  at += panels(m) * PANEL * sizeof(double);
+  s.wide = pours(m) ? (double *)at : 0;
+  s.sums = (Cell *)(at + (pours(m) ? cells_of(m) * sizeof(double) : 0));
+  return s;
+}
+
+void NAME(blocks_prepare_gradient)(Map *m) {
+  m->segment = parts(m->out_columns, parts(m->out_columns, PIXELS));
+  m->band = within(PIXELS / m->segment, 1, rows_of(m));
+  // units for sixteen threads, X laid out as rarely as can be; slots cost memory
+  m->slots = larger(1, smaller(SLOTS, smaller(bands_of(m) / 4, ROOM / cells_of(m))));
+  m->shares = smaller(panels(m), parts(SLOTS, m->slots));
+  m->units = m->slots * m->shares;
+  m->packed = m->slots * slot_bytes(m);
+}
+
+// Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last.
+INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, Index first, Index last) {
+  for (Index panel = first; panel < last; panel++) {
+    const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+    for (Index r = b->first; r < b->last; r++) {
+      const Cell *from = dy + m->y_at + r / m->out_rows * m->y_image + r % m->out_rows * m->y_row + b->left * m->y_column +
+                         panel * PANEL * m->y_channel;
+      if (m->y_channel == 1 && filters == cells) {
+        for (Index q = 0; q < b->columns; q++, from += m->y_column, to += cells)
+          for (Index o = 0; o < cells; o += LANES) *(Vector *)(to + o) = *(const Vector *)(from + o);
+      } else {
+        if (filters < cells) clear(to, b->columns * cells);
+        for (Index o = 0; o < filters; o++)
+          for (Index q = 0; q < b->columns; q++) to[q * cells + o] = from[o * m->y_channel + q * m->y_column];
+        to += b->columns * cells;
+      }
+    }
+  }
+}
+
+// A slot's sums for one share of the filters.
+void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room) {
+  const Index number = unit / m->shares, share = unit % m->shares;
+  const Index low = share * panels(m) / m->shares, high = (share + 1) * panels(m) / m->shares;
+  const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
+  const Index cells = taps(m) * m->channels; // of the kernel, for a filter
+  const Index begin = low * PANEL * cells, end = smaller(cells_of(m), high * PANEL * cells);
+  const Slot slot = slot_of(m, room, number);
+  if (slot.wide) for (Index j = begin; j < end; j++) slot.wide[j] = 0;
+  for (Index o = low * PANEL; o < high * PANEL; o++) slot.bias[o] = 0;
+  for (Index n = first; n < last; n++) {
+    const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
+    const Index pixels = b.rows * b.columns, joined = m->column_gap == 1;
+    const Index beside = (joined ? m->kernel_columns : 1) * m->channels; // cells of the kernel that lie side by side
+    char *own = scratch((b.most * b.pitch + pixels * (high - low) * PANEL) * sizeof(Cell) + b.rows * (sizeof(Cell *) + sizeof(Index)) + 256);
+    Cell *laid = carve(&own, b.most * b.pitch * sizeof(Cell)), *slopes = carve(&own, pixels * (high - low) * PANEL * sizeof(Cell));
+    const Cell **rows = carve(&own, b.rows * sizeof(Cell *));
+    Index *runs = carve(&own, b.rows * sizeof(Index));
+    lay_band(m, &b, x, laid, rows);
+    for (Index r = 0; r < b.rows; r++) runs[r] = rows[r] - laid;
+    lay_slopes(m, &b, dy, slopes, low, high);
+    const int adds = (n - first) % BANDS != 0;
+    const Cell *w = slopes;
+    for (Index panel = low; panel < high; panel++) {
+      const int vectors = vectors_of(m, panel);
+      Cell *out = slot.sums + panel * PANEL * cells;
+      for (int v = 0; v < vectors; v++) {
+        Vector sum = {0};
+        for (Index p = 0; p < pixels; p++) sum += *(const Vector *)(w + (p * vectors + v) * LANES);
+        for (Index l = 0; l < LANES; l++) slot.bias[panel * PANEL + v * LANES + l] += (double)sum[l];
+      }
+      for (Index s = 0; s < beside;) {
+        const int rows_at_once = tile(beside - s, vectors);
+        for (Index tap = 0; tap < cells / beside; tap++) {
+          const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns * m->column_gap;
+          const Cell *a[12];
+          Index outs[12];
+          a[0] = laid + row * b.deep * b.pitch + column * m->channels + s;
+          for (int i = 0; i < rows_at_once; i++) outs[i] = (tap * beside + s + i) * vectors * LANES;
+          block_beside(rows_at_once, vectors, a, runs, b.rows, b.columns, m->across * m->channels, w, out, outs, adds);
+        }
+        s += rows_at_once;
+      }
+      w += pixels * vectors * LANES;
+    }
+    if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
+      for (Index j = begin; j < end; j++) slot.wide[j] += (double)slot.sums[j];
+  }
+}
+
+// The sums of one panel of all slots, turned into dK and dB.
+void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, Cell *db) {
+  const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  const Index channels = m->channels, chunk = larger(1, smaller(16, 512 / taps(m)));
+  const Index at = panel * PANEL * taps(m) * channels;
+  char *own = scratch(taps(m) * chunk * cells * (sizeof(Cell) + sizeof(double)) + 128);
+  Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
+  double *totals = carve(&own, chunk * cells * sizeof(double));
+  dk += m->k_at + panel * PANEL * m->k_filter;
+  for (Index first = 0; first < channels; first += chunk) {
+    const Index some = smaller(chunk, channels - first);
+    for (Index tap = 0; tap < taps(m); tap++) {
+      Cell *to = sums + tap * some * cells;
+      const Index here = at + (tap * channels + first) * cells;
+      const Slot one = slot_of(m, (char *)room, 0);
+      if (m->slots == 1 && !one.wide) {
+        copy(to, one.sums + here, some * cells);
+        continue;
+      }
+      for (Index j = 0; j < some * cells; j++) totals[j] = 0;
+      for (Index number = 0; number < m->slots; number++) {
+        const Slot slot = slot_of(m, (char *)room, number);
+        if (slot.wide) for (Index j = 0; j < some * cells; j++) totals[j] += slot.wide[here + j];
+        else for (Index j = 0; j < some * cells; j++) totals[j] += (double)slot.sums[here + j];
+      }
+      for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
+    }
+    for (Index o = 0; o < filters; o++)
+      for (Index i = 0; i < m->kernel_rows; i++)
+        for (Index j = 0; j < m->kernel_columns; j++) {
+          Cell *to = dk + o * m->k_filter + first * m->k_channel + i * m->k_row + j * m->k_column;
+          const Cell *from = sums + (i * m->kernel_columns + j) * some * cells + o;
+          for (Index c = 0; c < some; c++) to[c * m->k_channel] = from[c * cells];
+        }
+  }
+  for (Index o = 0; o < filters && db; o++) {
+    double sum = 0;
+    for (Index number = 0; number < m->slots; number++) sum += slot_of(m, (char *)room, number).bias[panel * PANEL + o];
+    db[panel * PANEL + o] = (Cell)sum;
+  }
+}

@@ -1,0 +1,60 @@
+// A map: one correlation of images with kernels, as a piece of a table that xcnn_numpy/native builds once for a shape.
+//
+// Y[n, o, p, q] = the sum over c, i, j of X[n, c, p down + i row_gap - top, q across + j column_gap - left] K[o, c, i, j],
+// X being zero outside. A group of channels is a map of its own, and so is a phase of the gradient of a strided
+// correlation's input. All strides and beginnings count cells. The fields and their order are those of `FIELDS` in
+// xcnn_numpy/native/maps.py.
+
+#pragma once
+#include "vectors.h"
+#include <string.h>
+
+enum {
+  BLOCKS,    // filters are the lanes of vectors: correlate.c, kernel_gradient.c
+  FEW,       // few filters: pixels are the lanes: few.c
+  DEPTHWISE, // each filter has one channel: both are the lanes, filters / channels filters to a channel: depthwise.c
+  SPREAD,    // X is a gradient, and the sums over few filters of Y are added where they came from: spread.c
+};
+
+typedef struct {
+  Index kind;
+  Index images, channels, rows, columns, filters, out_rows, out_columns, kernel_rows, kernel_columns;
+  Index down, across, top, left, row_gap, column_gap;
+  Index x_at, x_image, x_channel, x_row, x_column;
+  Index k_at, k_filter, k_channel, k_row, k_column;
+  Index y_at, y_image, y_channel, y_row, y_column;
+  Index first_filter; // its number among those of all groups
+  // how it is computed, as `prepare` or `prepare_gradient` says
+  Index units, band, segment, shares, packed_at, packed, slots, room_at;
+} Map;
+
+#if defined(__AVX512F__) || defined(__aarch64__) // 32 registers
+#define WIDEST 4                                 // vectors of a block's row at most
+#define TALLEST(vectors) ((vectors) <= 2 ? 12 : 6)
+#else // 16 registers
+#define WIDEST 2
+#define TALLEST(vectors) ((vectors) == 1 ? 12 : 6)
+#endif
+#define PANEL (WIDEST * LANES)             // filters that a block treats together
+#define CHUNK ((Index)(64 / sizeof(Cell))) // channels that a depthwise map treats together: a cache line
+
+#define TERMS 512 // products of a chain of additions at most
+#define PIECES 32 // such chains are added as cells at most; more are added in double precision
+
+INLINE Index larger(Index a, Index b) { return a > b ? a : b; }
+INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many parts of b there are in a
+INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
+INLINE void clear(Cell *cells, Index count) { memset(cells, 0, (size_t)count * sizeof(Cell)); }
+INLINE void copy(Cell *to, const Cell *from, Index count) { memcpy(to, from, (size_t)count * sizeof(Cell)); }
+
+INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } // from the first tap to the last
+INLINE Index taps(const Map *m) { return m->kernel_rows * m->kernel_columns; }
+INLINE Index panels(const Map *m) { return parts(m->filters, PANEL); }
+INLINE int vectors_of(const Map *m, Index panel) { return (int)smaller(WIDEST, parts(m->filters - panel * PANEL, LANES)); }
+
+// The next `bytes` of a piece of memory, beginning with a cache line: take 64 more for each such part.
+INLINE void *carve(char **room, Index bytes) {
+  char *part = (char *)(((uintptr_t)*room + 63) & ~(uintptr_t)63);
+  *room = part + bytes;
+  return part;
+}

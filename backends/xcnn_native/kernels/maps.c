@@ -1,0 +1,138 @@
+// What xcnn_numpy/native calls: whole tables of maps, their units shared out among threads.
+
+#include "ways.h"
+
+typedef struct {
+  const Map *maps;
+  const Cell *x, *k, *packed, *dy;
+  Cell *y, *to, *db;
+  char *room;
+  Ending ending;
+} Call;
+
+// Plan the maps of a table: how many cells all their packed kernels take.
+EXPORT Index NAME(prepare)(Map *maps, Index count, int threads) {
+  Index cells = 0;
+  for (Map *m = maps; m < maps + count; m++) {
+    if (m->kind == BLOCKS) NAME(blocks_prepare)(m, threads);
+    if (m->kind == FEW) NAME(few_prepare)(m, threads);
+    if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, threads);
+    if (m->kind == SPREAD) NAME(spread_prepare)(m, threads);
+    m->packed_at = cells;
+    cells += parts(m->packed, LANES) * LANES;
+  }
+  return cells;
+}
+
+// How many units it takes to pack a map's kernel.
+INLINE Index packs(const Map *m) {
+  return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : m->kind == SPREAD ? m->kernel_rows : 1;
+}
+
+static void pack_unit(void *argument, Index unit) {
+  const Call *call = argument;
+  const Map *m = call->maps;
+  for (; unit >= packs(m); m++) unit -= packs(m);
+  if (m->kind == BLOCKS) NAME(blocks_pack)(m, unit, call->k, call->to);
+  if (m->kind == FEW) NAME(few_pack)(m, call->k, call->to);
+  if (m->kind == DEPTHWISE) NAME(depthwise_pack)(m, unit, call->k, call->to);
+  if (m->kind == SPREAD) NAME(spread_pack)(m, unit, call->k, call->to);
+}
+
+// Lay the kernels out as the maps read them.
+EXPORT void NAME(pack)(const Map *maps, Index count, const Cell *k, Cell *packed, int threads) {
+  Call call = {.maps = maps, .k = k, .to = packed};
+  Index units = 0;
+  for (Index n = 0; n < count; n++) units += packs(maps + n);
+  team_run(pack_unit, &call, units, threads);
+}
+
+static void correlate_unit(void *argument, Index unit) {
+  const Call *call = argument;
+  const Map *m = call->maps;
+  for (; unit >= m->units; m++) unit -= m->units;
+  if (m->kind == BLOCKS) NAME(blocks_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
+  if (m->kind == FEW) NAME(few_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
+  if (m->kind == DEPTHWISE) NAME(depthwise_unit)(m, unit, call->x, call->packed, call->y);
+  if (m->kind == SPREAD) NAME(spread_unit)(m, unit, call->x, call->packed, call->y);
+}
+
+// Y of all the maps. Where a program is given, each unit runs it on what it has written: see tiles.h, and for
+// `repeated` Ending. Y's channels or columns are neighbours then, and no map is depthwise or spread.
+EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const Cell *packed, Cell *y, const Program *program,
+                            void *const *arrays, Index repeated, int threads) {
+  Call call = {.maps = maps, .x = x, .packed = packed, .y = y, .ending = {program, arrays, repeated}};
+  Index units = 0;
+  for (Index n = 0; n < count; n++) units += maps[n].units;
+  team_run(correlate_unit, &call, units, threads);
+}
+
+// Plan the kernel's gradient of a table's maps: how many bytes its sums take before they are added up.
+EXPORT Index NAME(prepare_gradient)(Map *maps, Index count) {
+  Index bytes = 0;
+  for (Map *m = maps; m < maps + count; m++) {
+    if (m->kind == BLOCKS) NAME(blocks_prepare_gradient)(m);
+    if (m->kind == FEW) NAME(few_prepare_gradient)(m);
+    if (m->kind == DEPTHWISE) NAME(depthwise_prepare_gradient)(m);
+    m->room_at = bytes;
+    bytes += (m->packed + 63) & ~(Index)63; // here `packed` counts bytes
+  }
+  return bytes;
+}
+
+static void gradient_unit(void *argument, Index unit) {
+  const Call *call = argument;
+  const Map *m = call->maps;
+  for (; unit >= m->units; m++) unit -= m->units;
+  if (m->kind == BLOCKS) NAME(blocks_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
+  if (m->kind == FEW) NAME(few_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
+  if (m->kind == DEPTHWISE) NAME(depthwise_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
+}
+
+// How many units it takes to add up a map's sums.
+INLINE Index merges(const Map *m) { return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : 1; }
+
+static void merge_unit(void *argument, Index unit) {
+  const Call *call = argument;
+  const Map *m = call->maps;
+  Index filter = 0; // of dB
+  for (; unit >= merges(m); filter += m->filters, m++) unit -= merges(m);
+  Cell *db = call->db ? call->db + filter : 0;
+  if (m->kind == BLOCKS) NAME(blocks_merge)(m, unit, call->room + m->room_at, call->to, db);
+  if (m->kind == FEW) NAME(few_merge)(m, call->room + m->room_at, call->to, db);
+  if (m->kind == DEPTHWISE) NAME(depthwise_merge)(m, unit, call->room + m->room_at, call->to, db);
+}
+
+// DK of all the maps, and dB, the sums of dY for each filter, where it is not null; `room` begins with a cache line.
+EXPORT void NAME(kernel_gradient)(const Map *maps, Index count, const Cell *x, const Cell *dy, char *room, Cell *dk,
+                                  Cell *db, int threads) {
+  Call call = {.maps = maps, .x = x, .dy = dy, .room = room, .to = dk, .db = db};
+  Index units = 0, merged = 0;
+  for (Index n = 0; n < count; n++) units += maps[n].units, merged += merges(maps + n);
+  team_run(gradient_unit, &call, units, threads);
+  team_run(merge_unit, &call, merged, threads);
+}
+
+#define COLUMNS 2048 // of a matrix at a time
+
+typedef struct {
+  Index rows, columns;
+  const Cell *x;
+  Cell *sums;
+} Matrix;
+
+static void add_unit(void *argument, Index unit) {
+  const Matrix *all = argument;
+  const Index first = unit * COLUMNS, count = smaller(COLUMNS, all->columns - first);
+  double *sums = scratch(count * sizeof(double));
+  for (Index j = 0; j < count; j++) sums[j] = 0;
+  for (Index row = 0; row < all->rows; row++)
+    for (Index j = 0; j < count; j++) sums[j] += (double)all->x[row * all->columns + first + j];
+  for (Index j = 0; j < count; j++) all->sums[first + j] = (Cell)sums[j];
+}
+
+// The sum of the rows of a matrix.
+EXPORT void NAME(add_rows)(Index rows, Index columns, const Cell *x, Cell *sums, int threads) {
+  Matrix all = {rows, columns, x, sums};
+  team_run(add_unit, &all, parts(columns, COLUMNS), threads);
+}

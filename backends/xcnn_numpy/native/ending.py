@@ -1,0 +1,69 @@
+"""What follows a product cell by cell, as programs: the bias and any activations, forward and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from xcnn_native.program import Program
+from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, is_formula, trace
+
+from xcnn.layers.layer import Layer
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Y = f(Z + B), as far as there are a bias and activations f.
+
+    Attributes
+    ----------
+    forward
+        what makes "y" of "z", in place, and of the bias "b"; with "s", Z + B, beside it where `keeps` says so
+    backward
+        what makes "dz" of "dy" and of what is kept; None where that is dY itself
+    keeps
+        the array that `backward` reads: "y", "s", or none of them, ""
+    repeated
+        which of the arrays of `forward` is an untied bias, which has no images; -1 for none
+    """
+
+    forward: Program | None
+    backward: Program | None
+    keeps: str
+    repeated: int
+
+
+@lru_cache(maxsize=256)
+def ending(activations: tuple[Layer, ...], bias: bool | str, char: str) -> Ending:
+    """The programs of activations after a bias: True, False or "untied"."""
+    z = Symbol.of("z", char)
+    s = z + Symbol.of("b", char, STREAM if bias == "untied" else CHANNEL) if bias else z
+    kept = Symbol.of("s", char)
+    y, _ = trace(activations, s)
+    again, through = trace(activations, kept)
+    dz = through(Symbol.of("dy", char))
+    backward = Program({"dz": dz}, {"y": again}, ("dy",)) if activations else None
+    keeps = ""
+    if backward and "s" in backward.reads:
+        backward, keeps = Program({"dz": dz}, None, ("dy",)), "s"
+    elif backward and "y" in backward.reads:
+        keeps = "y"
+    if not activations and not bias:
+        return Ending(None, None, "", -1)
+    forward = Program({"s": s, "y": y} if keeps == "s" else {"y": y}, None, ("z",))
+    return Ending(forward, backward, keeps, forward.arrays.index("b") if bias == "untied" else -1)
+
+
+def following(layers: tuple[tuple[str, Layer], ...], n: int) -> tuple[Layer, ...]:
+    """The activations from the n-th layer on that are formulas of single cells."""
+    found: tuple[Layer, ...] = ()
+    for _, layer in layers[n:]:
+        try:
+            ending((*found, layer), True, "f")
+        except Untraceable:
+            break
+        found = (*found, layer)
+    return found
+
+
+__all__ = ["Ending", "ending", "following", "is_formula"]

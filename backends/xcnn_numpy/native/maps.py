@@ -1,0 +1,240 @@
+"""Tables of maps for the compiled library: shapes, strides and what to do with them, built once for each.
+
+A map is one correlation, as kernels/map.h says: that of a group of channels; or, of the gradient of the input of a
+strided correlation, that of a phase, the cells s t + r of dX for one r, which meet every s-th tap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from math import gcd, prod
+from typing import Any
+
+import numpy as np
+from xcnn_host.buffers import empty
+from xcnn_native.library import KINDS, address, library
+
+from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size, within
+
+FIELDS = (
+    "kind images channels rows columns filters out_rows out_columns kernel_rows kernel_columns "
+    "down across top left row_gap column_gap x_at x_image x_channel x_row x_column "
+    "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column first_filter "
+    "units band segment shares packed_at packed slots room_at"
+).split()
+BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
+"""Kinds of maps, as there."""
+MOST_FEW = 6
+"""Filters at most whose lanes are pixels."""
+PIXELS = 32
+"""Pixels of an image at least that are lanes."""
+LAST = 8
+"""Channels from which on they lie side by side in the results."""
+LONGEST = 2**14
+"""Taps of a depthwise kernel at most: so many products are added as cells."""
+SUMS = 128
+"""Sums at most that the gradient of few channels adds up for a cell."""
+LEAST = 200_000
+"""Multiplications for which a second thread is worth waking."""
+
+
+class Map(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_ssize_t) for name in FIELDS]
+
+
+class Way:
+    """How images meet kernels: what the tables of the three maps have in common.
+
+    Parameters
+    ----------
+    x_shape, k_shape
+        (N, C, H, W) and (O, C / groups, h, w)
+    """
+
+    def __init__(
+        self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
+    ) -> None:
+        self.x_shape, self.k_shape, self.groups = x_shape, k_shape, groups
+        self.stride, self.padding, self.dilation = within(stride, x_shape[2:], padding), padding, dilation
+        self.output = output_size(x_shape[2:], (k_shape[2], k_shape[3]), self.stride, padding, dilation)
+        self.y_shape = x_shape[0], k_shape[0], *self.output
+        self.filters = k_shape[0] // groups
+        self.nothing = 0 in x_shape or 0 in k_shape or 0 in self.output
+        self.work = prod(self.y_shape) * prod(k_shape[1:])
+        taps = k_shape[2] * k_shape[3]
+        self.depthwise = groups > 1 and k_shape[1] == 1 and taps <= LONGEST
+        self.spreads = k_shape[1] <= MOST_FEW and not self.depthwise and taps * -(-self.filters // 512) <= SUMS
+
+    def forward(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
+        """The maps that give Y, and of which dK is the gradient; strides count cells."""
+        (n, c, *sizes), (o, each, *kernel) = self.x_shape, self.k_shape
+        common = {
+            "images": n, "rows": sizes[0], "columns": sizes[1], "out_rows": self.output[0],
+            "out_columns": self.output[1], "kernel_rows": kernel[0], "kernel_columns": kernel[1],
+            "down": self.stride[0], "across": self.stride[1], "top": self.padding[0][0], "left": self.padding[1][0],
+            "row_gap": self.dilation[0], "column_gap": self.dilation[1],
+            **strides("x", x, each if not self.depthwise else c), **strides("k", k, each), **strides("y", y, self.filters),
+        }  # fmt: skip
+        if self.depthwise:
+            yield {**common, "kind": DEPTHWISE, "channels": c, "filters": o, **strides("y", y, o)}
+            return
+        kind = kind_of(self.filters, prod(self.output))
+        for g in range(self.groups):
+            at = {"x_at": g * each * x[1], "k_at": g * self.filters * k[0], "y_at": g * self.filters * y[1],
+                  "first_filter": g * self.filters}  # fmt: skip
+            yield {**common, "kind": kind, "channels": each, "filters": self.filters, **at}
+
+    def adjoint(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
+        """The maps that give dX, of strides x, from dY."""
+        if self.spreads:
+            for part in self.forward(x, k, y):
+                yield {**part, "kind": SPREAD}
+            return
+        (n, c, *sizes), (o, each, *_) = self.x_shape, self.k_shape
+        alone = self.depthwise and c == o
+        groups, channels, filters = (1, o, c) if alone else (self.groups, self.filters, each)
+        kind = DEPTHWISE if alone else kind_of(filters, prod(sizes))
+        for (row, vertical), (column, horizontal) in product(self.phases(0), self.phases(1)):
+            for g in range(groups):
+                yield {
+                    "kind": kind, "images": n, "channels": channels, "filters": filters,
+                    "rows": self.output[0], "columns": self.output[1],
+                    "out_rows": -(-(sizes[0] - row) // self.stride[0]),
+                    "out_columns": -(-(sizes[1] - column) // self.stride[1]),
+                    "kernel_rows": vertical["taps"], "kernel_columns": horizontal["taps"], "down": 1, "across": 1,
+                    "top": vertical["before"], "left": horizontal["before"],
+                    "row_gap": vertical["gap"], "column_gap": horizontal["gap"],
+                    **strides("x", y, channels), "x_at": g * channels * y[1],
+                    "k_filter": k[0] if alone else k[1] if each > 1 else 1, "k_channel": k[0],
+                    "k_row": -vertical["step"] * k[2], "k_column": -horizontal["step"] * k[3],
+                    "k_at": g * channels * k[0] + vertical["last"] * k[2] + horizontal["last"] * k[3],
+                    "y_at": g * filters * x[1] + row * x[2] + column * x[3], "y_image": x[0],
+                    "y_channel": x[1] if filters > 1 else 1, "y_row": self.stride[0] * x[2],
+                    "y_column": self.stride[1] * x[3], "first_filter": g * filters,
+                }  # fmt: skip
+
+    def phases(self, axis: int) -> Iterator[tuple[int, dict[str, int]]]:
+        """Of one axis: cells r, r + s, ... of dX by their first r, and the taps that they meet.
+
+        Cell r + s t meets tap i at the cell p of dY with p s + i d = r + s t + padding. So taps are those of one
+        remainder, `step` apart, and lie `gap` cells of dY apart; they are turned round, the `last` being the first.
+        """
+        size, kernel, s, d = self.x_shape[2 + axis], self.k_shape[2 + axis], self.stride[axis], self.dilation[axis]
+        step = s // gcd(s, d)
+        for r in range(min(s, size)):
+            at = r + self.padding[axis][0]
+            first = next((i for i in range(min(step, kernel)) if (at - i * d) % s == 0), None)
+            if first is None:
+                continue
+            taps = -(-(kernel - first) // step)
+            gap = step * d // s
+            before = (taps - 1) * gap - (at - first * d) // s
+            last = first + (taps - 1) * step
+            yield r, {"taps": taps, "step": step, "gap": gap, "before": before, "last": last}
+
+    @property
+    def covers(self) -> bool:
+        """Whether the phases of dX that meet a tap are all of them."""
+        met = [sum(1 for _ in self.phases(axis)) for axis in (0, 1)]
+        return self.spreads or all(
+            n == min(s, size) for n, s, size in zip(met, self.stride, self.x_shape[2:], strict=True)
+        )
+
+
+def kind_of(filters: int, pixels: int) -> int:
+    """What the lanes are, for so many filters and pixels of an image."""
+    return FEW if filters <= MOST_FEW and pixels >= PIXELS else BLOCKS
+
+
+def strides(name: str, cells: Shape, channels: int) -> dict[str, int]:
+    """The strides of images, or of a kernel: that of channels is 1 where there is no second."""
+    names = ("filter", "channel", "row", "column") if name == "k" else ("image", "channel", "row", "column")
+    made = {f"{name}_{axis}": stride for axis, stride in zip(names, cells, strict=True)}
+    return made | ({f"{name}_channel": 1} if channels == 1 else {})
+
+
+class Table:
+    """Maps as the library takes them, and its functions for their type."""
+
+    def __init__(self, maps: Iterator[dict[str, int]], char: str, threads: int) -> None:
+        made = [Map(**one) for one in maps]
+        self.count, self.threads, self.dtype = len(made), threads, np.dtype(char)
+        self.maps = (Map * len(made))(*made)
+        self.at = ctypes.addressof(self.maps)
+        self.library = {
+            name: getattr(library(), f"{name}_{KINDS[char]}")
+            for name in ("prepare", "pack", "correlate", "prepare_gradient", "kernel_gradient")
+        }
+
+
+class Correlation(Table):
+    """Maps of kernels that are packed first. Packed, a kernel can be kept."""
+
+    def __init__(self, maps: Iterator[dict[str, int]], char: str, threads: int) -> None:
+        super().__init__(maps, char, threads)
+        self.cells = self.library["prepare"](self.at, self.count, threads)
+        self.pack_, self.correlate_ = self.library["pack"], self.library["correlate"]
+
+    def pack(self, k: Array) -> Array:
+        """The kernel as these maps read it."""
+        packed = empty((self.cells,), self.dtype)
+        self.pack_(self.at, self.count, address(k), address(packed), self.threads)
+        return packed
+
+    def __call__(self, x: Array, packed: Array, y: Array, ending: tuple[Any, Any, int] = (None, None, -1)) -> None:
+        """Write Y; and where there is an ending, run its program: its address, those of its arrays, which is repeated."""
+        self.correlate_(self.at, self.count, address(x), address(packed), address(y), *ending, self.threads)
+
+
+class KernelGradient(Table):
+    """Maps whose kernel's gradient is wanted."""
+
+    def __init__(self, maps: Iterator[dict[str, int]], char: str, threads: int) -> None:
+        super().__init__(maps, char, threads)
+        self.bytes = self.library["prepare_gradient"](self.at, self.count)
+        self.gradient_ = self.library["kernel_gradient"]
+
+    def __call__(self, x: Array, dy: Array, dk: Array, db: Array | None) -> None:
+        """Write dK, and dB, the sums of dY for each filter."""
+        room = empty((self.bytes + 64,), np.uint8)
+        at = address(room)
+        at += -at % 64
+        of_bias = None if db is None else address(db)
+        self.gradient_(self.at, self.count, address(x), address(dy), at, address(dk), of_bias, self.threads)
+
+
+@lru_cache(maxsize=512)
+def way(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Way:
+    """The way for these shapes."""
+    return Way(x_shape, k_shape, stride, padding, dilation, groups)
+
+
+KIND: dict[str, tuple[type[Any], str]] = {
+    "forward": (Correlation, "forward"), "adjoint": (Correlation, "adjoint"), "gradient": (KernelGradient, "forward"),
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def table(which: str, way: Way, x: Shape, k: Shape, y: Shape, char: str, threads: int) -> Any:
+    """The table of a map's arrays of these strides in bytes."""
+    kind, maps = KIND[which]
+    size = np.dtype(char).itemsize
+    cells = (tuple(stride // size for stride in array) for array in (x, k, y))
+    return kind(getattr(way, maps)(*cells), char, threads if way.work >= LEAST else 1)
+
+
+def images(shape: Shape, dtype: Any) -> Array:
+    """Images (N, C, H, W) of any content: channels side by side from eight on, else in C's order."""
+    n, c, rows, columns = shape
+    return empty((n, rows, columns, c), dtype).transpose(0, 3, 1, 2) if c >= LAST else empty(shape, dtype)
+
+
+def plain(x: Array) -> Array:
+    """The array, or a copy where the library can't read it in place: between two cells, or bytes in foreign order."""
+    size = x.itemsize
+    fits = x.flags.aligned and x.dtype.isnative and not any(stride % size for stride in x.strides)
+    return x if fits else np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
