@@ -23,7 +23,7 @@ def operands(node: Node) -> tuple[int, ...]:
 
 
 def graph(results: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[list[Node], dict[str, int]]:
-    """Of symbols by name, all nodes in an order in which each follows its operands, and which of them the results are."""
+    """Of symbols by name: all nodes, each after its operands, and which of them the results are."""
     numbers: dict[Node, int] = {}
     seen: dict[int, int] = {}
     streams = {id(symbol): name for name, symbol in known.items()}
