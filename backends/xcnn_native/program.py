@@ -149,8 +149,8 @@ class Program:
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
 
     def add(
-        self, arrays: Mapping[str, Array | int | None], images: int, pixels: int, channels: int, last: bool, own: bool, sums: Array,
-        threads: int,
+        self, arrays: Mapping[str, Array | int | None], images: int, pixels: int, channels: int, last: bool, own: bool,
+        sums: Array, threads: int,
     ) -> None:  # fmt: skip
         """Add up its two results, which it writes where there are arrays for them, over each image's channels.
 

@@ -97,7 +97,7 @@ def near(got, expected, dtype, scale=1.0):
         assert np.max(np.abs(a - b), initial=0.0) <= scale * EPS[dtype] * size
 
 
-@pytest.mark.parametrize("number", range(draws(90)))
+@pytest.mark.parametrize("number", range(draws(60)))
 def test_a_drawn_run_is_its_layers_in_double_precision(number):
     rng = np.random.default_rng((7, number))
     shape, dtype = SHAPES[rng.integers(len(SHAPES))], ("float32", "float64")[rng.integers(2)]
@@ -178,7 +178,7 @@ def test_far_from_zero_a_norm_is_as_exact_as_its_input(layer, order, rng):
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["planes", "pixels"])
-@pytest.mark.parametrize("channels", [1, 3, 8, 37])
+@pytest.mark.parametrize("channels", [1, 3, 19])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("size", "stride", "padding"),
@@ -187,7 +187,7 @@ def test_far_from_zero_a_norm_is_as_exact_as_its_input(layer, order, rng):
         ((3, 3), (2, 2), ((1, 1), (1, 1))),
         ((3, 2), (1, 3), ((2, 0), (0, 1))),
         ((5, 7), (3, 2), ((6, 9), (8, 0))),
-        ((40, 45), (1, 2), ((20, 21), (30, 0))),
+        ((40, 45), (6, 7), ((20, 21), (30, 0))),
     ],
     ids=repr,
 )
