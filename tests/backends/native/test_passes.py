@@ -164,6 +164,19 @@ def test_results_lie_as_x_does(name, rng):
             np.testing.assert_array_equal(np.argsort(a.strides), np.argsort(order(a).strides))
 
 
+@pytest.mark.parametrize("shape", [(5,), (3, 5, 7), (37, 3), (1100, 1, 3)], ids=str)
+@pytest.mark.parametrize("net", [Sequential(BatchNorm(), SiLU()), Sequential(GroupNorm(1), ReLU())], ids=["b", "g"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_channels_that_fill_no_vectors(net, shape, dtype, rng):
+    """Side by side: a tile's end is cells of some channels."""
+    weights, x, dy = given(net, shape, 3, dtype, rng)
+    x, dy = (channels_last(a, rng) if a.ndim > 2 else a for a in (x, dy))
+    got = passes(fused(net, backend()), weights, x, dy, Run(backend(), True))
+    wide = tree.map(lambda w: w.astype("float64"), weights)
+    exact = passes(net, wide, x.astype("float64"), dy.astype("float64"), Run(ReferenceBackend("numpy"), True))
+    near(got, exact, dtype, 8)
+
+
 @pytest.mark.parametrize("layer", [BatchNorm(), GroupNorm(2), LayerNorm(axis=1), LayerNorm()], ids=repr)
 @pytest.mark.parametrize("order", [np.ascontiguousarray, partial(channels_last, rng=None)], ids=["planes", "pixels"])
 def test_far_from_zero_a_norm_is_as_exact_as_its_input(layer, order, rng):
