@@ -26,9 +26,13 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}} | dict.fromkeys(
-    ("tiles", "ending", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
-)
+KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
+    (
+        "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "maps", "norm", "pooling", "spread",
+        "tiles", "update",
+    ),
+    TYPES,
+)  # fmt: skip
 """Sources that are compiled for every instruction set, and for which types."""
 EXACT = {"update", "random", "tiles"}
 """Sources in which products are rounded before they are added, as NumPy's are."""

@@ -38,7 +38,21 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
     "operations": (("f32",), ctypes.c_char_p, ()),
-    "pass": (("f32", "f64"), None, (Address, Address, Index, Index, Index, Count, Count)),
+    "formulas": (FLOATS, ctypes.c_char_p, ()),
+    "pass": (FLOATS, None, (Address, Address, Index, Index, Index, Count, Count)),
+    "moments": (FLOATS, Count, (Address, *4 * (Index,), Count, Address, Address, Count)),
+    "normal": (FLOATS, None, (*3 * (Index,), ctypes.c_double, *8 * (Address,))),
+    "sums": (FLOATS, Count, (Address, Address, *4 * (Index,), Count, Count, Address, Count)),
+    **{
+        f"{name}_pool{back}": (FLOATS, Count, (Address, Address, Address, Address, Count))
+        for name in ("max", "sum")
+        for back in ("", "_adjoint")
+    },
+    "layer_norm": (FLOATS, None, (Address, Index, Index, ctypes.c_double, *5 * (Address,), Count)),
+    "layer_norm_back": (FLOATS, Count, (Address, Address, Index, Index, *6 * (Address,), Count)),
+    "keep": (("u32",), None, (Word, Word, Word, Index, Index, Index, Address, Count)),
+    "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
+    "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
 
@@ -98,3 +112,10 @@ def versions() -> dict[str, str]:
 def address(array: Array) -> int:
     """Where an array's first cell lies."""
     return int(array.__array_interface__["data"][0])
+
+
+def call(name: str, dtype: Any, *arguments: Any) -> None:
+    """Call the kernel for this type, arrays as the addresses of their first cells."""
+    function = getattr(library(), f"{name}_{KINDS[dtype.char]}")
+    if function(*[address(a) if type(a) is np.ndarray else a for a in arguments]) == 0:
+        raise MemoryError(f"there is no memory for what {name} adds up.")

@@ -14,7 +14,6 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xcnn.core.random import PARITY, ROTATIONS
 from xcnn_numpy.direct.blocks import INDEX, LANE, LONGEST, Block
 
 CACHE_LINE = 64
@@ -145,39 +144,6 @@ _slope_0, _slope_1, _slope_2 = _slope
 _total = plane_sums(1, lambda b, x, _: [x])
 
 
-def _normal(f: Callable[[Block, Any], Any]) -> Any:
-    return plane(lambda b, x, _, mean, by, bias: f(b, b.add_product(b.builder.fsub(x, mean), by, bias)))
-
-
-def _through(b: Block, relu: bool, x: Any, dy: Any, mean: Any, by: Any, bias: Any) -> tuple[Any, Any]:
-    """The gradient before a ReLU, whose input is computed as `normal` did, and x - mean."""
-    centred = b.builder.fsub(x, mean)
-    return (SLOPES[RELU](b, dy, b.add_product(centred, by, bias)) if relu else dy), centred
-
-
-def _gradient_sums(relu: bool) -> Any:
-    def terms(b: Block, x: Any, dy: Any, *how: Any) -> list[Any]:
-        gradient, centred = _through(b, relu, x, dy, *how)
-        return [gradient, b.builder.fmul(gradient, centred)]
-
-    return plane_sums(2, terms)
-
-
-def _normal_gradient(relu: bool) -> Any:
-    def cell(b: Block, x: Any, dy: Any, mean: Any, by: Any, bias: Any, less: Any, slope: Any) -> Any:
-        gradient, centred = _through(b, relu, x, dy, mean, by, bias)
-        minus = b.builder.fsub(b.zero, b.add_product(centred, slope, less))
-        return b.builder.fmul(b.builder.fadd(gradient, minus), by)
-
-    return plane(cell)
-
-
-_normal_0, _normal_1 = _normal(ACTIVATIONS[NONE]), _normal(ACTIVATIONS[RELU])
-_gradient_sums_0, _gradient_sums_1 = _gradient_sums(False), _gradient_sums(True)
-_normal_gradient_0, _normal_gradient_1 = _normal_gradient(False), _normal_gradient(True)
-_squares = plane_sums(1, lambda b, x, _, mean: [b.builder.fmul(b.builder.fsub(x, mean), b.builder.fsub(x, mean))])
-
-
 @njit(nogil=True)
 def copy(out: Any, out_at: int, out_pitch: int, a: Any, a_at: int, a_pitch: int, rows: int, columns: int) -> None:
     """Out = a."""
@@ -230,40 +196,6 @@ def slope(
 def total(a: Any, at: int, pitch: int, rows: int, columns: int) -> Any:
     """The sum of a plane."""
     return _total(a, a, at, pitch, (), rows, columns)[0]
-
-
-@njit(nogil=True)
-def squares(x: Any, at: int, pitch: int, mean: float, rows: int, columns: int) -> Any:
-    """The sum of (x - mean)^2."""
-    return _squares(x, x, at, pitch, (mean,), rows, columns)[0]
-
-
-@njit(nogil=True)
-def normal(y: Any, x: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int) -> None:
-    """Y = f((x - mean) by + bias), how being (mean, by, bias)."""
-    if relu:
-        _normal_1(y, at, pitch, x, at, pitch, x, at, pitch, how, rows, columns)
-    else:
-        _normal_0(y, at, pitch, x, at, pitch, x, at, pitch, how, rows, columns)
-
-
-@njit(nogil=True)
-def normal_sums(x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int) -> Any:
-    """The sums of g and of g (x - mean), g being dy before the activation of `normal`."""
-    if relu:
-        return _gradient_sums_1(x, dy, at, pitch, how, rows, columns)
-    return _gradient_sums_0(x, dy, at, pitch, how, rows, columns)
-
-
-@njit(nogil=True)
-def normal_gradient(
-    dx: Any, x: Any, dy: Any, at: int, pitch: int, how: Any, relu: bool, rows: int, columns: int
-) -> None:
-    """DX = (g - less - (x - mean) slope) by, how being (mean, by, bias, less, slope)."""
-    if relu:
-        _normal_gradient_1(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
-    else:
-        _normal_gradient_0(dx, at, pitch, x, at, pitch, dy, at, pitch, how, rows, columns)
 
 
 @intrinsic
@@ -500,84 +432,3 @@ def pool(y: Any, which: Any, y_at: int, x: Any, x_at: int, pitch: int, s: float,
 def unpool(dx: Any, dx_at: int, pitch: int, dy: Any, which: Any, y_at: int, rows: int, columns: int) -> None:
     """The gradient of `pool`: dY (rows, columns) where the tap was largest, zero in the others."""
     _unpool(dx, dx_at, pitch, dy, which, y_at, rows, columns)
-
-
-@intrinsic
-def _random_words(typing: Any, out: Any, first_at: Any, second_at: Any, key: Any, counter: Any, count: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out_, first_at, second_at, key_, counter, count = arguments
-        b = Block(context, builder, types.Array(types.float32, 1, "C"))  # as many words as float32 cells to a vector
-        words = ir.VectorType(ir.IntType(32), b.lanes)
-        firsts, seconds = b.start(out, out_, first_at), b.start(out, out_, second_at)
-
-        def word(number: int) -> Any:
-            return ir.Constant(words, [number] * b.lanes)
-
-        keys = [b.everywhere(builder.trunc(part, ir.IntType(32))) for part in cgutils.unpack_tuple(builder, key_)]
-        keys.append(builder.xor(builder.xor(*keys), word(PARITY)))
-        turn = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(words, [words] * 3), f"llvm.fshl.v{b.lanes}i32"
-        )
-
-        def drawn(at: Any) -> tuple[Any, Any]:
-            start = b.everywhere(builder.trunc(builder.add(counter, at), ir.IntType(32)))
-            x1 = builder.add(builder.add(start, ir.Constant(words, list(range(b.lanes)))), keys[1])
-            x0 = keys[0]
-            for block in range(5):
-                for bits in ROTATIONS[block % 2]:
-                    x0 = builder.add(x0, x1)
-                    x1 = builder.xor(x0, builder.call(turn, [x1, x1, word(bits)]))
-                x0 = builder.add(x0, keys[(block + 1) % 3])
-                x1 = builder.add(x1, builder.add(keys[(block + 2) % 3], word(block + 1)))
-            return x0, x1
-
-        def whole(at: Any) -> None:
-            for value, place in zip(drawn(at), (firsts, seconds), strict=True):
-                b.store(value, b.beyond(place, at))
-
-        def rest(at: Any, mask: Any) -> None:
-            for value, place in zip(drawn(at), (firsts, seconds), strict=True):
-                b.store_some(value, b.beyond(place, at), mask)
-
-        b.along(count, whole, rest)
-        return context.get_dummy_value()
-
-    return types.void(out, first_at, second_at, key, counter, count), generate
-
-
-@njit(nogil=True)
-def random_words(out: Any, first_at: int, second_at: int, key: Any, counter: int, count: int) -> None:
-    """Both words of Threefry-2x32-20 (core/random.py) for `count` counters below 2^32, to two places of out, uint32."""
-    _random_words(out, first_at, second_at, key, counter, count)
-
-
-@intrinsic
-def _kept(typing: Any, y: Any, x: Any, at: Any, words: Any, w_at: Any, least: Any, scale: Any, count: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        y_, x_, at, words_, w_at, least, scale, count = arguments
-        b = Block(context, builder, y)
-        kind = ir.VectorType(ir.IntType(32), b.lanes)
-        results, cells, drawn = b.start(y, y_, at), b.start(x, x_, at), b.start(words, words_, w_at)
-        limit, factor = b.everywhere(builder.trunc(least, ir.IntType(32))), b.everywhere(scale)
-
-        def product(cell: Any, word: Any) -> Any:
-            kept = builder.icmp_unsigned(">=", word, limit)
-            return builder.fmul(cell, builder.select(kept, factor, b.zero))
-
-        def whole(at: Any) -> None:
-            b.store(product(b.load(b.beyond(cells, at)), b.load(b.beyond(drawn, at), kind)), b.beyond(results, at))
-
-        def rest(at: Any, mask: Any) -> None:
-            seen, word = b.load_some(b.beyond(cells, at), mask), b.load_some(b.beyond(drawn, at), mask, kind)
-            b.store_some(product(seen, word), b.beyond(results, at), mask)
-
-        b.along(count, whole, rest)
-        return context.get_dummy_value()
-
-    return types.void(y, x, at, words, w_at, least, y.dtype, count), generate
-
-
-@njit(nogil=True)
-def kept(y: Any, x: Any, at: int, words: Any, w_at: int, least: int, scale: float, count: int) -> None:
-    """Y = x scale where the word is at least `least`, else x 0."""
-    _kept(y, x, at, words, w_at, least, scale, count)

@@ -1,10 +1,24 @@
-"""Correlation in registers, by the compiled library, and runs of layers in one pass."""
+"""Layers and runs of layers by the compiled library: convolutions in registers, and all else as passes over memory."""
 
-from xcnn_numpy.native import convolution, dense
+from xcnn_numpy import flatten
+from xcnn_numpy.native import (
+    activations,
+    convolution,
+    dense,
+    dropout,
+    layer_norm,
+    normalisation,
+    pooling,
+    shortcut,
+)
 from xcnn_numpy.native.algorithm import Native
-from xcnn_numpy.plain import addition, dropout, normalisation
 
-FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse)
-"""What knows runs of layers to fuse, in the order in which they are asked."""
+PASSES = (
+    normalisation.fuse, layer_norm.fuse, shortcut.fuse, pooling.fuse, dropout.fuse, activations.fuse,
+    flatten.fuse,
+)  # fmt: skip
+"""What knows runs of layers that are passes over memory, in the order in which they are asked."""
+FUSES = (convolution.fuse, dense.fuse, *PASSES)
+"""With those that begin with a product."""
 
-__all__ = ["FUSES", "Native"]
+__all__ = ["FUSES", "PASSES", "Native"]

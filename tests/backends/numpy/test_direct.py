@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import xcnn
 from xcnn.checking.gradients import ReferenceBackend
-from xcnn.core import random, reference
+from xcnn.core import reference
 from xcnn.core.windows import extent
 
 pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
@@ -320,9 +320,6 @@ def test_copy_and_sums_of_planes(rng, dtype):
         where = p.a, p.a_at, p.pitches[1]
         size = 1 + p.rows * p.columns
         assert abs(lines.total(*where, p.rows, p.columns) - p.first().sum(dtype="float64")) <= slack * size
-        squares = np.sum((p.first().astype("float64") - 0.25) ** 2)
-        assert abs(lines.squares(*where, 0.25, p.rows, p.columns) - squares) <= slack * size
-
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", TYPES)
@@ -366,29 +363,6 @@ def check_plane(out, before, at, pitch, plane, slack):
     np.testing.assert_array_equal(out[~inside], before[~inside])
 
 
-@pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("dtype", TYPES)
-def test_normal_and_its_gradient(rng, dtype, relu):
-    """Against the formulas in float64, with one pitch for all arrays."""
-    kind, slack = np.dtype(dtype).type, 3e-6 if dtype == "float32" else 1e-13
-    mean, by, bias, less, slope = map(kind, (0.2, 1.7, -0.1, 0.05, 0.3))
-    for rows, columns in [(0, 4), *((rows, columns) for rows in (1, 3) for columns in LENGTHS)]:
-        pitch = columns + 3
-        (x, at), (dy, _), (out, _) = (around(rng, rows * pitch, dtype) for _ in range(3))
-        before = out.copy()
-        seen, gradient = (placed(a, at, pitch, rows, columns).astype("float64") for a in (x, dy))
-        z = (seen - mean) * by + bias
-        g = np.where(z > 0, gradient, 0) if relu else gradient
-        how = mean, by, bias
-        plain, product = lines.normal_sums(x, dy, at, pitch, how, relu, rows, columns)
-        assert abs(plain - g.sum()) <= slack * (1 + g.size)
-        assert abs(product - np.sum(g * (seen - mean))) <= slack * (1 + g.size)
-        lines.normal(out, x, at, pitch, how, relu, rows, columns)
-        check_plane(out, before, at, pitch, np.maximum(z, 0) if relu else z, slack)
-        lines.normal_gradient(out, x, dy, at, pitch, (*how, less, slope), relu, rows, columns)
-        check_plane(out, before, at, pitch, (g - less - (seen - mean) * slope) * by, slack)
-
-
 @pytest.mark.parametrize("kind", ["different", "ties", "not finite"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_pool_and_unpool(rng, dtype, kind):
@@ -425,35 +399,3 @@ def test_pool_and_unpool(rng, dtype, kind):
             parted[n // 2 :: 2, n % 2 :: 2] = np.where(tap == n, gradient, 0)
         lines.unpool(dx, dx_at, pitch, dy, which, y_at, rows, columns)
         np.testing.assert_array_equal(dx, expected)
-
-
-def test_random_words_are_the_generators():
-    """From any counter on, to any two places, also the last counters that 32 bits hold."""
-    key = random.fold((7, 41, 2))
-    for first, count in [(0, 1), (0, 16), (5, 37), (1000, 1003), (2**32 - 20, 20)]:
-        out = np.full(2 * count + 90, 123, dtype=np.uint32)
-        lines.random_words(out, 10, count + 40, key, first, count)
-        counters = np.arange(first, first + count, dtype=np.int64)
-        one, two = random.threefry2x32(key, counters >> 32, counters & random.MASK)
-        expected = np.full_like(out, 123)
-        expected[10 : 10 + count], expected[count + 40 : 2 * count + 40] = one, two
-        np.testing.assert_array_equal(out, expected)
-    half = np.empty(2 * 37, dtype=np.uint32)
-    lines.random_words(half, 0, 37, key, 0, 37)
-    np.testing.assert_array_equal(half[:73], random.bits(np, None, (7, 41, 2), (73,)))
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-def test_kept_drops_what_the_words_say(rng, dtype):
-    scale, least = np.dtype(dtype).type(1.25), int(0.2 * 2**32)
-    for count in LENGTHS:
-        (y, at), (x, _) = around(rng, count, dtype), around(rng, count, dtype)
-        words = rng.integers(0, 2**32, count + 9).astype(np.uint32)
-        words[9:][::5] = least - 1
-        words[9:][1::5] = least
-        x[at:][:3] = np.inf, np.nan, -0.0
-        expected = y.copy()
-        with np.errstate(invalid="ignore"):
-            expected[at : at + count] = x[at : at + count] * np.where(words[9:] >= least, scale, 0).astype(dtype)
-        lines.kept(y, x, at, words, 9, least, scale, count)
-        np.testing.assert_array_equal(y, expected)
