@@ -6,6 +6,7 @@
 
 #include "band.h"
 #include "block.h"
+#include "transpose.h"
 #include "ways.h"
 
 #define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
@@ -15,7 +16,7 @@
 
 // A block whose rows lie beside each other.
 static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
-                         Index step, const Cell *w, Cell *out, const Index *outs, int adds) {
+                         Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
 #define BESIDE 1
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
@@ -35,6 +36,10 @@ INLINE int pours(const Map *m) { return parts(bands_of(m), m->slots) > BANDS; }
 INLINE Index slot_bytes(const Map *m) {
   const Index bytes = cells_of(m) * (Index)(sizeof(Cell) + (pours(m) ? sizeof(double) : 0));
   return (bytes + 63 + panels(m) * PANEL * (Index)sizeof(double)) & ~(Index)63;
+}
+// Whether the sums of a panel are dK itself, where filters are neighbours.
+INLINE int direct(const Map *m, Index panel) {
+  return m->slots == 1 && !pours(m) && m->k_filter == 1 && m->filters >= (panel + 1) * PANEL;
 }
 INLINE Slot slot_of(const Map *m, char *room, Index slot) {
   char *at = room + slot * slot_bytes(m);
@@ -76,7 +81,7 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
 }
 
 // A slot's sums for one share of the filters.
-void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room) {
+void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
   const Index number = unit / m->shares, share = unit % m->shares;
   const Index low = share * panels(m) / m->shares, high = (share + 1) * panels(m) / m->shares;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
@@ -100,7 +105,7 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     const Cell *w = slopes;
     for (Index panel = low; panel < high; panel++) {
       const int vectors = vectors_of(m, panel);
-      Cell *out = slot.sums + panel * PANEL * cells;
+      Cell *out = direct(m, panel) ? dk + m->k_at + panel * PANEL : slot.sums + panel * PANEL * cells;
       for (int v = 0; v < vectors; v++) {
         Vector sum = {0};
         for (Index p = 0; p < pixels; p++) sum += *(const Vector *)(w + (p * vectors + v) * LANES);
@@ -113,8 +118,12 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
           const Cell *a[12];
           Index outs[12];
           a[0] = laid + row * b.deep * b.pitch + column * m->channels + s;
-          for (int i = 0; i < rows_at_once; i++) outs[i] = (tap * beside + s + i) * vectors * LANES;
-          block_beside(rows_at_once, vectors, a, runs, b.rows, b.columns, m->across * m->channels, w, out, outs, adds);
+          for (int i = 0; i < rows_at_once; i++) {
+            const Index cell = s + i, more = joined ? cell / m->channels : tap % m->kernel_columns;
+            outs[i] = direct(m, panel) ? row * m->k_row + more * m->k_column + (joined ? cell % m->channels : cell) * m->k_channel
+                                       : (tap * beside + cell) * vectors * LANES;
+          }
+          block_beside(rows_at_once, vectors, a, runs, b.rows, b.columns, m->across * m->channels, w, vectors * LANES, out, outs, adds);
         }
         s += rows_at_once;
       }
@@ -134,7 +143,8 @@ void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, C
   Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
   double *totals = carve(&own, chunk * cells * sizeof(double));
   dk += m->k_at + panel * PANEL * m->k_filter;
-  for (Index first = 0; first < channels; first += chunk) {
+  const Runs runs = runs_of(m);
+  for (Index first = 0; first < channels && !direct(m, panel); first += chunk) {
     const Index some = smaller(chunk, channels - first);
     for (Index tap = 0; tap < taps(m); tap++) {
       Cell *to = sums + tap * some * cells;
@@ -151,6 +161,19 @@ void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, C
         else for (Index j = 0; j < some * cells; j++) totals[j] += (double)slot.sums[here + j];
       }
       for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
+    }
+    if (runs.step == 1 && runs.channels == 1 && filters == cells && some * taps(m) >= LANES) {
+      for (Index n = 0; n < some * taps(m); n += LANES) {
+        const Index low = smaller(n, some * taps(m) - LANES); // the last ones once more
+        for (Index o = 0; o < cells; o += LANES) {
+          Vector square[LANES];
+          UNROLL for (int i = 0; i < LANES; i++)
+            square[i] = load(sums + ((low + i) % taps(m) * some + (low + i) / taps(m)) * cells + o);
+          turn(square);
+          UNROLL for (int i = 0; i < LANES; i++) store(dk + (o + i) * m->k_filter + first * taps(m) + low, square[i]);
+        }
+      }
+      continue;
     }
     for (Index o = 0; o < filters; o++)
       for (Index i = 0; i < m->kernel_rows; i++)

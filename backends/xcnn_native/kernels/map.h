@@ -26,6 +26,7 @@ typedef struct {
   Index first_filter; // its number among those of all groups
   // how it is computed, as `prepare` or `prepare_gradient` says
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
+  Index loose; // whether units read the kernel as it is, each panel being met by one unit alone
 } Map;
 
 #if defined(__AVX512F__) || defined(__aarch64__) // 32 registers

@@ -24,7 +24,7 @@ FIELDS = (
     "kind images channels rows columns filters out_rows out_columns kernel_rows kernel_columns "
     "down across top left row_gap column_gap x_at x_image x_channel x_row x_column "
     "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column first_filter "
-    "units band segment shares packed_at packed slots room_at"
+    "units band segment shares packed_at packed slots room_at loose"
 ).split()
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""
@@ -180,7 +180,9 @@ class Correlation(Table):
         self.pack_, self.correlate_ = self.library["pack"], self.library["correlate"]
 
     def pack(self, k: Array) -> Array:
-        """The kernel as these maps read it."""
+        """The kernel as these maps read it: itself, where each cell of it is met once."""
+        if not self.cells:
+            return k
         packed = empty((self.cells,), self.dtype)
         self.pack_(self.at, self.count, address(k), address(packed), self.threads)
         return packed
