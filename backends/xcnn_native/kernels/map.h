@@ -12,7 +12,7 @@
 enum {
   BLOCKS,    // filters are the lanes of vectors: correlate.c, kernel_gradient.c
   FEW,       // few filters: pixels are the lanes: few.c
-  DEPTHWISE, // each filter has one channel: both are the lanes, filters / channels filters to a channel: depthwise.c
+  DEPTHWISE, // groups of few filters, all of them in one map, whose `channels` are those of a group: depthwise.c
   SPREAD,    // X is a gradient, and the sums over few filters of Y are added where they came from: spread.c
 };
 
@@ -23,7 +23,8 @@ typedef struct {
   Index x_at, x_image, x_channel, x_row, x_column;
   Index k_at, k_filter, k_channel, k_row, k_column;
   Index y_at, y_image, y_channel, y_row, y_column;
-  Index first_filter; // its number among those of all groups
+  Index group, k_group; // of a DEPTHWISE map: filters of a group, and from a group's first in the kernel to the next's
+  Index first_filter;   // its number among those of all groups
   // how it is computed, as `prepare` or `prepare_gradient` says
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
   Index loose; // whether units read the kernel as it is, each panel being met by one unit alone
