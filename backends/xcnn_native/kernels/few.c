@@ -32,10 +32,14 @@ INLINE Planes planes_of(const Map *m, Index unit) {
   return p;
 }
 
-// Where the tap (i, j) of a channel lies, from a window's beginning on.
-INLINE Index tap_at(const Map *m, const Planes *p, Index c, Index i, Index j) {
-  const Index a = i * m->row_gap, b = j * m->column_gap;
-  return ((c * p->down + a % m->down) * p->across + b % m->across) * p->plane + a / m->down * p->pitch + b / m->across;
+// Where the taps lie from a window's beginning on: all of a channel, then those of the next.
+INLINE void find_taps(const Map *m, const Planes *p, Index *at) {
+  for (Index i = 0, t = 0; i < m->kernel_rows; i++)
+    for (Index j = 0; j < m->kernel_columns; j++, t++) {
+      const Index a = i * m->row_gap, b = j * m->column_gap;
+      at[t] = (a % m->down * p->across + b % m->across) * p->plane + a / m->down * p->pitch + b / m->across;
+    }
+  for (Index t = taps(m); t < taps(m) * m->channels; t++) at[t] = at[t - taps(m)] + p->down * p->across * p->plane;
 }
 
 // Copy a row.
@@ -43,7 +47,10 @@ INLINE void copy_row(Cell *to, const Cell *from, Index count) {
   Index n = 0;
   for (; n + LANES <= count; n += LANES) store(to + n, load(from + n));
   if (n < count && n) store(to + count - LANES, load(from + count - LANES));
-  else for (; n < count; n++) to[n] = from[n];
+  else for (; n < count; n++) {
+    to[n] = from[n];
+    NO_CALL;
+  }
 }
 
 // Whether rows of such strides can be read where they lie, and some cells beyond the last one.
@@ -164,21 +171,24 @@ INLINE void line(const int filters, const int vectors, const Cell *x, const Inde
   }
 }
 
+// Vectors of pixels by the number of filters, and taps of a group: as many as registers hold with what they are made of.
 #if WIDEST == 4
-static const int VECTORS[] = {0, 8, 8, 6, 5, 4, 4}; // of pixels, by the number of filters
-#define FILTERS(filters) \
-  case filters: line(filters, filters == 1 ? 8 : filters == 2 ? 8 : filters == 3 ? 6 : filters == 4 ? 5 : 4, ARGUMENTS); break;
+#define VECTORS(filters) ((filters) <= 2 ? 8 : (filters) == 3 ? 6 : (filters) == 4 ? 5 : 4)
+#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 8 : (filters) == 3 ? 7 : (filters) == 4 ? 5 : 4)
 #else
-static const int VECTORS[] = {0, 8, 5, 4, 3, 2, 2};
-#define FILTERS(filters) \
-  case filters: line(filters, filters == 1 ? 8 : filters == 2 ? 5 : filters == 3 ? 4 : filters == 4 ? 3 : 2, ARGUMENTS); break;
+#define VECTORS(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 4 : (filters) == 3 ? 3 : 2)
+#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 6 : (filters) == 3 ? 4 : (filters) == 4 ? 3 : 2)
 #endif
+#define FILTERS(filters) \
+  case filters: \
+    line(filters, VECTORS(filters), ARGUMENTS); \
+    break;
 #define ARGUMENTS planes + first, at + t, k + t * m->filters, few, out + first, pitch, t % (PIECES * TERMS) != 0
 
 void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
   Planes p = planes_of(m, unit);
   const Cell *planes = planes_in_place(m, &p, x);
-  const Index count = taps(m) * m->channels, some = VECTORS[m->filters] * LANES, pitch = parts(p.length, some) * some;
+  const Index count = taps(m) * m->channels, some = VECTORS(m->filters) * LANES, pitch = parts(p.length, some) * some;
   const Index cells = planes ? 0 : p.plane * p.down * p.across * m->channels, wide = count > PIECES * TERMS;
   char *room = scratch((cells + some + LANES + m->filters * pitch) * sizeof(Cell) + count * sizeof(Index) +
                        (wide ? m->filters * pitch * sizeof(double) : 0) + 256);
@@ -190,9 +200,7 @@ void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed,
     clear(laid + cells, some + LANES);
     planes = laid;
   }
-  for (Index c = 0, t = 0; c < m->channels; c++)
-    for (Index i = 0; i < m->kernel_rows; i++)
-      for (Index j = 0; j < m->kernel_columns; j++) at[t++] = tap_at(m, &p, c, i, j);
+  find_taps(m, &p, at);
   const Cell *k = packed + m->packed_at;
   for (Index t = 0; t < count; t += TERMS) {
     const Index few = smaller(TERMS, count - t);
@@ -225,15 +233,21 @@ typedef struct {
 // Products of one vector of pixels of `count` taps and so many filters, each lane its own sum.
 INLINE void products(const int filters, const int count, Vector sums[][MOST], const Rows *r, const Cell *x, const Index *at,
                      const Cell *dy, const int last) {
-  Vector b[MOST];
-  UNROLL for (int o = 0; o < filters; o++) {
-    b[o] = load(dy + o * r->dy_plane);
-    if (last) b[o] = (Vector)((Mask)b[o] & r->counts); // what lies beyond may be anything, and 0 times infinity is no 0
-  }
-  UNROLL for (int t = 0; t < count; t++) {
-    Vector s = *(const Vector *)(x + at[t]);
-    if (last) s = (Vector)((Mask)s & r->counts);
-    UNROLL for (int o = 0; o < filters; o++) sums[t][o] += b[o] * s;
+  // of both those that are fewer stay in registers; what lies beyond may be anything, and 0 times infinity is no 0
+#define CELLS(address) (last ? (Vector)((Mask)load(address) & r->counts) : load(address))
+  Vector few[MOST];
+  if (filters <= count) {
+    UNROLL for (int o = 0; o < filters; o++) few[o] = CELLS(dy + o * r->dy_plane);
+    UNROLL for (int t = 0; t < count; t++) {
+      const Vector s = CELLS(x + at[t]);
+      UNROLL for (int o = 0; o < filters; o++) sums[t][o] += few[o] * s;
+    }
+  } else {
+    UNROLL for (int t = 0; t < count; t++) few[t] = CELLS(x + at[t]);
+    UNROLL for (int o = 0; o < filters; o++) {
+      const Vector s = CELLS(dy + o * r->dy_plane);
+      UNROLL for (int t = 0; t < count; t++) sums[t][o] += few[t] * s;
+    }
   }
 }
 
@@ -253,11 +267,9 @@ INLINE void dots(const int filters, const int count, const Rows *r, const Index 
   }
 }
 
-static const int TOGETHER[] = {0, 8, 6, 4, 3, 2, 2}; // taps of a group, by the number of filters
 #define DOTS(filters) \
   case filters: \
-    if (count == TOGETHER[filters]) \
-      dots(filters, filters == 1 ? 8 : filters == 2 ? 6 : filters == 3 ? 4 : filters == 4 ? 3 : 2, r, at, to); \
+    if (count == TOGETHER(filters)) dots(filters, TOGETHER(filters), r, at, to); \
     else \
       for (Index t = 0; t < count; t++) dots(filters, 1, r, at + t, to + t * filters); \
     break;
@@ -308,16 +320,14 @@ void NAME(few_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell
         clear(to + p.columns, dy_pitch - p.columns);
       }
     if (!in_place) slopes = copied;
-    for (Index c = 0, t = 0; c < m->channels; c++)
-      for (Index i = 0; i < m->kernel_rows; i++)
-        for (Index j = 0; j < m->kernel_columns; j++) at[t++] = tap_at(m, &p, c, i, j);
+    find_taps(m, &p, at);
     Rows r = {.vectors = vectors, .pitch = p.pitch, .dy_pitch = dy_pitch, .dy_plane = dy_plane};
     for (Index l = 0; l < LANES; l++) r.counts[l] = (vectors - 1) * LANES + l < p.columns ? -1 : 0;
     const Index few = larger(1, CHAIN / vectors);
     for (Index i = 0; i < p.rows; i += few) {
       r.rows = smaller(few, p.rows - i), r.x = planes + i * p.pitch, r.dy = slopes + i * dy_pitch;
-      for (Index t = 0; t < count; t += TOGETHER[filters])
-        dots_of(filters, smaller(TOGETHER[filters], count - t), &r, at + t, sums + t * filters);
+      for (Index t = 0; t < count; t += TOGETHER(filters))
+        dots_of(filters, smaller(TOGETHER(filters), count - t), &r, at + t, sums + t * filters);
       for (Index o = 0; o < filters; o++) {
         Vector sum = {0};
         for (Index q = 0; q < r.rows; q++) {

@@ -46,7 +46,14 @@ typedef struct {
 INLINE Index larger(Index a, Index b) { return a > b ? a : b; }
 INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many parts of b there are in a
 INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
-INLINE void clear(Cell *cells, Index count) { memset(cells, 0, (size_t)count * sizeof(Cell)); }
+#define NO_CALL __asm__ volatile("") // in a loop of few turns, of which the compiler would make a call of memset or memcpy
+INLINE void clear(Cell *cells, Index count) {
+  if (count > 4 * LANES) memset(cells, 0, (size_t)count * sizeof(Cell));
+  else for (Index n = 0; n < count; n++) {
+    cells[n] = 0;
+    NO_CALL;
+  }
+}
 INLINE void copy(Cell *to, const Cell *from, Index count) { memcpy(to, from, (size_t)count * sizeof(Cell)); }
 
 INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } // from the first tap to the last

@@ -82,7 +82,8 @@ class Way:
     def cheaper_spread(self) -> bool:
         """Whether dX takes less time as products of each pixel of dY, added up, than as a sum for each of its cells.
 
-        In vectors of eight: by a row of taps and its additions; by a cell, the windows of a row being parted.
+        In vectors of eight: by a row of taps and its additions; by a cell, the windows of a row being parted, and about
+        as long to lay out planes of dY.
         """
         (o, c, h, w), (n, _, rows, columns) = self.k_shape, self.x_shape
         o //= self.groups
@@ -91,7 +92,7 @@ class Way:
         runs, cells = (h, w * c) if self.dilation[1] == 1 else (h * w, c)
         spread = prod(self.output) * runs * -(-cells // 8) * (o + ADDING)
         wide = (columns + w - 1) / columns
-        return spread <= rows * columns * h * w * o * c / 8 / prod(self.stride) * wide
+        return spread <= 2 * rows * columns * h * w * o * c / 8 / prod(self.stride) * wide
 
     def forward(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
         """The maps that give Y, and of which dK is the gradient; strides count cells."""
