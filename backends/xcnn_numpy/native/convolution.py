@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from xcnn_host.buffers import empty
 from xcnn_native.library import KINDS, address, library
 
 from xcnn.core.checks import check_dy
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import Array, Weights
 from xcnn.core.windows import within
 from xcnn.errors import ShapeError, inside
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
@@ -39,7 +38,8 @@ class Plan:
 
     def __init__(self, way: Way, turned: bool, x: Array, k: Array, end: Ending, threads: int) -> None:
         self.way, self.turned, self.end, self.dtype, self.threads = way, turned, end, x.dtype, threads
-        self.y_shape, self.dx_shape = (way.x_shape, way.y_shape) if turned else (way.y_shape, way.x_shape)
+        self.y_shape: Shape = way.x_shape if turned else way.y_shape
+        self.dx_shape: Shape = way.y_shape if turned else way.x_shape
         self.y, self.k = images(self.y_shape, x.dtype).strides, k.strides
         wide, narrow = (self.y, x.strides) if turned else (x.strides, self.y)
         how = x.dtype.char, threads

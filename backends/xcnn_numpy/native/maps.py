@@ -21,11 +21,15 @@ from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size, within
 
 FIELDS = (
-    "kind images channels rows columns filters out_rows out_columns kernel_rows kernel_columns "
-    "down across top left row_gap column_gap x_at x_image x_channel x_row x_column "
-    "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column group k_group first_filter "
-    "units band segment shares packed_at packed slots room_at loose"
-).split()
+    "kind",
+    *("images", "channels", "rows", "columns", "filters", "out_rows", "out_columns", "kernel_rows", "kernel_columns"),
+    *("down", "across", "top", "left", "row_gap", "column_gap"),
+    *("x_at", "x_image", "x_channel", "x_row", "x_column"),
+    *("k_at", "k_filter", "k_channel", "k_row", "k_column"),
+    *("y_at", "y_image", "y_channel", "y_row", "y_column"),
+    *("group", "k_group", "first_filter"),
+    *("units", "band", "segment", "shares", "packed_at", "packed", "slots", "room_at", "loose"),
+)
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""
 MOST_FEW = 6
@@ -69,7 +73,6 @@ class Way:
         self.filters = k_shape[0] // groups
         self.nothing = 0 in x_shape or 0 in k_shape or 0 in self.output
         self.work = prod(self.y_shape) * prod(k_shape[1:])
-        taps = k_shape[2] * k_shape[3]
         self.depthwise = self.in_lanes(self.filters, k_shape[1])
         self.turned = self.in_lanes(k_shape[1], self.filters)
         self.spreads = k_shape[1] <= MOST_FEW and not self.turned and self.cheaper_spread()
@@ -85,7 +88,7 @@ class Way:
         In vectors of eight: by a row of taps and its additions; by a cell, the windows of a row being parted, and about
         as long to lay out planes of dY.
         """
-        (o, c, h, w), (n, _, rows, columns) = self.k_shape, self.x_shape
+        (o, c, h, w), (rows, columns) = self.k_shape, self.x_shape[2:]
         o //= self.groups
         if h * w * -(-o // TERMS) > SUMS:
             return False
@@ -217,7 +220,7 @@ class Correlation(Table):
         return packed
 
     def __call__(self, x: Array, packed: Array, y: Array, ending: tuple[Any, Any, int] = (None, None, -1)) -> None:
-        """Write Y; and where there is an ending, run its program: its address, those of its arrays, which is repeated."""
+        """Write Y, and run an ending: the program's address, those of its arrays, and which of them is repeated."""
         self.correlate_(self.at, self.count, address(x), address(packed), address(y), *ending, self.threads)
 
 

@@ -1,4 +1,4 @@
-"""The algorithm `native`: its maps held to the reference and PyTorch; bits, memory layouts, types, what is not finite."""
+"""The algorithm `native`: its maps held to the reference and PyTorch; bits, layouts, types, what is not finite."""
 
 import ctypes
 from dataclasses import replace

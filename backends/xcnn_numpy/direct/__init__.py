@@ -1,9 +1,0 @@
-"""Correlation without the columns of a matrix, in registers, by functions that Numba compiles (the extra `fast`)."""
-
-from xcnn_numpy.direct import addition, average, convolution, dense, dropout, flatten, normalisation
-from xcnn_numpy.direct.algorithm import Direct
-
-FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse, average.fuse, flatten.fuse)
-"""What knows runs of layers to fuse, in the order in which they are asked."""
-
-__all__ = ["FUSES", "Direct"]
