@@ -10,7 +10,7 @@ from xcnn_host.buffers import empty
 from xcnn_native.library import KINDS, address, library
 
 from xcnn.core.checks import check_dy
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import within
 from xcnn.errors import ShapeError, inside
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
