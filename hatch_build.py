@@ -26,11 +26,26 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = {"update": TYPES, "random": {"u32": "uint32_t"}} | dict.fromkeys(
-    ("tiles", "ending", "maps", "correlate", "kernel_gradient", "few", "depthwise", "spread"), TYPES
-)
+KERNELS = dict.fromkeys(
+    (
+        *(
+            "correlate",
+            "depthwise",
+            "ending",
+            "few",
+            "kernel_gradient",
+            "layer_norm",
+            "maps",
+            "norm",
+            "pooling",
+            "spread",
+        ),
+        *("tiles", "update"),
+    ),
+    TYPES,
+) | {"random": {"u32": "uint32_t"}}
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = {"update", "random", "tiles"}
+EXACT = {"layer_norm", "norm", "pooling", "random", "tiles", "update"}
 """Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",

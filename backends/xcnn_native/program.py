@@ -14,17 +14,16 @@ from typing import Any
 
 from xcnn.core.types import Array
 from xcnn.layers.layer import Layer
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.graph import Node, fused, graph, operands
+from xcnn_native.library import KINDS, address, call, library
 from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, trace
 
 LINE, CONSTANT, OF_CHANNELS, READ, RESULT = range(5)
 """Kinds of places, as in kernels/tiles.h."""
+PLANES, NEIGHBOURS, OWN_NEIGHBOURS = range(3)
+"""How channels lie: each plane is of the next; they are neighbours within each plane; with numbers of its own."""
 LINES, PLACES = 16, 96
 """How many there are at most, as there."""
-SUMS = {("ADD", 0): "MULTIPLY_ADD", ("ADD", 1): "MULTIPLY_ADD", ("SUBTRACT", 0): "MULTIPLY_SUBTRACT",
-        ("SUBTRACT", 1): "SUBTRACT_PRODUCT"}  # fmt: skip
-"""The operation of three operands for a sum whose first or second operand is a product."""
-Node = tuple[Any, ...]
 
 
 class Step(ctypes.Structure):
@@ -75,7 +74,7 @@ class Program:
         overwritten: tuple[str, ...] = (),
     ) -> None:
         self.dtype = next(iter(results.values())).dtype
-        nodes, ends = graph(results, known or {})
+        nodes, ends = fused(*graph(results, known or {}))
         self.arrays: tuple[str, ...] = tuple(node[1] for node in nodes if node[0] in (CHANNEL, STREAM)) + tuple(results)
         self.steps, self.places = self.lowered(nodes, ends, overwritten)
         if len(self.places) > PLACES:
@@ -100,7 +99,7 @@ class Program:
         free, lines, channels = [], 0, 0
 
         def place(kind: int, name: str | None = None, line: int = 0, value: float = 0.0) -> int:
-            places.append((kind, self.arrays.index(name) if name else 0, line, 0, value))
+            places.append((kind, 0 if name is None else self.arrays.index(name), line, 0, value))
             return len(places) - 1
 
         def step(operation: str, to: int, *at: int) -> None:
@@ -130,66 +129,27 @@ class Program:
             raise Untraceable("it keeps too much at once.")
         return steps, places
 
-    def addresses(self, arrays: Mapping[str, Array]) -> Any:
+    def addresses(self, arrays: Mapping[str, Array | None]) -> Any:
         """Where these arrays lie, in the order that the C side wants."""
-        return self._addresses(*(address(arrays[name]) for name in self.arrays))
+        found = [arrays[name] for name in self.arrays]
+        return self._addresses(*[None if array is None else address(array) for array in found])
 
     def run(
-        self, arrays: Mapping[str, Array], planes: int, cells: int, threads: int, channels: int = 0, last: bool = True
+        self, arrays: Mapping[str, Array], threads: int, planes: int, cells: int, channels: int = 0, how: int = PLANES
     ) -> None:
-        """Run it on so many planes of so many cells, all arrays in one order of memory.
+        """Run it on so many planes of so many cells, all arrays in one order; channels lie as `how` says."""
+        self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
 
-        Of so many channels; they are neighbours within a plane, or else (`last` is false) each plane is of the next.
+    def add(
+        self, arrays: Mapping[str, Array], images: int, pixels: int, channels: int, last: bool, own: bool, sums: Array,
+        threads: int,
+    ) -> None:  # fmt: skip
+        """Add up its two results, which it writes where there are arrays for them, over each image's channels.
+
+        The sums are (N, C, 2). `last` says that the channels of a pixel are neighbours, `own` that each image has numbers of its own for them.
         """
-        self._pass(self.at, self.addresses(arrays), planes, cells, channels, last, threads)
-
-
-def operands(node: Node) -> tuple[int, ...]:
-    """The nodes that a node is computed of."""
-    return () if node[0] in ("CONSTANT", CHANNEL, STREAM) else node[1:]
-
-
-def graph(results: Mapping[str, Symbol], known: Mapping[str, Symbol]) -> tuple[list[Node], dict[str, int]]:
-    """All nodes in an order in which each follows its operands, and which of them the results are."""
-    numbers: dict[Node, int] = {}
-    seen: dict[int, int] = {}
-    streams = {id(symbol): name for name, symbol in known.items()}
-
-    def visit(symbol: Symbol) -> int:
-        if id(symbol) not in seen:
-            if id(symbol) in streams:
-                node: Node = (STREAM, streams[id(symbol)])
-            elif symbol.operands:
-                node = (symbol.operation, *map(visit, symbol.operands))
-            else:
-                node = (symbol.operation, symbol.value, repr(symbol.value))  # 0.0 and -0.0 are equal
-            seen[id(symbol)] = numbers.setdefault(node, len(numbers))
-        return seen[id(symbol)]
-
-    ends = {name: visit(symbol) for name, symbol in results.items()}
-    return fused(list(numbers), ends)
-
-
-def fused(nodes: list[Node], ends: dict[str, int]) -> tuple[list[Node], dict[str, int]]:
-    """Products that are only added to, or subtracted, within the sum; and no node that nobody needs."""
-    uses = [0] * len(nodes)
-    for node in nodes:
-        for operand in operands(node):
-            uses[operand] += 1
-    for n in ends.values():
-        uses[n] += 1
-    gone: set[int] = set()
-    for n, node in enumerate(nodes):
-        for which in (0, 1) if node[0] in ("ADD", "SUBTRACT") else ():
-            product = node[1 + which]
-            if nodes[product][0] == "MULTIPLY" and uses[product] == 1:
-                nodes[n] = (SUMS[node[0], which], *nodes[product][1:], node[2 - which])
-                gone.add(product)
-                break
-    order = [n for n in range(len(nodes)) if n not in gone]
-    new = {n: at for at, n in enumerate(order)}
-    moved = [(node[0], *(new[m] for m in node[1:])) if operands(node) else node for node in (nodes[n] for n in order)]
-    return moved, {name: new[n] for name, n in ends.items()}
+        at, reads = self.addresses({**dict.fromkeys(self.arrays[-2:]), **arrays}), len(self.arrays) - 2
+        call("sums", self.dtype, self.at, at, reads, images, pixels, channels, last, own, sums, threads)
 
 
 @dataclass(frozen=True)
@@ -212,4 +172,4 @@ def formula(layers: Sequence[Layer], dtype: Any) -> Formula:
     return Formula(Program({"y": y}), backward, "y")
 
 
-__all__ = ["Formula", "Program", "formula"]
+__all__ = ["NEIGHBOURS", "OWN_NEIGHBOURS", "PLANES", "Formula", "Program", "formula"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from inspect import unwrap
 from typing import Any, TypeAlias
 
@@ -23,6 +24,8 @@ import numpy as np
 
 from xcnn.layers.activations import Activation
 from xcnn.layers.layer import Layer
+from xcnn_native.graph import CHANNEL, STREAM, digest, graph
+from xcnn_native.library import KINDS, library
 
 UNARY = {
     "abs": "ABS", "ceil": "CEIL", "cos": "COS", "exp": "EXP", "expm1": "EXPM1", "floor": "FLOOR", "log": "LOG",
@@ -35,8 +38,6 @@ BINARY = {
 }  # fmt: skip
 MASKS = {"LESS", "LESS_EQUAL", "EQUAL", "AND", "OR", "NOT"}
 """Operations that give true or false."""
-CHANNEL, STREAM = "CHANNEL", "STREAM"
-"""Arrays with one cell for each channel, and with all cells."""
 Number: TypeAlias = "Symbol | float"
 
 
@@ -281,6 +282,29 @@ def is_formula(layer: Layer) -> bool:
     return isinstance(layer, Activation) and unwrap(type(layer).__call__) is Activation.__call__
 
 
+def traced(layer: Any, x: Symbol, dy: Symbol) -> tuple[Symbol, Symbol]:
+    """Y, and dX of dY, as the activation computes them."""
+    y, back = step(layer, x)
+    return y, back(dy)
+
+
+def step(layer: Any, x: Symbol) -> tuple[Symbol, Through]:
+    """Y of one activation, and what gives dX, as it computes them itself."""
+    if not is_formula(layer):
+        raise Untraceable(f"{type(layer).__name__} is no activation.")
+    y, slope = tried(lambda: layer.f(NAMESPACE, x))
+    y, factor = number(y, x.dtype), tried(slope)
+    return y, lambda dy: number(tried(lambda: layer.through(dy, factor)), x.dtype)
+
+
+def tried(call: Callable[[], Any]) -> Any:
+    """What it gives; whatever goes wrong with symbols, arrays may be right for it."""
+    try:
+        return call()
+    except Exception as error:
+        raise error if isinstance(error, Untraceable) else Untraceable(str(error)) from error
+
+
 def trace(layers: Iterable[Layer], x: Symbol) -> tuple[Symbol, Through]:
     """Y of these activations one after another, and what gives dX.
 
@@ -289,26 +313,41 @@ def trace(layers: Iterable[Layer], x: Symbol) -> tuple[Symbol, Through]:
     Untraceable
         where a layer does what there is no operation for, or raises an exception of its own.
     """
-    y, steps = x, []
+    steps: list[Through] = []
     for layer in layers:
-        if not is_formula(layer):
-            raise Untraceable(f"{type(layer).__name__} is no activation.")
-        try:
-            y, slope = layer.f(NAMESPACE, y)  # type: ignore[attr-defined]
-            y, slope_ = number(y, x.dtype), slope()
-        except Exception as error:
-            raise error if isinstance(error, Untraceable) else Untraceable(str(error)) from error
-        steps.append((layer, slope_))
+        x, back = compiled(*step(layer, x), x)
+        steps.append(back)
 
     def through(dy: Symbol) -> Symbol:
-        for layer, slope in reversed(steps):
-            try:
-                dy = number(layer.through(dy, slope), x.dtype)
-            except Exception as error:
-                raise error if isinstance(error, Untraceable) else Untraceable(str(error)) from error
+        for back in reversed(steps):
+            dy = back(dy)
         return dy
 
-    return y, through
+    return x, through
 
 
-__all__ = ["CHANNEL", "STREAM", "Symbol", "Through", "Untraceable", "is_formula", "trace", "where"]
+def compiled(y: Symbol, back: Through, x: Symbol) -> tuple[Symbol, Through]:
+    """The same, as one operation each where the library has the formula in C."""
+    known = formulas(y.dtype.char)
+    name = known.get(digest(graph({"y": y}, {"x": x})[0]))
+    result = Symbol(name, y.dtype, (x,)) if name else y
+
+    def through(dy: Symbol) -> Symbol:
+        dx = back(dy)
+        for kept, read in ({"y": y, "": x}, result), ({"x": x}, x):
+            if name := known.get(digest(graph({"dx": dx}, {**kept, "dy": dy})[0])):
+                return Symbol(name, dx.dtype, (read, dy))
+        return dx
+
+    return result, through
+
+
+@cache
+def formulas(char: Any) -> dict[str, str]:
+    """The library's operations for whole activations, by the digests of their formulas."""
+    found = library()
+    told = getattr(found, f"formulas_{KINDS[char]}")().decode() if found else ""
+    return {of: name for name, of in (one.split(":") for one in told.split())}
+
+
+__all__ = ["CHANNEL", "STREAM", "Symbol", "Through", "Untraceable", "is_formula", "trace", "traced", "where"]

@@ -21,13 +21,16 @@ from xcnn.core import blas
 from xcnn.core.arrays import rounded_once, unmasked
 from xcnn.core.checks import check_whole
 from xcnn.core.random import Key
+from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.layers.layer import Layer
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.native import FUSES, Native
+from xcnn_numpy.native import FUSES, Native, pooling
+from xcnn_numpy.native.layout import holds
+from xcnn_numpy.native.passes import PASSES
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -117,6 +120,11 @@ class NumpyBackend(StridedBackend):
         return self.threads or available()
 
     def fuses(self) -> tuple[Fuse, ...]:
+        """What knows runs of layers to fuse: with the library its passes first, then what the algorithm has."""
+        own = self.own_fuses()
+        return (*PASSES, *own) if own and native.library() else own
+
+    def own_fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse with this algorithm."""
         if self.algorithm in ("auto", "native") and self.native:
             return FUSES
@@ -132,12 +140,43 @@ class NumpyBackend(StridedBackend):
         product is summed follows from their number: so blocks of both kinds take turns.
         """
         buffers.limit(self.kept_memory)
-        shared = self.fuse and self.fuses() is plain.FUSES and self.workers > 1
+        shared = self.fuse and self.own_fuses() is plain.FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)
     correlate_kernel_adjoint = rounded_once(StridedBackend.correlate_kernel_adjoint)
+
+    def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
+        if self.compiles(x):
+            return pooling.max_pool(x, size, stride, padding, self.workers)
+        return super().max_pool(x, size, stride=stride, padding=padding)
+
+    @rounded_once
+    def max_pool_adjoint(
+        self, dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        if self.compiles(dy):
+            return pooling.max_pool_adjoint(dy, which, x_shape, size, stride, padding, self.workers)
+        return super().max_pool_adjoint(dy, which, x_shape, size, stride=stride, padding=padding)
+
+    @rounded_once
+    def sum_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
+        if self.compiles(x):
+            return pooling.sum_pool(x, size, stride, padding, self.workers)
+        return super().sum_pool(x, size, stride=stride, padding=padding)
+
+    @rounded_once
+    def sum_pool_adjoint(
+        self, dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
+    ) -> Array:
+        if self.compiles(dy):
+            return pooling.sum_pool_adjoint(dy, x_shape, size, stride, padding, self.workers)
+        return super().sum_pool_adjoint(dy, x_shape, size, stride=stride, padding=padding)
+
+    def compiles(self, x: Array) -> bool:
+        """Whether the compiled library computes with this array."""
+        return native.library() is not None and holds(x)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         from scipy.signal import correlate2d  # which takes a second to be imported

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,14 @@ class Shortcut(ABC):
             if layer.shortcut:
                 beside, shortcut_backward = layer.call(last, mine, x, inner)
             layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
-        y = self.sum(body, beside, self.relu)
+        y, slope = self.end(body, beside)
+        y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
-                check_dy(layer, y.shape, dy)
-                if self.relu:
-                    dy = self.slope(dy, y)
+                check_dy(layer, y_shape, dy)
+                if slope:
+                    dy = slope(dy)
                 dx, of_layer = body_backward(dy)
                 if shortcut_backward:
                     dy = layer.back(last, shortcut_backward, dy, of_layer)
@@ -57,6 +59,11 @@ class Shortcut(ABC):
             return self.sum(dx, dy, False) if run.wants_dx else None
 
         return y, backward
+
+    def end(self, a: Array, b: Array) -> tuple[Array, Callable[[Array], Array] | None]:
+        """Y = relu(a + b), and the gradient before the ReLU, of that of y; or a + b and None."""
+        y = self.sum(a, b, self.relu)
+        return y, (lambda dy: self.slope(dy, y)) if self.relu else None
 
     @abstractmethod
     def sum(self, a: Array, b: Array, relu: bool) -> Array:

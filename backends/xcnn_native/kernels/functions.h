@@ -40,17 +40,17 @@ INLINE Vector reduced(Vector x, Vector *k) {
 // exp(x): 2^k exp(r), by two factors, so that neither overflows before the product does, and subnormals come out.
 INLINE Vector exp_(Vector x) {
   const Cell high = WIDE ? 710 : 89, low = WIDE ? -746 : -104;
-  Vector k, r = reduced(least(most(x, splat(low)), splat(high)), &k);
-  const Mask n = whole(pick(x == x, k, (Vector){})), half = n >> 1;
-  return (small_expm1(r) + 1) * power_of_2(half) * power_of_2(n - half);
+  Vector k, r = reduced(between(x, low, high), &k);
+  const Mask n = whole(k), half = n >> 1;
+  return pick(x == x, (small_expm1(r) + 1) * power_of_2(half) * power_of_2(n - half), x);
 }
 
 // exp(x) - 1 = 2^k (exp(r) - 1) + 2^k - 1, halved until the last product.
 INLINE Vector expm1_(Vector x) {
   const Cell high = WIDE ? 710 : 89, low = WIDE ? -60 : -40;
-  Vector k, r = reduced(least(most(x, splat(low)), splat(high)), &k), small = small_expm1(r);
-  const Vector scale = power_of_2(whole(pick(x == x, k, (Vector){})) - 1);
-  return pick(k == 0, small, 2 * fma_(scale, small, scale - (Cell)0.5));
+  Vector k, r = reduced(between(x, low, high), &k), small = small_expm1(r);
+  const Vector scale = power_of_2(whole(k) - 1);
+  return pick(x == x, pick(k == 0, small, 2 * fma_(scale, small, scale - (Cell)0.5)), x);
 }
 
 // log(x) = k log(2) + log(1 + f), 1 + f between sqrt(1/2) and sqrt(2), as FreeBSD's msun computes it:

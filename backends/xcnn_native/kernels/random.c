@@ -39,3 +39,45 @@ EXPORT void NAME(random_bits)(uint32_t key0, uint32_t key1, Index counters, int6
   Draw all = {{key0, key1, key0 ^ key1 ^ 0x1BD11BDAu}, counters, drawn};
   team_run(draw_unit, &all, (counters + UNIT - 1) / UNIT, threads);
 }
+
+typedef struct {
+  uint32_t key[3], least, half;
+  Index images, channels, pixels, chunk, chunks;
+  uint8_t *kept;
+} Mask;
+
+// Of some pixels of an image, or cells of a plane where channels are no neighbours: whether each cell's word is at least
+// `least`. The word is that of the cell's number in an array (images, channels, pixels).
+static void keep_unit(void *argument, Index unit) {
+  const Mask *all = argument;
+  const uint32_t key[3] = {all->key[0], all->key[1], all->key[2]}, half = all->half, least = all->least;
+  const Index image = unit / all->chunks, first = unit % all->chunks * all->chunk;
+  const Index last = smaller(first + all->chunk, all->pixels), channels = all->channels;
+  // where channels are neighbours, the next cell is another channel's: all pixels further
+  const Index lines = channels > 1 ? last - first : 1, length = channels > 1 ? channels : last - first;
+  const uint32_t step = channels > 1 ? (uint32_t)all->pixels : 1;
+  for (Index line = 0; line < lines; line++) {
+    const uint32_t number = (uint32_t)(image * channels * all->pixels + first + line);
+    uint8_t *restrict kept = all->kept + (image * all->pixels + first + line) * channels;
+    for (uint32_t n = 0; n < (uint32_t)length; n++) {
+      const uint32_t cell = number + n * step, second = cell >= half ? 0xffffffffu : 0;
+      uint32_t x0 = key[0], x1 = cell - (second & half) + key[1];
+      BLOCK(13, 15, 26, 6, 1);
+      BLOCK(17, 29, 16, 24, 2);
+      BLOCK(13, 15, 26, 6, 3);
+      BLOCK(17, 29, 16, 24, 4);
+      BLOCK(13, 15, 26, 6, 5);
+      kept[n] = ((second & x1) | (~second & x0)) >= least;
+    }
+  }
+}
+
+// 1 where a cell's random word is at least `least`, else 0, for fewer than 2^32 cells: images of pixels of channels, in
+// that order of memory; channels that are no neighbours are images of one channel.
+EXPORT void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels,
+                       uint8_t *kept, int threads) {
+  Mask all = {{key0, key1, key0 ^ key1 ^ 0x1BD11BDAu}, least, (uint32_t)((images * channels * pixels + 1) / 2)};
+  all.images = images, all.channels = channels, all.pixels = pixels, all.kept = kept;
+  all.chunk = UNIT / channels + 1, all.chunks = (pixels + all.chunk - 1) / all.chunk;
+  team_run(keep_unit, &all, images * all.chunks, threads);
+}

@@ -16,7 +16,7 @@
 #include "vectors.h"
 
 enum {
-  TILE = 512,   // cells at most, and channels whose numbers are repeated side by side
+  TILE = 4096 / sizeof(Cell), // cells at most, and channels whose numbers are repeated side by side
   LINES = 16,   // lines, and arrays of channels, at most
   PLACES = 96,  // places at most
 };
@@ -48,8 +48,15 @@ typedef struct {
   int32_t fixed[PLACES];            // whether all its lanes are one number
   Cell vectors[PLACES][LANES];      // of such numbers; of the cells at a tile's end that are no whole vector
   Cell lines[LINES][TILE + LANES];
-  Cell repeated[LINES][2 * TILE];   // the numbers of channels, as often as they go into two tiles
+  Cell repeated[LINES][2 * TILE + LANES];  // the numbers of channels, as often as they go into two tiles
 } Tiles;
+
+// How channels lie in planes of cells: each plane is of the next channel; they are neighbours within each plane; they are,
+// and each plane has numbers of its own for each of them.
+enum { PLANES, NEIGHBOURS, OWN_NEIGHBOURS };
+
+// The program's arrays, those of channels as of a later channel.
+void NAME(from_channel)(const Program *program, void *const *arrays, Index channel, void **shifted);
 
 // Lay out a program's numbers.
 void NAME(open_tiles)(Tiles *tiles, const Program *program, void *const *arrays, Index channels);

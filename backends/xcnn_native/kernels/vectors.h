@@ -39,8 +39,14 @@ INLINE Vector fma_(Vector a, Vector b, Vector c) {
 INLINE Vector pick(Mask mask, Vector a, Vector b) { return (Vector)((mask & (Mask)a) | (~mask & (Mask)b)); }
 
 // The smaller and the larger cell; NaN where there is one.
-INLINE Vector least(Vector a, Vector b) { return pick((a < b) | (a != a), a, b); }
-INLINE Vector most(Vector a, Vector b) { return pick((a > b) | (a != a), a, b); }
+INLINE Vector least(Vector a, Vector b) { return pick(b != b, b, pick(b < a, b, a)); }
+INLINE Vector most(Vector a, Vector b) { return pick(b != b, b, pick(b > a, b, a)); }
+
+// The cell within these bounds; the lower one for NaN.
+INLINE Vector between(Vector a, Cell low, Cell high) {
+  const Vector above = pick(a > splat(low), a, splat(low));
+  return pick(above < splat(high), above, splat(high));
+}
 
 INLINE Vector magnitude(Vector a) { return __builtin_elementwise_abs(a); }
 INLINE Vector nearest(Vector a) { return __builtin_elementwise_roundeven(a); }

@@ -1,0 +1,108 @@
+// Layer normalisation of rows: each row of cells has a mean and a variance of its own, each of its cells a scale and bias.
+//
+// A row is added up in columns, so many cells at a time, and these in doubles; over rows, gradients of scale and bias are
+// added up in the arrays' type for the few rows of a unit, and these in doubles.
+
+#include "common.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COLUMNS = 16, PIECE = 128 * COLUMNS, CELLS = 16384, LEAST = 8, MOST = 128 };
+
+typedef REAL Cell;
+
+typedef struct {
+  const Cell *x, *dy, *scale, *bias;
+  Cell *out, *centres, *inverses, *sums;
+  Index rows, cells, each;
+  double epsilon;
+} Rows;
+
+// The sums over a row of what `first` and `second` give for its n-th cell.
+#define TOTALS(count, first, second, total_first, total_second) \
+  for (Index from = 0; from < count; from += PIECE) { \
+    const Index to = smaller(from + PIECE, count); \
+    Cell one[COLUMNS] = {0}, two[COLUMNS] = {0}; \
+    Index at = from; \
+    for (; at + COLUMNS <= to; at += COLUMNS) \
+      for (int k = 0; k < COLUMNS; k++) { \
+        const Index n = at + k; \
+        one[k] += first, two[k] += second; \
+      } \
+    for (int k = 0; at < to; at++, k++) { \
+      const Index n = at; \
+      one[k] += first, two[k] += second; \
+    } \
+    for (int k = 0; k < COLUMNS; k++) total_first += one[k], total_second += two[k]; \
+  }
+
+static void forward_unit(void *argument, Index unit) {
+  const Rows *all = argument;
+  const Index cells = all->cells, last = smaller((unit + 1) * all->each, all->rows);
+  const Cell *restrict scale = all->scale, *restrict bias = all->bias;
+  for (Index row = unit * all->each; row < last; row++) {
+    const Cell *restrict x = all->x + row * cells;
+    Cell *restrict y = all->out + row * cells;
+    double sum = 0, unused = 0, far = 0, square = 0;
+    TOTALS(cells, x[n], 0, sum, unused)
+    const Cell centre = (Cell)(sum / cells);
+    TOTALS(cells, x[n] - centre, (x[n] - centre) * (x[n] - centre), far, square)
+    const Cell inverse = (Cell)(1 / sqrt((square - far * far / cells) / cells + all->epsilon));
+    for (Index n = 0; n < cells; n++) y[n] = (x[n] - centre) * inverse * scale[n] + bias[n];
+    all->centres[row] = centre, all->inverses[row] = inverse;
+  }
+}
+
+static void backward_unit(void *argument, Index unit) {
+  const Rows *all = argument;
+  const Index cells = all->cells, last = smaller((unit + 1) * all->each, all->rows);
+  const Cell *restrict scale = all->scale;
+  Cell *restrict dscale = all->sums + unit * 2 * cells, *restrict dbias = dscale + cells;
+  memset(dscale, 0, 2 * cells * sizeof(Cell));
+  for (Index row = unit * all->each; row < last; row++) {
+    const Cell *restrict x = all->x + row * cells, *restrict dy = all->dy + row * cells;
+    Cell *restrict dx = all->out + row * cells;
+    const Cell centre = all->centres[row], inverse = all->inverses[row];
+    double plain = 0, product = 0;
+    TOTALS(cells, dy[n] * scale[n], dy[n] * scale[n] * ((x[n] - centre) * inverse), plain, product)
+    const Cell mean = (Cell)(plain / cells), slope = (Cell)(product / cells);
+    for (Index n = 0; n < cells; n++) {
+      const Cell hat = (x[n] - centre) * inverse;
+      dx[n] = (dy[n] * scale[n] - mean - hat * slope) * inverse;
+      dscale[n] += dy[n] * hat;
+      dbias[n] += dy[n];
+    }
+  }
+}
+
+static Rows cut(Rows all) {
+  all.each = smaller(MOST, CELLS / all.cells > LEAST ? CELLS / all.cells : LEAST);
+  return all;
+}
+
+// y = (x - mean) / sqrt(variance + epsilon) scale + bias for each of so many rows. Mean and inverse of each are kept.
+EXPORT void NAME(layer_norm)(const Cell *x, Index rows, Index cells, double epsilon, const Cell *scale, const Cell *bias,
+                             Cell *y, Cell *centres, Cell *inverses, int threads) {
+  Rows all = cut((Rows){.x = x, .scale = scale, .bias = bias, .out = y, .centres = centres, .inverses = inverses,
+                        .rows = rows, .cells = cells, .epsilon = epsilon});
+  team_run(forward_unit, &all, (rows + all.each - 1) / all.each, threads);
+}
+
+// dx = (g - mean(g) - x_hat mean(g x_hat)) / sqrt(variance + epsilon), g = dy scale, for each row; dscale and dbias. 0 if
+// there was no memory for sums.
+EXPORT int NAME(layer_norm_back)(const Cell *x, const Cell *dy, Index rows, Index cells, const Cell *scale, Cell *centres,
+                                 Cell *inverses, Cell *dx, Cell *dscale, Cell *dbias, int threads) {
+  Rows all = cut((Rows){.x = x, .dy = dy, .scale = scale, .out = dx, .centres = centres, .inverses = inverses,
+                        .rows = rows, .cells = cells});
+  const Index units = (rows + all.each - 1) / all.each;
+  if (!(all.sums = malloc(units * 2 * cells * sizeof(Cell) + 1))) return 0;
+  team_run(backward_unit, &all, units, threads);
+  for (Index n = 0; n < 2 * cells; n++) {
+    double sum = 0;
+    for (Index unit = 0; unit < units; unit++) sum += all.sums[unit * 2 * cells + n];
+    (n < cells ? dscale : dbias)[n % cells] = (Cell)sum;
+  }
+  free(all.sums);
+  return 1;
+}

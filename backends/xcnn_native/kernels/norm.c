@@ -1,0 +1,250 @@
+// Norms: sums over cells, and what they make of a norm's numbers for each channel.
+//
+// A batch is images of pixels of channels; where channels are no neighbours, it is images of channels of pixels, and each
+// of these planes counts as an image of one channel. Sums are taken over pieces in the arrays' type, and over these in
+// doubles, in an order that follows from the shape alone.
+
+#include "tiles.h"
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+  PIXELS = 128, // of a piece, with channels as neighbours
+  COLUMNS = 16, // in which the cells of a plane are summed
+  BLOCK = 256,  // channels at a time
+  ROUGH = 8,    // pixels, or rows of all columns, whose mean stands for a piece's
+};
+
+typedef struct {
+  const Cell *x;
+  const Program *program;
+  void *const *arrays;
+  Index pixels, channels, piece, pieces, reads, planes;
+  int neighbours, own;
+  double *sums;
+} Batch;
+
+// The pieces of an image of so many pixels.
+static void cut(Batch *all, Index pixels, Index channels, int neighbours) {
+  all->pixels = pixels, all->channels = channels, all->neighbours = neighbours;
+  all->piece = neighbours ? PIXELS : PIXELS * COLUMNS;
+  all->pieces = (pixels + all->piece - 1) / all->piece;
+}
+
+// Of a piece with channels as neighbours, for each: a rough mean, and the sums of what cells differ from it, and of the
+// squares of that.
+static void moments_of_channels(const Cell *x, Index pixels, Index channels, double *sums) {
+  for (Index c = 0; c < channels; c += BLOCK) {
+    const Index width = smaller(BLOCK, channels - c), few = smaller(ROUGH, pixels);
+    Cell centre[BLOCK] = {0}, first[BLOCK] = {0}, second[BLOCK] = {0};
+    for (Index p = 0; p < few; p++)
+      for (Index k = 0; k < width; k++) centre[k] += x[p * channels + c + k];
+    for (Index k = 0; k < width; k++) centre[k] /= few;
+    for (Index p = 0; p < pixels; p++)
+      for (Index k = 0; k < width; k++) {
+        const Cell far = x[p * channels + c + k] - centre[k];
+        first[k] += far;
+        second[k] += far * far;
+      }
+    for (Index k = 0; k < width; k++)
+      sums[c + k] = centre[k], sums[channels + c + k] = first[k], sums[2 * channels + c + k] = second[k];
+  }
+}
+
+// The same of so many cells of one channel.
+static void moments_of_plane(const Cell *x, Index cells, double *sums) {
+  const Index few = smaller(ROUGH * COLUMNS, cells);
+  Cell centre = 0, first[COLUMNS] = {0}, second[COLUMNS] = {0};
+  for (Index n = 0; n < few; n++) centre += x[n];
+  centre /= few;
+  Index n = 0;
+  for (; n + COLUMNS <= cells; n += COLUMNS)
+    for (int k = 0; k < COLUMNS; k++) {
+      const Cell far = x[n + k] - centre;
+      first[k] += far;
+      second[k] += far * far;
+    }
+  for (int k = 0; n < cells; n++, k++) first[k] += x[n] - centre, second[k] += (x[n] - centre) * (x[n] - centre);
+  sums[0] = centre, sums[1] = 0, sums[2] = 0;
+  for (int k = 0; k < COLUMNS; k++) sums[1] += first[k], sums[2] += second[k];
+}
+
+static void moments_unit(void *argument, Index unit) {
+  const Batch *all = argument;
+  const Index first = unit % all->pieces * all->piece, count = smaller(all->piece, all->pixels - first);
+  const Cell *x = all->x + (unit / all->pieces * all->pixels + first) * all->channels;
+  double *sums = all->sums + unit * 3 * all->channels;
+  if (all->neighbours) moments_of_channels(x, count, all->channels, sums);
+  else moments_of_plane(x, count, sums);
+}
+
+// Of one image: the sums of its pieces become, in the first one's place, each channel's mean and the sum of squares of
+// what cells differ from it.
+static void whole_unit(void *argument, Index image) {
+  const Batch *all = argument;
+  const Index channels = all->channels;
+  double *sums = all->sums + image * all->pieces * 3 * channels;
+  for (Index c = 0; c < channels; c++) {
+    double first = sums[channels + c], second = sums[2 * channels + c];
+    for (Index n = 1; n < all->pieces; n++) {
+      const double *more = sums + n * 3 * channels + c, far = more[0] - sums[c];
+      const Index count = smaller(all->piece, all->pixels - n * all->piece);
+      first += more[channels] + count * far;
+      second += more[2 * channels] + 2 * far * more[channels] + count * far * far;
+    }
+    sums[c] += first / all->pixels;
+    sums[channels + c] = second - first * first / all->pixels;
+  }
+}
+
+// The mean of so many sets of as many cells, and the sum of squares of what all these cells differ from it, of the means
+// of the sets and such sums of each, which lie `step` apart.
+static void joined(const double *means, const double *squares, Index step, Index sets, Index cells, double *mean,
+                   double *square) {
+  double sum = 0, between = 0, inside = 0;
+  for (Index n = 0; n < sets; n++) sum += means[n * step] - means[0];
+  *mean = means[0] + sum / sets;
+  for (Index n = 0; n < sets; n++) {
+    const double far = means[n * step] - *mean;
+    between += far * far, inside += squares[n * step];
+  }
+  *square = inside + cells * between;
+}
+
+// Mean and variance of each channel over a batch (groups is 0), or of each group of channels of each image. 0 if there
+// is no memory for the sums.
+EXPORT int NAME(moments)(const Cell *x, Index images, Index pixels, Index channels, Index groups, int neighbours,
+                         double *means, double *variances, int threads) {
+  Batch all = {.x = x};
+  const Index planes = neighbours ? images : images * channels;
+  cut(&all, pixels, neighbours ? channels : 1, neighbours);
+  const Index row = all.pieces * 3 * all.channels; // an image's sums
+  if (!(all.sums = malloc(planes * row * sizeof(double)))) return 0;
+  team_run(moments_unit, &all, planes * all.pieces, threads);
+  team_run(whole_unit, &all, planes, threads);
+  // where a channel's mean lies, from an image to the next and from a channel to the next; the sum of squares is behind
+  const Index image = neighbours ? row : row * channels, channel = neighbours ? 1 : row, behind = all.channels;
+  if (!groups) {
+    for (Index c = 0; c < channels; c++) {
+      const double *sums = all.sums + c * channel;
+      joined(sums, sums + behind, image, images, pixels, means + c, variances + c);
+      variances[c] /= images * pixels;
+    }
+  }
+  for (Index n = 0; n < images * groups; n++) {
+    const Index each = channels / groups;
+    const double *sums = all.sums + n / groups * image + n % groups * each * channel;
+    joined(sums, sums + behind, channel, each, pixels, means + n, variances + n);
+    variances[n] /= each * pixels;
+  }
+  free(all.sums);
+  return 1;
+}
+
+// y = x a + b with scale and bias: a, b for each channel, of a batch (groups is 0) or of each image, from mean and variance;
+// m, the mean rounded, and the inverses 1 / sqrt(variance + epsilon) are kept as well.
+EXPORT void NAME(normal)(Index images, Index channels, Index groups, double epsilon, const double *means,
+                         const double *variances, const Cell *scale, const Cell *bias, double *inverses, Cell *m, Cell *a,
+                         Cell *b) {
+  const Index sets = groups ? images : 1, each = groups ? channels / groups : 1;
+  for (Index n = 0; n < sets * channels / each; n++) inverses[n] = 1 / sqrt(variances[n] + epsilon);
+  for (Index n = 0; n < sets * channels; n++) {
+    const double factor = scale[n % channels] * inverses[n / each];
+    m[n] = means[n / each];
+    a[n] = factor;
+    b[n] = bias[n % channels] - means[n / each] * factor;
+  }
+}
+
+// The sums of both results of a program over a piece, for each channel; so many channels at a time that a tile holds them.
+static void sums_unit(void *argument, Index unit) {
+  const Batch *all = argument;
+  const Index image = unit / all->pieces, channels = all->channels, from = unit % all->pieces * all->piece;
+  const Index to = smaller(from + all->piece, all->pixels), most = channels > TILE ? 1 : TILE / channels;
+  double *sums = all->sums + unit * 2 * channels;
+  void *arrays[PLACES];
+  Tiles tiles;
+  Cell lines[2][TILE], *results[2];
+  NAME(from_channel)(all->program, all->arrays, all->own ? image * channels : 0, arrays);
+  NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? channels : 0);
+  for (Index c = 0; c < channels; c += TILE) {
+    const Index width = smaller(TILE, channels - c);
+    Cell totals[2][TILE] = {0};
+    for (Index p = from, pixels; p < to; p += pixels) {
+      pixels = smaller(all->neighbours ? most : TILE, to - p);
+      const Index first = (image * all->pixels + p) * channels + c, length = pixels * width;
+      for (int k = 0; k < 2; k++) { // an array, or where the tile's first cell is the line's
+        Cell *array = all->arrays[all->reads + k];
+        results[k] = array ? array + first : lines[k];
+        arrays[all->reads + k] = results[k] - first;
+      }
+      NAME(carry)(&tiles, first, all->neighbours ? c : image % all->planes, length);
+      const Index step = all->neighbours ? width : COLUMNS;
+      for (int k = 0; k < 2; k++)
+        for (Index n = 0; n < length; n += step)
+          for (Index j = 0; j < smaller(step, length - n); j++) totals[k][j] += results[k][n + j];
+    }
+    for (int k = 0; k < 2; k++) {
+      for (Index j = 0; all->neighbours && j < width; j++) sums[k * channels + c + j] = totals[k][j];
+      if (all->neighbours) continue;
+      sums[k] = 0;
+      for (Index j = 0; j < COLUMNS; j++) sums[k] += totals[k][j];
+    }
+  }
+}
+
+// The sums of a program's two results over the pixels of each channel of each image. Of the program's arrays so many are
+// read; results are written where they have an array. Those of channels have numbers of their own for each image, or not.
+EXPORT int NAME(sums)(const Program *program, void *const *arrays, Index reads, Index images, Index pixels,
+                      Index channels, int neighbours, int own, double *sums, int threads) {
+  Batch all = {.program = program, .arrays = arrays, .reads = reads, .own = own};
+  const Index planes = neighbours ? images : images * channels;
+  cut(&all, pixels, neighbours ? channels : 1, neighbours);
+  all.planes = own ? planes : channels;
+  all.own = own && neighbours;
+  const Index row = 2 * all.channels;
+  if (!(all.sums = malloc(planes * all.pieces * row * sizeof(double)))) return 0;
+  team_run(sums_unit, &all, planes * all.pieces, threads);
+  for (Index n = 0; n < planes; n++)
+    for (Index k = 0; k < row; k++) {
+      double sum = 0;
+      for (Index piece = 0; piece < all.pieces; piece++) sum += all.sums[(n * all.pieces + piece) * row + k];
+      const Index image = neighbours ? n : n / channels, channel = neighbours ? k % channels : n % channels;
+      sums[(image * channels + channel) * 2 + (neighbours ? k / channels : k)] = sum;
+    }
+  free(all.sums);
+  return 1;
+}
+
+// dx = u dz + x v + w, dscale and dbias, from the sums of dz and of dz (x - m) over each channel of each image.
+EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Index groups, const double *sums,
+                                const double *means, const double *inverses, const Cell *m, const Cell *scale, Cell *u,
+                                Cell *v, Cell *w, Cell *dscale, Cell *dbias) {
+  const Index sets = groups ? images : 1, each = groups ? channels / groups : 1, inside = groups ? 1 : images;
+  for (Index c = 0; c < channels; c++) {
+    double of_scale = 0, of_bias = 0;
+    for (Index n = 0; n < images; n++) {
+      const double *sum = sums + (n * channels + c) * 2;
+      const Index set = groups ? n : 0, group = (set * channels + c) / each;
+      of_bias += sum[0];
+      of_scale += (sum[1] + (m[set * channels + c] - means[group]) * sum[0]) * inverses[group];
+    }
+    dscale[c] = of_scale, dbias[c] = of_bias;
+  }
+  for (Index group = 0; group < sets * channels / each; group++) {
+    const Index first = group * each, cells = each * pixels * inside; // the first of its channels, among those of all sets
+    double plain = 0, product = 0;                                    // the sums of dz scale and of dz scale x_hat
+    for (Index k = first; k < first + each; k++)
+      for (Index n = 0; n < inside; n++) {
+        const double *sum = sums + (n * channels + k) * 2, factor = scale[k % channels];
+        plain += factor * sum[0];
+        product += factor * (sum[1] + (m[k] - means[group]) * sum[0]) * inverses[group];
+      }
+    for (Index k = first; k < first + each; k++) {
+      const double slope = -product / cells * inverses[group] * inverses[group];
+      u[k] = scale[k % channels] * inverses[group];
+      v[k] = slope;
+      w[k] = -slope * means[group] - plain / cells * inverses[group];
+    }
+  }
+}

@@ -1,0 +1,337 @@
+// Poolings: the largest cell or the sum of each window, and their adjoints.
+//
+// A batch is images of rows of pixels of channels. Where channels are no neighbours, each plane counts as an image of one
+// channel. Large windows are taken in two steps, first down, then across: as many operations as a window has rows and
+// columns, and sums of no more terms. Padding counts for nothing: taps outside of the image are left out.
+
+#include "vectors.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  ALONE = 16,  // cells of a window up to which it is taken in one step, and windows of a cell up to which they are gathered
+  UNIT = 8192, // cells that are read in a unit, about
+};
+
+typedef struct {
+  Index images, height, width, channels;
+  Index rows, columns;                              // of windows
+  Index window_rows, window_columns, down, across;  // their size, and cells from one to the next
+  Index top, left;                                  // padding before the image
+  Index means;                                      // whether sums are divided by how many cells they are of
+  Index bytes;                                      // of a cell of `which`, 1 or 4
+} Window;
+
+typedef struct {
+  const Window *w;
+  const Cell *from;
+  Cell *to;
+  void *which;
+  Index each, cells; // rows of a unit, and cells of its memory
+  int failed;
+} Pooling;
+
+typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef uint32_t Words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline Index larger(Index a, Index b) { return a > b ? a : b; }
+
+// The quotient, rounded up; 0 where that is negative.
+static inline Index steps(Index cells, Index step) { return cells > 0 ? (cells + step - 1) / step : 0; }
+
+typedef struct {
+  Index first, end;
+} Range;
+
+// Which taps of the n-th window lie within so many cells.
+static inline Range taps(Index n, Index window, Index step, Index before, Index cells) {
+  const Index first = n * step - before;
+  return (Range){larger(0, -first), smaller(window, cells - first)};
+}
+
+// Which of so many windows meet a cell.
+static inline Range windows(Index at, Index window, Index step, Index before, Index count) {
+  return (Range){steps(at + before - window + 1, step), smaller(count, (at + before) / step + 1)};
+}
+
+// Which of so many windows have a tap within so many cells.
+static inline Range within(Index tap, Index step, Index before, Index cells, Index count) {
+  return (Range){steps(before - tap, step), smaller(count, steps(cells + before - tap, step))};
+}
+
+static inline void put(void *which, Index bytes, Index at, Index tap) {
+  if (bytes == 1) ((uint8_t *)which)[at] = (uint8_t)tap;
+  else ((uint32_t *)which)[at] = (uint32_t)tap;
+}
+
+static inline Index get(const void *which, Index bytes, Index at) {
+  return bytes == 1 ? ((const uint8_t *)which)[at] : ((const uint32_t *)which)[at];
+}
+
+// A vector of taps from there on.
+INLINE Mask some(const void *which, Index bytes, Index at) {
+  return bytes == 1 ? __builtin_convertvector(*(const Bytes *)((const uint8_t *)which + at), Mask)
+                    : __builtin_convertvector(*(const Words *)((const uint32_t *)which + at), Mask);
+}
+
+// Where `v` takes the place of the largest so far: it is larger, or the first NaN.
+INLINE Mask beats(Vector v, Vector best) { return (v > best) | ((v != v) & (best == best)); }
+
+// A row of small windows, in one step, a vector of channels at a time.
+static void largest_alone(const Window *w, const Cell *image, Index row, Cell *y, uint8_t *which) {
+  const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+  for (Index q = 0; q < w->columns; q++) {
+    const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
+    const Cell *x = image + ((row * w->down - w->top) * w->width + q * w->across - w->left) * w->channels;
+    for (Index k = 0; k < w->channels; k += LANES) {
+      const Index c = smaller(k, w->channels - LANES);
+      Vector best = splat(-INFINITY);
+      Mask tap = {0}, none = ~(Mask){0}; // none: there was no cell yet
+      for (Index a = down.first; a < down.end; a++)
+        for (Index b = across.first; b < across.end; b++) {
+          const Vector v = load(x + (a * w->width + b) * w->channels + c);
+          const Mask take = beats(v, best) | none, here = (Mask){0} + (Whole)(a * w->window_columns + b);
+          best = pick(take, v, best);
+          tap = (take & here) | (~take & tap);
+          none = (Mask){0};
+        }
+      store(y + q * w->channels + c, best);
+      *(Bytes *)(which + q * w->channels + c) = __builtin_convertvector(tap, Bytes);
+    }
+  }
+}
+
+// The largest cell of each column of a row of windows, and in which of their rows it lies.
+static void largest_down(const Window *w, const Cell *image, Index row, Cell *restrict line, Whole *restrict at) {
+  const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+  const Index cells = w->width * w->channels;
+  for (Index a = down.first; a < down.end; a++) {
+    const Cell *x = image + (row * w->down - w->top + a) * cells;
+    if (a == down.first) {
+      memcpy(line, x, cells * sizeof(Cell));
+      for (Index n = 0; n < cells; n++) at[n] = (Whole)a;
+      continue;
+    }
+    for (Index n = 0; n < cells; n++) {
+      const int take = (x[n] > line[n]) | ((x[n] != x[n]) & (line[n] == line[n]));
+      line[n] = take ? x[n] : line[n];
+      at[n] = take ? (Whole)a : at[n];
+    }
+  }
+}
+
+// Take cells into the largest so far: those that are larger, the first NaN, and of equal ones the first tap.
+INLINE void largest_of(Index count, const Cell *line, const Whole *at, Index step, Whole width, Whole b, Cell *restrict y,
+                       Whole *restrict tap) {
+  for (Index n = 0; n < count; n++) {
+    const Cell v = line[n * step], best = y[n];
+    const Whole here = at[n * step] * width + b;
+    const int nan = v != v, same = (v == best) | (nan & (best != best));
+    const int take = (v > best) | (nan & (best == best)) | (same & (here < tap[n]));
+    y[n] = take ? v : best;
+    tap[n] = take ? here : tap[n];
+  }
+}
+
+// A row of windows in two steps, through memory for two rows of the image and one of taps.
+static void largest(const Window *w, const Cell *image, Index row, Cell *y, void *which, Index place, Cell *memory) {
+  const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+  const Index c = w->channels, cells = w->columns * c, width = w->window_columns;
+  Cell *line = memory;
+  Whole *at = (Whole *)(memory + w->width * c), *tap = at + w->width * c;
+  const Whole none = sizeof(Whole) == 4 ? INT32_MAX : INT64_MAX;
+  for (Index n = 0; n < cells; n++) y[n] = -INFINITY, tap[n] = none;
+  if (down.first < down.end) {
+    largest_down(w, image, row, line, at);
+    for (Index b = 0; b < width; b++) {
+      const Range q = within(b, w->across, w->left, w->width, w->columns);
+      const Index first = (q.first * w->across + b - w->left) * c, count = q.end - q.first;
+      if (count <= 0) continue;
+      if (c == 1 && w->across == 1) largest_of(count, line + first, at + first, 1, width, b, y + q.first, tap + q.first);
+      else if (c == 1 && w->across == 2)
+        largest_of(count, line + first, at + first, 2, width, b, y + q.first, tap + q.first);
+      else if (c == 1) largest_of(count, line + first, at + first, w->across, width, b, y + q.first, tap + q.first);
+      else
+        for (Index n = 0; n < count; n++) {
+          const Index from = first + n * w->across * c, to = (q.first + n) * c;
+          largest_of(c, line + from, at + from, 1, width, b, y + to, tap + to);
+        }
+    }
+  }
+  for (Index n = 0; n < cells; n++) put(which, w->bytes, place + n, tap[n] == none ? 0 : tap[n]);
+}
+
+// The unit's memory; null, and noted, if there is none.
+static Cell *memory_of(Pooling *all) {
+  Cell *memory = malloc((size_t)(all->cells + 1) * sizeof(Cell));
+  if (!memory) __atomic_store_n(&all->failed, 1, __ATOMIC_RELAXED);
+  return memory;
+}
+
+static void max_unit(void *argument, Index unit) {
+  Pooling *all = argument;
+  const Window *w = all->w;
+  const int alone = w->channels >= LANES && w->window_rows * w->window_columns <= ALONE;
+  Cell *memory = alone ? 0 : memory_of(all);
+  const Index last = smaller((unit + 1) * all->each, w->images * w->rows);
+  for (Index n = unit * all->each; n < last && (alone || memory); n++) {
+    const Index place = n * w->columns * w->channels;
+    const Cell *image = all->from + n / w->rows * w->height * w->width * w->channels;
+    if (alone) largest_alone(w, image, n % w->rows, all->to + place, (uint8_t *)all->which + place);
+    else largest(w, image, n % w->rows, all->to + place, all->which, place, memory);
+  }
+  free(memory);
+}
+
+// Of one row of an image, its gradient gathered from the windows that meet it, a vector of channels at a time.
+static void gather(const Pooling *all, Index n) {
+  const Window *w = all->w;
+  const Index image = n / w->height, row = n % w->height, c = w->channels;
+  const Range u = windows(row, w->window_rows, w->down, w->top, w->rows);
+  for (Index j = 0; j < w->width; j++) {
+    const Range v = windows(j, w->window_columns, w->across, w->left, w->columns);
+    for (Index k = 0; k < c; k += LANES) {
+      const Index from = smaller(k, c - LANES);
+      Vector dx = {0};
+      for (Index p = u.first; p < u.end; p++)
+        for (Index q = v.first; q < v.end; q++) {
+          const Index tap = (row + w->top - p * w->down) * w->window_columns + j + w->left - q * w->across;
+          const Index at = ((image * w->rows + p) * w->columns + q) * c + from;
+          dx += (Vector)((Mask)load(all->from + at) & (some(all->which, w->bytes, at) == (Whole)tap));
+        }
+      store(all->to + (n * w->width + j) * c + from, dx);
+    }
+  }
+}
+
+static void gather_unit(void *argument, Index unit) {
+  const Pooling *all = argument;
+  const Index last = smaller((unit + 1) * all->each, all->w->images * all->w->height);
+  for (Index n = unit * all->each; n < last; n++) gather(all, n);
+}
+
+// Of some channels of an image, the gradient added where the largest cells stood, one window after the other.
+static void scatter_unit(void *argument, Index unit) {
+  const Pooling *all = argument;
+  const Window *w = all->w;
+  const Index c = w->channels, parts = steps(c, all->each), image = unit / parts, first = unit % parts * all->each;
+  const Index last = smaller(first + all->each, c), cells = w->height * w->width;
+  Cell *dx = all->to + image * cells * c;
+  for (Index n = 0; n < cells; n++) memset(dx + n * c + first, 0, (last - first) * sizeof(Cell));
+  for (Index p = 0; p < w->rows; p++)
+    for (Index q = 0; q < w->columns; q++)
+      for (Index k = first; k < last; k++) {
+        const Index at = ((image * w->rows + p) * w->columns + q) * c + k, tap = get(all->which, w->bytes, at);
+        const Index i = p * w->down - w->top + tap / w->window_columns;
+        const Index j = q * w->across - w->left + tap % w->window_columns;
+        if (i >= 0 && i < w->height && j >= 0 && j < w->width) dx[(i * w->width + j) * c + k] += all->from[at];
+      }
+}
+
+// y += x, cell by cell.
+INLINE void add(Index count, const Cell *restrict x, Index step, Cell *restrict y) {
+  for (Index n = 0; n < count; n++) y[n] += x[n * step];
+}
+
+// Sums or means of rows of windows.
+static void sum_unit(void *argument, Index unit) {
+  Pooling *all = argument;
+  const Window *w = all->w;
+  const Index c = w->channels, cells = w->width * c, last = smaller((unit + 1) * all->each, w->images * w->rows);
+  Cell *line = memory_of(all);
+  for (Index n = unit * all->each; n < last && line; n++) {
+    const Index row = n % w->rows;
+    const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+    const Cell *x = all->from + (n / w->rows * w->height + row * w->down - w->top) * cells;
+    Cell *y = all->to + n * w->columns * c;
+    memset(line, 0, cells * sizeof(Cell));
+    memset(y, 0, w->columns * c * sizeof(Cell));
+    for (Index a = down.first; a < down.end; a++) add(cells, x + a * cells, 1, line);
+    for (Index b = 0; b < w->window_columns; b++) {
+      const Range q = within(b, w->across, w->left, w->width, w->columns);
+      const Cell *from = line + (q.first * w->across + b - w->left) * c;
+      if (q.first >= q.end) continue;
+      if (c == 1 && w->across == 2) add(q.end - q.first, from, 2, y + q.first);
+      else if (c == 1) add(q.end - q.first, from, w->across, y + q.first);
+      else
+        for (Index m = q.first; m < q.end; m++) add(c, from + (m - q.first) * w->across * c, 1, y + m * c);
+    }
+    for (Index q = 0; q < w->columns && w->means; q++) {
+      const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
+      const Cell count = (Cell)(larger(0, down.end - down.first) * larger(0, across.end - across.first));
+      for (Index k = 0; k < c; k++) y[q * c + k] /= count;
+    }
+  }
+  free(line);
+}
+
+// The gradient of rows of images: of each row of windows that meets one, and of each of their columns.
+static void spread_unit(void *argument, Index unit) {
+  Pooling *all = argument;
+  const Window *w = all->w;
+  const Index c = w->channels, cells = w->columns * c, last = smaller((unit + 1) * all->each, w->images * w->height);
+  Cell *line = memory_of(all);
+  for (Index n = unit * all->each; n < last && line; n++) {
+    const Index row = n % w->height;
+    const Range u = windows(row, w->window_rows, w->down, w->top, w->rows);
+    Cell *dx = all->to + n * w->width * c;
+    memset(line, 0, cells * sizeof(Cell));
+    memset(dx, 0, w->width * c * sizeof(Cell));
+    for (Index p = u.first; p < u.end; p++) {
+      const Cell *dy = all->from + (n / w->height * w->rows + p) * cells;
+      const Range down = taps(p, w->window_rows, w->down, w->top, w->height);
+      if (!w->means) {
+        add(cells, dy, 1, line);
+        continue;
+      }
+      for (Index q = 0; q < w->columns; q++) {
+        const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
+        const Cell count = (Cell)((down.end - down.first) * larger(0, across.end - across.first));
+        for (Index k = 0; k < c; k++) line[q * c + k] += dy[q * c + k] / count;
+      }
+    }
+    for (Index q = 0; q < w->columns; q++) {
+      const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
+      const Index first = q * w->across - w->left;
+      for (Index j = first + across.first; j < first + across.end; j++) add(c, line + q * c, 1, dx + j * c);
+    }
+  }
+  free(line);
+}
+
+static int shared(Pooling *all, void (*work)(void *, Index), Index rows, Index cells, int threads) {
+  all->each = larger(1, UNIT / larger(1, cells));
+  team_run(work, all, steps(all->w->images * rows, all->each), threads);
+  return !all->failed;
+}
+
+// The largest cell of each window, and its tap: the first of equal ones, or the first NaN. Each gives 0 if there was not
+// enough memory.
+EXPORT int NAME(max_pool)(const Window *w, const Cell *x, Cell *y, void *which, int threads) {
+  Pooling all = {.w = w, .from = x, .to = y, .which = which};
+  all.cells = (2 * w->width + w->columns) * w->channels;
+  return shared(&all, max_unit, w->rows, w->width * w->channels * w->window_rows, threads);
+}
+
+// dx = the sum of dy over windows, where each one's largest cell stood.
+EXPORT int NAME(max_pool_adjoint)(const Window *w, const Cell *dy, Cell *dx, void *which, int threads) {
+  Pooling all = {.w = w, .from = dy, .to = dx, .which = which};
+  const Index meeting = steps(w->window_rows, w->down) * steps(w->window_columns, w->across);
+  if (w->channels >= LANES && meeting <= ALONE) return shared(&all, gather_unit, w->height, w->width * w->channels, threads);
+  all.each = 16;
+  team_run(scatter_unit, &all, w->images * steps(w->channels, all.each), threads);
+  return 1;
+}
+
+// The sum of each window, or its mean.
+EXPORT int NAME(sum_pool)(const Window *w, const Cell *x, Cell *y, void *unused, int threads) {
+  Pooling all = {.w = w, .from = x, .to = y, .cells = w->width * w->channels};
+  return shared(&all, sum_unit, w->rows, w->width * w->channels * w->window_rows, threads);
+}
+
+// dx = the sum of dy over the windows that meet a cell, each divided by its cells where that is asked for.
+EXPORT int NAME(sum_pool_adjoint)(const Window *w, const Cell *dy, Cell *dx, void *unused, int threads) {
+  Pooling all = {.w = w, .from = dy, .to = dx, .cells = w->columns * w->channels};
+  return shared(&all, spread_unit, w->height, w->width * w->channels, threads);
+}

@@ -1,0 +1,73 @@
+"""Layer normalisation row by row: what is normalised lies side by side, or is laid so where it is the channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from xcnn_native.library import call
+
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Weights
+from xcnn.errors import inside
+from xcnn.layers import LayerNorm
+from xcnn.layers.layer import Run
+from xcnn_numpy.native.layout import LAST, as_lying, holds, new
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_numpy.host import Host
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Y = scale X_hat + bias over the last axes, or over the channels of each place."""
+
+    backend: Host
+    name: str
+    layer: LayerNorm
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        scale, bias = (weights[self.name][key] for key in ("scale", "bias"))
+        if not (
+            holds(x) and x.size and type(scale) is type(bias) is np.ndarray and scale.dtype == bias.dtype == x.dtype
+        ):
+            return False
+        try:
+            axes = self.layer.axes(x.ndim)
+        except Exception:
+            return False
+        whole = axes == tuple(range(x.ndim - len(axes), x.ndim)) or self.last(x)
+        return whole and scale.shape == bias.shape == tuple(x.shape[axis] for axis in axes)
+
+    def last(self, x: Array) -> bool:
+        """Whether the channels are what is normalised, and are to be neighbours."""
+        return x.ndim in LAST and self.layer.axes(x.ndim) == (1,)
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        mine, dtype, threads, last = weights[self.name], x.dtype, self.backend.workers, self.last(x)
+        scale, bias = np.ascontiguousarray(mine["scale"]), np.ascontiguousarray(mine["bias"])
+        x, y = as_lying(x, last), new(x.shape, dtype, last)
+        shape, cells = x.shape, scale.size
+        rows = x.size // cells
+        centres, inverses = np.empty((2, rows), dtype)
+        call("layer_norm", dtype, x, rows, cells, self.layer.epsilon, scale, bias, y, centres, inverses, threads)
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.name):
+                check_dy(self.layer, shape, dy)
+            dx, (dscale, dbias) = new(shape, dtype, last), np.empty((2, *scale.shape), dtype)
+            dy = as_lying(dy, last)
+            call("layer_norm_back", dtype, x, dy, rows, cells, scale, centres, inverses, dx, dscale, dbias, threads)
+            grads[self.name] = {"scale": dscale, "bias": dbias}
+            return dx
+
+        return y, backward
+
+
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Rows] | None:
+    """LayerNorm."""
+    name, layer = layers[n]
+    return (1, Rows(backend, name, layer)) if type(layer) is LayerNorm else None

@@ -1,0 +1,173 @@
+"""Norms and the activations behind them: a pass for the sums and one that computes, forward and back.
+
+With a and b for each channel, of the batch or of each image, z = x a + b and y = f(z). Back, dz = f'(z) dy; dscale and
+dbias follow from the sums of dz and dz (x - m), m being the mean, and dx = u dz + x v + w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from xcnn_native.library import call
+from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
+from xcnn_native.trace import CHANNEL, Symbol, trace
+
+from xcnn.core.checks import check_dy
+from xcnn.core.types import Array, Shape, Weights
+from xcnn.errors import inside
+from xcnn.layers import BatchNorm, GroupNorm
+from xcnn.layers.batch_norm import unmoved
+from xcnn.layers.layer import Layer, Run
+from xcnn_numpy.native.activations import Kept, chain
+from xcnn_numpy.native.layout import as_lying, holds, lying, new
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import FusedBackward, Named
+
+    from xcnn_numpy.host import Host
+
+
+@dataclass(frozen=True)
+class Normal:
+    """The programs of a norm with these activations behind it; in evaluation what goes back is dx = u dz.
+
+    `keeps_y` says that f' follows from y, which is kept.
+    """
+
+    forward: Program
+    sums: Program
+    backward: Program
+    fixed_backward: Program
+    keeps_y: bool
+
+
+def normal(layers: tuple[Layer, ...], dtype: Any) -> Normal:
+    """The programs for a type."""
+    x, dy, dz = (Symbol.of(name, dtype) for name in ("x", "dy", "dz"))
+    m, a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "mabuvw")
+    y, through = trace(layers, x * a + b)
+    slope = through(dy)
+    sums = {"dz": slope, "product": slope * (x - m)}
+    keeps_y = "b" not in Program(sums, {"y": y}).reads
+    return Normal(
+        Program({"y": y}),
+        Program(sums, {"y": y} if keeps_y else None),
+        Program({"dx": dz * u + (x * v + w)}, None, ("dz",)),
+        Program({"dx": dz * u}, None, ("dz",)),
+        keeps_y,
+    )
+
+
+class Geometry(NamedTuple):
+    """How a norm sees an array: as images of pixels of channels, or in planes of one channel each."""
+
+    images: int
+    pixels: int
+    channels: int
+    groups: int
+    """Of each image's channels; 0 where the whole batch is normalised."""
+    last: bool
+    """Whether the channels of a pixel are neighbours."""
+
+    @property
+    def planes(self) -> tuple[int, int, int, int]:
+        """For Program.run: planes, cells of each, channels that have numbers of their own, and how they lie."""
+        own = self.groups > 0
+        if self.last:
+            return self.images, self.pixels * self.channels, self.channels, OWN_NEIGHBOURS if own else NEIGHBOURS
+        count = self.images * self.channels
+        return count, self.pixels, count if own else self.channels, PLANES
+
+
+@lru_cache(maxsize=512)
+def geometry(shape: Shape, last: bool, groups: int) -> Geometry:
+    """Without axes for places, samples are pixels, or images of one pixel where each has its own statistics."""
+    if len(shape) == 2:
+        return Geometry(shape[0], 1, shape[1], groups, True) if groups else Geometry(1, *shape, groups, True)
+    return Geometry(shape[0], prod(shape[2:]), shape[1], groups, last)
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """Y = f(scale X_hat + bias), f being the activations behind the norm."""
+
+    backend: Host
+    named: Named
+    kept: Kept = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept", Kept(tuple(layer for _, layer in self.named[1:]), normal))
+
+    @property
+    def norm(self) -> Any:
+        """The norm itself."""
+        return self.named[0][1]
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        mine = weights[self.named[0][0]]
+        return (
+            holds(x)
+            and 2 <= x.ndim <= 4
+            and x.size > 0
+            and all(type(w) is np.ndarray and w.dtype == x.dtype for w in mine.values())
+            and x.shape[1:2] == mine["scale"].shape
+            and self.kept.of(x.dtype) is not None
+        )
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        name, norm = self.named[0][0], self.norm
+        mine, programs, threads = weights[name], self.kept.of(x.dtype), self.backend.workers
+        dtype, (x, last) = x.dtype, lying(x)
+        seen = geometry(x.shape, last, getattr(norm, "groups", 0))
+        sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
+        scale, bias = np.ascontiguousarray(mine["scale"]), np.ascontiguousarray(mine["bias"])
+        means, variances, inverses = np.empty((3, seen.images * seen.groups or seen.channels))
+        train = run.train or not of_batch
+        if train:
+            call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, means, variances, threads)
+        else:
+            means[:], variances[:] = mine["running_mean"], mine["running_variance"]
+        m, a, b = np.empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
+        call("normal", dtype, *sizes, norm.epsilon, means, variances, scale, bias, inverses, m, a, b)
+        y, numbers = new(x.shape, dtype, last), {"m": m, "a": a, "b": b}
+        programs.forward.run({"x": x, "y": y, **numbers}, threads, *seen.planes)
+        following = self.following(mine, run.train, seen, means, variances) if of_batch else {}
+        kept = {"x": x, **numbers, **({"y": y} if programs.keeps_y else {})}
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            with inside(self.named[-1][0]):
+                check_dy(self.named[-1][1], x.shape, dy)
+            dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
+            dz, sums = dx if len(self.named) > 1 else dy, np.empty((seen.images, seen.channels, 2))
+            arrays = {"dy": dy, "dz": dx if dz is dx else None, **kept}
+            programs.sums.add(arrays, *seen[:3], seen.last, seen.groups > 0, sums, threads)
+            (u, v, w), (dscale, dbias) = np.empty((3, len(m)), dtype), np.empty((2, seen.channels), dtype)
+            call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, dscale, dbias)
+            grads[name] = {"scale": dscale, "bias": dbias, **following}
+            program = programs.backward if train else programs.fixed_backward
+            program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
+            return dx
+
+        return y, backward
+
+    def following(self, mine: Weights, train: bool, seen: Geometry, means: Array, variances: Array) -> Weights:
+        """The running statistics after this batch."""
+        count = seen.images * seen.pixels
+        if not train or count < 2:
+            return unmoved(mine)
+        dtype = mine["scale"].dtype
+        variances = variances * (count / (count - 1))
+        following: Weights = self.norm.moved(np, mine, means.astype(dtype), variances.astype(dtype))
+        return following
+
+
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalised] | None:
+    """BatchNorm or GroupNorm, and the activations behind it."""
+    if type(layers[n][1]) not in (BatchNorm, GroupNorm):
+        return None
+    named = (layers[n], *chain(layers, n + 1))
+    return len(named), Normalised(backend, named)

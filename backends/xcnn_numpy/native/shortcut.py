@@ -1,0 +1,92 @@
+"""A Residual's sum and the activations behind it as one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from xcnn_native.program import Formula, Program
+from xcnn_native.trace import Symbol, trace
+from xcnn_strided.shortcut import Shortcut
+
+from xcnn.core.types import Array, Weights
+from xcnn.layers import Residual
+from xcnn.layers.layer import Layer
+from xcnn_numpy.native.activations import Kept, chain
+from xcnn_numpy.native.layout import as_lying, holds, lying, new
+
+if TYPE_CHECKING:
+    from xcnn_strided.fusion import Named
+
+    from xcnn_numpy.host import Host
+
+
+def ending(layers: Sequence[Layer], dtype: Any) -> Formula:
+    """Y = f(a + b), with the sum beside it where dx can't be told from y."""
+    a, b, dy = (Symbol.of(name, dtype) for name in ("a", "b", "dy"))
+    x = a + b
+    y, through = trace(layers, x)
+    dx = through(dy)
+    backward = Program({"dx": dx}, {"y": y})
+    if not {"a", "b"} & backward.reads:
+        return Formula(Program({"y": y}), backward, "y")
+    return Formula(Program({"y": y, "x": x}), Program({"dx": dx}, {"x": x}), "x")
+
+
+@cache
+def addition(dtype: Any) -> Program:
+    """A + b."""
+    return ending((), dtype).forward
+
+
+@dataclass(frozen=True)
+class Addition(Shortcut):
+    """Its sums in the order of memory of what its layers give."""
+
+    backend: Host
+    activations: tuple[Layer, ...]
+    kept: Kept = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kept", Kept(self.activations, ending))
+
+    def fits(self, weights: Weights, x: Array) -> bool:
+        return holds(x) and self.kept.of(x.dtype) is not None
+
+    def end(self, a: Array, b: Array) -> tuple[Array, Callable[[Array], Array] | None]:
+        if not self.activations:
+            return self.sum(a, b, False), None
+        made: Formula = self.kept.of(a.dtype)
+        (a, last), threads = lying(a), self.backend.workers
+        arrays = {"a": a, "b": as_lying(b, last), "y": new(a.shape, a.dtype, last)}
+        if made.keeps == "x":
+            arrays["x"] = new(a.shape, a.dtype, last)
+        made.forward.run(arrays, threads, 1, a.size)
+        kept = arrays[made.keeps]
+
+        def slope(dy: Array) -> Array:
+            dx = new(kept.shape, kept.dtype, last)
+            made.backward.run({"dy": as_lying(dy, last), made.keeps: kept, "dx": dx}, threads, 1, dx.size)
+            return dx
+
+        return arrays["y"], slope
+
+    def sum(self, a: Array, b: Array, relu: bool) -> Array:
+        a, last = lying(a)
+        y = new(a.shape, a.dtype, last)
+        addition(a.dtype).run({"a": a, "b": as_lying(b, last), "y": y}, self.backend.workers, 1, a.size)
+        return y
+
+    def slope(self, dy: Array, y: Array) -> Array:
+        raise NotImplementedError  # `end` gives it
+
+
+def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Addition] | None:
+    """Residual, and the activations behind it."""
+    name, residual = layers[n]
+    if type(residual) is not Residual:
+        return None
+    activations = tuple(layer for _, layer in chain(layers, n + 1))
+    return 1 + len(activations), Addition(backend, name, residual, False, n, activations)
