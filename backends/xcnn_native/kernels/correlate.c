@@ -50,13 +50,14 @@ static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
       for (Index first = 0; first < runs.count; first += LANES) {
         const Index low = smaller(first, runs.count - LANES); // the last ones once more
         Cell *to[LANES];
-        for (Index i = 0; i < LANES; i++) {
-          const Index tap = (low + i) % all, c = runs.channels > 1 ? run : (low + i) / all;
+        for (Index i = 0, tap = low % all, c = runs.channels > 1 ? run : low / all; i < LANES; i++) {
           to[i] = packed + ((runs.step < 0 ? all - 1 - tap : tap) * channels + c) * cells;
+          if (++tap == all) tap = 0, c++;
         }
         for (Index o = 0; o < cells; o += LANES) {
           Vector square[LANES];
-          UNROLL for (int i = 0; i < LANES; i++) square[i] = load(from + (o + i) * m->k_filter + low);
+          const Cell *row = from + o * m->k_filter + low;
+          UNROLL for (int i = 0; i < LANES; i++, row += m->k_filter) square[i] = load(row);
           turn(square);
           UNROLL for (int i = 0; i < LANES; i++) store(to[i] + o, square[i]);
         }
@@ -80,6 +81,17 @@ static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
 
 void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
   pack(m, panel, k, packed + m->packed_at + panel * PANEL * taps(m) * m->channels);
+}
+
+#define TOGETHER (8 / WIDEST) // panels of which few pixels meet a row at once
+
+// Sums of one pixel for so many vectors of filters, where w has a row for each channel.
+INLINE void row(const int vectors, const Cell *a, Index length, const Cell *w, Index w_step, Cell *out, int adds) {
+  Vector sums[8];
+  UNROLL for (int v = 0; v < vectors; v++) sums[v] = (Vector){0};
+  for (Index k = 0; k < length; k++, w += w_step)
+    UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(w + v * LANES) * a[k];
+  UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, adds ? load(out + v * LANES) + sums[v] : sums[v]);
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -115,13 +127,23 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   for (Index r = 0; r < count; r++)
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
-  for (Index panel = share * panels(m) / m->shares; panel < (share + 1) * panels(m) / m->shares; panel++) {
+  const Index end = (share + 1) * panels(m) / m->shares;
+  for (Index panel = share * panels(m) / m->shares; panel < end; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
     Index step = vectors * LANES;
-    const int apart = aside || filters < vectors * LANES;
     Cell *out = y + panel * PANEL * m->y_channel;
+    if (m->loose && most == 1 && m->k_filter == 1 && pixels <= 2 && !aside && panel + TOGETHER <= end &&
+        m->filters >= (panel + TOGETHER) * PANEL) { // few pixels keep few sums: take more panels
+      for (Index s = 0; s < length; s += cut)
+        for (Index p = 0; p < pixels; p++)
+          row(TOGETHER * WIDEST, at[p] + s, smaller(cut, length - s), packed + m->k_at + panel * PANEL + s * m->k_channel,
+              m->k_channel, out + outs[p], s > 0);
+      panel += TOGETHER - 1;
+      continue;
+    }
+    const int apart = aside || filters < vectors * LANES;
     Index piece = 0;
     if (m->loose && most == 1 && m->k_filter == 1 && filters == step) { // as good as packed
       w = packed + m->k_at + panel * PANEL;

@@ -105,7 +105,7 @@ static void merge_unit(void *argument, Index unit) {
   Index filter = 0; // of dB
   for (; unit >= merges(m); filter += m->filters, m++) unit -= merges(m);
   Cell *db = call->db ? call->db + filter : 0;
-  if (m->kind == BLOCKS) NAME(blocks_merge)(m, unit, call->room + m->room_at, call->to, db);
+  if (m->kind == BLOCKS) NAME(blocks_merge)(m, unit, call->dy, call->room + m->room_at, call->to, db);
   if (m->kind == FEW) NAME(few_merge)(m, call->room + m->room_at, call->to, db);
   if (m->kind == DEPTHWISE) NAME(depthwise_merge)(m, unit, call->room + m->room_at, call->to, db);
 }
