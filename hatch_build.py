@@ -26,24 +26,13 @@ SETS = {
     "aarch64": {"neon": "-mcpu=generic"},
 }
 TYPES = {"f32": "float", "f64": "double"}
-KERNELS = dict.fromkeys(
+KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
     (
-        *(
-            "correlate",
-            "depthwise",
-            "ending",
-            "few",
-            "kernel_gradient",
-            "layer_norm",
-            "maps",
-            "norm",
-            "pooling",
-            "spread",
-        ),
-        *("tiles", "update"),
+        "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "maps", "norm", "pooling", "spread",
+        "tiles", "update",
     ),
     TYPES,
-) | {"random": {"u32": "uint32_t"}}
+)  # fmt: skip
 """Sources that are compiled for every instruction set, and for which types."""
 EXACT = {"layer_norm", "norm", "pooling", "random", "tiles", "update"}
 """Sources in which products are rounded before they are added, as NumPy's are."""

@@ -408,7 +408,7 @@ def capture_errors(session: Session, name: str, precision: str) -> dict[str, Any
     for compiles in (True, False):
         model = case.model(xcnn.backend(backend, compiles=compiles), precision)
         before = host_weights(model)
-        x, t = case.data(model.output_shape[0], batches=CAPTURED + 1)
+        x, t = case.data(*model.output_shape, batches=CAPTURED + 1)
         model.fit(x[:-1], t[:-1], batch_size=case.batch, progress="none")
         models.append(model)
     captured, eager = map(host_weights, models)
@@ -530,7 +530,7 @@ def step_microseconds(session: Session) -> float:
     """Of a step of one image, taken by itself."""
     case = picked("lenet:1")
     model = case.model(session.made())
-    data = case.data(model.output_shape[0])
+    data = case.data(*model.output_shape)
     return per_call(model.backend, lambda: model.step(*data))
 
 

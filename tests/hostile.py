@@ -91,6 +91,7 @@ ODD = {
     "read only": np.broadcast_to(np.float32(1), (4, 1, 6, 6)), "large": np.full((4, 1, 6, 6), 1e300),
     "inf array": np.full((4, 1, 6, 6), np.inf, "float32"), "swapped": np.ones((4, 1, 6, 6), ">f4"),
     "a plane": np.ones((6, 6)), "strict array": xcnn.backend("strict").asarray(np.ones((4, 1, 6, 6), "float32")),
+    "elsewhere": xcnn.backend("strict:device2").asarray(np.ones((4, 1, 6, 6), "float32")),
     "a layer": xcnn.Dense(2), "a net": xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), "a layer's class": xcnn.Dense,
     "an optimizer": xcnn.SGD(0.1), "a schedule": xcnn.schedules.Constant(0.1), "a function": lambda: None,
     "any function": lambda *a, **b: None, "identity": lambda x, *rest: x, "a type": np.float32,
@@ -107,9 +108,12 @@ LIKE = {
     "ints alike": lambda x: x.astype(int), "bools alike": lambda x: x > 0, "beyond alike": lambda x: x * 1e300,
     "inf alike": lambda x: x + np.inf, "half alike": lambda x: x.astype("float16"), "one more": lambda x: x[..., None],
     "one less": lambda x: x[0], "none of them": lambda x: x[:0], "bytes alike": lambda x: x.astype("uint8"),
+    "elsewhere alike": lambda x: xcnn.backend("strict:device2").asarray(x),
     "negative alike": lambda x: -1 - np.abs(x), "a list alike": lambda x: x.tolist(), "swapped alike": lambda x: x.T,
 }  # fmt: skip
 """What is made of an array that fits."""
+STAYS = {"a list alike", "elsewhere alike"}
+"""What no engine brings to itself."""
 SENSELESS = {*NONSENSE, "complex alike", "dates alike", "texts alike", "objects alike", "nan alike", "records alike"}
 
 
@@ -345,7 +349,7 @@ def draw(rng, target, backend):
             host = backend.to_numpy(value) if not isinstance(value, np.ndarray) else value
             made = LIKE[kind](host)
             with suppress(Exception):  # what the engine has no type for stays on the host
-                made = made if host is value or isinstance(made, list) else backend.asarray(made)
+                made = made if host is value or kind in STAYS else backend.asarray(made)
             named[name], spoilt[name] = made, kind
             continue
         kind = str(rng.choice([*HOSTILE]))
@@ -451,8 +455,9 @@ def used(thing):
     """What falls short where these options are used: a layer draws its weights, a schedule gives its rates."""
     try:
         if isinstance(thing, xcnn.schedules.Schedule):
-            rates = [xcnn.schedules.learning_rate(thing, step) for step in (0, 1, 5, 10**6)]
-            return "" if all(0 <= rate < np.inf for rate in rates) else f"gives rates {rates}"
+            rates = [float(thing(step)) for step in (0, 1, 5, 10**6)]
+            few = all(0 <= rate < np.inf for rate in rates[:3])  # one that grows may be infinite at last
+            return "" if few and rates[3] >= 0 else f"gives rates {rates}"
         if isinstance(thing, xcnn.Layer):
             for shape in ((1, 6, 6), (1, 6), (6,)):
                 with suppress(XcnnError):

@@ -1,18 +1,27 @@
 """Runs of layers that PyTorch's backend fuses."""
 
 from xcnn.layers import (
+    ELU,
+    GELU,
+    AveragePool2D,
     BatchNorm,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
     GlobalAveragePool2D,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
     MaxPool2D,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
+    SiLU,
+    Softplus,
     Tanh,
+    UpSampling2D,
 )
 
 IMAGE = (2, 11, 10)
@@ -38,6 +47,15 @@ RUNS = {
     "norm of vectors": (Sequential(BatchNorm()), (6,)),
     "dropout": (Sequential(Dropout(0.3), Dropout(0.6), Flatten()), (3, 5, 7)),
     "single": (Sequential(ReLU(), Sigmoid(), Tanh(), MaxPool2D(3, 2, padding=1), GlobalAveragePool2D()), IMAGE),
+    "activations": (Sequential(SiLU(), GELU(), LeakyReLU(0.1), GELU(approximate=True), ELU(0.7), Softplus()), IMAGE),
+    "averages": (Sequential(AveragePool2D(3, stride=2, padding=1), AveragePool2D(2, padding="same")), IMAGE),
+    "group norms": (Sequential(Conv2D(6, 3), GroupNorm(3), Tanh(), GroupNorm(1), Tanh(), GroupNorm(6)), IMAGE),
+    "group norms of others": (Sequential(GroupNorm(2), Flatten(), GroupNorm(4)), (4, 5)),
+    "layer norms": (
+        Sequential(Conv2D(6, 3), LayerNorm(), LayerNorm(axis=1), LayerNorm(axis=(1, 3), epsilon=0.1)), IMAGE,
+    ),
+    "larger images": (Sequential(UpSampling2D(2), UpSampling2D((2, 4), interpolation="bilinear")), IMAGE),
+    "layer norms of others": (Sequential(LayerNorm(), LayerNorm(axis=-1), Flatten(), LayerNorm()), (4, 5)),
     "flatten": (Sequential(Flatten(), Dense(3)), IMAGE),
     "residual": (Sequential(Residual(Conv2D(2, 3, padding="same"), BatchNorm()), ReLU()), IMAGE),
     "residual, shortcut": (

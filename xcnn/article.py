@@ -17,7 +17,7 @@ from array_api_compat import is_array_api_obj, size
 from xcnn.backends.planes import convolve2d, correlate2d
 from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core.arrays import is_floating, namespace, unmasked, zeros
+from xcnn.core.arrays import is_floating, namespace, together, unmasked, zeros
 from xcnn.core.checks import (
     IMAGE,
     check_call,
@@ -33,7 +33,17 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.random import check_seed
 from xcnn.core.types import Array, Rng, Shape, Weights
-from xcnn.errors import DataError, DivergedError, DTypeError, OptionError, ShapeError, inside, short, told_by
+from xcnn.errors import (
+    DataError,
+    DivergedError,
+    DTypeError,
+    OptionError,
+    ShapeError,
+    host_memory,
+    inside,
+    short,
+    told_by,
+)
 from xcnn.layers.activations import sigmoid as stable_sigmoid
 
 __all__ = [
@@ -427,7 +437,8 @@ def _normal(rng: Rng | int | None, *shapes: Shape) -> list[Array]:
     generator, backend = rng, get_backend()
     for shape in shapes:
         check_cells_of(shape)
-    return [backend.asarray(generator.standard_normal(shape)) for shape in shapes]
+    with host_memory("the layer's weights"):
+        return [backend.asarray(generator.standard_normal(shape)) for shape in shapes]
 
 
 def _planes(x: Array) -> list[Array]:
@@ -494,13 +505,13 @@ def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float
     dy = dy if is_array_api_obj(dy) and not isinstance(dy, type) else _numbers("output_gradient", dy)
     check_dy(layer, layer.output.shape, dy)
     check_home(layer, {"output": layer.output}, dy)
-    return dy, check_rate("learning_rate", learning_rate)
+    return dy, float(check_rate("learning_rate", learning_rate))
 
 
 def _compared(name: str, y_true: Any, y_pred: Any) -> tuple[Array, Array]:
     """Both as arrays, if they have one shape: broadcasting would hide the mistake."""
     y_true, y_pred = _numbers("y_true", y_true), _numbers("y_pred", y_pred)
-    namespace(y_true, y_pred)  # raises where they are of two libraries
+    together(y_true, y_pred)
     if tuple(y_true.shape) != tuple(y_pred.shape):
         raise ShapeError(
             "X202",

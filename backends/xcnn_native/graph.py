@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from xcnn_native.trace import Symbol
+from typing import Any, TypeAlias
 
 CONSTANT, CHANNEL, STREAM = "CONSTANT", "CHANNEL", "STREAM"
 """Numbers; arrays with one cell for each channel, and with all cells."""
@@ -25,13 +22,13 @@ def operands(node: Node) -> tuple[int, ...]:
     return () if node[0] in (CONSTANT, CHANNEL, STREAM) else node[1:]
 
 
-def graph(results: Mapping[str, Symbol], known: Mapping[str, Symbol]) -> tuple[list[Node], dict[str, int]]:
-    """All nodes in an order in which each follows its operands, and which of them the results are."""
+def graph(results: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[list[Node], dict[str, int]]:
+    """Of symbols by name: all nodes, each after its operands, and which of them the results are."""
     numbers: dict[Node, int] = {}
     seen: dict[int, int] = {}
     streams = {id(symbol): name for name, symbol in known.items()}
 
-    def visit(symbol: Symbol) -> int:
+    def visit(symbol: Any) -> int:
         if id(symbol) not in seen:
             if id(symbol) in streams:
                 name = streams[id(symbol)]

@@ -26,33 +26,33 @@ NAMES = {"v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512", "neon": "NEON"}
 KINDS: dict[str, str] = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).char: "f64"}
 """The library's names of types."""
 Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
-REALS = ("f32", "f64")
+FLOATS = ("f32", "f64")
 SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
-    "update": (REALS, None, (Count, Index, Address, Address, Address, Address, Count)),
-    "sum_of_squares": (REALS, ctypes.c_double, (Index, Address)),
-    "prepare": (REALS, Index, (Address, Index, Count)),
-    "pack": (REALS, None, (Address, Index, Address, Address, Count)),
-    "correlate": (REALS, None, (Address, Index, Address, Address, Address, Address, Address, Index, Count)),
-    "prepare_gradient": (REALS, Index, (Address, Index)),
-    "kernel_gradient": (REALS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
-    "add_rows": (REALS, None, (Index, Index, Address, Address, Count)),
+    "update": (FLOATS, None, (Count, Index, Address, Address, Address, Address, Count)),
+    "sum_of_squares": (FLOATS, ctypes.c_double, (Index, Address)),
+    "prepare": (FLOATS, Index, (Address, Index, Count)),
+    "pack": (FLOATS, None, (Address, Index, Address, Address, Count)),
+    "correlate": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Index, Count)),
+    "prepare_gradient": (FLOATS, Index, (Address, Index)),
+    "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
+    "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
     "operations": (("f32",), ctypes.c_char_p, ()),
-    "formulas": (REALS, ctypes.c_char_p, ()),
-    "pass": (REALS, None, (Address, Address, Index, Index, Index, Count, Count)),
-    "moments": (REALS, Count, (Address, *4 * (Index,), Count, Address, Address, Count)),
-    "normal": (REALS, None, (*3 * (Index,), ctypes.c_double, *8 * (Address,))),
-    "sums": (REALS, Count, (Address, Address, *4 * (Index,), Count, Count, Address, Count)),
+    "formulas": (FLOATS, ctypes.c_char_p, ()),
+    "pass": (FLOATS, None, (Address, Address, Index, Index, Index, Count, Count)),
+    "moments": (FLOATS, Count, (Address, *4 * (Index,), Count, Address, Address, Count)),
+    "normal": (FLOATS, None, (*3 * (Index,), ctypes.c_double, *8 * (Address,))),
+    "sums": (FLOATS, Count, (Address, Address, *4 * (Index,), Count, Count, Address, Count)),
     **{
-        f"{name}_pool{back}": (REALS, Count, (Address, Address, Address, Address, Count))
+        f"{name}_pool{back}": (FLOATS, Count, (Address, Address, Address, Address, Count))
         for name in ("max", "sum")
         for back in ("", "_adjoint")
     },
-    "layer_norm": (REALS, None, (Address, Index, Index, ctypes.c_double, *5 * (Address,), Count)),
-    "layer_norm_back": (REALS, Count, (Address, Address, Index, Index, *6 * (Address,), Count)),
+    "layer_norm": (FLOATS, None, (Address, Index, Index, ctypes.c_double, *5 * (Address,), Count)),
+    "layer_norm_back": (FLOATS, Count, (Address, Address, Index, Index, *6 * (Address,), Count)),
     "keep": (("u32",), None, (Word, Word, Word, Index, Index, Index, Address, Count)),
-    "masked": (REALS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
-    "normal_slopes": (REALS, None, (*4 * (Index,), *10 * (Address,))),
+    "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
+    "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
 

@@ -146,7 +146,8 @@ class Program:
     ) -> None:  # fmt: skip
         """Add up its two results, which it writes where there are arrays for them, over each image's channels.
 
-        The sums are (N, C, 2). `last` says that the channels of a pixel are neighbours, `own` that each image has numbers of its own for them.
+        The sums are (N, C, 2). `last` says that the channels of a pixel are neighbours, `own` that each image has
+        numbers of its own for them.
         """
         at, reads = self.addresses({**dict.fromkeys(self.arrays[-2:]), **arrays}), len(self.arrays) - 2
         call("sums", self.dtype, self.at, at, reads, images, pixels, channels, last, own, sums, threads)

@@ -28,9 +28,8 @@ from xcnn.layers.layer import Layer
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy.explain import explain
-from xcnn_numpy.native import FUSES, Native, pooling
+from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
-from xcnn_numpy.native.passes import PASSES
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -121,13 +120,13 @@ class NumpyBackend(StridedBackend):
 
     def fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse: with the library its passes first, then what the algorithm has."""
+        if self.algorithm in ("auto", "native") and self.native:
+            return FUSES
         own = self.own_fuses()
         return (*PASSES, *own) if own and native.library() else own
 
     def own_fuses(self) -> tuple[Fuse, ...]:
-        """What knows runs of layers to fuse with this algorithm."""
-        if self.algorithm in ("auto", "native") and self.native:
-            return FUSES
+        """What knows runs of layers to fuse with this algorithm, without the library."""
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()
 
     def rewrite(self, net: Layer) -> Layer:
@@ -140,7 +139,7 @@ class NumpyBackend(StridedBackend):
         product is summed follows from their number: so blocks of both kinds take turns.
         """
         buffers.limit(self.kept_memory)
-        shared = self.fuse and self.own_fuses() is plain.FUSES and self.workers > 1
+        shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
 
     correlate = rounded_once(StridedBackend.correlate)

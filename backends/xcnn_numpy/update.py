@@ -1,7 +1,7 @@
 """An optimizer's update of all weights in one pass: each array is read once, and both norms fall out by the way.
 
-The rules stay in xcnn/optimizers.py. Here they run a few cells at a time, so that what lies between reading a weight
-and writing it stays in cache: as compiled loops where the library is there (update_kernels.py), else block by block.
+The rules stay in xcnn/training/optimizers.py. Here they run a few cells at a time, so that what lies between reading a
+weight and writing it stays in cache: by the compiled library where it is there, else block by block.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from xcnn_host.buffers import empty
+from xcnn_native import update as kernels
+from xcnn_native.changes import Change, Lines, MakeChange, SumOfSquares
 from xcnn_native.library import library
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
-from xcnn_numpy import update_kernels
-from xcnn_numpy.changes import Change, Lines, MakeChange, SumOfSquares
 
 RULES = (SGD, Adam, AdamW, RMSprop)
 """Whose `change` treats each cell by itself: that of a subclass may not."""
@@ -135,7 +135,7 @@ def implementation() -> tuple[MakeChange, SumOfSquares]:
     """The compiled library's where it is there."""
     if library() is None:
         return by_blocks, sum_of_squares
-    return update_kernels.by_kernels, update_kernels.sum_of_squares
+    return kernels.by_kernels, kernels.sum_of_squares
 
 
 def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:

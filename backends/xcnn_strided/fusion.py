@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import Residual, Sequential
 from xcnn.layers.container import Container
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.layer import Layer, Run, no_backward
 
 if TYPE_CHECKING:
     from xcnn.backends.contract import Backend
@@ -55,18 +55,23 @@ class FusedSequential(Sequential):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards: list[tuple[int | None, Any]] = []
-        inputs, fused = x, False
+        inputs, fused = x if run.wants_backward else None, False
+        back: Any
         for first, last, fusion in self.plan:
             wants_dx = first > 0 or run.wants_dx
             if fusion is not None and run.hook is None and fusion.fits(weights, x):
-                here = run if wants_dx == run.wants_dx else Run(run.backend, run.train, run.key, None, wants_dx)
-                x, of_run = fusion(weights, x, here)
-                backwards.append((None, of_run))
+                same = wants_dx == run.wants_dx
+                here = run if same else Run(run.backend, run.train, run.key, None, wants_dx, run.wants_backward)
+                x, back = called(fusion, weights, x, here)
+                backwards.append((None, back))
                 fused = True
                 continue
             for n in range(first, last):
                 x, back = self.call(n, weights, x, run, wants_dx or n > first, behind=n > 0)
                 backwards.append((n, back))
+
+        if not run.wants_backward:
+            return x, no_backward
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             if fused and (type(dy) is not type(x) or dy.dtype != x.dtype):
@@ -77,6 +82,12 @@ class FusedSequential(Sequential):
             return dy, grads
 
         return x, backward
+
+
+def called(fusion: Fusion, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+    """A run of layers, its backward let go of where the run wants none."""
+    y, backward = fusion(weights, x, run)
+    return y, backward if run.wants_backward else no_backward
 
 
 def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:

@@ -1,13 +1,14 @@
 """The optimizer's step over all weights at once, by the fused kernels of PyTorch's own optimizers.
 
-Those write into the weights and moments that they are given: here these are copies that nobody else has yet.
+Those write into the weights and moments that they are given: here these are copies that nobody else has yet. Large
+weights on the CPU are changed by the compiled library's kernels where it is there, which read the old ones and write
+new ones: copying would take longer than the change.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -17,11 +18,8 @@ from xcnn.core.types import Array, Shape, Weights
 from xcnn.layers import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
-from xcnn_torch.memory import LONG
-from xcnn_torch.recording import at_once
-
-LINE = 2**12
-"""Cells whose squares PyTorch adds up."""
+from xcnn_torch import large_update
+from xcnn_torch.norms import norm_of, norms_of, together, weight_norm_of
 
 aten = torch.ops.aten
 KINDS = SGD, Adam, AdamW, RMSprop
@@ -43,6 +41,28 @@ def update(
         return None
     slopes = [dense(found[path]) for path in trained]
     olds = [[of[path] for path in trained] for of in (flat, *moments)]
+    following = [leaf.value for leaf in found.values() if isinstance(leaf, Next)]
+    if sum(g.numel() for g in slopes) > SMALL and large_update.fits(slopes):
+        rule = large_update.rule(optimizer.with_rate(1.0))
+        norm, weight_norm, (new, *new_moments) = rule(rate, step, slopes, olds)
+        weight_norm = together([weight_norm, *norms_of(following)]) if following else weight_norm
+    else:
+        norm, weight_norm, (new, *new_moments) = changed(optimizer, rate, step, slopes, olds, following)
+
+    def entered(old: dict[str, Any], values: list[Array]) -> Weights:
+        return tree.filled(weights, {**old, **dict(zip(trained, values, strict=True))})
+
+    new_weights = entered({path: getattr(found[path], "value", None) for path in flat}, new)
+    state = {"step": step}
+    for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
+        state[name] = entered(old, values)
+    return new_weights, state, norm, weight_norm
+
+
+def changed(
+    optimizer: Optimizer, rate: Any, step: Any, slopes: list[Array], olds: list[list[Array]], following: list[Array]
+) -> tuple[Array, Array, list[list[Array]]]:
+    """The norms of the gradients and of new weights, and [new weights, *moments], by PyTorch's kernels."""
     joined = Joined.of(slopes)
     if joined is None:
         new, *new_moments = ([copied(w, g) for w, g in zip(old, slopes, strict=True)] for old in olds)
@@ -54,18 +74,10 @@ def update(
         slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
     change(optimizer, rate, step, new, slopes, new_moments)
     squares = [m for name, each in zip(optimizer.moments, new_moments, strict=True) if name in SQUARES for m in each]
-    weight_norm = weight_norm_of([*new, *(leaf.value for leaf in found.values() if isinstance(leaf, Next))], squares)
+    weight_norm = weight_norm_of([*new, *following], squares)
     if joined is not None:
         new, *new_moments = (joined.apart(whole) for (whole,) in (new, *new_moments))
-
-    def entered(old: dict[str, Any], values: list[Array]) -> Weights:
-        return tree.filled(weights, {**old, **dict(zip(trained, values, strict=True))})
-
-    new_weights = entered({path: getattr(found[path], "value", None) for path in flat}, new)
-    state = {"step": step}
-    for name, old, values in zip(optimizer.moments, moments, new_moments, strict=True):
-        state[name] = entered(old, values)
-    return new_weights, state, norm, weight_norm
+    return norm, weight_norm, [new, *new_moments]
 
 
 def alike(arrays: list[Array], rate: Any) -> bool:
@@ -153,60 +165,6 @@ class Joined:
 def as_stored(a: Array) -> Array:
     """A dense array with its axes in the order in which they lie in memory."""
     return a if a.is_contiguous() else a.permute(0, 2, 3, 1)
-
-
-def norm_of(arrays: list[Array]) -> Array:
-    """The Euclidean norm of all together, finite where they are and their type holds it."""
-    if arrays[0].is_cpu:
-        return norm_on_cpu(arrays)
-    if arrays[0].dtype == torch.float32:  # which on a GPU costs no second look, and float64 holds its squares
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(arrays, 2, torch.float64))).float()
-    return norm_by_largest(arrays)
-
-
-@at_once
-def norm_on_cpu(arrays: list[Array]) -> Array:
-    """The same where a number can be looked at: scaled only where squares have overflowed."""
-    norm = plain_norm(arrays)
-    return norm if isfinite(norm.item()) else norm_by_largest(arrays)
-
-
-def norm_by_largest(arrays: list[Array]) -> Array:
-    """The norm of all over the largest cell, times that."""
-    arrays = [a for a in arrays if a.numel()] or [arrays[0].new_zeros(1)]
-    largest = torch.stack(torch._foreach_norm(arrays, inf)).max()
-    unit = torch.where(torch.isfinite(largest) & (largest > 0), largest, 1.0)
-    return plain_norm(list(torch._foreach_div(arrays, unit))) * unit
-
-
-def plain_norm(arrays: list[Array]) -> Array:
-    """The root of the sum of all squares."""
-    norms = norms_of(arrays)
-    return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
-
-
-def norms_of(arrays: list[Array]) -> list[Array]:
-    """The norm of each, in no order; by lines where PyTorch's CPU would add many squares one after another."""
-    long = [a for a in arrays if a.numel() > LONG and a.is_cpu and a.dtype != torch.float64 and a.is_contiguous()]
-    if not long:
-        return list(torch._foreach_norm(arrays))
-    short = [a for a in arrays if not any(a is other for other in long)]
-    return [*(torch._foreach_norm(short) if short else ()), *map(norm_by_lines, long)]
-
-
-def norm_by_lines(a: Array) -> Array:
-    """The norm of the norms of lines of cells, and of what is left over."""
-    cells, lines = a.view(-1), a.numel() // LINE
-    of_lines = torch.linalg.vector_norm(cells[: lines * LINE].view(lines, LINE), dim=1)
-    return torch.linalg.vector_norm(torch.cat((of_lines, torch.linalg.vector_norm(cells[lines * LINE :]).view(1))))
-
-
-def weight_norm_of(weights: list[Array], squares: list[Array]) -> Array:
-    """The norm of new weights: infinite where their type can't hold its square, NaN where a moment is not finite."""
-    norms, squares = norms_of(weights), [m for m in squares if m.numel()]
-    if squares:
-        norms += torch._foreach_mul(torch._foreach_max(squares), 0.0)
-    return torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else norms[0]
 
 
 def change(

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 from optimizer_cases import OPTIMIZERS
+from xcnn_native import update as kernels
 from xcnn_native.library import library
-from xcnn_numpy import update, update_kernels
+from xcnn_numpy import update
 
 import xcnn
 from xcnn.core import tree
@@ -31,7 +32,7 @@ def way(request, monkeypatch):
     else:
         if library() is None:
             pytest.skip("the compiled library was not built, or is switched off")
-        chosen = update_kernels.by_kernels, update_kernels.sum_of_squares
+        chosen = kernels.by_kernels, kernels.sum_of_squares
     monkeypatch.setattr(update, "implementation", lambda: chosen)
     return chosen
 

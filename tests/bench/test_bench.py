@@ -19,7 +19,7 @@ from gpu_stand_in import StandIn
 from threadpoolctl import threadpool_info
 
 import xcnn
-from xcnn import bench, cli
+from xcnn import bench
 from xcnn.bench import cases, comparison, gpu, rivals, timing
 from xcnn.bench.cases import CORRELATIONS, GPU_STEPS, MAPS, RESNET18, STEPS, CorrelationCase, picked
 from xcnn.bench.comparison import Result
@@ -30,33 +30,9 @@ from xcnn.layers import Dropout, Sequential
 from xcnn.model.model import Model
 from xcnn.model.summary import count
 
+OLDEST = ("article", "lenet", "mnist-net", "small-resnet", "resnet18")
 ALL_STEPS = dict.fromkeys((*STEPS, *GPU_STEPS))
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the other side, is not installed")
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Few and short calls, and a small matrix product as the ceiling."""
-    at_once = timing.Pace(warm_up=0.0, turn=0.0, settle=0.0)
-    monkeypatch.setattr(timing, "ON_PROCESSOR", at_once)
-    monkeypatch.setattr(gpu, "ON_GPU", at_once)
-    monkeypatch.setattr(comparison, "SIDE", 64)
-    monkeypatch.setattr(gpu, "SIDE", 16)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, quick):
-    """Run `xcnn bench` in this process for as short a time as may be: (exit code, stdout, stderr)."""
-    monkeypatch.delenv("XCNN_BACKEND", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", "bench", "--seconds", "0", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 # Statistics.
@@ -129,18 +105,19 @@ def test_operations_of_a_step_in_closed_form():
     first, second = 28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25
     dense = 400 * 120 + 120 * 84 + 84 * 10
     case = picked("lenet:5")
-    model = case.model(xcnn.backend("numpy"))
-    assert cases.step_flop(model, 5) == 2 * 5 * (2 * first + 3 * second + 3 * dense)
+    assert case.flop == 2 * 5 * (2 * first + 3 * second + 3 * dense)
 
 
 @needs_torch
-@pytest.mark.parametrize("choice", ALL_STEPS)
+@pytest.mark.parametrize("choice", [*ALL_STEPS, "unet:1", "autoencoder:1", "mobilenet:1", "resnext:1", "dilated:1"])
 def test_operations_of_a_step_as_pytorch_counts_them(choice):
     from torch.utils.flop_counter import FlopCounterMode
 
     from xcnn.bench import torch_side
 
     case = replace(picked(choice), batch=1)
+    if case.name not in OLDEST:
+        case = replace(case, input_shape=(3, 32, 32))
     model = case.model(xcnn.backend("numpy"))
     step = torch_side.step_call(
         torch_side.twin(case.net, model.weights), case.loss, case.optimizer, *case.data(*model.output_shape),
@@ -148,7 +125,7 @@ def test_operations_of_a_step_as_pytorch_counts_them(choice):
     )  # fmt: skip
     with FlopCounterMode(display=False) as counter:
         step()
-    assert cases.step_flop(model, 1) == counter.get_total_flops()
+    assert case.flop == counter.get_total_flops()
 
 
 # PyTorch's twins.
@@ -184,7 +161,7 @@ def assert_same(ours, theirs):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", cases.NETS)
+@pytest.mark.parametrize("name", OLDEST)
 def test_twins_take_the_same_steps(name):
     """In float64: the losses, and every weight after a second step, running means and variances too."""
     case = without_dropout(picked(f"{name}:4"))
@@ -326,7 +303,7 @@ def test_correlations_on_the_reference(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--net", "alexnet:8"), "there is no net 'alexnet'"),
+        (("--net", "squeezenet:8"), "there is no net 'squeezenet'"),
         (("--net", "lenet"), "a net is given as NAME:BATCH; got 'lenet'"),
         (("--net", "lenet:many"), "a net is given as NAME:BATCH; got 'lenet:many'"),
         (("--net", "lenet:0"), "batch must be a whole number of at least 1; got 0"),
@@ -335,6 +312,12 @@ def test_correlations_on_the_reference(run, monkeypatch):
         (("--precision", "half"), "--precision takes float32, tf32, bfloat16, float16, float64; got 'half'"),
         (("--against", "mlx"), "--against takes torch or jax; got 'mlx'"),
         (("--only", "correlations", "--net", "lenet:4"), "--net asks for steps, --only correlations for none"),
+        (("--only", "correlations", "--nets", "zoo"), "--nets asks for steps, --only correlations for none"),
+        (("--nets", "random"), "--nets takes zoo or drawn; got 'random'"),
+        (("--nets", "zoo", "--net", "lenet:4"), "--net names nets, and --nets too"),
+        (("--predict", "--only", "steps"), "--predict asks for predictions, --only steps for none"),
+        (("--predict", "--precision", "float64"), "--predict compares in float32; got 'float64'"),
+        (("--predict", "--against", "jax"), "--predict --against takes torch, onnxruntime, openvino; got 'jax'"),
         (("--backend", "numpy", "--algorithm", "magic"), "has no algorithm 'magic'"),
     ],
 )

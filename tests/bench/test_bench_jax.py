@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from gpu_stand_in import StandIn
 
 import xcnn
-from xcnn import cli
-from xcnn.bench import cases, comparison, gpu, timing
+from xcnn.bench import cases, gpu, timing
 from xcnn.bench.cases import MAPS, CorrelationCase, StepCase, picked
 from xcnn.core import tree
 from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Residual, Sequential
@@ -106,7 +106,7 @@ def test_steps_in_float32_stay_in_it():
     assert {str(w.dtype) for w in theirs.values()} == {"float32"}
 
 
-@pytest.mark.parametrize("name", cases.NETS)
+@pytest.mark.parametrize("name", ["article", "lenet", "mnist-net", "small-resnet", "resnet18"])
 def test_every_net_of_the_bench_has_a_step(name):
     """As it is timed, dropout included; they are only traced, since XLA compiles ResNet-18 for long."""
     case = picked(f"{name}:2")
@@ -187,20 +187,8 @@ def test_xla_makes_as_many_threads_as_it_may():
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run `xcnn bench` in this process for as short a time as may be: (exit code, stdout, stderr)."""
-    at_once = timing.Pace(warm_up=0.0, turn=0.0, settle=0.0)
-    monkeypatch.setattr(timing, "ON_PROCESSOR", at_once)
-    monkeypatch.setattr(comparison, "SIDE", 64)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", "bench", "--seconds", "0", "--against", "jax", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
+def run(run):
+    return partial(run, "--against", "jax")
 
 
 def test_json_against_jax(run):

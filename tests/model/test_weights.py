@@ -114,10 +114,11 @@ def test_what_was_asked_for_shows_its_moment_and_sets_nothing_later(model):
     np.testing.assert_array_equal(model.backend.to_numpy(before["dense1"]["kernel"]), WHOLE)
     with pytest.raises(OptionError, match=r"earlier moment.*\n.*model.weights\['dense1'\]"):
         before["dense1"]["kernel"] = kernel
-    for mine in (copy.deepcopy(before), dict(before["dense1"])):  # a dict of one's own
+    arrays = {id(a): a for _, a in tree.items(before)}  # array-api-strict's oldest can't be copied
+    for mine in (copy.deepcopy(before, arrays), dict(before["dense1"])):  # a dict of one's own
         assert type(mine) is dict
         mine["bias"] = None
-    assert type(copy.deepcopy(before)["dense1"]) is dict
+    assert type(copy.deepcopy(before, arrays)["dense1"]) is dict
 
 
 def test_cells_are_set_on_every_backend(model):

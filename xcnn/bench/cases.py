@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from xcnn.backends.contract import Backend
+from xcnn.bench.zoo import NETS
 from xcnn.core.checks import check_whole
 from xcnn.core.names import unknown
-from xcnn.core.types import Array, Backward, Shape
+from xcnn.core.random import Planner
+from xcnn.core.types import Array, Shape
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
-from xcnn.layers import BatchNorm, Conv2D, Dense, GlobalAveragePool2D, MaxPool2D, ReLU, Residual, Sequential
-from xcnn.layers.layer import Hook, Layer, Run
+from xcnn.layers import Conv2DTranspose, Sequential
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer
 from xcnn.model.model import Model
-from xcnn.nets import recipes as nets
 from xcnn.training.optimizers import SGD
 from xcnn.training.state import HostArray
 
 Call: TypeAlias = Callable[[], object]
 MAPS = ("forward", "input adjoint", "kernel adjoint")
+
+
+def written(layer: Any) -> str:
+    """A layer as one would write it, without what its options and names are by themselves."""
+    arguments = []
+    if isinstance(layer, Container):
+        counted = dict(type(layer)(*(inner for name, inner in layer.named if name != "shortcut")).named)
+        for name, inner in layer.named:
+            arguments.append(written(inner) if name in counted else f"{name}={written(inner)}")
+    else:
+        in_order = True
+        for field in fields(layer):
+            value = getattr(layer, field.name)
+            if value == field.default:
+                in_order = False
+            else:
+                arguments.append(repr(value) if in_order and not field.kw_only else f"{field.name}={value!r}")
+    return f"{type(layer).__name__}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,13 @@ class StepCase:
     def __str__(self) -> str:
         return f"{self.name}:{self.batch}"
 
+    @property
+    def source(self) -> str:
+        """What makes the model, in xcnn's own words."""
+        return (
+            f"Model({written(self.net)}, {self.input_shape}, loss={self.loss!r}, optimizer={written(self.optimizer)})"
+        )
+
     def model(self, backend: Backend, precision: str | None = None) -> Model:
         """The net with its initial weights.
 
@@ -53,52 +80,27 @@ class StepCase:
             how["dtype"] = "float64"
         return Model(self.net, self.input_shape, loss=self.loss, optimizer=self.optimizer, **how)
 
-    def data(self, outputs: int, batches: int = 1, dtype: str = "float32") -> tuple[HostArray, HostArray]:
-        """So many batches of noise: images of 0..1, and labels for cross_entropy, else one-hot rows."""
+    def data(self, classes: int, *places: int, batches: int = 1, dtype: str = "float32") -> tuple[HostArray, HostArray]:
+        """So many batches of noise for a net with this output shape: images of 0..1, and what the loss takes.
+
+        That is a label for each place for cross_entropy, images of 0..1 for mse, else one-hot rows.
+        """
         rng, samples = np.random.default_rng(0), batches * self.batch
         x = rng.random((samples, *self.input_shape), dtype="float32").astype(dtype, copy=False)
-        labels = rng.integers(0, outputs, samples)
-        return x, labels if self.loss == "cross_entropy" else np.eye(outputs, dtype=dtype)[labels]
+        if self.loss == "mse":
+            return x, rng.random((samples, classes, *places), dtype="float32").astype(dtype, copy=False)
+        labels = rng.integers(0, classes, (samples, *places))
+        return x, labels if self.loss == "cross_entropy" else np.eye(classes, dtype=dtype)[labels]
 
+    @property
+    def flop(self) -> int:
+        """Additions and multiplications of a training step's correlations and matrix products.
 
-def resnet18(classes: int = 1000) -> Sequential:
-    """ResNet-18 for images of 224x224: He et al. 2016, table 1."""
-    stages = ((64, 1), (128, 2), (256, 2), (512, 2))
-    blocks = (block(filters, stride) for filters, first in stages for stride in (first, 1))
-    return Sequential(
-        Conv2D(64, 7, stride=2, padding=3, bias=False), BatchNorm(), ReLU(), MaxPool2D(3, stride=2, padding=1),
-        *(layer for each in blocks for layer in (each, ReLU())),
-        GlobalAveragePool2D(), Dense(classes),
-    )  # fmt: skip
-
-
-def block(filters: int, stride: int) -> Residual:
-    """Two 3x3 convolutions beside a shortcut, images padded alike on both sides."""
-    shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if stride > 1 else None
-    return Residual(
-        Conv2D(filters, 3, stride=stride, padding=1, bias=False), BatchNorm(), ReLU(),
-        Conv2D(filters, 3, padding=1, bias=False), BatchNorm(),
-        shortcut=shortcut,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Known:
-    """A net's maker and loss, how many classes it tells apart here, and the shape of its images."""
-
-    net: Callable[[int], Sequential]
-    loss: str = "cross_entropy"
-    classes: int = 10
-    input_shape: Shape = (1, 28, 28)
-
-
-NETS = {
-    "article": Known(nets.article, "binary_cross_entropy", classes=2),
-    "lenet": Known(nets.lenet),
-    "mnist-net": Known(nets.mnist_net),
-    "small-resnet": Known(nets.small_resnet, input_shape=(3, 32, 32)),
-    "resnet18": Known(resnet18, classes=1000, input_shape=(3, 224, 224)),
-}
+        A layer with a kernel has three of one size: its output, the kernel's gradient and the input's. The input of the
+        first such layer is data, whose gradient is of no use, and is not counted.
+        """
+        products = Ledger(self.net, self.input_shape).products
+        return 2 * self.batch * (3 * sum(products) - products[0])
 
 
 def step_case(name: str, batch: int) -> StepCase:
@@ -146,26 +148,30 @@ def step_call(model: Model, x: HostArray, t: HostArray) -> Call:
     return call
 
 
-def step_flop(model: Model, batch: int) -> int:
-    """Additions and multiplications of a training step's correlations and matrix products.
+class Ledger(Planner):
+    """Notes each layer of a net, its input's shape and its output's, and draws no weights."""
 
-    A layer with a kernel has three of one size: its output, the kernel's gradient and the input's. The input of the
-    first such layer is data, whose gradient is of no use, and is not counted.
-    """
-    products: list[int] = []
+    def __init__(self, net: Layer, input_shape: Shape) -> None:
+        super().__init__()
+        self.rows: list[tuple[Layer, Shape, Shape]] = []
+        self.weights, self.output_shape = net.init(self, input_shape)
 
-    def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
-        weights = model.weights
-        for name in path:
-            weights = weights.get(name, {})
-        if "kernel" in weights:
-            products.append(prod(weights["kernel"].shape) * prod(y.shape[2:]))
-        return backward
+    def note(self, layer: Layer, input_shape: Shape, output_shape: Shape) -> None:
+        self.rows.append((layer, input_shape, output_shape))
 
-    x = model.backend.asarray(np.zeros((1, *model.input_shape)), model.dtype)
-    with model.backend.active():
-        model.net(model.weights, x, Run(model.backend, hook=Hook(look)))
-    return 2 * batch * (3 * sum(products) - products[0])
+    @property
+    def products(self) -> list[int]:
+        """Multiplications of each correlation and matrix product, for one sample."""
+        return [of for row in self.rows if (of := products(*row))]
+
+
+def products(layer: Layer, input_shape: Shape, output_shape: Shape) -> int:
+    """Multiplications that a layer with a kernel makes of one sample by definition; 0 for all others and containers."""
+    if isinstance(layer, Container):
+        return 0
+    weights, _ = layer.init(Planner(), input_shape)
+    places = input_shape if isinstance(layer, Conv2DTranspose) else output_shape
+    return prod(weights["kernel"].shape) * prod(places[1:]) if "kernel" in weights else 0
 
 
 @dataclass(frozen=True)

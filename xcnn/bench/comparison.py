@@ -13,7 +13,7 @@ import numpy as np
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import with_precision
-from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call, step_flop
+from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, correlation_calls, step_call
 from xcnn.bench.rivals import rival
 from xcnn.bench.timing import Times, alternate
 from xcnn.core import tree
@@ -71,9 +71,9 @@ def compare_steps(
         X104, where the backend can't compute in this precision.
     """
     model = case.model(backend, precision)
-    x, t = case.data(model.output_shape[0], dtype=model.dtype)
+    x, t = case.data(*model.output_shape, dtype=model.dtype)
     theirs = rival(against).best_step(case, tree.map(backend.to_numpy, model.weights), x, t) if against else None
-    ours, flop = step_call(model, x, t), step_flop(model, case.batch)
+    ours, flop = step_call(model, x, t), case.flop
     return compare(ours, theirs, flop, seconds, against), count(model.weights)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
-from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, maps, step_flop
+from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, maps
 from xcnn.bench.comparison import Result, computing, has_option
 from xcnn.bench.timing import ON_GPU, Times, alternate
 from xcnn.core import tree
@@ -158,7 +158,7 @@ def compare_steps(
     data = data_set(case, model)
     ours = our_ways(case, backend, precision, *data)
     theirs = rivals(case, model, backend, *data) if against_torch else {}
-    result = timed_steps(ours, theirs, step_flop(model, case.batch), seconds)
+    result = timed_steps(ours, theirs, case.flop, seconds)
     return replace(result, memory=memory(backend, ours, theirs, result)), count(model.weights)
 
 
@@ -191,7 +191,7 @@ def data_set(case: StepCase, model: Model) -> tuple[HostArray, HostArray]:
     """Noise for an epoch of some milliseconds."""
     batch_bytes = case.batch * int(np.prod(case.input_shape)) * np.dtype(model.dtype).itemsize
     steps = min(max(DATA_BYTES // batch_bytes, FEWEST_STEPS), MOST_STEPS)
-    return case.data(model.output_shape[0], steps, model.dtype)
+    return case.data(*model.output_shape, batches=steps, dtype=model.dtype)
 
 
 def first(case: StepCase, x: HostArray, t: HostArray) -> tuple[HostArray, HostArray]:

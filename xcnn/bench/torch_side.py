@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from itertools import product
 from typing import Any
@@ -17,21 +18,38 @@ from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
 from xcnn.bench.timing import best
 from xcnn.core import tree
 from xcnn.core.types import Padding, Pair, Weights
-from xcnn.core.windows import pair
+from xcnn.core.windows import extent, pair
 from xcnn.errors import MissingDependency, OptionError
 from xcnn.layers import (
+    ELU,
+    GELU,
+    AveragePool2D,
     BatchNorm,
+    Concatenate,
     Conv2D,
+    Conv2DTranspose,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
     GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
     MaxPool2D,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
+    SiLU,
+    Softplus,
+    SpatialDropout2D,
+    Tanh,
+    UpSampling2D,
 )
+from xcnn.layers.activations import Activation
+from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer
 from xcnn.training.optimizers import SGD
 from xcnn.training.state import HostArray
@@ -60,6 +78,22 @@ class ResidualTwin(torch.nn.Sequential):  # type: ignore[misc]
         return y + (self.shortcut(x) if hasattr(self, "shortcut") else x)
 
 
+class ConcatenateTwin(torch.nn.Sequential):  # type: ignore[misc]
+    """Modules side by side, whose outputs' channels are joined."""
+
+    def forward(self, x: Any) -> Any:
+        """[f1(x), f2(x), ...]"""
+        return torch.cat([module(x) for module in self], dim=1)
+
+
+class ChannelsNorm(torch.nn.LayerNorm):  # type: ignore[misc]
+    """Normalises the channels at each place of images; a mere view of them as NHWC where they lie so."""
+
+    def forward(self, x: Any) -> Any:
+        """LayerNorm over axis 1"""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class UntiedConv2d(torch.nn.Conv2d):  # type: ignore[misc]
     """A convolution with a bias for each output element."""
 
@@ -81,44 +115,108 @@ def twin(net: Layer, weights: Weights) -> Any:
     return made
 
 
-def module(layer: Layer, weights: Weights) -> Any:
+def module(layer: Layer, weights: Weights, before: Layer | None = None) -> Any:
     """PyTorch's module for a layer whose weights have these shapes, its parts named as ours are.
 
     A "same" padding that our layer puts at the end alone (a stride over an even size) is put around the image, as is
     usual in PyTorch: windows are shifted by a cell, shapes and work are the same.
     """
     nn = torch.nn
+    made = activation(layer, before) or pool(layer) or norm(layer, weights)
+    if made:
+        return made
     match layer:
         case Sequential():
             return nn.Sequential(modules(layer, weights))
         case Residual():
             return ResidualTwin(modules(layer, weights))
-        case Conv2D():
-            filters, channels, *kernel = weights["kernel"].shape
-            sizes = channels * layer.groups, filters, kernel
-            padding = padding_around(layer.padding, (kernel[0], kernel[1]))
-            options = {"stride": pair("stride", layer.stride), "padding": padding, "groups": layer.groups}
-            if layer.bias == "untied":
-                return UntiedConv2d(*sizes, bias_shape=weights["bias"].shape, **options)
-            return nn.Conv2d(*sizes, bias=layer.bias, **options)
+        case Concatenate():
+            return ConcatenateTwin(modules(layer, weights))
+        case Conv2D() | DepthwiseConv2D() | Conv2DTranspose():
+            return convolution(layer, weights)
         case Dense():
-            return nn.Linear(*weights["kernel"].shape)
-        case BatchNorm():
-            return nn.BatchNorm2d(weights["scale"].shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
-        case MaxPool2D():
-            size = pair("pool_size", layer.pool_size)
-            return nn.MaxPool2d(size, layer.stride, padding_around(layer.padding, size))
-        case GlobalAveragePool2D():
-            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            return nn.Linear(*weights["kernel"].shape, bias=layer.bias)
+        case SpatialDropout2D():
+            return nn.Dropout2d(layer.rate)
         case Dropout():
             return nn.Dropout(layer.rate)
         case Flatten():
             return nn.Flatten()
-        case Sigmoid():
-            return nn.Sigmoid()
-        case ReLU():
-            return nn.ReLU(inplace=True)
+        case UpSampling2D():
+            bilinear = {"mode": "bilinear", "align_corners": False} if layer.interpolation == "bilinear" else {}
+            return nn.Upsample(scale_factor=pair("size", layer.size), **bilinear)
     raise OptionError("X104", f"the bench has no PyTorch module for a {type(layer).__name__}.")
+
+
+def activation(layer: Layer, before: Layer | None) -> Any:
+    """The module of an activation, in place where no gradient needs what was there before; None for other layers."""
+    nn = torch.nn
+    spare = before is not None and not isinstance(before, Activation | Dropout | Flatten)
+    match layer:
+        case ReLU():
+            return nn.ReLU(inplace=spare)
+        case LeakyReLU():
+            return nn.LeakyReLU(layer.negative_slope, inplace=spare)
+        case ELU():
+            return nn.ELU(layer.alpha, inplace=spare)
+        case GELU():
+            return nn.GELU("tanh" if layer.approximate else "none")
+        case Sigmoid() | Tanh() | SiLU() | Softplus():
+            return getattr(nn, type(layer).__name__)()
+    return None
+
+
+def pool(layer: Layer) -> Any:
+    """The module of a pooling; None for other layers."""
+    nn = torch.nn
+    match layer:
+        case MaxPool2D() | AveragePool2D():
+            size = pair("pool_size", layer.pool_size)
+            where = size, layer.stride, padding_around(layer.padding, size)
+            return nn.MaxPool2d(*where) if isinstance(layer, MaxPool2D) else nn.AvgPool2d(*where, False, False)
+        case GlobalAveragePool2D():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case GlobalMaxPool2D():
+            return nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    return None
+
+
+def norm(layer: Layer, weights: Weights) -> Any:
+    """The module of a normalisation; None for other layers."""
+    nn = torch.nn
+    match layer:
+        case BatchNorm():
+            return nn.BatchNorm2d(weights["scale"].shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
+        case GroupNorm():
+            return nn.GroupNorm(layer.groups, weights["scale"].shape[0], eps=layer.epsilon)
+        case LayerNorm(axis=None):
+            return nn.LayerNorm(weights["scale"].shape, eps=layer.epsilon)
+        case LayerNorm(axis=1):
+            return ChannelsNorm(weights["scale"].shape, eps=layer.epsilon)
+    return None
+
+
+def convolution(layer: Conv2D | DepthwiseConv2D | Conv2DTranspose, weights: Weights) -> Any:
+    """The module of a convolution with a kernel of this shape."""
+    filters, channels, *kernel = weights["kernel"].shape
+    if isinstance(layer, DepthwiseConv2D):
+        layer = layer.conv2d(filters // layer.depth_multiplier)
+    dilation = pair("dilation", layer.dilation)
+    spans = extent(kernel[0], dilation[0]), extent(kernel[1], dilation[1])
+    options = {
+        "stride": pair("stride", layer.stride),
+        "padding": padding_around(layer.padding, spans),
+        "dilation": dilation,
+        "groups": layer.groups,
+    }
+    if isinstance(layer, Conv2DTranspose):
+        extra = pair("output_padding", layer.output_padding, least=0)
+        options.update(output_padding=extra, bias=bool(layer.bias))
+        return torch.nn.ConvTranspose2d(filters, channels * layer.groups, kernel, **options)
+    sizes = channels * layer.groups, filters, kernel
+    if layer.bias == "untied":
+        return UntiedConv2d(*sizes, bias_shape=weights["bias"].shape, **options)
+    return torch.nn.Conv2d(*sizes, bias=layer.bias, **options)
 
 
 def padding_around(padding: Padding, window: Pair) -> Any:
@@ -127,9 +225,13 @@ def padding_around(padding: Padding, window: Pair) -> Any:
     return around.get(padding, padding)
 
 
-def modules(container: Sequential | Residual, weights: Weights) -> OrderedDict[str, Any]:
+def modules(container: Container, weights: Weights) -> OrderedDict[str, Any]:
     """The modules of a container's layers by name."""
-    return OrderedDict((name, module(layer, weights.get(name, {}))) for name, layer in container.named)
+    before = [None, *container] if isinstance(container, Sequential | Residual) else [None] * len(container)
+    return OrderedDict(
+        (name, module(layer, weights.get(name, {}), None if name == "shortcut" else last))
+        for (name, layer), last in zip(container.named, before, strict=False)
+    )
 
 
 NAMES = {
@@ -144,9 +246,27 @@ def tensors(made: Any, weights: Weights) -> Iterator[tuple[str, Any]]:
     """The twin's tensors by the paths of our weights, in our orientation, on the twin's own memory."""
     state = made.state_dict()
     for path, host in tree.items(weights):
-        *parents, name = path.split("/")
-        tensor = state[".".join([*parents, NAMES.get(name, name)])]
+        tensor = state[name_of(path)]
         yield path, tensor.T if host.ndim == 2 else torch.atleast_1d(tensor)
+
+
+def name_of(path: str) -> str:
+    """The name of the twin's tensor for the weight at this path."""
+    *parents, name = path.split("/")
+    return ".".join([*parents, NAMES.get(name, name)])
+
+
+def passes(
+    net: Layer, weights: Weights, loss: str, x: HostArray, t: HostArray
+) -> tuple[HostArray, dict[str, HostArray]]:
+    """The twin's output in training, and its gradients by the paths of our weights, in our orientation."""
+    made = twin(net, weights)
+    y = made(torch.tensor(x))
+    LOSSES[loss](y, torch.tensor(t)).backward()
+    parameters = dict(made.named_parameters())
+    trained = (path for path, _ in tree.items(weights) if name_of(path) in parameters)
+    grads = {path: parameters[name_of(path)].grad.numpy() for path in trained}
+    return y.detach().numpy(), {path: g.T if g.ndim == 2 else g for path, g in grads.items()}
 
 
 # The step.
@@ -154,6 +274,7 @@ def tensors(made: Any, weights: Weights) -> Iterator[tuple[str, Any]]:
 LOSSES = {
     "cross_entropy": torch.nn.functional.cross_entropy,
     "binary_cross_entropy": torch.nn.functional.binary_cross_entropy,
+    "mse": torch.nn.functional.mse_loss,
 }
 
 
@@ -181,6 +302,22 @@ def best_step(case: StepCase, weights: Weights, x: HostArray, t: HostArray) -> t
         for layout, walk in product(LAYOUTS, WALKS)
     }
     return best(ways)
+
+
+def predictions(made: Any, x: HostArray) -> dict[str, Call]:
+    """The output of a twin in evaluation, as a host array, by the order of the images' axes."""
+
+    def prediction(layout: Any) -> Call:
+        there, images = deepcopy(made).to(memory_format=layout), torch.tensor(x).to(memory_format=layout)
+
+        def call() -> HostArray:
+            with torch.inference_mode():
+                y: HostArray = there(images).numpy()
+                return y
+
+        return call
+
+    return {name: prediction(layout) for name, layout in LAYOUTS.items()}
 
 
 # Correlations.

@@ -20,7 +20,7 @@ from xcnn.core import random, tree
 from xcnn.core.checks import check_flag, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import OptionError, short
+from xcnn.errors import OptionError, host_memory, short
 from xcnn.layers.layer import Layer, Next, Run
 
 HostArray = np.ndarray[Any, Any]
@@ -156,7 +156,12 @@ def check_layer(
     check_flag("train", train)
     check_whole("batch", batch)
     check_cells_of((batch, *input_shape))
-    trial = Trial(layer, backend or get_backend(), train)
+    with host_memory("this check"):
+        return _whole_check(Trial(layer, backend or get_backend(), train), input_shape, batch, seed)
+
+
+def _whole_check(trial: Trial, input_shape: Shape, batch: int, seed: int) -> Report:
+    layer, train = trial.layer, trial.train
     rng = np.random.default_rng(seed)
     weights, output_shape = layer.init(random.generator(seed), input_shape)
     weights = tree.map(lambda w: w + 0.2 * rng.random(w.shape), weights)  # zeros and ones would hide errors

@@ -14,6 +14,7 @@ from math import frexp, inf, isfinite
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 
 from xcnn import backends as registry
 from xcnn.backends.contract import Backend, is_default
@@ -239,7 +240,7 @@ def compare(
         raise OptionError(
             "X104", f"compare takes a model; got {short(model)}.", hint="compare(xcnn.Model(net, ...), x)"
         )
-    if not isinstance(backends, str | Backend | Iterable | None):
+    if not isinstance(backends, str | Backend | Iterable | None) or is_array_api_obj(backends):
         raise OptionError("X104", f"backends must be names or backends; got {short(backends)}.")
     x, t = (inputs_of(model, x), None) if y is None else samples_of(model, x, y)
     if not len(x):

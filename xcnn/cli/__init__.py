@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import wraps
 from itertools import pairwise
 from typing import Annotated, Any
@@ -20,14 +21,13 @@ import typer
 from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, predict, summary, train
 from xcnn.cli.ending import ENDING
-from xcnn.cli.reports import READER_LEFT, UNWRITTEN, exit_code, tell_error
+from xcnn.cli.reports import READER_LEFT, UNWRITTEN, USAGE, exit_code, tell_error
 from xcnn.core.names import meant
 from xcnn.core.output import OutputLost, Results, process_streams
 
 app = typer.Typer(
     name="xcnn",
     help="Convolutional networks that read like the mathematics. `xcnn train` trains the article's net on MNIST.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -90,6 +90,10 @@ def outcome(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         refuse_empty(arguments)
+        if not arguments:
+            with redirect_stdout(sys.stderr):
+                app(args=["--help"], prog_name="xcnn", standalone_mode=False)
+            return USAGE
         code = app(args=arguments, prog_name="xcnn", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as end:
@@ -118,8 +122,7 @@ def misused(error: Any) -> int:
     elif found := re.match(r"No such command '(.*)'\.", error.message):
         meant_one = meant("command", found[1], [*getattr(command, "commands", ()), "--version", "--help"])
         error.message = f"No such command {found[1]!r}" + (f"; did you mean {meant_one!r}?" if meant_one else ".")
-    if not error.message.startswith("Usage:"):  # the help, where no command was given
-        error.message = errors.bounded(error.message)
+    error.message = errors.bounded(error.message)
     error.show()
     return int(error.exit_code)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from xcnn.cli.backends import blas_kernels
+from xcnn.cli.bench_table import Table, means, worst, wrapped
 from xcnn.cli.options import BackendName, Json, Quiet, finite, print_json
 from xcnn.errors import OptionError, short
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from xcnn.backends.contract import Backend
     from xcnn.bench.cases import StepCase
     from xcnn.bench.comparison import Result
-    from xcnn.bench.timing import Times
+    from xcnn.bench.prediction import PredictionResult
 
-Entry: TypeAlias = "tuple[str, dict[str, Any], Result]"
+Entry: TypeAlias = "tuple[str, dict[str, Any], Result | PredictionResult]"
 """A row: its label in the table, what names it in JSON, and what was measured."""
 
 KINDS = ("steps", "correlations")
+LISTS = ("zoo", "drawn")
 RIVALS_PRECISIONS = ("float32", "float64")
 BUSY = "other programs run: the times count for little, and the ratios for nothing"
 
@@ -33,11 +35,20 @@ BUSY = "other programs run: the times count for little, and the ratios for nothi
 def run(
     net: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:BATCH", help="Only this net's step, such as lenet:64; may be repeated."),
+        typer.Option(metavar="NAME:BATCH", help="Only this net, such as lenet:64; may be repeated."),
     ] = None,
+    nets: Annotated[
+        str | None, typer.Option(help="zoo: all nets that are known by name; drawn: nets that are drawn from the seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first net that is drawn; the next has the next.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many nets are drawn.")] = 30,
     only: Annotated[str | None, typer.Option(help="steps or correlations.")] = None,
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Predictions, beside PyTorch, ONNX Runtime and OpenVINO as installed.")
+    ] = False,
     against: Annotated[
-        str | None, typer.Option(help="torch or jax: PyTorch or JAX does the same, in turns with xcnn.")
+        str | None,
+        typer.Option(help="torch or jax: PyTorch or JAX does the same, in turns with xcnn; one peer with --predict."),
     ] = None,
     backend: BackendName = None,
     algorithm: Annotated[str | None, typer.Option(help="One of the backend's algorithms.")] = None,
@@ -61,21 +72,29 @@ def run(
     multiplications that correlations and matrix products have by definition. The ceiling is the machine's best matrix
     product; Fourier transforms, which need fewer operations, may pass it.
 
+    Nets that are drawn are random but sensible, the same for a seed everywhere; each is printed as it is written in
+    Python. Before both sides are timed, their outputs and gradients are compared: the exit code is 1 where they differ.
+    Predictions are of batches of 1, 8 and 64, unless --net names others.
+
     On a GPU steps are timed over whole epochs, one by one and captured as CUDA graphs, PyTorch's too; MiB are what they
     take of its memory.
     """
     from xcnn.backends.selector import get_backend
-    from xcnn.bench import cases, comparison, gpu
+    from xcnn.bench import comparison, gpu, prediction
 
-    check_options(net, only, against, precision)
-    picked = [cases.picked(choice) for choice in net or ()]
-    kinds = [only] if only else ["steps"] if net else list(KINDS)
+    check_options(net, nets, only, predict, None if predict else against, precision)
+    picked = chosen_cases(net, nets, seed, count, predict)
+    kinds = ["predictions"] if predict else [only] if only else ["steps"] if picked else list(KINDS)
     threads = threads or comparison.available_threads()
-    with comparison.limited(threads, against):
+    peers = prediction.present(against) if predict else ()
+    if predict and not against and not quiet:
+        tell_missing([name for name in prediction.PEERS if name not in peers])
+    against = None if predict else against
+    with comparison.limited(threads, "torch" if peers else against):
         chosen = comparison.bench_backend(backend or get_backend(), algorithm, threads)
-        work = Work(chosen, gpu.captures(chosen), against, seconds, precision, quiet)
+        work = Work(chosen, gpu.captures(chosen), against, peers, seconds, precision, threads, quiet)
         work.check_rival()
-        machine = about(chosen, threads, against)
+        machine = about(chosen, threads, against, peers)
         with progress("a matrix product", quiet):
             ceilings = work.ceilings()
         ceiling = max(ceilings.values())
@@ -83,35 +102,83 @@ def run(
             show_machine(machine, ceilings)
         rows: dict[str, list[dict[str, Any]]] = {}
         for kind in kinds:
-            table = Table(kind, work.on_gpu, against)
+            table = Table(kind, work.on_gpu, against, peers)
             if not json:
                 print("\n" + table.header())
-            rows[kind] = []
-            for label, named, result in work.steps(picked) if kind == "steps" else work.correlations():
-                rows[kind].append({**named, **result.to_dict(ceiling)})
+            rows[kind], labels = [], []
+            for label, named, result in work.entries(kind, picked):
+                row = {**named, **result.to_dict(ceiling)}
+                rows[kind].append(row)
+                labels.append(label)
                 if not json:
                     print(table.line(label, result, ceiling), flush=True)
-            if against and not json:
+                    tell(row, drawn=nets == "drawn")
+            if (against or peers) and not json:
                 print(table.last_line(means(rows[kind])))
+                if nets:
+                    print(*worst(rows[kind], labels), sep="\n")
     if json:
-        mean_ratios = {kind: means(rows[kind]) for kind in kinds if against}
+        mean_ratios = {kind: means(rows[kind]) for kind in kinds if against or peers}
         named_precision = {"precision": precision or "float32"}
         print_json("bench", **machine, **named_precision, ceilings=ceilings, **rows, geometric_means=mean_ratios)
+    if any(row.get("differs") for kind in kinds for row in rows[kind]):
+        raise typer.Exit(1)
 
 
-def check_options(net: list[str] | None, only: str | None, against: str | None, precision: str | None) -> None:
+def check_options(
+    net: list[str] | None, nets: str | None, only: str | None, predict: bool, against: str | None, precision: str | None
+) -> None:
     """Raise X104 where an option has a value that it can't have."""
     from xcnn.bench.rivals import RIVALS
     from xcnn.training.precision import PRECISIONS
 
     if only not in (None, *KINDS):
         raise OptionError("X104", f"--only takes steps or correlations; got {short(only)}.")
+    if nets not in (None, *LISTS):
+        raise OptionError("X104", f"--nets takes {' or '.join(LISTS)}; got {short(nets)}.")
     if against not in (None, *RIVALS):
         raise OptionError("X104", f"--against takes {' or '.join(RIVALS)}; got {short(against)}.")
-    if net and only == "correlations":
-        raise OptionError("X104", "--net asks for steps, --only correlations for none.", hint="leave one of them out.")
+    if net and nets:
+        raise OptionError("X104", "--net names nets, and --nets too.", hint="leave one of them out.")
+    if (net or nets) and only == "correlations":
+        asked = "--net" if net else "--nets"
+        raise OptionError(
+            "X104", f"{asked} asks for steps, --only correlations for none.", hint="leave one of them out."
+        )
+    if predict and only:
+        raise OptionError("X104", f"--predict asks for predictions, --only {only} for none.", hint="leave one out.")
     if precision not in (None, *PRECISIONS):
         raise OptionError("X104", f"--precision takes {', '.join(PRECISIONS)}; got {short(precision)}.")
+    if predict and precision not in (None, "float32"):
+        raise OptionError("X104", f"--predict compares in float32; got {precision!r}.", hint="leave --precision out.")
+
+
+def chosen_cases(net: list[str] | None, nets: str | None, seed: int, count: int, predict: bool) -> list[StepCase]:
+    """The nets and batches that were asked for; none where it is left to the kind."""
+    from xcnn.bench import cases, prediction
+    from xcnn.bench.drawn import drawn
+    from xcnn.bench.zoo import ZOO
+
+    if nets == "drawn":
+        picked = [drawn(seed + n) for n in range(count)]
+    else:
+        picked = [cases.picked(choice) for choice in net or (ZOO if nets else cases.STEPS if predict else ())]
+    return prediction.with_batches(picked) if predict and not net else picked
+
+
+def tell_missing(peers: list[str]) -> None:
+    """On stderr, which peers are not timed."""
+    if peers:
+        are = "is" if len(peers) == 1 else "are"
+        print(f"not timed beside {', '.join(peers)}, which {are} not installed", file=sys.stderr)
+
+
+def tell(row: dict[str, Any], drawn: bool) -> None:
+    """Below a row: the net, where it was drawn, and what differs."""
+    if drawn:
+        print(wrapped(row["source"]), flush=True)
+    if row.get("differs"):
+        print(f"    both sides differ: {row['differs']}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -121,12 +188,16 @@ class Work:
     backend: Backend
     on_gpu: bool
     against: str | None
+    peers: tuple[str, ...]
     seconds: float
     precision: str | None
+    threads: int
     quiet: bool
 
     def check_rival(self) -> None:
         """Raise X104 where the rival would not do the same work."""
+        if self.on_gpu and self.peers:
+            raise OptionError("X104", f"--predict compares on the processor; {short(self.backend)} computes on a GPU.")
         if self.on_gpu and self.against not in (None, "torch"):
             raise OptionError(
                 "X104",
@@ -147,15 +218,32 @@ class Work:
 
         return gpu if self.on_gpu else comparison
 
+    def entries(self, kind: str, picked: list[StepCase]) -> Iterator[Entry]:
+        """The rows of a table of this kind."""
+        return self.correlations() if kind == "correlations" else getattr(self, kind)(picked)
+
     def steps(self, picked: list[StepCase]) -> Iterator[Entry]:
         """A row for each net."""
-        from xcnn.bench import cases
+        from xcnn.bench import agreement, cases
 
         usual = cases.GPU_STEPS if self.on_gpu else cases.STEPS
         for case in picked or map(cases.picked, usual):
+            differs = {}
             with progress(str(case), self.quiet):
+                if self.against == "torch" and not self.on_gpu and agreement.alike(case.net):
+                    found = agreement.agreement(case, self.backend, self.precision or "float32")
+                    differs = {"differs": "" if found.holds else str(found)}
                 result, parameters = self.bench.compare_steps(case, *self.how)
-            yield str(case), {"net": case.name, "batch": case.batch, "parameters": parameters}, result
+            yield str(case), {**described(case, parameters), **differs}, result
+
+    def predictions(self, picked: list[StepCase]) -> Iterator[Entry]:
+        """A row for each net and batch."""
+        from xcnn.bench.prediction import compare_predictions
+
+        for case in picked:
+            with progress(str(case), self.quiet):
+                result, parameters = compare_predictions(case, self.backend, self.peers, self.seconds, self.threads)
+            yield str(case), described(case, parameters), result
 
     def correlations(self) -> Iterator[Entry]:
         """Three rows for each correlation."""
@@ -183,9 +271,16 @@ class Work:
         return self.against is not None if self.on_gpu else self.against
 
 
-def about(backend: Backend, threads: int, against: str | None) -> dict[str, Any]:
+def described(case: StepCase, parameters: int) -> dict[str, Any]:
+    """What names a net's row in JSON."""
+    return {"net": case.name, "batch": case.batch, "parameters": parameters, "source": case.source}
+
+
+def about(backend: Backend, threads: int, against: str | None, peers: tuple[str, ...]) -> dict[str, Any]:
     """What was timed on what, for JSON."""
-    versions = {"python": platform.python_version(), **backend.versions()}
+    from xcnn.bench.prediction import versions as versions_of
+
+    versions = {"python": platform.python_version(), **backend.versions(), **versions_of(peers)}
     if against:
         from xcnn.bench.rivals import rival
 
@@ -209,121 +304,6 @@ def show_machine(machine: dict[str, Any], ceilings: dict[str, float]) -> None:
     kernels = sorted({f"{library['name']} {library['kernels']}" for library in machine["blas"]})
     products = ", ".join(f"{library} {gflops:,.0f}" for library, gflops in ceilings.items())
     print(f"matrix product, GFLOP/s: {products} (kernels: {', '.join(kernels)})")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its title and width, what stands in it, and the mean that stands below, by its name in JSON."""
-
-    title: str
-    width: int
-    cell: Callable[[Any, float], str]
-    mean: str = ""
-
-
-OURS = (Column("xcnn, ms", 26, lambda result, ceiling: spread(result.ours)),)
-
-
-def beside(rival: str) -> tuple[Column, ...]:
-    """The columns of the rival of this name."""
-    return (
-        Column(f"{rival}, ms", 26, lambda result, ceiling: spread(result.theirs)),
-        Column(f"{rival} / xcnn", 14, lambda result, ceiling: f"{result.ratio:.2f}", "ratio"),
-        Column("of bests", 10, lambda result, ceiling: f"{result.ratio_of_bests:.2f}", "ratio_of_bests"),
-    )
-
-
-RATIOS = ("ratio", "ratio_of_bests", "ratio_to_eager", "ratio_to_graphed")
-"""By their names in JSON."""
-WAYS_APART = (
-    Column("eager", 8, lambda result, ceiling: two_places(result.ratio_to("eager")), "ratio_to_eager"),
-    Column("graphed", 9, lambda result, ceiling: two_places(result.ratio_to("graphed")), "ratio_to_graphed"),
-)
-RATES = (
-    Column("GFLOP/s", 9, lambda result, ceiling: f"{result.gflops:.1f}"),
-    Column("of ceiling", 12, lambda result, ceiling: f"{result.gflops / ceiling:.1%}"),
-)
-OUR_MEMORY = Column("xcnn, MiB", 11, lambda result, ceiling: mebibytes(result, "xcnn"))
-THEIR_MEMORY = Column("torch, MiB", 12, lambda result, ceiling: mebibytes(result, "torch"))
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of steps or correlations, timed on the processor or on a GPU."""
-
-    kind: str
-    on_gpu: bool
-    against: str | None
-
-    @property
-    def labels(self) -> int:
-        """How wide the first column is."""
-        return 15 if self.kind == "steps" else 62
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """What stands in a row after the label."""
-        apart = WAYS_APART if self.on_gpu and self.kind == "steps" else ()
-        rates = tuple(replace(column, width=column.width + 2) for column in RATES) if self.on_gpu else RATES
-        memory = (OUR_MEMORY, *((THEIR_MEMORY,) if self.against else ())) if apart else ()
-        return OURS + (beside(self.against) + apart if self.against else ()) + rates + memory
-
-    def header(self) -> str:
-        """The titles."""
-        label = "net:batch" if self.kind == "steps" else f"{'batch x channels x image -> filters':46}map"
-        ways = ["xcnn as"] * self.on_gpu + ([f"{self.against} as"] if self.against else [])
-        return self.row(label, [column.title for column in self.columns], ways)
-
-    def line(self, label: str, result: Any, ceiling: float) -> str:
-        """A row for a Result or a GpuResult, and below it what could not be done."""
-        ours = [result.our_way] if self.on_gpu else []
-        ways = ours + ([result.way] if self.against else [])
-        cells = [column.cell(result, ceiling) for column in self.columns]
-        return "\n".join([self.row(label, cells, ways), *(notes(result) if self.on_gpu else ())])
-
-    def last_line(self, mean: dict[str, float]) -> str:
-        """The means under their columns."""
-        cells = [f"{mean[column.mean]:.2f}" if column.mean in mean else "" for column in self.columns]
-        return self.row("geometric mean", cells, [])
-
-    def row(self, label: str, cells: list[str], ways: list[str]) -> str:
-        """A line of these."""
-        aligned = "".join(f"{cell:>{column.width}}" for cell, column in zip(cells, self.columns, strict=True))
-        return f"{label:{self.labels}}{aligned}  {', '.join(ways)}".rstrip()
-
-
-def notes(result: Any) -> Iterator[str]:
-    """Why steps were not captured, and which of PyTorch's ways failed."""
-    if result.not_captured:
-        yield f"    xcnn's steps are not captured: {result.not_captured}"
-    for way, why in result.failed.items():
-        yield f"    torch, {way}: {why}"
-
-
-def means(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The geometric means of the rows' ratios, as far as every row has them."""
-    from xcnn.bench.timing import geometric_mean
-
-    return {
-        name: geometric_mean([row[name] for row in rows])
-        for name in RATIOS
-        if all(row.get(name) is not None for row in rows)
-    }
-
-
-def two_places(ratio: float | None) -> str:
-    """A ratio, where there is one."""
-    return "" if ratio is None else f"{ratio:.2f}"
-
-
-def mebibytes(result: Any, side: str) -> str:
-    """The device memory that one side took, where it was measured."""
-    return "" if result.memory is None else f"{result.memory[side] / 2**20:,.0f}"
-
-
-def spread(times: Times) -> str:
-    """The median, and the 10th and 90th percentile, in milliseconds."""
-    return f"{1e3 * times.median:.3g} ({1e3 * times.quantile(0.1):.3g} .. {1e3 * times.quantile(0.9):.3g})"
 
 
 @contextmanager

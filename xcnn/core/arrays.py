@@ -41,6 +41,22 @@ def namespace(*arrays: Array) -> Any:
     return found
 
 
+def together(*arrays: Array) -> Any:
+    """The namespace of arrays that are computed with together: of one library, on one device.
+
+    Raises
+    ------
+    BackendError
+        X301
+    """
+    xp = namespace(*arrays)
+    first, *others = (getattr(x, "device", None) for x in arrays)
+    if any(other != first for other in others):
+        told = "arrays on several devices meet: " + ", ".join(sorted({str(device(x)) for x in arrays}))
+        raise BackendError("X301", f"{told}.", hint="bring them to one.")
+    return xp
+
+
 def check_array(x: Any, name: str = "x") -> None:
     """Raise X103 unless it is an array, as array_api_compat knows them, or one that tells its namespace."""
     if not is_array_api_obj(x) or isinstance(x, type):
@@ -150,10 +166,12 @@ def _is_dtype(xp: Any, dtype: Any, kinds: str | tuple[str, ...]) -> bool:
 
 def is_real(x: Array) -> bool:
     """True for arrays of real numbers, and of bools: not of complex ones, texts, dates or objects."""
+    if is_floating(x):
+        return True
     kind = type(x), x.dtype
     found = _real.get(kind)
     if found is None:
-        found = _real[kind] = is_floating(x) or _is_dtype(namespace(x), x.dtype, ("bool", "integral"))
+        found = _real[kind] = _is_dtype(namespace(x), x.dtype, ("bool", "integral"))
     return found
 
 

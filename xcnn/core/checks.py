@@ -73,10 +73,12 @@ def _rank_hint(got: Shape, axes: Sequence[str]) -> str:
     return f"put a Reshape({fitting}) before it."
 
 
-def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], size: int | None = None) -> Any:
+def check_input(
+    layer: object, weights: Weights, x: Array, axes: Sequence[str], size: int | None = None, backend: Any = None
+) -> Any:
     """The namespace of x, if x is a batch with these axes, at home where the weights are, and of their type.
 
-    `size` is what the first axis after the batch must count, where the weights fix it.
+    `size` is what the first axis after the batch must count, where the weights fix it; `backend` as `check_home`'s.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def check_input(layer: object, weights: Weights, x: Array, axes: Sequence[str], 
     ShapeError
         X101
     """
-    check_home(layer, weights, x)
+    check_home(layer, weights, x, backend)
     _with_axes(layer, x.shape[1:], axes)
     if size is not None and x.shape[1] != size:
         noun = axes[0] if size != 1 else axes[0].removesuffix("s")
@@ -111,8 +113,11 @@ def _size_hint(shape: Shape, size: int, axes: Sequence[str]) -> str:
     return f"{built}."
 
 
-def check_home(layer: object, weights: Weights, x: Array) -> None:
-    """Raise if x is not floating, or not of its weights' library, device and type."""
+def check_home(layer: object, weights: Weights, x: Array, backend: Any = None) -> None:
+    """Raise if x is not floating, or not of its weights' library, device and type.
+
+    A layer without weights that asks its backend's primitives gives the backend, whose library x must be of.
+    """
     for name, array in weights.items():
         if type(array) is not type(x) or device(array) != device(x):
             raise BackendError(
@@ -140,6 +145,21 @@ def check_home(layer: object, weights: Weights, x: Array) -> None:
                 hint=conversion("x", x, "float32"),
                 layer=layer,
             )
+        if backend is not None and library(namespace(x)) != library(backend.xp):
+            raise BackendError(
+                "X301",
+                f"runs on {library(backend.xp)} but x is on {home(x)}.",
+                hint="x = backend.asarray(x), or a Run on the backend of x.",
+                layer=layer,
+            )
+
+
+def check_batch(layer: object, x: Array) -> None:
+    """Raise X101 for an array without axes, which has no samples."""
+    if not x.shape:
+        raise ShapeError(
+            "X101", "expects a batch but got an array without axes.", hint="x[None] is one sample.", layer=layer
+        )
 
 
 def conversion(name: str, x: Array, dtype: object) -> str:
@@ -154,10 +174,15 @@ def conversion(name: str, x: Array, dtype: object) -> str:
 
 def home(x: Array) -> str:
     """Where an array is, in words: "numpy", "cupy:0", "torch:cuda:0", "array_api_strict:device1"."""
-    library, where = namespace(x).__name__.removeprefix("array_api_compat.").removesuffix(".numpy"), str(device(x))
+    name, where = library(namespace(x)), str(device(x))
     named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)|^(cpu):0$", where)
     where = next((name for name in named.groups() if name), where) if named else where
-    return library if where == "cpu" else f"{library}:{where}"
+    return name if where == "cpu" else f"{name}:{where}"
+
+
+def library(xp: Any) -> str:
+    """The library that a namespace is of: "numpy", "torch", "jax"."""
+    return str(xp.__name__).removeprefix("array_api_compat.").removesuffix(".numpy")
 
 
 def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
@@ -280,7 +305,7 @@ def on_behalf_of(layer: object) -> Iterator[None]:
 
 
 def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
-    """Raise unless x and k are planes of one library and, for "valid", the kernel fits."""
+    """Raise unless x and k are planes of one library and device and, for "valid", the kernel fits."""
     if not isinstance(mode, str) or mode not in ("valid", "full", "same"):
         raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {short(mode)}.')
     for label, array in (("x", x), ("k", k)):
@@ -288,10 +313,8 @@ def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
         check_array(array, f"{name}: {label}")
         if array.ndim != 2 or min(array.shape) < 1:
             raise ShapeError("X101", f"{name} takes planes (height, width); {label} has shape {tuple(array.shape)}.")
-    if type(x) is not type(k):
-        raise BackendError(
-            "X301", f"{name}: x is on {home(x)} but k is on {home(k)}.", hint="bring both to one library."
-        )
+    if type(x) is not type(k) or device(x) != device(k):
+        raise BackendError("X301", f"{name}: x is on {home(x)} but k is on {home(k)}.", hint="bring both to one.")
     if mode == "valid" and any(n < m for n, m in zip(x.shape, k.shape, strict=True)):
         raise ShapeError(
             "X102",

@@ -18,7 +18,7 @@ from xcnn.core.names import unknown
 from xcnn.core.random import Planner
 from xcnn.core.types import Rng, Shape
 from xcnn.core.windows import COUNTABLE
-from xcnn.errors import OptionError, short
+from xcnn.errors import OptionError, host_memory, short
 
 HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Draw = TypeVar("Draw", bound=Callable[..., HostArray])
@@ -32,7 +32,9 @@ def sized(draw: Draw) -> Draw:
     def drawn(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray:
         shape = check_shape("shape", shape)
         check_cells_of(shape)
-        return draw(rng, shape, check_whole("fan_in", fan_in, least=0), check_whole("fan_out", fan_out, least=0))
+        fans = check_whole("fan_in", fan_in, least=0), check_whole("fan_out", fan_out, least=0)
+        with host_memory(f"an array of {shape}"):
+            return draw(rng, shape, *fans)
 
     return cast("Draw", drawn)
 

@@ -70,7 +70,7 @@ def meant(kind: str, given: object, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     by_letters = {_letters(name): name for name in known}
-    letters = _letters(str(given)[:60])
+    letters = _letters(given[:60] if isinstance(given, str) else short(given))
     habit = HABITS.get(kind, {}).get(letters, "")
     if habit and (not by_letters or habit.partition(":")[0] in by_letters.values()):
         return habit

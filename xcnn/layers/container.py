@@ -11,7 +11,7 @@ from xcnn.core.initializers import check_cells_of
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.layer import Layer, Run, no_backward
 
 DEEPEST = 64
 """Containers within each other. Checkpoints keep as many; each takes a few calls of Python's stack, which has 1,000."""
@@ -93,14 +93,17 @@ class Container:
     def call(
         self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True, behind: bool = False
     ) -> tuple[Array, Backward]:
-        """Call the n-th layer, with x or, `behind` others, with what those made of it."""
+        """Call the n-th layer, with x or, `behind` others, with what those made of it.
+
+        Where the run wants no backward, the layer's is let go of.
+        """
         name, layer = self.named[n]
         inner = run.child(n, name, wants_dx)
         with inside(name, behind):
             y, backward = layer(weights.get(name, {}), x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
-        return y, backward
+        return y, backward if run.wants_backward else no_backward
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""

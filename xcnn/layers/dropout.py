@@ -40,7 +40,7 @@ class Dropout:
         return {}, check_shape("input_shape", input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        check_home(self, weights, x)
+        check_home(self, weights, x, run.backend)
         shape, drops = self.mask_shape(x.shape), run.train and self.rate > 0
         if drops:
             bits = run.backend.random_bits(run.key, shape)

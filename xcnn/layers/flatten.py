@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy, check_home, check_shape
+from xcnn.core.checks import check_batch, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -30,6 +30,7 @@ class Flatten:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
+        check_batch(self, x)
         xp = namespace(x)
         shape, flat = x.shape, (x.shape[0], prod(x.shape[1:]))
 

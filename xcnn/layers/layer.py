@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
+from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
     from xcnn.core.primitives import Primitives
@@ -20,6 +21,9 @@ class Run:
     Where nobody wants dX, as of a net's first layer in training, its backward may give None for it: a layer that passes
     its run on to others, and goes on with their dX, asks `wants_dx` first.
 
+    Where nobody wants gradients at all, as in a prediction, containers drop each layer's backward at once, and with it
+    all that it keeps: memory then follows from the largest layers, not from their number.
+
     Parameters
     ----------
     backend
@@ -32,6 +36,8 @@ class Run:
         who sees each layer's output and gradient; None is nobody
     wants_dx
         whether dX is asked for
+    wants_backward
+        whether backward is going to be called; without `train` it gives the gradients of a prediction
     """
 
     backend: Primitives
@@ -39,11 +45,12 @@ class Run:
     key: Key = (0,)
     hook: Hook | None = None
     wants_dx: bool = True
+    wants_backward: bool = True
 
     def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
         hook = None if self.hook is None else Hook(self.hook.look, (*self.hook.path, name))
-        return Run(self.backend, self.train, (*self.key, n), hook, wants_dx)
+        return Run(self.backend, self.train, (*self.key, n), hook, wants_dx, self.wants_backward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +93,18 @@ class Layer(Protocol):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """Y, and the function from dy to dx and the gradients."""
         ...
+
+
+def no_backward(*given: object) -> NoReturn:
+    """The backward of a run that does not want one.
+
+    Raises
+    ------
+    OptionError
+        X104
+    """
+    raise OptionError(
+        "X104",
+        "this run keeps nothing for a backward pass.",
+        hint="call the net with Run(backend), whose wants_backward is True.",
+    )

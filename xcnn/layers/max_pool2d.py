@@ -45,7 +45,7 @@ class MaxPool2D(Pool2D):
     """
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        check_input(self, weights, x, IMAGE)
+        check_input(self, weights, x, IMAGE, backend=run.backend)
         check_cells(self, x.shape[1:])
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])

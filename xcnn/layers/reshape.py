@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy, check_home, check_shape
+from xcnn.core.checks import check_batch, check_dy, check_home, check_shape
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
@@ -53,6 +53,7 @@ class Reshape:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
+        check_batch(self, x)
         xp, shape, target = namespace(x), x.shape, (x.shape[0], *self.resolved(x.shape[1:]))
 
         def backward(dy: Array) -> tuple[Array, Weights]:

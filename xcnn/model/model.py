@@ -590,8 +590,15 @@ class Model:
         """
         batch_size = check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.state.weights
-        starts = range(0, max(len(x), 1), batch_size)
-        return np.concatenate([self.backend.to_numpy(self.forward(x[at : at + batch_size], weights)) for at in starts])
+        first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
+        if len(x) <= batch_size:
+            return np.array(first, order="C")  # it may be memory of others, or not be written
+        y = np.empty((len(x), *first.shape[1:]), first.dtype)
+        y[:batch_size] = first
+        del first
+        for at in range(batch_size, len(x), batch_size):
+            y[at : at + batch_size] = self.backend.to_numpy(self.forward(x[at : at + batch_size], weights))
+        return y
 
     @explained
     def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from array_api_compat import device, is_numpy_array
 
-from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, widened, zeros
+from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, together, widened, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, plain
 from xcnn.core.names import unknown
 from xcnn.core.pure import pure
@@ -366,7 +366,7 @@ def _check_floating(y: Array, t: Array) -> Any:
         raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
     if not is_real(t):
         raise DTypeError("X103", f"a loss takes targets of real numbers; got {t.dtype}.", hint="convert them.")
-    return namespace(y, t)
+    return together(y, t)
 
 
 def _at_least_one(size: int) -> int:

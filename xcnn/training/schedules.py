@@ -85,7 +85,7 @@ class Step(Schedule):
 
     def __call__(self, step: int) -> float:
         step = check_whole("step", step, least=0)
-        return self.rate * power(self.factor, step // self.every)
+        return self.rate and self.rate * power(self.factor, step // self.every)  # 0 times infinity is no number
 
 
 @checked
@@ -120,7 +120,7 @@ class Exponential(Schedule):
 
     def __call__(self, step: int) -> float:
         step = check_whole("step", step, least=0)
-        return self.rate * power(self.factor, step / self.every)
+        return self.rate and self.rate * power(self.factor, step / self.every)
 
 
 @checked

@@ -50,7 +50,8 @@ class Trainer:
     def forward(self, weights: Weights, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
         with host_memory("this batch"), self.backend.active():
-            y, _ = self.net(weights, self.backend.asarray(x, self.dtype), Run(self.backend))
+            run = Run(self.backend, wants_backward=False)
+            y, _ = self.net(weights, self.backend.asarray(x, self.dtype), run)
         return y
 
     def after_step(self, state: TrainingState, x: HostArray, t: HostArray) -> tuple[TrainingState, float]:

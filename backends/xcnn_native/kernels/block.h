@@ -48,5 +48,9 @@ static void block_apart(int rows, int vectors, const Cell *const *a, const Index
 #undef BESIDE
 }
 
-// The next tile's rows, of so many that are left.
-INLINE int tile(Index left, int vectors) { return (int)(left >= 12 && TALLEST(vectors) == 12 ? 12 : smaller(left, 6)); }
+// The next tile's rows, of so many that are left: what is more than one tile and less than two is parted in halves.
+INLINE int tile(Index left, int vectors) {
+  const int most = TALLEST(vectors);
+  if (left >= most && most == 12) return 12;
+  return (int)(left <= 6 || left >= 12 ? smaller(left, 6) : (left + 1) / 2);
+}

@@ -12,6 +12,7 @@
 enum {
   ALONE = 16,  // cells of a window up to which it is taken in one step, and windows of a cell up to which they are gathered
   UNIT = 8192, // cells that are read in a unit, about
+  CHAIN = 128, // terms that are added one after another
 };
 
 typedef struct {
@@ -234,6 +235,17 @@ INLINE void add(Index count, const Cell *restrict x, Index step, Cell *restrict 
   for (Index n = 0; n < count; n++) y[n] += x[n * step];
 }
 
+// Where the n-th of so many terms is added: to the sum, or where these are many, to a part that is poured into the sum
+// after every so many, so that no chain is long.
+static Cell *poured(Index n, Index count, Index cells, Cell *part, Cell *sum) {
+  if (count <= CHAIN) return sum;
+  if (n % CHAIN == 0) {
+    if (n) add(cells, part, 1, sum);
+    memset(part, 0, cells * sizeof(Cell));
+  }
+  return part;
+}
+
 // Sums or means of rows of windows.
 static void sum_unit(void *argument, Index unit) {
   Pooling *all = argument;
@@ -247,16 +259,21 @@ static void sum_unit(void *argument, Index unit) {
     Cell *y = all->to + n * w->columns * c;
     memset(line, 0, cells * sizeof(Cell));
     memset(y, 0, w->columns * c * sizeof(Cell));
-    for (Index a = down.first; a < down.end; a++) add(cells, x + a * cells, 1, line);
+    Cell *part = line + cells, *to = y;
+    for (Index a = down.first; a < down.end; a++)
+      add(cells, x + a * cells, 1, poured(a - down.first, down.end - down.first, cells, part, line));
+    if (down.end - down.first > CHAIN) add(cells, part, 1, line);
     for (Index b = 0; b < w->window_columns; b++) {
       const Range q = within(b, w->across, w->left, w->width, w->columns);
       const Cell *from = line + (q.first * w->across + b - w->left) * c;
+      to = poured(b, w->window_columns, w->columns * c, part, y);
       if (q.first >= q.end) continue;
-      if (c == 1 && w->across == 2) add(q.end - q.first, from, 2, y + q.first);
-      else if (c == 1) add(q.end - q.first, from, w->across, y + q.first);
+      if (c == 1 && w->across == 2) add(q.end - q.first, from, 2, to + q.first);
+      else if (c == 1) add(q.end - q.first, from, w->across, to + q.first);
       else
-        for (Index m = q.first; m < q.end; m++) add(c, from + (m - q.first) * w->across * c, 1, y + m * c);
+        for (Index m = q.first; m < q.end; m++) add(c, from + (m - q.first) * w->across * c, 1, to + m * c);
     }
+    if (to != y) add(w->columns * c, part, 1, y);
     for (Index q = 0; q < w->columns && w->means; q++) {
       const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
       const Cell count = (Cell)(larger(0, down.end - down.first) * larger(0, across.end - across.first));
@@ -326,7 +343,8 @@ EXPORT int NAME(max_pool_adjoint)(const Window *w, const Cell *dy, Cell *dx, voi
 
 // The sum of each window, or its mean.
 EXPORT int NAME(sum_pool)(const Window *w, const Cell *x, Cell *y, void *unused, int threads) {
-  Pooling all = {.w = w, .from = x, .to = y, .cells = w->width * w->channels};
+  Pooling all = {.w = w, .from = x, .to = y};
+  all.cells = (w->width + (w->width > w->columns ? w->width : w->columns)) * w->channels;
   return shared(&all, sum_unit, w->rows, w->width * w->channels * w->window_rows, threads);
 }
 

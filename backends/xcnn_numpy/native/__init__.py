@@ -1,9 +1,22 @@
-"""Correlation in registers, by the compiled library; and runs of layers in one pass, and other layers."""
+"""Layers and runs of layers by the compiled library: convolutions in registers, and all else as passes over memory."""
 
-from xcnn_numpy.native import convolution, dense
+from xcnn_numpy.native import (
+    activations,
+    convolution,
+    dense,
+    dropout,
+    layer_norm,
+    normalisation,
+    pooling,
+    shortcut,
+)
 from xcnn_numpy.native.algorithm import Native
 
-FUSES = (convolution.fuse, dense.fuse)
-"""What knows runs of layers with products to fuse, in the order in which they are asked."""
+PASSES = (
+    normalisation.fuse, layer_norm.fuse, shortcut.fuse, pooling.fuse, dropout.fuse, activations.fuse,
+)  # fmt: skip
+"""What knows runs of layers that are passes over memory, in the order in which they are asked."""
+FUSES = (convolution.fuse, dense.fuse, *PASSES)
+"""With those that begin with a product."""
 
-__all__ = ["FUSES", "Native"]
+__all__ = ["FUSES", "PASSES", "Native"]

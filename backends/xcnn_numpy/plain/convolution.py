@@ -72,7 +72,7 @@ class Convolution:
         products, threads = n * way.work, self.backend.workers
         matrix = self.matrix(way, mine)
         y = empty((n, o, *(size // 2 for size in sizes)) if self.pools else (n, o, *sizes), x.dtype)
-        which = empty(y.shape if self.pools else (n,), np.uint8)
+        which = empty(y.shape if self.pools and run.wants_backward else (0,), np.uint8)
 
         def forward(first: int, last: int) -> None:
             room, some = None, way.at_once(last - first)
@@ -89,7 +89,7 @@ class Convolution:
                     cells += mine["bias"]
                 activations.apply(self.activation, room.output)
                 if self.pools:
-                    pool(cells, y[a:b], which[a:b])
+                    pool(cells, y[a:b], which[a:b] if run.wants_backward else None)
                 else:
                     np.copyto(y[a:b], cells)
 

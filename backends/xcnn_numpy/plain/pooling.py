@@ -10,10 +10,12 @@ DEAD = 4
 """Added to the tap where no cell of a window is above zero: none gets a gradient."""
 
 
-def pool(x: Array, y: Array, which: Array) -> None:
-    """Y = the largest cell of each window, and its tap, the first of equal ones."""
+def pool(x: Array, y: Array, which: Array | None) -> None:
+    """Y = the largest cell of each window, and where they are wanted its tap, the first of equal ones."""
     a, b, c, d = corners(x, y.shape[2:])
     np.maximum(np.maximum(a, b), np.maximum(c, d), out=y)
+    if which is None:
+        return
     may_be_nan = bool(np.isnan(y.sum()))
     tap = differs(c, y, may_be_nan).view(np.uint8) + np.uint8(1)
     tap *= differs(b, y, may_be_nan)

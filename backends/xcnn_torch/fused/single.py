@@ -1,4 +1,7 @@
-"""Layers that PyTorch computes in one operation each way: activations, max-pooling, means, and Flatten."""
+"""Layers without weights that PyTorch computes in one operation each way: activations, poolings, and Flatten.
+
+GELU is PyTorch's to 6e-8 of x in float32, not to all digits of a value near 0 as the layer's own formula is.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,24 @@ from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import inside
-from xcnn.layers import Flatten, GlobalAveragePool2D, MaxPool2D, ReLU, Sigmoid, Tanh
+from xcnn.layers import (
+    ELU,
+    GELU,
+    AveragePool2D,
+    Flatten,
+    GlobalAveragePool2D,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+    UpSampling2D,
+)
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
-from xcnn_torch.fused.common import computes_in, gives, holds, slope
+from xcnn_torch.fused.common import aten, computes_in, gives, holds, slope
 from xcnn_torch.memory import empty_like, typed
 from xcnn_torch.pooling import MaxPool, of_first_nan
 
@@ -46,6 +63,34 @@ def tanh(layer: Tanh, x: Array) -> Both:
     return y, lambda dy: slope(Tanh, dy, y)
 
 
+def silu(layer: SiLU, x: Array) -> Both:
+    """Y = X sigmoid(X)."""
+    return aten.silu(x), lambda dy: aten.silu_backward(dy, x)
+
+
+def gelu(layer: GELU, x: Array) -> Both:
+    """Y = X Phi(X)."""
+    form = "tanh" if layer.approximate else "none"
+    return aten.gelu(x, approximate=form), lambda dy: aten.gelu_backward(dy, x, approximate=form)
+
+
+def leaky_relu(layer: LeakyReLU, x: Array) -> Both:
+    """Y = X where X > 0, else its share."""
+    share = layer.negative_slope
+    return aten.leaky_relu(x, share), lambda dy: aten.leaky_relu_backward(dy, x, share, False)
+
+
+def elu(layer: ELU, x: Array) -> Both:
+    """Y = X where X > 0, else alpha (exp(X) - 1)."""
+    alpha = layer.alpha
+    return aten.elu(x, alpha), lambda dy: aten.elu_backward(dy, alpha, 1, 1, False, x)
+
+
+def softplus(layer: Softplus, x: Array) -> Both:
+    """Y = log(1 + exp(X)), which from 40 on is X to the last digit."""
+    return aten.softplus(x, 1, 40), lambda dy: aten.softplus_backward(dy, x, 1, 40)
+
+
 def flatten(layer: Flatten, x: Array) -> Both:
     """Y = X, with all axes of a sample in one."""
     return x.reshape(len(x), -1), lambda dy: dy.reshape(x.shape)
@@ -69,7 +114,29 @@ def max_pool(layer: MaxPool2D, x: Array) -> Both:
     return y, backward
 
 
-def pool_of(layer: MaxPool2D, x: Array) -> MaxPool | None:
+def average_pool(layer: AveragePool2D, x: Array) -> Both:
+    """Y = the mean of each window, of its cells within the image."""
+    pool = pool_of(layer, x)
+    assert pool is not None
+    how = pool.size, pool.stride, pool.padding, False, False, None
+    return aten.avg_pool2d(x, *how), lambda dy: aten.avg_pool2d_backward(dy, x, *how)
+
+
+def up_sampling(layer: UpSampling2D, x: Array) -> Both:
+    """Y = each cell repeated, or lines between the cells."""
+    sizes = [n * s for n, s in zip(x.shape[2:], pair("size", layer.size), strict=True)]
+    if layer.interpolation == "nearest":
+        return aten.upsample_nearest2d(x, sizes), lambda dy: aten.upsample_nearest2d_backward(dy, sizes, x.shape)
+    y = aten.upsample_bilinear2d(x, sizes, False)
+    return y, lambda dy: aten.upsample_bilinear2d_backward(dy, sizes, x.shape, False)
+
+
+def is_placed(layer: UpSampling2D) -> bool:
+    """Whether PyTorch finds the cells, whose places it counts in float32, without rounding."""
+    return all(s & (s - 1) == 0 for s in pair("size", layer.size))
+
+
+def pool_of(layer: MaxPool2D | AveragePool2D, x: Array) -> MaxPool | None:
     """The pooling of these images, if PyTorch can place its windows."""
     if x.ndim != 4:
         return None
@@ -82,7 +149,14 @@ FUNCTIONS: dict[type, Callable[..., Both]] = {
     Sigmoid: sigmoid,
     Tanh: tanh,
     Flatten: flatten,
+    SiLU: silu,
+    GELU: gelu,
+    LeakyReLU: leaky_relu,
+    ELU: elu,
+    Softplus: softplus,
     GlobalAveragePool2D: mean,
+    AveragePool2D: average_pool,
+    UpSampling2D: up_sampling,
     MaxPool2D: max_pool,
 }
 
@@ -97,9 +171,11 @@ class Single:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         layer = within(self.outer)
-        if not holds(self.outer, x) or (type(layer) is GlobalAveragePool2D and x.ndim != 4):
+        if not holds(self.outer, x) or (type(layer) in (GlobalAveragePool2D, UpSampling2D) and x.ndim != 4):
             return False
-        return not isinstance(layer, MaxPool2D) or pool_of(layer, x) is not None
+        if isinstance(layer, UpSampling2D):
+            return is_placed(layer)
+        return not isinstance(layer, MaxPool2D | AveragePool2D) or pool_of(layer, x) is not None
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         layer, x_type, dtype = within(self.outer), x.dtype, computes_in(self.outer, x.dtype)

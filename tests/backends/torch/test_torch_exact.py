@@ -10,14 +10,14 @@ from torch_runs import RUNS
 import xcnn
 from xcnn.checking.parity import WHOLE, Subject, error
 from xcnn.core import tree
-from xcnn.layers import BatchNorm, Conv2D, Next, Run, Sequential
+from xcnn.layers import BatchNorm, Conv2D, GroupNorm, LayerNorm, Next, Run, Sequential
 from xcnn.training.precision import PRECISIONS, mixed, widened
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from xcnn_torch import memory, pooling  # noqa: E402
 from xcnn_torch.convolution import Window, correlate_kernel_adjoint, gradients  # noqa: E402
 from xcnn_torch.fused import normalisation  # noqa: E402
-from xcnn_torch.update import norm_of  # noqa: E402
+from xcnn_torch.norms import norm_of  # noqa: E402
 
 UNIT = 2.0**-24
 """Half the distance from 1 to the next float32."""
@@ -247,3 +247,31 @@ def test_the_norm_of_many_cells():
     cells = [torch.full((1_000_003,), 0.1), torch.tensor([3.0, 4.0]), torch.full((1 << 17, 3), -0.3)]
     exact = (1_000_003 * 0.1**2 + 25 + (3 << 17) * 0.3**2) ** 0.5
     assert norm_of(cells).item() == pytest.approx(exact, rel=4096 * UNIT)  # lines of so many
+
+
+# Norms of samples.
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("norm", [GroupNorm(2), GroupNorm(1), LayerNorm(), LayerNorm(axis=1)], ids=str)
+@pytest.mark.parametrize("mean", [0.0, 3.0, 300.0])
+def test_norms_of_samples_far_from_zero(norm, mean, last):
+    """In float32 nothing is lost but the digits that x itself does not have: those of mean / deviation."""
+    rng = np.random.default_rng(4)
+    drawn = torch.tensor(rng.standard_normal((3, 8, 9, 7)) + mean).float()
+    x = drawn.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    net = Sequential(norm=norm)
+    weights, _ = net.init(rng, tuple(x.shape[1:]))
+    weights = tree.map(lambda w: torch.tensor(w + 0.2 * rng.random(w.shape)).float(), weights)
+    dy = torch.tensor(rng.standard_normal(x.shape)).float()
+    results = {}
+    for kind, run in (("float32", backend().rewrite(net)), ("float64", net)):
+        of_type = getattr(torch, kind)
+        wide = tree.map(lambda w, to=of_type: w.to(to), weights)
+        y, backward = run(wide, x.to(of_type), Run(backend(), True, KEY))
+        dx, grads = backward(dy.to(of_type))
+        results[kind] = {"y": y, "dx": dx, **grads}
+    most = 8 * UNIT * (8 + mean) * 4
+    for (path, got), expected in zip(tree.items(results["float32"]), tree.leaves(results["float64"]), strict=True):
+        scale = max(1.0, float(expected.abs().max()))
+        np.testing.assert_allclose(got.double(), expected, rtol=0, atol=most * scale, err_msg=path)

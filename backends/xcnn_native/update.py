@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from math import sqrt
-
-from xcnn_native.library import KINDS, address, library
 
 from xcnn.core.types import Array
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
-from xcnn_numpy.changes import Change, Lines
+from xcnn_native.changes import Change, Lines
+from xcnn_native.library import KINDS, address, library
 
 LARGE = 2**16
 """Cells of an array from which on threads share it."""
@@ -18,14 +18,25 @@ Old, New, Sums = ctypes.c_void_p * 4, ctypes.c_void_p * 3, ctypes.c_double * 2
 
 def by_kernels(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:
     """The optimizer's rule in the library, a large array's cells shared out among threads."""
+    at = changes_at(optimizer, rate, step, scale, threads)
+
+    def change(old: Lines, new: Lines) -> tuple[float, float]:
+        return at(KINDS[old[0].dtype.char], old[0].size, list(map(address, old)), list(map(address, new)))
+
+    return change
+
+
+def changes_at(
+    optimizer: Optimizer, rate: float, step: int, scale: float, threads: int
+) -> Callable[[str, int, list[int], list[int]], tuple[float, float]]:
+    """What changes so many cells of a type that lie at these addresses, as a Change does."""
     rule, *constants = rule_of(optimizer, rate, step)
     numbers = (ctypes.c_double * (1 + len(constants)))(scale, *constants)
 
-    def change(old: Lines, new: Lines) -> tuple[float, float]:
-        cells, sums = old[0].size, Sums()
-        kernel = getattr(library(), f"update_{KINDS[old[0].dtype.char]}")
-        before, after = Old(*map(address, old)), New(*map(address, new))
-        kernel(rule, cells, before, after, numbers, sums, threads if cells >= LARGE else 1)
+    def change(kind: str, cells: int, old: list[int], new: list[int]) -> tuple[float, float]:
+        sums = Sums()
+        kernel = getattr(library(), f"update_{kind}")
+        kernel(rule, cells, Old(*old), New(*new), numbers, sums, threads if cells >= LARGE else 1)
         return sums[0], sums[1]
 
     return change

@@ -1,0 +1,33 @@
+"""The command in this process, for as short a time as may be."""
+
+import sys
+
+import pytest
+
+from xcnn import cli
+from xcnn.bench import comparison, gpu, timing
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Few and short calls, and a small matrix product as the ceiling."""
+    at_once = timing.Pace(warm_up=0.0, turn=0.0, settle=0.0)
+    monkeypatch.setattr(timing, "ON_PROCESSOR", at_once)
+    monkeypatch.setattr(gpu, "ON_GPU", at_once)
+    monkeypatch.setattr(comparison, "SIDE", 64)
+    monkeypatch.setattr(gpu, "SIDE", 16)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, quick):
+    """Run `xcnn bench` in this process for as short a time as may be: (exit code, stdout, stderr)."""
+    monkeypatch.delenv("XCNN_BACKEND", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["xcnn", "bench", "--seconds", "0", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
