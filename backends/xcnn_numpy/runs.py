@@ -1,4 +1,4 @@
-"""Runs of layers as one, as far as the engines with and without Numba agree: shapes, checks, and who gets what."""
+"""Runs of layers as one, as far as `native` and `plain` agree: shapes, checks, and who gets what."""
 
 from __future__ import annotations
 
