@@ -1,4 +1,4 @@
-"""Runs of layers in one pass by NumPy alone, without the compiled library: a few images at a time, which stay in cache."""
+"""Runs of layers in one pass by NumPy alone, without the compiled library: a few images at a time, in cache."""
 
 from xcnn_numpy.plain import addition, convolution, dense, dropout, normalisation
 
