@@ -34,7 +34,7 @@ KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
     TYPES,
 )  # fmt: skip
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = {"update", "random", "tiles"}
+EXACT = {"layer_norm", "norm", "pooling", "random", "tiles", "update"}
 """Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",

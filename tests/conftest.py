@@ -2,8 +2,8 @@
 
 One that can't is named with its reason by a single skipped test in test_backends.py, or fails the whole run where
 XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives; one that
-can't be used here, as `direct` without Numba, is named in the same way. What CuPy's backend computes with is among
-them, rehearsed on NumPy arrays: its algorithms, and its kernels, compiled for the host.
+can't be used here, as `native` without the compiled library, is named in the same way. What CuPy's backend computes
+with is among them, rehearsed on NumPy arrays: its algorithms, and its kernels, compiled for the host.
 """
 
 import os
@@ -42,7 +42,7 @@ if find_spec("jax") and version("jax").startswith("0.10."):
     )
 
 ALGORITHMS = {
-    "numpy": ["literal", "gemm", "fft", "direct", "native"],
+    "numpy": ["literal", "gemm", "fft", "native"],
     "strict": ["auto"],
     "cupy": ["literal", "gemm", "cudnn"],
     "torch": ["auto"],
@@ -97,22 +97,6 @@ if COMPILER:
 else:
     REASONS["kernels"] = "there is no C++ compiler to run CUDA kernels with."
 MADE = {"rehearsal": Rehearsal, "kernels": RehearsedGpu}
-
-
-def pytest_collection_modifyitems(items):
-    """Of two workers one begins with what Numba compiles for float32, the other with what it compiles for float64.
-
-    That is more than a minute of each where nothing is kept from an earlier run; whoever needs it later loads it. A
-    worker begins with its even share of the order.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    if workers < 2:
-        return
-    marks = ("test_fusion.py::test_a_run_in_float32[", "test_fusion.py::test_a_run_is_its_layers[")
-    single, double = ([item for item in items if mark in item.nodeid] for mark in marks)
-    rest = [item for item in items if not any(mark in item.nodeid for mark in marks)]
-    share = max(0, len(items) // workers - len(single))
-    items[:] = [*single, *rest[:share], *double, *rest[share:]]
 
 
 @pytest.fixture(params=USABLE)

@@ -13,15 +13,13 @@ from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from xcnn.core import process
+
+available = process.processors
 T = TypeVar("T")
 _queues: list[SimpleQueue[Callable[[], None]]] = []
 _starting = threading.Lock()
 _here = threading.local()
-
-
-def available() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ranges(count: int, parts: int) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ SWITCH = "XCNN_NATIVE"
 SETS = {2: ("v2",), 3: ("v3", "v2"), 4: ("v4", "v3", "v2"), 8: ("neon",)}
 """By what the library tells of the processor: the instruction sets that it has, the best first."""
 NAMES = {"v2": "SSE4.2", "v3": "AVX2", "v4": "AVX-512", "neon": "NEON"}
-KINDS = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).char: "f64"}
+KINDS: dict[str, str] = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).char: "f64"}
 """The library's names of types."""
 Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
 FLOATS = ("f32", "f64")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
 import array_api_compat
@@ -20,7 +17,7 @@ from xcnn_strided import Algorithm, Gemm, StridedBackend
 from xcnn_strided.fusion import Fuse, rewrite
 
 from xcnn.backends.explanation import Explanation
-from xcnn.core import blas, process
+from xcnn.core import blas
 from xcnn.core.arrays import rounded_once, unmasked
 from xcnn.core.checks import check_whole
 from xcnn.core.random import Key
@@ -28,42 +25,16 @@ from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.layers.layer import Layer
+from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
+from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
-log = logging.getLogger("xcnn")
-
-
-@cache
-def engine() -> Any:
-    """The package xcnn_numpy.direct; None where Numba, which compiles it, is missing, off, or does not work here."""
-    if find_spec("numba") is None:
-        return None
-    try:
-        with process.computing:
-            if import_module("numba").config.DISABLE_JIT:
-                log.info("NUMBA_DISABLE_JIT is set: NumPy computes without Numba.")
-                return None
-            return import_module("xcnn_numpy.direct")
-    except Exception as error:
-        log.warning(
-            "Numba is installed but can't be used, and training takes several times as long: %s: %s. "
-            "pip install --upgrade numba may mend it.",
-            type(error).__name__,
-            error,
-        )
-        return None
-
-
-@cache
-def direct(package: Any, threads: int) -> Any:
-    """The algorithm of the package xcnn_numpy.direct on so many threads; None without it."""
-    return package.Direct(threads, GEMM) if package else None
 
 
 @cache
@@ -76,10 +47,10 @@ def compiled(threads: int) -> Algorithm:
 class NumpyBackend(StridedBackend):
     """NumPy arrays on the CPU.
 
-    `native` sums in registers, by the compiled library; `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
-    `fft` multiplies Fourier transforms; `direct` sums in registers, by functions that Numba compiles (the extra
-    `fast`). `auto` is `direct`, or `gemm` without Numba. `fft` is taken only by name: it is faster for large kernels,
-    but its error in every cell follows the largest cell of all, and one that is not finite makes NaN of all.
+    `literal` is the article's scipy.signal, a plane at a time; `gemm` lays windows out as columns of matrix products;
+    `fft` multiplies Fourier transforms; `native` sums in registers, by the compiled library. `auto` is `native`, or
+    `gemm` without the library. `fft` is taken only by name: it is faster for large kernels, but its error in every cell
+    follows the largest cell of all, and one that is not finite makes NaN of all.
 
     Parameters
     ----------
@@ -94,7 +65,7 @@ class NumpyBackend(StridedBackend):
 
     name: ClassVar[str] = "numpy"
     library: ClassVar[str] = "numpy"
-    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS, "direct", "native")
+    algorithms: ClassVar[tuple[str, ...]] = ("auto", *ALGORITHMS, "native")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,13 +74,6 @@ class NumpyBackend(StridedBackend):
         if self.threads is not None:
             check_whole("threads", self.threads)
         check_whole("kept_memory", self.kept_memory, least=0)
-        if self.algorithm == "direct" and self.direct is None:
-            off = find_spec("numba") and import_module("numba").config.DISABLE_JIT
-            remedy = "unset NUMBA_DISABLE_JIT" if off else 'pip install --upgrade "xcnn[fast]"'
-            raise BackendUnavailable(
-                "X302", 'its algorithm "direct" needs Numba to compile.', hint=f'{remedy}, or algorithm="auto".'
-            )
-
         if self.algorithm == "native" and self.native is None:
             raise BackendUnavailable(
                 "X302",
@@ -122,6 +86,8 @@ class NumpyBackend(StridedBackend):
         return np
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if type(x) is np.ndarray and (dtype is None or x.dtype == dtype):
+            return x
         if array_api_compat.is_array_api_obj(x) and not array_api_compat.is_numpy_array(x):
             raise DTypeError(
                 "X103", f"a {type(x).__name__} is no host array.", hint="other.to_numpy(x) brings it to the host."
@@ -138,20 +104,13 @@ class NumpyBackend(StridedBackend):
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Algorithm:
         if self.algorithm == "auto":
-            return self.direct or GEMM
-        if self.algorithm == "native":
-            return cast("Algorithm", self.native)
-        return self.direct if self.algorithm == "direct" else ALGORITHMS[self.algorithm]
+            return self.native or GEMM
+        return cast("Algorithm", self.native) if self.algorithm == "native" else ALGORITHMS[self.algorithm]
 
     def explain(
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Explanation:
         return explain(self, x_shape, k_shape, stride, padding, dilation, groups)
-
-    @property
-    def direct(self) -> Any:
-        """The algorithm `direct` on this backend's threads; None where Numba is missing."""
-        return direct(engine(), self.workers)
 
     @property
     def native(self) -> Algorithm | None:
@@ -165,28 +124,26 @@ class NumpyBackend(StridedBackend):
 
     def fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse: with the library its passes first, then what the algorithm has."""
-        if self.algorithm == "native":
+        if self.algorithm in ("auto", "native") and self.native:
             return FUSES
         own = self.own_fuses()
         return (*PASSES, *own) if own and native.library() else own
 
     def own_fuses(self) -> tuple[Fuse, ...]:
         """What knows runs of layers to fuse with this algorithm, without the library."""
-        if self.algorithm in ("auto", "direct") and engine():
-            return cast("tuple[Fuse, ...]", engine().FUSES)
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()
 
     def rewrite(self, net: Layer) -> Layer:
         return rewrite(self, net, self.fuses()) if self.fuses() else net
 
     def active(self) -> AbstractContextManager[object]:
-        """Where this package's threads share out the work without Numba, BLAS keeps to the thread that calls it.
+        """Where this package's threads share out the work without the library, BLAS keeps to the thread that calls it.
 
-        With Numba hardly anything calls BLAS; without threads of ours, BLAS's own are welcome. In which order a product
-        is summed follows from their number: so blocks of both kinds take turns.
+        With the library hardly anything calls BLAS; without threads of ours, BLAS's own are welcome. In which order a
+        product is summed follows from their number: so blocks of both kinds take turns.
         """
         buffers.limit(self.kept_memory)
-        shared = self.fuse and self.own_fuses() is plain.FUSES and self.workers > 1
+        shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
 
     correlate = rounded_once(StridedBackend.correlate)
@@ -236,6 +193,13 @@ class NumpyBackend(StridedBackend):
 
     def random_bits(self, key: Key, shape: Shape) -> Array:
         return random.bits(key, shape, self.workers)
+
+    def loss_and_gradient(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        if self.fuse and loss_scale is None and judge.fits(loss, y, t):
+            return judge.judged(y, t, threshold is not None)
+        return super().loss_and_gradient(loss, threshold, y, t, loss_scale)
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights

@@ -34,14 +34,14 @@ class Estimate(NamedTuple):
     products: int
     """By matrix products."""
     sums: float
-    """By sums in registers: `direct`."""
+    """By sums in registers: `native`."""
     transforms: int
     """By transforms."""
     kernel_frequencies: int
     """Frequencies of the whole kernel."""
 
     def other(self, compiled: bool) -> float:
-        """By what there is beside transforms: `direct` where it is `compiled`, else matrix products."""
+        """By what there is beside transforms: `native` where it is `compiled`, else matrix products."""
         return self.sums if compiled else self.products
 
     def pays(self, compiled: bool) -> bool:

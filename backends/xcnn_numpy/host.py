@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from xcnn_strided import Algorithm
 
@@ -18,8 +18,8 @@ class Host(Protocol):
         ...
 
     @property
-    def direct(self) -> Any:
-        """The algorithm `direct` on these threads; None where Numba is missing."""
+    def native(self) -> Algorithm | None:
+        """The algorithm `native` on these threads; None without the compiled library."""
         ...
 
     @property

@@ -1,6 +1,5 @@
 """Selecting a backend: names, options, the process's default, and what is told."""
 
-import importlib.util
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import xcnn_cupy
 import xcnn_strict
+from xcnn_native import library as native
 from xcnn_native.library import NAMES
 from xcnn_numpy import NumpyBackend
 
@@ -419,18 +419,18 @@ PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "gro
         ((8, 16, 64, 64), (16, 16, 15, 15), {}, ("gemm",)),
         ((8, 16, 64, 64), (16, 16, 15, 15), {"stride": (4, 4)}, ()),
         ((8, 16, 64, 64), (16, 1, 15, 15), {"groups": 16}, ("gemm",)),
-        ((8, 4, 128, 128), (4, 4, 31, 31), {}, ("gemm", "direct")),
+        ((8, 4, 128, 128), (4, 4, 31, 31), {}, ("gemm", "native")),
         ((32, 64, 128, 128), (64, 64, 31, 31), {}, ()),  # the kernel's transforms would take 270 MB
         ((0, 4, 64, 64), (4, 4, 31, 31), {}, ()),
     ],
 )
 def test_auto_takes_no_transforms(monkeypatch, x_shape, k_shape, how, slower, compiled):
-    """`direct` where Numba is, and without it matrix products; where transforms would be faster, that is told."""
+    """`native` where the library is, and without it matrix products; where transforms would be faster, that is told."""
     if not compiled:
-        monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
-    elif importlib.util.find_spec("numba") is None:
-        pytest.skip("Numba is not installed: there is no algorithm direct")
-    other = "direct" if compiled else "gemm"
+        monkeypatch.setattr("xcnn_numpy.backend.native.library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
+    other = "native" if compiled else "gemm"
     auto, named = (xcnn.backend("numpy", algorithm=name) for name in ("auto", other))
     assert auto.chosen(x_shape, k_shape, **PLAIN | how) == named.chosen(x_shape, k_shape, **PLAIN | how)
     told = auto.explain(x_shape, k_shape, **PLAIN | how)
@@ -442,9 +442,9 @@ def test_auto_takes_no_transforms(monkeypatch, x_shape, k_shape, how, slower, co
 def test_a_cell_has_a_part_in_what_it_meets_alone(monkeypatch, value, compiled):
     """However large the kernel, and so however much faster transforms: sums of whole numbers are exact elsewhere."""
     if not compiled:
-        monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
-    elif importlib.util.find_spec("numba") is None:
-        pytest.skip("Numba is not installed: there is no algorithm direct")
+        monkeypatch.setattr("xcnn_numpy.backend.native.library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     backend = xcnn.backend("numpy")
     x, k = np.ones((4, 1, 96, 96), "float32"), np.full((1, 1, 31, 31), 3, "float32")
     x[2, 0, 90, 91] = value
@@ -462,19 +462,18 @@ def test_a_cell_has_a_part_in_what_it_meets_alone(monkeypatch, value, compiled):
     assert np.all(np.isfinite(dx[~met]))
 
 
-def test_direct_needs_numba(monkeypatch):
-    monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
-    with pytest.raises(BackendUnavailable, match=r'X302.*its algorithm "direct" needs Numba') as raised:
-        xcnn.backend("numpy", algorithm="direct")
-    assert "xcnn[fast]" in raised.value.hint
+def test_native_needs_the_library(monkeypatch):
+    monkeypatch.setattr("xcnn_numpy.backend.native.library", lambda: None)
+    with pytest.raises(BackendUnavailable, match=r'X302.*its algorithm "native" needs the compiled library') as raised:
+        xcnn.backend("numpy", algorithm="native")
+    assert 'algorithm="auto"' in raised.value.hint
     net = xcnn.Sequential(xcnn.Conv2D(3, 3), xcnn.ReLU())
     x, t = np.ones((2, 1, 5, 5), dtype="float32"), np.ones((2, 3, 3, 3), dtype="float32")
     assert xcnn.Model(net, (1, 5, 5), loss="mse", backend="numpy").step(x, t) > 0
 
 
-def test_numba_switched_off_is_plain_numpy():
-    """As coverage and debuggers want it: no loop of ours is left to Python, and nothing is warned of."""
-    pytest.importorskip("numba", reason="Numba is not installed: there is nothing to switch off")
+def test_the_library_switched_off_is_plain_numpy():
+    """Nothing is warned of."""
     script = """
 import warnings, logging, numpy as np, xcnn
 from xcnn_numpy import update
@@ -484,14 +483,10 @@ net = xcnn.Sequential(xcnn.Conv2D(3, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Fla
 model = xcnn.Model(net, (1, 5, 5), backend="numpy")
 model.fit(np.ones((4, 1, 5, 5), "float32"), [0, 1, 0, 1], progress="none")
 assert update.implementation()[0] is update.by_blocks
-try:
-    xcnn.backend("numpy", algorithm="direct")
-except xcnn.errors.BackendUnavailable as error:
-    print(error.hint)
 """
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "XCNN_NATIVE": "0"}
+    environment = {**os.environ, "XCNN_NATIVE": "0"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ('unset NUMBA_DISABLE_JIT, or algorithm="auto".\n', "")
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_every_backend_of_the_suite_is_here(backend_reasons):

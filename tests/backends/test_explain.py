@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from xcnn_native import library as native
 from xcnn_numpy import NumpyBackend, fft
-from xcnn_numpy.backend import engine
 from xcnn_numpy.explain import because
 
 import xcnn
@@ -72,8 +72,8 @@ HUGE = (Conv2D(64, 31), (32, 64, 128, 128))
 @pytest.mark.parametrize(("layer", "shape"), [SMALL, LARGE, HUGE, (Conv2D(4, 3), (0, 2, 9, 9))])
 @pytest.mark.parametrize("algorithm", NumpyBackend.algorithms)
 def test_it_names_the_algorithm_that_is_chosen(algorithm, layer, shape):
-    if algorithm == "direct" and engine() is None:
-        pytest.skip("Numba is not installed: there is no algorithm direct")
+    if algorithm == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     backend = xcnn.backend("numpy", algorithm=algorithm)
     explained = explain_algorithm(layer, shape, backend)
     x_shape, k_shape, how = correlation_of(layer, shape)
@@ -87,11 +87,11 @@ def test_it_names_the_algorithm_that_is_chosen(algorithm, layer, shape):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_reason_of_auto(monkeypatch, compiled):
     if not compiled:
-        monkeypatch.setattr("xcnn_numpy.backend.engine", lambda: None)
-    elif engine() is None:
-        pytest.skip("Numba is not installed: there is no algorithm direct")
-    name, numba = ("direct", "Numba is installed") if compiled else ("gemm", "Numba is not used")
-    other = "direct" if compiled else "matrix products"
+        monkeypatch.setattr("xcnn_numpy.backend.native.library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
+    name, other = ("native", "native") if compiled else ("gemm", "matrix products")
+    there = f"the compiled library is {'there' if compiled else 'missing'}"
     small, large, huge, none = (
         explain_algorithm(*case, NumpyBackend()) for case in (SMALL, LARGE, HUGE, (Conv2D(4, 3), (0, 2, 9, 9)))
     )
@@ -99,11 +99,11 @@ def test_the_reason_of_auto(monkeypatch, compiled):
     guess = fft.estimate((8, 16, 26, 26), (32, 16, 3, 3), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
     ratio = guess.transforms / (guess.sums if compiled else guess.products)
     assert ratio > 1
-    assert small.reason == f"{numba}, and by estimate fft takes {ratio:.2g} times as long as {other}."
-    assert large.reason.startswith(f"{numba}, and by estimate fft takes 0.")
+    assert small.reason == f"{there}, and by estimate fft takes {ratio:.2g} times as long as {other}."
+    assert large.reason.startswith(f"{there}, and by estimate fft takes 0.")
     assert large.reason.endswith('but its error follows the largest cell of all: algorithm="fft" takes it.')
     assert "but the kernel has 34,078,720 frequencies" in huge.reason
-    assert huge.reason.startswith(numba)
+    assert huge.reason.startswith(there)
     assert none.reason == "there is nothing to compute."
 
 
@@ -155,17 +155,18 @@ def test_workspace_is_what_is_held(algorithm, layer, shape):
     assert measured / 3 - 2**16 <= explained.workspace_bytes <= 3 * measured + 2**16
 
 
-def test_workspace_of_direct_is_each_threads():
-    if engine() is None:
-        pytest.skip("Numba is not installed: there is no algorithm direct")
+def test_workspace_of_native_is_a_kernel_and_some_rows_of_each_thread():
+    if native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     layer, shape = Conv2D(32, 3, padding="same"), (8, 16, 30, 30)
     one, two, many = (
-        explain_algorithm(layer, shape, xcnn.backend("numpy", algorithm="direct", threads=n)).workspace_bytes
+        explain_algorithm(layer, shape, xcnn.backend("numpy", algorithm="native", threads=n)).workspace_bytes
         for n in (1, 2, 100)
     )
-    image = 4 * 30 * 30
-    assert (16 + 32) * image < one < 2.5 * (16 + 32 + 32) * image
-    assert (two, many) == (2 * one, 8 * one)
+    rows = two - one
+    assert one - rows == 4 * 32 * 16 * 9
+    assert 2**16 < rows < 2**18
+    assert many == one + 7 * rows
 
 
 def test_every_backend_explains(backend):

@@ -4,17 +4,23 @@ import pickle
 
 import numpy as np
 import pytest
+from xcnn_native.library import library
 
 import xcnn
 from xcnn.core import tree
 from xcnn.errors import XcnnError
 from xcnn.layers import (
+    GELU,
     BatchNorm,
+    Conv1D,
     Conv2D,
+    Conv2DTranspose,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Flatten,
     GlobalAveragePool2D,
+    LeakyReLU,
     MaxPool2D,
     Next,
     ReLU,
@@ -22,12 +28,14 @@ from xcnn.layers import (
     Run,
     Sequential,
     Sigmoid,
+    SiLU,
     Tanh,
 )
 from xcnn.layers.layer import Hook
 from xcnn.nets import recipes as nets
 
-pytest.importorskip("numba", reason="Numba is not installed: nothing is fused")
+if library() is None:
+    pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
 
 IMAGE = (2, 11, 10)
 RUNS = {
@@ -63,6 +71,20 @@ RUNS = {
     "conv, strided, rows of half vectors": (Sequential(Conv2D(4, 3, stride=2, padding="same")), (2, 8, 24)),
     "conv, strided, an odd row": (Sequential(Conv2D(3, 3, stride=2, padding=1)), (2, 9, 23)),
     "conv, strided, some cells unseen": (Sequential(Conv2D(3, 1, stride=2)), (2, 16, 16)),
+    "conv, leaky": (Sequential(Conv2D(16, 3), LeakyReLU()), IMAGE),
+    "conv, silu": (Sequential(Conv2D(9, 3, stride=2, padding="same"), SiLU()), IMAGE),
+    "conv, untied, gelu": (Sequential(Conv2D(17, 3, bias="untied"), GELU()), IMAGE),
+    "conv, untied, many": (Sequential(Conv2D(8, 3, bias="untied", padding=2), Tanh()), IMAGE),
+    "conv, relu, tanh": (Sequential(Conv2D(16, 3, groups=2), ReLU(), Tanh()), IMAGE),
+    "conv, no bias, tanh": (Sequential(Conv2D(40, 3, bias=False), Tanh()), IMAGE),
+    "signal": (Sequential(Conv1D(9, 3, padding=1), SiLU(), Conv1D(3, 4, stride=2, bias="untied"), ReLU()), (2, 21)),
+    "depthwise": (Sequential(DepthwiseConv2D(3, padding="same"), GELU(), DepthwiseConv2D(3, 2, stride=2)), (9, 8, 7)),
+    "depthwise, untied": (Sequential(DepthwiseConv2D(3, bias="untied"), ReLU()), (9, 8, 7)),
+    "transpose": (Sequential(Conv2DTranspose(9, 3, stride=2), ReLU(), Conv2DTranspose(3, 2, padding=1)), (2, 5, 6)),
+    "transpose, silu": (Sequential(Conv2DTranspose(3, 4, stride=2, padding="same"), SiLU()), (9, 5, 6)),
+    "transpose, cells that no tap meets": (Sequential(Conv2DTranspose(9, 1, stride=2), SiLU()), (2, 5, 6)),
+    "transpose, untied": (Sequential(Conv2DTranspose(9, 3, bias="untied"), SiLU()), (2, 5, 6)),
+    "dense, gelu": (Sequential(Dense(17), GELU(), Dense(4, bias=False), LeakyReLU(0.1)), (9,)),
     "mean": (Sequential(GlobalAveragePool2D()), IMAGE),
     "mean of a strided conv": (Sequential(Conv2D(5, 2, stride=(1, 2)), GlobalAveragePool2D(), Dense(2)), (2, 7, 32)),
     "norm": (Sequential(BatchNorm()), IMAGE),
@@ -94,9 +116,10 @@ RUNS = {
     ),
     "named": (Sequential(Conv2D(3, 3), ReLU(), Flatten(), Dropout(0.1), head=Dense(4), last=Sigmoid()), IMAGE),
 }  # fmt: skip
-CALLED = {"norm of vectors", "residuals within"}
-"""Of these some layers are called all the same: BatchNorm of vectors, and a Residual that is a shortcut."""
-BEGIN = (Conv2D, Dense, BatchNorm, Dropout, Residual, GlobalAveragePool2D)
+CALLED = {"norm of vectors", "residuals within", "depthwise, untied"}
+"""Of these some layers are called all the same: BatchNorm of vectors, a Residual that is a shortcut, and an untied bias
+after a depthwise convolution."""
+BEGIN = (Conv2D, Conv1D, Conv2DTranspose, DepthwiseConv2D, Dense, BatchNorm, Dropout, Residual)
 """Layers that begin a run, and are not called themselves then."""
 
 
@@ -205,7 +228,7 @@ def test_nobody_wants_dx(name):
     check((y, None, got), (y, None, grads))
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "direct"])
+@pytest.mark.parametrize("algorithm", ["auto", "native"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("recipe", nets.RECIPES)
 def test_nets_with_names(recipe, threads, algorithm):

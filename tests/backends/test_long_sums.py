@@ -7,6 +7,7 @@ below a number of spacings that n has next to no part in.
 
 import numpy as np
 import pytest
+from xcnn_native import library as native
 
 import xcnn
 from xcnn.layers.layer import Next, Run
@@ -14,14 +15,14 @@ from xcnn.layers.layer import Next, Run
 EPS = float(np.finfo("float32").eps)
 FEW = 256 * EPS
 """Relative to the sum of the terms' absolute values: 3e-5, a quarter of a thousand roundings of half a spacing."""
-ENGINES = ["native", "direct", "gemm"]
+ENGINES = ["native", "gemm"]
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request):
-    """NumPy's backend with Numba and without."""
-    if request.param == "direct":
-        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    """NumPy's backend with the compiled library and without."""
+    if request.param == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     return xcnn.backend("numpy", algorithm=request.param, threads=2)
 
 
@@ -74,11 +75,11 @@ def test_gradients_of_a_convolution_of_a_large_plane(engine, rng, equal, bias):
     np.testing.assert_allclose(grads["bias"], expected, rtol=FEW)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "gemm", "literal"])
+@pytest.mark.parametrize("algorithm", ["native", "gemm", "literal"])
 def test_kernel_gradient_by_the_primitive(algorithm):
     """Layer by layer, all the algorithms that sum along the plane."""
-    if algorithm == "direct":
-        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    if algorithm == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     x, dy = np.full((1, 1, 514, 514), 0.3, "float32"), np.full((1, 1, 512, 512), 0.1, "float32")
     how = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
     dk = xcnn.backend("numpy", algorithm=algorithm).correlate_kernel_adjoint(x, dy, (1, 1, 3, 3), **how)

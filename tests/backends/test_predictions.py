@@ -46,11 +46,16 @@ def peak_of(call):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("options", [{}, {"algorithm": "gemm"}, {"algorithm": "gemm", "fuse": False}], ids=str)
-@pytest.mark.parametrize("block", BLOCKS)
-def test_memory_does_not_grow_with_depth(block, options):
+OPTIONS = {"auto": {}, "gemm": {"algorithm": "gemm"}, "layers": {"algorithm": "gemm", "fuse": False}}
+CASES = [
+    (block, how) for how in OPTIONS for block in BLOCKS if how == "auto" or block in ("norms", "shortcuts", "pools")
+]
+
+
+@pytest.mark.parametrize(("block", "how"), CASES)
+def test_memory_does_not_grow_with_depth(block, how):
     """On NumPy, whose allocations Python traces: the result, and a few arrays of the size of an activation."""
-    backend = xcnn.backend("numpy", threads=1, kept_memory=0, **options)
+    backend = xcnn.backend("numpy", threads=1, kept_memory=0, **OPTIONS[how])
     x, peaks = np.ones((BATCH, CHANNELS, SIDE, SIDE), "float32"), []
     for depth in (2, 6):
         model = deep(block, depth, backend=backend)

@@ -16,7 +16,9 @@ from xcnn.bench.timing import Times
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, which makes the peers' nets, is missing")
 ON_NUMPY = "--backend", "numpy", "--algorithm", "gemm", "--threads", "1"
 PRESENT = [
-    pytest.param(peer, marks=pytest.mark.skipif(find_spec(peer) is None, reason=f"{peer} is not installed"))
+    pytest.param(
+        peer, marks=pytest.mark.skipif(bool(prediction.missing(peer)), reason=f"{peer} or onnx is not installed")
+    )
     for peer in PEERS
 ]
 EVERY_LAYER = xcnn.Sequential(
@@ -50,12 +52,8 @@ def test_all_sides_predict_the_same(quick, peer):
 def test_a_peer_that_computes_something_else_is_told(quick, monkeypatch):
     from xcnn.bench import torch_side
 
-    right = torch_side.predictions
-
-    def wrong(twin, x):
-        return {way: lambda call=call: 1.01 * call() for way, call in right(twin, x).items()}
-
-    monkeypatch.setattr(torch_side, "predictions", wrong)
+    right = torch_side.prediction
+    monkeypatch.setattr(torch_side, "prediction", lambda *given: lambda: 1.01 * right(*given)())
     found, _ = compare_predictions(picked("lenet:2"), numpy(), ("torch",), 0, 1)
     assert found.differs.startswith("torch's y by ")
     assert found.differences["torch"] == pytest.approx(0.01, rel=1e-3)
@@ -110,7 +108,11 @@ def test_ours_alone_where_nothing_else_is_installed(run, monkeypatch):
     code, out, err = run("--predict", "--net", "article:1", *ON_NUMPY)
     assert code == 0
     assert out.splitlines()[-2].split() == ["net:batch", "xcnn,", "ms"]
-    assert err.splitlines()[0] == "not timed beside torch, onnxruntime, openvino, which are not installed"
+    assert err.splitlines()[:3] == [
+        "not timed beside torch: pip install torch",
+        "not timed beside onnxruntime: pip install torch onnx onnxruntime",
+        "not timed beside openvino: pip install torch onnx openvino",
+    ]
     code, _, err = run("--predict", "--against", "openvino")
     assert code == 3
     assert "predictions beside openvino need torch" in err
@@ -118,6 +120,6 @@ def test_ours_alone_where_nothing_else_is_installed(run, monkeypatch):
     code, _, err = run("--predict", "--against", "openvino")
     assert code == 3
     assert err.splitlines() == [
-        "MissingDependency[X601]: predictions beside openvino need openvino.",
-        "  hint: pip install openvino",
+        "MissingDependency[X601]: predictions beside openvino need onnx and openvino.",
+        "  hint: pip install onnx openvino",
     ]

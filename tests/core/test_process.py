@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from draws import draws
-from xcnn_numpy.backend import engine
+from xcnn_native.library import library
 
 import xcnn
 from xcnn.core import blas, process, tree
@@ -27,8 +27,8 @@ from xcnn.errors import BackendError, BusyError
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((96, 1, 28, 28)).astype("float32"), rng.integers(0, 10, 96)
-ENGINES = ["gemm", *(["auto"] if engine() else [])]
-"""NumPy's: `gemm` is what `auto` is without Numba."""
+ENGINES = ["gemm", *(["auto"] if library() else [])]
+"""NumPy's: `gemm` is what `auto` is without the compiled library."""
 SECONDS = 100.0
 
 

@@ -9,12 +9,12 @@ import threading
 import numpy as np
 import pytest
 from xcnn_host import threads
-from xcnn_numpy.backend import engine
+from xcnn_native.library import library
 
 import xcnn
 from xcnn.errors import OptionError
 
-needs_direct = pytest.mark.skipif(engine() is None, reason="Numba is not installed: there is no algorithm direct")
+needs_library = pytest.mark.skipif(library() is None, reason="the compiled library was not built, or is switched off")
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 100])
@@ -95,10 +95,10 @@ def problem(seed):
     return x, k
 
 
-@needs_direct
+@needs_library
 def test_callers_at_once():
     """Several Python threads use one backend, and each gets what it would get alone."""
-    backend = xcnn.backend("numpy", algorithm="direct", threads=2)
+    backend = xcnn.backend("numpy", algorithm="native", threads=2)
     problems = [problem(seed) for seed in range(4)]
     alone = [backend.correlate(*arrays) for arrays in problems]
     adjoints = [
@@ -124,10 +124,10 @@ def test_callers_at_once():
     assert not faults
 
 
-@needs_direct
+@needs_library
 def test_more_threads_than_images_or_processors():
     x, k = problem(0)
-    one, many = (xcnn.backend("numpy", algorithm="direct", threads=n) for n in (1, 40))
+    one, many = (xcnn.backend("numpy", algorithm="native", threads=n) for n in (1, 40))
     np.testing.assert_array_equal(many.correlate(x, k), one.correlate(x, k))
     np.testing.assert_array_equal(many.correlate(x[:0], k), one.correlate(x[:0], k))
 
@@ -143,7 +143,7 @@ PRELUDE = """
     import numpy as np
     import xcnn
 
-    backend = xcnn.backend("numpy", algorithm="direct", threads=2)
+    backend = xcnn.backend("numpy", algorithm="native", threads=2)
     rng = np.random.default_rng(0)
     x, k = rng.standard_normal((12, 8, 24, 22)), rng.standard_normal((16, 8, 3, 3))
     exact = xcnn.backend("numpy", algorithm="gemm").correlate(x, k)
@@ -169,7 +169,7 @@ def run(script):
     return done.stdout
 
 
-@needs_direct
+@needs_library
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has neither fork nor timers")
 def test_a_forked_child_computes_and_an_interrupt_leaves_the_next_call_right():
     """The workers of the parent don't exist in the child, and the parent goes on with them.
@@ -198,24 +198,3 @@ def test_a_forked_child_computes_and_an_interrupt_leaves_the_next_call_right():
         print(interrupted)
     """)
     assert int(told) == 40
-
-
-def piece(out, cells, part, first, last):
-    """Fill a range with the number of its part, by way of a buffer."""
-    buffer = np.empty(cells if part == 1 else 1)
-    buffer[0] = part
-    for n in range(first, last):
-        out[n] = buffer[0]
-
-
-def test_compiled_work_is_shared_out_and_tells_lack_of_memory():
-    pytest.importorskip("numba", reason="Numba is not installed: no compiled work")
-    from xcnn_numpy.direct.thread_pool import Shared
-
-    shared, out = Shared(piece), np.full(7, -1.0)
-    shared(3, 7, out, 1)
-    np.testing.assert_array_equal(out, [0, 0, 1, 1, 2, 2, 2])
-    with pytest.raises(MemoryError, match="its part"):
-        shared(3, 7, out, 10**13)
-    shared(2, 7, out, 1)
-    np.testing.assert_array_equal(out, [0, 0, 0, 1, 1, 1, 1])

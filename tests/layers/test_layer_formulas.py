@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from whole import whole
 
 from xcnn.core import tree
 from xcnn.layers import (
@@ -36,7 +37,9 @@ def drawn(layer, input_shape, seed=0):
 def apply(layer, backend, x, weights=None, dy=None):
     """Y, dx and the gradients on the host, for dy = 1 if none is given."""
     weights = drawn(layer, x.shape[1:]) if weights is None else weights
-    y, backward = layer(tree.map(backend.asarray, weights), backend.asarray(x), Run(backend, True, (5,)))
+    y, backward = whole(layer, backend)(
+        tree.map(backend.asarray, weights), backend.asarray(x), Run(backend, True, (5,))
+    )
     y = backend.to_numpy(y)
     dx, grads = backward(backend.asarray(np.ones_like(y) if dy is None else dy))
     return y, backend.to_numpy(dx), tree.map(backend.to_numpy, grads)
@@ -180,7 +183,7 @@ def test_residual_adds_its_shortcut(backend, rng):
     assert list(weights) == ["dense1", "head", "shortcut"]
     y, dx, grads = apply(net, backend, x, weights)
     body, beside = Sequential(Dense(4), Tanh(), head=Dense(2)), Dense(2)
-    y_body, dx_body, grads_body = apply(body, backend, x, weights)
+    y_body, dx_body, grads_body = apply(body, backend, x, {name: weights[name] for name in ("dense1", "head")})
     y_beside, dx_beside, grads_beside = apply(beside, backend, x, weights["shortcut"])
     np.testing.assert_allclose(y, y_body + y_beside, rtol=1e-12)
     np.testing.assert_allclose(dx, dx_body + dx_beside, rtol=1e-12)

@@ -3,7 +3,7 @@
 import enum
 import math
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -223,8 +223,10 @@ def held(model):
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
 def test_what_save_takes_load_gives_back(backend, tmp_path):
     path, saved = tmp_path / "m.xcnn", 0
-    for seed in range(draws(3 if backend.name == "jax" else 15)):
+    for seed in range(draws(2 if backend.name == "jax" else 15)):
         rng = np.random.default_rng(seed)
+        if backend.name == "torch":  # to record a step takes longer than all else here
+            backend = replace(backend, compiles=seed % 4 == 0)
         model, x, t, how = model_of(rng, backend)
         lost = not rng.integers(4)
         model.info = info_of(rng, LOST if lost else KEPT)

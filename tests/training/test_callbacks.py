@@ -380,3 +380,76 @@ def test_flatten_has_nothing_to_watch():
     model = Model(Sequential(Flatten(), Dense(1)), (3,), loss="mse", backend="numpy")
     with pytest.raises(OptionError, match=r"monitors 'accuracy', which this training does not measure"):
         model.fit(X, X[:, :1], callbacks=EarlyStopping("accuracy"), **QUIET)
+
+
+class CountedRow(dict):
+    """A row that counts how often its values are asked for."""
+
+    asked = 0
+
+    def get(self, *key):
+        CountedRow.asked += 1
+        return super().get(*key)
+
+    def __getitem__(self, key):
+        CountedRow.asked += 1
+        return super().__getitem__(key)
+
+
+class Unsaved:
+    """A model of which nothing is written."""
+
+    plan = {"began": 0}  # noqa: RUF012
+
+    def __init__(self):
+        self.state, self.saved = replace(tiny().state, rows=()), 0
+
+    def check_save(self):
+        pass
+
+    def save(self, path):
+        self.saved += 1
+
+
+@pytest.mark.parametrize("make", [EarlyStopping, lambda *how, **more: Checkpoint("m.xcnn", *how)], ids=["stop", "save"])
+def test_each_epoch_looks_at_its_own_row(make):
+    """The work of an epoch does not grow with the number of those before it."""
+    model, history, callback = Unsaved(), History(), make("loss", **{"patience": 10**6, "restore_best": False})
+    callback.start(model)
+    CountedRow.asked = 0
+    for epoch in range(500):
+        history.rows.append(CountedRow(epoch=epoch, loss=float((epoch * 7919) % 1000)))
+        before = CountedRow.asked
+        callback(model, history)
+        assert CountedRow.asked - before == 1
+    assert callback.seen.at == 0
+    assert model.saved in (0, 1)
+
+
+def test_a_resumed_checkpoint_looks_at_the_rows_of_its_training_once(tmp_path):
+    path = tmp_path / "m.xcnn"
+    model = tiny()
+    model.fit(X, Y, epochs=2, **QUIET)
+    script = Script(9.0, 3.0, 5.0)
+    model.fit(X, Y, epochs=3, validation_data=(X, Y), callbacks=[script, Checkpoint(path, "val_loss")], **QUIET)
+    again = Model.load(path, backend="numpy")
+    assert len(again.state.rows) == 4
+    later = Checkpoint(path, "val_loss")
+    again.fit(X, Y, epochs=7, resume=True, validation_data=(X, Y), callbacks=[Script(4.0, 2.0, 2.5), later], **QUIET)
+    assert [row["val_loss"] for row in Model.load(path, backend="numpy").state.rows[3:]] == [3.0, 4.0, 2.0]
+    assert (later.seen.value, later.seen.at) == (2.0, 5)
+
+
+def test_rows_are_entered_one_by_one(tmp_path):
+    """The list of a training's rows grows; one that a callback has cut or swapped is made anew."""
+    lists = []
+
+    def note(model, history):
+        lists.append(history.rows)
+        if len(lists) == 3:
+            history.rows = []
+
+    history = tiny().fit(X, Y, epochs=5, callbacks=note, **QUIET)
+    assert lists[0] is lists[1] is lists[2]
+    assert lists[3] is lists[4] is not lists[0]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn.core.pure import Impure, made_of
+from xcnn.core.pure import Impure, is_fixed, made_of
 from xcnn.errors import OptionError
 from xcnn.losses import cross_entropy, mse
 
@@ -392,3 +392,54 @@ def test_an_initializer_has_no_part_in_steps():
 def test_marks_are_for_classes_and_functions():
     with pytest.raises(OptionError, match=r"X104.*pure marks a class or a function(.|\n)*mark the object's class"):
         xcnn.pure(Number())
+
+
+def derived():
+    @dataclass(frozen=True)
+    class Own(xcnn.Dense):
+        pass
+
+    return Own(2)
+
+
+MUTABLE = {
+    "a list": [1],
+    "a dict": {"a": 1},
+    "options of a loss": partial(cross_entropy, label_smoothing=0.1),
+    "an object": LossObject(),
+    "a function of a user's": by_global,
+    "a tuple of such": (1, (2, [3])),
+    "a class of a user's": derived(),
+    "a net that holds one": xcnn.Sequential(xcnn.ReLU(), derived()),
+    "a callback": xcnn.EarlyStopping(),
+}
+
+
+def test_only_what_is_frozen_throughout_is_not_looked_at_again():
+    """Then nobody can change it, and a step need not be compared with what it was."""
+    net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Residual(xcnn.BatchNorm()), head=xcnn.Dense(2))
+    own = xcnn.Adam(xcnn.schedules.Cosine(0.1, steps=9)), xcnn.backend("numpy"), cross_entropy, None, (1, "a", 2.0)
+    for value in (net, *own):
+        assert is_fixed(value), value
+    for name, value in MUTABLE.items():
+        assert not is_fixed(value), name
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_fixed_step_is_looked_at_once(name, monkeypatch):
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    from xcnn.training import step
+
+    seen = []
+    monkeypatch.setattr(step, "made_of", lambda *given: [seen.append(given), made_of(*given)][1])
+    x, y = np.ones((4, 3), "float32"), np.asarray([0, 1, 0, 1])
+    fixed = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (3,), backend=name)
+    assert len(seen) == 2
+    for _ in range(3):
+        fixed.step(x, y)
+    assert len(seen) == 2
+    loss = partial(cross_entropy, label_smoothing=0.1)
+    other = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (3,), loss=loss, backend=name)
+    for _ in range(3):
+        other.step(x, y)
+    assert len(seen) == 10

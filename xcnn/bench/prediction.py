@@ -10,6 +10,7 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -87,7 +88,7 @@ class PredictionResult:
 
 
 def present(asked: str | None) -> tuple[str, ...]:
-    """The peer that was asked for, else those that are installed; all need PyTorch, which makes their nets.
+    """The peer that was asked for, else those that are installed.
 
     Raises
     ------
@@ -98,11 +99,17 @@ def present(asked: str | None) -> tuple[str, ...]:
     """
     if asked not in (None, *PEERS):
         raise OptionError("X104", f"--predict --against takes {', '.join(PEERS)}; got {asked!r}.")
-    for needed in dict.fromkeys(("torch", asked)) if asked else ():
-        if find_spec(needed or "") is None:
-            raise MissingDependency("X601", f"predictions beside {asked} need {needed}.", hint=f"pip install {needed}")
-    wanted = (asked,) if asked else PEERS
-    return tuple(peer for peer in wanted if find_spec(peer)) if find_spec("torch") else ()
+    if asked and (lacking := missing(asked)):
+        listed = " and ".join(lacking)
+        hint = f"pip install {' '.join(lacking)}"
+        raise MissingDependency("X601", f"predictions beside {asked} need {listed}.", hint=hint)
+    return (asked,) if asked else tuple(peer for peer in PEERS if not missing(peer))
+
+
+def missing(peer: str) -> list[str]:
+    """Packages that a peer needs and that are not installed: all are given their nets by PyTorch, two as ONNX files."""
+    needed = dict.fromkeys(("torch", *(() if peer == "torch" else ("onnx",)), peer))
+    return [name for name in needed if find_spec(name) is None]
 
 
 def versions(peers: tuple[str, ...]) -> dict[str, str]:
@@ -123,7 +130,8 @@ def compare_predictions(
 
         twin = torch_side.twin(case.net, tree.map(backend.to_numpy, model.weights)).eval()
         if "torch" in peers:
-            ways["torch"], made["torch"] = best(torch_side.predictions(twin, x))
+            layouts = {name: torch_side.prediction(deepcopy(twin), x, name) for name in torch_side.LAYOUTS}
+            ways["torch"], made["torch"] = best(layouts)
         runtimes = {"onnxruntime": on_onnxruntime, "openvino": on_openvino}
         file = onnx_file(twin, x) if {*runtimes} & {*peers} else b""
         made |= {peer: runtimes[peer](file, x, threads) for peer in peers if peer in runtimes}

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from importlib import import_module
 from itertools import product
 from typing import Any
@@ -304,20 +303,17 @@ def best_step(case: StepCase, weights: Weights, x: HostArray, t: HostArray) -> t
     return best(ways)
 
 
-def predictions(made: Any, x: HostArray) -> dict[str, Call]:
-    """The output of a twin in evaluation, as a host array, by the order of the images' axes."""
+def prediction(made: Any, x: HostArray, layout: str) -> Call:
+    """The output of a twin in evaluation, as a host array."""
+    made = made.to(memory_format=LAYOUTS[layout])
+    images = torch.tensor(x).to(memory_format=LAYOUTS[layout])
 
-    def prediction(layout: Any) -> Call:
-        there, images = deepcopy(made).to(memory_format=layout), torch.tensor(x).to(memory_format=layout)
+    def call() -> HostArray:
+        with torch.inference_mode():
+            y: HostArray = made(images).numpy()
+            return y
 
-        def call() -> HostArray:
-            with torch.inference_mode():
-                y: HostArray = there(images).numpy()
-                return y
-
-        return call
-
-    return {name: prediction(layout) for name, layout in LAYOUTS.items()}
+    return call
 
 
 # Correlations.

@@ -88,7 +88,7 @@ def run(
     threads = threads or comparison.available_threads()
     peers = prediction.present(against) if predict else ()
     if predict and not against and not quiet:
-        tell_missing([name for name in prediction.PEERS if name not in peers])
+        tell_missing({peer: prediction.missing(peer) for peer in prediction.PEERS if peer not in peers})
     against = None if predict else against
     with comparison.limited(threads, "torch" if peers else against):
         chosen = comparison.bench_backend(backend or get_backend(), algorithm, threads)
@@ -166,11 +166,10 @@ def chosen_cases(net: list[str] | None, nets: str | None, seed: int, count: int,
     return prediction.with_batches(picked) if predict and not net else picked
 
 
-def tell_missing(peers: list[str]) -> None:
-    """On stderr, which peers are not timed."""
-    if peers:
-        are = "is" if len(peers) == 1 else "are"
-        print(f"not timed beside {', '.join(peers)}, which {are} not installed", file=sys.stderr)
+def tell_missing(packages: dict[str, list[str]]) -> None:
+    """On stderr, which peers are not timed, since packages that they need are not installed."""
+    for peer, lacking in packages.items():
+        print(f"not timed beside {peer}: pip install {' '.join(lacking)}", file=sys.stderr)
 
 
 def tell(row: dict[str, Any], drawn: bool) -> None:

@@ -10,7 +10,8 @@ import re
 import secrets
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xcnn.errors import OptionError, short
@@ -106,9 +107,17 @@ def check_planted(path: str | Path) -> None:
 
 
 def write_whole(path: str | Path, text: bytes) -> None:
-    """Write to a temporary file beside the path, sync it, and rename it to the path, whose permissions stay.
+    """Write a file whole or not at all."""
+    with replacing(path) as file:
+        file.write(text)
 
-    What writers that were killed have left beside this path is removed. Errors name the path.
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[io.BufferedWriter]:
+    """A temporary file beside the path, to be written within a `with` block.
+
+    At its end it is synced and renamed to the path, whose permissions stay; where the block raises, it is removed. What
+    writers that were killed have left beside this path is removed. Errors name the path.
     """
     target = check_path(path)
     try:
@@ -116,7 +125,7 @@ def write_whole(path: str | Path, text: bytes) -> None:
         temporary, file = open_temporary(target)
         try:
             with file:
-                file.write(text)
+                yield file
                 file.flush()
                 if target.exists():
                     inherit(file.fileno(), target)

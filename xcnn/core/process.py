@@ -14,19 +14,50 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import get_ident
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from xcnn.errors import BackendError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Results for each thread that wait to be taken, at most."""
 PATIENCE = 10.0
 """Seconds that a fork waits for other threads; then it goes on, as if they did not compute."""
 LONGEST = 60.0
 """Seconds that a thread waits for others to let go of a setting; then it is told."""
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of `work` for each item, in order, of as many threads as there are processors.
+
+    They are for work that lets other threads run meanwhile, in compiled code. What it raises is raised in its turn.
+    """
+    threads = min(processors(), len(items))
+    if threads < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads, "xcnn-beside") as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            if len(waiting) == AHEAD * threads:
+                yield waiting.popleft().result()
+            waiting.append(pool.submit(work, item))
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class _Here(threading.local):

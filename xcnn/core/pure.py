@@ -86,6 +86,24 @@ def made_of(value: Any, but: Collection[str] = ()) -> Hashable:
     return kind, *((name, made_of(option)) for name, option in options if name != DRAWING and name not in but)
 
 
+def is_fixed(value: Any) -> bool:
+    """Whether what a value is made of can't change: literals, tuples and xcnn's own frozen dataclasses of such."""
+    kind: Any = type(value)
+    if kind in LITERALS:
+        return True
+    if kind is tuple:
+        return all(map(is_fixed, value))
+    if hasattr(value, "__name__"):
+        return isinstance(value, Hashable) and value in MARKED
+    return is_own_and_frozen(kind) and all(is_fixed(one) for name, one in options_of(value).items() if name != DRAWING)
+
+
+@cache
+def is_own_and_frozen(kind: Any) -> bool:
+    """Whether a class is a frozen dataclass of xcnn's own."""
+    return is_own(kind) and is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[union-attr]
+
+
 @cache
 def is_own(kind: type) -> bool:
     """Whether a class is xcnn's own."""

@@ -127,7 +127,9 @@ def _on_white(image: Image.Image, mode: str, meant: Meaning) -> Image.Image:
     if image.has_transparency_data and image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return (image if image.mode == "L" else image.convert("RGB")).convert(mode)
+    if image.mode not in ("L", mode):
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _light(samples: NDArray[Any], meant: Meaning) -> NDArray[np.float32]:

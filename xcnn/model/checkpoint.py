@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +21,11 @@ import numpy as np
 from xcnn.core import random, tree
 from xcnn.core.checks import plain
 from xcnn.core.text import readable
-from xcnn.core.types import Rng, Shape, Weights
+from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
 from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
-from xcnn.model.config import check_same, from_config, to_config
+from xcnn.model.config import LEAVES, check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
 from xcnn.training import loss_scaling, losses
@@ -46,7 +46,7 @@ COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint keeps of a model: arrays are host arrays, in the state as it stands beside `plan`."""
+    """What a checkpoint keeps of a model: arrays in the state as it stands beside `plan`."""
 
     net: Layer
     input_shape: Shape
@@ -63,8 +63,8 @@ class Saved:
     """The backend and the versions of libraries."""
 
 
-def save(saved: Saved, path: str | Path) -> None:
-    """Write a checkpoint.
+def save(saved: Saved, path: str | Path, fetch: Callable[[Array], HostArray]) -> None:
+    """Write a checkpoint; `fetch` brings an array to the host.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def save(saved: Saved, path: str | Path) -> None:
         X403, X404, when a file could not give back what the model holds. Errors of the file system pass through, and
         the old file stays.
     """
-    put(path, *checked(saved))
+    put(path, *checked(saved), fetch)
 
 
 def checked(saved: Saved) -> tuple[Weights, str]:
@@ -130,8 +130,17 @@ def checked(saved: Saved) -> tuple[Weights, str]:
     return tensors, text
 
 
-def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None, max_bytes: int) -> Saved:
-    """What a checkpoint keeps; `layers` and `loss` are the user's own, and `max_bytes` a limit, as in Model.load.
+def load(
+    path: str | Path,
+    *,
+    layers: Mapping[str, type],
+    loss: Loss | None,
+    max_bytes: int,
+    send: Callable[[HostArray], Array],
+) -> Saved:
+    """What a checkpoint keeps, its tensors sent to where they are wanted as they are read.
+
+    `layers` and `loss` are the user's own, and `max_bytes` a limit, as in Model.load.
 
     Raises
     ------
@@ -142,7 +151,7 @@ def load(path: str | Path, *, layers: Mapping[str, type], loss: Loss | None, max
         config = contents.config
         built = _built(path, contents, layers, loss, max_bytes)
         chosen = _policy(path, config)
-        tensors = contents.tensors()
+        tensors = contents.tensors(send)
     weights = tree.filled(built.planned, tensors, "weights/")
     moments = _moments(path, built.optimizer, weights, tensors)
     standing, places = {name: config["standing"][name] for name in COUNTED}, prod(built.output_shape[1:])
@@ -174,7 +183,7 @@ def blaming(path: str | Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Restored:
-    """A net with weights that are read instead of drawn: a large one would be drawn for many seconds."""
+    """A net with weights that are read instead of drawn, on their backend: a large one would be drawn for seconds."""
 
     net: Layer
     weights: Weights
@@ -238,7 +247,8 @@ def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
 
 def _count(value: Any) -> int:
     """The values in a value, itself among them."""
-    return 1 + sum(map(_count, value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()))
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(1 if type(each) in LEAVES else _count(each) for each in inner)
 
 
 def _names(weights: Weights) -> Iterator[str]:
@@ -283,13 +293,14 @@ def _check_shapes(
     return drawn, output_shape
 
 
-def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Mapping[str, HostArray]) -> Weights:
+def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Mapping[str, Array]) -> Weights:
     """The optimizer's moments; refused where one lacks, or has another shape than its weights."""
-    fresh = optimizer.init(weights)
+    own = type(optimizer).init is not Optimizer.init
+    fresh = optimizer.init(weights) if own else dict.fromkeys(optimizer.moments, weights)  # whose shapes they have
     for name in optimizer.moments:
         prefix = f"state/{name}/"
         expected = {weight: tuple(w.shape) for weight, w in tree.items(fresh[name], prefix)}
-        if expected != {weight: m.shape for weight, m in found.items() if weight.startswith(prefix)}:
+        if expected != {weight: tuple(m.shape) for weight, m in found.items() if weight.startswith(prefix)}:
             refuse(path, f"its state is not that of its optimizer: {name!r} differs.")
     return {name: tree.filled(fresh[name], found, f"state/{name}/") for name in optimizer.moments}
 

@@ -3,6 +3,9 @@
 The sum is the SHA-256 of the whole file with its own 64 digits taken as zeros: every byte counts. Reading checks sizes
 before it allocates, the sum before it believes, the type and range of each entry (schema.py) before it uses it. Of a
 large file the configuration comes first: tensors are read where they are those of its net.
+
+Files are written and read in pieces, and summed by a thread beside that: nothing of a file's size is made but the
+tensors themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -22,7 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xcnn.core.checks import plain
-from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, write_whole
+from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, replacing
 from xcnn.core.types import Shape
 from xcnn.core.windows import is_whole
 from xcnn.errors import CheckpointError
@@ -34,6 +38,8 @@ FORMAT = "xcnn.checkpoint.1"
 LARGEST = 2**33
 """Bytes of the largest file that is read: 8 GiB."""
 LARGEST_HEADER = 2**24
+PIECE = 2**21
+"""Bytes that are written or read, and summed meanwhile, at a time: they stay in cache."""
 MOST_VALUES = 2**18
 """In a header, tensors and configuration together: as Python's objects they take up to a hundred times their text."""
 MOST_TENSORS = 20_000
@@ -43,13 +49,83 @@ PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
 Tensors = dict[str, HostArray]
 
 
-def put(path: str | Path, tensors: Tensors, text: str) -> None:
-    """Write tensors and a configuration that `read_back` has read."""
-    from safetensors.numpy import save as serialize
+class Sum:
+    """A SHA-256 of pieces, within a `with` block that reads or writes them: a thread sums the last one meanwhile."""
 
-    whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    file = serialize(whole, {"xcnn": text})
-    write_whole(path, file.replace(BLANK.encode(), hashlib.sha256(file).hexdigest().encode(), 1))
+    def __init__(self, digest: Any, size: int) -> None:
+        self.digest = digest
+        self.beside = ThreadPoolExecutor(1, "xcnn-sum") if size > FREE else None
+        self.last: Future[None] | None = None
+
+    def __enter__(self) -> Sum:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.beside:
+            self.beside.shutdown()
+
+    def add(self, piece: memoryview) -> None:
+        """Begin to sum a piece, once the one before is summed. It must stay as it is until then."""
+        self.wait()
+        if self.beside:
+            try:
+                self.last = self.beside.submit(self.digest.update, piece)
+                return
+            except RuntimeError:  # the interpreter ends, and starts no thread any more
+                pass
+        self.digest.update(piece)
+
+    def wait(self) -> None:
+        """All pieces are summed."""
+        if self.last:
+            self.last.result()
+            self.last = None
+
+
+def put(
+    path: str | Path, tensors: Mapping[str, Any], text: str, fetch: Callable[[Any], HostArray] = np.asarray
+) -> None:
+    """Write tensors and a configuration that `read_back` has read; `fetch` brings one tensor after another to the host.
+
+    What is written is what is summed, whoever else holds the tensors.
+    """
+    header, promised = header_of({name: (_kind(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}, text)
+    begin = len(header).to_bytes(8, "little") + header
+    room = memoryview(bytearray(min(promised, PIECE)))
+    with replacing(path) as file, Sum(hashlib.sha256(begin), promised) as summed:
+        file.write(begin)
+        for tensor in tensors.values():
+            for piece in pieces(np.asarray(fetch(tensor), order="C")):
+                summed.wait()
+                copy = room[: len(piece)]
+                copy[:] = piece
+                summed.add(copy)
+                file.write(copy)
+        summed.wait()
+        file.seek(begin.index(BLANK.encode()))
+        file.write(summed.digest.hexdigest().encode())
+
+
+def pieces(tensor: HostArray) -> Iterator[memoryview]:
+    """The bytes of a tensor, some at a time."""
+    cells = tensor.reshape(-1).view(np.uint8).data
+    return (cells[at : at + PIECE] for at in range(0, len(cells), PIECE))
+
+
+def _kind(tensor: Any) -> str:
+    """The name of its type, also where the library says "torch.float32"."""
+    return str(tensor.dtype).rpartition(".")[2]
+
+
+def header_of(shapes: Mapping[str, tuple[str, Shape]], text: str) -> tuple[bytes, int]:
+    """The header of a file of such tensors, a multiple of 8 bytes, and how many bytes the tensors have."""
+    entries: dict[str, Any] = {"__metadata__": {"xcnn": text}}
+    end, kinds = 0, {name: kind for kind, name in KINDS.items()}
+    for name, (kind, shape) in shapes.items():
+        begin, end = end, end + prod(shape) * np.dtype(kind).itemsize
+        entries[name] = {"dtype": kinds[kind], "shape": shape, "data_offsets": (begin, end)}
+    header = json.dumps(entries).encode()
+    return header + b" " * (-len(header) % 8), end
 
 
 def read_back(shapes: Mapping[str, tuple[str, Shape]], text: str) -> dict[str, Any]:
@@ -60,12 +136,7 @@ def read_back(shapes: Mapping[str, tuple[str, Shape]], text: str) -> dict[str, A
     CheckpointError
         X403, X404, for names, shapes, sizes and values that a file can't have.
     """
-    entries: dict[str, Any] = {"__metadata__": {"xcnn": text}}
-    end, kinds = 0, {name: kind for kind, name in KINDS.items()}
-    for name, (kind, shape) in shapes.items():
-        begin, end = end, end + prod(shape) * np.dtype(kind).itemsize
-        entries[name] = {"dtype": kinds[kind], "shape": shape, "data_offsets": (begin, end)}
-    header = json.dumps(entries).encode()
+    header, end = header_of(shapes, text)
     if len(header) > LARGEST_HEADER or len(header) + end > LARGEST:
         whole = len(header) + end
         raise CheckpointError("X404", f"the checkpoint would have {whole:,} bytes, {len(header):,} of them its header.")
@@ -130,7 +201,7 @@ def opened(path: str | Path) -> Iterator[Contents]:
     with opened_file as file:
         contents = _contents(path, file)
         if contents.promised <= FREE:
-            contents.read()  # so that damage is told as such
+            contents.known = contents.read()  # so that damage is told as such
         check_config(path, contents.config)
         yield contents
 
@@ -162,6 +233,11 @@ def _contents(path: Path, file: io.BufferedReader) -> Contents:
     return Contents(path, file, shapes, promised, config, digest, sum_of_header)
 
 
+def as_it_is(tensor: HostArray) -> HostArray:
+    """A host array stays one."""
+    return tensor
+
+
 @dataclass
 class Contents:
     """A checkpoint whose header was read: its tensors' types and shapes by name, in the order of their bytes."""
@@ -174,29 +250,32 @@ class Contents:
     digest: str
     begun: Any
     """The sum up to the tensors."""
-    payload: bytearray | None = None
+    known: Tensors | None = None
+    """The tensors of a small file."""
 
-    def read(self) -> bytearray:
-        """The tensors' bytes, if the file's sum is right."""
-        if self.payload is None:
-            payload = bytearray(self.promised)  # so that the arrays can be written
-            size = self.file.readinto(payload)
-            self.begun.update(payload)
-            if size < self.promised or self.begun.hexdigest() != self.digest:
-                raise CheckpointError(
-                    "X402",
-                    f"{self.path.name} was altered: its SHA-256 is not the one that it names.",
-                    hint="copy the file again.",
-                )
-            self.payload = payload
-        return self.payload
+    def tensors(self, send: Callable[[HostArray], Any] = as_it_is) -> dict[str, Any]:
+        """The tensors by name, each sent on, if the file's sum is right."""
+        if self.known is None:
+            return self.read(send)
+        return {name: send(tensor) for name, tensor in self.known.items()}
 
-    def tensors(self) -> Tensors:
-        """The tensors by name."""
-        payload, tensors, at = self.read(), {}, 0
-        for name, (kind, shape) in self.shapes.items():
-            tensors[name] = np.frombuffer(payload, kind, prod(shape), at).reshape(shape)
-            at += tensors[name].nbytes
+    def read(self, send: Callable[[HostArray], Any] = as_it_is) -> dict[str, Any]:
+        """The same from the file; each is sent as soon as it is read, so that it need not stay on the host."""
+        tensors, size = {}, 0
+        with Sum(self.begun, self.promised) as summed:
+            for name, (kind, shape) in self.shapes.items():
+                tensor = np.empty(shape, kind)
+                for piece in pieces(tensor):
+                    size += self.file.readinto(piece)
+                    summed.add(piece)
+                summed.wait()
+                tensors[name] = send(tensor)
+        if size < self.promised or self.begun.hexdigest() != self.digest:
+            raise CheckpointError(
+                "X402",
+                f"{self.path.name} was altered: its SHA-256 is not the one that it names.",
+                hint="copy the file again.",
+            )
         return tensors
 
 

@@ -12,7 +12,7 @@ from xcnn.errors import CheckpointError, DivergedError, counted
 from xcnn.model.held import Held
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
-from xcnn.training.history import History
+from xcnn.training.history import History, Row
 from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle
 from xcnn.training.state import HostArray
@@ -132,12 +132,20 @@ def train(
                     progress.advance(state.seen - before.seen, state.loss / state.seen)
         finally:
             model.turn.close(False)
-        history.rows = list(model.state.rows)
+        enter(history, model.state.rows)
         wishes = [callback(model, history) for callback in callbacks]
         progress.finish(model.state.rows[-1])
         if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
             return "early"
     return "finished"
+
+
+def enter(history: History, rows: tuple[Row, ...]) -> None:
+    """Let the history have these rows: of one that has them but for the last, that alone is entered."""
+    if len(history.rows) == len(rows) - 1:
+        history.rows.append(rows[-1])
+    else:
+        history.rows = list(rows)
 
 
 def ignore(model: Held, history: History | None = None) -> None:

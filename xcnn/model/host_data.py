@@ -60,6 +60,8 @@ def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
         check_target_shape((len(y), *model.output_shape), y.shape, model.trainer.threshold is not None, role)
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
         check_labels(y, model.output_shape[0], shaped, role)
+        if not shaped:
+            return y.astype("int64")
     with np.errstate(all="ignore"):
         targets: HostArray = y.astype(model.dtype) if y.dtype.kind in "iufb" else y
         if y.dtype.kind not in "iufb" or not np.isfinite(targets).all():
@@ -68,7 +70,7 @@ def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
             raise DataError("X203", whole, hint="mend the targets.")
     if model.trainer.threshold is not None and shaped:
         check_shares(y, loss_name(model.loss) == "cross_entropy", role)
-    return targets if shaped or model.trainer.threshold is None else y.astype("int64")
+    return targets
 
 
 @contextmanager
@@ -130,8 +132,10 @@ def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
     if x.dtype.kind != "f":
         told = f"{name} is {x.dtype.name}; layers compute in {model.dtype}."
         raise DTypeError("X103", told, hint=conversion("x", x, model.dtype))
-    with np.errstate(all="ignore"):
-        inputs: HostArray = x.astype(model.dtype, copy=False)
+    inputs: HostArray = x
+    if x.dtype != model.dtype:
+        with np.errstate(all="ignore"):
+            inputs = x.astype(model.dtype)
     if not np.isfinite(inputs).all():
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
         beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
@@ -156,6 +160,9 @@ def host_array(name: str, x: Any) -> HostArray:
     DataError
         X203, for what has a mask, or is no array.
     """
+    if type(x) is np.ndarray and x.ndim:
+        same: HostArray = x
+        return same
     unmasked(x, name)
     if is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic):
         library = type(x).__module__.partition(".")[0]
@@ -189,6 +196,8 @@ def check_labels(labels: HostArray, outputs: int, soft: bool = False, role: str 
             hint="number the classes from 0: y = numpy.unique(y, return_inverse=True)[1].",
         )
     last = max(outputs, 2) - 1
+    if labels.dtype.kind != "f" and labels.size and labels.min() >= 0 and labels.max() <= last:
+        return
     fits = (labels >= 0) & (labels <= last) & (soft | (labels == np.floor(labels)))
     wrong = np.argwhere(~fits)
     if len(wrong):

@@ -34,7 +34,7 @@ from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
 from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
-from xcnn.training.optimizers import Optimizer
+from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
 from xcnn.training.progress import Progress
@@ -158,7 +158,7 @@ class Model:
         with host_memory("the net's weights"), fitting(net, self.input_shape):
             drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
             check_cells_of(self.output_shape)
-            weights = tree.map(self._send, drawn)
+            weights = drawn if isinstance(net, checkpoint.Restored) else tree.map(self._send, drawn)
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
@@ -536,10 +536,8 @@ class Model:
             X501, as `fit`.
         """
         self.turn.close()
-        before = self.state
         self.trainer.look()
-        after, loss = self.trainer.after_step(before, *samples_of(self, x, y))
-        self.state = replace(after, batch=before.batch, loss=before.loss, right=before.right, seen=before.seen)
+        self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
         return loss
 
     @explained
@@ -675,14 +673,7 @@ class Model:
         path
             of the file
         """
-        saved = self._saved()
-
-        def host(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, int) else self.backend.to_numpy(leaf)
-
-        arrays = (tree.map(host, each) for each in (saved.state.weights, saved.state.optimizer_state))
-        weights, moments = arrays
-        checkpoint.save(replace(saved, state=replace(saved.state, weights=weights, optimizer_state=moments)), path)
+        checkpoint.save(self._saved(), path, self.backend.to_numpy)
 
     def check_save(self) -> None:
         """Raise what `save` would raise of what the model is now, and write nothing: before a training.
@@ -738,24 +729,26 @@ class Model:
             X104, where the backend does not compute in the model's precision.
         """
         max_bytes = check_whole("max_bytes", max_bytes)
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes)
+        there = get_backend() if backend is None else make_backend(backend)
+        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.asarray)
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
-        there = get_backend() if backend is None else make_backend(backend)
         with_precision(there, kind)  # that a backend does not have it is no fault of the file's
         with checkpoint.blaming(path):
             model = cls(
                 checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
-                optimizer=saved.optimizer, backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+                optimizer=SGD(), backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+            )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
+            moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
+            scaling = loss_scaling.entries_of(model.state.optimizer_state)
+            if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
+                scaling = loss_scaling.entries(model.backend, **kept)
+            kept = {"step": state.optimizer_state["step"], **moments, **scaling}
+            state = replace(state, weights=model.state.weights, optimizer_state=kept)
+            model._become(
+                _net=saved.net, _optimizer=saved.optimizer, state=state, history=History([*state.rows]),
+                plan=saved.plan, info=saved.info,
             )  # fmt: skip
-        moments = {n: tree.map(model._send, state.optimizer_state[n]) for n in saved.optimizer.moments}
-        scaling = loss_scaling.entries_of(model.state.optimizer_state)
-        if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
-            scaling = loss_scaling.entries(model.backend, **kept)
-        kept = {"step": state.optimizer_state["step"], **moments, **scaling}
-        state = replace(state, weights=model.state.weights, optimizer_state=kept)
-        history = History([*state.rows])
-        model._become(_net=saved.net, state=state, history=history, plan=saved.plan, info=saved.info)
         return model
 
     def _send(self, array: Any) -> Array:

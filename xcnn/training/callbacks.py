@@ -114,29 +114,57 @@ def is_better(way: str, new: float, best: float, by: float = 0.0) -> bool:
     return new > best + by if way == "max" else new < best - by
 
 
-def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> int:
-    """The index of the row, from the first on, whose monitored value is best.
+class Best:
+    """The best value of a column as its rows come: each is looked at once.
 
-    Raises
-    ------
-    OptionError
-        X104, when the history has no such column, or one that holds no numbers.
+    Parameters
+    ----------
+    monitor
+        the column
+    min_delta
+        by how much a value must be better to count
+    first
+        the index of the first row that counts
+    mode
+        "min" or "max", the better way; None takes it from the name
     """
-    if not history.rows or monitor not in history.rows[-1]:
-        found = tuple(history.rows[-1]) if history.rows else ()
-        what = f"{monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
-        raise OptionError("X104", what, hint=missing_column(monitor, found))
-    way = direction(monitor, mode)
-    best, at = (-inf if way == "max" else inf), len(history) - 1
-    for n, row in enumerate(history.rows[first:], first):
-        value = plain(row.get(monitor))
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise OptionError(
-                "X104", f"{short(monitor)} can't be monitored: it must be a number, and is {short(value)}."
-            )
-        if value is not None and is_better(way, value, best, min_delta):
-            best, at = value, n
-    return at
+
+    def __init__(self, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> None:
+        self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
+        self.next = first
+        self.at: int | None = None
+        self.value: float | None = None
+
+    def of(self, history: History) -> int:
+        """The index of the row whose value is best; of the last one where none is a number.
+
+        Raises
+        ------
+        OptionError
+            X104, when the history has no such column, or one that holds no numbers.
+        """
+        if not history.rows or self.monitor not in history.rows[-1]:
+            found = tuple(history.rows[-1]) if history.rows else ()
+            what = f"{self.monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
+            raise OptionError("X104", what, hint=missing_column(self.monitor, found))
+        way = direction(self.monitor, self.mode)
+        best = (-inf if way == "max" else inf) if self.value is None else self.value
+        for n in range(self.next, len(history)):
+            value = plain(history.rows[n].get(self.monitor))
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise OptionError(
+                    "X104", f"{short(self.monitor)} can't be monitored: it must be a number, and is {short(value)}."
+                )
+            if value is not None and is_better(way, value, best, self.min_delta):
+                best = self.value = value
+                self.at = n
+            self.next = n + 1
+        return len(history) - 1 if self.at is None else self.at
+
+
+def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> int:
+    """The index of the row, from the first on, whose monitored value is best; errors as of `Best.of`."""
+    return Best(monitor, min_delta, first, mode).of(history)
 
 
 @checked
@@ -179,18 +207,19 @@ class EarlyStopping:
         check_whole("patience", self.patience)
         check_rate("min_delta", self.min_delta)
         check_mode(self.mode)
-        self.first: int | None = None
+        self.seen: Best | None = None
         self.best: Weights | None = None
 
     def start(self, model: Trained) -> None:
         """A training begins: forget what was seen of another."""
-        self.first, self.best = None, None
+        self.seen, self.best = None, None
 
     def __call__(self, model: Trained, history: History) -> bool:
         """True when it is time to stop."""
         last = len(history) - 1
-        self.first = last if self.first is None else self.first
-        best = best_epoch(history, self.monitor, self.min_delta, self.first, self.mode)
+        if self.seen is None:
+            self.seen = Best(self.monitor, self.min_delta, max(last, 0), self.mode)
+        best = self.seen.of(history)
         if best == last and self.restore_best:
             self.best = tree.map(model.backend.to_numpy, model.state.weights)
         return last - best >= self.patience
@@ -209,6 +238,9 @@ class Checkpoint:
 
     The best is that of the present training, what a loaded model was trained before not counted. A training that is
     resumed is the one that was left. `mode` is as in EarlyStopping.
+
+    Each time the whole file is written: weights, the optimizer's moments, and about 200 bytes for each epoch of the
+    history. Of that only the new epoch is looked at to tell whether it is the best.
 
     Parameters
     ----------
@@ -233,18 +265,18 @@ class Checkpoint:
     def __post_init__(self) -> None:
         check_mode(self.mode)
         check_path(self.path)
-        self.first = 0
+        self.seen: Best | None = None
 
     def start(self, model: Trained) -> None:
         """A training begins: look whether and where it can be saved, and count its epochs alone."""
         check_path(self.path)
         model.check_save()
-        self.first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
+        first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
+        self.seen = None if self.monitor is None else Best(self.monitor, first=first, mode=self.mode)
 
     def __call__(self, model: Trained, history: History) -> None:
         """Save, if it is time to."""
-        if (
-            self.monitor is None
-            or best_epoch(history, self.monitor, first=self.first, mode=self.mode) == len(history) - 1
-        ):
+        if self.monitor is not None and self.seen is None:
+            self.seen = Best(self.monitor, mode=self.mode)
+        if self.seen is None or self.seen.of(history) == len(history) - 1:
             model.save(self.path)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from xcnn.core import random
 from xcnn.core.primitives import HostPort, Primitives
-from xcnn.core.pure import Impure, made_of
+from xcnn.core.pure import Impure, is_fixed, made_of
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.losses import Loss
@@ -90,10 +90,14 @@ class Kept:
     def __init__(self, step: TrainingStep, compiles: bool) -> None:
         self.step, self.compiles = step, compiles
         self.made_of: Hashable = None
+        self.fixed = False
         self.look()
+        self.fixed = self.made_of is not None and is_fixed((step.net, step.loss, step.backend, step.optimizer))
 
     def look(self) -> None:
         """See what the step is made of, before an epoch or a single step; begin anew if that is something else now."""
+        if self.fixed:
+            return
         before, self.unkept = self.made_of, ""
         try:
             self.made_of = self.of_step() if self.compiles else None

@@ -54,8 +54,10 @@ class Trainer:
             y, _ = self.net(weights, self.backend.asarray(x, self.dtype), run)
         return y
 
-    def after_step(self, state: TrainingState, x: HostArray, t: HostArray) -> tuple[TrainingState, float]:
-        """The state after a step on one batch, and the batch's loss.
+    def after_step(
+        self, state: TrainingState, x: HostArray, t: HostArray, within_epoch: bool = True
+    ) -> tuple[TrainingState, float]:
+        """The state after a step on one batch, which counts in its epoch or stands alone, and the batch's loss.
 
         Where only the loss's scale made a gradient infinite, the weights stay, the scale is halved, and the batch
         counts.
@@ -83,17 +85,19 @@ class Trainer:
                 lost = "optimizer's moments" if moment else "weights"
                 raise diverged(state, self.optimizer, self.precision, loss, norm, first, lost)
         check_dtypes(state.weights, weights)
-        after = replace(
-            state,
-            weights=weights,
-            optimizer_state={**moments, "step": state.optimizer_state["step"]} if skipped else moments,
-            step=state.step + 1,
-            batch=state.batch + 1,
-            loss=state.loss + loss * samples,
-            right=state.right + (0 if result.right is None else int(backend.to_numpy(result.right))),
-            seen=state.seen + samples,
-        )
-        return after, loss
+        changed: dict[str, Any] = {
+            "weights": weights,
+            "optimizer_state": {**moments, "step": state.optimizer_state["step"]} if skipped else moments,
+            "step": state.step + 1,
+        }
+        if within_epoch:
+            changed |= {
+                "batch": state.batch + 1,
+                "loss": state.loss + loss * samples,
+                "right": state.right + (0 if result.right is None else int(backend.to_numpy(result.right))),
+                "seen": state.seen + samples,
+            }
+        return replace(state, **changed), loss
 
     def after_span(
         self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int

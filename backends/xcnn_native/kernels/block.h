@@ -4,9 +4,9 @@
 #include "map.h"
 
 // Sums of `rows` rows of `vectors` vectors: out + outs[i] (+)= the sum over runs r and k < length of
-// a[i][runs[r] + k step] w[r, k]. With `beside`, row i's cells lie i cells behind those of row 0.
+// a[i][runs[r] + k step] w[(r length + k) w_step]. With `beside`, row i's cells lie i cells behind those of row 0.
 INLINE void block(const int rows, const int vectors, const int beside, const Cell *const *a, const Index *runs,
-                  Index count, Index length, Index step, const Cell *w, Cell *out, const Index *outs, int adds) {
+                  Index count, Index length, Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
   Vector sums[12][WIDEST];
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
   for (Index r = 0; r < count; r++) {
@@ -20,7 +20,7 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
         const Cell s = at[i][k * step];
         UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += b[v] * s;
       }
-      w += vectors * LANES;
+      w += w_step;
     }
   }
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) {
@@ -31,7 +31,7 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
 
 #define CASE(rows, vectors) \
   case rows * 8 + vectors: \
-    block(rows, vectors, BESIDE, a, runs, count, length, step, w, out, outs, adds); \
+    block(rows, vectors, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
     return;
 #define SIX(vectors) CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
 #if WIDEST == 4
@@ -42,11 +42,15 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
 
 // A block of so many rows and vectors, which was compiled for them.
 static void block_apart(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
-                        Index step, const Cell *w, Cell *out, const Index *outs, int adds) {
+                        Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
 #define BESIDE 0
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
 }
 
-// The next tile's rows, of so many that are left.
-INLINE int tile(Index left, int vectors) { return (int)(left >= 12 && TALLEST(vectors) == 12 ? 12 : smaller(left, 6)); }
+// The next tile's rows, of so many that are left: what is more than one tile and less than two is parted in halves.
+INLINE int tile(Index left, int vectors) {
+  const int most = TALLEST(vectors);
+  if (left >= most && most == 12) return 12;
+  return (int)(left <= 6 || left >= 12 ? smaller(left, 6) : (left + 1) / 2);
+}

@@ -2,6 +2,7 @@
 
 #include "band.h"
 #include "block.h"
+#include "transpose.h"
 #include "ways.h"
 
 #define BAND 98304    // bytes of a band that is laid out
@@ -9,7 +10,10 @@
 #define KERNEL 400000 // bytes of a kernel that stay in cache while bands pass; of a larger one, parts meet many pixels
 
 // Whether windows are single pixels whose channels lie side by side, and nothing is laid out.
-INLINE int in_place(const Map *m) { return taps(m) == 1 && m->top == 0 && m->left == 0 && m->x_channel == 1; }
+INLINE int in_place(const Map *m) {
+  return taps(m) == 1 && m->top == 0 && m->left == 0 && m->x_channel == 1 && (m->out_rows - 1) * m->down < m->rows &&
+         (m->out_columns - 1) * m->across < m->columns;
+}
 
 // How the work is shared out: bands of rows, segments of rows that are too long, and shares of the panels of filters.
 void NAME(blocks_prepare)(Map *m, int threads) {
@@ -30,17 +34,40 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   if (threads > 1 && bands < 4 * threads) m->shares = smaller(panels(m), parts(4 * threads, bands));
   if (threads > 1 && kernel > KERNEL) m->shares = smaller(panels(m), larger(m->shares, 2 * threads));
   m->units = bands * m->shares;
-  m->packed = taps(m) * m->channels * parts(m->filters, LANES) * LANES;
+  m->loose = bands == 1;
+  m->packed = m->loose ? 0 : taps(m) * m->channels * parts(m->filters, LANES) * LANES;
 }
 
 // One panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
-void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
+static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
   const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
-  const Index channels = m->channels, chunk = larger(8, 384 / taps(m));
+  const Index channels = m->channels, all = taps(m);
+  const Runs runs = runs_of(m);
   k += m->k_at + panel * PANEL * m->k_filter;
-  packed += m->packed_at + panel * PANEL * taps(m) * channels;
+  if (m->k_filter != 1 && filters == cells && runs.count >= LANES) {
+    for (Index run = 0; run < runs.channels; run++) {
+      const Cell *from = k + run * m->k_channel + (runs.step < 0 ? 1 - runs.count : 0);
+      for (Index first = 0; first < runs.count; first += LANES) {
+        const Index low = smaller(first, runs.count - LANES); // the last ones once more
+        Cell *to[LANES];
+        for (Index i = 0, tap = low % all, c = runs.channels > 1 ? run : low / all; i < LANES; i++) {
+          to[i] = packed + ((runs.step < 0 ? all - 1 - tap : tap) * channels + c) * cells;
+          if (++tap == all) tap = 0, c++;
+        }
+        for (Index o = 0; o < cells; o += LANES) {
+          Vector square[LANES];
+          const Cell *row = from + o * m->k_filter + low;
+          UNROLL for (int i = 0; i < LANES; i++, row += m->k_filter) square[i] = load(row);
+          turn(square);
+          UNROLL for (int i = 0; i < LANES; i++) store(to[i] + o, square[i]);
+        }
+      }
+    }
+    return;
+  }
+  const Index chunk = larger(8, 384 / all);
   for (Index first = 0; first < channels; first += chunk)
-    for (Index tap = 0; tap < taps(m); tap++) {
+    for (Index tap = 0; tap < all; tap++) {
       const Cell *from = k + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
       for (Index c = first; c < smaller(channels, first + chunk); c++) {
         Cell *to = packed + (tap * channels + c) * cells;
@@ -50,6 +77,21 @@ void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
         for (Index o = filters; o < cells; o++) to[o] = 0;
       }
     }
+}
+
+void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
+  pack(m, panel, k, packed + m->packed_at + panel * PANEL * taps(m) * m->channels);
+}
+
+#define TOGETHER (8 / WIDEST) // panels of which few pixels meet a row at once
+
+// Sums of one pixel for so many vectors of filters, where w has a row for each channel.
+INLINE void row(const int vectors, const Cell *a, Index length, const Cell *w, Index w_step, Cell *out, int adds) {
+  Vector sums[8];
+  UNROLL for (int v = 0; v < vectors; v++) sums[v] = (Vector){0};
+  for (Index k = 0; k < length; k++, w += w_step)
+    UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(w + v * LANES) * a[k];
+  UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, adds ? load(out + v * LANES) + sums[v] : sums[v]);
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -66,11 +108,12 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const Index aside = m->y_channel != 1 || wide; // sums are kept apart before they go where y lies
   char *room = scratch(cells * sizeof(Cell) + b.rows * sizeof(Cell *) + pixels * (sizeof(Cell *) + sizeof(Index)) +
                        (count + 12) * sizeof(Index) + (aside ? pixels : 12) * PANEL * sizeof(Cell) +
-                       (wide ? pixels * PANEL * sizeof(double) : 0) + 512);
+                       (wide ? pixels * PANEL * sizeof(double) : 0) + (m->loose ? most * m->channels * PANEL * sizeof(Cell) : 0) + 576);
   double *doubles = carve(&room, (wide ? pixels : 0) * PANEL * sizeof(double));
   Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : 12) * PANEL * sizeof(Cell));
   const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
   Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index)), steady[12];
+  Cell *own = m->loose ? carve(&room, most * m->channels * PANEL * sizeof(Cell)) : 0;
   if (!direct) lay_band(m, &b, x, laid, rows);
   for (Index r = 0, p = 0; r < b.rows; r++) {
     const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows;
@@ -84,13 +127,31 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   for (Index r = 0; r < count; r++)
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
-  for (Index panel = share * panels(m) / m->shares; panel < (share + 1) * panels(m) / m->shares; panel++) {
+  const Index end = (share + 1) * panels(m) / m->shares;
+  for (Index panel = share * panels(m) / m->shares; panel < end; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
-    const int apart = aside || filters < vectors * LANES;
+    Index step = vectors * LANES;
     Cell *out = y + panel * PANEL * m->y_channel;
+    if (m->loose && most == 1 && m->k_filter == 1 && pixels <= 2 && !aside && panel + TOGETHER <= end &&
+        m->filters >= (panel + TOGETHER) * PANEL) { // few pixels keep few sums: take more panels
+      for (Index s = 0; s < length; s += cut)
+        for (Index p = 0; p < pixels; p++)
+          row(TOGETHER * WIDEST, at[p] + s, smaller(cut, length - s), packed + m->k_at + panel * PANEL + s * m->k_channel,
+              m->k_channel, out + outs[p], s > 0);
+      panel += TOGETHER - 1;
+      continue;
+    }
+    const int apart = aside || filters < vectors * LANES;
     Index piece = 0;
+    if (m->loose && most == 1 && m->k_filter == 1 && filters == step) { // as good as packed
+      w = packed + m->k_at + panel * PANEL;
+      step = m->k_channel;
+    } else if (m->loose) {
+      pack(m, panel, packed, own);
+      w = own;
+    }
     for (int i = 0; i < 12; i++) steady[i] = i * vectors * LANES;
     for (Index r = 0; r < count; r += some)
       for (Index s = 0; s < length; s += cut, piece++) {
@@ -99,11 +160,11 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
         for (Index p = 0; p < pixels;) {
           const int high = tile(pixels - p, vectors);
           if (!apart) {
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, out, outs + p, adds);
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, out, outs + p, adds);
           } else if (aside) {
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, sums + p * vectors * LANES, steady, adds);
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, sums + p * vectors * LANES, steady, adds);
           } else { // a panel that is not full
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, sums, steady, 0);
+            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, sums, steady, 0);
             for (int i = 0; i < high; i++)
               for (Index o = 0; o < filters; o++)
                 out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
@@ -111,7 +172,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
           p += high;
         }
         for (Index i = 0; i < few; i++) runs[r + i] -= s;
-        w += few * l * vectors * LANES;
+        w += few * l * step;
         if (wide && (piece % PIECES == PIECES - 1 || piece == pieces - 1)) {
           for (Index j = 0; j < pixels * vectors * LANES; j++)
             doubles[j] = (piece < PIECES ? 0 : doubles[j]) + (double)sums[j];

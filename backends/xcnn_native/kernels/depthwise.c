@@ -1,6 +1,8 @@
-// Correlation of each channel with filters of its own, and its kernel's gradient: the lanes of vectors are the filters.
+// Correlation in groups of few filters, as a depthwise one is, and its kernel's gradient: the filters of all groups are the
+// lanes of vectors.
 //
-// A unit lays out a chunk of channels, as many as fill a cache line, of some rows of an image.
+// A unit lays out what a chunk of filters, as many as fill a cache line, sees of some rows of an image: for each channel of
+// a group a layer in which each filter's lane has the channel of its own group.
 
 #include "ways.h"
 
@@ -33,17 +35,18 @@ INLINE Index laid_rows(const Map *m, const Strip *s) { return (s->rows - 1) * m-
 static void cut_strips(Map *m) {
   m->segment = parts(m->out_columns, parts(m->out_columns, COLUMNS));
   const Index reach = span(m->kernel_rows, m->row_gap);
-  const Index row = ((m->segment - 1) * m->across + span(m->kernel_columns, m->column_gap)) * CHUNK * (Index)sizeof(Cell);
+  const Index row = ((m->segment - 1) * m->across + span(m->kernel_columns, m->column_gap)) * m->channels * CHUNK * (Index)sizeof(Cell);
   m->band = within((BAND / row - reach) / m->down + 1, parts(reach, m->down), m->out_rows);
   m->band = parts(m->out_rows, parts(m->out_rows, larger(1, m->band)));
 }
 
 // Lay out what a strip's windows see, zeros outside and for filters beyond the last.
 static void lay_strip(const Map *m, const Strip *s, const Cell *x, Cell *to) {
-  const Index times = m->filters / m->channels, first = s->chunk * CHUNK, column = s->left * m->across - m->left;
+  const Index first = s->chunk * CHUNK, column = s->left * m->across - m->left;
   const Index before = within(-column, 0, s->width), after = within(m->columns - column, before, s->width);
-  const int whole = times == 1 && m->x_channel == 1 && s->filters == CHUNK;
-  for (Index i = 0; i < laid_rows(m, s); i++, to += s->pitch) {
+  const int whole = m->group == 1 && m->channels == 1 && m->x_channel == 1 && s->filters == CHUNK;
+  for (Index layer = 0; layer < m->channels * laid_rows(m, s); layer++, to += s->pitch) {
+    const Index i = layer % laid_rows(m, s), c = layer / laid_rows(m, s);
     const Index row = s->top * m->down + i - m->top;
     if (row < 0 || row >= m->rows) {
       clear(to, s->pitch);
@@ -58,7 +61,7 @@ static void lay_strip(const Map *m, const Strip *s, const Cell *x, Cell *to) {
     }
     if (s->filters < CHUNK) clear(to + before * CHUNK, (after - before) * CHUNK);
     for (Index o = 0; o < s->filters; o++) {
-      const Cell *cells = from + (first + o) / times * m->x_channel;
+      const Cell *cells = from + ((first + o) / m->group * m->channels + c) * m->x_channel;
       for (Index q = before; q < after; q++) to[q * CHUNK + o] = cells[q * m->x_column];
     }
   }
@@ -67,25 +70,28 @@ static void lay_strip(const Map *m, const Strip *s, const Cell *x, Cell *to) {
 void NAME(depthwise_prepare)(Map *m, int threads) {
   cut_strips(m);
   m->units = strips_of(m) * chunks_of(m);
-  m->packed = chunks_of(m) * taps(m) * CHUNK;
+  m->packed = chunks_of(m) * m->channels * taps(m) * CHUNK;
 }
 
-// A chunk of the kernel: [tap][filter].
+// Where a cell of the kernel lies, `tap` counting channels too.
+INLINE Index kernel_at(const Map *m, Index filter, Index tap) {
+  const Index c = tap / taps(m), row = tap % taps(m) / m->kernel_columns, column = tap % m->kernel_columns;
+  return m->k_at + filter / m->group * m->k_group + filter % m->group * m->k_filter + c * m->k_channel + row * m->k_row +
+         column * m->k_column;
+}
+
+// A chunk of the kernel: [channel][tap][filter].
 void NAME(depthwise_pack)(const Map *m, Index chunk, const Cell *k, Cell *packed) {
-  Cell *to = packed + m->packed_at + chunk * taps(m) * CHUNK;
-  const Index filters = smaller(CHUNK, m->filters - chunk * CHUNK);
-  k += m->k_at + chunk * CHUNK * m->k_filter;
-  for (Index tap = 0; tap < taps(m); tap++, to += CHUNK) {
-    const Cell *from = k + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
-    for (Index o = 0; o < CHUNK; o++) to[o] = o < filters ? from[o * m->k_filter] : 0;
-  }
+  Cell *to = packed + m->packed_at + chunk * m->channels * taps(m) * CHUNK;
+  for (Index tap = 0; tap < m->channels * taps(m); tap++, to += CHUNK)
+    for (Index o = 0; o < CHUNK; o++) to[o] = chunk * CHUNK + o < m->filters ? k[kernel_at(m, chunk * CHUNK + o, tap)] : 0;
 }
 
 // Sums of 8 neighbouring pixels for one vector of filters: each pixel that is seen meets all taps of a row.
-INLINE void eight(const int wide, const Cell *x, Index row, const Cell *k, Index rows, Cell *out) {
+INLINE void eight(const int wide, const Cell *x, Index row, Index layer, const Cell *k, Index rows, Index channels, Cell *out) {
   Vector sums[8];
   UNROLL for (int n = 0; n < 8; n++) sums[n] = (Vector){0};
-  for (Index i = 0; i < rows; i++, x += row, k += wide * CHUNK) {
+  for (Index c = 0; c < channels; c++, x += layer - rows * row) for (Index i = 0; i < rows; i++, x += row, k += wide * CHUNK) {
     Vector w[7];
     UNROLL for (int j = 0; j < wide; j++) w[j] = load(k + j * CHUNK);
     UNROLL for (int q = 0; q < 7 + wide; q++) {
@@ -97,9 +103,9 @@ INLINE void eight(const int wide, const Cell *x, Index row, const Cell *k, Index
 }
 
 // Sums of `count` pixels, `step` cells apart, for one vector of filters, any kernel.
-INLINE void some(const int count, const Map *m, const Cell *x, Index pitch, const Cell *k, Cell *out) {
+INLINE void some(const int count, const Map *m, const Cell *x, Index pitch, Index layer, const Cell *k, Cell *out) {
   const Index step = m->across * CHUNK, together = larger(1, TERMS / m->kernel_columns);
-  for (Index first = 0; first < m->kernel_rows; first += together) {
+  for (Index c = 0; c < m->channels; c++, x += layer, k += taps(m) * CHUNK) for (Index first = 0; first < m->kernel_rows; first += together) {
     Vector sums[4];
     UNROLL for (int n = 0; n < count; n++) sums[n] = (Vector){0};
     for (Index i = first; i < smaller(m->kernel_rows, first + together); i++)
@@ -108,16 +114,17 @@ INLINE void some(const int count, const Map *m, const Cell *x, Index pitch, cons
         const Cell *from = x + i * m->row_gap * pitch + j * m->column_gap * CHUNK;
         UNROLL for (int n = 0; n < count; n++) sums[n] += w * load(from + n * step);
       }
-    UNROLL for (int n = 0; n < count; n++) store(out + n * CHUNK, first ? load(out + n * CHUNK) + sums[n] : sums[n]);
+    UNROLL for (int n = 0; n < count; n++) store(out + n * CHUNK, first || c ? load(out + n * CHUNK) + sums[n] : sums[n]);
   }
 }
 
 void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y) {
   const Strip s = strip_of(m, unit % chunks_of(m), unit / chunks_of(m));
-  char *room = scratch((laid_rows(m, &s) * s.pitch + s.columns * CHUNK) * sizeof(Cell) + 128);
-  Cell *laid = carve(&room, laid_rows(m, &s) * s.pitch * sizeof(Cell)), *sums = carve(&room, s.columns * CHUNK * sizeof(Cell));
-  const Cell *k = packed + m->packed_at + s.chunk * taps(m) * CHUNK;
-  const int plain = m->across == 1 && m->column_gap == 1 && s.columns >= 8 && taps(m) <= TERMS;
+  const Index layer = laid_rows(m, &s) * s.pitch, rows = m->kernel_rows, deep = m->row_gap * s.pitch;
+  char *room = scratch((m->channels * layer + s.columns * CHUNK) * sizeof(Cell) + 128);
+  Cell *laid = carve(&room, m->channels * layer * sizeof(Cell)), *sums = carve(&room, s.columns * CHUNK * sizeof(Cell));
+  const Cell *k = packed + m->packed_at + s.chunk * m->channels * taps(m) * CHUNK;
+  const int plain = m->across == 1 && m->column_gap == 1 && s.columns >= 8 && m->channels * taps(m) <= TERMS;
   lay_strip(m, &s, x, laid);
   for (Index i = 0; i < s.rows; i++) {
     const Cell *row = laid + i * m->down * s.pitch;
@@ -127,14 +134,14 @@ void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *p
           const Index q = smaller(n, s.columns - 8); // the last pixels once more
           const Cell *from = row + q * CHUNK + v;
           Cell *to = sums + q * CHUNK + v;
-          if (m->kernel_columns == 3) eight(3, from, m->row_gap * s.pitch, k + v, m->kernel_rows, to);
-          else if (m->kernel_columns == 5) eight(5, from, m->row_gap * s.pitch, k + v, m->kernel_rows, to);
-          else eight(7, from, m->row_gap * s.pitch, k + v, m->kernel_rows, to);
+          if (m->kernel_columns == 3) eight(3, from, deep, layer, k + v, rows, m->channels, to);
+          else if (m->kernel_columns == 5) eight(5, from, deep, layer, k + v, rows, m->channels, to);
+          else eight(7, from, deep, layer, k + v, rows, m->channels, to);
         }
       } else {
         Index q = 0;
-        for (; q + 4 <= s.columns; q += 4) some(4, m, row + q * m->across * CHUNK + v, s.pitch, k + v, sums + q * CHUNK + v);
-        for (; q < s.columns; q++) some(1, m, row + q * m->across * CHUNK + v, s.pitch, k + v, sums + q * CHUNK + v);
+        for (; q + 4 <= s.columns; q += 4) some(4, m, row + q * m->across * CHUNK + v, s.pitch, layer, k + v, sums + q * CHUNK + v);
+        for (; q < s.columns; q++) some(1, m, row + q * m->across * CHUNK + v, s.pitch, layer, k + v, sums + q * CHUNK + v);
       }
     }
     Cell *to = y + m->y_at + s.image * m->y_image + (s.top + i) * m->y_row + s.left * m->y_column + s.chunk * CHUNK * m->y_channel;
@@ -147,7 +154,7 @@ void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *p
   }
 }
 
-INLINE Index sums_of(const Map *m) { return (taps(m) + 1) * CHUNK; } // of a chunk in a slot, and dB's
+INLINE Index sums_of(const Map *m) { return (m->channels * taps(m) + 1) * CHUNK; } // of a chunk in a slot, and dB's
 
 void NAME(depthwise_prepare_gradient)(Map *m) {
   cut_strips(m);
@@ -174,8 +181,9 @@ void NAME(depthwise_gradient_unit)(const Map *m, Index unit, const Cell *x, cons
   for (Index j = 0; j < sums_of(m); j++) sums[j] = 0;
   for (Index n = slot * strips_of(m) / m->slots; n < (slot + 1) * strips_of(m) / m->slots; n++) {
     const Strip s = strip_of(m, chunk, n);
-    char *own = scratch((laid_rows(m, &s) * s.pitch + s.columns * CHUNK + sums_of(m)) * sizeof(Cell) + 192);
-    Cell *laid = carve(&own, laid_rows(m, &s) * s.pitch * sizeof(Cell)), *slopes = carve(&own, s.columns * CHUNK * sizeof(Cell));
+    const Index layer = laid_rows(m, &s) * s.pitch, all = m->channels * taps(m);
+    char *own = scratch((m->channels * layer + s.columns * CHUNK + sums_of(m)) * sizeof(Cell) + 192);
+    Cell *laid = carve(&own, m->channels * layer * sizeof(Cell)), *slopes = carve(&own, s.columns * CHUNK * sizeof(Cell));
     Cell *cells = carve(&own, sums_of(m) * sizeof(Cell));
     lay_strip(m, &s, x, laid);
     if (s.filters < CHUNK) clear(slopes, s.columns * CHUNK);
@@ -189,17 +197,17 @@ void NAME(depthwise_gradient_unit)(const Map *m, Index unit, const Cell *x, cons
           for (Index q = 0; q < s.columns; q++) slopes[q * CHUNK + o] = from[o * m->y_channel + q * m->y_column];
       }
       for (Index v = 0; v < CHUNK; v += LANES) {
-        for (Index a = 0; a < m->kernel_rows; a++) {
-          const Cell *row = laid + (i * m->down + a * m->row_gap) * s.pitch + v;
+        for (Index a = 0; a < m->channels * m->kernel_rows; a++) {
+          const Cell *row = laid + a / m->kernel_rows * layer + (i * m->down + a % m->kernel_rows * m->row_gap) * s.pitch + v;
           Cell *to = cells + a * across * CHUNK + v;
           if (across == 3) row_dots(3, row, step, gap, slopes + v, s.columns, to);
           else if (across == 5) row_dots(5, row, step, gap, slopes + v, s.columns, to);
           else if (across == 7) row_dots(7, row, step, gap, slopes + v, s.columns, to);
           else for (Index j = 0; j < across; j++) row_dots(1, row + j * gap, step, gap, slopes + v, s.columns, to + j * CHUNK);
         }
-        Vector bias = load(cells + taps(m) * CHUNK + v), sum = {0};
+        Vector bias = load(cells + all * CHUNK + v), sum = {0};
         for (Index q = 0; q < s.columns; q++) sum += load(slopes + q * CHUNK + v);
-        store(cells + taps(m) * CHUNK + v, bias + sum);
+        store(cells + all * CHUNK + v, bias + sum);
       }
       if (i % CHAIN == CHAIN - 1 || i == s.rows - 1)
         for (Index j = 0; j < sums_of(m); j++) sums[j] += (double)cells[j];
@@ -209,12 +217,11 @@ void NAME(depthwise_gradient_unit)(const Map *m, Index unit, const Cell *x, cons
 
 void NAME(depthwise_merge)(const Map *m, Index chunk, const char *room, Cell *dk, Cell *db) {
   for (Index o = 0; o < smaller(CHUNK, m->filters - chunk * CHUNK); o++)
-    for (Index tap = 0; tap <= taps(m); tap++) {
+    for (Index tap = 0; tap <= m->channels * taps(m); tap++) {
       double sum = 0;
       for (Index slot = 0; slot < m->slots; slot++)
         sum += ((const double *)room)[(slot * chunks_of(m) + chunk) * sums_of(m) + tap * CHUNK + o];
-      if (tap < taps(m))
-        dk[m->k_at + (chunk * CHUNK + o) * m->k_filter + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column] = (Cell)sum;
+      if (tap < m->channels * taps(m)) dk[kernel_at(m, chunk * CHUNK + o, tap)] = (Cell)sum;
       else if (db) db[chunk * CHUNK + o] = (Cell)sum;
     }
 }

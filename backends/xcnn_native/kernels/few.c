@@ -3,10 +3,12 @@
 // A unit lays out planes, a plane for each channel and phase of the strides, all of one pitch: so a tap is one offset,
 // whatever the window. What lies between the rows of windows is computed and thrown away.
 
+#include "transpose.h"
 #include "ways.h"
 
-#define MOST 6          // filters
-#define LAID 49152      // bytes of the planes of a unit
+#define MOST 6     // filters
+#define LAID 49152 // bytes of the planes of a unit
+#define BEYOND 128 // cells at most that are read behind the last that counts, and between rows
 
 // How planes of a unit lie: some rows of windows of one image.
 typedef struct {
@@ -30,16 +32,80 @@ INLINE Planes planes_of(const Map *m, Index unit) {
   return p;
 }
 
-// Where the tap (i, j) of a channel lies, from a window's beginning on.
-INLINE Index tap_at(const Map *m, const Planes *p, Index c, Index i, Index j) {
-  const Index a = i * m->row_gap, b = j * m->column_gap;
-  return ((c * p->down + a % m->down) * p->across + b % m->across) * p->plane + a / m->down * p->pitch + b / m->across;
+// Where the taps lie from a window's beginning on: all of a channel, then those of the next.
+INLINE void find_taps(const Map *m, const Planes *p, Index *at) {
+  for (Index i = 0, t = 0; i < m->kernel_rows; i++)
+    for (Index j = 0; j < m->kernel_columns; j++, t++) {
+      const Index a = i * m->row_gap, b = j * m->column_gap;
+      at[t] = (a % m->down * p->across + b % m->across) * p->plane + a / m->down * p->pitch + b / m->across;
+    }
+  for (Index t = taps(m); t < taps(m) * m->channels; t++) at[t] = at[t - taps(m)] + p->down * p->across * p->plane;
+}
+
+// Copy a row.
+INLINE void copy_row(Cell *to, const Cell *from, Index count) {
+  Index n = 0;
+  for (; n + LANES <= count; n += LANES) store(to + n, load(from + n));
+  if (n < count && n) store(to + count - LANES, load(from + count - LANES));
+  else for (; n < count; n++) {
+    to[n] = from[n];
+    NO_CALL;
+  }
+}
+
+// Whether rows of such strides can be read where they lie, and some cells beyond the last one.
+INLINE int readable(Index image, Index images, Index image_step, Index row, Index column, Index columns) {
+  return column == 1 && row >= columns && row <= columns + BEYOND && image_step >= BEYOND && image + 1 < images;
+}
+
+// Where the planes of a unit lie in X itself, if they can be read there, with their pitch; else null.
+INLINE const Cell *planes_in_place(const Map *m, Planes *p, const Cell *x) {
+  if (m->down != 1 || m->across != 1 || m->top || m->left || taps(m) * m->channels > TERMS) return 0;
+  if (m->out_rows + span(m->kernel_rows, m->row_gap) - 1 > m->rows) return 0;
+  if (m->out_columns + span(m->kernel_columns, m->column_gap) - 1 > m->columns) return 0;
+  if (!readable(p->image, m->images, m->x_image, m->x_row, m->x_column, p->columns)) return 0;
+  p->pitch = m->x_row, p->plane = m->x_channel;
+  p->length = (p->rows - 1) * p->pitch + p->columns;
+  return x + m->x_at + p->image * m->x_image + p->top * m->x_row + p->left;
+}
+
+// Planes of an image whose channels lie side by side: squares of pixels and channels are turned.
+static void turn_planes(const Map *m, const Planes *p, const Cell *x, Cell *to) {
+  const Index plane = p->plane, column = p->left - m->left, channels = m->channels;
+  const Index before = within(-column, 0, p->pitch), after = within(m->columns - column, before, p->pitch);
+  for (Index i = 0; i < p->deep; i++, to += p->pitch) {
+    const Index row = p->top + i - m->top;
+    const int inside = row >= 0 && row < m->rows && after - before >= LANES;
+    const Cell *from = x + m->x_at + p->image * m->x_image + row * m->x_row + column * m->x_column;
+    for (Index c = 0; c < channels; c++) {
+      clear(to + c * plane, inside ? before : p->pitch);
+      if (inside) clear(to + c * plane + after, p->pitch - after);
+    }
+    if (!inside) {
+      if (row >= 0 && row < m->rows)
+        for (Index q = before; q < after; q++)
+          for (Index c = 0; c < channels; c++) to[c * plane + q] = from[q * m->x_column + c];
+      continue;
+    }
+    for (Index n = before; n < after; n += LANES)
+      for (Index c = 0; c < channels; c += LANES) {
+        const Index q = smaller(n, after - LANES), k = smaller(c, channels - LANES); // the last ones once more
+        Vector square[LANES];
+        UNROLL for (int l = 0; l < LANES; l++) square[l] = load(from + (q + l) * m->x_column + k);
+        turn(square);
+        UNROLL for (int l = 0; l < LANES; l++) store(to + (k + l) * plane + q, square[l]);
+      }
+  }
 }
 
 // Lay out planes of an image, zeros outside.
 static void lay_planes(const Map *m, const Planes *p, const Cell *x, Cell *to) {
   const Cell *image = x + m->x_at + p->image * m->x_image;
   const Index step = m->across * m->x_column;
+  if (m->down == 1 && m->across == 1 && m->x_channel == 1 && m->channels >= LANES) {
+    turn_planes(m, p, x, to);
+    return;
+  }
   for (Index c = 0; c < m->channels; c++)
     for (Index a = 0; a < p->down; a++)
       for (Index b = 0; b < p->across; b++)
@@ -50,7 +116,7 @@ static void lay_planes(const Map *m, const Planes *p, const Cell *x, Cell *to) {
           const Index after = inside ? within(parts(larger(m->columns - column, 0), m->across), before, p->pitch) : p->pitch;
           const Cell *from = image + c * m->x_channel + row * m->x_row + column * m->x_column;
           clear(to, before);
-          if (step == 1) copy(to + before, from + before, after - before);
+          if (step == 1) copy_row(to + before, from + before, after - before);
           else for (Index q = before; q < after; q++) to[q] = from[q * step];
           clear(to + after, p->pitch - after);
         }
@@ -105,31 +171,36 @@ INLINE void line(const int filters, const int vectors, const Cell *x, const Inde
   }
 }
 
+// Vectors of pixels by the number of filters, and taps of a group: as many as registers hold with what they are made of.
 #if WIDEST == 4
-static const int VECTORS[] = {0, 8, 8, 6, 5, 4, 4}; // of pixels, by the number of filters
-#define FILTERS(filters) \
-  case filters: line(filters, filters == 1 ? 8 : filters == 2 ? 8 : filters == 3 ? 6 : filters == 4 ? 5 : 4, ARGUMENTS); break;
+#define VECTORS(filters) ((filters) <= 2 ? 8 : (filters) == 3 ? 6 : (filters) == 4 ? 5 : 4)
+#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 8 : (filters) == 3 ? 7 : (filters) == 4 ? 5 : 4)
 #else
-static const int VECTORS[] = {0, 8, 5, 4, 3, 2, 2};
-#define FILTERS(filters) \
-  case filters: line(filters, filters == 1 ? 8 : filters == 2 ? 5 : filters == 3 ? 4 : filters == 4 ? 3 : 2, ARGUMENTS); break;
+#define VECTORS(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 4 : (filters) == 3 ? 3 : 2)
+#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 6 : (filters) == 3 ? 4 : (filters) == 4 ? 3 : 2)
 #endif
-#define ARGUMENTS laid + first, at + t, k + t * m->filters, few, out + first, pitch, t % (PIECES * TERMS) != 0
+#define FILTERS(filters) \
+  case filters: \
+    line(filters, VECTORS(filters), ARGUMENTS); \
+    break;
+#define ARGUMENTS planes + first, at + t, k + t * m->filters, few, out + first, pitch, t % (PIECES * TERMS) != 0
 
 void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
-  const Planes p = planes_of(m, unit);
-  const Index count = taps(m) * m->channels, some = VECTORS[m->filters] * LANES, pitch = parts(p.length, some) * some;
-  const Index cells = p.plane * p.down * p.across * m->channels, wide = count > PIECES * TERMS;
+  Planes p = planes_of(m, unit);
+  const Cell *planes = planes_in_place(m, &p, x);
+  const Index count = taps(m) * m->channels, some = VECTORS(m->filters) * LANES, pitch = parts(p.length, some) * some;
+  const Index cells = planes ? 0 : p.plane * p.down * p.across * m->channels, wide = count > PIECES * TERMS;
   char *room = scratch((cells + some + LANES + m->filters * pitch) * sizeof(Cell) + count * sizeof(Index) +
                        (wide ? m->filters * pitch * sizeof(double) : 0) + 256);
   Cell *laid = carve(&room, (cells + some + LANES) * sizeof(Cell)), *out = carve(&room, m->filters * pitch * sizeof(Cell));
   Index *at = carve(&room, count * sizeof(Index));
   double *doubles = carve(&room, (wide ? m->filters * pitch : 0) * sizeof(double));
-  lay_planes(m, &p, x, laid);
-  clear(laid + cells, some + LANES);
-  for (Index c = 0, t = 0; c < m->channels; c++)
-    for (Index i = 0; i < m->kernel_rows; i++)
-      for (Index j = 0; j < m->kernel_columns; j++) at[t++] = tap_at(m, &p, c, i, j);
+  if (!planes) {
+    lay_planes(m, &p, x, laid);
+    clear(laid + cells, some + LANES);
+    planes = laid;
+  }
+  find_taps(m, &p, at);
   const Cell *k = packed + m->packed_at;
   for (Index t = 0; t < count; t += TERMS) {
     const Index few = smaller(TERMS, count - t);
@@ -145,7 +216,7 @@ void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed,
     Cell *to = y + m->y_at + p.image * m->y_image + (p.top + i) * m->y_row + p.left * m->y_column;
     for (Index o = 0; o < m->filters; o++) {
       const Cell *from = out + o * pitch + i * p.pitch;
-      if (m->y_column == 1) copy(to + o * m->y_channel, from, p.columns);
+      if (m->y_column == 1) copy_row(to + o * m->y_channel, from, p.columns);
       else for (Index q = 0; q < p.columns; q++) to[o * m->y_channel + q * m->y_column] = from[q];
     }
   }
@@ -162,12 +233,21 @@ typedef struct {
 // Products of one vector of pixels of `count` taps and so many filters, each lane its own sum.
 INLINE void products(const int filters, const int count, Vector sums[][MOST], const Rows *r, const Cell *x, const Index *at,
                      const Cell *dy, const int last) {
-  Vector b[MOST];
-  UNROLL for (int o = 0; o < filters; o++) b[o] = *(const Vector *)(dy + o * r->dy_plane);
-  UNROLL for (int t = 0; t < count; t++) {
-    Vector s = *(const Vector *)(x + at[t]);
-    if (last) s = (Vector)((Mask)s & r->counts); // what lies beyond may be anything, and 0 times infinity is no 0
-    UNROLL for (int o = 0; o < filters; o++) sums[t][o] += b[o] * s;
+  // of both those that are fewer stay in registers; what lies beyond may be anything, and 0 times infinity is no 0
+#define CELLS(address) (last ? (Vector)((Mask)load(address) & r->counts) : load(address))
+  Vector few[MOST];
+  if (filters <= count) {
+    UNROLL for (int o = 0; o < filters; o++) few[o] = CELLS(dy + o * r->dy_plane);
+    UNROLL for (int t = 0; t < count; t++) {
+      const Vector s = CELLS(x + at[t]);
+      UNROLL for (int o = 0; o < filters; o++) sums[t][o] += few[o] * s;
+    }
+  } else {
+    UNROLL for (int t = 0; t < count; t++) few[t] = CELLS(x + at[t]);
+    UNROLL for (int o = 0; o < filters; o++) {
+      const Vector s = CELLS(dy + o * r->dy_plane);
+      UNROLL for (int t = 0; t < count; t++) sums[t][o] += few[t] * s;
+    }
   }
 }
 
@@ -187,11 +267,9 @@ INLINE void dots(const int filters, const int count, const Rows *r, const Index 
   }
 }
 
-static const int TOGETHER[] = {0, 8, 6, 4, 3, 2, 2}; // taps of a group, by the number of filters
 #define DOTS(filters) \
   case filters: \
-    if (count == TOGETHER[filters]) \
-      dots(filters, filters == 1 ? 8 : filters == 2 ? 6 : filters == 3 ? 4 : filters == 4 ? 3 : 2, r, at, to); \
+    if (count == TOGETHER(filters)) dots(filters, TOGETHER(filters), r, at, to); \
     else \
       for (Index t = 0; t < count; t++) dots(filters, 1, r, at + t, to + t * filters); \
     break;
@@ -219,35 +297,44 @@ void NAME(few_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell
   double *sums = (double *)room + unit * sums_of(m);
   for (Index j = 0; j < sums_of(m); j++) sums[j] = 0;
   for (Index n = unit * all_planes(m) / m->slots; n < (unit + 1) * all_planes(m) / m->slots; n++) {
-    const Planes p = planes_of(m, n);
-    const Index vectors = parts(p.columns, LANES), dy_pitch = vectors * LANES, dy_plane = p.rows * dy_pitch;
-    const Index cells = p.plane * p.down * p.across * m->channels + 2 * LANES;
-    char *own = scratch((cells + filters * dy_plane) * sizeof(Cell) + count * sizeof(Index) + 192);
-    Cell *laid = carve(&own, cells * sizeof(Cell)), *slopes = carve(&own, filters * dy_plane * sizeof(Cell));
+    Planes p = planes_of(m, n);
+    const Cell *planes = planes_in_place(m, &p, x);
+    const Index vectors = parts(p.columns, LANES), cells = planes ? 0 : p.plane * p.down * p.across * m->channels + 2 * LANES;
+    const Cell *slopes = dy + m->y_at + p.image * m->y_image + p.top * m->y_row + p.left * m->y_column;
+    const int in_place = readable(p.image, m->images, m->y_image, m->y_row, m->y_column, p.columns);
+    const Index dy_pitch = in_place ? m->y_row : vectors * LANES, dy_plane = in_place ? m->y_channel : p.rows * dy_pitch;
+    char *own = scratch((cells + (in_place ? 0 : filters * dy_plane)) * sizeof(Cell) + count * sizeof(Index) + 192);
+    Cell *laid = carve(&own, cells * sizeof(Cell)), *copied = carve(&own, (in_place ? 0 : filters * dy_plane) * sizeof(Cell));
     Index *at = carve(&own, count * sizeof(Index));
-    lay_planes(m, &p, x, laid);
-    clear(laid + cells - 2 * LANES, 2 * LANES);
-    for (Index o = 0; o < filters; o++)
+    if (!planes) {
+      lay_planes(m, &p, x, laid);
+      clear(laid + cells - 2 * LANES, 2 * LANES);
+      planes = laid;
+    }
+    for (Index o = 0; o < filters && !in_place; o++)
       for (Index i = 0; i < p.rows; i++) {
-        const Cell *from = dy + m->y_at + p.image * m->y_image + o * m->y_channel + (p.top + i) * m->y_row + p.left * m->y_column;
-        Cell *to = slopes + o * dy_plane + i * dy_pitch;
-        if (m->y_column == 1) copy(to, from, p.columns);
+        const Cell *from = slopes + o * m->y_channel + i * m->y_row;
+        Cell *to = copied + o * dy_plane + i * dy_pitch;
+        if (m->y_column == 1) copy_row(to, from, p.columns);
         else for (Index q = 0; q < p.columns; q++) to[q] = from[q * m->y_column];
         clear(to + p.columns, dy_pitch - p.columns);
       }
-    for (Index c = 0, t = 0; c < m->channels; c++)
-      for (Index i = 0; i < m->kernel_rows; i++)
-        for (Index j = 0; j < m->kernel_columns; j++) at[t++] = tap_at(m, &p, c, i, j);
+    if (!in_place) slopes = copied;
+    find_taps(m, &p, at);
     Rows r = {.vectors = vectors, .pitch = p.pitch, .dy_pitch = dy_pitch, .dy_plane = dy_plane};
     for (Index l = 0; l < LANES; l++) r.counts[l] = (vectors - 1) * LANES + l < p.columns ? -1 : 0;
     const Index few = larger(1, CHAIN / vectors);
     for (Index i = 0; i < p.rows; i += few) {
-      r.rows = smaller(few, p.rows - i), r.x = laid + i * p.pitch, r.dy = slopes + i * dy_pitch;
-      for (Index t = 0; t < count; t += TOGETHER[filters])
-        dots_of(filters, smaller(TOGETHER[filters], count - t), &r, at + t, sums + t * filters);
+      r.rows = smaller(few, p.rows - i), r.x = planes + i * p.pitch, r.dy = slopes + i * dy_pitch;
+      for (Index t = 0; t < count; t += TOGETHER(filters))
+        dots_of(filters, smaller(TOGETHER(filters), count - t), &r, at + t, sums + t * filters);
       for (Index o = 0; o < filters; o++) {
         Vector sum = {0};
-        for (Index j = 0; j < r.rows * vectors; j++) sum += *(const Vector *)(r.dy + o * dy_plane + j * LANES);
+        for (Index q = 0; q < r.rows; q++) {
+          const Cell *row = r.dy + o * dy_plane + q * dy_pitch;
+          for (Index v = 0; v < vectors - 1; v++) sum += load(row + v * LANES);
+          sum += (Vector)((Mask)load(row + (vectors - 1) * LANES) & r.counts);
+        }
         for (Index l = 0; l < LANES; l++) sums[count * filters + o] += (double)sum[l];
       }
     }

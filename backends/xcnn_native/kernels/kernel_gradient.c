@@ -6,16 +6,18 @@
 
 #include "band.h"
 #include "block.h"
+#include "transpose.h"
 #include "ways.h"
 
 #define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
 #define BANDS 32         // whose sums are added as cells; more are added in double precision
 #define SLOTS 16         // of a batch at most
+#define SLOPES 16384     // bytes of all panels of dY that are few
 #define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
 
 // A block whose rows lie beside each other.
 static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
-                         Index step, const Cell *w, Cell *out, const Index *outs, int adds) {
+                         Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
 #define BESIDE 1
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
@@ -36,6 +38,10 @@ INLINE Index slot_bytes(const Map *m) {
   const Index bytes = cells_of(m) * (Index)(sizeof(Cell) + (pours(m) ? sizeof(double) : 0));
   return (bytes + 63 + panels(m) * PANEL * (Index)sizeof(double)) & ~(Index)63;
 }
+// Whether the sums of a panel are dK itself, where filters are neighbours.
+INLINE int direct(const Map *m, Index panel) {
+  return m->slots == 1 && !pours(m) && m->k_filter == 1 && m->filters >= (panel + 1) * PANEL;
+}
 INLINE Slot slot_of(const Map *m, char *room, Index slot) {
   char *at = room + slot * slot_bytes(m);
   Slot s = {.bias = (double *)at};
@@ -43,6 +49,12 @@ INLINE Slot slot_of(const Map *m, char *room, Index slot) {
   s.wide = pours(m) ? (double *)at : 0;
   s.sums = (Cell *)(at + (pours(m) ? cells_of(m) * sizeof(double) : 0));
   return s;
+}
+
+// Whether dK is but the products of the channels of one pixel and its slopes.
+INLINE int outer(const Map *m) {
+  return taps(m) == 1 && m->images * m->out_rows * m->out_columns == 1 && m->k_filter == 1 && m->top <= 0 && m->left <= 0 &&
+         -m->top < m->rows && -m->left < m->columns;
 }
 
 void NAME(blocks_prepare_gradient)(Map *m) {
@@ -53,6 +65,19 @@ void NAME(blocks_prepare_gradient)(Map *m) {
   m->shares = smaller(panels(m), parts(SLOTS, m->slots));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
+  if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
+}
+
+// The products of a share of the channels.
+static void outer_unit(const Map *m, Index share, const Cell *x, const Cell *dy, Cell *dk) {
+  const Cell *slopes = dy + m->y_at;
+  x += m->x_at - m->top * m->x_row - m->left * m->x_column;
+  for (Index c = share * m->channels / m->shares; c < (share + 1) * m->channels / m->shares; c++) {
+    const Cell s = x[c * m->x_channel];
+    Cell *to = dk + m->k_at + c * m->k_channel;
+    if (m->y_channel == 1) for (Index o = 0; o < m->filters; o++) to[o] = s * slopes[o];
+    else for (Index o = 0; o < m->filters; o++) to[o] = s * slopes[o * m->y_channel];
+  }
 }
 
 // Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last.
@@ -76,7 +101,11 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
 }
 
 // A slot's sums for one share of the filters.
-void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room) {
+void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
+  if (outer(m)) {
+    outer_unit(m, unit, x, dy, dk);
+    return;
+  }
   const Index number = unit / m->shares, share = unit % m->shares;
   const Index low = share * panels(m) / m->shares, high = (share + 1) * panels(m) / m->shares;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
@@ -89,52 +118,68 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
     const Index pixels = b.rows * b.columns, joined = m->column_gap == 1;
     const Index beside = (joined ? m->kernel_columns : 1) * m->channels; // cells of the kernel that lie side by side
-    char *own = scratch((b.most * b.pitch + pixels * (high - low) * PANEL) * sizeof(Cell) + b.rows * (sizeof(Cell *) + sizeof(Index)) + 256);
+    char *own = scratch((b.most * b.pitch + pixels * (high - low) * PANEL) * sizeof(Cell) + b.rows * (sizeof(Cell *) + sizeof(Index)) + beside * sizeof(Index) + 320);
     Cell *laid = carve(&own, b.most * b.pitch * sizeof(Cell)), *slopes = carve(&own, pixels * (high - low) * PANEL * sizeof(Cell));
     const Cell **rows = carve(&own, b.rows * sizeof(Cell *));
     Index *runs = carve(&own, b.rows * sizeof(Index));
+    Index *places = carve(&own, beside * sizeof(Index)); // of a row of the kernel's cells in dK
+    for (Index k = 0, c = 0, at = 0; k < beside; k++) {
+      places[k] = at + c * m->k_channel;
+      if (++c == m->channels) c = 0, at += m->k_column;
+    }
     lay_band(m, &b, x, laid, rows);
     for (Index r = 0; r < b.rows; r++) runs[r] = rows[r] - laid;
     lay_slopes(m, &b, dy, slopes, low, high);
     const int adds = (n - first) % BANDS != 0;
-    const Cell *w = slopes;
     for (Index panel = low; panel < high; panel++) {
       const int vectors = vectors_of(m, panel);
-      Cell *out = slot.sums + panel * PANEL * cells;
+      const Cell *w = slopes + (panel - low) * pixels * PANEL;
       for (int v = 0; v < vectors; v++) {
         Vector sum = {0};
-        for (Index p = 0; p < pixels; p++) sum += *(const Vector *)(w + (p * vectors + v) * LANES);
+        for (Index p = 0; p < pixels; p++) sum += load(w + (p * vectors + v) * LANES);
         for (Index l = 0; l < LANES; l++) slot.bias[panel * PANEL + v * LANES + l] += (double)sum[l];
       }
-      for (Index s = 0; s < beside;) {
-        const int rows_at_once = tile(beside - s, vectors);
-        for (Index tap = 0; tap < cells / beside; tap++) {
-          const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns * m->column_gap;
-          const Cell *a[12];
-          Index outs[12];
-          a[0] = laid + row * b.deep * b.pitch + column * m->channels + s;
-          for (int i = 0; i < rows_at_once; i++) outs[i] = (tap * beside + s + i) * vectors * LANES;
-          block_beside(rows_at_once, vectors, a, runs, b.rows, b.columns, m->across * m->channels, w, out, outs, adds);
-        }
-        s += rows_at_once;
-      }
-      w += pixels * vectors * LANES;
     }
+    // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
+    const Index chunk = pixels * (high - low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
+    for (Index begin = 0; begin < beside; begin += chunk)
+      for (Index panel = low; panel < high; panel++) {
+        const int vectors = vectors_of(m, panel), straight = direct(m, panel);
+        Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + panel * PANEL * cells;
+        for (Index s = begin; s < smaller(beside, begin + chunk);) {
+          const int together = tile(smaller(beside, begin + chunk) - s, vectors);
+          for (Index tap = 0; tap < cells / beside; tap++) {
+            const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns;
+            const Cell *a[1] = {laid + row * b.deep * b.pitch + column * m->column_gap * m->channels + s};
+            const Index to = straight ? row * m->k_row + column * m->k_column : tap * beside * vectors * LANES;
+            Index outs[12];
+            for (int i = 0; i < together; i++) outs[i] = to + (straight ? places[s + i] : (s + i) * vectors * LANES);
+            block_beside(together, vectors, a, runs, b.rows, b.columns, m->across * m->channels,
+                         slopes + (panel - low) * pixels * PANEL, vectors * LANES, out, outs, adds);
+          }
+          s += together;
+        }
+      }
     if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
       for (Index j = begin; j < end; j++) slot.wide[j] += (double)slot.sums[j];
   }
 }
 
 // The sums of one panel of all slots, turned into dK and dB.
-void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, Cell *db) {
+void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db) {
   const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  if (outer(m)) {
+    for (Index o = panel * PANEL; o < panel * PANEL + filters && db; o++) db[o] = dy[m->y_at + o * m->y_channel];
+    return;
+  }
   const Index channels = m->channels, chunk = larger(1, smaller(16, 512 / taps(m)));
   const Index at = panel * PANEL * taps(m) * channels;
   char *own = scratch(taps(m) * chunk * cells * (sizeof(Cell) + sizeof(double)) + 128);
   Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
   double *totals = carve(&own, chunk * cells * sizeof(double));
   dk += m->k_at + panel * PANEL * m->k_filter;
-  for (Index first = 0; first < channels; first += chunk) {
+  const Runs runs = runs_of(m);
+  for (Index first = 0; first < channels && !direct(m, panel); first += chunk) {
     const Index some = smaller(chunk, channels - first);
     for (Index tap = 0; tap < taps(m); tap++) {
       Cell *to = sums + tap * some * cells;
@@ -151,6 +196,23 @@ void NAME(blocks_merge)(const Map *m, Index panel, const char *room, Cell *dk, C
         else for (Index j = 0; j < some * cells; j++) totals[j] += (double)slot.sums[here + j];
       }
       for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
+    }
+    if (runs.step == 1 && runs.channels == 1 && filters == cells && some * taps(m) >= LANES) {
+      for (Index n = 0; n < some * taps(m); n += LANES) {
+        const Index low = smaller(n, some * taps(m) - LANES); // the last ones once more
+        const Cell *from[LANES];
+        for (Index i = 0, tap = low % taps(m), c = low / taps(m); i < LANES; i++) {
+          from[i] = sums + (tap * some + c) * cells;
+          if (++tap == taps(m)) tap = 0, c++;
+        }
+        for (Index o = 0; o < cells; o += LANES) {
+          Vector square[LANES];
+          UNROLL for (int i = 0; i < LANES; i++) square[i] = load(from[i] + o);
+          turn(square);
+          UNROLL for (int i = 0; i < LANES; i++) store(dk + (o + i) * m->k_filter + first * taps(m) + low, square[i]);
+        }
+      }
+      continue;
     }
     for (Index o = 0; o < filters; o++)
       for (Index i = 0; i < m->kernel_rows; i++)

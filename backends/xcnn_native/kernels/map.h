@@ -12,7 +12,7 @@
 enum {
   BLOCKS,    // filters are the lanes of vectors: correlate.c, kernel_gradient.c
   FEW,       // few filters: pixels are the lanes: few.c
-  DEPTHWISE, // each filter has one channel: both are the lanes, filters / channels filters to a channel: depthwise.c
+  DEPTHWISE, // groups of few filters, all of them in one map, whose `channels` are those of a group: depthwise.c
   SPREAD,    // X is a gradient, and the sums over few filters of Y are added where they came from: spread.c
 };
 
@@ -23,9 +23,11 @@ typedef struct {
   Index x_at, x_image, x_channel, x_row, x_column;
   Index k_at, k_filter, k_channel, k_row, k_column;
   Index y_at, y_image, y_channel, y_row, y_column;
-  Index first_filter; // its number among those of all groups
+  Index group, k_group; // of a DEPTHWISE map: filters of a group, and from a group's first in the kernel to the next's
+  Index first_filter;   // its number among those of all groups
   // how it is computed, as `prepare` or `prepare_gradient` says
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
+  Index loose; // whether units read the kernel as it is, each panel being met by one unit alone
 } Map;
 
 #if defined(__AVX512F__) || defined(__aarch64__) // 32 registers
@@ -44,7 +46,14 @@ typedef struct {
 INLINE Index larger(Index a, Index b) { return a > b ? a : b; }
 INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many parts of b there are in a
 INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
-INLINE void clear(Cell *cells, Index count) { memset(cells, 0, (size_t)count * sizeof(Cell)); }
+#define NO_CALL __asm__ volatile("") // in a loop of few turns, of which the compiler would make a call of memset or memcpy
+INLINE void clear(Cell *cells, Index count) {
+  if (count > 4 * LANES) memset(cells, 0, (size_t)count * sizeof(Cell));
+  else for (Index n = 0; n < count; n++) {
+    cells[n] = 0;
+    NO_CALL;
+  }
+}
 INLINE void copy(Cell *to, const Cell *from, Index count) { memcpy(to, from, (size_t)count * sizeof(Cell)); }
 
 INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } // from the first tap to the last

@@ -10,14 +10,20 @@ typedef struct {
   Ending ending;
 } Call;
 
-// Plan the maps of a table: how many cells all their packed kernels take.
+// Plan the maps of a table: how many cells all their packed kernels take; 0 where the maps read the kernel as it is.
 EXPORT Index NAME(prepare)(Map *maps, Index count, int threads) {
   Index cells = 0;
+  int loose = 1;
   for (Map *m = maps; m < maps + count; m++) {
+    m->loose = 0;
     if (m->kind == BLOCKS) NAME(blocks_prepare)(m, threads);
     if (m->kind == FEW) NAME(few_prepare)(m, threads);
     if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, threads);
     if (m->kind == SPREAD) NAME(spread_prepare)(m, threads);
+    loose &= (int)m->loose;
+  }
+  for (Map *m = maps; m < maps + count; m++) { // all are loose, or none
+    if (m->loose && !loose) m->loose = 0, m->packed = taps(m) * m->channels * parts(m->filters, LANES) * LANES;
     m->packed_at = cells;
     cells += parts(m->packed, LANES) * LANES;
   }
@@ -26,6 +32,7 @@ EXPORT Index NAME(prepare)(Map *maps, Index count, int threads) {
 
 // How many units it takes to pack a map's kernel.
 INLINE Index packs(const Map *m) {
+  if (m->loose) return 0;
   return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : m->kind == SPREAD ? m->kernel_rows : 1;
 }
 
@@ -84,7 +91,7 @@ static void gradient_unit(void *argument, Index unit) {
   const Call *call = argument;
   const Map *m = call->maps;
   for (; unit >= m->units; m++) unit -= m->units;
-  if (m->kind == BLOCKS) NAME(blocks_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
+  if (m->kind == BLOCKS) NAME(blocks_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at, call->to);
   if (m->kind == FEW) NAME(few_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
   if (m->kind == DEPTHWISE) NAME(depthwise_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
 }
@@ -98,7 +105,7 @@ static void merge_unit(void *argument, Index unit) {
   Index filter = 0; // of dB
   for (; unit >= merges(m); filter += m->filters, m++) unit -= merges(m);
   Cell *db = call->db ? call->db + filter : 0;
-  if (m->kind == BLOCKS) NAME(blocks_merge)(m, unit, call->room + m->room_at, call->to, db);
+  if (m->kind == BLOCKS) NAME(blocks_merge)(m, unit, call->dy, call->room + m->room_at, call->to, db);
   if (m->kind == FEW) NAME(few_merge)(m, call->room + m->room_at, call->to, db);
   if (m->kind == DEPTHWISE) NAME(depthwise_merge)(m, unit, call->room + m->room_at, call->to, db);
 }

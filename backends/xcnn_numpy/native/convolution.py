@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_native.library import KINDS, address, library
+from xcnn_native.program import NEIGHBOURS, PLANES
 
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Shape, Weights
@@ -39,7 +39,8 @@ class Plan:
 
     def __init__(self, way: Way, turned: bool, x: Array, k: Array, end: Ending, threads: int) -> None:
         self.way, self.turned, self.end, self.dtype, self.threads = way, turned, end, x.dtype, threads
-        self.y_shape, self.dx_shape = (way.x_shape, way.y_shape) if turned else (way.y_shape, way.x_shape)
+        self.y_shape: Shape = way.x_shape if turned else way.y_shape
+        self.dx_shape: Shape = way.y_shape if turned else way.x_shape
         self.y, self.k = images(self.y_shape, x.dtype).strides, k.strides
         wide, narrow = (self.y, x.strides) if turned else (x.strides, self.y)
         how = x.dtype.char, threads
@@ -65,7 +66,7 @@ class Plan:
         n, o, rows, columns = self.y_shape
         planes, cells = (1, n * o * rows * columns) if self.neighbours else (n * o, rows * columns)
         if self.end.forward:
-            self.end.forward.run(arrays, planes, cells, self.threads, o, self.neighbours)
+            self.end.forward.run(arrays, self.threads, planes, cells, o, NEIGHBOURS if self.neighbours else PLANES)
 
     def sums(self, dz: Array) -> Array:
         """The sums of dY for each filter."""
@@ -169,7 +170,7 @@ class Convolution:
                 np.copyto(dz, dy.reshape(plan.y_shape))
             if end.backward:
                 through = images(plan.y_shape, x.dtype)
-                end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, 1, dz.size, plan.threads)
+                end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, plan.threads, 1, dz.size)
                 dz = through
             dk = empty(kernel.shape, kernel.dtype)
             grads[self.name] = {"kernel": dk.reshape(kernel_shape)}

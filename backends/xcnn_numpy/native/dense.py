@@ -94,7 +94,7 @@ class FusedDense:
             dz = np.ascontiguousarray(plain(dy))
             if end.backward:
                 through = empty(y_shape, x.dtype)
-                end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, 1, dz.size, plan.threads)
+                end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, plan.threads, 1, dz.size)
                 dz = through
             dw = empty(kernel.shape, x.dtype)
             grads[self.name] = {"kernel": dw}

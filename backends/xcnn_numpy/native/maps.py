@@ -21,11 +21,15 @@ from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size, within
 
 FIELDS = (
-    "kind images channels rows columns filters out_rows out_columns kernel_rows kernel_columns "
-    "down across top left row_gap column_gap x_at x_image x_channel x_row x_column "
-    "k_at k_filter k_channel k_row k_column y_at y_image y_channel y_row y_column first_filter "
-    "units band segment shares packed_at packed slots room_at"
-).split()
+    "kind",
+    *("images", "channels", "rows", "columns", "filters", "out_rows", "out_columns", "kernel_rows", "kernel_columns"),
+    *("down", "across", "top", "left", "row_gap", "column_gap"),
+    *("x_at", "x_image", "x_channel", "x_row", "x_column"),
+    *("k_at", "k_filter", "k_channel", "k_row", "k_column"),
+    *("y_at", "y_image", "y_channel", "y_row", "y_column"),
+    *("group", "k_group", "first_filter"),
+    *("units", "band", "segment", "shares", "packed_at", "packed", "slots", "room_at", "loose"),
+)
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""
 MOST_FEW = 6
@@ -38,6 +42,10 @@ LONGEST = 2**14
 """Taps of a depthwise kernel at most: so many products are added as cells."""
 SUMS = 128
 """Sums at most that the gradient of few channels adds up for a cell."""
+TERMS = 512
+"""Products of a chain of additions at most, as there."""
+ADDING = 12
+"""To add a vector to cells in memory takes about as long as so many products."""
 LEAST = 200_000
 """Multiplications for which a second thread is worth waking."""
 
@@ -65,9 +73,29 @@ class Way:
         self.filters = k_shape[0] // groups
         self.nothing = 0 in x_shape or 0 in k_shape or 0 in self.output
         self.work = prod(self.y_shape) * prod(k_shape[1:])
-        taps = k_shape[2] * k_shape[3]
-        self.depthwise = groups > 1 and k_shape[1] == 1 and taps <= LONGEST
-        self.spreads = k_shape[1] <= MOST_FEW and not self.depthwise and taps * -(-self.filters // 512) <= SUMS
+        self.depthwise = self.in_lanes(self.filters, k_shape[1])
+        self.turned = self.in_lanes(k_shape[1], self.filters)
+        self.spreads = k_shape[1] <= MOST_FEW and not self.turned and self.cheaper_spread()
+
+    def in_lanes(self, filters: int, channels: int) -> bool:
+        """Whether groups of so many filters and channels make one map, the filters of all groups being its lanes."""
+        taps = self.k_shape[2] * self.k_shape[3]
+        return self.groups > 1 and filters <= LAST and taps * channels <= (LONGEST if channels == 1 else TERMS)
+
+    def cheaper_spread(self) -> bool:
+        """Whether dX takes less time as products of each pixel of dY, added up, than as a sum for each of its cells.
+
+        In vectors of eight: by a row of taps and its additions; by a cell, the windows of a row being parted, and about
+        as long to lay out planes of dY.
+        """
+        (o, c, h, w), (rows, columns) = self.k_shape, self.x_shape[2:]
+        o //= self.groups
+        if h * w * -(-o // TERMS) > SUMS:
+            return False
+        runs, cells = (h, w * c) if self.dilation[1] == 1 else (h * w, c)
+        spread = prod(self.output) * runs * -(-cells // 8) * (o + ADDING)
+        wide = (columns + w - 1) / columns
+        return spread <= 2 * rows * columns * h * w * o * c / 8 / prod(self.stride) * wide
 
     def forward(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
         """The maps that give Y, and of which dK is the gradient; strides count cells."""
@@ -77,10 +105,11 @@ class Way:
             "out_columns": self.output[1], "kernel_rows": kernel[0], "kernel_columns": kernel[1],
             "down": self.stride[0], "across": self.stride[1], "top": self.padding[0][0], "left": self.padding[1][0],
             "row_gap": self.dilation[0], "column_gap": self.dilation[1],
-            **strides("x", x, each if not self.depthwise else c), **strides("k", k, each), **strides("y", y, self.filters),
+            **strides("x", x, each), **strides("k", k, each), **strides("y", y, self.filters),
         }  # fmt: skip
         if self.depthwise:
-            yield {**common, "kind": DEPTHWISE, "channels": c, "filters": o, **strides("y", y, o)}
+            own = {"channels": each, "filters": o, "group": self.filters, "k_group": self.filters * k[0]}
+            yield {**common, "kind": DEPTHWISE, **own, **strides("x", x, c), **strides("y", y, o)}
             return
         kind = kind_of(self.filters, prod(self.output))
         for g in range(self.groups):
@@ -95,12 +124,13 @@ class Way:
                 yield {**part, "kind": SPREAD}
             return
         (n, c, *sizes), (o, each, *_) = self.x_shape, self.k_shape
-        alone = self.depthwise and c == o
-        groups, channels, filters = (1, o, c) if alone else (self.groups, self.filters, each)
-        kind = DEPTHWISE if alone else kind_of(filters, prod(sizes))
+        channels, filters = self.filters, each
+        lanes = {"kind": DEPTHWISE, "filters": c, "group": each, "k_group": channels * k[0], "k_filter": k[1],
+                 **strides("x", y, o), **strides("y", x, c)}  # fmt: skip
+        kind = kind_of(filters, prod(sizes))
         for (row, vertical), (column, horizontal) in product(self.phases(0), self.phases(1)):
-            for g in range(groups):
-                yield {
+            for g in range(1 if self.turned else self.groups):
+                one = {
                     "kind": kind, "images": n, "channels": channels, "filters": filters,
                     "rows": self.output[0], "columns": self.output[1],
                     "out_rows": -(-(sizes[0] - row) // self.stride[0]),
@@ -109,13 +139,15 @@ class Way:
                     "top": vertical["before"], "left": horizontal["before"],
                     "row_gap": vertical["gap"], "column_gap": horizontal["gap"],
                     **strides("x", y, channels), "x_at": g * channels * y[1],
-                    "k_filter": k[0] if alone else k[1] if each > 1 else 1, "k_channel": k[0],
+                    "k_filter": k[1] if each > 1 else 1, "k_channel": k[0],
                     "k_row": -vertical["step"] * k[2], "k_column": -horizontal["step"] * k[3],
                     "k_at": g * channels * k[0] + vertical["last"] * k[2] + horizontal["last"] * k[3],
                     "y_at": g * filters * x[1] + row * x[2] + column * x[3], "y_image": x[0],
                     "y_channel": x[1] if filters > 1 else 1, "y_row": self.stride[0] * x[2],
                     "y_column": self.stride[1] * x[3], "first_filter": g * filters,
                 }  # fmt: skip
+                turned = {"y_row": one["y_row"], "y_column": one["y_column"]}
+                yield {**one, **lanes, **turned} if self.turned else one
 
     def phases(self, axis: int) -> Iterator[tuple[int, dict[str, int]]]:
         """Of one axis: cells r, r + s, ... of dX by their first r, and the taps that they meet.
@@ -180,13 +212,15 @@ class Correlation(Table):
         self.pack_, self.correlate_ = self.library["pack"], self.library["correlate"]
 
     def pack(self, k: Array) -> Array:
-        """The kernel as these maps read it."""
+        """The kernel as these maps read it: itself, where each cell of it is met once."""
+        if not self.cells:
+            return k
         packed = empty((self.cells,), self.dtype)
         self.pack_(self.at, self.count, address(k), address(packed), self.threads)
         return packed
 
     def __call__(self, x: Array, packed: Array, y: Array, ending: tuple[Any, Any, int] = (None, None, -1)) -> None:
-        """Write Y; and where there is an ending, run its program: its address, those of its arrays, which is repeated."""
+        """Write Y, and run an ending: the program's address, those of its arrays, and which of them is repeated."""
         self.correlate_(self.at, self.count, address(x), address(packed), address(y), *ending, self.threads)
 
 

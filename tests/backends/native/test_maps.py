@@ -1,4 +1,4 @@
-"""The algorithm `native`: its maps held to the reference and PyTorch; bits, memory layouts, types, what is not finite."""
+"""The algorithm `native`: its maps held to the reference and PyTorch; bits, layouts, types, what is not finite."""
 
 import ctypes
 from dataclasses import replace
@@ -117,6 +117,7 @@ LARGE = [
     many(2, 1, 8, 16, (1, 5000), (1, 9), padding=((0, 0), (4, 4))),  # long rows, parted
     many(2, 1, 1, 4, (1, 9000), (1, 9), padding=((0, 0), (4, 4))),
     many(2, 12, 1, 1, (3, 700), (3, 3), padding=AROUND),
+    many(2, 1, 8, 16, (3, 1), (2, 1), (2, 1)),  # a phase of dX reaches beyond dY
     many(2, 1, 24, 24, (20, 20), (3, 3), padding=((9, 9), (9, 9)), dilation=(9, 9)),  # taps have rows of their own
     many(2, 1, 48, 24, (20, 20), (3, 3), (5, 4), padding=((9, 9), (9, 9)), dilation=(3, 2)),
 ]

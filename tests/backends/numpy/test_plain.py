@@ -1,7 +1,8 @@
-"""The fusions of NumPy's backend without Numba (backends/xcnn_numpy/plain) against the layers that they stand for."""
+"""The fusions of NumPy's backend without the library (backends/xcnn_numpy/plain) against the layers they stand for."""
 
 import numpy as np
 import pytest
+from xcnn_native import library as native
 from xcnn_numpy.plain import FUSES, blas
 
 import xcnn
@@ -19,7 +20,7 @@ def layers_alone():
 
 
 def plain(**options):
-    """Algorithm "gemm" is what "auto" is on a machine without Numba; no test here depends on Numba."""
+    """Algorithm "gemm" is what "auto" is where the compiled library is missing; these tests do without it."""
     return xcnn.backend("numpy", algorithm="gemm", **options)
 
 
@@ -281,16 +282,16 @@ def test_blas_keeps_to_its_caller_in_a_step_that_our_threads_share(options, alon
     assert [library.get_num_threads() for library in libraries] == before
 
 
-def test_plain_fusions_are_chosen_where_numba_is_missing(monkeypatch):
+def test_plain_fusions_are_chosen_where_the_library_is_missing(monkeypatch):
     from xcnn_numpy import backend as module
 
-    monkeypatch.setattr(module, "engine", lambda: None)
+    monkeypatch.setattr(module.native, "library", lambda: None)
     net = xcnn.backend("numpy").rewrite(xcnn.Sequential(xcnn.Conv2D(2, 2), RELU))
     assert type(net.plan[0][2]).__module__ == "xcnn_numpy.plain.convolution"
     assert len(FUSES) >= 4
 
 
-@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+@pytest.mark.parametrize("algorithm", ["gemm", "native"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "layers",
@@ -299,8 +300,8 @@ def test_plain_fusions_are_chosen_where_numba_is_missing(monkeypatch):
 )
 def test_a_cell_that_no_window_meets_may_be_anything(layers, dtype, algorithm):
     """The last row and column, which a stride leaves over, have no part in Y and in no gradient, be they not finite."""
-    if algorithm == "direct":
-        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    if algorithm == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     backend = xcnn.backend("numpy", algorithm=algorithm)
     net = xcnn.Sequential(*layers)
     weights, x, dy = drawn(net, (2, 9, 9), 3, dtype)
@@ -310,11 +311,11 @@ def test_a_cell_that_no_window_meets_may_be_anything(layers, dtype, algorithm):
     assert_alike(passes(net, backend, weights, x, dy), expected, dtype)
 
 
-@pytest.mark.parametrize("algorithm", ["gemm", "direct"])
+@pytest.mark.parametrize("algorithm", ["gemm", "native"])
 def test_a_tap_that_does_not_meet_a_cell_knows_nothing_of_it(algorithm):
     """An infinite cell in the first column meets the kernel's first column alone."""
-    if algorithm == "direct":
-        pytest.importorskip("numba", reason="Numba is not installed: there is no algorithm direct")
+    if algorithm == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
     backend, net = xcnn.backend("numpy", algorithm=algorithm), xcnn.Sequential(xcnn.Conv2D(2, 3), RELU)
     weights, x, _ = drawn(net, (1, 6, 6), 2, "float64")
     x[1, 0, 2, 0] = np.inf

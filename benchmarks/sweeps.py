@@ -1,13 +1,16 @@
-"""How time grows with batch, channels, image size and threads: python benchmarks/growth.py [--step] [--plot FILE].
+"""How time grows with batch, image, channels, depth, ...: python benchmarks/sweeps.py [--step] [--plot FILE].
 
-One of the four changes at a time. By default a correlation with its two adjoints is timed, with --step a training step
-of a net of two such convolutions; PyTorch does the same in turns, unless --alone. Times are those of the best calls.
+One of these changes at a time. Below each sweep stand the exponent with which its second half grows, the least ratio,
+and the points that take more than 1.5 times what their neighbours suggest. By default a correlation with its two
+adjoints is timed, with --step a training step of a net of such convolutions; PyTorch does the same in turns, unless
+--alone. Times are those of the best calls.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 
 from xcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential
@@ -26,30 +29,48 @@ SWEEPS = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
     "channels": (4, 8, 16, 32, 64, 128),
     "image": (8, 16, 32, 64, 128),
+    "kernel": (1, 3, 5, 7, 9, 13),
+    "depth": (1, 2, 4, 8, 16, 32),
+    "classes": (10, 100, 1000, 5000),
     "threads": tuple(range(1, available_threads() + 1)),
 }
 
 
+OF_STEPS = ("depth", "classes")
+"""A single correlation has none."""
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One point: images a batch, channels in and out of a convolution, height and width, threads of each side."""
+    """One point: images a batch, channels in and out of a convolution, height and width, a kernel's rows, and so on.
+
+    `depth` and `classes` change steps alone; `threads` are those of each side.
+    """
 
     batch: int = 16
     channels: int = 32
     image: int = 32
+    kernel: int = 3
+    depth: int = 2
+    classes: int = 10
     threads: int = available_threads()
 
     def correlation(self) -> CorrelationCase:
-        """A 3x3 correlation of as many channels as filters."""
-        return CorrelationCase(self.batch, self.channels, self.image, self.channels, 3)
+        """A correlation of as many channels as filters."""
+        return CorrelationCase(
+            self.batch, self.channels, self.image, self.channels, self.kernel, padding=self.kernel // 2
+        )
 
     def step(self) -> StepCase:
-        """A training step of two 3x3 convolutions and a dense layer."""
-        net = Sequential(
-            Conv2D(self.channels, 3), ReLU(), Conv2D(self.channels, 3), ReLU(), MaxPool2D(2), Flatten(), Dense(10)
+        """A training step of convolutions, by default two, and a dense layer."""
+        convolutions = (
+            layer
+            for _ in range(self.depth)
+            for layer in (Conv2D(self.channels, self.kernel, padding=self.kernel // 2), ReLU())
         )
+        net = Sequential(*convolutions, MaxPool2D(2), Flatten(), Dense(self.classes))
         optimizer = SGD(0.01, momentum=0.9)
-        return StepCase("two convolutions", net, (3, self.image, self.image), self.batch, "cross_entropy", optimizer)
+        return StepCase("convolutions", net, (3, self.image, self.image), self.batch, "cross_entropy", optimizer)
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,31 @@ def measure(setting: Setting, value: int, options: argparse.Namespace) -> Point:
     ours = sum(result.ours.best for result in results)
     theirs = None if options.alone else 1e3 * sum(result.theirs.best for result in results if result.theirs)
     return Point(value, 1e3 * ours, theirs, sum(result.flop for result in results) / ours / 1e9)
+
+
+STEEP = 1.5
+"""Times what its neighbours suggest: from here on a point is named."""
+
+
+def told(points: list[Point]) -> str:
+    """The exponent of the second half, the least ratio, and the points that stand out."""
+    first, last = points[len(points) // 2 - 1], points[-1]
+    exponent = log(last.ours / first.ours) / log(last.value / first.value) if last.value > first.value else 0.0
+    ratios = {point.value: point.theirs / point.ours for point in points if point.theirs}
+    least = min(ratios, key=lambda value: ratios[value], default=0)
+    found = [f"exponent {exponent:.2f}", *([f"least ratio {ratios[least]:.2f} at {least}"] if ratios else [])]
+    return "; ".join([*found, *(f"{point.value} takes {times:.1f} times as long" for point, times in steep(points))])
+
+
+def steep(points: list[Point]) -> list[tuple[Point, float]]:
+    """Points that take more than STEEP times what lies on the line between their neighbours, both axes logarithmic."""
+    found = []
+    for before, point, after in zip(points, points[1:], points[2:], strict=False):
+        share = log(point.value / before.value) / log(after.value / before.value)
+        times = point.ours / (before.ours ** (1 - share) * after.ours**share)
+        if times > STEEP:
+            found.append((point, times))
+    return found
 
 
 def plot(sweeps: dict[str, list[Point]], path: Path) -> None:
@@ -110,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step", action="store_true", help="training steps instead of correlations")
     parser.add_argument("--alone", action="store_true", help="without PyTorch")
-    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS))
+    parser.add_argument("--sweeps", nargs="+", choices=SWEEPS)
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--algorithm")
     parser.add_argument("--seconds", type=float, default=1.5, help="for each point")
@@ -119,13 +165,15 @@ def main() -> None:
     print("| | | xcnn, ms | torch, ms | torch / xcnn | xcnn, GFLOP/s |")
     print("|---" * 6 + "|")
     sweeps: dict[str, list[Point]] = {}
-    for name in options.sweeps:
+    of_both = [name for name in SWEEPS if options.step or name not in OF_STEPS]
+    for name in options.sweeps or of_both:
         sweeps[name] = []
         for value in SWEEPS[name]:
             point = measure(replace(Setting(), **{name: value}), value, options)
             sweeps[name].append(point)
             rival = "| | " if point.theirs is None else f"| {point.theirs:.3g} | {point.theirs / point.ours:.2f} "
             print(f"| {name} | {value} | {point.ours:.3g} {rival}| {point.gflops:.1f} |", flush=True)
+        print(f"\n{name}: {told(sweeps[name])}\n", flush=True)
     if options.plot:
         plot(sweeps, options.plot)
 

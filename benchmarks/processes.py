@@ -1,0 +1,195 @@
+"""What nets cost in processes of their own: python benchmarks/processes.py memory|first-step|load [NAME:BATCH ...].
+
+memory: the peak of 20 training steps, and of 20 predictions, above what is resident after the imports (VmHWM less RSS;
+Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations, code
+that is compiled. PyTorch is taken in the order of images' axes that takes less.
+
+first-step: seconds from a process's start to the end of its first training step, on an empty cache of compiled code, on
+the one that it left, and PyTorch's.
+
+load: how many times longer a training step takes while as many other processes compute as there are cores.
+
+`plain` is NumPy alone, without the compiled library and without Numba. drawn:SEED is a net that the bench draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from xcnn.bench.cases import Call, Ledger, StepCase, picked, step_call
+from xcnn.bench.comparison import Result, available_threads, bench_backend, compare_steps, limited
+from xcnn.bench.drawn import drawn
+from xcnn.nets import RECIPES
+
+NETS = {
+    "memory": ["mnist-net:64", "resnet18:8", "resnet18-64:64", "vgg:64", "unet-256:2", "convnext:16"],
+    "first-step": [f"{name}:{recipe.batch_size}" for name, recipe in RECIPES.items()],
+    "load": ["article:1", "lenet:64", "mnist-net:64", "resnet18-64:8"],
+}
+SIDES = ("xcnn", "plain", "NCHW", "channels_last")
+"""The last two are PyTorch's."""
+TASKS = ("training", "prediction")
+COUNT = 20
+
+
+def case_of(choice: str) -> StepCase:
+    """A net that is known by name, at a batch, or one that is drawn."""
+    name, _, number = choice.partition(":")
+    return drawn(int(number)) if name == "drawn" else picked(choice)
+
+
+# In a process of its own.
+
+
+def imported(side: str) -> Callable[[StepCase, str], Call]:
+    """Import what a side is made of; what makes its step, or its prediction."""
+    if side in ("NCHW", "channels_last"):
+        from xcnn.bench import torch_side
+
+        def theirs(case: StepCase, task: str) -> Call:
+            planned = Ledger(case.net, case.input_shape)  # weights of their own: PyTorch's
+            x, t = case.data(*planned.output_shape)
+            twin = torch_side.module(case.net, planned.weights)
+            if task == "training":
+                return torch_side.step_call(twin, case.loss, case.optimizer, x, t, side, "fused")
+            return torch_side.prediction(twin.eval(), x, side)
+
+        return theirs
+    if side == "plain":
+        sys.modules["numba"] = None  # type: ignore[assignment] # as if it were not installed
+    backend = bench_backend("numpy", None, available_threads())
+
+    def ours(case: StepCase, task: str) -> Call:
+        model = case.model(backend)
+        x, t = case.data(*model.output_shape)
+        return step_call(model, x, t) if task == "training" else partial(model.predict, x, batch_size=case.batch)
+
+    return ours
+
+
+def child(kind: str, side: str, choice: str, task: str) -> None:
+    """Print MiB above those after the imports, or take one step."""
+    make, case = imported(side), case_of(choice)
+    if kind == "first-step":
+        make(case, task)()
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, call = resident("VmRSS"), make(case, task)
+    for _ in range(COUNT):
+        call()
+    print(json.dumps(resident("VmHWM") - before))
+
+
+def resident(what: str) -> float:
+    """MiB of this process, now (VmRSS) or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
+
+
+# In the process that starts them.
+
+
+def started(kind: str, side: str, choice: str, task: str = "training", cache: str = "") -> tuple[str, float]:
+    """What a child prints, and how many seconds it takes."""
+    environment = {**os.environ, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
+    if side == "plain":
+        environment["XCNN_NATIVE"] = "0"
+    begin = time.perf_counter()
+    command = [sys.executable, __file__, kind, choice, "--child", side, task]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return done.stdout, time.perf_counter() - begin
+
+
+def memory(choices: list[str]) -> Iterator[list[str]]:
+    """Rows of a table."""
+    yield ["task", "net:batch", "xcnn, MiB", "plain", "torch", "xcnn / torch", "plain / torch"]
+    for task in TASKS:
+        for choice in choices:
+            ours, plain, *theirs = (json.loads(started("memory", side, choice, task)[0]) for side in SIDES)
+            torch = min(theirs)
+            values = f"{ours:.0f}", f"{plain:.0f}", f"{torch:.0f}", f"{ours / torch:.2f}", f"{plain / torch:.2f}"
+            yield [task, str(case_of(choice)), *values]
+
+
+def first_step(choices: list[str]) -> Iterator[list[str]]:
+    """Rows of a table."""
+    yield ["net:batch", "xcnn, empty cache, s", "warm", "plain", "torch"]
+    for choice in choices:
+        with TemporaryDirectory() as cache:
+            times = [started("first-step", "xcnn", choice, cache=cache)[1] for _ in range(2)]
+        times += [started("first-step", side, choice)[1] for side in ("plain", "channels_last")]
+        yield [str(case_of(choice)), *(f"{seconds:.1f}" for seconds in times)]
+
+
+def load(choices: list[str], seconds: float) -> Iterator[list[str]]:
+    """Rows of a table."""
+    yield [
+        "net:batch",
+        "xcnn, ms",
+        "torch, ms",
+        "xcnn under load",
+        "torch under load",
+        "xcnn slows by",
+        "torch slows by",
+    ]
+    threads = available_threads()
+    with limited(threads, "torch"):
+        for choice in choices:
+            case, backend = case_of(choice), bench_backend("numpy", None, threads)
+            quiet, _ = compare_steps(case, backend, "torch", seconds)
+            with busy(threads):
+                loaded, _ = compare_steps(case, backend, "torch", seconds)
+            medians = [*medians_of(quiet), *medians_of(loaded)]
+            slower = [medians[n + 2] / medians[n] for n in range(2)]
+            yield [str(case), *(f"{1e3 * median:.3g}" for median in medians), *(f"{ratio:.2f}" for ratio in slower)]
+
+
+def medians_of(result: Result) -> tuple[float, float]:
+    """Ours and PyTorch's."""
+    assert result.theirs
+    return result.ours.median, result.theirs.median
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many other processes that compute."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def main() -> None:
+    """Print a table in Markdown; a child does its part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=NETS)
+    parser.add_argument("nets", nargs="*", metavar="NAME:BATCH")
+    parser.add_argument("--seconds", type=float, default=6.0, help="for each net, of load, quiet and under load")
+    parser.add_argument("--child", nargs=2, metavar=("SIDE", "TASK"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    choices = options.nets or NETS[options.kind]
+    if options.child:
+        child(options.kind, options.child[0], choices[0], options.child[1])
+        return
+    tables = {"memory": memory, "first-step": first_step, "load": partial(load, seconds=options.seconds)}
+    for n, row in enumerate(tables[options.kind](choices)):
+        print("|", " | ".join(row), "|", flush=True)
+        if not n:
+            print("|---" * len(row) + "|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""NumPy's cross-entropy of labels in few passes: PyTorch's numbers, and the loss's own behaviour at every edge."""
+
+import numpy as np
+import pytest
+from draws import draws
+from xcnn_numpy import loss as judge
+
+import xcnn
+from xcnn.training.losses import count_correct, cross_entropy
+
+BACKEND = xcnn.backend("numpy")
+
+
+def close(got, expected, dtype):
+    np.testing.assert_allclose(got, expected, rtol=1e-12 if dtype == "float64" else 1e-5, atol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_it_is_the_loss(dtype):
+    """Drawn logits and labels, some of them huge: value, gradient and count."""
+    for seed in range(draws(30)):
+        rng = np.random.default_rng(seed)
+        n, classes = rng.integers(1, 40), rng.integers(2, 30)
+        y = (rng.standard_normal((n, classes)) * 10.0 ** rng.integers(-3, 4)).astype(dtype)
+        t = rng.integers(0, classes, n)
+        assert judge.fits(cross_entropy, y, t)
+        before = y.copy()
+        value, dy, right = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+        wide, dwide = cross_entropy(y.astype("float64"), t)
+        close(value, wide, dtype)
+        close(dy * n, dwide * n, dtype)
+        assert (value.dtype, dy.dtype, value.shape, dy.shape) == (y.dtype, y.dtype, (), y.shape)
+        assert int(right) == int(count_correct(y, t, 0.0))
+        assert np.array_equal(y, before)
+
+
+def test_it_is_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    rng = np.random.default_rng(3)
+    y, t = rng.standard_normal((64, 10)), rng.integers(0, 10, 64)
+    leaf = torch.tensor(y, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(leaf, torch.tensor(t))
+    expected.backward()
+    value, dy, _ = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+    close(value, expected.item(), "float64")
+    close(dy, leaf.grad.numpy(), "float64")
+
+
+INF = np.inf
+EDGES = {
+    "a class left out": ([[0.0, -INF, 1.0]], [2]),
+    "a label that is left out": ([[0.0, -INF, 1.0]], [1]),
+    "all left out": ([[-INF, -INF]], [0]),
+    "infinite": ([[INF, 0.0]], [0]),
+    "both infinite": ([[INF, INF]], [1]),
+    "no number": ([[np.nan, 0.0], [1.0, 2.0]], [0, 1]),
+    "huge": ([[3e38, -3e38], [3e38, 3e38]], [1, 0]),
+    "below the classes": ([[0.0, 1.0], [2.0, 3.0]], [-1, 0]),
+    "far below": ([[0.0, 1.0]], [-(2**63)]),
+    "beyond the classes": ([[0.0, 1.0]], [2]),
+    "no samples": (np.zeros((0, 3)), []),
+    "a single output": ([[0.5], [-0.5]], [1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_edges_are_the_losss(name):
+    y, t = np.asarray(EDGES[name][0], "float32"), np.asarray(EDGES[name][1], "int64")
+    with np.errstate(all="ignore"):
+        value, dy, right = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+        expected, dexpected = cross_entropy(y, t)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(dy, dexpected, rtol=1e-6, atol=1e-7)
+    assert int(right) == int(count_correct(y, t, 0.0))
+
+
+def test_all_else_goes_the_losss_way():
+    y, t = np.zeros((4, 3), "float32"), np.asarray([0, 1, 2, 0])
+    for other in (t.astype("int32"), t.astype("float32"), np.eye(3, dtype="float32")[t], t[:, None].repeat(2, 1)):
+        assert not judge.fits(cross_entropy, y, other)
+    assert not judge.fits(xcnn.losses.mse, y, t)
+    assert not judge.fits(cross_entropy, y.astype("float16"), t)
+    assert not judge.fits(cross_entropy, np.zeros((4, 3, 2)), np.zeros((4, 2), "int64"))
+    scaled = BACKEND.loss_and_gradient(cross_entropy, None, y, t, np.asarray(4.0, "float32"))
+    plain = BACKEND.loss_and_gradient(cross_entropy, None, y, t)
+    close(scaled[1], 4 * plain[1], "float32")
+    assert scaled[2] is plain[2] is None
+
+
+@pytest.mark.parametrize("layout", ["reversed", "transposed", "read-only"])
+def test_any_layout(layout):
+    rng = np.random.default_rng(5)
+    y, t = rng.standard_normal((6, 4)), rng.integers(0, 4, 6)
+    y, t = {"reversed": (y[::-1], t[::-1]), "transposed": (np.asarray(y, order="F"), t), "read-only": (y, t)}[layout]
+    y.flags.writeable = t.flags.writeable = layout != "read-only"
+    value, dy, _ = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+    expected, dexpected = cross_entropy(np.ascontiguousarray(y), np.ascontiguousarray(t))
+    close(value, expected, "float64")
+    close(dy, dexpected, "float64")
