@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from xcnn.core.types import Array
 from xcnn.layers.layer import Layer
 from xcnn_native.graph import Node, fused, graph, operands
@@ -129,20 +131,26 @@ class Program:
             raise Untraceable("it keeps too much at once.")
         return steps, places
 
-    def addresses(self, arrays: Mapping[str, Array | None]) -> Any:
-        """Where these arrays lie, in the order that the C side wants."""
+    def addresses(self, arrays: Mapping[str, Array | int | None]) -> Any:
+        """Where these arrays lie, if they are not addresses already, in the order that the C side wants."""
         found = [arrays[name] for name in self.arrays]
-        return self._addresses(*[None if array is None else address(array) for array in found])
+        return self._addresses(*[address(a) if type(a) is np.ndarray else a for a in found])
 
     def run(
-        self, arrays: Mapping[str, Array], threads: int, planes: int, cells: int, channels: int = 0, how: int = PLANES
+        self,
+        arrays: Mapping[str, Array | int | None],
+        threads: int,
+        planes: int,
+        cells: int,
+        channels: int = 0,
+        how: int = PLANES,
     ) -> None:
         """Run it on so many planes of so many cells, all arrays in one order; channels lie as `how` says."""
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
 
     def add(
-        self, arrays: Mapping[str, Array], images: int, pixels: int, channels: int, last: bool, own: bool, sums: Array,
-        threads: int,
+        self, arrays: Mapping[str, Array | int | None], images: int, pixels: int, channels: int, last: bool, own: bool,
+        sums: Array, threads: int,
     ) -> None:  # fmt: skip
         """Add up its two results, which it writes where there are arrays for them, over each image's channels.
 

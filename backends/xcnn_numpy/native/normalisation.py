@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from xcnn_native.library import call
+from xcnn_native.library import address, call
 from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
 from xcnn_native.trace import CHANNEL, Symbol, trace
 
@@ -91,6 +91,12 @@ def geometry(shape: Shape, last: bool, groups: int) -> Geometry:
     return Geometry(shape[0], prod(shape[2:]), shape[1], groups, last)
 
 
+def rows(table: Array) -> list[int]:
+    """Where the rows of a table lie, for as long as it is kept."""
+    first, step = address(table), table.strides[0]
+    return [first + n * step for n in range(len(table))]
+
+
 @dataclass(frozen=True)
 class Normalised:
     """Y = f(scale X_hat + bias), f being the activations behind the norm."""
@@ -125,29 +131,32 @@ class Normalised:
         seen = geometry(x.shape, last, getattr(norm, "groups", 0))
         sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
         scale, bias = np.ascontiguousarray(mine["scale"]), np.ascontiguousarray(mine["bias"])
-        means, variances, inverses = np.empty((3, seen.images * seen.groups or seen.channels))
+        statistics = np.empty((3, seen.images * seen.groups or seen.channels))  # means, variances, inverses
+        means, variances, inverses = rows(statistics)
         train = run.train or not of_batch
         if train:
             call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, means, variances, threads)
         else:
-            means[:], variances[:] = mine["running_mean"], mine["running_variance"]
-        m, a, b = np.empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
+            statistics[:2] = mine["running_mean"], mine["running_variance"]
+        lines = np.empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
+        m, a, b = rows(lines)
         call("normal", dtype, *sizes, norm.epsilon, means, variances, scale, bias, inverses, m, a, b)
-        y, numbers = new(x.shape, dtype, last), {"m": m, "a": a, "b": b}
-        programs.forward.run({"x": x, "y": y, **numbers}, threads, *seen.planes)
-        following = self.following(mine, run.train, seen, means, variances) if of_batch else {}
-        kept = {"x": x, **numbers, **({"y": y} if programs.keeps_y else {})}
+        y = new(x.shape, dtype, last)
+        programs.forward.run({"x": x, "y": y, "a": a, "b": b}, threads, *seen.planes)
+        following = self.following(mine, run.train, seen, *statistics[:2]) if of_batch else {}
+        kept = (y if programs.keeps_y else None, statistics, lines)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.named[-1][0]):
                 check_dy(self.named[-1][1], x.shape, dy)
             dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
             dz, sums = dx if len(self.named) > 1 else dy, np.empty((seen.images, seen.channels, 2))
-            arrays = {"dy": dy, "dz": dx if dz is dx else None, **kept}
+            arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dx if dz is dx else None, "m": m, "a": a, "b": b}
             programs.sums.add(arrays, *seen[:3], seen.last, seen.groups > 0, sums, threads)
-            (u, v, w), (dscale, dbias) = np.empty((3, len(m)), dtype), np.empty((2, seen.channels), dtype)
-            call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, dscale, dbias)
-            grads[name] = {"scale": dscale, "bias": dbias, **following}
+            back, gradients = np.empty(lines.shape, dtype), np.empty((2, seen.channels), dtype)
+            u, v, w = rows(back)
+            call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
+            grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
             program = programs.backward if train else programs.fixed_backward
             program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
             return dx

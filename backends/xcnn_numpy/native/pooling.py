@@ -103,10 +103,17 @@ pooling = lru_cache(maxsize=512)(Pooling)
 """The same, made once."""
 
 
+def windows(x_shape: Shape, last: bool, size: Pair, stride: Pair, padding: Pads, threads: int) -> Pooling:
+    """For a primitive, whose options may be lists."""
+    (top, bottom), (left, right) = padding
+    around = (top, bottom), (left, right)
+    return pooling(tuple(x_shape), last, (size[0], size[1]), (stride[0], stride[1]), around, False, threads)
+
+
 def max_pool(x: Array, size: Pair, stride: Pair, padding: Pads, threads: int) -> tuple[Array, Array]:
     """The primitive, as core/reference.py defines it."""
     x, last = lying(x)
-    return pooling(x.shape, last, size, stride, padding, False, threads).largest(x)
+    return windows(x.shape, last, size, stride, padding, threads).largest(x)
 
 
 def max_pool_adjoint(
@@ -114,19 +121,19 @@ def max_pool_adjoint(
 ) -> Array:
     """The primitive, as core/reference.py defines it."""
     dy, last = lying(dy)
-    return pooling(x_shape, last, size, stride, padding, False, threads).largest_back(dy, which)
+    return windows(x_shape, last, size, stride, padding, threads).largest_back(dy, which)
 
 
 def sum_pool(x: Array, size: Pair, stride: Pair, padding: Pads, threads: int) -> Array:
     """The primitive, as core/reference.py defines it."""
     x, last = lying(x)
-    return pooling(x.shape, last, size, stride, padding, False, threads).sums(x)
+    return windows(x.shape, last, size, stride, padding, threads).sums(x)
 
 
 def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, stride: Pair, padding: Pads, threads: int) -> Array:
     """The primitive, as core/reference.py defines it."""
     dy, last = lying(dy)
-    return pooling(x_shape, last, size, stride, padding, False, threads).sums_back(dy)
+    return windows(x_shape, last, size, stride, padding, threads).sums_back(dy)
 
 
 @lru_cache(maxsize=512)
