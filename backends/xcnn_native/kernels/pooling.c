@@ -103,6 +103,88 @@ static void largest_alone(const Window *w, const Cell *image, Index row, Cell *y
   }
 }
 
+// Every second cell of two vectors, from the first or from the second on.
+INLINE Vector alternate(Vector a, Vector b, const int from) {
+  Vector v = {0};
+  UNROLL for (int l = 0; l < LANES; l++) v[l] = 2 * l < LANES ? a[2 * l + from] : b[2 * l + from - LANES];
+  return v;
+}
+
+// The cells that the b-th tap of neighbouring windows meets; none beyond the last window's.
+INLINE Vector met(const Cell *cells, Index b, const Index across) {
+  if (across == 1) return load(cells + b);
+  if (across == 2) {
+    const Cell *from = cells + (b ? b - 1 : 0);
+    const Vector first = load(from), second = load(from + LANES);
+    return b ? alternate(first, second, 1) : alternate(first, second, 0);
+  }
+  Vector v = {0};
+  UNROLL for (int l = 0; l < LANES; l++) v[l] = cells[b + l * across];
+  return v;
+}
+
+// Of a row of small windows of one plane those that lie within its columns: a vector of windows at a time, the last of
+// which may compute some once more.
+INLINE void largest_beside(const Window *w, const Cell *plane, Index row, Range whole, const Index across, Cell *y,
+                           uint8_t *which) {
+  const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+  for (Index n = whole.first; n < whole.end; n += LANES) {
+    const Index q = smaller(n, whole.end - LANES);
+    const Cell *x = plane + (row * w->down - w->top) * w->width + q * across - w->left;
+    Vector best = splat(-INFINITY);
+    Mask tap = {0}, none = ~(Mask){0}; // none: there was no cell yet
+    for (Index a = down.first; a < down.end; a++)
+      for (Index b = 0; b < w->window_columns; b++) {
+        const Vector v = met(x + a * w->width, b, across);
+        const Mask take = beats(v, best) | none, here = (Mask){0} + (Whole)(a * w->window_columns + b);
+        best = pick(take, v, best);
+        tap = (take & here) | (~take & tap);
+        none = (Mask){0};
+      }
+    store(y + q, best);
+    *(Bytes *)(which + q) = __builtin_convertvector(tap, Bytes);
+  }
+}
+
+// One small window of a plane.
+static void largest_single(const Window *w, const Cell *plane, Index row, Index q, Cell *y, uint8_t *which) {
+  const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
+  const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
+  const Cell *x = plane + (row * w->down - w->top) * w->width + q * w->across - w->left;
+  Cell best = -INFINITY;
+  Index tap = 0;
+  int none = 1;
+  for (Index a = down.first; a < down.end; a++)
+    for (Index b = across.first; b < across.end; b++) {
+      const Cell v = x[a * w->width + b];
+      const int take = (v > best) | ((v != v) & (best == best)) | none;
+      best = take ? v : best;
+      tap = take ? a * w->window_columns + b : tap;
+      none = 0;
+    }
+  y[q] = best;
+  which[q] = (uint8_t)tap;
+}
+
+// Which windows of a row lie within its columns, if they fill a vector.
+static Range inside(const Window *w) {
+  if (w->window_columns > w->width + w->left) return (Range){w->columns, w->columns};
+  const Index first = smaller(steps(w->left, w->across), w->columns);
+  const Index end = smaller(w->columns, (w->width + w->left - w->window_columns) / w->across + 1);
+  return end - first < LANES ? (Range){w->columns, w->columns} : (Range){first, end};
+}
+
+// A row of small windows of one plane, in one step: those within its columns a vector at a time.
+static void largest_plane(const Window *w, const Cell *plane, Index row, Range whole, Cell *y, uint8_t *which) {
+  for (Index q = 0; q < whole.first; q++) largest_single(w, plane, row, q, y, which);
+  if (whole.first < whole.end) {
+    if (w->across == 1) largest_beside(w, plane, row, whole, 1, y, which);
+    else if (w->across == 2 && w->window_columns > 1) largest_beside(w, plane, row, whole, 2, y, which);
+    else largest_beside(w, plane, row, whole, w->across, y, which);
+  }
+  for (Index q = whole.end; q < w->columns; q++) largest_single(w, plane, row, q, y, which);
+}
+
 // The largest cell of each column of a row of windows, and in which of their rows it lies.
 static void largest_down(const Window *w, const Cell *image, Index row, Cell *restrict line, Whole *restrict at) {
   const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
@@ -173,13 +255,16 @@ static Cell *memory_of(Pooling *all) {
 static void max_unit(void *argument, Index unit) {
   Pooling *all = argument;
   const Window *w = all->w;
-  const int alone = w->channels >= LANES && w->window_rows * w->window_columns <= ALONE;
-  Cell *memory = alone ? 0 : memory_of(all);
+  const int small = w->window_rows * w->window_columns <= ALONE, alone = small && w->channels >= LANES;
+  const int plane = small && w->channels == 1;
+  const Range whole = plane ? inside(w) : (Range){0, 0};
+  Cell *memory = alone || plane ? 0 : memory_of(all);
   const Index last = smaller((unit + 1) * all->each, w->images * w->rows);
-  for (Index n = unit * all->each; n < last && (alone || memory); n++) {
+  for (Index n = unit * all->each; n < last && (alone || plane || memory); n++) {
     const Index place = n * w->columns * w->channels;
     const Cell *image = all->from + n / w->rows * w->height * w->width * w->channels;
-    if (alone) largest_alone(w, image, n % w->rows, all->to + place, (uint8_t *)all->which + place);
+    if (plane) largest_plane(w, image, n % w->rows, whole, all->to + place, (uint8_t *)all->which + place);
+    else if (alone) largest_alone(w, image, n % w->rows, all->to + place, (uint8_t *)all->which + place);
     else largest(w, image, n % w->rows, all->to + place, all->which, place, memory);
   }
   free(memory);
@@ -212,6 +297,24 @@ static void gather_unit(void *argument, Index unit) {
   for (Index n = unit * all->each; n < last; n++) gather(all, n);
 }
 
+// Of one plane, the gradient added where the largest cells stood, one window after the other.
+static void scatter_plane(const Pooling *all, Index image, Cell *dx) {
+  const Window *w = all->w;
+  const uint8_t *which = w->bytes == 1 ? (const uint8_t *)all->which + image * w->rows * w->columns : 0;
+  const Cell *dy = all->from + image * w->rows * w->columns;
+  const Index known = which ? w->window_rows * w->window_columns : 0;
+  Index rows[256], columns[256]; // of taps whose number is a byte
+  for (Index tap = 0; tap < known; tap++) rows[tap] = tap / w->window_columns, columns[tap] = tap % w->window_columns;
+  memset(dx, 0, w->height * w->width * sizeof(Cell));
+  for (Index p = 0; p < w->rows; p++)
+    for (Index q = 0; q < w->columns; q++) {
+      const Index at = p * w->columns + q, tap = which ? which[at] : get(all->which, w->bytes, image * w->rows * w->columns + at);
+      const Index i = p * w->down - w->top + (tap < known ? rows[tap] : tap / w->window_columns);
+      const Index j = q * w->across - w->left + (tap < known ? columns[tap] : tap % w->window_columns);
+      if (i >= 0 && i < w->height && j >= 0 && j < w->width) dx[i * w->width + j] += dy[at];
+    }
+}
+
 // Of some channels of an image, the gradient added where the largest cells stood, one window after the other.
 static void scatter_unit(void *argument, Index unit) {
   const Pooling *all = argument;
@@ -219,6 +322,10 @@ static void scatter_unit(void *argument, Index unit) {
   const Index c = w->channels, parts = steps(c, all->each), image = unit / parts, first = unit % parts * all->each;
   const Index last = smaller(first + all->each, c), cells = w->height * w->width;
   Cell *dx = all->to + image * cells * c;
+  if (c == 1) {
+    scatter_plane(all, image, dx);
+    return;
+  }
   for (Index n = 0; n < cells; n++) memset(dx + n * c + first, 0, (last - first) * sizeof(Cell));
   for (Index p = 0; p < w->rows; p++)
     for (Index q = 0; q < w->columns; q++)
