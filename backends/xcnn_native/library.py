@@ -36,6 +36,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "prepare_gradient": (FLOATS, Index, (Address, Index)),
     "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
     "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
+    "times_rows": (FLOATS, None, (Index, Index, Index, Address, Address, Address, Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
     "operations": (("f32",), ctypes.c_char_p, ()),
     "formulas": (FLOATS, ctypes.c_char_p, ()),

@@ -143,3 +143,43 @@ EXPORT void NAME(add_rows)(Index rows, Index columns, const Cell *x, Cell *sums,
   Matrix all = {rows, columns, x, sums};
   team_run(add_unit, &all, parts(columns, COLUMNS), threads);
 }
+
+#define SOME 64 // rows of a unit
+
+typedef struct {
+  Index rows, columns, samples;
+  const Cell *w, *y;
+  Cell *x;
+} Rows;
+
+// The sum of the products of two lines of cells: of vectors in chains of TERMS, poured together in double precision.
+static Cell product(Index count, const Cell *a, const Cell *b) {
+  double sum = 0;
+  for (Index first = 0; first < count; first += TERMS * LANES) {
+    const Index end = smaller(count, first + TERMS * LANES);
+    Vector even = {0}, odd = {0};
+    Index n = first;
+    for (; n + 2 * LANES <= end; n += 2 * LANES) {
+      even += load(a + n) * load(b + n);
+      odd += load(a + n + LANES) * load(b + n + LANES);
+    }
+    even += odd;
+    for (int l = 0; l < LANES; l++) sum += (double)even[l];
+    for (; n < end; n++) sum += (double)a[n] * (double)b[n];
+  }
+  return (Cell)sum;
+}
+
+static void rows_unit(void *argument, Index unit) {
+  const Rows *all = argument;
+  const Index last = smaller((unit + 1) * SOME, all->rows);
+  for (Index row = unit * SOME; row < last; row++)
+    for (Index n = 0; n < all->samples; n++)
+      all->x[n * all->rows + row] = product(all->columns, all->w + row * all->columns, all->y + n * all->columns);
+}
+
+// X = Y Wᵀ for few samples: the rows of W are read once, as they lie.
+EXPORT void NAME(times_rows)(Index rows, Index columns, Index samples, const Cell *w, const Cell *y, Cell *x, int threads) {
+  Rows all = {rows, columns, samples, w, y, x};
+  team_run(rows_unit, &all, parts(rows, SOME), threads);
+}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xcnn_host.buffers import empty
+from xcnn_native.library import call
 
 from xcnn.core.checks import check_dy
 from xcnn.core.reference import NO_PADDING
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
     from xcnn_numpy.host import Host
+
+
+FEW = 4
+"""Samples for which W is read as it lies: packing it would take longer than dX."""
 
 
 class Plan:
@@ -105,7 +110,10 @@ class FusedDense:
             if not run.wants_dx:
                 return None
             dx = empty(x.shape, x.dtype)
-            plan.input(dz, plan.input.pack(kernel), dx)
+            if len(x) <= FEW and kernel.flags.c_contiguous:
+                call("times_rows", x.dtype, *kernel.shape, len(x), kernel, dz, dx, plan.threads)
+            else:
+                plan.input(dz, plan.input.pack(kernel), dx)
             return dx
 
         return y, backward
