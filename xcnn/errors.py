@@ -137,8 +137,12 @@ class inside:
             error.inside(self.name, self.behind)
 
 
+HOST = ("builtins", "numpy")
+"""Whose MemoryError is about the host's memory."""
+
+
 class host_memory:
-    """Tell X304 where the host's memory runs out for this in this block."""
+    """Tell X304 where the host has no memory left for this in this block; of blocks within blocks the outermost tells."""
 
     __slots__ = ("what",)
 
@@ -149,6 +153,8 @@ class host_memory:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, DeviceMemoryError) and type(error.__cause__).__module__.split(".")[0] in HOST:
+            error = error.__cause__  # as a block within this one has told it
         if isinstance(error, MemoryError) and not isinstance(error, DeviceMemoryError):
             told = f"the host has no memory left for {self.what}."
             hint = "try smaller sizes, or a smaller batch_size."

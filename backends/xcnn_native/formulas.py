@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from xcnn.core.files import write_whole
 from xcnn.layers import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from xcnn.layers.activations import Activation
 from xcnn_native.graph import CONSTANT, STREAM, Node, digest, fused, graph, operands
@@ -94,4 +95,4 @@ def body(nodes: list[Node], texts: dict[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    (KERNELS / "formulas.h").write_text(source())
+    write_whole(KERNELS / "formulas.h", source().encode())

@@ -151,7 +151,7 @@ class NumpyBackend(StridedBackend):
     correlate_kernel_adjoint = rounded_once(StridedBackend.correlate_kernel_adjoint)
 
     def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:
-        if self.compiles(x):
+        if self.in_passes(x):
             return pooling.max_pool(x, size, stride, padding, self.workers)
         return super().max_pool(x, size, stride=stride, padding=padding)
 
@@ -159,13 +159,13 @@ class NumpyBackend(StridedBackend):
     def max_pool_adjoint(
         self, dy: Array, which: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
     ) -> Array:
-        if self.compiles(dy):
+        if self.in_passes(dy):
             return pooling.max_pool_adjoint(dy, which, x_shape, size, stride, padding, self.workers)
         return super().max_pool_adjoint(dy, which, x_shape, size, stride=stride, padding=padding)
 
     @rounded_once
     def sum_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> Array:
-        if self.compiles(x):
+        if self.in_passes(x):
             return pooling.sum_pool(x, size, stride, padding, self.workers)
         return super().sum_pool(x, size, stride=stride, padding=padding)
 
@@ -173,11 +173,11 @@ class NumpyBackend(StridedBackend):
     def sum_pool_adjoint(
         self, dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING
     ) -> Array:
-        if self.compiles(dy):
+        if self.in_passes(dy):
             return pooling.sum_pool_adjoint(dy, x_shape, size, stride, padding, self.workers)
         return super().sum_pool_adjoint(dy, x_shape, size, stride=stride, padding=padding)
 
-    def compiles(self, x: Array) -> bool:
+    def in_passes(self, x: Array) -> bool:
         """Whether the compiled library computes with this array."""
         return native.library() is not None and holds(x)
 

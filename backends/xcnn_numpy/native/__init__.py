@@ -6,6 +6,7 @@ from xcnn_numpy.native import (
     convolution,
     dense,
     dropout,
+    folded,
     layer_norm,
     normalisation,
     pooling,
@@ -18,7 +19,7 @@ PASSES = (
     flatten.fuse,
 )  # fmt: skip
 """What knows runs of layers that are passes over memory, in the order in which they are asked."""
-FUSES = (convolution.fuse, dense.fuse, *PASSES)
+FUSES = (folded.fuse, convolution.fuse, dense.fuse, *PASSES)
 """With those that begin with a product."""
 
 __all__ = ["FUSES", "PASSES", "Native"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_native.library import KINDS, address, library
-from xcnn_native.program import NEIGHBOURS, PLANES
+from xcnn_native.program import NEIGHBOURS, PLANES, Program
 
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Shape, Weights
@@ -61,12 +61,12 @@ class Plan:
         """Whether a map writes all cells of its result."""
         return self.way.covers or not adjoint
 
-    def finish(self, arrays: dict[str, Array]) -> None:
+    def finish(self, program: Program | None, arrays: dict[str, Array]) -> None:
         """The ending, in a pass of its own."""
         n, o, rows, columns = self.y_shape
         planes, cells = (1, n * o * rows * columns) if self.neighbours else (n * o, rows * columns)
-        if self.end.forward:
-            self.end.forward.run(arrays, self.threads, planes, cells, o, NEIGHBOURS if self.neighbours else PLANES)
+        if program:
+            program.run(arrays, self.threads, planes, cells, o, NEIGHBOURS if self.neighbours else PLANES)
 
     def sums(self, dz: Array) -> Array:
         """The sums of dY for each filter."""
@@ -130,10 +130,21 @@ class Convolution:
         if not isinstance(chosen, Native):
             return None
         x, kernel = plain(x), plain(kernel)
-        plan = Plan(found, turned, x, kernel, ending(self.activations, bias, x.dtype.char), chosen.threads)
+        plan = Plan(found, turned, x, kernel, self.ending(x.dtype.char), chosen.threads)
         if bias == "untied" and (not plan.inline or mine["bias"].size != np.prod(plan.y_shape[1:])):
             return None
         return plan
+
+    def ending(self, char: str) -> Ending:
+        """What follows the sums of products, for a type."""
+        return ending(self.activations, self.layer.bias, char)  # type: ignore[attr-defined]
+
+    def numbers(self, weights: Weights, plan: Plan) -> dict[str, Array]:
+        """The arrays of the ending that belong to channels, or with an untied bias to places."""
+        if (bias := weights[self.name].get("bias")) is None:
+            return {}
+        places = bias.ndim > 1 and plan.neighbours
+        return {"b": np.ascontiguousarray(bias.reshape(plan.y_shape[1:]).transpose(1, 2, 0) if places else bias)}
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights[self.name]
@@ -144,20 +155,17 @@ class Convolution:
         x, kernel = flattened(x, mine["kernel"])
         x, kernel, end = plain(x), plain(kernel), plan.end
         y = images(plan.y_shape, x.dtype)
-        kept = images(plan.y_shape, x.dtype) if end.keeps == "s" else y
-        arrays = {"z": y, "y": y, "s": kept}
-        if (bias := mine.get("bias")) is not None:
-            arrays["b"] = np.ascontiguousarray(
-                bias.reshape(plan.y_shape[1:]).transpose(1, 2, 0) if bias.ndim > 1 and plan.neighbours else bias
-            )
+        program = end.forward if run.wants_backward else end.alone
+        kept = images(plan.y_shape, x.dtype) if end.keeps == "s" and program is end.forward else y
+        arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
         if not plan.covers(plan.turned):
             y.fill(0)
         packed = plan.forward.pack(kernel)
-        if plan.inline and end.forward:
-            plan.forward(x, packed, y, (end.forward.at, end.forward.addresses(arrays), end.repeated))
+        if plan.inline and program:
+            plan.forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated))
         else:
             plan.forward(x, packed, y)
-            plan.finish(arrays)
+            plan.finish(program, arrays)
         out = y[:, :, 0] if y_flat else y
         out_shape = out.shape
 

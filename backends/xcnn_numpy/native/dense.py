@@ -83,12 +83,13 @@ class FusedDense:
         x, kernel = plain(x), plain(mine["kernel"])
         plan = self.plan(x, kernel)
         end, y = plan.end, empty((len(x), kernel.shape[1]), x.dtype)
-        kept = empty(y.shape, x.dtype) if end.keeps == "s" else y
-        if end.forward:
+        program = end.forward if run.wants_backward else end.alone
+        kept = empty(y.shape, x.dtype) if end.keeps == "s" and program is end.forward else y
+        if program:
             arrays = {"z": y, "y": y, "s": kept}
             if self.layer.bias:
                 arrays["b"] = np.ascontiguousarray(mine["bias"])
-            plan.forward(x, plan.forward.pack(kernel), y, (end.forward.at, end.forward.addresses(arrays), -1))
+            plan.forward(x, plan.forward.pack(kernel), y, (program.at, program.addresses(arrays), -1))
         else:
             plan.forward(x, plan.forward.pack(kernel), y)
         y_shape = y.shape

@@ -8,6 +8,7 @@ from functools import lru_cache
 from xcnn_native.program import Program
 from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, is_formula, trace
 
+from xcnn.core.pure import is_own
 from xcnn.layers.layer import Layer
 
 
@@ -25,12 +26,15 @@ class Ending:
         the array that `backward` reads: "y", "s", or none of them, ""
     repeated
         which of the arrays of `forward` is an untied bias, which has no images; -1 for none
+    alone
+        `forward` where nobody wants a backward pass: it writes "y" and nothing else
     """
 
     forward: Program | None
     backward: Program | None
     keeps: str
     repeated: int
+    alone: Program | None
 
 
 @lru_cache(maxsize=256)
@@ -49,15 +53,30 @@ def ending(activations: tuple[Layer, ...], bias: bool | str, char: str) -> Endin
     elif backward and "y" in backward.reads:
         keeps = "y"
     if not activations and not bias:
-        return Ending(None, None, "", -1)
-    forward = Program({"s": s, "y": y} if keeps == "s" else {"y": y}, None, ("z",))
-    return Ending(forward, backward, keeps, forward.arrays.index("b") if bias == "untied" else -1)
+        return Ending(None, None, "", -1, None)
+    alone = Program({"y": y}, None, ("z",))
+    forward = Program({"s": s, "y": y}, None, ("z",)) if keeps == "s" else alone
+    repeated = [program.arrays.index("b") if bias == "untied" else -1 for program in (forward, alone)]
+    if repeated[0] != repeated[1]:
+        alone = forward
+    return Ending(forward, backward, keeps, repeated[0], alone)
+
+
+@lru_cache(maxsize=256)
+def of_norm(activations: tuple[Layer, ...], char: str) -> Ending:
+    """Y = f(a Z + b), a and b being numbers of channels, as of a batch norm with fixed statistics. No way back."""
+    z, a, b = Symbol.of("z", char), Symbol.of("a", char, CHANNEL), Symbol.of("b", char, CHANNEL)
+    y, _ = trace(activations, z * a + b)
+    program = Program({"y": y}, None, ("z",))
+    return Ending(program, None, "", -1, program)
 
 
 def following(layers: tuple[tuple[str, Layer], ...], n: int) -> tuple[Layer, ...]:
-    """The activations from the n-th layer on that are formulas of single cells."""
+    """The activations from the n-th layer on that are formulas of single cells, and stay so: xcnn's own."""
     found: tuple[Layer, ...] = ()
     for _, layer in layers[n:]:
+        if not (is_formula(layer) and is_own(type(layer))):
+            break
         try:
             ending((*found, layer), True, "f")
         except Untraceable:
@@ -66,4 +85,4 @@ def following(layers: tuple[tuple[str, Layer], ...], n: int) -> tuple[Layer, ...
     return found
 
 
-__all__ = ["Ending", "ending", "following", "is_formula"]
+__all__ = ["Ending", "ending", "following", "is_formula", "of_norm"]

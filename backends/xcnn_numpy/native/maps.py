@@ -75,7 +75,7 @@ class Way:
         self.work = prod(self.y_shape) * prod(k_shape[1:])
         self.depthwise = self.in_lanes(self.filters, k_shape[1])
         self.turned = self.in_lanes(k_shape[1], self.filters)
-        self.spreads = k_shape[1] <= MOST_FEW and not self.turned and self.cheaper_spread()
+        self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.nothing) and self.cheaper_spread()
 
     def in_lanes(self, filters: int, channels: int) -> bool:
         """Whether groups of so many filters and channels make one map, the filters of all groups being its lanes."""
