@@ -142,7 +142,7 @@ HOST = ("builtins", "numpy")
 
 
 class host_memory:
-    """Tell X304 where the host has no memory left for this in this block; of blocks within blocks the outermost tells."""
+    """Tell X304 where the host has no memory left for this block; of blocks within blocks the outermost tells."""
 
     __slots__ = ("what",)
 
