@@ -30,7 +30,7 @@ FLOATS = ("f32", "f64")
 SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "update": (FLOATS, None, (Count, Index, Address, Address, Address, Address, Count)),
     "sum_of_squares": (FLOATS, ctypes.c_double, (Index, Address)),
-    "prepare": (FLOATS, Index, (Address, Index, Count)),
+    "prepare": (FLOATS, Index, (Address, Index, Count, Count)),
     "pack": (FLOATS, None, (Address, Index, Address, Address, Count)),
     "correlate": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Index, Count)),
     "prepare_gradient": (FLOATS, Index, (Address, Index)),

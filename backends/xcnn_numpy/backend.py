@@ -94,6 +94,12 @@ class NumpyBackend(StridedBackend):
             )
         return np.asarray(unmasked(x), dtype=dtype)
 
+    def frozen(self, x: Array) -> Array:
+        """A read-only copy."""
+        made = np.array(x, order="C")
+        made.flags.writeable = False
+        return made
+
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)
 

@@ -101,6 +101,10 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def frozen(self, x: Array) -> Array:
+        """A weight that nobody changes in place, so that what is made of it may be kept; itself where nothing is."""
+        return x
+
     def from_other(self, x: Array, source: Backend) -> Array:
         """An array of another backend as one of this.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import wraps
 from math import prod
@@ -658,6 +658,28 @@ class Model:
             X104, for a batch_size that can't be.
         """
         return summarize(self, check_whole("batch_size", batch_size))
+
+    @explained
+    def frozen(self) -> Model:
+        """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
+
+        Its weights are copies that can't be changed in place; on NumPy kernels are laid out once, which can take half the
+        time of a prediction of one image. It can be trained, and saved, as any other; then it is not frozen any more.
+
+        Returns
+        -------
+        Model
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x = np.ones((1, 1, 4, 4), "float32")
+        >>> bool((model.frozen().predict(x) == model.predict(x)).all())
+        True
+        """
+        made = copy(self)
+        made._become(state=replace(made.state, weights=tree.map(self.backend.frozen, made.state.weights)))
+        return made
 
     # Files.
 

@@ -10,8 +10,9 @@ typedef struct {
   Ending ending;
 } Call;
 
-// Plan the maps of a table: how many cells all their packed kernels take; 0 where the maps read the kernel as it is.
-EXPORT Index NAME(prepare)(Map *maps, Index count, int threads) {
+// Plan the maps of a table: how many cells all their packed kernels take; 0 where the maps read the kernel as it is. One
+// that is `kept` packed for later calls is packed, unless it lies as well as that.
+EXPORT Index NAME(prepare)(Map *maps, Index count, int kept, int threads) {
   Index cells = 0;
   int loose = 1;
   for (Map *m = maps; m < maps + count; m++) {
@@ -20,7 +21,7 @@ EXPORT Index NAME(prepare)(Map *maps, Index count, int threads) {
     if (m->kind == FEW) NAME(few_prepare)(m, threads);
     if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, threads);
     if (m->kind == SPREAD) NAME(spread_prepare)(m, threads);
-    loose &= (int)m->loose;
+    loose &= (int)m->loose && (!kept || (taps(m) == 1 && m->k_filter == 1));
   }
   for (Map *m = maps; m < maps + count; m++) { // all are loose, or none
     if (m->loose && !loose) m->loose = 0, m->packed = taps(m) * m->channels * parts(m->filters, LANES) * LANES;

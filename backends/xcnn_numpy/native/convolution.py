@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import BLOCKS, FEW, Way, images, plain, table, way
+from xcnn_numpy.native.maps import BLOCKS, FEW, Kept, Way, images, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -44,7 +45,8 @@ class Plan:
         self.y, self.k = images(self.y_shape, x.dtype).strides, k.strides
         wide, narrow = (self.y, x.strides) if turned else (x.strides, self.y)
         how = x.dtype.char, threads
-        self.forward = table("adjoint" if turned else "forward", way, wide, k.strides, narrow, *how)
+        self.how = "adjoint" if turned else "forward", (way, wide, k.strides, narrow, *how)
+        self.forward = table(self.how[0], *self.how[1])
         self.gradient = table("gradient", way, wide, empty(k.shape, k.dtype).strides, narrow, *how)
         dx = images(self.dx_shape, x.dtype).strides
         wide, narrow = (self.y, dx) if turned else (dx, self.y)
@@ -56,6 +58,11 @@ class Plan:
         kinds = {one.kind for one in self.forward.maps}
         self.inline = kinds <= {BLOCKS, FEW} and (self.neighbours or (columns and not phased)) and self.covers(turned)
         """Whether the ending runs on what units have just written, not in a pass of its own."""
+
+    @cached_property
+    def kept(self) -> Kept:
+        """The same for a kernel that stays as it is."""
+        return Kept(table(f"kept {self.how[0]}", *self.how[1]))
 
     def covers(self, adjoint: bool) -> bool:
         """Whether a map writes all cells of its result."""
@@ -160,11 +167,11 @@ class Convolution:
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
         if not plan.covers(plan.turned):
             y.fill(0)
-        packed = plan.forward.pack(kernel)
+        forward, packed = packed_for(plan, mine["kernel"], kernel, run)
         if plan.inline and program:
-            plan.forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated))
+            forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated))
         else:
-            plan.forward(x, packed, y)
+            forward(x, packed, y)
             plan.finish(program, arrays)
         out = y[:, :, 0] if y_flat else y
         out_shape = out.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import plain, table, way
+from xcnn_numpy.native.maps import Kept, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -42,9 +43,15 @@ class Plan:
         k, y = apart(kernel.strides[::-1]), apart((units * size, size))
         dx = apart((features * size, size))
         how = x.dtype.char, threads
-        self.forward = table("forward", found, apart(x.strides), k, y, *how)
+        self.how = found, apart(x.strides), k, y, *how
+        self.forward = table("forward", *self.how)
         self.gradient = table("gradient", found, apart(x.strides), apart((size, units * size)), y, *how)
         self.input = table("adjoint", found, dx, k, y, *how)
+
+    @cached_property
+    def kept(self) -> Kept:
+        """The forward table for a kernel that stays as it is."""
+        return Kept(table("kept forward", *self.how))
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,14 @@ class FusedDense:
         end, y = plan.end, empty((len(x), kernel.shape[1]), x.dtype)
         program = end.forward if run.wants_backward else end.alone
         kept = empty(y.shape, x.dtype) if end.keeps == "s" and program is end.forward else y
+        forward, packed = packed_for(plan, mine["kernel"], kernel, run)
         if program:
             arrays = {"z": y, "y": y, "s": kept}
             if self.layer.bias:
                 arrays["b"] = np.ascontiguousarray(mine["bias"])
-            plan.forward(x, plan.forward.pack(kernel), y, (program.at, program.addresses(arrays), -1))
+            forward(x, packed, y, (program.at, program.addresses(arrays), -1))
         else:
-            plan.forward(x, plan.forward.pack(kernel), y)
+            forward(x, packed, y)
         y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array:

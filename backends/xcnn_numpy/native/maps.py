@@ -19,6 +19,7 @@ from xcnn_native.library import KINDS, address, library
 
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size, within
+from xcnn.layers.layer import Run
 
 FIELDS = (
     "kind",
@@ -206,9 +207,11 @@ class Table:
 class Correlation(Table):
     """Maps of kernels that are packed first. Packed, a kernel can be kept."""
 
+    kept = False
+
     def __init__(self, maps: Iterator[dict[str, int]], char: str, threads: int) -> None:
         super().__init__(maps, char, threads)
-        self.cells = self.library["prepare"](self.at, self.count, threads)
+        self.cells = self.library["prepare"](self.at, self.count, self.kept, threads)
         self.pack_, self.correlate_ = self.library["pack"], self.library["correlate"]
 
     def pack(self, k: Array) -> Array:
@@ -222,6 +225,12 @@ class Correlation(Table):
     def __call__(self, x: Array, packed: Array, y: Array, ending: tuple[Any, Any, int] = (None, None, -1)) -> None:
         """Write Y, and run an ending: the program's address, those of its arrays, and which of them is repeated."""
         self.correlate_(self.at, self.count, address(x), address(packed), address(y), *ending, self.threads)
+
+
+class KeptCorrelation(Correlation):
+    """The same of kernels that are packed once, for many calls."""
+
+    kept = True
 
 
 class KernelGradient(Table):
@@ -241,6 +250,29 @@ class KernelGradient(Table):
         self.gradient_(self.at, self.count, address(x), address(dy), at, address(dk), of_bias, self.threads)
 
 
+class Kept:
+    """The last kernel that met a table, as it was packed."""
+
+    def __init__(self, table: KeptCorrelation) -> None:
+        self.table, self.kernel, self.packed = table, None, None
+
+    def of(self, kernel: Array, as_read: Array) -> Array:
+        """A read-only kernel packed, now or before."""
+        if self.kernel is not kernel:
+            self.kernel, self.packed = kernel, self.table.pack(as_read)
+        return self.packed
+
+
+def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Correlation, Array]:
+    """The table and the packed kernel of a forward pass: one that is read-only, for predictions, is packed but once.
+
+    `kernel` is the weight itself, `as_read` the same as the table reads it.
+    """
+    if run.wants_backward or kernel.flags.writeable or kernel.base is not None:
+        return plan.forward, plan.forward.pack(as_read)
+    return plan.kept.table, plan.kept.of(kernel, as_read)
+
+
 @lru_cache(maxsize=512)
 def way(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> Way:
     """The way for these shapes."""
@@ -249,6 +281,7 @@ def way(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: P
 
 KIND: dict[str, tuple[type[Any], str]] = {
     "forward": (Correlation, "forward"), "adjoint": (Correlation, "adjoint"), "gradient": (KernelGradient, "forward"),
+    "kept forward": (KeptCorrelation, "forward"), "kept adjoint": (KeptCorrelation, "adjoint"),
 }  # fmt: skip
 
 
