@@ -102,7 +102,7 @@ class Backend:
         raise NotImplementedError
 
     def frozen(self, x: Array) -> Array:
-        """A weight that nobody changes in place, so that what is made of it may be kept; itself where nothing is."""
+        """A weight that nobody changes in place, so that what is made of it may be kept; itself by default."""
         return x
 
     def from_other(self, x: Array, source: Backend) -> Array:
