@@ -9,7 +9,6 @@
 #define UNIT 2048   // cells at a time: all arrays of a unit fit into a core's own cache
 #define UNITS 1024  // whose sums are kept at a time
 #define COLUMNS 8
-#define ROWS 8
 
 typedef REAL Cell;
 
@@ -30,8 +29,8 @@ typedef double Sums __attribute__((vector_size(COLUMNS * sizeof(double))));
 // The columns of sums, added in pairs.
 static double added(Sums s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
 
-// The sum of squares of so many cells in double precision.
-static double squares_exactly(const Cell *cells, Index count) {
+// The sum of squares of so many cells in double precision: eight columns, which are then added in pairs.
+static double squares(const Cell *cells, Index count) {
   Sums sums = {0};
   Index n = 0;
   for (; n + COLUMNS <= count; n += COLUMNS) {
@@ -40,25 +39,6 @@ static double squares_exactly(const Cell *cells, Index count) {
   }
   for (int k = 0; n < count; n++, k++) sums[k] += (double)cells[n] * (double)cells[n];
   return added(sums);
-}
-
-// The same of ROWS by COLUMNS cells at a time in their own type, and of these sums in double precision; where squares may
-// have left the range of the type, as above.
-static double squares(const Cell *cells, Index count) {
-  if (sizeof(Cell) == sizeof(double)) return squares_exactly(cells, count);
-  Sums sums = {0};
-  double rest = 0;
-  Index n = 0;
-  for (; n + ROWS * COLUMNS <= count; n += ROWS * COLUMNS) {
-    Columns some = {0};
-    for (int row = 0; row < ROWS; row++) {
-      const Columns here = *(const Columns *)(cells + n + row * COLUMNS);
-      some += here * here;
-    }
-    if (__builtin_reduce_and((some > (Cell)1e-20) & (some < (Cell)1e30))) sums += __builtin_convertvector(some, Sums);
-    else rest += squares_exactly(cells + n, ROWS * COLUMNS);
-  }
-  return squares_exactly(cells + n, count - n) + rest + added(sums);
 }
 
 // 0 where so many cells are finite, else NaN.
