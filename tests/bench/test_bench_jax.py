@@ -175,7 +175,12 @@ def test_xla_makes_as_many_threads_as_it_may():
         from xcnn.bench import jax_side
         with jax_side.limited(5):
             jax_side.jax.devices()
-        names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+        def name(task):
+            try:
+                return open(f"/proc/self/task/{task}/comm").read()
+            except (FileNotFoundError, ProcessLookupError):
+                return ""  # a thread that has ended meanwhile
+        names = [name(task) for task in os.listdir("/proc/self/task")]
         print(sum("XLAEigen" in name for name in names), os.environ.get("NPROC"))
     """
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
