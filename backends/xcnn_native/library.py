@@ -116,7 +116,7 @@ def address(array: Array) -> int:
 
 
 def call(name: str, dtype: Any, *arguments: Any) -> None:
-    """Call the kernel for this type, arrays as the addresses of their first cells."""
+    """Call the kernel for this type, arrays as the addresses of their first cells; those that find no memory give 0."""
     function = getattr(library(), f"{name}_{KINDS[dtype.char]}")
     if function(*[address(a) if type(a) is np.ndarray else a for a in arguments]) == 0:
-        raise MemoryError(f"there is no memory for what {name} adds up.")
+        raise MemoryError(f"there is no memory for the lines that {name} needs.")

@@ -16,7 +16,7 @@ from xcnn_native.update import changes_at
 
 from xcnn.core.types import Array
 from xcnn.training.optimizers import Optimizer
-from xcnn_torch.memory import empty_like
+from xcnn_torch.memory import empty_like, lying_as
 from xcnn_torch.norms import norm_by_largest
 from xcnn_torch.recording import at_once
 
@@ -66,8 +66,3 @@ def norm_from(squares: float, slopes: list[Array]) -> Array:
     if sqrt(squares) <= torch.finfo(torch.float32).max:
         return torch.tensor(sqrt(squares), dtype=dtype)
     return norm_by_largest(slopes)
-
-
-def lying_as(old: Array, g: Array) -> Array:
-    """A weight or moment in the order of its gradient."""
-    return old if old.stride() == g.stride() else torch.empty_like(g).copy_(old)

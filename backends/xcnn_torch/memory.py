@@ -54,12 +54,21 @@ def used_again(shape: Shape, last: bool, dtype: torch.dtype) -> Array:
     return made.movedim(-1, 1) if last else made
 
 
+def is_last(x: Array) -> bool:
+    """Whether images have their channels last in memory, and do not lie as they are indexed too."""
+    return bool(x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def lying_as(x: Array, other: Array) -> Array:
+    """A tensor in the order of memory of another of its shape, which is dense; x itself if it lies so."""
+    return x if x.stride() == other.stride() else torch.empty_like(other).copy_(x)
+
+
 def empty_like(x: Array) -> Array:
     """A tensor of any content that lies in memory as another does."""
     if x.nbytes < LARGE or not x.is_cpu:
         return torch.empty_like(x)
-    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return empty(x, x.shape, last)
+    return empty(x, x.shape, is_last(x))
 
 
 def typed(x: Array, dtype: torch.dtype) -> Array:

@@ -19,6 +19,7 @@ from xcnn.layers import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
 from xcnn_torch import large_update
+from xcnn_torch.memory import lying_as
 from xcnn_torch.norms import norm_of, norms_of, together, weight_norm_of
 
 aten = torch.ops.aten
@@ -102,7 +103,8 @@ def dense(g: Array) -> Array:
 
 def copied(w: Array, g: Array) -> Array:
     """A copy of a weight or moment, in the order of its gradient."""
-    return w.clone() if w.stride() == g.stride() else torch.empty_like(g).copy_(w)
+    lying = lying_as(w, g)
+    return lying.clone() if lying is w else lying
 
 
 SMALL = 2**18

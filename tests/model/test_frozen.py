@@ -1,10 +1,13 @@
 """Frozen models: the same predictions from copies of the weights, whatever becomes of the model and of the copy."""
 
+import threading
+
 import numpy as np
 import pytest
 
 import xcnn
 from xcnn.core import tree
+from xcnn.layers import Run
 from xcnn.nets import recipes
 
 
@@ -69,3 +72,30 @@ def test_an_image_alone_and_in_a_batch():
     for each in (*models, *frozen):
         assert np.array_equal(each.predict(x), expected)
         assert np.array_equal(np.concatenate([each.predict(one[None]) for one in x]), expected)
+
+
+def test_threads_that_share_a_layer_never_get_another_kernel_s_form():
+    """Two weights take turns at one net in two threads: what is kept is replaced as a whole."""
+    backend = xcnn.backend("numpy", threads=1)
+    net = backend.rewrite(xcnn.Sequential(dense=xcnn.Dense(40)))
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 50)).astype("float32")
+    weights = [
+        {"dense": {"kernel": backend.frozen(np.full((50, 40), n, "float32")), "bias": np.zeros(40, "float32")}}
+        for n in (1, 2)
+    ]
+    run = Run(backend, wants_backward=False)
+    expected = [net(each, x, run)[0] for each in weights]
+    wrong: list[int] = []
+
+    def ask(first):
+        for n in range(300):
+            which = (first + n) % 2
+            wrong.extend([which] if not np.array_equal(net(weights[which], x, run)[0], expected[which]) else [])
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xcnn_host.buffers import empty
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import call
 from xcnn_native.program import NEIGHBOURS, PLANES, Program
 
 from xcnn.core.checks import check_dy
@@ -19,7 +19,7 @@ from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import BLOCKS, FEW, Kept, Way, images, packed_for, plain, table, way
+from xcnn_numpy.native.maps import BLOCKS, FEW, KeptKernel, Way, images, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -60,9 +60,9 @@ class Plan:
         """Whether the ending runs on what units have just written, not in a pass of its own."""
 
     @cached_property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptKernel:
         """The same for a kernel that stays as it is."""
-        return Kept(table(f"kept {self.how[0]}", *self.how[1]))
+        return KeptKernel(table(f"kept {self.how[0]}", *self.how[1]))
 
     def covers(self, adjoint: bool) -> bool:
         """Whether a map writes all cells of its result."""
@@ -86,8 +86,7 @@ class Plan:
 def added(x: Array, rows: int, cells: int, threads: int) -> Array:
     """The sums of the columns of a matrix that fills x's memory."""
     sums = empty((cells,), x.dtype)
-    function = getattr(library(), f"add_rows_{KINDS[x.dtype.char]}")
-    function(rows, cells, address(x), address(sums), threads)
+    call("add_rows", x.dtype, rows, cells, x, sums, threads)
     return sums
 
 
@@ -169,7 +168,7 @@ class Convolution:
             y.fill(0)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)
         if plan.inline and program:
-            forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated))
+            forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated(program)))
         else:
             forward(x, packed, y)
             plan.finish(program, arrays)

@@ -17,7 +17,7 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import Kept, packed_for, plain, table, way
+from xcnn_numpy.native.maps import KeptKernel, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -49,9 +49,9 @@ class Plan:
         self.input = table("adjoint", found, dx, k, y, *how)
 
     @cached_property
-    def kept(self) -> Kept:
+    def kept(self) -> KeptKernel:
         """The forward table for a kernel that stays as it is."""
-        return Kept(table("kept forward", *self.how))
+        return KeptKernel(table("kept forward", *self.how))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ class Ending:
         what makes "dz" of "dy" and of what is kept; None where that is dY itself
     keeps
         the array that `backward` reads: "y", "s", or none of them, ""
-    repeated
-        which of the arrays of `forward` is an untied bias, which has no images; -1 for none
+    untied
+        whether the bias has a number for each place, and no images
     alone
         `forward` where nobody wants a backward pass: it writes "y" and nothing else
     """
@@ -33,8 +33,12 @@ class Ending:
     forward: Program | None
     backward: Program | None
     keeps: str
-    repeated: int
+    untied: bool
     alone: Program | None
+
+    def repeated(self, program: Program) -> int:
+        """Which of a program's arrays is an untied bias; -1 for none."""
+        return program.arrays.index("b") if self.untied else -1
 
 
 @lru_cache(maxsize=256)
@@ -53,13 +57,10 @@ def ending(activations: tuple[Layer, ...], bias: bool | str, char: str) -> Endin
     elif backward and "y" in backward.reads:
         keeps = "y"
     if not activations and not bias:
-        return Ending(None, None, "", -1, None)
+        return Ending(None, None, "", False, None)
     alone = Program({"y": y}, None, ("z",))
     forward = Program({"s": s, "y": y}, None, ("z",)) if keeps == "s" else alone
-    repeated = [program.arrays.index("b") if bias == "untied" else -1 for program in (forward, alone)]
-    if repeated[0] != repeated[1]:
-        alone = forward
-    return Ending(forward, backward, keeps, repeated[0], alone)
+    return Ending(forward, backward, keeps, bias == "untied", alone)
 
 
 @lru_cache(maxsize=256)
@@ -68,7 +69,7 @@ def of_norm(activations: tuple[Layer, ...], char: str) -> Ending:
     z, a, b = Symbol.of("z", char), Symbol.of("a", char, CHANNEL), Symbol.of("b", char, CHANNEL)
     y, _ = trace(activations, z * a + b)
     program = Program({"y": y}, None, ("z",))
-    return Ending(program, None, "", -1, program)
+    return Ending(program, None, "", False, program)
 
 
 def following(layers: tuple[tuple[str, Layer], ...], n: int) -> tuple[Layer, ...]:

@@ -250,17 +250,19 @@ class KernelGradient(Table):
         self.gradient_(self.at, self.count, address(x), address(dy), at, address(dk), of_bias, self.threads)
 
 
-class Kept:
-    """The last kernel that met a table, as it was packed."""
+class KeptKernel:
+    """The last kernel that met a table, and as it was packed: one value, which another thread replaces as a whole."""
 
     def __init__(self, table: KeptCorrelation) -> None:
-        self.table, self.kernel, self.packed = table, None, None
+        self.table = table
+        self.last: tuple[Array, Array] | None = None
 
-    def of(self, kernel: Array, as_read: Array) -> Array:
+    def packed(self, kernel: Array, as_read: Array) -> Array:
         """A read-only kernel packed, now or before."""
-        if self.kernel is not kernel:
-            self.kernel, self.packed = kernel, self.table.pack(as_read)
-        return self.packed
+        last = self.last
+        if last is None or last[0] is not kernel:
+            self.last = last = kernel, self.table.pack(as_read)
+        return last[1]
 
 
 def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Correlation, Array]:
@@ -270,7 +272,7 @@ def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Corr
     """
     if run.wants_backward or kernel.flags.writeable or kernel.base is not None:
         return plan.forward, plan.forward.pack(as_read)
-    return plan.kept.table, plan.kept.of(kernel, as_read)
+    return plan.kept.table, plan.kept.packed(kernel, as_read)
 
 
 @lru_cache(maxsize=512)

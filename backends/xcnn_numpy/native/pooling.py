@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import call
 
 from xcnn.core.checks import check_dy
 from xcnn.core.reference import NO_PADDING
@@ -74,10 +74,8 @@ class Pooling:
 
     def run(self, name: str, source: Array, result: Array, which: Array | None = None) -> Array:
         """Call a kernel, and give what it wrote."""
-        compiled = getattr(library(), f"{name}_{KINDS[source.dtype.char]}")
-        at = None if which is None else address(which)
-        if not compiled(ctypes.byref(self.window), address(source), address(result), at, self.threads):  # type: ignore[attr-defined]
-            raise MemoryError("there is no memory for rows of windows.")
+        window = ctypes.byref(self.window)  # type: ignore[attr-defined]
+        call(name, source.dtype, window, source, result, which, self.threads)
         return result
 
     def largest(self, x: Array) -> tuple[Array, Array]:

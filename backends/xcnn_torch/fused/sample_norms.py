@@ -20,7 +20,7 @@ from xcnn.layers import GroupNorm, LayerNorm
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
 from xcnn_torch.fused.common import aten, computes_in, gives, holds
-from xcnn_torch.memory import arranged, typed
+from xcnn_torch.memory import arranged, is_last, typed
 from xcnn_torch.recording import at_once
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def group_forward(x: Array, groups: int, scale: Array, bias: Array, epsilon: flo
     y, mean, inverse = aten.native_group_norm(x, *how)
     if is_far(mean, inverse):  # with the channels last its variance is the mean of the squares less that of x, squared
         y, mean, inverse = aten.native_group_norm(x.contiguous(), *how)
-        y = arranged(y, last=True) if is_last(x) else y
+        y = arranged(y, is_last(x))
     return y, mean, inverse
 
 
@@ -98,12 +98,6 @@ def across(of_groups: Array, x: Array) -> Array:
     """One number a group, as it goes with x."""
     of_channels = of_groups.repeat_interleave(x.shape[1] // of_groups.shape[1], dim=1)
     return of_channels.reshape(*of_channels.shape, *(1 for _ in x.shape[2:]))
-
-
-def is_last(x: Array) -> bool:
-    """Whether its channels lie last, and nowhere else."""
-    plain = torch.channels_last
-    return bool(x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=plain))
 
 
 @dataclass(frozen=True)
@@ -160,9 +154,10 @@ class SampleNorm:
         """Y, and the function from dY to the gradients, of a GroupNorm."""
         layer = self.layer
         assert isinstance(layer, GroupNorm)
-        x = x if is_last(x) else x.contiguous()
+        last = is_last(x)
+        x = arranged(x, last)
         y, mean, inverse = group_forward(x, layer.groups, scale, bias, layer.epsilon)
-        return y, lambda dy: group_backward(like(dy, x), x, layer.groups, mean, inverse, scale)
+        return y, lambda dy: group_backward(arranged(dy, last), x, layer.groups, mean, inverse, scale)
 
     def by_layer(self, x: Array, scale: Array, bias: Array) -> tuple[Array, Callable[[Array], Three]]:
         """Y, and the function from dY to the gradients, of a LayerNorm: on views whose last axes it normalises."""
@@ -179,11 +174,6 @@ class SampleNorm:
             return dx.permute(back), dscale.permute(back_lies), dbias.permute(back_lies)
 
         return y.permute(back), before
-
-
-def like(dy: Array, x: Array) -> Array:
-    """The gradient, lying in memory as x does."""
-    return arranged(dy, last=True) if is_last(x) else dy.contiguous()
 
 
 def inverse_of(order: Any) -> list[int]:
