@@ -1,7 +1,7 @@
 // The optimizers' rules, all cells of one array, with the sums of squares of its gradient and of its new weight.
 //
 // Each loop has the operations of its rule in xcnn/training/optimizers.py, in their order and in the arrays' type, and
-// is compiled without contraction, so that it rounds as the rule does. Sums are taken over a unit's cells in eight
+// is compiled without contraction, so that it rounds as the rule does. Sums are taken over a unit's cells in some
 // columns and then over units, both in an order that follows from the number of cells alone.
 
 #include "common.h"
@@ -9,6 +9,7 @@
 #define UNIT 2048   // cells at a time: all arrays of a unit fit into a core's own cache
 #define UNITS 1024  // whose sums are kept at a time
 #define COLUMNS 8
+#define CHAINS 4    // of sums of squares side by side: each addition waits for the one before
 
 typedef REAL Cell;
 
@@ -29,16 +30,17 @@ typedef double Sums __attribute__((vector_size(COLUMNS * sizeof(double))));
 // The columns of sums, added in pairs.
 static double added(Sums s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
 
-// The sum of squares of so many cells in double precision: eight columns, which are then added in pairs.
+// The sum of squares of so many cells in double precision: chains of eight columns side by side, then added in pairs.
 static double squares(const Cell *cells, Index count) {
-  Sums sums = {0};
+  Sums sums[CHAINS] = {0};
   Index n = 0;
-  for (; n + COLUMNS <= count; n += COLUMNS) {
-    const Sums wide = __builtin_convertvector(*(const Columns *)(cells + n), Sums);
-    sums += wide * wide;
-  }
-  for (int k = 0; n < count; n++, k++) sums[k] += (double)cells[n] * (double)cells[n];
-  return added(sums);
+  for (; n + CHAINS * COLUMNS <= count; n += CHAINS * COLUMNS)
+    for (int i = 0; i < CHAINS; i++) {
+      const Sums wide = __builtin_convertvector(*(const Columns *)(cells + n + i * COLUMNS), Sums);
+      sums[i] += wide * wide;
+    }
+  for (int k = 0; n < count; n++, k = (k + 1) % COLUMNS) sums[0][k] += (double)cells[n] * (double)cells[n];
+  return added((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // 0 where so many cells are finite, else NaN.
