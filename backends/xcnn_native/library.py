@@ -29,7 +29,7 @@ KINDS: dict[str, str] = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).
 Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
 FLOATS = ("f32", "f64")
 SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
-    "update": (FLOATS, None, (Count, Index, Address, Address, Address, Address, Count)),
+    "update": (FLOATS, None, (Count, Address, Index, Address, Address, Count)),
     "sum_of_squares": (FLOATS, ctypes.c_double, (Index, Address)),
     "prepare": (FLOATS, Index, (Address, Index, Count, Count)),
     "pack": (FLOATS, None, (Address, Index, Address, Address, Count)),
