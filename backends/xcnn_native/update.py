@@ -12,7 +12,7 @@ from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn_native.changes import Change, Lines
 from xcnn_native.library import KINDS, address, library
 
-LARGE = 2**16
+LARGE = 2**17
 """Cells from which on threads share them."""
 Leaf: TypeAlias = tuple[int, Sequence[int], Sequence[int]]
 """Cells of an array, and the addresses of weight, gradient and moments, and of those that replace them."""
