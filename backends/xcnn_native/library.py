@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ KINDS: dict[str, str] = {np.dtype(np.float32).char: "f32", np.dtype(np.float64).
 Address, Index, Count, Word = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_uint32
 FLOATS = ("f32", "f64")
 SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
-    "update": (FLOATS, None, (Count, Index, Address, Address, Address, Address, Count)),
+    "update": (FLOATS, None, (Count, Address, Index, Address, Address, Count)),
     "sum_of_squares": (FLOATS, ctypes.c_double, (Index, Address)),
     "prepare": (FLOATS, Index, (Address, Index, Count, Count)),
     "pack": (FLOATS, None, (Address, Index, Address, Address, Count)),
@@ -110,9 +111,19 @@ def versions() -> dict[str, str]:
     return {"kernels": NAMES[found.instructions] if found else "none"}
 
 
-def address(array: Array) -> int:
-    """Where an array's first cell lies."""
+def told(array: Array) -> int:
+    """Where an array's first cell lies, as the array itself tells."""
     return int(array.__array_interface__["data"][0])
+
+
+def looked_up(array: Array) -> int:
+    """The same, an eighth of the time: NumPy's arrays hold it behind the head that all objects have."""
+    return POINTER(id(array) + HEAD).value  # type: ignore[return-value]
+
+
+HEAD, POINTER = object.__basicsize__, ctypes.c_size_t.from_address
+PROBE = np.empty(1)
+address = looked_up if sys.implementation.name == "cpython" and looked_up(PROBE) == told(PROBE) else told
 
 
 def call(name: str, dtype: Any, *arguments: Any) -> None:

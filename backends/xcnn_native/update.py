@@ -1,43 +1,52 @@
-"""The optimizers' rules as the compiled library has them: an array in one call, with both sums of squares."""
+"""The optimizers' rules as the compiled library has them: all arrays in one call, with their sums of squares."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import TypeAlias
 
 from xcnn.core.types import Array
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn_native.changes import Change, Lines
 from xcnn_native.library import KINDS, address, library
 
-LARGE = 2**16
-"""Cells of an array from which on threads share it."""
-Old, New, Sums = ctypes.c_void_p * 4, ctypes.c_void_p * 3, ctypes.c_double * 2
+LARGE = 2**17
+"""Cells from which on threads share them."""
+Leaf: TypeAlias = tuple[int, Sequence[int], Sequence[int]]
+"""Cells of an array, and the addresses of weight, gradient and moments, and of those that replace them."""
 
 
 def by_kernels(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:
-    """The optimizer's rule in the library, a large array's cells shared out among threads."""
+    """The optimizer's rule in the library, all arrays' cells shared out among threads."""
     at = changes_at(optimizer, rate, step, scale, threads)
 
-    def change(old: Lines, new: Lines) -> tuple[float, float]:
-        return at(KINDS[old[0].dtype.char], old[0].size, list(map(address, old)), list(map(address, new)))
+    def change(olds: Sequence[Lines], news: Sequence[Lines]) -> Sequence[tuple[float, float]]:
+        if not olds:
+            return []
+        there = [(old[0].size, [*map(address, old)], [*map(address, new)]) for old, new in zip(olds, news, strict=True)]
+        return at(KINDS[olds[0][0].dtype.char], there)
 
     return change
 
 
 def changes_at(
     optimizer: Optimizer, rate: float, step: int, scale: float, threads: int
-) -> Callable[[str, int, list[int], list[int]], tuple[float, float]]:
-    """What changes so many cells of a type that lie at these addresses, as a Change does."""
+) -> Callable[[str, Sequence[Leaf]], Sequence[tuple[float, float]]]:
+    """What changes arrays of a type that lie at these addresses, as a Change does."""
     rule, *constants = rule_of(optimizer, rate, step)
     numbers = (ctypes.c_double * (1 + len(constants)))(scale, *constants)
 
-    def change(kind: str, cells: int, old: list[int], new: list[int]) -> tuple[float, float]:
-        sums = Sums()
-        kernel = getattr(library(), f"update_{kind}")
-        kernel(rule, cells, Old(*old), New(*new), numbers, sums, threads if cells >= LARGE else 1)
-        return sums[0], sums[1]
+    def change(kind: str, leaves: Sequence[Leaf]) -> Sequence[tuple[float, float]]:
+        fields: list[int] = []
+        for cells, old, new in leaves:
+            fields += cells, *old, *(4 - len(old)) * (0,), *new, *(3 - len(new)) * (0,)
+        sums = (ctypes.c_double * (2 * len(leaves)))()
+        cells = sum(cells for cells, *_ in leaves)
+        at = (ctypes.c_size_t * len(fields))(*fields)
+        getattr(library(), f"update_{kind}")(rule, at, len(leaves), numbers, sums, threads if cells >= LARGE else 1)
+        return list(zip(sums[::2], sums[1::2], strict=True))
 
     return change
 

@@ -23,14 +23,12 @@ from xcnn.training.schedules import learning_rate
 
 RULES = (SGD, Adam, AdamW, RMSprop)
 """Whose `change` treats each cell by itself: that of a subclass may not."""
-LARGEST = {np.dtype(kind).char: float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
+LARGEST = {np.dtype(kind): float(np.finfo(kind).max) for kind in (np.float32, np.float64)}
 """The largest number of each type that is computed in."""
 BLOCK = 2**15
 """Cells at a time: with what a rule makes of them they fit into a core's own cache."""
 FEW = 2**8
 """Cells whose squares are summed in their own type: in any order that BLAS takes, the sum has most of its digits."""
-SMALL = 2**14
-"""Cells below which copying an array beside others costs less than a call of its own."""
 
 
 def update(
@@ -40,74 +38,57 @@ def update(
     if type(optimizer) not in RULES:
         return None
     leaves = flat(weights, grads, *(state[name] for name in optimizer.moments))
-    groups = grouped(leaves)
-    if not groups:
+    olds = [arrays_of(*leaf) for leaf in leaves]
+    if not olds or not all(olds):
         return None
     make_change, squares = implementation()
     rate, step, scale = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1, 1.0
-    columns = [[in_line(column) for column in zip(*group.values(), strict=True)] for group in groups]
+    slopes = [old[1] for old in olds if len(old) > 1]
     if optimizer.clip_norm is not None:
-        norm = norm_of(sum(squares(old[1]) for old in columns if len(old) > 1), columns)
+        norm = norm_of(sum(map(squares, slopes)), slopes)
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
     change = make_change(optimizer, rate, step, scale, threads)
 
-    changed: list[Lines] = [()] * len(leaves)
-    of_grads = of_weights = 0.0
-    for group, old in zip(groups, columns, strict=True):
-        if len(old) == 1:
-            for n in group:
-                changed[n] = [leaves[n][1].value, *leaves[n][2:]]
-            there = squares(old[0])
-        else:
-            new = [empty(old[0].shape, old[0].dtype) for _ in old[1:]]
-            here, there = change(old, new)
-            of_grads += here
-            first = 0
-            for n, (w, *_) in group.items():
-                last = first + w.size
-                changed[n] = [line[first:last].reshape(w.shape) for line in new]
-                first = last
-        # Weights whose squares leave the type's range are lost, though a double holds the sum.
-        of_weights += there if there <= LARGEST[old[0].dtype.char] else inf
+    news = [[empty(old[0].shape, old[0].dtype) for _ in old[1:]] for old in olds]
+    of_slopes = of_weights = 0.0
+    for kind, largest in LARGEST.items():
+        mine = [n for n, old in enumerate(olds) if old[0].dtype == kind]
+        for here, there in change([olds[n] for n in mine], [news[n] for n in mine]):
+            of_slopes += here
+            # Weights whose squares leave the type's range are lost, though a double holds the sum.
+            of_weights += there if there <= largest else inf
+    changed = [new or (leaf[1].value, *leaf[2:]) for leaf, new in zip(leaves, news, strict=True)]
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
     new_state = {"step": step, **dict(zip(optimizer.moments, moments, strict=True))}
-    return weights, new_state, norm_of(of_grads, columns), sqrt(of_weights)
+    return weights, new_state, norm_of(of_slopes, slopes), sqrt(of_weights)
 
 
-def norm_of(squares: float, columns: Sequence[Lines]) -> float:
+def norm_of(squares: float, slopes: Sequence[Array]) -> float:
     """The gradients' norm from the sum of their squares, or where that overflowed from the gradients themselves.
 
     Infinite where the arrays' type can't hold it.
     """
     norm = sqrt(squares)
-    if norm <= LARGEST["f"]:
+    if norm <= LARGEST[np.dtype(np.float32)]:
         return norm
-    grads = [old[1] for old in columns if len(old) > 1]
     if not isfinite(norm):
-        largest = max(float(np.max(np.abs(g), initial=0)) for g in grads)
+        largest = max(float(np.max(np.abs(g), initial=0)) for g in slopes)
         if isfinite(largest):
-            norm = largest * sqrt(sum(sum_of_squares(g / largest) for g in grads))
-    return norm if norm <= LARGEST[grads[0].dtype.char] else inf
+            norm = largest * sqrt(sum(sum_of_squares(g / largest) for g in slopes))
+    return norm if norm <= LARGEST[slopes[0].dtype] else inf
 
 
-def grouped(leaves: list[Any]) -> list[dict[int, Lines]]:
-    """Leaves to be changed together, by their numbers: weight, gradient, moments, or just what replaces the weight.
+def arrays_of(w: Array, g: Any, *moments: Array) -> Lines:
+    """What is changed together: weight, gradient, moments, or just what replaces the weight; each in C's order.
 
-    A large leaf stands alone; small ones of one kind share a pass, which takes less time than a call for each.
-    Nothing, unless all are NumPy's own arrays, those of a leaf of one shape, and all float32 or all float64.
+    Nothing, unless all are NumPy's own arrays of one shape, and all float32 or all float64.
     """
-    groups: dict[Any, dict[int, Lines]] = {}
-    for n, (w, g, *moments) in enumerate(leaves):
-        arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
-        shape, kind = arrays[0].shape, arrays[0].dtype
-        if kind.char not in LARGEST:
-            return []
-        for array in arrays:
-            if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape:
-                return []
-        key = (kind, len(arrays)) if arrays[0].size < SMALL else n
-        groups.setdefault(key, {})[n] = arrays
-    return list(groups.values())
+    arrays = (g.value,) if isinstance(g, Next) else (w, g, *moments)
+    shape, kind = arrays[0].shape, arrays[0].dtype
+    for array in arrays:
+        if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape or kind not in LARGEST:
+            return ()
+    return [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, "CA") for a in arrays]
 
 
 def flat(pattern: Weights, *others: Weights) -> list[Any]:
@@ -124,13 +105,6 @@ def like(pattern: Weights, leaves: Iterator[Any]) -> Weights:
     return {name: like(leaf, leaves) if isinstance(leaf, dict) else next(leaves) for name, leaf in pattern.items()}
 
 
-def in_line(arrays: Lines) -> Array:
-    """All cells of some arrays in a row; copied unless it is one array whose cells lie so already."""
-    if len(arrays) == 1 and arrays[0].flags.carray:
-        return arrays[0].ravel()
-    return np.concatenate(arrays, axis=None)
-
-
 def implementation() -> tuple[MakeChange, SumOfSquares]:
     """The compiled library's where it is there."""
     if library() is None:
@@ -141,7 +115,12 @@ def implementation() -> tuple[MakeChange, SumOfSquares]:
 def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, threads: int) -> Change:
     """The optimizer's own rule, applied to a block at a time."""
 
-    def change(old: Lines, new: Lines) -> tuple[float, float]:
+    def change(olds: Sequence[Lines], news: Sequence[Lines]) -> list[tuple[float, float]]:
+        return [changed([a.ravel() for a in old], [a.ravel() for a in new]) for old, new in zip(olds, news, strict=True)]
+
+    def changed(old: Lines, new: Lines) -> tuple[float, float]:
+        if len(old) == 1:
+            return 0.0, sum_of_squares(old[0])
         of_grads = of_weights = 0.0
         for first in range(0, old[0].size, BLOCK):
             block = slice(first, first + BLOCK)
@@ -158,11 +137,11 @@ def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, thread
 
 
 def sum_of_squares(array: Array) -> float:
-    """Of all cells of a flat array: a few in its own type, their sums in double precision.
+    """Of all cells of an array: a few in its own type, their sums in double precision.
 
     So is a block whose sum is too large for the type.
     """
-    total = 0.0
+    total, array = 0.0, array.ravel()
     for first in range(0, array.size, BLOCK):
         block = array[first : first + BLOCK]
         whole = block.size // FEW * FEW

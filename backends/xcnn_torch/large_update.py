@@ -44,17 +44,17 @@ def rule(optimizer: Optimizer) -> Changed:
         if clip is not None:
             scale = clip / max(float(norm_from(sum(squares(g.numel(), g.data_ptr()) for g in slopes), slopes)), clip)
         change = changes_at(optimizer, float(rate), int(step), scale, threads)
-        new: list[list[Array]] = [[] for _ in olds]
+        here = [[lying_as(old[n], g) for old in olds] for n, g in enumerate(slopes)]
+        made = [[empty_like(g) for _ in olds] for g in slopes]
+        leaves = [
+            (g.numel(), [a.data_ptr() for a in (w, g, *moments)], [a.data_ptr() for a in new])
+            for g, (w, *moments), new in zip(slopes, here, made, strict=True)
+        ]
         of_slopes, of_weights, largest = 0.0, 0.0, torch.finfo(dtype).max
-        for n, g in enumerate(slopes):
-            here = [lying_as(old[n], g) for old in olds]
-            made = [empty_like(g) for _ in olds]
-            for column, one in zip(new, made, strict=True):
-                column.append(one)
-            addresses = [a.data_ptr() for a in (here[0], g, *here[1:])]
-            more = change(kind, g.numel(), addresses, [a.data_ptr() for a in made])
+        for more in change(kind, leaves):
             of_slopes += more[0]
             of_weights += more[1] if more[1] <= largest else inf
+        new = [list(column) for column in zip(*made, strict=True)]
         return norm_from(of_slopes, slopes), torch.tensor(sqrt(of_weights), dtype=dtype), new
 
     return changed

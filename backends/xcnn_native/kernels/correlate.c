@@ -15,6 +15,11 @@ INLINE int in_place(const Map *m) {
          (m->out_columns - 1) * m->across < m->columns;
 }
 
+// Whether so few pixels meet a kernel whose filters lie side by side that to read it once is most of the work.
+INLINE int few_pixels(const Map *m) {
+  return in_place(m) && m->images * m->out_rows * m->out_columns <= 2 && m->k_filter == 1;
+}
+
 // How the work is shared out: bands of rows, segments of rows that are too long, and shares of the panels of filters.
 void NAME(blocks_prepare)(Map *m, int threads) {
   const Index size = sizeof(Cell), all = m->images * m->out_rows, reach = span(m->kernel_rows, m->row_gap);
@@ -33,8 +38,9 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   m->shares = 1;
   if (threads > 1 && bands < 4 * threads) m->shares = smaller(panels(m), parts(4 * threads, bands));
   if (threads > 1 && kernel > KERNEL) m->shares = smaller(panels(m), larger(m->shares, 2 * threads));
-  m->units = bands * m->shares;
   m->loose = bands == 1;
+  if (m->loose && few_pixels(m)) m->shares = within(threads, 1, panels(m));
+  m->units = bands * m->shares;
   m->packed = m->loose ? 0 : taps(m) * m->channels * parts(m->filters, LANES) * LANES;
 }
 
@@ -83,15 +89,40 @@ void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
   pack(m, panel, k, packed + m->packed_at + panel * PANEL * taps(m) * m->channels);
 }
 
-#define TOGETHER (8 / WIDEST) // panels of which few pixels meet a row at once
+#if WIDEST == 4
+#define ABREAST 16 // vectors of sums that registers hold beside what they are made of
+#else
+#define ABREAST 14
+#endif
 
-// Sums of one pixel for so many vectors of filters, where w has a row for each channel.
-INLINE void row(const int vectors, const Cell *a, Index length, const Cell *w, Index w_step, Cell *out, int adds) {
-  Vector sums[8];
+// Sums of one pixel for so many vectors of filters, where w has a row for each channel. The last vectors may be one
+// vector, which ends with the last filter.
+INLINE void row(const int vectors, Index filters, const Cell *a, Index length, const Cell *w, Index w_step, Cell *out, int adds) {
+  Vector sums[ABREAST];
   UNROLL for (int v = 0; v < vectors; v++) sums[v] = (Vector){0};
+  const Index end = filters - LANES;
+#define FILTER(v) (v < vectors / 2 ? v * LANES : smaller(v * LANES, end))
   for (Index k = 0; k < length; k++, w += w_step)
-    UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(w + v * LANES) * a[k];
-  UNROLL for (int v = 0; v < vectors; v++) store(out + v * LANES, adds ? load(out + v * LANES) + sums[v] : sums[v]);
+    UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(w + FILTER(v)) * a[k];
+  if (adds) UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(out + FILTER(v));
+  UNROLL for (int v = 0; v < vectors; v++) store(out + FILTER(v), sums[v]);
+#undef FILTER
+}
+
+// The same of any number of filters, at least a vector: the kernel is read as it lies, each row as far as registers hold.
+static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, const Cell *w, Index w_step, Cell *out) {
+  const Index vectors = parts(filters, LANES), each = parts(vectors, parts(vectors, ABREAST)) * LANES;
+  for (Index first = 0; first < filters; first += each) {
+    const Index from = smaller(first, larger(0, filters - LANES)), some = smaller(filters - from, each);
+    for (Index s = 0; s < length; s += cut) {
+#define ROW(vectors) row(vectors, some, a + s, smaller(cut, length - s), w + from + s * w_step, w_step, out + from, s > 0)
+      if (some <= LANES) ROW(1);
+      else if (some <= 2 * LANES) ROW(2);
+      else if (some <= 4 * LANES) ROW(4);
+      else if (some <= 8 * LANES) ROW(8);
+      else ROW(ABREAST);
+    }
+  }
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -128,21 +159,16 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
   const Index end = (share + 1) * panels(m) / m->shares;
-  for (Index panel = share * panels(m) / m->shares; panel < end; panel++) {
+  const Index from = share * panels(m) / m->shares * PANEL, to = smaller(m->filters, end * PANEL);
+  const int one_by_one = few_pixels(m) && !aside && to - from >= LANES;
+  for (Index p = 0; p < pixels && one_by_one; p++)
+    rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
+  for (Index panel = share * panels(m) / m->shares; panel < end && !one_by_one; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
     Index step = vectors * LANES;
     Cell *out = y + panel * PANEL * m->y_channel;
-    if (m->loose && most == 1 && m->k_filter == 1 && pixels <= 2 && !aside && panel + TOGETHER <= end &&
-        m->filters >= (panel + TOGETHER) * PANEL) { // few pixels keep few sums: take more panels
-      for (Index s = 0; s < length; s += cut)
-        for (Index p = 0; p < pixels; p++)
-          row(TOGETHER * WIDEST, at[p] + s, smaller(cut, length - s), packed + m->k_at + panel * PANEL + s * m->k_channel,
-              m->k_channel, out + outs[p], s > 0);
-      panel += TOGETHER - 1;
-      continue;
-    }
     const int apart = aside || filters < vectors * LANES;
     Index piece = 0;
     if (m->loose && most == 1 && m->k_filter == 1 && filters == step) { // as good as packed
@@ -185,6 +211,6 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
         Cell *to = out + o * m->y_channel;
         for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * vectors * LANES + o];
       }
-  }  const Index from = share * panels(m) / m->shares * PANEL, to = smaller(m->filters, (share + 1) * panels(m) / m->shares * PANEL);
+  }
   if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, from, to - from);
 }

@@ -1,5 +1,6 @@
 // What xcnn_numpy/native calls: whole tables of maps, their units shared out among threads.
 
+#include "transpose.h"
 #include "ways.h"
 
 typedef struct {
@@ -171,12 +172,37 @@ static Cell product(Index count, const Cell *a, const Cell *b) {
   return (Cell)sum;
 }
 
+// The same of LANES lines of W, which lie `apart`, with one line of at least LANES cells: a sum for each.
+static Vector products(Index count, Index apart, const Cell *w, const Cell *y) {
+  const Index whole = count / LANES * LANES;
+  Mask rest; // the lanes of the last vector that no other has
+  for (Index l = 0; l < LANES; l++) rest[l] = l >= LANES - (count - whole) ? -1 : 0;
+  Vector sums[LANES];
+  UNROLL for (int l = 0; l < LANES; l++) sums[l] = (Vector){0};
+  for (Index n = 0; n < whole; n += LANES) {
+    const Vector b = load(y + n);
+    UNROLL for (int l = 0; l < LANES; l++) sums[l] += load(w + l * apart + n) * b;
+  }
+  if (whole < count) {
+    const Vector b = (Vector)((Mask)load(y + count - LANES) & rest);
+    UNROLL for (int l = 0; l < LANES; l++) sums[l] += (Vector)((Mask)load(w + l * apart + count - LANES) & rest) * b;
+  }
+  turn(sums);
+  for (int half = LANES / 2; half; half /= 2) UNROLL for (int l = 0; l < LANES / 2; l++) if (l < half) sums[l] += sums[l + half];
+  return sums[0];
+}
+
 static void rows_unit(void *argument, Index unit) {
   const Rows *all = argument;
-  const Index last = smaller((unit + 1) * SOME, all->rows);
-  for (Index row = unit * SOME; row < last; row++)
-    for (Index n = 0; n < all->samples; n++)
-      all->x[n * all->rows + row] = product(all->columns, all->w + row * all->columns, all->y + n * all->columns);
+  const Index first = unit * SOME, last = smaller(first + SOME, all->rows), columns = all->columns;
+  const int side_by_side = columns >= LANES && columns <= TERMS * LANES;
+  for (Index n = 0; n < all->samples; n++) {
+    const Cell *y = all->y + n * columns;
+    Cell *x = all->x + n * all->rows;
+    Index row = first;
+    for (; side_by_side && row + LANES <= last; row += LANES) store(x + row, products(columns, columns, all->w + row * columns, y));
+    for (; row < last; row++) x[row] = product(columns, all->w + row * columns, y);
+  }
 }
 
 // X = Y Wᵀ for few samples: the rows of W are read once, as they lie.

@@ -314,6 +314,56 @@ static void scatter_plane(const Pooling *all, Index image, Cell *dx) {
     }
 }
 
+// Whether windows stand side by side, two columns wide.
+static inline int pairs(const Window *w) {
+  return w->window_columns == 2 && w->across == 2 && w->down >= w->window_rows && w->bytes == 1;
+}
+
+// The cells of two vectors in turns.
+INLINE void interleave(Vector a, Vector b, Cell *to) {
+  Vector first = {0}, last = {0};
+  UNROLL for (int l = 0; l < LANES; l++) {
+    first[l] = l % 2 ? b[l / 2] : a[l / 2];
+    last[l] = l % 2 ? b[LANES / 2 + l / 2] : a[LANES / 2 + l / 2];
+  }
+  store(to, first);
+  store(to + LANES, last);
+}
+
+// `scatter_plane` for such windows: each cell meets one window at most and is written once, a vector of windows at a time.
+static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx) {
+  const Window *w = all->w;
+  const uint8_t *which = (const uint8_t *)all->which + image * w->rows * w->columns;
+  const Cell *dy = all->from + image * w->rows * w->columns;
+  Index written = 0; // rows
+  for (Index p = 0; p < w->rows; p++, dy += w->columns, which += w->columns) {
+    const Range down = taps(p, w->window_rows, w->down, w->top, w->height);
+    for (Index a = down.first; a < down.end; a++) {
+      const Index row = p * w->down - w->top + a, last = larger(0, smaller(w->width, 2 * w->columns - w->left));
+      Cell *to = dx + row * w->width;
+      memset(dx + written * w->width, 0, (row - written) * w->width * sizeof(Cell));
+      written = row + 1;
+      for (Index j = 0; j < last; j++) {
+        if (j + w->left == 2 * whole.first && whole.first < whole.end) {
+          for (Index n = whole.first; n < whole.end; n += LANES) {
+            const Index q = smaller(n, whole.end - LANES);
+            const Mask tap = some(which, 1, q);
+            const Vector d = load(dy + q);
+            interleave((Vector)((Mask)d & (tap == (Whole)(2 * a))), (Vector)((Mask)d & (tap == (Whole)(2 * a + 1))),
+                       to + 2 * q - w->left);
+          }
+          j = 2 * whole.end - w->left - 1;
+          continue;
+        }
+        const Index q = (j + w->left) / 2, b = (j + w->left) % 2;
+        to[j] = which[q] == 2 * a + b ? dy[q] : 0;
+      }
+      for (Index j = last; j < w->width; j++) to[j] = 0;
+    }
+  }
+  memset(dx + written * w->width, 0, (w->height - written) * w->width * sizeof(Cell));
+}
+
 // Of some channels of an image, the gradient added where the largest cells stood, one window after the other.
 static void scatter_unit(void *argument, Index unit) {
   const Pooling *all = argument;
@@ -322,7 +372,8 @@ static void scatter_unit(void *argument, Index unit) {
   const Index last = smaller(first + all->each, c), cells = w->height * w->width;
   Cell *dx = all->to + image * cells * c;
   if (c == 1) {
-    scatter_plane(all, image, dx);
+    if (pairs(w)) spread_pairs(all, image, inside(w), dx);
+    else scatter_plane(all, image, dx);
     return;
   }
   for (Index n = 0; n < cells; n++) memset(dx + n * c + first, 0, (last - first) * sizeof(Cell));

@@ -1,7 +1,7 @@
-// The optimizers' rules, all cells of one array, with the sums of squares of its gradient and of its new weight.
+// The optimizers' rules on many arrays, with the sums of squares of each one's gradient and new weights.
 //
 // Each loop has the operations of its rule in xcnn/training/optimizers.py, in their order and in the arrays' type, and
-// is compiled without contraction, so that it rounds as the rule does. Sums are taken over a unit's cells in eight
+// is compiled without contraction, so that it rounds as the rule does. Sums are taken over a unit's cells in some
 // columns and then over units, both in an order that follows from the number of cells alone.
 
 #include "common.h"
@@ -9,17 +9,25 @@
 #define UNIT 2048   // cells at a time: all arrays of a unit fit into a core's own cache
 #define UNITS 1024  // whose sums are kept at a time
 #define COLUMNS 8
+#define CHAINS 4    // of sums of squares side by side: each addition waits for the one before
 
 typedef REAL Cell;
 
 enum { SGD, ADAM, RMSPROP };
 
+// An array of weights, its gradient and moments, null where a rule has none, and the arrays that replace them. Without
+// a gradient nothing changes: the weight's squares are summed.
 typedef struct {
-  int rule;
-  Index cells, first; // of the array, and the first that this round treats
+  Index cells;
   const Cell *w, *g, *m, *v;
   Cell *new_w, *new_m, *new_v;
+} Leaf;
+
+typedef struct {
+  int rule;
+  const Leaf *leaves;
   const double *constants;
+  Index leaf[UNITS], first[UNITS]; // of each unit of this round: its array, and its first cell there
   double sums[UNITS][2];
 } Update;
 
@@ -29,16 +37,17 @@ typedef double Sums __attribute__((vector_size(COLUMNS * sizeof(double))));
 // The columns of sums, added in pairs.
 static double added(Sums s) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
 
-// The sum of squares of so many cells in double precision: eight columns, which are then added in pairs.
+// The sum of squares of so many cells in double precision: chains of eight columns side by side, then added in pairs.
 static double squares(const Cell *cells, Index count) {
-  Sums sums = {0};
+  Sums sums[CHAINS] = {0};
   Index n = 0;
-  for (; n + COLUMNS <= count; n += COLUMNS) {
-    const Sums wide = __builtin_convertvector(*(const Columns *)(cells + n), Sums);
-    sums += wide * wide;
-  }
-  for (int k = 0; n < count; n++, k++) sums[k] += (double)cells[n] * (double)cells[n];
-  return added(sums);
+  for (; n + CHAINS * COLUMNS <= count; n += CHAINS * COLUMNS)
+    for (int i = 0; i < CHAINS; i++) {
+      const Sums wide = __builtin_convertvector(*(const Columns *)(cells + n + i * COLUMNS), Sums);
+      sums[i] += wide * wide;
+    }
+  for (int k = 0; n < count; n++, k = (k + 1) % COLUMNS) sums[0][k] += (double)cells[n] * (double)cells[n];
+  return added((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 // 0 where so many cells are finite, else NaN.
@@ -117,11 +126,14 @@ static void rmsprop(Index count, const Cell *restrict w, const Cell *restrict g,
 // The rule on one unit's cells, and their sums. That of the weights is NaN where a second moment is not finite.
 static void update_unit(void *argument, Index unit) {
   Update *all = argument;
-  const Index first = all->first + unit * UNIT, count = smaller(UNIT, all->cells - first);
-  const Cell *w = all->w + first, *g = all->g + first, *m = FROM(all->m, first), *v = FROM(all->v, first);
-  Cell *new_w = all->new_w + first, *new_m = FROM(all->new_m, first), *new_v = FROM(all->new_v, first);
+  const Leaf *leaf = all->leaves + all->leaf[unit];
+  const Index first = all->first[unit], count = smaller(UNIT, leaf->cells - first);
+  const Cell *w = leaf->w + first, *g = FROM(leaf->g, first), *m = FROM(leaf->m, first), *v = FROM(leaf->v, first);
+  Cell *new_w = FROM(leaf->new_w, first), *new_m = FROM(leaf->new_m, first), *new_v = FROM(leaf->new_v, first);
   double of_moments = 0;
-  if (all->rule == SGD) {
+  if (!g) {
+    new_w = (Cell *)w;
+  } else if (all->rule == SGD) {
     sgd(count, w, g, m, new_w, new_m, all->constants);
   } else if (all->rule == ADAM) {
     adam(count, w, g, m, v, new_w, new_m, new_v, all->constants);
@@ -130,25 +142,23 @@ static void update_unit(void *argument, Index unit) {
     rmsprop(count, w, g, m, v, new_w, new_m, new_v, all->constants);
     of_moments = nothing(new_m, count);
   }
-  all->sums[unit][0] = squares(g, count);
+  all->sums[unit][0] = g ? squares(g, count) : 0;
   all->sums[unit][1] = squares(new_w, count) + of_moments;
 }
 
-// Change an array by a rule: `old` is weight, gradient and two moments, `new` weight and moments, null where a rule
-// has none. Both sums of squares are written to `sums`.
-EXPORT void NAME(update)(int rule, Index cells, const Cell *const old[4], Cell *const new[3], const double *constants,
-                         double sums[2], int threads) {
-  Update all = {.rule = rule, .cells = cells, .constants = constants};
-  all.w = old[0], all.g = old[1], all.m = old[2], all.v = old[3];
-  all.new_w = new[0], all.new_m = new[1], all.new_v = new[2];
-  double of_grads = 0, of_weights = 0;
-  for (; all.first < cells; all.first += UNITS * UNIT) {
-    const Index units = smaller(UNITS, (cells - all.first + UNIT - 1) / UNIT);
+// Change arrays by a rule. For each of them both sums of squares are written: of its gradient, and of its new weights.
+EXPORT void NAME(update)(int rule, const Leaf *leaves, Index count, const double *constants, double (*sums)[2], int threads) {
+  Update all = {.rule = rule, .leaves = leaves, .constants = constants};
+  for (Index n = 0; n < count; n++) sums[n][0] = sums[n][1] = 0;
+  for (Index n = 0, at = 0; n < count;) {
+    Index units = 0;
+    for (; n < count && units < UNITS; at += UNIT)
+      if (at < leaves[n].cells) all.leaf[units] = n, all.first[units++] = at;
+      else n++, at = -UNIT;
     team_run(update_unit, &all, units, threads);
-    for (Index unit = 0; unit < units; unit++) of_grads += all.sums[unit][0], of_weights += all.sums[unit][1];
+    for (Index unit = 0; unit < units; unit++)
+      for (int k = 0; k < 2; k++) sums[all.leaf[unit]][k] += all.sums[unit][k];
   }
-  sums[0] = of_grads;
-  sums[1] = of_weights;
 }
 
 // The sum of squares of an array's cells, added as those of an update are.

@@ -17,7 +17,7 @@ from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import KeptKernel, packed_for, plain, table, way
+from xcnn_numpy.native.maps import LEAST, KeptKernel, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -35,7 +35,7 @@ class Plan:
     def __init__(self, x: Array, kernel: Array, end: Ending, threads: int) -> None:
         (n, features), units, size = x.shape, kernel.shape[1], x.itemsize
         found = way((n, features, 1, 1), (units, features, 1, 1), (1, 1), NO_PADDING, (1, 1), 1)
-        self.end, self.threads = end, threads if found.work >= 200_000 else 1
+        self.end, self.threads = end, threads if found.work >= LEAST else 1
 
         def apart(strides: Shape) -> Shape:
             return (*strides, size, size)
