@@ -46,7 +46,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "pass": (FLOATS, None, (Address, Address, Index, Index, Index, Count, Count)),
     "moments": (FLOATS, Count, (Address, *4 * (Index,), Count, Address, Address, Count)),
     "normal": (FLOATS, None, (*3 * (Index,), ctypes.c_double, *8 * (Address,))),
-    "sums": (FLOATS, Count, (Address, Address, *4 * (Index,), Count, Count, Address, Count)),
+    "sums": (FLOATS, Count, (*5 * (Address,), *3 * (Index,), Count, Count, Address, Count)),
     **{
         f"{name}_pool{back}": (FLOATS, Count, (Address, Address, Address, Address, Count))
         for name in ("max", "sum")

@@ -17,7 +17,7 @@ import numpy as np
 from xcnn.core.types import Array
 from xcnn.layers.layer import Layer
 from xcnn_native.graph import Node, fused, graph, operands
-from xcnn_native.library import KINDS, address, call, library
+from xcnn_native.library import KINDS, address, library
 from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, trace
 
 LINE, CONSTANT, OF_CHANNELS, READ, RESULT = range(5)
@@ -147,18 +147,6 @@ class Program:
     ) -> None:
         """Run it on so many planes of so many cells, all arrays in one order; channels lie as `how` says."""
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
-
-    def add(
-        self, arrays: Mapping[str, Array | int | None], images: int, pixels: int, channels: int, last: bool, own: bool,
-        sums: Array, threads: int,
-    ) -> None:  # fmt: skip
-        """Add up its two results, which it writes where there are arrays for them, over each image's channels.
-
-        The sums are (N, C, 2). `last` says that the channels of a pixel are neighbours, `own` that each image has
-        numbers of its own for them.
-        """
-        at, reads = self.addresses({**dict.fromkeys(self.arrays[-2:]), **arrays}), len(self.arrays) - 2
-        call("sums", self.dtype, self.at, at, reads, images, pixels, channels, last, own, sums, threads)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,10 @@ INLINE void lay_row(const Map *m, Cell *to, Index pitch, Index channels, const C
   if (apart == 1 && column == channels && pitch == channels) {
     copy(to, cells, pixels * channels);
   } else if (apart == 1 && channels >= LANES) {
+    const Index rest = channels % LANES;
     for (Index q = 0; q < pixels; q++, to += pitch, cells += column) {
       for (Index c = 0; c + LANES <= channels; c += LANES) *(Vector *)(to + c) = *(const Vector *)(cells + c);
-      *(Vector *)(to + channels - LANES) = *(const Vector *)(cells + channels - LANES);
+      if (rest) *(Vector *)(to + channels - LANES) = *(const Vector *)(cells + channels - LANES);
     }
   } else if (column == 1) {
     for (Index c = 0; c < channels; c++)
@@ -57,8 +58,11 @@ INLINE void lay_row(const Map *m, Cell *to, Index pitch, Index channels, const C
   }
 }
 
-// Lay a band out. at[r] is where the window of the r-th row's first column begins.
-INLINE void lay_band(const Map *m, const Band *b, const Cell *x, Cell *to, const Cell **at) {
+// What lays out one row: of which part of the channels, where to, the image's row, from which column on, and how many.
+typedef void LayRow(const Map *m, Index part, Cell *to, const Cell *row, Index from, Index width);
+
+// Lay a band out, row by row. at[r] is where the window of the r-th row's first column begins.
+INLINE void lay_rows(const Map *m, const Band *b, const Cell *x, Cell *to, const Cell **at, LayRow *lay, Index part) {
   const Index reach = span(m->kernel_rows, m->row_gap), from = b->left * m->across - m->left;
   const int shared = b->down == m->down && b->deep == m->row_gap;
   for (Index r = b->first; r < b->last;) {
@@ -69,10 +73,19 @@ INLINE void lay_band(const Map *m, const Band *b, const Cell *x, Cell *to, const
       for (Index a = shared && p > low ? larger(reach - m->down, 0) : 0; a < (shared ? reach : m->kernel_rows); a++) {
         const Index row = p * m->down + (shared ? a : a * m->row_gap) - m->top;
         Cell *laid = to + ((p - low) * b->down + (shared ? a : a * b->deep)) * b->pitch;
-        lay_row(m, laid, m->channels, m->channels, row >= 0 && row < m->rows ? here + row * m->x_row : 0, from, b->width);
+        lay(m, part, laid, row >= 0 && row < m->rows ? here + row * m->x_row : 0, from, b->width);
       }
     }
     to += (shared ? (high - low - 1) * m->down + reach : m->kernel_rows * b->deep) * b->pitch;
     r += high - low;
   }
+}
+
+INLINE void lay_pixels(const Map *m, Index part, Cell *to, const Cell *row, Index from, Index width) {
+  lay_row(m, to, m->channels, m->channels, row, from, width);
+}
+
+// The same of all channels, a pixel's side by side.
+INLINE void lay_band(const Map *m, const Band *b, const Cell *x, Cell *to, const Cell **at) {
+  lay_rows(m, b, x, to, at, lay_pixels, 0);
 }

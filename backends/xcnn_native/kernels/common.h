@@ -21,3 +21,4 @@ void team_run(void (*work)(void *argument, Index unit), void *argument, Index un
 void *scratch(size_t bytes);
 
 static inline Index smaller(Index a, Index b) { return a < b ? a : b; }
+static inline Index larger(Index a, Index b) { return a > b ? a : b; }

@@ -80,22 +80,23 @@ static void outer_unit(const Map *m, Index share, const Cell *x, const Cell *dy,
   }
 }
 
-// Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last.
+// Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last. What lies side by side is
+// read in one go.
 INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, Index first, Index last) {
-  for (Index panel = first; panel < last; panel++) {
-    const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
-    for (Index r = b->first; r < b->last; r++) {
-      const Cell *from = dy + m->y_at + r / m->out_rows * m->y_image + r % m->out_rows * m->y_row + b->left * m->y_column +
-                         panel * PANEL * m->y_channel;
-      if (m->y_channel == 1 && filters == cells) {
-        for (Index q = 0; q < b->columns; q++, from += m->y_column, to += cells)
-          for (Index o = 0; o < cells; o += LANES) *(Vector *)(to + o) = *(const Vector *)(from + o);
-      } else {
-        if (filters < cells) clear(to, b->columns * cells);
-        for (Index o = 0; o < filters; o++)
-          for (Index q = 0; q < b->columns; q++) to[q * cells + o] = from[o * m->y_channel + q * m->y_column];
-        to += b->columns * cells;
-      }
+  const Index pixels = b->rows * b->columns, full = m->y_channel == 1 ? within(m->filters / PANEL, first, last) : first;
+  for (Index r = b->first, p = 0; r < b->last; r++) {
+    const Cell *row = dy + m->y_at + r / m->out_rows * m->y_image + r % m->out_rows * m->y_row + b->left * m->y_column;
+    for (Index q = 0; q < b->columns; q++, p++)
+      for (Index panel = first; panel < full; panel++)
+        UNROLL for (int v = 0; v < WIDEST; v++)
+          store(to + ((panel - first) * pixels + p) * PANEL + v * LANES, load(row + q * m->y_column + panel * PANEL + v * LANES));
+    for (Index panel = full; panel < last; panel++) {
+      const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+      const Cell *from = row + panel * PANEL * m->y_channel;
+      Cell *part = to + (panel - first) * pixels * PANEL + (r - b->first) * b->columns * cells;
+      if (filters < cells) clear(part, b->columns * cells);
+      for (Index o = 0; o < filters; o++)
+        for (Index q = 0; q < b->columns; q++) part[q * cells + o] = from[o * m->y_channel + q * m->y_column];
     }
   }
 }

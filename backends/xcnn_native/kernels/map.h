@@ -43,7 +43,6 @@ typedef struct {
 #define TERMS 512 // products of a chain of additions at most
 #define PIECES 32 // such chains are added as cells at most; more are added in double precision
 
-INLINE Index larger(Index a, Index b) { return a > b ? a : b; }
 INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many parts of b there are in a
 INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
 #define NO_CALL __asm__ volatile("") // in a loop of few turns, of which the compiler would make a call of memset or memcpy

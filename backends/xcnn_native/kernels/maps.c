@@ -62,12 +62,12 @@ static void correlate_unit(void *argument, Index unit) {
   for (; unit >= m->units; m++) unit -= m->units;
   if (m->kind == BLOCKS) NAME(blocks_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
   if (m->kind == FEW) NAME(few_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
-  if (m->kind == DEPTHWISE) NAME(depthwise_unit)(m, unit, call->x, call->packed, call->y);
+  if (m->kind == DEPTHWISE) NAME(depthwise_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
   if (m->kind == SPREAD) NAME(spread_unit)(m, unit, call->x, call->packed, call->y);
 }
 
 // Y of all the maps. Where a program is given, each unit runs it on what it has written: see tiles.h, and for
-// `repeated` Ending. Y's channels or columns are neighbours then, and no map is depthwise or spread.
+// `repeated` Ending. Y's channels or columns are neighbours then, and no map is spread.
 EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const Cell *packed, Cell *y, const Program *program,
                             void *const *arrays, Index repeated, int threads) {
   Call call = {.maps = maps, .x = x, .packed = packed, .y = y, .ending = {program, arrays, repeated}};

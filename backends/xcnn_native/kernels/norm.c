@@ -7,19 +7,19 @@
 #include "tiles.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
   PIXELS = 128, // of a piece, with channels as neighbours
   COLUMNS = 16, // in which the cells of a plane are summed
-  BLOCK = 256,  // channels at a time
   ROUGH = 8,    // pixels, or rows of all columns, whose mean stands for a piece's
 };
 
 typedef struct {
-  const Cell *x;
+  const Cell *x, *dz, *m;
   const Program *program;
   void *const *arrays;
-  Index pixels, channels, piece, pieces, reads, planes;
+  Index pixels, channels, piece, pieces, planes;
   int neighbours, own;
   double *sums;
 } Batch;
@@ -31,24 +31,54 @@ static void cut(Batch *all, Index pixels, Index channels, int neighbours) {
   all->pieces = (pixels + all->piece - 1) / all->piece;
 }
 
+// Add d and d (x - m) over pixels, `step` apart, of `count` vectors of channels. d is dz; without it, x - m.
+INLINE void add_vectors(const int count, const Cell *x, const Cell *dz, const Cell *m, Index pixels, Index step, Cell *first,
+                        Cell *second) {
+  Vector centre[4], one[4], two[4];
+  UNROLL for (int v = 0; v < count; v++)
+    centre[v] = load(m + v * LANES), one[v] = load(first + v * LANES), two[v] = load(second + v * LANES);
+  for (Index at = 0; at < pixels * step; at += step)
+    UNROLL for (int v = 0; v < count; v++) {
+      const Vector far = load(x + at + v * LANES) - centre[v], d = dz ? load(dz + at + v * LANES) : far;
+      one[v] += d;
+      two[v] += d * far;
+    }
+  UNROLL for (int v = 0; v < count; v++) store(first + v * LANES, one[v]), store(second + v * LANES, two[v]);
+}
+
+// The same of so many channels.
+INLINE void add_channels(const Cell *x, const Cell *dz, const Cell *m, Index pixels, Index step, Index channels, Cell *first,
+                         Cell *second) {
+  Index c = 0;
+  for (; c + 4 * LANES <= channels; c += 4 * LANES) add_vectors(4, x + c, dz ? dz + c : 0, m + c, pixels, step, first + c, second + c);
+  for (; c + LANES <= channels; c += LANES) add_vectors(1, x + c, dz ? dz + c : 0, m + c, pixels, step, first + c, second + c);
+  for (Index at = 0; at < pixels * step && c < channels; at += step)
+    for (Index k = c; k < channels; k++) {
+      const Cell far = x[at + k] - m[k], d = dz ? dz[at + k] : far;
+      first[k] += d;
+      second[k] += d * far;
+    }
+}
+
+// The same of so many cells of one channel, in columns.
+INLINE void add_plane(const Cell *x, const Cell *dz, Cell m, Index cells, Cell *first, Cell *second) {
+  const Cell centre[COLUMNS] = {m, m, m, m, m, m, m, m, m, m, m, m, m, m, m, m};
+  const Index whole = cells / COLUMNS;
+  add_channels(x, dz, centre, whole, COLUMNS, COLUMNS, first, second);
+  add_channels(x + whole * COLUMNS, dz ? dz + whole * COLUMNS : 0, centre, 1, COLUMNS, cells % COLUMNS, first, second);
+}
+
 // Of a piece with channels as neighbours, for each: a rough mean, and the sums of what cells differ from it, and of the
 // squares of that.
 static void moments_of_channels(const Cell *x, Index pixels, Index channels, double *sums) {
-  for (Index c = 0; c < channels; c += BLOCK) {
-    const Index width = smaller(BLOCK, channels - c), few = smaller(ROUGH, pixels);
-    Cell centre[BLOCK] = {0}, first[BLOCK] = {0}, second[BLOCK] = {0};
-    for (Index p = 0; p < few; p++)
-      for (Index k = 0; k < width; k++) centre[k] += x[p * channels + c + k];
-    for (Index k = 0; k < width; k++) centre[k] /= few;
-    for (Index p = 0; p < pixels; p++)
-      for (Index k = 0; k < width; k++) {
-        const Cell far = x[p * channels + c + k] - centre[k];
-        first[k] += far;
-        second[k] += far * far;
-      }
-    for (Index k = 0; k < width; k++)
-      sums[c + k] = centre[k], sums[channels + c + k] = first[k], sums[2 * channels + c + k] = second[k];
-  }
+  const Index few = smaller(ROUGH, pixels);
+  Cell *centre = scratch(3 * channels * sizeof(Cell)), *first = centre + channels;
+  memset(centre, 0, 3 * channels * sizeof(Cell));
+  for (Index p = 0; p < few; p++)
+    for (Index k = 0; k < channels; k++) centre[k] += x[p * channels + k];
+  for (Index k = 0; k < channels; k++) centre[k] /= few;
+  add_channels(x, 0, centre, pixels, channels, channels, first, first + channels);
+  for (Index k = 0; k < 3 * channels; k++) sums[k] = centre[k];
 }
 
 // The same of so many cells of one channel.
@@ -57,14 +87,7 @@ static void moments_of_plane(const Cell *x, Index cells, double *sums) {
   Cell centre = 0, first[COLUMNS] = {0}, second[COLUMNS] = {0};
   for (Index n = 0; n < few; n++) centre += x[n];
   centre /= few;
-  Index n = 0;
-  for (; n + COLUMNS <= cells; n += COLUMNS)
-    for (int k = 0; k < COLUMNS; k++) {
-      const Cell far = x[n + k] - centre;
-      first[k] += far;
-      second[k] += far * far;
-    }
-  for (int k = 0; n < cells; n++, k++) first[k] += x[n] - centre, second[k] += (x[n] - centre) * (x[n] - centre);
+  add_plane(x, 0, centre, cells, first, second);
   sums[0] = centre, sums[1] = 0, sums[2] = 0;
   for (int k = 0; k < COLUMNS; k++) sums[1] += first[k], sums[2] += second[k];
 }
@@ -156,52 +179,44 @@ EXPORT void NAME(normal)(Index images, Index channels, Index groups, double epsi
   }
 }
 
-// The sums of both results of a program over a piece, for each channel; so many channels at a time that a tile holds them.
+// The sums over a piece, for each channel. dz is computed a tile before it is added up.
 static void sums_unit(void *argument, Index unit) {
   const Batch *all = argument;
   const Index image = unit / all->pieces, channels = all->channels, from = unit % all->pieces * all->piece;
-  const Index to = smaller(from + all->piece, all->pixels), most = channels > TILE ? 1 : TILE / channels;
+  const Index to = smaller(from + all->piece, all->pixels), size = all->neighbours ? channels : COLUMNS;
   double *sums = all->sums + unit * 2 * channels;
+  const Cell *m = all->m + (all->neighbours ? all->own * image * channels : image % all->planes);
+  Cell *first = scratch(2 * size * sizeof(Cell)), *second = first + size;
   void *arrays[PLACES];
   Tiles tiles;
-  Cell lines[2][TILE], *results[2];
-  NAME(from_channel)(all->program, all->arrays, all->own ? image * channels : 0, arrays);
-  NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? channels : 0);
-  for (Index c = 0; c < channels; c += TILE) {
-    const Index width = smaller(TILE, channels - c);
-    Cell totals[2][TILE] = {0};
-    for (Index p = from, pixels; p < to; p += pixels) {
-      pixels = smaller(all->neighbours ? most : TILE, to - p);
-      const Index first = (image * all->pixels + p) * channels + c, length = pixels * width;
-      for (int k = 0; k < 2; k++) { // an array, or where the tile's first cell is the line's
-        Cell *array = all->arrays[all->reads + k];
-        results[k] = array ? array + first : lines[k];
-        arrays[all->reads + k] = results[k] - first;
-      }
-      NAME(carry)(&tiles, first, all->neighbours ? c : image % all->planes, length);
-      const Index step = all->neighbours ? width : COLUMNS;
-      for (int k = 0; k < 2; k++)
-        for (Index n = 0; n < length; n += step)
-          for (Index j = 0; j < smaller(step, length - n); j++) totals[k][j] += results[k][n + j];
-    }
-    for (int k = 0; k < 2; k++) {
-      for (Index j = 0; all->neighbours && j < width; j++) sums[k * channels + c + j] = totals[k][j];
-      if (all->neighbours) continue;
-      sums[k] = 0;
-      for (Index j = 0; j < COLUMNS; j++) sums[k] += totals[k][j];
+  memset(first, 0, 2 * size * sizeof(Cell));
+  if (all->program) {
+    NAME(from_channel)(all->program, all->arrays, all->own && all->neighbours ? image * channels : 0, arrays);
+    NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? channels : 0);
+  }
+  const Index width = all->program ? smaller(TILE, channels) : channels, most = all->program ? larger(1, TILE / channels) : all->piece;
+  for (Index p = from, pixels; p < to; p += pixels) {
+    pixels = smaller(most, to - p);
+    for (Index c = 0, few; c < channels; c += few) {
+      few = smaller(width, channels - c);
+      const Index at = (image * all->pixels + p) * channels + c;
+      if (all->program) NAME(carry)(&tiles, at, all->neighbours ? c : image % all->planes, pixels * few);
+      if (all->neighbours) add_channels(all->x + at, all->dz + at, m + c, pixels, channels, few, first + c, second + c);
+      else add_plane(all->x + at, all->dz + at, *m, pixels, first, second);
     }
   }
+  if (all->neighbours) for (Index k = 0; k < 2 * channels; k++) sums[k] = first[k];
+  else for (Index k = 0; k < 2 * COLUMNS; k++) sums[k / COLUMNS] = (k % COLUMNS ? sums[k / COLUMNS] : 0) + first[k];
 }
 
-// The sums of a program's two results over the pixels of each channel of each image. Of the program's arrays so many are
-// read; results are written where they have an array. Those of channels have numbers of their own for each image, or not.
-EXPORT int NAME(sums)(const Program *program, void *const *arrays, Index reads, Index images, Index pixels,
-                      Index channels, int neighbours, int own, double *sums, int threads) {
-  Batch all = {.program = program, .arrays = arrays, .reads = reads, .own = own};
+// The sums of dz and of dz (x - m) over the pixels of each channel of each image. A program, if there is one, writes dz.
+// m and the program's arrays of channels have numbers of their own for each image, or not.
+EXPORT int NAME(sums)(const Program *program, void *const *arrays, const Cell *x, const Cell *dz, const Cell *m, Index images,
+                      Index pixels, Index channels, int neighbours, int own, double *sums, int threads) {
+  Batch all = {.program = program, .arrays = arrays, .x = x, .dz = dz, .m = m, .own = own};
   const Index planes = neighbours ? images : images * channels;
   cut(&all, pixels, neighbours ? channels : 1, neighbours);
   all.planes = own ? planes : channels;
-  all.own = own && neighbours;
   const Index row = 2 * all.channels;
   if (!(all.sums = malloc(planes * all.pieces * row * sizeof(double)))) return 0;
   team_run(sums_unit, &all, planes * all.pieces, threads);

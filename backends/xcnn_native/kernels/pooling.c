@@ -36,7 +36,6 @@ typedef struct {
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-static inline Index larger(Index a, Index b) { return a > b ? a : b; }
 
 // The quotient, rounded up; 0 where that is negative.
 static inline Index steps(Index cells, Index step) { return cells > 0 ? (cells + step - 1) / step : 0; }

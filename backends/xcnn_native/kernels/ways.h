@@ -22,7 +22,7 @@ void NAME(few_pack)(const Map *m, const Cell *k, Cell *packed);
 void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending);
 void NAME(depthwise_prepare)(Map *m, int threads);
 void NAME(depthwise_pack)(const Map *m, Index panel, const Cell *k, Cell *packed);
-void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y);
+void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending);
 void NAME(spread_prepare)(Map *m, int threads);
 void NAME(spread_pack)(const Map *m, Index row, const Cell *k, Cell *packed);
 void NAME(spread_unit)(const Map *m, Index unit, const Cell *dy, const Cell *packed, Cell *dx);

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 class Normal:
     """The programs of a norm with these activations behind it; in evaluation what goes back is dx = u dz.
 
-    `keeps_y` says that f' follows from y, which is kept.
+    `slope` gives dz; None where that is dy. `keeps_y` says that it follows from y, which is kept.
     """
 
     forward: Program
-    sums: Program
+    slope: Program | None
     backward: Program
     fixed_backward: Program
     keeps_y: bool
@@ -48,14 +48,17 @@ class Normal:
 def normal(layers: tuple[Layer, ...], dtype: Any) -> Normal:
     """The programs for a type."""
     x, dy, dz = (Symbol.of(name, dtype) for name in ("x", "dy", "dz"))
-    m, a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "mabuvw")
+    a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "abuvw")
     y, through = trace(layers, x * a + b)
-    slope = through(dy)
-    sums = {"dz": slope, "product": slope * (x - m)}
-    keeps_y = "b" not in Program(sums, {"y": y}).reads
+    slope, keeps_y = None, False
+    if layers:
+        result = {"dz": through(dy)}
+        slope = Program(result, {"y": y})
+        keeps_y = "b" not in slope.reads
+        slope = slope if keeps_y else Program(result)
     return Normal(
         Program({"y": y}),
-        Program(sums, {"y": y} if keeps_y else None),
+        slope,
         Program({"dx": dz * u + (x * v + w)}, None, ("dz",)),
         Program({"dx": dz * u}, None, ("dz",)),
         keeps_y,
@@ -150,9 +153,11 @@ class Normalised:
             with inside(self.named[-1][0]):
                 check_dy(self.named[-1][1], x.shape, dy)
             dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
-            dz, sums = dx if len(self.named) > 1 else dy, np.empty((seen.images, seen.channels, 2))
-            arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dx if dz is dx else None, "m": m, "a": a, "b": b}
-            programs.sums.add(arrays, *seen[:3], seen.last, seen.groups > 0, sums, threads)
+            dz, sums, slope = dx if programs.slope else dy, np.empty((seen.images, seen.channels, 2)), (None, None)
+            if programs.slope:
+                arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dz, "a": a, "b": b}
+                slope = programs.slope.at, programs.slope.addresses(arrays)
+            call("sums", dtype, *slope, x, dz, m, *seen[:3], seen.last, seen.groups > 0, sums, threads)
             back, gradients = np.empty(lines.shape, dtype), np.empty((2, seen.channels), dtype)
             u, v, w = rows(back)
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))

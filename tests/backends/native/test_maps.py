@@ -63,7 +63,9 @@ def problems(draw):
         max(n, extent(k, d) - sum(around)) for n, k, d, around in zip(wanted, kernel, dilation, padding, strict=True)
     )
     channels, filters = draw(
-        st.sampled_from([(1, 1), (1, 2), (2, 3), (3, 1), (5, 9), (4, 17), (8, 16), (17, 40), (9, 6)])
+        st.sampled_from(
+            [(1, 1), (1, 2), (2, 3), (3, 1), (5, 9), (4, 17), (8, 16), (17, 40), (9, 6), (2, 2), (4, 4), (8, 8), (3, 3)]
+        )
     )
     batch, groups = draw(st.integers(0, 5)), draw(st.sampled_from([1, 1, 2, 4, 19]))
     return Problem(batch, groups, channels, filters, sizes, kernel, stride, padding, dilation)
@@ -114,6 +116,9 @@ LARGE = [
     many(2, 19, 1, 1, (40, 37), (7, 7), (1, 1), ((3, 3), (3, 3))),
     many(2, 19, 1, 1, (41, 37), (3, 4), (2, 3), ((3, 3), (3, 3)), (2, 1)),
     many(3, 8, 4, 4, (28, 28), (3, 3), padding=AROUND),
+    many(9, 7, 8, 8, (9, 9), (3, 3), (2, 2), AROUND),  # several images in a band
+    many(2, 9, 2, 2, (40, 37), (5, 4), (1, 2), ((2, 2), (2, 2))),
+    many(64, 40, 1, 1, (4, 4), (3, 3), (2, 2), AROUND),
     many(2, 1, 8, 16, (1, 5000), (1, 9), padding=((0, 0), (4, 4))),  # long rows, parted
     many(2, 1, 1, 4, (1, 9000), (1, 9), padding=((0, 0), (4, 4))),
     many(2, 12, 1, 1, (3, 700), (3, 3), padding=AROUND),
