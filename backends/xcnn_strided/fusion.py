@@ -54,21 +54,22 @@ class FusedSequential(Sequential):
         object.__setattr__(self, "plan", tuple(plan))
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        backwards: list[tuple[int | None, Any]] = []
+        backwards: list[tuple[int, bool, Any]] = []
+        wanted = self.last_wanted(weights, run)
         inputs, fused = x if run.wants_backward else None, False
         back: Any
         for first, last, fusion in self.plan:
-            wants_dx = first > 0 or run.wants_dx
+            wants_dx = first > wanted or run.wants_dx
             if fusion is not None and run.hook is None and fusion.fits(weights, x):
                 same = wants_dx == run.wants_dx
                 here = run if same else Run(run.backend, run.train, run.key, None, wants_dx, run.wants_backward)
                 x, back = called(fusion, weights, x, here)
-                backwards.append((None, back))
+                backwards.append((last, True, back))
                 fused = True
                 continue
             for n in range(first, last):
-                x, back = self.call(n, weights, x, run, wants_dx or n > first, behind=n > 0)
-                backwards.append((n, back))
+                x, back = self.call(n, weights, x, run, n > wanted or run.wants_dx, behind=n > 0)
+                backwards.append((n + 1, False, back))
 
         if not run.wants_backward:
             return x, no_backward
@@ -77,8 +78,10 @@ class FusedSequential(Sequential):
             if fused and (type(dy) is not type(x) or dy.dtype != x.dtype):
                 return super(FusedSequential, self).__call__(weights, inputs, run)[1](dy)
             grads: Weights = {}
-            for n, back in reversed(backwards):
-                dy = back(dy, grads) if n is None else self.back(n, back, dy, grads)
+            for last, together, back in reversed(backwards):
+                if last <= wanted:
+                    return None, grads
+                dy = back(dy, grads) if together else self.back(last - 1, back, dy, grads)
             return dy, grads
 
         return x, backward

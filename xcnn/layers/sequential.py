@@ -43,15 +43,24 @@ class Sequential(Container):
         return weights, shapes[-1] if shapes else input_shape
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        backwards = []
+        backwards, last = [], self.last_wanted(weights, run)
         for n in range(len(self)):
-            x, back = self.call(n, weights, x, run, wants_dx=n > 0 or run.wants_dx, behind=n > 0)
+            x, back = self.call(n, weights, x, run, wants_dx=n > last or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             grads: Weights = {}
-            for n in reversed(range(len(self))):
+            for n in reversed(range(last, len(self))):
                 dy = self.back(n, backwards[n], dy, grads)
-            return dy, grads
+            return dy if last == 0 else None, grads
 
         return x, backward
+
+    def last_wanted(self, weights: Weights, run: Run) -> int:
+        """The layer whose gradients are the last that anybody wants on the way back: that of the first weights.
+
+        It is the first layer where the run wants dX, or looks on.
+        """
+        if run.wants_dx or run.hook is not None:
+            return 0
+        return next((n for n, (name, _) in enumerate(self.named) if weights.get(name)), 0)

@@ -89,3 +89,9 @@ INLINE void lay_pixels(const Map *m, Index part, Cell *to, const Cell *row, Inde
 INLINE void lay_band(const Map *m, const Band *b, const Cell *x, Cell *to, const Cell **at) {
   lay_rows(m, b, x, to, at, lay_pixels, 0);
 }
+
+// Whether windows are single pixels whose channels lie side by side, and nothing is laid out.
+INLINE int in_place(const Map *m) {
+  return taps(m) == 1 && m->top == 0 && m->left == 0 && m->x_channel == 1 && (m->out_rows - 1) * m->down < m->rows &&
+         (m->out_columns - 1) * m->across < m->columns;
+}

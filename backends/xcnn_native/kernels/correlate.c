@@ -7,13 +7,8 @@
 
 #define BAND 98304    // bytes of a band that is laid out
 #define WRITTEN 196608 // bytes that a unit writes at most, so that an ending finds them in cache
+#define OFTEN 24      // pixels beyond which a panel that lies in pieces is met so often that laying it out pays
 #define KERNEL 400000 // bytes of a kernel that stay in cache while bands pass; of a larger one, parts meet many pixels
-
-// Whether windows are single pixels whose channels lie side by side, and nothing is laid out.
-INLINE int in_place(const Map *m) {
-  return taps(m) == 1 && m->top == 0 && m->left == 0 && m->x_channel == 1 && (m->out_rows - 1) * m->down < m->rows &&
-         (m->out_columns - 1) * m->across < m->columns;
-}
 
 // Whether so few pixels meet a kernel whose filters lie side by side that to read it once is most of the work.
 INLINE int few_pixels(const Map *m) {
@@ -125,6 +120,44 @@ static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, c
   }
 }
 
+// The sums of pixels that meet a matrix: pieces of its channels in turn, which stay in cache while panels pass, as those
+// of a panel do while pixels pass. `own` is room for a piece of a panel.
+static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index pixels, Index cut, Index begin, Index end,
+                   const Cell *packed, Cell *own, Cell *y) {
+  Cell sums[12 * PANEL];
+  for (Index s = 0; s < m->channels; s += cut) {
+    Map piece = *m; // of the channels from s on
+    piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
+    for (Index panel = begin; panel < end; panel++) {
+      const int vectors = vectors_of(m, panel);
+      const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL), none = 0;
+      const Cell *w = packed + m->packed_at + panel * PANEL * m->channels + s * width;
+      Index step = width, steady[12];
+      if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
+        w = packed + piece.k_at + panel * PANEL, step = m->k_channel;
+      } else if (m->loose) {
+        pack(&piece, panel, packed, own);
+        w = own;
+      }
+      Cell *out = y + panel * PANEL;
+      for (int i = 0; i < 12; i++) steady[i] = i * width;
+      for (Index p = 0; p < pixels;) {
+        const int high = tile(pixels - p, vectors);
+        const Cell *a[12];
+        for (int i = 0; i < high; i++) a[i] = at[p + i] + s;
+        if (filters == width) {
+          block_apart(high, vectors, a, &none, 1, piece.channels, 1, w, step, out, outs + p, s > 0);
+        } else {
+          block_apart(high, vectors, a, &none, 1, piece.channels, 1, w, step, sums, steady, 0);
+          for (int i = 0; i < high; i++)
+            for (Index o = 0; o < filters; o++) out[outs[p + i] + o] = sums[steady[i] + o] + (s ? out[outs[p + i] + o] : 0);
+        }
+        p += high;
+      }
+    }
+  }
+}
+
 // The sums of one band's pixels and one share of the filters.
 void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending) {
   const Index segments = parts(m->out_columns, m->segment), share = unit % m->shares;
@@ -163,7 +196,9 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const int one_by_one = few_pixels(m) && !aside && to - from >= LANES;
   for (Index p = 0; p < pixels && one_by_one; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
-  for (Index panel = share * panels(m) / m->shares; panel < end && !one_by_one; panel++) {
+  const int flat = direct && !aside && !one_by_one;
+  if (flat) matrix(m, at, outs, pixels, cut, share * panels(m) / m->shares, end, packed, own, y);
+  for (Index panel = share * panels(m) / m->shares; panel < end && !one_by_one && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
@@ -171,10 +206,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
     Cell *out = y + panel * PANEL * m->y_channel;
     const int apart = aside || filters < vectors * LANES;
     Index piece = 0;
-    if (m->loose && most == 1 && m->k_filter == 1 && filters == step) { // as good as packed
-      w = packed + m->k_at + panel * PANEL;
-      step = m->k_channel;
-    } else if (m->loose) {
+    if (m->loose) {
       pack(m, panel, packed, own);
       w = own;
     }

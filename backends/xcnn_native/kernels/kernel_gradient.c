@@ -13,6 +13,8 @@
 #define BANDS 32         // whose sums are added as cells; more are added in double precision
 #define SLOTS 16         // of a batch at most
 #define SLOPES 16384     // bytes of all panels of dY that are few
+#define CHUNKS 200        // channels that are laid out together where windows are single pixels
+#define LEAST 200         // channels of a unit, if there are units enough
 #define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
 
 // A block whose rows lie beside each other.
@@ -65,6 +67,7 @@ void NAME(blocks_prepare_gradient)(Map *m) {
   m->shares = smaller(panels(m), parts(SLOTS, m->slots));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
+  if (in_place(m)) m->shares = larger(parts(m->channels, CHUNKS), within(SLOTS / m->slots, 1, m->channels / LEAST)), m->units = m->slots * m->shares;
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
 }
 
@@ -101,10 +104,60 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
   }
 }
 
+// dB's sums of a panel of laid slopes.
+INLINE void add_bias(Slot slot, Index panel, int vectors, const Cell *w, Index pixels) {
+  for (int v = 0; v < vectors; v++) {
+    Vector sum = {0};
+    for (Index p = 0; p < pixels; p++) sum += load(w + (p * vectors + v) * LANES);
+    for (Index l = 0; l < LANES; l++) slot.bias[panel * PANEL + v * LANES + l] += (double)sum[l];
+  }
+}
+
+// A slot's sums for one share of the channels, where windows are single pixels: a product of matrices.
+static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
+  const Index number = unit / m->shares, share = unit % m->shares, channels = m->channels;
+  const Index low = share * channels / m->shares, some = (share + 1) * channels / m->shares - low;
+  const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
+  const Slot slot = slot_of(m, room, number);
+  for (Index o = 0; o < panels(m) * PANEL && !share; o++) slot.bias[o] = 0;
+  for (Index n = first; n < last; n++) {
+    const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
+    const Index pixels = b.rows * b.columns, none = 0;
+    char *own = scratch(pixels * (some + 12 + PANEL) * sizeof(Cell) + 192);
+    Cell *laid = carve(&own, pixels * (some + 12) * sizeof(Cell)), *slopes = carve(&own, pixels * PANEL * sizeof(Cell));
+    for (Index r = 0; r < b.rows; r++) {
+      const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows * m->down;
+      const Cell *from = x + m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + low;
+      for (Index q = 0; q < b.columns; q++) copy(laid + (r * b.columns + q) * some, from + q * m->across * m->x_column, some);
+    }
+    for (Index panel = 0; panel < panels(m); panel++) {
+      const int vectors = vectors_of(m, panel), straight = direct(m, panel);
+      const Index width = vectors * LANES, at = panel * PANEL * channels;
+      lay_slopes(m, &b, dy, slopes, panel, panel + 1);
+      if (!share) add_bias(slot, panel, vectors, slopes, pixels);
+      Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
+      for (Index c = 0, together; c < some; c += together) {
+        const Cell *a[1] = {laid + c};
+        Index outs[12];
+        together = tile(some - c, vectors);
+        for (int i = 0; i < together; i++) outs[i] = (low + c + i) * (straight ? m->k_channel : width);
+        block_beside((int)together, vectors, a, &none, 1, pixels, some, slopes, width, out, outs, (n - first) % BANDS != 0);
+      }
+      if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
+        for (Index j = at + low * width; j < at + (low + some) * width; j++)
+          slot.wide[j] = (n - first < BANDS ? 0 : slot.wide[j]) + (double)slot.sums[j];
+    }
+  }
+}
+
 // A slot's sums for one share of the filters.
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
   if (outer(m)) {
     outer_unit(m, unit, x, dy, dk);
+    return;
+  }
+  if (in_place(m)) {
+    matrix_unit(m, unit, x, dy, room, dk);
     return;
   }
   const Index number = unit / m->shares, share = unit % m->shares;
@@ -132,15 +185,8 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     for (Index r = 0; r < b.rows; r++) runs[r] = rows[r] - laid;
     lay_slopes(m, &b, dy, slopes, low, high);
     const int adds = (n - first) % BANDS != 0;
-    for (Index panel = low; panel < high; panel++) {
-      const int vectors = vectors_of(m, panel);
-      const Cell *w = slopes + (panel - low) * pixels * PANEL;
-      for (int v = 0; v < vectors; v++) {
-        Vector sum = {0};
-        for (Index p = 0; p < pixels; p++) sum += load(w + (p * vectors + v) * LANES);
-        for (Index l = 0; l < LANES; l++) slot.bias[panel * PANEL + v * LANES + l] += (double)sum[l];
-      }
-    }
+    for (Index panel = low; panel < high; panel++)
+      add_bias(slot, panel, vectors_of(m, panel), slopes + (panel - low) * pixels * PANEL, pixels);
     // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
     const Index chunk = pixels * (high - low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
     for (Index begin = 0; begin < beside; begin += chunk)
