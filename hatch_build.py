@@ -28,13 +28,13 @@ SETS = {
 TYPES = {"f32": "float", "f64": "double"}
 KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
     (
-        "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "maps", "norm", "pooling", "spread",
+        "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "loss", "maps", "norm", "pooling", "spread",
         "tiles", "update",
     ),
     TYPES,
 )  # fmt: skip
 """Sources that are compiled for every instruction set, and for which types."""
-EXACT = {"layer_norm", "norm", "pooling", "random", "tiles", "update"}
+EXACT = {"layer_norm", "loss", "norm", "pooling", "random", "tiles", "update"}
 """Sources in which products are rounded before they are added, as NumPy's are."""
 FLAGS = [
     "-O3",

@@ -38,6 +38,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
     "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
     "times_rows": (FLOATS, None, (Index, Index, Index, Address, Address, Address, Count)),
+    "cross_entropy": (FLOATS, ctypes.c_double, (Index, Index, *4 * (Address,), Count)),
+    "binary_cross_entropy": (FLOATS, ctypes.c_double, (Index, Index, *2 * (Address,), ctypes.c_double, *2 * (Address,), Count)),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
     "operations": (("f32",), ctypes.c_char_p, ()),
     "formulas": (FLOATS, ctypes.c_char_p, ()),

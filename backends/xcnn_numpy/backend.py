@@ -203,9 +203,10 @@ class NumpyBackend(StridedBackend):
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
     ) -> tuple[Array, Array, Array | None]:
-        if self.fuse and loss_scale is None and judge.fits(loss, y, t):
-            return judge.judged(y, t, threshold is not None)
-        return super().loss_and_gradient(loss, threshold, y, t, loss_scale)
+        at_once = None
+        if self.fuse and loss_scale is None:
+            at_once = judge.judged(loss, threshold, y, t, self.workers)
+        return at_once or super().loss_and_gradient(loss, threshold, y, t, loss_scale)
 
     def update(
         self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from math import gcd, prod
 from typing import Any
@@ -169,7 +169,7 @@ class Way:
             last = first + (taps - 1) * step
             yield r, {"taps": taps, "step": step, "gap": gap, "before": before, "last": last}
 
-    @property
+    @cached_property
     def covers(self) -> bool:
         """Whether the phases of dX that meet a tap are all of them."""
         met = [sum(1 for _ in self.phases(axis)) for axis in (0, 1)]
@@ -304,6 +304,8 @@ def images(shape: Shape, dtype: Any) -> Array:
 
 def plain(x: Array) -> Array:
     """The array, or a copy where the library can't read it in place: between two cells, or bytes in foreign order."""
-    size = x.itemsize
-    fits = x.flags.aligned and x.dtype.isnative and not any(stride % size for stride in x.strides)
-    return x if fits else np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
+    flags, size = x.flags, x.itemsize
+    fits = flags.aligned and x.dtype.isnative
+    if fits and (flags.c_contiguous or not any(stride % size for stride in x.strides)):
+        return x
+    return np.array(x, dtype=x.dtype.newbyteorder("="), order="C")

@@ -1,14 +1,19 @@
-"""NumPy's cross-entropy of labels in few passes: PyTorch's numbers, and the loss's own behaviour at every edge."""
+"""NumPy's losses of classifiers in one pass: PyTorch's numbers, and the losses' own behaviour at every edge."""
 
 import numpy as np
 import pytest
 from draws import draws
+from xcnn_native.library import library
 from xcnn_numpy import loss as judge
 
 import xcnn
-from xcnn.training.losses import count_correct, cross_entropy
+from xcnn.training.losses import binary_cross_entropy, count_correct, cross_entropy
 
 BACKEND = xcnn.backend("numpy")
+
+
+def in_one_pass(loss, y, t):
+    return judge.judged(loss, 0.5, y, t, 1) is not None
 
 
 def close(got, expected, dtype):
@@ -23,7 +28,7 @@ def test_it_is_the_loss(dtype):
         n, classes = rng.integers(1, 40), rng.integers(2, 30)
         y = (rng.standard_normal((n, classes)) * 10.0 ** rng.integers(-3, 4)).astype(dtype)
         t = rng.integers(0, classes, n)
-        assert judge.fits(cross_entropy, y, t)
+        assert in_one_pass(cross_entropy, y, t) == (library() is not None)
         before = y.copy()
         value, dy, right = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
         wide, dwide = cross_entropy(y.astype("float64"), t)
@@ -44,6 +49,53 @@ def test_it_is_pytorchs():
     value, dy, _ = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
     close(value, expected.item(), "float64")
     close(dy, leaf.grad.numpy(), "float64")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_binary_cross_entropy_is_the_loss(dtype):
+    """Drawn probabilities, some at their limits, and targets, some between 0 and 1."""
+    for seed in range(draws(30)):
+        rng = np.random.default_rng(seed)
+        shape = rng.integers(1, 700), rng.integers(1, 5)
+        y = rng.choice([0.0, 1.0, 1e-40, 1 - 1e-7, 0.5, 0.25], shape) if seed % 3 == 0 else rng.random(shape)
+        t = rng.integers(0, 2, shape) if seed % 2 else rng.random(shape)
+        y, t = y.astype(dtype), t.astype(dtype)
+        assert in_one_pass(binary_cross_entropy, y, t) == (library() is not None)
+        value, dy, right = BACKEND.loss_and_gradient(binary_cross_entropy, 0.5, y, t)
+        expected, dexpected = binary_cross_entropy(y, t)
+        np.testing.assert_allclose(value, expected, rtol=1e-13 if dtype == "float64" else 1e-5)
+        np.testing.assert_allclose(dy, dexpected, rtol=4 * np.finfo(dtype).eps)
+        assert (value.dtype, dy.dtype) == (y.dtype, y.dtype)
+        assert int(right) == int(count_correct(y, t, 0.5))
+
+
+def test_binary_cross_entropy_is_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    rng = np.random.default_rng(3)
+    y, t = rng.random((640, 2)), rng.random((640, 2))
+    leaf = torch.tensor(y, requires_grad=True)
+    expected = torch.nn.functional.binary_cross_entropy(leaf, torch.tensor(t))
+    expected.backward()
+    value, dy, _ = BACKEND.loss_and_gradient(binary_cross_entropy, 0.5, y, t)
+    close(value, expected.item(), "float64")
+    close(dy, leaf.grad.numpy(), "float64")
+
+
+def test_a_probability_that_is_no_number_stays_one():
+    y, t = np.asarray([[0.5, np.nan], [np.inf, 0.5]], "float32"), np.asarray([[0, 1], [1, 0]], "float32")
+    value, dy, _ = BACKEND.loss_and_gradient(binary_cross_entropy, 0.5, y, t)
+    assert np.isnan(value)
+    assert np.isnan(dy).tolist() == [[False, True], [False, False]]
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy])
+def test_the_bits_are_those_of_one_thread(loss):
+    rng = np.random.default_rng(4)
+    y = rng.random((3000, 11), "float32")
+    t = rng.integers(0, 11, 3000) if loss is cross_entropy else np.round(y)
+    one, four = (xcnn.backend("numpy", threads=n).loss_and_gradient(loss, 0.5, y, t) for n in (1, 4))
+    assert (one[0], one[2]) == (four[0], four[2])
+    np.testing.assert_array_equal(one[1], four[1])
 
 
 INF = np.inf
@@ -77,10 +129,10 @@ def test_edges_are_the_losss(name):
 def test_all_else_goes_the_losss_way():
     y, t = np.zeros((4, 3), "float32"), np.asarray([0, 1, 2, 0])
     for other in (t.astype("int32"), t.astype("float32"), np.eye(3, dtype="float32")[t], t[:, None].repeat(2, 1)):
-        assert not judge.fits(cross_entropy, y, other)
-    assert not judge.fits(xcnn.losses.mse, y, t)
-    assert not judge.fits(cross_entropy, y.astype("float16"), t)
-    assert not judge.fits(cross_entropy, np.zeros((4, 3, 2)), np.zeros((4, 2), "int64"))
+        assert not in_one_pass(cross_entropy, y, other)
+    assert not in_one_pass(xcnn.losses.mse, y, t)
+    assert not in_one_pass(cross_entropy, y.astype("float16"), t)
+    assert not in_one_pass(cross_entropy, np.zeros((4, 3, 2)), np.zeros((4, 2), "int64"))
     scaled = BACKEND.loss_and_gradient(cross_entropy, None, y, t, np.asarray(4.0, "float32"))
     plain = BACKEND.loss_and_gradient(cross_entropy, None, y, t)
     close(scaled[1], 4 * plain[1], "float32")
