@@ -95,7 +95,9 @@ def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
     if type(net) is Sequential:
         return FusedSequential(backend, rewritten(backend, net, fuses), fuses)
     if type(net) is Concatenate:
-        return Concatenate(**dict(rewritten(backend, net, fuses)))
+        branches = rewritten(backend, net, fuses)
+        same = all(new is old for (_, new), (_, old) in zip(branches, net.named, strict=True))
+        return net if same else Concatenate(**dict(branches))
     if type(net) is Residual:
         fused = Residual(**dict(rewritten(backend, net, fuses)))
         body = Sequential(**{name: layer for name, layer in fused.named if name != "shortcut"})
