@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from xcnn.core.types import Array, Backward, Weights
-from xcnn.layers import Residual, Sequential
+from xcnn.layers import Concatenate, Residual, Sequential
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
 
@@ -97,6 +97,10 @@ def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
     """The same net, its runs of layers fused, within containers too."""
     if type(net) is Sequential:
         return FusedSequential(backend, rewritten(backend, net, fuses), fuses)
+    if type(net) is Concatenate:
+        branches = rewritten(backend, net, fuses)
+        same = all(new is old for (_, new), (_, old) in zip(branches, net.named, strict=True))
+        return net if same else Concatenate(**dict(branches))
     if type(net) is Residual:
         fused = Residual(**dict(rewritten(backend, net, fuses)))
         body = Sequential(**{name: layer for name, layer in fused.named if name != "shortcut"})

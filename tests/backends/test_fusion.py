@@ -504,3 +504,18 @@ def test_a_model_can_be_pickled():
     np.testing.assert_array_equal(copy.predict(x), before)
     copy.step(x, np.zeros(5, dtype=int))
     np.testing.assert_array_equal(model.predict(x), before)
+
+
+def test_runs_in_the_branches_of_a_concatenate_are_fused(only_fused):
+    """What they compute is what the layers do, one by one."""
+    branch = Sequential(Conv2D(4, 3, padding="same"), ReLU(), Conv2D(3, 1), ReLU())
+    net = Sequential(xcnn.Concatenate(Sequential(), branch), Conv2D(2, 3), ReLU())
+    weights, x, dy = draw(net, (3, 7, 6), 4)
+    expected, back = net(weights, x, Run(backend(algorithm="gemm"), train=True))
+    dx, grads = back(dy)
+    fused = backend().rewrite(net)
+    only_fused()
+    y, back = fused(weights, x, Run(backend(), train=True))
+    got, got_grads = back(dy)
+    for a, b in ((y, expected), (got, dx), *zip(tree.leaves(got_grads), tree.leaves(grads), strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
