@@ -39,7 +39,11 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
     "times_rows": (FLOATS, None, (Index, Index, Index, Address, Address, Address, Count)),
     "cross_entropy": (FLOATS, ctypes.c_double, (Index, Index, *4 * (Address,), Count)),
-    "binary_cross_entropy": (FLOATS, ctypes.c_double, (Index, Index, *2 * (Address,), ctypes.c_double, *2 * (Address,), Count)),
+    "binary_cross_entropy": (
+        FLOATS,
+        ctypes.c_double,
+        (Index, Index, *2 * (Address,), ctypes.c_double, *2 * (Address,), Count),
+    ),
     "random_bits": (("u32",), None, (Word, Word, Index, Address, Count)),
     "operations": (("f32",), ctypes.c_char_p, ()),
     "formulas": (FLOATS, ctypes.c_char_p, ()),
@@ -120,7 +124,7 @@ def told(array: Array) -> int:
 
 def looked_up(array: Array) -> int:
     """The same, an eighth of the time: NumPy's arrays hold it behind the head that all objects have."""
-    return POINTER(id(array) + HEAD).value  # type: ignore[return-value]
+    return POINTER(id(array) + HEAD).value
 
 
 HEAD, POINTER = object.__basicsize__, ctypes.c_size_t.from_address

@@ -32,7 +32,9 @@ def judged(loss: Loss, threshold: float | None, y: Array, t: Array, threads: int
 TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def run(name: str, options: tuple[Any, ...], threshold: float | None, y: Array, t: Array, threads: int) -> Judged | None:
+def run(
+    name: str, options: tuple[Any, ...], threshold: float | None, y: Array, t: Array, threads: int
+) -> Judged | None:
     """Call a kernel; None where a label is none of the classes."""
     y, t, right = np.ascontiguousarray(y), np.ascontiguousarray(t), ctypes.c_int64()
     dy = empty(y.shape, y.dtype)

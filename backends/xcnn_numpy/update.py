@@ -88,7 +88,7 @@ def arrays_of(w: Array, g: Any, *moments: Array) -> Lines:
     for array in arrays:
         if type(array) is not np.ndarray or array.dtype != kind or array.shape != shape or kind not in LARGEST:
             return ()
-    return [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, "CA") for a in arrays]
+    return [a if a.flags.c_contiguous and a.flags.aligned else np.require(a, None, ["C", "A"]) for a in arrays]
 
 
 def flat(pattern: Weights, *others: Weights) -> list[Any]:
@@ -116,7 +116,9 @@ def by_blocks(optimizer: Optimizer, rate: float, step: int, scale: float, thread
     """The optimizer's own rule, applied to a block at a time."""
 
     def change(olds: Sequence[Lines], news: Sequence[Lines]) -> list[tuple[float, float]]:
-        return [changed([a.ravel() for a in old], [a.ravel() for a in new]) for old, new in zip(olds, news, strict=True)]
+        return [
+            changed([a.ravel() for a in old], [a.ravel() for a in new]) for old, new in zip(olds, news, strict=True)
+        ]
 
     def changed(old: Lines, new: Lines) -> tuple[float, float]:
         if len(old) == 1:

@@ -77,6 +77,32 @@ def test_every_layer_may_be_a_nets_first(backend, fuse, around, enough):
             np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-6, err_msg=f"{layer} {name}")
 
 
+def test_layers_before_the_first_weights_have_no_way_back(backend, rng):
+    """In training nobody wants the gradient of what has no weights behind it; who wants dX gets it."""
+
+    class Unasked(xcnn.Flatten):
+        def __call__(self, weights, x, run):
+            y, backward = super().__call__(weights, x, run)
+            return y, backward if run.wants_dx else lambda dy: pytest.fail("nobody wants this gradient")
+
+    plain, net = (
+        xcnn.Sequential(first(), xcnn.Dense(3), xcnn.ReLU(), xcnn.Dense(2)) for first in (xcnn.Flatten, Unasked)
+    )
+    weights, _ = net.init(np.random.default_rng(0), (2, 3))
+    weights = tree.map(lambda w: backend.asarray(w, "float32"), weights)
+    x, dy = (backend.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((4, 2, 3), (4, 2)))
+    results = {}
+    for wants_dx in (True, False):
+        for name, each in (("layers", plain), ("fused", backend.rewrite(plain)), ("ours", net)):
+            _, backward = each(weights, x, Run(backend, train=True, wants_dx=wants_dx))
+            results[name, wants_dx] = backward(dy)
+    exact = results["layers", True][1]
+    for (name, wants_dx), (dx, grads) in results.items():
+        assert (dx is None) is not wants_dx, name
+        for got, expected in zip(tree.leaves(grads), tree.leaves(exact), strict=True):
+            np.testing.assert_allclose(backend.to_numpy(got), backend.to_numpy(expected), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("layer", [xcnn.Conv1D(2, 3), Concatenate(xcnn.Conv1D(2, 3), xcnn.Conv1D(1, 3))], ids=repr)
 def test_a_net_may_begin_with_a_convolution_of_signals(backend, layer):
     net = Sequential(layer, xcnn.Flatten(), xcnn.Dense(2))
