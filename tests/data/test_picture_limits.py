@@ -200,8 +200,8 @@ def originals():
                  saved(rgb.convert("1"), "TIFF", compression="group4"), saved(rgb, "TIFF", compression="jpeg"),
                  saved(alpha, "TIFF", compression="tiff_adobe_deflate"), saved(real, "TIFF", tiffinfo={262: 0}),
                  saved(rgb, "TIFF", **frames), saved(palette, "TIFF", exif=exif)],
-        "PPM": [saved(rgb, "PPM"), saved(deep, "PPM"), b"P1 3 2\n1 0 1 1 1 0\n", b"P3 1 2 9\n1 2 3 4 5 6\n",
-                saved(real, "PPM")],
+        "PPM": [saved(rgb, "PPM"), b"P5 %d %d 65535\n" % deep.size + np.asarray(deep, ">u2").tobytes(),
+                b"P1 3 2\n1 0 1 1 1 0\n", b"P3 1 2 9\n1 2 3 4 5 6\n", saved(real, "PPM")],
         "WEBP": [saved(rgb, "WEBP", exif=exif), saved(alpha, "WEBP", lossless=True), saved(rgb, "WEBP", **frames)],
     }  # fmt: skip
 
