@@ -132,8 +132,13 @@ PROBE = np.empty(1)
 address = looked_up if sys.implementation.name == "cpython" and looked_up(PROBE) == told(PROBE) else told
 
 
+def kernel(name: str, dtype: Any) -> Any:
+    """The kernel for this type."""
+    return getattr(library(), f"{name}_{KINDS[dtype.char]}")
+
+
 def call(name: str, dtype: Any, *arguments: Any) -> None:
     """Call the kernel for this type, arrays as the addresses of their first cells; those that find no memory give 0."""
-    function = getattr(library(), f"{name}_{KINDS[dtype.char]}")
+    function = kernel(name, dtype)
     if function(*[address(a) if type(a) is np.ndarray else a for a in arguments]) == 0:
         raise MemoryError(f"there is no memory for the lines that {name} needs.")

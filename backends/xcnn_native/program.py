@@ -17,7 +17,7 @@ import numpy as np
 from xcnn.core.types import Array
 from xcnn.layers.layer import Layer
 from xcnn_native.graph import Node, fused, graph, operands
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import address, kernel, library
 from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, trace
 
 LINE, CONSTANT, OF_CHANNELS, READ, RESULT = range(5)
@@ -86,7 +86,7 @@ class Program:
         self._layout = Layout(len(self.steps), len(self.places), ctypes.addressof(self._step), places)
         self.at = ctypes.addressof(self._layout)
         self.reads = frozenset(self.arrays) - frozenset(results)
-        self._pass = getattr(library(), f"pass_{KINDS[self.dtype.char]}")
+        self._pass = kernel("pass", self.dtype)
         self._addresses = ctypes.c_void_p * len(self.arrays)
 
     def lowered(self, nodes: list[Node], ends: dict[str, int], overwritten: tuple[str, ...]) -> tuple[Any, Any]:

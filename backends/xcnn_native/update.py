@@ -10,7 +10,7 @@ from typing import TypeAlias
 from xcnn.core.types import Array
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn_native.changes import Change, Lines
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import KINDS, address, kernel, library
 
 LARGE = 2**17
 """Cells from which on threads share them."""
@@ -43,9 +43,9 @@ def changes_at(
         for cells, old, new in leaves:
             fields += cells, *old, *(4 - len(old)) * (0,), *new, *(3 - len(new)) * (0,)
         sums = (ctypes.c_double * (2 * len(leaves)))()
-        cells = sum(cells for cells, *_ in leaves)
+        shared = sum(cells for cells, *_ in leaves) >= LARGE
         at = (ctypes.c_size_t * len(fields))(*fields)
-        getattr(library(), f"update_{kind}")(rule, at, len(leaves), numbers, sums, threads if cells >= LARGE else 1)
+        getattr(library(), f"update_{kind}")(rule, at, len(leaves), numbers, sums, threads if shared else 1)
         return list(zip(sums[::2], sums[1::2], strict=True))
 
     return change
@@ -65,4 +65,4 @@ def rule_of(optimizer: Optimizer, rate: float, step: int) -> tuple[int, *tuple[f
 
 def sum_of_squares(array: Array) -> float:
     """Of all cells of a flat array, in double precision."""
-    return float(getattr(library(), f"sum_of_squares_{KINDS[array.dtype.char]}")(array.size, address(array)))
+    return float(kernel("sum_of_squares", array.dtype)(array.size, address(array)))

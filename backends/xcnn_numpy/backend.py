@@ -203,9 +203,8 @@ class NumpyBackend(StridedBackend):
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
     ) -> tuple[Array, Array, Array | None]:
-        at_once = None
-        if self.fuse and loss_scale is None:
-            at_once = judge.judged(loss, threshold, y, t, self.workers)
+        fits = self.fuse and loss_scale is None
+        at_once = judge.judged(loss, threshold, y, t, self.workers) if fits else None
         return at_once or super().loss_and_gradient(loss, threshold, y, t, loss_scale)
 
     def update(

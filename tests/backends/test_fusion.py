@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from xcnn_native.library import library
+from xcnn_numpy.native import maps
 
 import xcnn
 from xcnn.core import tree
@@ -518,4 +519,22 @@ def test_runs_in_the_branches_of_a_concatenate_are_fused(only_fused):
     y, back = fused(weights, x, Run(backend(), train=True))
     got, got_grads = back(dy)
     for a, b in ((y, expected), (got, dx), *zip(tree.leaves(got_grads), tree.leaves(grads), strict=True)):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, "untied"])
+@pytest.mark.parametrize("groups", [40, 10])
+def test_units_of_grouped_filters_end_with_their_own_bias(bias, groups, only_fused, monkeypatch):
+    """An image of so many filters that threads have a share of them each."""
+    monkeypatch.setattr(maps, "LEAST", 0)
+    net = Sequential(Conv2D(40, 3, groups=groups, padding="same", bias=bias), xcnn.SiLU())
+    weights, x, dy = draw(net, (40, 9, 8), 1)
+    weights["conv1"]["bias"] = np.random.default_rng(1).standard_normal(weights["conv1"]["bias"].shape)
+    expected, back = net(weights, x, Run(backend(algorithm="gemm"), train=True))
+    _, grads = back(dy)
+    fused = backend(threads=4).rewrite(net)
+    only_fused()
+    y, back = fused(weights, x, Run(backend(threads=4), train=True))
+    _, got_grads = back(dy)
+    for a, b in ((y, expected), *zip(tree.leaves(got_grads), tree.leaves(grads), strict=True)):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)

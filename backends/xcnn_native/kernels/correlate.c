@@ -120,40 +120,47 @@ static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, c
   }
 }
 
+// A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
+// pixel. `sums` is room for these, or for a tile of a panel that is not full.
+static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
+                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds) {
+  const Index width = vectors * LANES;
+  Index steady[12];
+  for (int i = 0; i < 12; i++) steady[i] = i * width;
+  for (Index p = 0, high; p < pixels; p += high) {
+    high = tile(pixels - p, vectors);
+    if (aside) {
+      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums + p * width, steady, adds);
+    } else if (filters == width) {
+      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, out, outs + p, adds);
+    } else {
+      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums, steady, 0);
+      for (Index i = 0; i < high; i++)
+        for (Index o = 0; o < filters; o++)
+          out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
+    }
+  }
+}
+
 // The sums of pixels that meet a matrix: pieces of its channels in turn, which stay in cache while panels pass, as those
-// of a panel do while pixels pass. `own` is room for a piece of a panel.
+// of a panel do while pixels pass. `own` is room for a piece of a panel, `sums` for a tile.
 static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index pixels, Index cut, Index begin, Index end,
-                   const Cell *packed, Cell *own, Cell *y) {
-  Cell sums[12 * PANEL];
+                   const Cell *packed, Cell *own, Cell *sums, Cell *y) {
   for (Index s = 0; s < m->channels; s += cut) {
     Map piece = *m; // of the channels from s on
     piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel);
-      const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL), none = 0;
+      const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
       const Cell *w = packed + m->packed_at + panel * PANEL * m->channels + s * width;
-      Index step = width, steady[12];
+      Index step = width;
       if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
         w = packed + piece.k_at + panel * PANEL, step = m->k_channel;
       } else if (m->loose) {
         pack(&piece, panel, packed, own);
         w = own;
       }
-      Cell *out = y + panel * PANEL;
-      for (int i = 0; i < 12; i++) steady[i] = i * width;
-      for (Index p = 0; p < pixels;) {
-        const int high = tile(pixels - p, vectors);
-        const Cell *a[12];
-        for (int i = 0; i < high; i++) a[i] = at[p + i] + s;
-        if (filters == width) {
-          block_apart(high, vectors, a, &none, 1, piece.channels, 1, w, step, out, outs + p, s > 0);
-        } else {
-          block_apart(high, vectors, a, &none, 1, piece.channels, 1, w, step, sums, steady, 0);
-          for (int i = 0; i < high; i++)
-            for (Index o = 0; o < filters; o++) out[outs[p + i] + o] = sums[steady[i] + o] + (s ? out[outs[p + i] + o] : 0);
-        }
-        p += high;
-      }
+      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0);
     }
   }
 }
@@ -176,7 +183,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   double *doubles = carve(&room, (wide ? pixels : 0) * PANEL * sizeof(double));
   Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : 12) * PANEL * sizeof(Cell));
   const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
-  Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index)), steady[12];
+  Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index));
   Cell *own = m->loose ? carve(&room, most * m->channels * PANEL * sizeof(Cell)) : 0;
   if (!direct) lay_band(m, &b, x, laid, rows);
   for (Index r = 0, p = 0; r < b.rows; r++) {
@@ -191,57 +198,40 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   for (Index r = 0; r < count; r++)
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
-  const Index end = (share + 1) * panels(m) / m->shares;
-  const Index from = share * panels(m) / m->shares * PANEL, to = smaller(m->filters, end * PANEL);
-  const int one_by_one = few_pixels(m) && !aside && to - from >= LANES;
+  const Index begin = share * panels(m) / m->shares, end = (share + 1) * panels(m) / m->shares;
+  const Index from = begin * PANEL, to = smaller(m->filters, end * PANEL);
+  const int one_by_one = m->loose && few_pixels(m) && !aside && to - from >= LANES, flat = direct && !aside && !one_by_one;
   for (Index p = 0; p < pixels && one_by_one; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
-  const int flat = direct && !aside && !one_by_one;
-  if (flat) matrix(m, at, outs, pixels, cut, share * panels(m) / m->shares, end, packed, own, y);
-  for (Index panel = share * panels(m) / m->shares; panel < end && !one_by_one && !flat; panel++) {
+  if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y);
+  for (Index panel = begin; panel < end && !one_by_one && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
-    const Index filters = smaller(vectors * LANES, m->filters - panel * PANEL);
+    const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
-    Index step = vectors * LANES;
     Cell *out = y + panel * PANEL * m->y_channel;
-    const int apart = aside || filters < vectors * LANES;
     Index piece = 0;
     if (m->loose) {
       pack(m, panel, packed, own);
       w = own;
     }
-    for (int i = 0; i < 12; i++) steady[i] = i * vectors * LANES;
     for (Index r = 0; r < count; r += some)
       for (Index s = 0; s < length; s += cut, piece++) {
         const Index few = smaller(some, count - r), l = smaller(cut, length - s), adds = piece % PIECES != 0;
         for (Index i = 0; i < few; i++) runs[r + i] += s;
-        for (Index p = 0; p < pixels;) {
-          const int high = tile(pixels - p, vectors);
-          if (!apart) {
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, out, outs + p, adds);
-          } else if (aside) {
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, sums + p * vectors * LANES, steady, adds);
-          } else { // a panel that is not full
-            block_apart(high, vectors, at + p, runs + r, few, l, 1, w, step, sums, steady, 0);
-            for (int i = 0; i < high; i++)
-              for (Index o = 0; o < filters; o++)
-                out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
-          }
-          p += high;
-        }
+        meet(at, outs, pixels, runs + r, few, l, w, width, vectors, filters, out, sums, aside, adds);
         for (Index i = 0; i < few; i++) runs[r + i] -= s;
-        w += few * l * step;
+        w += few * l * width;
         if (wide && (piece % PIECES == PIECES - 1 || piece == pieces - 1)) {
-          for (Index j = 0; j < pixels * vectors * LANES; j++)
+          for (Index j = 0; j < pixels * width; j++)
             doubles[j] = (piece < PIECES ? 0 : doubles[j]) + (double)sums[j];
         }
       }
     if (wide)
-      for (Index j = 0; j < pixels * vectors * LANES; j++) sums[j] = (Cell)doubles[j];
+      for (Index j = 0; j < pixels * width; j++) sums[j] = (Cell)doubles[j];
     if (aside)
       for (Index o = 0; o < filters; o++) {
         Cell *to = out + o * m->y_channel;
-        for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * vectors * LANES + o];
+        for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * width + o];
       }
   }
   if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, from, to - from);

@@ -13,8 +13,7 @@
 #define BANDS 32         // whose sums are added as cells; more are added in double precision
 #define SLOTS 16         // of a batch at most
 #define SLOPES 16384     // bytes of all panels of dY that are few
-#define CHUNKS 200        // channels that are laid out together where windows are single pixels
-#define LEAST 200         // channels of a unit, if there are units enough
+#define CHANNELS 200     // that are laid out together at most where windows are single pixels
 #define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
 
 // A block whose rows lie beside each other.
@@ -64,10 +63,9 @@ void NAME(blocks_prepare_gradient)(Map *m) {
   m->band = within(PIXELS / m->segment, 1, rows_of(m));
   // units for sixteen threads, X laid out as rarely as can be; slots cost memory
   m->slots = larger(1, smaller(SLOTS, smaller(bands_of(m) / 4, ROOM / cells_of(m))));
-  m->shares = smaller(panels(m), parts(SLOTS, m->slots));
+  m->shares = in_place(m) ? parts(m->channels, CHANNELS) : smaller(panels(m), parts(SLOTS, m->slots));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
-  if (in_place(m)) m->shares = larger(parts(m->channels, CHUNKS), within(SLOTS / m->slots, 1, m->channels / LEAST)), m->units = m->slots * m->shares;
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
 }
 
@@ -123,8 +121,8 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
     const Index pixels = b.rows * b.columns, none = 0;
-    char *own = scratch(pixels * (some + 12 + PANEL) * sizeof(Cell) + 192);
-    Cell *laid = carve(&own, pixels * (some + 12) * sizeof(Cell)), *slopes = carve(&own, pixels * PANEL * sizeof(Cell));
+    char *own = scratch(pixels * (some + PANEL) * sizeof(Cell) + 128);
+    Cell *laid = carve(&own, pixels * some * sizeof(Cell)), *slopes = carve(&own, pixels * PANEL * sizeof(Cell));
     for (Index r = 0; r < b.rows; r++) {
       const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows * m->down;
       const Cell *from = x + m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + low;

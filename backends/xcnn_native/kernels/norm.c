@@ -62,7 +62,8 @@ INLINE void add_channels(const Cell *x, const Cell *dz, const Cell *m, Index pix
 
 // The same of so many cells of one channel, in columns.
 INLINE void add_plane(const Cell *x, const Cell *dz, Cell m, Index cells, Cell *first, Cell *second) {
-  const Cell centre[COLUMNS] = {m, m, m, m, m, m, m, m, m, m, m, m, m, m, m, m};
+  Cell centre[COLUMNS];
+  for (int k = 0; k < COLUMNS; k++) centre[k] = m;
   const Index whole = cells / COLUMNS;
   add_channels(x, dz, centre, whole, COLUMNS, COLUMNS, first, second);
   add_channels(x + whole * COLUMNS, dz ? dz + whole * COLUMNS : 0, centre, 1, COLUMNS, cells % COLUMNS, first, second);

@@ -36,7 +36,6 @@ typedef struct {
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-
 // The quotient, rounded up; 0 where that is negative.
 static inline Index steps(Index cells, Index step) { return cells > 0 ? (cells + step - 1) / step : 0; }
 
@@ -330,6 +329,14 @@ INLINE void interleave(Vector a, Vector b, Cell *to) {
   store(to + LANES, last);
 }
 
+// Some cells of a row that such windows meet, in their row `a`, one by one.
+INLINE void spread_some(const Window *w, const Cell *dy, const uint8_t *which, Index a, Index first, Index last, Cell *to) {
+  for (Index j = first; j < last; j++) {
+    const Index q = (j + w->left) / 2;
+    to[j] = which[q] == 2 * a + (j + w->left) % 2 ? dy[q] : 0;
+  }
+}
+
 // `scatter_plane` for such windows: each cell meets one window at most and is written once, a vector of windows at a time.
 static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx) {
   const Window *w = all->w;
@@ -343,21 +350,15 @@ static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx)
       Cell *to = dx + row * w->width;
       memset(dx + written * w->width, 0, (row - written) * w->width * sizeof(Cell));
       written = row + 1;
-      for (Index j = 0; j < last; j++) {
-        if (j + w->left == 2 * whole.first && whole.first < whole.end) {
-          for (Index n = whole.first; n < whole.end; n += LANES) {
-            const Index q = smaller(n, whole.end - LANES);
-            const Mask tap = some(which, 1, q);
-            const Vector d = load(dy + q);
-            interleave((Vector)((Mask)d & (tap == (Whole)(2 * a))), (Vector)((Mask)d & (tap == (Whole)(2 * a + 1))),
-                       to + 2 * q - w->left);
-          }
-          j = 2 * whole.end - w->left - 1;
-          continue;
-        }
-        const Index q = (j + w->left) / 2, b = (j + w->left) % 2;
-        to[j] = which[q] == 2 * a + b ? dy[q] : 0;
+      spread_some(w, dy, which, a, 0, smaller(last, 2 * whole.first - w->left), to);
+      for (Index n = whole.first; n < whole.end; n += LANES) {
+        const Index q = smaller(n, whole.end - LANES);
+        const Mask tap = some(which, 1, q);
+        const Vector d = load(dy + q);
+        interleave((Vector)((Mask)d & (tap == (Whole)(2 * a))), (Vector)((Mask)d & (tap == (Whole)(2 * a + 1))),
+                   to + 2 * q - w->left);
       }
+      spread_some(w, dy, which, a, 2 * whole.end - w->left, last, to);
       for (Index j = last; j < w->width; j++) to[j] = 0;
     }
   }

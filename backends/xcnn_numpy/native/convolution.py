@@ -19,7 +19,7 @@ from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import BLOCKS, FEW, KeptKernel, Way, images, packed_for, plain, table, way
+from xcnn_numpy.native.maps import SPREAD, KeptKernel, Way, images, packed_for, plain, table, way
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -55,8 +55,8 @@ class Plan:
         """Whether channels are neighbours in Y's memory."""
         columns = self.y[3] == x.itemsize
         phased = turned and way.stride != (1, 1) and not self.neighbours
-        kinds = {one.kind for one in self.forward.maps}
-        self.inline = kinds <= {BLOCKS, FEW} and (self.neighbours or (columns and not phased)) and self.covers(turned)
+        ends = SPREAD not in {one.kind for one in self.forward.maps}
+        self.inline = ends and (self.neighbours or (columns and not phased)) and self.covers(turned)
         """Whether the ending runs on what units have just written, not in a pass of its own."""
 
     @cached_property
