@@ -96,7 +96,10 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
       const Cell *from = row + panel * PANEL * m->y_channel;
       Cell *part = to + (panel - first) * pixels * PANEL + (r - b->first) * b->columns * cells;
       if (filters < cells) clear(part, b->columns * cells);
-      for (Index o = 0; o < filters; o++)
+      const Index whole = m->y_channel == 1 ? filters / LANES * LANES : 0;
+      for (Index q = 0; q < b->columns && whole; q++)
+        for (Index o = 0; o < whole; o += LANES) store(part + q * cells + o, load(from + q * m->y_column + o));
+      for (Index o = whole; o < filters; o++)
         for (Index q = 0; q < b->columns; q++) part[q * cells + o] = from[o * m->y_channel + q * m->y_column];
     }
   }
