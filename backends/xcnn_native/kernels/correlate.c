@@ -165,8 +165,8 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
   }
 }
 
-#define CLASSES 3 // of rows and of columns, by which of their taps lie within the image
-#define GROUPS (CLASSES * CLASSES)
+#define CLASSES 5 // of columns, by which of their taps lie within the image
+#define GROUPS 25 // of pixels, by rows and columns
 
 // Pixels whose windows have the same taps within the image: runs [top, bottom) and cells [left, right) of each.
 typedef struct {
@@ -184,15 +184,15 @@ INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index
   return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
 }
 
-// Number the classes of some windows of an axis; no more than CLASSES, or 0 where there are more or one has no taps.
-INLINE Index classify(Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel, Index cells,
-                      Taps *classes, Index *number) {
+// Number the classes of some windows of an axis; 0 where there are more than `most`, or one has no taps.
+INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
+                      Index cells, Taps *classes, Index *number) {
   Index known = 0;
   for (Index n = 0; n < count; n++) {
     const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
     Index c = 0;
     while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
-    if (c == CLASSES || t.low == t.high) return 0;
+    if (c == most || t.low == t.high) return 0;
     if (c == known) classes[known++] = t;
     number[n] = c;
   }
@@ -202,13 +202,15 @@ INLINE Index classify(Index first, Index count, Index windows, Index step, Index
 // Part the pixels of a band in groups, so that no products with the zeros around an image are made: worth it where these are
 // more than a fortieth. `row` and `column` tell what a row and a column add to a group's number. 0 where it isn't worth it.
 static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column) {
-  if (m->kernel_rows > CLASSES || m->kernel_columns > CLASSES) return 0;
-  Taps rows[CLASSES], columns[CLASSES];
-  const Index high = classify(b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
-  const Index wide = classify(b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
-  Index of_row[CLASSES] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
-  if (!high || !wide) return 0;
-  for (Index r = 0; r < b->rows; r++) of_row[row[r]]++;
+  Taps rows[GROUPS], columns[CLASSES];
+  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
+  Index wide = classify(CLASSES, b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
+  if (!wide) { // all in one
+    columns[wide++] = (Taps){0, m->kernel_columns};
+    memset(column, 0, b->columns * sizeof(Index));
+  }
+  const Index high = classify(GROUPS / wide, b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
+  for (Index r = 0; r < b->rows && high; r++) of_row[row[r]]++, row[r] *= wide;
   for (Index q = 0; q < b->columns; q++) of_column[column[q]]++;
   for (Index i = 0, first = 0; i < high; i++)
     for (Index j = 0; j < wide; j++, count++) {
@@ -217,7 +219,6 @@ static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index
       first += groups[count].pixels;
       met += groups[count].pixels * (rows[i].high - rows[i].low) * (columns[j].high - columns[j].low);
     }
-  for (Index r = 0; r < b->rows; r++) row[r] *= wide;
   return 40 * met < 39 * b->rows * b->columns * taps(m) ? count : 0;
 }
 
