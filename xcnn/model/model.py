@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import wraps
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
-from xcnn.model.fit import fit
+from xcnn.model.fit import augmentations, fit
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
@@ -44,6 +44,9 @@ from xcnn.training.schedules import learning_rate as rate_at
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from xcnn.data.augment import Augmentation
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
@@ -461,6 +464,7 @@ class Model:
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
+        augment: Augmentation | Iterable[Augmentation] = (),
     ) -> History:
         """Train on host arrays, each batch moved to the backend.
 
@@ -489,6 +493,9 @@ class Model:
             whether each epoch has an order of its own, drawn from the seed
         resume
             whether to go on with a training that was left
+        augment
+            augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
+            follows from the seed, the epoch and each sample's number
 
         Raises
         ------
@@ -516,6 +523,7 @@ class Model:
             progress=make_progress(progress),
             shuffle=check_flag("shuffle", shuffle),
             resume=check_flag("resume", resume),
+            augment=augmentations(augment),
         )
 
     @explained
