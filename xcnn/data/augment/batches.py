@@ -14,7 +14,7 @@ from xcnn.data.augment.draws import Draws
 from xcnn.errors import DTypeError, LabelError, OptionError, ShapeError, short
 
 Augmentation: TypeAlias = Callable[[Array, Draws], Array]
-"""An augmentation is a function of a batch and its draws; one that mixes samples has a method `mix(x, t, draws)` instead."""
+"""A function of a batch and its draws; one that mixes samples has a method `mix(x, t, draws)` instead."""
 
 AUGMENT = 0xA06
 """What tells the keys of augmentations from those of layers."""
@@ -69,7 +69,7 @@ def augmented(
             x = each(x, draws)
         if tuple(x.shape) != tuple(shape):
             told = f"got {tuple(x.shape)}, the batch was {tuple(shape)}"
-            raise ShapeError("X101", "an augmentation must keep the shape of its batch.", told, layer=each)
+            raise ShapeError("X101", "changed the shape of its batch.", told, layer=each)
         if x.dtype != dtype:
             raise DTypeError(
                 "X103", f"{short(each)} made {dtype} {x.dtype}.", hint="give an array like the one it is given."

@@ -32,7 +32,7 @@ def check_images(augmentation: object, x: Array, draws: Draws) -> None:
     """Raise X101 unless x is a batch of images, (N, C, H, W), for whose samples there are draws."""
     if x.ndim != 4 or 0 in x.shape[1:]:
         expected = "expected (batch, channels, height, width)"
-        raise ShapeError("X101", "it changes images.", f"got x {tuple(x.shape)}, {expected}", layer=augmentation)
+        raise ShapeError("X101", "changes images.", f"got x {tuple(x.shape)}, {expected}", layer=augmentation)
     if x.shape[0] != len(draws.samples):
         told = f"got {x.shape[0]} images, and draws of {len(draws.samples)} samples"
-        raise ShapeError("X101", "each image has draws of its own.", told, layer=augmentation)
+        raise ShapeError("X101", "wants draws for each image.", told, layer=augmentation)

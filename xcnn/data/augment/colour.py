@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_between, check_rate
+from xcnn.core.checks import check_rate
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images
 from xcnn.data.augment.draws import Draws
 from xcnn.data.augment.resampling import like
-from xcnn.errors import ShapeError
+from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,13 +54,16 @@ class ColorJitter:
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation"):
             check_rate(name, getattr(self, name))
-        check_between("hue", self.hue, 0, 0.5 + 2**-52)
+        if not 0 <= self.hue <= 0.5:
+            raise OptionError("X104", f"hue must be a number of 0 to 0.5; got {self.hue}.")
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
         if x.shape[1] not in (1, 3):
             raise ShapeError(
-                "X101", f"images are grey or red, green and blue; these have {x.shape[1]} channels.", layer=self
+                "X101",
+                f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels.",
+                layer=self,
             )
         u = draws.uniform(4)
         if self.brightness:

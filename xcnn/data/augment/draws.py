@@ -1,4 +1,4 @@
-"""What an augmentation draws: numbers that follow from the seed, the epoch and each sample's own number in its data set.
+"""What an augmentation draws: numbers that follow from the seed, the epoch and each sample's number in its data set.
 
 So a sample is changed in the same way in whatever batch it comes, by whichever thread or backend, and after training is
 resumed; and no two epochs change it alike.

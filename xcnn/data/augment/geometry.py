@@ -10,6 +10,7 @@ import numpy as np
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_between, check_positive, check_whole
+from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
@@ -86,11 +87,13 @@ class Translate:
 
     def __post_init__(self) -> None:
         check_whole("cells", self.cells)
+        if self.mode not in ("zero", "reflect", "edge"):
+            raise unknown("mode", self.mode, ("zero", "reflect", "edge"))
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
         if self.mode == "reflect" and self.cells >= min(x.shape[2:]):
-            told = f"images of {x.shape[2]} x {x.shape[3]} cells can't be mirrored {self.cells} cells far."
+            told = f"can't mirror images of {x.shape[2]} x {x.shape[3]} cells {self.cells} cells far."
             raise ShapeError("X101", told, layer=self, hint='give fewer cells, or mode="edge".')
         moves = np.floor(draws.between(-self.cells, self.cells + 1, 2)).astype(np.int64)
         return namespace(x).stack([self.moved(x[n, ...], *map(int, move)) for n, move in enumerate(moves)])
@@ -104,11 +107,11 @@ class Translate:
             if self.mode == "reflect" and size > 1:
                 at = np.abs(at)
                 at = np.where(at >= size, 2 * (size - 1) - at, at)
-            taken = xp.take(image, like(image, np.clip(at, 0, size - 1)), axis=axis) if by else image
-            inside = ((at >= 0) & (at < size)).reshape((-1, 1) if axis == 1 else (1, -1))
-            image = (
-                taken if self.mode != "zero" or not by else xp.where(like(image, inside), taken, xp.zeros_like(taken))
-            )
+            if not by:
+                continue
+            taken = xp.take(image, like(image, np.clip(at, 0, size - 1)), axis=axis)
+            inside = like(image, ((at >= 0) & (at < size)).reshape((-1, 1) if axis == 1 else (1, -1)))
+            image = xp.where(inside, taken, xp.zeros_like(taken)) if self.mode == "zero" else taken
         return image
 
 
@@ -117,8 +120,8 @@ class Translate:
 class RandomResizedCrop:
     """A part of each image, made as large as the image: Szegedy et al. 2015, "Going deeper with convolutions".
 
-    Bilinear. The part's share of the area is uniform within `scale`, the logarithm of its width by its height within that
-    of `ratio`; where ten draws do not fit into the image, it is the largest part in the middle of an allowed ratio.
+    Bilinear. The part's share of the area is uniform within `scale`, the logarithm of its width by its height within
+    that of `ratio`; where ten draws do not fit into the image, it is the largest one in the middle of an allowed ratio.
 
     Parameters
     ----------
@@ -222,7 +225,7 @@ class Affine:
         )
 
 
-def Rotate(degrees: float, fill: float = 0.0) -> Affine:  # noqa: N802 (an augmentation like the others)
+def Rotate(degrees: float, fill: float = 0.0) -> Affine:
     """Turn images about their middle, by as many degrees at most: an `Affine`.
 
     Parameters
@@ -246,9 +249,10 @@ def Rotate(degrees: float, fill: float = 0.0) -> Affine:  # noqa: N802 (an augme
 
 
 def matrix(angle: float, lean: float, size: float) -> NDArray[np.float64]:
-    """A of (x, y): turned clockwise as it is seen, y counting downwards, leaning by `lean`, both in radians, and scaled."""
+    """A of (x, y): turned clockwise as it is seen, y counting down, leaning by `lean`, both in radians, and scaled."""
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return size * turn @ np.array([[1.0, np.tan(lean)], [0.0, 1.0]])
+    made: NDArray[np.float64] = size * turn @ np.array([[1.0, np.tan(lean)], [0.0, 1.0]])
+    return made
 
 
 def transformed(image: Array, a: NDArray[np.float64], move: NDArray[np.float64], fill: float) -> Array:

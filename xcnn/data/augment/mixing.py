@@ -58,8 +58,8 @@ class Mixup:
 class CutMix:
     """A rectangle of each image is another's, that of the next sample of the batch: Yun et al. 2019.
 
-    Its share of the area is one less a draw from Beta(alpha, alpha), its middle anywhere; targets are mixed by the areas that
-    are seen.
+    Its share of the area is one less a draw from Beta(alpha, alpha), its middle anywhere; targets are mixed by the
+    areas that are seen.
 
     Parameters
     ----------

@@ -17,10 +17,8 @@ def like(x: Array, numbers: Any) -> Array:
     """A host array beside x: on its device, and in its type where it is of floats."""
     xp = namespace(x)
     numbers = np.asarray(numbers)
-    whole = numbers.dtype.kind in "iub"
-    return xp.asarray(
-        numbers, dtype=xp.int64 if numbers.dtype.kind in "iu" else xp.bool if whole else x.dtype, device=x.device
-    )
+    dtype = {"i": xp.int64, "b": xp.bool}.get(numbers.dtype.kind, x.dtype)
+    return xp.asarray(numbers, dtype=dtype, device=x.device)
 
 
 def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
@@ -35,7 +33,7 @@ def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
 
 def centres(first: float, size: float, cells: int) -> NDArray[np.float64]:
     """Where the centres of so many cells lie that share an interval of `size` cells from cell `first` on."""
-    return first + (np.arange(cells) + 0.5) * (size / cells) - 0.5
+    return np.asarray((np.arange(cells) + 0.5) * (size / cells) + (first - 0.5), np.float64)
 
 
 def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], fill: float) -> Array:
