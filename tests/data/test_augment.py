@@ -148,6 +148,16 @@ def test_an_affine_map_is_pytorchs_sampling_with_zeros_around():
         np.testing.assert_allclose(shifted, transformed(image, a, np.array(move), 0.0), atol=2e-6)
 
 
+def test_what_an_affine_map_draws_fills_the_ranges_that_are_asked_for():
+    u = DRAWS.uniform(5)
+    y = augment.Affine(30, 0.2, (0.7, 1.4), 20)(X, DRAWS)
+    for n in range(N):
+        angle, lean = np.radians(30 * (2 * u[n, 0] - 1)), np.radians(20 * (2 * u[n, 1] - 1))
+        move = 0.2 * (2 * u[n, 3:] - 1) * np.array([7, 9])
+        expected = transformed(X[n], matrix(angle, lean, 0.7 + 0.7 * u[n, 2]), move, 0.0)
+        np.testing.assert_allclose(y[n], expected, atol=2e-6)
+
+
 def test_a_quarter_turn_is_numpys_clockwise():
     square = X[:1, :, :7, :7]
     turned_once = transformed(square[0], matrix(np.pi / 2, 0, 1), np.zeros(2), 0.0)
