@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.errors import CheckpointError, DivergedError, counted
+from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
 from xcnn.model.held import Held
+from xcnn.model.host_data import samples_of
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
@@ -67,6 +68,24 @@ def fit(
     if failures:
         raise failures[0]
     return history
+
+
+def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
+    """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
+    if validation is not None and share is not None:
+        hint = "give one of them."
+        raise OptionError("X104", "validation_data and validation_split are two ways to say the same.", hint=hint)
+    if share is not None:
+        from xcnn.data.split import split
+
+        train, held = split(*data, share, seed=model.trainer.seed)
+        return tuple(train), tuple(held)  # type: ignore[return-value]
+    if validation is None:
+        return data, None
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise OptionError("X104", "validation_data must be a pair (x, y).")
+    x, y = validation
+    return data, samples_of(model, x, y, role="validation ")
 
 
 def augmentations(given: Any) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
-from xcnn.model.fit import augmentations, fit
+from xcnn.model.fit import augmentations, fit, parted
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
@@ -460,6 +460,7 @@ class Model:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
+        validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
@@ -483,6 +484,9 @@ class Model:
             samples a step; the last one of an epoch takes what is left
         validation_data
             (x, y) measured after each epoch
+        validation_split
+            instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
+            from the seed as `xcnn.datasets.split` does
         callbacks
             functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
             is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
@@ -510,13 +514,11 @@ class Model:
             of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
-        data = samples_of(self, x, y)
-        if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
-            raise OptionError("X104", "validation_data must be a pair (x, y).")
+        data, validation = parted(self, samples_of(self, x, y), validation_data, validation_split)
         return fit(
             self,
             data,
-            None if validation_data is None else samples_of(self, *validation_data, role="validation "),
+            validation,
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
