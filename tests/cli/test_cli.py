@@ -281,6 +281,19 @@ def test_evaluate_fails_below_the_accuracy_that_was_asked_for(trained, shapes, r
     assert "below the 99.00% that were asked for" in out
 
 
+def test_evaluate_writes_a_page_of_what_a_model_gets_wrong(trained, shapes, run):
+    code, out, _ = run("evaluate", trained, shapes, "--report", "page.html")
+    assert code == 0
+    assert "wrote page.html" in out
+    page = Path("page.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert re.search(r"accuracy \d+\.\d\d%", page)
+    assert {"lying", "upright"} <= set(re.findall(r"<th>(\w+)</th>", page))
+    code, _, err = run("evaluate", trained, shapes, "--report", "no/such/page.html")
+    assert code == 4
+    assert "no/such: No such folder" in err
+
+
 def test_predict_as_json_says_how_the_image_was_prepared(trained, shapes, run):
     code, out, _ = run("predict", trained, shapes / "lying" / "1.png", "--json")
     answer = json.loads(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +47,9 @@ def run(
     max_bytes: MaxBytes = None,
     max_pixels: MaxPixels = None,
     formats: Formats = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page of what it gets wrong, that needs no network.", dir_okay=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
@@ -62,12 +66,16 @@ def run(
     result = loaded.evaluate(*samples)
     if not isfinite(result["loss"]):
         raise DivergedError("X501", f"the loss is {result['loss']}: the model's outputs overflow on this data.")
+    if report is not None:
+        loaded.report(*samples).write(report)
     passed = min_accuracy is None or result["accuracy"] >= min_accuracy
     if json:
         print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
     else:
         images = counted(len(samples.x), "test image")
         print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {printable(name)}")
+        if report is not None:
+            print(f"wrote {printable(str(report))}")
         if not passed:
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:

@@ -26,5 +26,5 @@ def note(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The text as it stands between tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """The text as it stands between tags, and in an attribute between double quotes."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

@@ -23,6 +23,7 @@ class Held(Protocol):
     trainer: Trainer
     state: TrainingState
     plan: dict[str, Any]
+    info: dict[str, Any]
     history: History
     turn: Turn
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -47,6 +47,7 @@ from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from xcnn.data.augment import Augmentation
+    from xcnn.model.report import Report
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
@@ -568,6 +569,39 @@ class Model:
         """
         batch_size = check_whole("batch_size", batch_size)
         return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
+
+    @explained
+    def report(self, x: Any, y: Any, *, batch_size: int = 256, worst: int = 12) -> Report:
+        """What a classifier gets right and wrong: it prints itself, shows itself in a notebook, and can be a page.
+
+        Accuracy with its 95 % interval, precision, recall and F1 of each class, the confusion matrix, the pairs of
+        classes that are most confused, and the samples whose own class got the least probability.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels, as for `evaluate`
+        batch_size
+            samples that are computed at once
+        worst
+            how many of the samples with the largest losses are kept
+
+        Raises
+        ------
+        OptionError
+            X104, for a model that is no classifier of whole samples.
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Returns
+        -------
+        Report
+            `print(report)`, `report.write("report.html")`, `report.confusion`, `report.recall`, ...
+        """
+        from xcnn.model.report import report
+
+        batch_size, worst = check_whole("batch_size", batch_size), check_whole("worst", worst, least=0)
+        return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained
     def predict(self, x: Any, batch_size: int = 256) -> HostArray:

@@ -1,0 +1,290 @@
+"""What a classifier gets wrong: accuracy with an interval, what is taken for what, the samples that surprise it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xcnn.core import html
+from xcnn.core.files import check_path, write_whole
+from xcnn.errors import OptionError, counted, printable
+from xcnn.model.host_data import samples_of
+
+if TYPE_CHECKING:
+    from xcnn.model.held import Held
+    from xcnn.training.state import HostArray
+
+CONFIDENCE = 1.959963984540054
+"""How many standard deviations 95 % of a normal distribution lie within."""
+SHOWN = 12
+"""Classes beyond which no matrix is printed; on a page it is, up to WIDE."""
+WIDE = 40
+TITLES = ("class", "samples", "precision", "recall", "F1")
+
+
+class Confused(NamedTuple):
+    """One class that was taken for another: their numbers, how often, and for what share of its samples."""
+
+    true: int
+    taken: int
+    times: int
+    share: float
+
+
+class Surprise(NamedTuple):
+    """One sample: its number, its class and what it was taken for, the probability of its class, and -log of that."""
+
+    sample: int
+    true: int
+    taken: int
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What `model.report(x, y)` gives: it prints itself, shows itself in a notebook, and writes itself as a page.
+
+    Parameters
+    ----------
+    classes
+        their names
+    confusion
+        (classes, classes), how many samples of each class, by rows, were taken for which, by columns
+    loss
+        the mean of -log p, p being the probability that a sample's own class was given
+    surprises
+        the samples with the largest -log p, the largest first
+    images
+        those samples themselves, (len(surprises), channels, height, width), or None where they are no images
+    """
+
+    classes: tuple[str, ...]
+    confusion: HostArray
+    loss: float
+    surprises: tuple[Surprise, ...]
+    images: HostArray | None
+
+    @property
+    def samples(self) -> int:
+        """How many were looked at."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that were taken for what they are."""
+        return float(np.trace(self.confusion) / self.samples)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """Where the accuracy on other samples of the same kind lies, with 95 % confidence: Wilson 1927."""
+        n, p, z = self.samples, self.accuracy, CONFIDENCE
+        middle, reach = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+        low, high = (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+        return max(0.0, low), min(1.0, high)
+
+    @property
+    def support(self) -> HostArray:
+        """(classes,), the samples of each."""
+        counts: HostArray = self.confusion.sum(axis=1)
+        return counts
+
+    @property
+    def recall(self) -> HostArray:
+        """(classes,), the share of each class's samples that were found; NaN for a class without samples."""
+        return shares(np.diag(self.confusion), self.support)
+
+    @property
+    def precision(self) -> HostArray:
+        """(classes,), the share of what was taken for a class that it is; NaN where nothing was."""
+        return shares(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def f1(self) -> HostArray:
+        """(classes,), the harmonic mean of precision and recall."""
+        return shares(2 * np.diag(self.confusion), self.support + self.confusion.sum(axis=0))
+
+    @property
+    def confused(self) -> tuple[Confused, ...]:
+        """The pairs of classes that were taken for one another, the most frequent first."""
+        wrong = self.confusion - np.diag(np.diag(self.confusion))
+        order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+        pairs = (divmod(int(at), len(self.classes)) for at in order)
+        return tuple(Confused(i, j, int(wrong[i, j]), float(wrong[i, j] / self.support[i])) for i, j in pairs)
+
+    def __str__(self) -> str:
+        lines = [self.headline, "", *columns(TITLES, self.rows())]
+        if len(self.classes) <= SHOWN:
+            body = [(name, *map(str, row)) for name, row in zip(self.names, self.confusion.tolist(), strict=True)]
+            lines += ["", *columns(("true \\ taken for", *self.names), body)]
+        if self.confused:
+            lines += ["", "most confused:", *(f"  {self.pair(each)}" for each in self.confused[:5])]
+        if self.surprises:
+            lines += ["", "largest losses:", *(f"  {self.told(each)}" for each in self.surprises[:5])]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        parts = [html.note(self.headline), html.table(TITLES, self.rows(), words=1)]
+        if len(self.classes) <= WIDE:
+            parts.append(self.matrix())
+        if self.confused:
+            pairs = [
+                (self.names[p.true], self.names[p.taken], f"{p.times:,}", f"{p.share:.1%}") for p in self.confused[:10]
+            ]
+            parts.append(html.table(("class", "taken for", "samples", "of the class"), pairs, words=2))
+        parts += ["<p>Largest losses</p>" if self.surprises else "", *map(self.shown, range(len(self.surprises)))]
+        return f"<div>{''.join(parts)}</div>"
+
+    def write(self, path: str | Path) -> None:
+        """Write a page that needs no network, whole or not at all.
+
+        Parameters
+        ----------
+        path
+            such as "report.html"
+        """
+        path = Path(path)
+        check_path(path)
+        write_whole(path, PAGE.format(title=html.escape(self.headline), body=self._repr_html_()).encode())
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the classes, as they can be printed."""
+        return [printable(name) for name in self.classes]
+
+    @property
+    def headline(self) -> str:
+        """The accuracy, and where it may lie."""
+        low, high = self.interval
+        told = f"accuracy {self.accuracy:.2%} ({low:.2%} to {high:.2%} with 95 % confidence)"
+        return f"{told}, loss {self.loss:.4f} on {counted(self.samples, 'sample')}"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One for each class."""
+        numbers = zip(self.names, self.support, self.precision, self.recall, self.f1, strict=True)
+        return [(name, f"{count:,}", *map(percent, measured)) for name, count, *measured in numbers]
+
+    def pair(self, pair: Confused) -> str:
+        """A line of text."""
+        times = f"{counted(pair.times, 'time')}, {pair.share:.1%} of its samples"
+        return f"{self.names[pair.true]} taken for {self.names[pair.taken]}: {times}"
+
+    def told(self, each: Surprise) -> str:
+        """A line of text."""
+        what = f"{self.names[each.true]} taken for {self.names[each.taken]}"
+        what = self.names[each.true] if each.true == each.taken else what
+        return f"sample {each.sample}: {what}, p = {each.probability:.2g}"
+
+    def matrix(self) -> str:
+        """The confusion matrix, its cells the darker the larger their share of the row."""
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("true \\ taken for", *self.names))
+        lines = []
+        for i, (name, row) in enumerate(zip(self.names, self.confusion, strict=True)):
+            cells = []
+            for j, count in enumerate(row):
+                share = count / max(int(self.support[i]), 1)
+                colour = f"rgba({'40, 120, 200' if i == j else '220, 60, 40'}, {share * 0.8:.2f})"
+                cells.append(f'<td style="text-align: right; background: {colour}">{count:,}</td>')
+            lines.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        return f'<div style="overflow-x: auto">{table}</div>'
+
+    def shown(self, n: int) -> str:
+        """One of the samples with the largest losses, with its picture where it is one."""
+        text = html.escape(self.told(self.surprises[n]))
+        if self.images is None:
+            return f"<p>{text}</p>"
+        source = base64.b64encode(png(self.images[n])).decode()
+        style = "display: inline-block; width: 9em; margin: 0.3em; vertical-align: top; font-size: small"
+        picture = (
+            f'<img src="data:image/png;base64,{source}" alt="{text}" style="width: 8em; image-rendering: pixelated">'
+        )
+        return f'<figure style="{style}">{picture}<figcaption>{text}</figcaption></figure>'
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font-family: system-ui, sans-serif; margin: 1em auto; max-width: 70em; padding: 0 1em; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+td, th {{ padding: 0.2em 0.6em; border-bottom: 1px solid #ddd; }}
+</style></head>
+<body>{body}</body></html>
+"""
+
+
+def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], HostArray], worst: int) -> Report:
+    """Look at all samples, as `Model.report` says."""
+    if model.trainer.threshold is None or len(model.output_shape) != 1:
+        told = f"a report is of a classifier of whole samples; this model's output is {model.output_shape}"
+        raise OptionError("X104", f"{told}, its loss {model.loss!r}.", hint="model.evaluate(x, y) measures any.")
+    x, targets = samples_of(model, x, y)
+    p = probabilities(x)
+    labels = labels_of(targets, p.shape[1])
+    own = p[np.arange(len(p)), labels]
+    losses = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+    taken = p.argmax(axis=1)
+    confusion = np.zeros((p.shape[1],) * 2, np.int64)
+    np.add.at(confusion, (labels, taken), 1)
+    order = np.argsort(-losses, kind="stable")[:worst]
+    surprises = tuple(Surprise(int(n), int(labels[n]), int(taken[n]), float(own[n]), float(losses[n])) for n in order)
+    pictures = x.ndim == 4 and x.shape[1] in (1, 3)
+    return Report(named(model, p.shape[1]), confusion, float(losses.mean()), surprises, x[order] if pictures else None)
+
+
+def labels_of(targets: HostArray, classes: int) -> HostArray:
+    """Whole-number labels (samples,) of labels, one-hot rows or a column."""
+    if targets.ndim == 1:
+        labels: HostArray = (targets > 0.5).astype(np.int64) if classes == 2 else targets.astype(np.int64)
+        return labels
+    return (targets[:, 0] > 0.5).astype(np.int64) if targets.shape[1] == 1 else targets.argmax(axis=1)
+
+
+def named(model: Held, classes: int) -> tuple[str, ...]:
+    """The names that `model.info` tells, or the classes' numbers."""
+    told = model.info.get("classes")
+    names = tuple(map(str, told)) if isinstance(told, list | tuple) else ()
+    return names if len(names) == classes == len(set(names)) else tuple(map(str, range(classes)))
+
+
+def shares(some: HostArray, of: HostArray) -> HostArray:
+    """Some / of, NaN where there is nothing."""
+    divided: HostArray = np.divide(some, of, out=np.full(len(of), np.nan), where=of > 0)
+    return divided
+
+
+def percent(share: float) -> str:
+    """As it is read; nothing where there is none."""
+    return "" if np.isnan(share) else f"{share:.1%}"
+
+
+def columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of text, the first column to the left, the others, numbers, to the right."""
+    widths = [max(len(row[n]) for row in (titles, *rows)) for n in range(len(titles))]
+    return [
+        "  ".join(
+            cell.ljust(w) if not n else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (titles, *rows)
+    ]
+
+
+def png(image: HostArray) -> bytes:
+    """An image (channels, height, width) as a file; cells beyond 0..1 are brought there from least to most."""
+    from PIL import Image
+
+    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
+    cells = np.rint((image - low) / (high - low) * 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(cells[0] if len(cells) == 1 else cells.transpose(1, 2, 0)).save(file, "PNG")
+    return file.getvalue()
