@@ -216,7 +216,7 @@ PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ font-family: system-ui, sans-serif; margin: 1em auto; max-width: 70em; padding: 0 1em; }}
-table {{ border-collapse: collapse; margin: 1em 0; }}
+table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
 td, th {{ padding: 0.2em 0.6em; border-bottom: 1px solid #ddd; }}
 </style></head>
 <body>{body}</body></html>
