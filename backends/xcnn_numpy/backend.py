@@ -14,7 +14,7 @@ from xcnn_host import buffers, random
 from xcnn_host.threads import available
 from xcnn_native import library as native
 from xcnn_strided import Algorithm, Gemm, StridedBackend
-from xcnn_strided.fusion import Fuse, rewrite
+from xcnn_strided.fusion import Fuse, FusedSequential, rewrite
 
 from xcnn.backends.explanation import Explanation
 from xcnn.core import blas
@@ -32,6 +32,7 @@ from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
+from xcnn_numpy.native.predictions import Predicting
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -140,7 +141,10 @@ class NumpyBackend(StridedBackend):
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()
 
     def rewrite(self, net: Layer) -> Layer:
-        return rewrite(self, net, self.fuses()) if self.fuses() else net
+        if not self.fuses():
+            return net
+        made = rewrite(self, net, self.fuses())
+        return Predicting(made) if type(made) is FusedSequential and native.library() else made
 
     def active(self) -> AbstractContextManager[object]:
         """Where this package's threads share out the work without the library, BLAS keeps to the thread that calls it.

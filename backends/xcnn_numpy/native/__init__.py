@@ -1,11 +1,11 @@
 """Layers and runs of layers by the compiled library: convolutions in registers, and all else as passes over memory."""
 
-from xcnn_numpy import flatten
 from xcnn_numpy.native import (
     activations,
     convolution,
     dense,
     dropout,
+    flatten,
     folded,
     layer_norm,
     normalisation,

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from xcnn_host.buffers import empty
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import KINDS, Held, address, library
+from xcnn_native.recording import constant
 
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size, within
@@ -197,7 +198,7 @@ class Table:
         made = [Map(**one) for one in maps]
         self.count, self.threads, self.dtype = len(made), threads, np.dtype(char)
         self.maps = (Map * len(made))(*made)
-        self.at = ctypes.addressof(self.maps)
+        self.at = Held(ctypes.addressof(self.maps), self.maps)
         self.library = {
             name: getattr(library(), f"{name}_{KINDS[char]}")
             for name in ("prepare", "pack", "correlate", "prepare_gradient", "kernel_gradient")
@@ -272,7 +273,7 @@ def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Corr
     """
     if run.wants_backward or kernel.flags.writeable or kernel.base is not None:
         return plan.forward, plan.forward.pack(as_read)
-    return plan.kept.table, plan.kept.packed(kernel, as_read)
+    return plan.kept.table, constant(lambda: plan.kept.packed(kernel, as_read))
 
 
 @lru_cache(maxsize=512)

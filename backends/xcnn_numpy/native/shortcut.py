@@ -59,8 +59,9 @@ class Addition(Shortcut):
         if not self.activations:
             return self.sum(a, b, False), None
         made: Formula = self.kept.of(a.dtype)
-        (a, last), threads = lying(a), self.backend.workers
-        arrays = {"a": a, "b": as_lying(b, last), "y": new(a.shape, a.dtype, last)}
+        threads = self.backend.workers
+        a, last = lying(a, threads)
+        arrays = {"a": a, "b": as_lying(b, last, threads), "y": new(a.shape, a.dtype, last)}
         if made.keeps == "x":
             arrays["x"] = new(a.shape, a.dtype, last)
         made.forward.run(arrays, threads, 1, a.size)
@@ -74,9 +75,10 @@ class Addition(Shortcut):
         return arrays["y"], slope
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:
-        a, last = lying(a)
+        threads = self.backend.workers
+        a, last = lying(a, threads)
         y = new(a.shape, a.dtype, last)
-        addition(a.dtype).run({"a": a, "b": as_lying(b, last), "y": y}, self.backend.workers, 1, a.size)
+        addition(a.dtype).run({"a": a, "b": as_lying(b, last, threads), "y": y}, threads, 1, a.size)
         return y
 
     def slope(self, dy: Array, y: Array) -> Array:
