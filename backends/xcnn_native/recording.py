@@ -1,9 +1,9 @@
 """Predictions recorded: the kernels that one calls, made again for other samples by a single call of the library.
 
-While a thread records, it is noted which kernels it calls, and every array of the engine's is a piece of a room that the
-recording lays out: pieces whose arrays are gone are used again. Each address that a kernel is given must lie within the
-samples, within such a piece, or within an array that stays: a weight, or what `constant` made of weights alone. Any other
-is of something that NumPy has computed, and then there is no recording.
+While a thread records, it is noted which kernels it calls, and each array of the engine's is a piece of a room that the
+recording lays out: where one is gone, the next may lie. Every address that a kernel is given must lie
+within the samples, within such a piece, or within an array that stays: a weight, or what `constant` made of weights
+alone. Any other is of something that NumPy has computed, and then there is no recording.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, cast
 
 import array_api_compat
@@ -153,8 +153,12 @@ class NumpyBackend(StridedBackend):
         product is summed follows from their number: so blocks of both kinds take turns.
         """
         buffers.limit(self.kept_memory)
-        shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
-        return blas.alone() if shared else blas.free()
+        return blas.alone() if self.shares_by_blas and self.workers > 1 else blas.free()
+
+    @cached_property
+    def shares_by_blas(self) -> bool:
+        """Whether its own threads, without the library, each call BLAS."""
+        return self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -154,7 +154,7 @@ class Convolution:
         places = bias.ndim > 1 and plan.neighbours
         if places:
             bias = bias.reshape(plan.y_shape[1:]).transpose(1, 2, 0)
-        return {"b": constant(lambda: np.ascontiguousarray(bias))}
+        return {"b": constant(partial(np.ascontiguousarray, bias))}
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights[self.name]

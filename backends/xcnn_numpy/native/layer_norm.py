@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,7 @@ class Rows:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, dtype, threads, last = weights[self.name], x.dtype, self.backend.workers, self.last(x)
-        scale, bias = (constant(lambda w=mine[key]: np.ascontiguousarray(w)) for key in ("scale", "bias"))
+        scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
         x, y = as_lying(x, last, threads), new(x.shape, dtype, last)
         shape, cells = x.shape, scale.size
         rows = x.size // cells

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from itertools import product
 from math import gcd, prod
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from xcnn_host.buffers import empty
@@ -252,7 +253,12 @@ class KernelGradient(Table):
 
 
 class KeptKernel:
-    """The last kernel that met a table, and as it was packed: one value, which another thread replaces as a whole."""
+    """The last kernel that met a table, and as it was packed: one value, which another thread replaces as a whole.
+
+    Tables of several shapes that pack a kernel alike keep it once.
+    """
+
+    everywhere: ClassVar[WeakValueDictionary[tuple[int, int], Array]] = WeakValueDictionary()
 
     def __init__(self, table: KeptCorrelation) -> None:
         self.table = table
@@ -262,8 +268,19 @@ class KeptKernel:
         """A read-only kernel packed, now or before."""
         last = self.last
         if last is None or last[0] is not kernel:
-            self.last = last = kernel, self.table.pack(as_read)
+            self.last = last = kernel, self.shared(kernel, self.table.pack(as_read))
         return last[1]
+
+    def shared(self, kernel: Array, packed: Array) -> Array:
+        """What another table has packed, if it is the same."""
+        if packed is kernel:
+            return packed
+        key = id(kernel), packed.size
+        other = self.everywhere.get(key)
+        if other is not None and np.array_equal(other.view(np.uint8), packed.view(np.uint8)):
+            return other
+        self.everywhere[key] = packed
+        return packed
 
 
 def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Correlation, Array]:

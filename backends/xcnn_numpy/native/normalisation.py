@@ -7,7 +7,7 @@ dbias follow from the sums of dz and dz (x - m), m being the mean, and dx = u dz
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -135,7 +135,7 @@ class Normalised:
         dtype, (x, last) = x.dtype, lying(x)
         seen = geometry(x.shape, last, getattr(norm, "groups", 0))
         sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
-        scale, bias = (constant(lambda w=mine[key]: np.ascontiguousarray(w)) for key in ("scale", "bias"))
+        scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
         train = run.train or not of_batch
         if train:
             statistics = empty((2, seen.images * seen.groups or seen.channels), np.float64)

@@ -11,8 +11,10 @@ from xcnn_native.recording import Recorder, Recording
 from xcnn_strided.fusion import FusedSequential
 
 from xcnn.core import tree
+from xcnn.core.pure import is_own
 from xcnn.core.types import Array, Backward, Weights
-from xcnn.layers.layer import Run, no_backward
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn_numpy.native.layout import holds
 
 MOST = 8
@@ -48,44 +50,47 @@ class Predicting(FusedSequential):
     """
 
     def __init__(self, fused: FusedSequential) -> None:
-        vars(self).update(vars(fused), met=OrderedDict(), trusted={})
+        vars(self).update(vars(fused), own=own(fused), met=OrderedDict(), trusted={})
 
+    own: bool
     met: OrderedDict[Any, Met]
     trusted: dict[Any, Any]
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        if run.wants_backward or run.train or run.hook is not None or not (x.size and holds(x) and plain(x)):
+        if run.wants_backward or run.train or run.hook is not None or not (self.own and plain(x)):
+            if run.train:
+                self.met.clear()  # the weights are about to be others
             return super().__call__(weights, x, run)
         leaves, key = tree.leaves(weights), (x.shape, x.dtype.char)
         met = self.met.get(key)
         if met is None or not met.same(leaves):
-            if sealed(leaves):
-                self.remember(key, Met(leaves))
+            self.remember(key, leaves)
             return super().__call__(weights, x, run)
         if met.recording is None:
-            return (super().__call__ if met.tried else self.recorded(key, met))(weights, x, run)
+            return super().__call__(weights, x, run) if met.tried else self.recorded(key, met, weights, x, run)
         return met.recording(x), no_backward
 
-    def remember(self, key: Any, met: Met) -> None:
-        """Keep it, and let go of what was kept first where there is too much."""
-        self.met[key] = met
+    def remember(self, key: Any, leaves: list[Array]) -> None:
+        """Keep these weights, if they stay, and let go of others, and of the shapes that are too many."""
+        if not all(met.same(leaves) for met in [*self.met.values()]):
+            self.met.clear()
+        if sealed(leaves):
+            self.met[key] = Met(leaves)
         while len(self.met) > MOST:
             self.met.popitem(last=False)
 
-    def recorded(self, key: Any, met: Met) -> Any:
-        """The net, whose prediction is recorded by the way."""
-
-        def call(weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-            recorder = Recorder(x, met.leaves)
-            with recorder.listening():
-                y, backward = super(Predicting, self).__call__(weights, x, run)
-            met.tried = True
-            recording = recorder.made(y)
-            if recording and (self.trusted.get(key) == recording.likeness or self.holds(recording, weights, x, run)):
-                self.trusted[key], met.recording = recording.likeness, recording
-            return y, backward
-
-        return call
+    def recorded(self, key: Any, met: Met, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        """What the layers give, recorded by the way."""
+        met.tried = True
+        recorder = Recorder(x, met.leaves)
+        with recorder.listening():
+            y, backward = super().__call__(weights, x, run)
+        recording = recorder.made(y)
+        if recording and (self.trusted.get(key) == recording.likeness or self.holds(recording, weights, x, run)):
+            if len(self.trusted) >= MOST:
+                self.trusted.clear()
+            self.trusted[key], met.recording = recording.likeness, recording
+        return y, backward
 
     def holds(self, recording: Recording, weights: Weights, x: Array, run: Run) -> bool:
         """Whether it gives what the layers give, bit for bit, of samples that it has not seen."""
@@ -95,5 +100,10 @@ class Predicting(FusedSequential):
 
 
 def plain(x: Array) -> bool:
-    """Whether x lies in C's order."""
-    return bool(x.flags.c_contiguous and x.flags.aligned)
+    """Whether x has cells, of a type that kernels compute in, in C's order."""
+    return holds(x) and x.size > 0 and x.flags.c_contiguous and x.flags.aligned
+
+
+def own(layer: Layer) -> bool:
+    """Whether all layers are xcnn's own: others may compute by what changes from call to call."""
+    return is_own(type(layer)) and all(map(own, layer if isinstance(layer, Container) else ()))
