@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from xcnn_native.library import Held, call
+from xcnn_native.recording import constant
 
 from xcnn.core.types import Array, Shape
 
@@ -58,4 +59,4 @@ def copy(x: Array, y: Array, threads: int = 1) -> Array:
 
 def zeros(y: Array, threads: int = 1) -> Array:
     """Write zeros into y; y."""
-    return copy(NOTHING[y.dtype.char], y, threads)
+    return copy(constant(lambda: NOTHING[y.dtype.char]), y, threads)
