@@ -96,7 +96,8 @@ class Predicting(FusedSequential):
         """Whether it gives what the layers give, bit for bit, of samples that it has not seen."""
         drawn = np.resize(np.random.default_rng(0).standard_normal(DRAWN), x.shape).astype(x.dtype)
         expected, _ = super().__call__(weights, drawn, run)
-        return np.array_equal(recording(drawn).view(np.uint8), expected.view(np.uint8))
+        whole = np.dtype(f"i{x.itemsize}")
+        return np.array_equal(recording(drawn).view(whole), expected.view(whole))
 
 
 def plain(x: Array) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xcnn_strided.fusion import FusedSequential
 
 from xcnn.core.types import Array, Weights
 from xcnn.core.windows import pair
@@ -59,13 +61,18 @@ class Rearranged(ABC):
 
 
 class Joined(Rearranged):
-    """A Concatenate's branches, whose layers are fused already."""
+    """A Concatenate's branches, each fused."""
+
+    @cached_property
+    def branches(self) -> tuple[FusedSequential, ...]:
+        """The branches, each by itself."""
+        return tuple(FusedSequential(self.backend, (named,), self.backend.fuses()) for named in self.layer.named)
 
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x)
 
     def moved(self, mine: Weights, x: Array, run: Run) -> Array:
-        ys = [self.layer.call(n, mine, x, run, run.wants_dx)[0] for n in range(len(self.layer))]
+        ys = [branch(mine, x, run)[0] for branch in self.branches]
         self.layer.check_shapes([y.shape[1:] for y in ys])
         return joined(ys, self.backend.workers)
 

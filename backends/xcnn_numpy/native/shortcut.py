@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from xcnn_native.program import Formula, Program
 from xcnn_native.trace import Symbol, trace
+from xcnn_strided.fusion import FusedSequential
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import Residual
-from xcnn.layers.layer import Layer
+from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 
@@ -54,6 +55,14 @@ class Addition(Shortcut):
 
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and self.kept.of(x.dtype) is not None
+
+    @cached_property
+    def alone(self) -> FusedSequential:
+        """The shortcut's layer by itself, fused."""
+        return FusedSequential(self.backend, self.layer.named[-1:], self.backend.fuses())
+
+    def beside(self, mine: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        return super().beside(mine, x, run) if run.wants_backward else self.alone(mine, x, run)
 
     def end(self, a: Array, b: Array) -> tuple[Array, Callable[[Array], Array] | None]:
         if not self.activations:
