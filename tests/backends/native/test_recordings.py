@@ -251,7 +251,7 @@ def test_threads_that_share_a_model():
 
 FORK = """
 import os, numpy as np, xcnn
-net = xcnn.Sequential(xcnn.Conv2D(32, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Conv2D(32, 3), xcnn.Flatten(), xcnn.Dense(9))
+net = xcnn.Sequential(xcnn.Conv2D(32, 3), xcnn.BatchNorm(), xcnn.Conv2D(32, 3), xcnn.Flatten(), xcnn.Dense(9))
 model = xcnn.Model(net, (3, 32, 32), backend=xcnn.backend("numpy", threads=3)).frozen()
 x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype("float32")
 expected = model.predict(x)
