@@ -41,11 +41,11 @@ void NAME(blocks_prepare)(Map *m, int threads) {
 
 // One panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
 static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
-  const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
   const Index channels = m->channels, all = taps(m);
   const Runs runs = runs_of(m);
   k += m->k_at + panel * PANEL * m->k_filter;
-  if (m->k_filter != 1 && filters == cells && runs.count >= LANES) {
+  if (m->k_filter != 1 && filters == cells && cells >= LANES && runs.count >= LANES) {
     for (Index run = 0; run < runs.channels; run++) {
       const Cell *from = k + run * m->k_channel + (runs.step < 0 ? 1 - runs.count : 0);
       for (Index first = 0; first < runs.count; first += LANES) {
@@ -120,11 +120,21 @@ static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, c
   }
 }
 
+// to[n] (+)= from[n], a few cells.
+INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
+  Index n = 0;
+  for (; n + HALF <= count; n += HALF) *(Half *)(to + n) = adds ? *(Half *)(to + n) + *(const Half *)(from + n) : *(const Half *)(from + n);
+  for (; n < count; n++) {
+    to[n] = adds ? to[n] + from[n] : from[n];
+    NO_CALL;
+  }
+}
+
 // A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
 // pixel. `sums` is room for these, or for a tile of a panel that is not full.
 static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
                  Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds) {
-  const Index width = vectors * LANES;
+  const Index width = width_of(vectors);
   Index steady[12];
   for (int i = 0; i < 12; i++) steady[i] = i * width;
   for (Index p = 0, high; p < pixels; p += high) {
@@ -135,9 +145,7 @@ static void meet(const Cell *const *at, const Index *outs, Index pixels, const I
       block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, out, outs + p, adds);
     } else {
       block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums, steady, 0);
-      for (Index i = 0; i < high; i++)
-        for (Index o = 0; o < filters; o++)
-          out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
+      for (Index i = 0; i < high; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
     }
   }
 }
@@ -151,7 +159,7 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
     piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel);
-      const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
+      const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
       const Cell *w = packed + m->packed_at + panel * PANEL * m->channels + s * width;
       Index step = width;
       if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
@@ -165,8 +173,8 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
   }
 }
 
-#define CLASSES 3 // of rows and of columns, by which of their taps lie within the image
-#define GROUPS (CLASSES * CLASSES)
+#define CLASSES 5 // of columns, by which of their taps lie within the image
+#define GROUPS 25 // of pixels, by rows and columns
 
 // Pixels whose windows have the same taps within the image: runs [top, bottom) and cells [left, right) of each.
 typedef struct {
@@ -184,15 +192,15 @@ INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index
   return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
 }
 
-// Number the classes of some windows of an axis; no more than CLASSES, or 0 where there are more or one has no taps.
-INLINE Index classify(Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel, Index cells,
-                      Taps *classes, Index *number) {
+// Number the classes of some windows of an axis; 0 where there are more than `most`, or one has no taps.
+INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
+                      Index cells, Taps *classes, Index *number) {
   Index known = 0;
   for (Index n = 0; n < count; n++) {
     const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
     Index c = 0;
     while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
-    if (c == CLASSES || t.low == t.high) return 0;
+    if (c == most || t.low == t.high) return 0;
     if (c == known) classes[known++] = t;
     number[n] = c;
   }
@@ -202,13 +210,15 @@ INLINE Index classify(Index first, Index count, Index windows, Index step, Index
 // Part the pixels of a band in groups, so that no products with the zeros around an image are made: worth it where these are
 // more than a fortieth. `row` and `column` tell what a row and a column add to a group's number. 0 where it isn't worth it.
 static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column) {
-  if (m->kernel_rows > CLASSES || m->kernel_columns > CLASSES) return 0;
-  Taps rows[CLASSES], columns[CLASSES];
-  const Index high = classify(b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
-  const Index wide = classify(b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
-  Index of_row[CLASSES] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
-  if (!high || !wide) return 0;
-  for (Index r = 0; r < b->rows; r++) of_row[row[r]]++;
+  Taps rows[GROUPS], columns[CLASSES];
+  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
+  Index wide = classify(CLASSES, b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
+  if (!wide) { // all in one
+    columns[wide++] = (Taps){0, m->kernel_columns};
+    memset(column, 0, b->columns * sizeof(Index));
+  }
+  const Index high = classify(GROUPS / wide, b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
+  for (Index r = 0; r < b->rows && high; r++) of_row[row[r]]++, row[r] *= wide;
   for (Index q = 0; q < b->columns; q++) of_column[column[q]]++;
   for (Index i = 0, first = 0; i < high; i++)
     for (Index j = 0; j < wide; j++, count++) {
@@ -217,7 +227,6 @@ static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index
       first += groups[count].pixels;
       met += groups[count].pixels * (rows[i].high - rows[i].low) * (columns[j].high - columns[j].low);
     }
-  for (Index r = 0; r < b->rows; r++) row[r] *= wide;
   return 40 * met < 39 * b->rows * b->columns * taps(m) ? count : 0;
 }
 
@@ -272,7 +281,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y);
   for (Index panel = begin; panel < end && !one_by_one && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
-    const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
+    const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
     Cell *out = y + panel * PANEL * m->y_channel;
     Index piece = 0, met[GROUPS] = {0};

@@ -63,7 +63,7 @@ INLINE void lay_lines(const Map *m, Index chunk, Cell *to, const Cell *row, Inde
   for (Index c = 0; c < lines_of(m); c++, to += width * CHUNK) {
     for (Index n = 0; n < before * CHUNK; n += LANES) store(to + n, (Vector){0});
     for (Index n = after * CHUNK; n < width * CHUNK; n += LANES) store(to + n, (Vector){0});
-    const Cell *cells = own ? row + (from + before) * m->x_column + first : 0;
+    const Cell *cells = own && before < after ? row + (from + before) * m->x_column + first : 0;
     for (Index q = before; q < after && own; q++, cells += m->x_column) {
       __builtin_prefetch(cells + CHUNK, 0, 2); // of the next chunk
       for (Index v = 0; v < CHUNK; v += LANES) store(to + q * CHUNK + v, load(cells + v));
