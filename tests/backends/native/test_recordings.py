@@ -25,6 +25,7 @@ from xcnn_host import buffers  # noqa: E402
 from xcnn_native import recording  # noqa: E402
 from xcnn_native.recording import Recorder, constant, recordable  # noqa: E402
 from xcnn_numpy.native import predictions  # noqa: E402
+from xcnn_numpy.native.maps import KeptKernel  # noqa: E402
 
 SHAPE = (2, 12, 11)
 
@@ -188,7 +189,7 @@ def changed_by_assignment(model, x):
 
 def changed_in_place(model, x):
     """By who insists: memory of one's own may be made writable again."""
-    kernel = model.state.weights["dense2"]["kernel"]
+    kernel = model.state.weights["conv1"]["kernel"]  # which was packed
     kernel.flags.writeable = True
     kernel *= 2
 
@@ -322,23 +323,29 @@ def test_only_weights_that_stay_are_recorded():
 
 
 class Own:
-    """A layer from elsewhere, by whose attribute the result changes from call to call."""
+    """A layer from elsewhere, which computes with the engine alone, by an attribute that may change at any time."""
 
-    factor = 1.0
+    largest = True
 
     def init(self, rng, input_shape):
-        return {}, input_shape
+        c, h, w = input_shape
+        return {}, (c, h // 2, w // 2)
 
     def __call__(self, weights, x, run):
-        return self.factor * x, lambda dy: (self.factor * dy, {})
+        window = {"size": (2, 2), "stride": (2, 2)}
+        y = run.backend.max_pool(x, **window)[0] if self.largest else run.backend.sum_pool(x, **window)
+        return y, lambda dy: (None, {})
 
 
-def test_layers_from_elsewhere_are_called():
+@pytest.mark.parametrize(
+    "within", [lambda layer: layer, lambda layer: xcnn.Residual(xcnn.Sequential(layer), shortcut=layer)]
+)
+def test_layers_from_elsewhere_are_called(within):
     layer = Own()
-    model = frozen(xcnn.Sequential(xcnn.Conv2D(9, 3), layer, xcnn.Conv2D(2, 3)))
+    model = frozen(xcnn.Sequential(xcnn.Conv2D(9, 3), within(layer), xcnn.Conv2D(2, 3)))
     x = samples(3)
     before = [model.predict(x) for _ in range(4)]
-    layer.factor = -2.0
+    layer.largest = False
     assert not np.array_equal(model.predict(x), before[-1])
     assert same(model.predict(x), np.ascontiguousarray(by_layers(model, x)))
 
@@ -362,13 +369,13 @@ class TestRecorder:
             y = compute(x)
         return recorder, recorder.made(y)
 
-    def doubled(self, x):
+    def copied(self, x):
         y = buffers.empty(x.shape, x.dtype)
         native.call("copy", x.dtype, copies(x, y), x, y, 1)
         return y
 
     def test_a_copy(self):
-        recorder, made = self.listening(self.doubled)
+        recorder, made = self.listening(self.copied)
         other = samples(2, seed=8)
         assert recorder.why == ""
         assert same(made(other), other)
@@ -379,31 +386,40 @@ class TestRecorder:
         assert "no array of the engine's" in recorder.why
 
     def test_what_numpy_gives_is_not_read(self):
-        recorder, made = self.listening(lambda x: self.doubled(x + 1))
+        recorder, made = self.listening(lambda x: self.copied(x + 1))
         assert made is None
         assert "NumPy" in recorder.why
 
     def test_what_is_constant_is_read(self):
         one = np.ones((2, *SHAPE), "float32")
-        recorder, made = self.listening(lambda x: self.doubled(constant(lambda: one + 1)))
+        recorder, made = self.listening(lambda x: self.copied(constant(lambda: one + 1)))
         assert recorder.why == ""
         assert np.all(made(samples(2)) == 2)
 
     def test_kernels_that_are_not_recordable(self):
         def compute(x):
             native.kernel("sum_of_squares", x.dtype)(x.size, native.address(x))
-            return self.doubled(x)
+            return self.copied(x)
 
         recorder, made = self.listening(compute)
         assert made is None
         assert "sum_of_squares_f32" in recorder.why
 
+    def test_kernels_of_another_type(self):
+        def compute(x):
+            self.copied(np.ones(3))
+            return self.copied(x)
+
+        recorder, made = self.listening(compute)
+        assert made is None
+        assert "copy_f64" in recorder.why
+
     def test_other_threads_are_not_heard(self):
         def compute(x):
-            thread = threading.Thread(target=lambda: self.doubled(np.ones((2, *SHAPE), "float32")))
+            thread = threading.Thread(target=lambda: self.copied(np.ones((2, *SHAPE), "float32")))
             thread.start()
             thread.join()
-            return self.doubled(x)
+            return self.copied(x)
 
         recorder, _ = self.listening(compute)
         assert len(recorder.calls) == 1
@@ -417,7 +433,7 @@ class TestRecorder:
     def test_pieces_are_used_again(self):
         def compute(x):
             for _ in range(20):
-                x = self.doubled(x)
+                x = self.copied(x)
             return x
 
         recorder, made = self.listening(compute)
@@ -460,6 +476,16 @@ def test_packed_kernels_are_kept_once_for_all_shapes():
         packed = {id(plan.kept.last[1]) for plan in fusion.known.values()}
         assert len(fusion.known) == 3
         assert len(packed) == 1
+
+
+def test_kernels_that_are_packed_otherwise_are_kept_apart():
+    """Of one kernel, or of another where an earlier one lay."""
+    kept, kernel = KeptKernel(None), np.zeros(3)
+    one, other = (np.full(8, value) for value in (1.0, 2.0))
+    assert kept.shared(kernel, one) is one
+    assert kept.shared(kernel, np.copy(one)) is one
+    assert kept.shared(kernel, other) is other
+    assert kept.shared(kernel, np.copy(other)) is other
 
 
 def test_what_is_kept_goes_with_the_model():
