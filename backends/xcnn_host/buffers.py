@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ from xcnn.core import process
 from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
+Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray]
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
@@ -65,12 +67,15 @@ class Recycler:
 
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
+        self.elsewhere: dict[int, Empty] = {}
+        """By the numbers of threads: who gives them arrays instead."""
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, also with the lock: in a forked process its holder may not exist."""
         self.lock = threading.Lock()
         self.clock = 0
+        self.elsewhere.clear()
         self.let_go()
 
     def let_go(self) -> None:
@@ -86,6 +91,8 @@ class Recycler:
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> HostArray:
         """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
+        if self.elsewhere and (give := self.elsewhere.get(threading.get_ident())):
+            return give(shape, dtype)
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
         if size < SMALLEST or kind.hasobject:
@@ -148,7 +155,7 @@ ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
 _recycler = Recycler()
-empty, limit = _recycler.empty, _recycler.limit
+empty, limit, elsewhere = _recycler.empty, _recycler.limit, _recycler.elsewhere
 process.after_the_last.append(_recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked
     os.register_at_fork(after_in_child=_recycler.forget)

@@ -12,7 +12,8 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from threading import get_ident
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -61,8 +62,48 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "keep": (("u32",), None, (Word, Word, Word, Index, Index, Index, Address, Count)),
     "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
     "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
+    "copy": (FLOATS, None, (*3 * (Address,), Count)),
+    "recordable": (("f32",), ctypes.c_char_p, ()),
+    "replay": (FLOATS, Index, (Address, Index, Address)),
 }
 """The kernels by name: for which types there is one, what it gives, and what it takes."""
+
+
+class Listener(Protocol):
+    """Who is told of a thread's calls, before they are made."""
+
+    def note(self, name: str, kind: str, arguments: tuple[Any, ...]) -> None:
+        """A kernel, the type that it is for, and what it is given."""
+        ...
+
+
+listeners: dict[int, Listener] = {}
+"""By the numbers of threads."""
+
+
+class Kernel:
+    """A function of the library, whose calls can be listened to."""
+
+    __slots__ = ("function", "kind", "name")
+
+    def __init__(self, function: Any, name: str, kind: str) -> None:
+        self.function, self.name, self.kind = function, name, kind
+
+    def __call__(self, *arguments: Any) -> Any:
+        if listeners and (listener := listeners.get(get_ident())):
+            listener.note(self.name, self.kind, arguments)
+        return self.function(*arguments)
+
+
+class Held(int):
+    """The address of a description that a kernel reads, and who keeps that alive."""
+
+    owner: object
+
+    def __new__(cls, address: int, owner: object) -> Held:
+        made = super().__new__(cls, address)
+        made.owner = owner
+        return made
 
 
 class Library:
@@ -74,7 +115,7 @@ class Library:
             for kind in kinds:
                 function = getattr(loaded, f"{name}_{kind}_{instructions}")
                 function.restype, function.argtypes = gives, takes
-                setattr(self, f"{name}_{kind}", function)
+                setattr(self, f"{name}_{kind}", Kernel(function, name, kind) if takes else function)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the library has no kernel {name}")

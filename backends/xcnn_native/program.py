@@ -17,7 +17,7 @@ import numpy as np
 from xcnn.core.types import Array
 from xcnn.layers.layer import Layer
 from xcnn_native.graph import Node, fused, graph, operands
-from xcnn_native.library import address, kernel, library
+from xcnn_native.library import Held, address, kernel, library
 from xcnn_native.trace import CHANNEL, STREAM, Symbol, Untraceable, trace
 
 LINE, CONSTANT, OF_CHANNELS, READ, RESULT = range(5)
@@ -84,7 +84,7 @@ class Program:
         self._step, self._place = (Step * len(self.steps))(*self.steps), (Place * len(self.places))(*self.places)
         places = ctypes.addressof(self._place)
         self._layout = Layout(len(self.steps), len(self.places), ctypes.addressof(self._step), places)
-        self.at = ctypes.addressof(self._layout)
+        self.at = Held(ctypes.addressof(self._layout), (self._layout, self._step, self._place))
         self.reads = frozenset(self.arrays) - frozenset(results)
         self._pass = kernel("pass", self.dtype)
         self._addresses = ctypes.c_void_p * len(self.arrays)

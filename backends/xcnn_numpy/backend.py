@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, cast
 
 import array_api_compat
@@ -14,7 +14,7 @@ from xcnn_host import buffers, random
 from xcnn_host.threads import available
 from xcnn_native import library as native
 from xcnn_strided import Algorithm, Gemm, StridedBackend
-from xcnn_strided.fusion import Fuse, rewrite
+from xcnn_strided.fusion import Fuse, FusedSequential, rewrite
 
 from xcnn.backends.explanation import Explanation
 from xcnn.core import blas
@@ -32,6 +32,7 @@ from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
+from xcnn_numpy.native.predictions import Predicting
 
 GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
@@ -140,7 +141,10 @@ class NumpyBackend(StridedBackend):
         return plain.FUSES if self.algorithm in ("auto", "gemm") else ()
 
     def rewrite(self, net: Layer) -> Layer:
-        return rewrite(self, net, self.fuses()) if self.fuses() else net
+        if not self.fuses():
+            return net
+        made = rewrite(self, net, self.fuses())
+        return Predicting(made) if type(made) is FusedSequential and native.library() else made
 
     def active(self) -> AbstractContextManager[object]:
         """Where this package's threads share out the work without the library, BLAS keeps to the thread that calls it.
@@ -149,8 +153,12 @@ class NumpyBackend(StridedBackend):
         product is summed follows from their number: so blocks of both kinds take turns.
         """
         buffers.limit(self.kept_memory)
-        shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
-        return blas.alone() if shared else blas.free()
+        return blas.alone() if self.shares_by_blas and self.workers > 1 else blas.free()
+
+    @cached_property
+    def shares_by_blas(self) -> bool:
+        """Whether its own threads, without the library, each call BLAS."""
+        return self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

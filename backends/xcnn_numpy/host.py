@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from xcnn_strided import Algorithm
+from xcnn_strided.fusion import Fuse
 
 from xcnn.core.types import Pads, Pair, Shape
 
@@ -25,6 +26,10 @@ class Host(Protocol):
     @property
     def workers(self) -> int:
         """How many threads share work."""
+        ...
+
+    def fuses(self) -> tuple[Fuse, ...]:
+        """What knows runs of layers to fuse."""
         ...
 
     def chosen(

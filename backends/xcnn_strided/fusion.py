@@ -44,7 +44,7 @@ class FusedSequential(Sequential):
 
     plan: tuple[tuple[int, int, Fusion | None], ...]
 
-    def __init__(self, backend: Backend, named: Named, fuses: tuple[Fuse, ...]) -> None:
+    def __init__(self, backend: object, named: Named, fuses: tuple[Fuse, ...]) -> None:
         object.__setattr__(self, "named", named)
         plan, first = [], 0
         while first < len(named):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xcnn.core.checks import check_dy
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
@@ -41,7 +41,7 @@ class Shortcut(ABC):
         with inside(self.name):
             body, body_backward = layer.body(mine, x, inner)
             if layer.shortcut:
-                beside, shortcut_backward = layer.call(last, mine, x, inner)
+                beside, shortcut_backward = self.beside(mine, x, inner)
             layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
         y, slope = self.end(body, beside)
         y_shape = y.shape
@@ -59,6 +59,10 @@ class Shortcut(ABC):
             return self.sum(dx, dy, False) if run.wants_dx else None
 
         return y, backward
+
+    def beside(self, mine: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        """What the shortcut's layer gives, and its backward."""
+        return self.layer.call(len(self.layer) - 1, mine, x, run)
 
     def end(self, a: Array, b: Array) -> tuple[Array, Callable[[Array], Array] | None]:
         """Y = relu(a + b), and the gradient before the ReLU, of that of y; or a + b and None."""

@@ -1,6 +1,7 @@
 """Runs of layers that NumPy's backend fuses, held to the layers that they replace: values, gradients, names, errors."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -249,7 +250,7 @@ def test_names_of_layers_and_weights_stay():
     for recipe in nets.RECIPES.values():
         net = recipe.net(10)
         fused = backend().rewrite(net)
-        assert repr(fused).replace("FusedSequential", "Sequential") == repr(net)
+        assert re.sub("FusedSequential|Predicting", "Sequential", repr(fused)) == repr(net)
         assert [name for name, _ in fused.named] == [name for name, _ in net.named]
         drawn, output = (n.init(xcnn.core.random.generator(0), (1, 28, 28)) for n in (fused, net))
         assert drawn[1] == output[1]

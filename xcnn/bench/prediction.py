@@ -120,10 +120,10 @@ def versions(peers: tuple[str, ...]) -> dict[str, str]:
 def compare_predictions(
     case: StepCase, backend: Backend, peers: tuple[str, ...], seconds: float, threads: int
 ) -> tuple[PredictionResult, int]:
-    """Time `predict` on a batch beside the peers; the result, and how many parameters the net has."""
+    """Time `predict` of the frozen model on a batch beside the peers; the result, and how many parameters it has."""
     model = case.model(backend)
     x, _ = case.data(*model.output_shape)
-    made: dict[str, Call] = {"xcnn": partial(model.predict, x, batch_size=case.batch)}
+    made: dict[str, Call] = {"xcnn": partial(model.frozen().predict, x, batch_size=case.batch)}
     ways: dict[str, str] = {}
     if peers:
         from xcnn.bench import torch_side

@@ -708,7 +708,8 @@ class Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
         Its weights are copies that can't be changed in place. On NumPy kernels are laid out once, which can take half
-        the time of a prediction of one image. It can be trained and saved as any other, and is no longer frozen then.
+        the time of a prediction of one image, and the second prediction of a shape is recorded: those that follow run
+        no Python between layers. It can be trained and saved as any other, and is no longer frozen then.
 
         Returns
         -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -50,9 +51,13 @@ class Trainer:
     def forward(self, weights: Weights, x: HostArray) -> Array:
         """The output for one batch, an array of the backend."""
         with host_memory("this batch"), self.backend.active():
-            run = Run(self.backend, wants_backward=False)
-            y, _ = self.net(weights, self.backend.asarray(x, self.dtype), run)
+            y, _ = self.net(weights, self.backend.asarray(x, self.dtype), self.asking)
         return y
+
+    @cached_property
+    def asking(self) -> Run:
+        """What a prediction runs on."""
+        return Run(self.backend, wants_backward=False)
 
     def after_step(
         self, state: TrainingState, x: HostArray, t: HostArray, within_epoch: bool = True

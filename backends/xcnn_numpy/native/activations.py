@@ -78,8 +78,9 @@ class Activations:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         made: Formula = self.kept.of(x.dtype)
-        x, last = lying(x)
-        y, threads = new(x.shape, x.dtype, last), self.backend.workers
+        threads = self.backend.workers
+        x, last = lying(x, threads)
+        y = new(x.shape, x.dtype, last)
         made.forward.run({"x": x, "y": y}, threads, 1, x.size)
         keeps, kept = made.keeps, {"x": x, "y": y}[made.keeps]
         shape, (name, layer) = x.shape, self.named[-1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_native.library import call
 from xcnn_native.program import NEIGHBOURS, PLANES, Program
+from xcnn_native.recording import constant
 
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Shape, Weights
@@ -18,6 +19,7 @@ from xcnn.errors import ShapeError, inside
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
+from xcnn_numpy.native.copy import zeros
 from xcnn_numpy.native.ending import Ending, ending, following
 from xcnn_numpy.native.maps import SPREAD, KeptKernel, Way, images, packed_for, plain, table, way
 
@@ -150,7 +152,9 @@ class Convolution:
         if (bias := weights[self.name].get("bias")) is None:
             return {}
         places = bias.ndim > 1 and plan.neighbours
-        return {"b": np.ascontiguousarray(bias.reshape(plan.y_shape[1:]).transpose(1, 2, 0) if places else bias)}
+        if places:
+            bias = bias.reshape(plan.y_shape[1:]).transpose(1, 2, 0)
+        return {"b": constant(partial(np.ascontiguousarray, bias))}
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights[self.name]
@@ -165,7 +169,7 @@ class Convolution:
         kept = images(plan.y_shape, x.dtype) if end.keeps == "s" and program is end.forward else y
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
         if not plan.covers(plan.turned):
-            y.fill(0)
+            zeros(y, plan.threads)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)
         if plan.inline and program:
             forward(x, packed, y, (program.at, program.addresses(arrays), end.repeated(program)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_native.library import call
+from xcnn_native.recording import constant
 
 from xcnn.core.checks import check_dy
 from xcnn.core.reference import NO_PADDING
@@ -96,7 +97,7 @@ class FusedDense:
         if program:
             arrays = {"z": y, "y": y, "s": kept}
             if self.layer.bias:
-                arrays["b"] = np.ascontiguousarray(mine["bias"])
+                arrays["b"] = constant(partial(np.ascontiguousarray, mine["bias"]))
             forward(x, packed, y, (program.at, program.addresses(arrays), -1))
         else:
             forward(x, packed, y)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from xcnn_native.recording import constant
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers import BatchNorm, Conv2DTranspose
@@ -33,9 +34,12 @@ class NormalisedConvolution(Convolution):
     def numbers(self, weights: Weights, plan: Plan) -> dict[str, Array]:
         name, norm = self.norm
         mine, bias = weights[name], weights[self.name].get("bias", 0.0)
-        a = mine["scale"] / np.sqrt(mine["running_variance"].astype(np.float64) + norm.epsilon)
-        b = mine["bias"] + a * (bias - mine["running_mean"])
-        return {"a": a.astype(plan.dtype), "b": b.astype(plan.dtype)}
+
+        def both() -> Array:
+            a = mine["scale"] / np.sqrt(mine["running_variance"].astype(np.float64) + norm.epsilon)
+            return np.stack([a, mine["bias"] + a * (bias - mine["running_mean"])]).astype(plan.dtype)
+
+        return dict(zip("ab", constant(both), strict=True))
 
 
 @dataclass(frozen=True)

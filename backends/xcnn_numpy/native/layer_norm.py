@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from xcnn_host.buffers import empty
 from xcnn_native.library import call
+from xcnn_native.recording import constant
 
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
@@ -48,11 +51,11 @@ class Rows:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, dtype, threads, last = weights[self.name], x.dtype, self.backend.workers, self.last(x)
-        scale, bias = np.ascontiguousarray(mine["scale"]), np.ascontiguousarray(mine["bias"])
-        x, y = as_lying(x, last), new(x.shape, dtype, last)
+        scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
+        x, y = as_lying(x, last, threads), new(x.shape, dtype, last)
         shape, cells = x.shape, scale.size
         rows = x.size // cells
-        centres, inverses = np.empty((2, rows), dtype)
+        centres, inverses = empty((2, rows), dtype)
         call("layer_norm", dtype, x, rows, cells, self.layer.epsilon, scale, bias, y, centres, inverses, threads)
 
         def backward(dy: Array, grads: Weights) -> Array:

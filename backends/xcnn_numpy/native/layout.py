@@ -11,6 +11,7 @@ import numpy as np
 from xcnn_host.buffers import empty
 
 from xcnn.core.types import Array, Shape
+from xcnn_numpy.native.copy import copy
 
 LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
 """By their number: the axes with channels last."""
@@ -24,23 +25,21 @@ def holds(x: Array) -> bool:
     return type(x) is np.ndarray and x.dtype in TYPES
 
 
-def lying(x: Array) -> tuple[Array, bool]:
+def lying(x: Array, threads: int = 1) -> tuple[Array, bool]:
     """X, copied unless it lies in one of the two orders; and whether its channels are last."""
     flags = x.flags
     if flags.aligned and flags.c_contiguous:
         return x, False
     last = x.ndim in LAST and x.shape[1] > 1 and abs(x.strides[1]) == x.itemsize
-    return as_lying(x, last), last
+    return as_lying(x, last, threads), last
 
 
-def as_lying(x: Array, last: bool) -> Array:
+def as_lying(x: Array, last: bool, threads: int = 1) -> Array:
     """X, copied unless it lies in this order."""
     flags = (x.transpose(LAST[x.ndim]) if last else x).flags
     if flags.c_contiguous and flags.aligned:
         return x
-    made = new(x.shape, x.dtype, last)
-    np.copyto(made, x)
-    return made
+    return copy(x, new(x.shape, x.dtype, last), threads)
 
 
 def new(shape: Shape, dtype: Any, last: bool) -> Array:

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from itertools import product
 from math import gcd, prod
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from xcnn_host.buffers import empty
-from xcnn_native.library import KINDS, address, library
+from xcnn_native.library import KINDS, Held, address, library
+from xcnn_native.recording import constant
 
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size, within
@@ -197,7 +199,7 @@ class Table:
         made = [Map(**one) for one in maps]
         self.count, self.threads, self.dtype = len(made), threads, np.dtype(char)
         self.maps = (Map * len(made))(*made)
-        self.at = ctypes.addressof(self.maps)
+        self.at = Held(ctypes.addressof(self.maps), self.maps)
         self.library = {
             name: getattr(library(), f"{name}_{KINDS[char]}")
             for name in ("prepare", "pack", "correlate", "prepare_gradient", "kernel_gradient")
@@ -251,7 +253,12 @@ class KernelGradient(Table):
 
 
 class KeptKernel:
-    """The last kernel that met a table, and as it was packed: one value, which another thread replaces as a whole."""
+    """The last kernel that met a table, and as it was packed: one value, which another thread replaces as a whole.
+
+    Tables of several shapes that pack a kernel alike keep it once.
+    """
+
+    everywhere: ClassVar[WeakValueDictionary[tuple[int, int], Array]] = WeakValueDictionary()
 
     def __init__(self, table: KeptCorrelation) -> None:
         self.table = table
@@ -261,8 +268,19 @@ class KeptKernel:
         """A read-only kernel packed, now or before."""
         last = self.last
         if last is None or last[0] is not kernel:
-            self.last = last = kernel, self.table.pack(as_read)
+            self.last = last = kernel, self.shared(kernel, self.table.pack(as_read))
         return last[1]
+
+    def shared(self, kernel: Array, packed: Array) -> Array:
+        """What another table has packed, if it is the same."""
+        if packed is kernel:
+            return packed
+        key = id(kernel), packed.size
+        other = self.everywhere.get(key)
+        if other is not None and np.array_equal(other.view(np.uint8), packed.view(np.uint8)):
+            return other
+        self.everywhere[key] = packed
+        return packed
 
 
 def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Correlation, Array]:
@@ -272,7 +290,7 @@ def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Corr
     """
     if run.wants_backward or kernel.flags.writeable or kernel.base is not None:
         return plan.forward, plan.forward.pack(as_read)
-    return plan.kept.table, plan.kept.packed(kernel, as_read)
+    return plan.kept.table, constant(lambda: plan.kept.packed(kernel, as_read))
 
 
 @lru_cache(maxsize=512)

@@ -7,13 +7,15 @@ dbias follow from the sums of dz and dz (x - m), m being the mean, and dx = u dz
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from xcnn_host.buffers import empty
 from xcnn_native.library import address, call
 from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
+from xcnn_native.recording import constant
 from xcnn_native.trace import CHANNEL, Symbol, trace
 
 from xcnn.core.checks import check_dy
@@ -133,21 +135,23 @@ class Normalised:
         dtype, (x, last) = x.dtype, lying(x)
         seen = geometry(x.shape, last, getattr(norm, "groups", 0))
         sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
-        scale, bias = np.ascontiguousarray(mine["scale"]), np.ascontiguousarray(mine["bias"])
-        statistics = np.empty((3, seen.images * seen.groups or seen.channels))  # means, variances, inverses
-        means, variances, inverses = rows(statistics)
+        scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
         train = run.train or not of_batch
         if train:
-            call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, means, variances, threads)
+            statistics = empty((2, seen.images * seen.groups or seen.channels), np.float64)
+            call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, *rows(statistics), threads)
         else:
-            statistics[:2] = mine["running_mean"], mine["running_variance"]
-        lines = np.empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
+            running = mine["running_mean"], mine["running_variance"]
+            statistics = constant(lambda: np.stack(running).astype(np.float64))
+        means, variances = rows(statistics)
+        inverses = empty(statistics.shape[1:], np.float64)
+        lines = empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
         m, a, b = rows(lines)
         call("normal", dtype, *sizes, norm.epsilon, means, variances, scale, bias, inverses, m, a, b)
         y = new(x.shape, dtype, last)
         programs.forward.run({"x": x, "y": y, "a": a, "b": b}, threads, *seen.planes)
         following = self.following(mine, run.train, seen, *statistics[:2]) if of_batch else {}
-        kept = (y if programs.keeps_y else None, statistics, lines)
+        kept = (y if programs.keeps_y else None, statistics, inverses, lines)
 
         def backward(dy: Array, grads: Weights) -> Array:
             with inside(self.named[-1][0]):

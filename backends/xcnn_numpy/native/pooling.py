@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xcnn_native.library import call
+from xcnn_native.library import Held, call
 
 from xcnn.core.checks import check_dy
 from xcnn.core.reference import NO_PADDING
@@ -70,12 +70,12 @@ class Pooling:
         window = Window(
             *images, *y_shape[2:], *self.size, *self.stride, top, left, self.means, 1 if places <= 256 else 4
         )
-        vars(self).update(y_shape=y_shape, window=window, kind=np.dtype(np.uint8 if places <= 256 else np.uint32))
+        at, kind = Held(ctypes.addressof(window), window), np.dtype(np.uint8 if places <= 256 else np.uint32)
+        vars(self).update(y_shape=y_shape, at=at, kind=kind)
 
     def run(self, name: str, source: Array, result: Array, which: Array | None = None) -> Array:
         """Call a kernel, and give what it wrote."""
-        window = ctypes.byref(self.window)  # type: ignore[attr-defined]
-        call(name, source.dtype, window, source, result, which, self.threads)
+        call(name, source.dtype, self.at, source, result, which, self.threads)  # type: ignore[attr-defined]
         return result
 
     def largest(self, x: Array) -> tuple[Array, Array]:
@@ -163,7 +163,7 @@ class Pooled:
         return holds(x) and x.ndim == 4 and x.size > 0 and bool(seen(self.layer, x.shape, False, 1))
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        x, last = lying(x)
+        x, last = lying(x, self.backend.workers)
         windows = seen(self.layer, x.shape, last, self.backend.workers)
         assert windows is not None  # it fits
         y, which = windows.largest(x) if type(self.layer) in LARGEST else (windows.sums(x), None)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from xcnn_native.program import Formula, Program
 from xcnn_native.trace import Symbol, trace
+from xcnn_strided.fusion import FusedSequential
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import Residual
-from xcnn.layers.layer import Layer
+from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 
@@ -55,12 +56,21 @@ class Addition(Shortcut):
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and self.kept.of(x.dtype) is not None
 
+    @cached_property
+    def alone(self) -> FusedSequential:
+        """The shortcut's layer by itself, fused."""
+        return FusedSequential(self.backend, self.layer.named[-1:], self.backend.fuses())
+
+    def beside(self, mine: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        return super().beside(mine, x, run) if run.wants_backward else self.alone(mine, x, run)
+
     def end(self, a: Array, b: Array) -> tuple[Array, Callable[[Array], Array] | None]:
         if not self.activations:
             return self.sum(a, b, False), None
         made: Formula = self.kept.of(a.dtype)
-        (a, last), threads = lying(a), self.backend.workers
-        arrays = {"a": a, "b": as_lying(b, last), "y": new(a.shape, a.dtype, last)}
+        threads = self.backend.workers
+        a, last = lying(a, threads)
+        arrays = {"a": a, "b": as_lying(b, last, threads), "y": new(a.shape, a.dtype, last)}
         if made.keeps == "x":
             arrays["x"] = new(a.shape, a.dtype, last)
         made.forward.run(arrays, threads, 1, a.size)
@@ -74,9 +84,10 @@ class Addition(Shortcut):
         return arrays["y"], slope
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:
-        a, last = lying(a)
+        threads = self.backend.workers
+        a, last = lying(a, threads)
         y = new(a.shape, a.dtype, last)
-        addition(a.dtype).run({"a": a, "b": as_lying(b, last), "y": y}, self.backend.workers, 1, a.size)
+        addition(a.dtype).run({"a": a, "b": as_lying(b, last, threads), "y": y}, threads, 1, a.size)
         return y
 
     def slope(self, dy: Array, y: Array) -> Array:

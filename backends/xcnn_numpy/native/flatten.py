@@ -13,6 +13,7 @@ from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import Flatten
 from xcnn.layers.layer import Run
+from xcnn_numpy.native.layout import as_lying
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FusedFlatten:
-    """Y = X, reshaped."""
+    """Y = X, reshaped: of images in C's order."""
 
+    backend: Host
     name: str
     layer: Flatten
 
@@ -38,10 +40,10 @@ class FusedFlatten:
                 check_dy(self.layer, flat, dy)
             return dy.reshape(shape)
 
-        return x.reshape(flat), backward
+        return as_lying(x, False, self.backend.workers).reshape(flat), backward
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, FusedFlatten] | None:
     """Flatten."""
     name, layer = layers[n]
-    return (1, FusedFlatten(name, layer)) if type(layer) is Flatten else None
+    return (1, FusedFlatten(backend, name, layer)) if type(layer) is Flatten else None
