@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
@@ -44,11 +43,9 @@ class Shortcut(ABC):
                 beside, shortcut_backward = layer.call(last, mine, x, inner)
             layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
         y, slope = self.end(body, beside)
-        y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
-                check_dy(layer, y_shape, dy)
                 if slope:
                     dy = slope(dy)
                 dx, of_layer = body_backward(dy)

@@ -174,7 +174,12 @@ def conversion(name: str, x: Array, dtype: object) -> str:
 
 def home(x: Array) -> str:
     """Where an array is, in words: "numpy", "cupy:0", "torch:cuda:0", "array_api_strict:device1"."""
-    name, where = library(namespace(x)), str(device(x))
+    return home_of(namespace(x), device(x))
+
+
+def home_of(xp: Any, device: object) -> str:
+    """The same of an array of this namespace on this device."""
+    name, where = library(xp), str(device)
     named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)|^(cpu):0$", where)
     where = next((name for name in named.groups() if name), where) if named else where
     return name if where == "cpu" else f"{name}:{where}"
@@ -183,17 +188,6 @@ def home(x: Array) -> str:
 def library(xp: Any) -> str:
     """The library that a namespace is of: "numpy", "torch", "jax"."""
     return str(xp.__name__).removeprefix("array_api_compat.").removesuffix(".numpy")
-
-
-def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
-    """Raise X101 unless the gradient has its output's shape."""
-    if tuple(dy.shape) != tuple(y_shape):
-        raise ShapeError(
-            "X101",
-            "got a gradient that is not shaped like its output.",
-            f"got dy {tuple(dy.shape)}, the output was {tuple(y_shape)}",
-            layer=layer,
-        )
 
 
 def check_call(function: Any, count: int, what: str, takes: str) -> None:

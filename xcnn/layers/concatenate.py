@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -50,7 +51,12 @@ class Concatenate(Container):
         self.check_shapes([y.shape[1:] for y in ys])
         edges = [0, *accumulate(y.shape[1] for y in ys)]
 
+        y = namespace(x).concat(ys, axis=1)
+        made = likeness(y)
+        del ys
+
         def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, made, dy)
             grads: Weights = {}
             dxs = [
                 self.back(n, backwards[n], dy[:, start:stop, ...], grads)
@@ -58,7 +64,7 @@ class Concatenate(Container):
             ]
             return sum(dxs[1:], dxs[0]) if run.wants_dx else None, grads
 
-        return namespace(x).concat(ys, axis=1), backward
+        return y, backward
 
     def check_shapes(self, shapes: Sequence[Shape]) -> None:
         """Raise X101 unless the branches' outputs differ in their channels only."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
@@ -93,7 +94,7 @@ class Container:
     def call(
         self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True, behind: bool = False
     ) -> tuple[Array, Backward]:
-        """Call the n-th layer, with x or, `behind` others, with what those made of it.
+        """Call the n-th layer, with x or, `behind` others, with what those made of it; its dy is held to its y.
 
         Where the run wants no backward, the layer's is let go of.
         """
@@ -103,7 +104,15 @@ class Container:
             y, backward = layer(weights.get(name, {}), x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
-        return y, backward if run.wants_backward else no_backward
+            if not run.wants_backward:
+                return y, no_backward
+            made = likeness(y)
+
+        def checked(dy: Array) -> tuple[Array, Weights]:
+            check_dy(layer, made, dy)  # for layers that do not
+            return backward(dy)
+
+        return y, checked
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, check_shape
+from xcnn.core.checks import IMAGE, check_between, check_home, check_rank, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -45,10 +46,10 @@ class Dropout:
         if drops:
             bits = run.backend.random_bits(run.key, shape)
             mask = namespace(x).astype(bits >= int(self.rate * 2**32), x.dtype) / (1 - self.rate)
-        x_shape = x.shape
+        made = likeness(x)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, x_shape, dy)
+            check_dy(self, made, dy)
             return dy * mask if drops else dy, {}
 
         return x * mask if drops else x, backward
