@@ -7,28 +7,21 @@ than the likeness.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from xcnn.core.arrays import check_array, known_namespace, namespace
 from xcnn.core.checks import IMAGE, SIGNAL, VECTOR, home, home_of
 from xcnn.core.types import Array, Shape
-from xcnn.errors import BackendError, DTypeError, ShapeError, short
+from xcnn.errors import BackendError, DTypeError, ShapeError, XcnnError
 
-
-class Likeness(NamedTuple):
-    """An array without its numbers."""
-
-    kind: type
-    shape: Shape
-    dtype: Any
-    device: Any
-    """None where the library does not tell."""
+Likeness: TypeAlias = tuple[type, Shape, Any, Any]
+"""An array without its numbers: its class, shape, type and device, None where the library does not tell."""
 
 
 def likeness(y: Array) -> Likeness:
     """What an array is like. It keeps nothing of its memory."""
     try:
-        return Likeness(type(y), y.shape, y.dtype, getattr(y, "device", None))
+        return type(y), y.shape, y.dtype, getattr(y, "device", None)
     except AttributeError:
         check_array(y, "y")
         raise
@@ -55,34 +48,44 @@ def check_dy(layer: object, y: Likeness, dy: Array) -> None:
     DTypeError
         X103, where it is no array, or has another type.
     """
-    if type(dy) is not y.kind or likeness(dy) != y:
+    if type(dy) is not y[0] or likeness(dy) != y:
         refuse(layer, y, dy, "a gradient", "its output")
+
+
+def is_like(y: Likeness, dy: Any) -> bool:
+    """Whether `check_dy` would take it."""
+    try:
+        check_dy(None, y, dy)
+    except XcnnError:
+        return False
+    return True
 
 
 def refuse(layer: object, y: Likeness, dy: Any, what: str, of: str) -> None:
     """Raise in what it is unlike y. Nothing is left of some: a tracer, or an array of a derived class."""
     check_array(dy, "dy")
-    there, where = known_namespace(y.kind) or namespace(dy), getattr(dy, "device", None)
-    if namespace(dy) is not there or (where != y.device and None not in (where, y.device)):
+    kind, shape, dtype, device = y
+    there, where = known_namespace(kind) or namespace(dy), getattr(dy, "device", None)
+    if namespace(dy) is not there or (where != device and None not in (where, device)):
         raise BackendError(
             "X301",
-            f"got {what} on {home(dy)}, {of} was on {home_of(there, y.device)}.",
+            f"got {what} on {home(dy)}, {of} was on {home_of(there, device)}.",
             hint="dy = backend.asarray(dy), of the backend that the layer ran on.",
             layer=layer,
         )
-    if tuple(dy.shape) != tuple(y.shape):
+    if tuple(dy.shape) != tuple(shape):
         raise ShapeError(
             "X101",
             f"got {what} that is not shaped like {of}.",
-            f"got {named(dy.shape)}, {of.replace('its', 'the')} was {named(y.shape)}",
+            f"got {named(dy.shape)}, {of.replace('its', 'the')} was {named(shape)}",
             hint="it comes from the loss, or from the layer behind.",
             layer=layer,
         )
-    if dy.dtype != y.dtype:
+    if dy.dtype != dtype:
         raise DTypeError(
             "X103",
-            f"got {what} of {short(dy.dtype)}, {of} was {y.dtype}.",
-            hint=f"convert it to {y.dtype}.",
+            f"got {what} of {dy.dtype}, {of} was {dtype}.",
+            hint=f"convert it to {dtype}.",
             layer=layer,
         )
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
-from xcnn.core.likeness import check_dy, likeness
+from xcnn.core.likeness import Likeness, check_dy, likeness
+from xcnn.core.pure import is_own
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
@@ -94,7 +95,7 @@ class Container:
     def call(
         self, n: int, weights: Weights, x: Array, run: Run, wants_dx: bool = True, behind: bool = False
     ) -> tuple[Array, Backward]:
-        """Call the n-th layer, with x or, `behind` others, with what those made of it; its dy is held to its y.
+        """Call the n-th layer, with x or, `behind` others, with what those made of it.
 
         Where the run wants no backward, the layer's is let go of.
         """
@@ -106,13 +107,7 @@ class Container:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
             if not run.wants_backward:
                 return y, no_backward
-            made = likeness(y)
-
-        def checked(dy: Array) -> tuple[Array, Weights]:
-            check_dy(layer, made, dy)  # for layers that do not
-            return backward(dy)
-
-        return y, checked
+            return y, backward if is_own(type(layer)) else held(layer, likeness(y), backward)
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""
@@ -122,6 +117,16 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def held(layer: Layer, y: Likeness, backward: Backward) -> Backward:
+    """The backward of another's layer, which may not look at dy, for what is like y."""
+
+    def checked(dy: Array) -> tuple[Array, Weights]:
+        check_dy(layer, y, dy)
+        return backward(dy)
+
+    return checked
 
 
 def depth(layer: object) -> int:

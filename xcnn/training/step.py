@@ -110,7 +110,7 @@ def check_gradients(weights: Weights, grads: Weights, path: str = "") -> None:
             continue
         given = gradient.value if isinstance(gradient, Next) else gradient
         like = likeness(weight)
-        if type(given) is not like.kind or likeness(given) != like:
+        if type(given) is not like[0] or likeness(given) != like:
             refuse(None, like, given, f"a gradient for {path + name!r}", "that weight")
 
 
