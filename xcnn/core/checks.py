@@ -119,7 +119,8 @@ def check_home(layer: object, weights: Weights, x: Array, backend: Any = None) -
     A layer without weights that asks its backend's primitives gives the backend, whose library x must be of.
     """
     for name, array in weights.items():
-        if type(array) is not type(x) or device(array) != device(x):
+        other = type(array) is not type(x) and namespace(array) is not namespace(x)
+        if other or device(array) != device(x):
             raise BackendError(
                 "X301",
                 f"has its {name} on {home(array)} but x is on {home(x)}.",

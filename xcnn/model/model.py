@@ -315,10 +315,12 @@ class Model:
         """The tree of weights as they are now, on the model's backend.
 
         Numbers of any library in the shapes that the net declares may be assigned, a copy of them being taken: to the
-        whole, or to a branch or a leaf of it, as in model.weights["conv1"]["kernel"] = kernel. `edit` sets cells.
+        whole, or to a branch or a leaf of it, as in model.weights["conv1"]["kernel"] = kernel. `edit` sets cells: the
+        arrays themselves are read-only where the library has such (NumPy, JAX, array-api-strict). On PyTorch and CuPy
+        they are the model's memory, and what is written into them is written into the model, unchecked.
         """
         now = [self.state.weights]
-        return tree.Guarded(now[0], lambda path, new: self._set_weights(now, path, new))
+        return tree.Guarded(now[0], lambda path, new: self._set_weights(now, path, new), self.backend.shown)
 
     @weights.setter
     @changes("other weights")
