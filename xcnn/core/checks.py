@@ -13,6 +13,7 @@ from typing import Any
 from array_api_compat import device
 
 from xcnn.core.arrays import check_array, is_floating, namespace, unmasked
+from xcnn.core.tracing import behind, check_limits
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import COUNTABLE, is_whole
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted, short
@@ -219,10 +220,11 @@ def check_whole(name: str, value: object, least: int = 1, most: float = COUNTABL
 
 def check_between(name: str, value: object, low: float, high: float) -> float:
     """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
-    number: Any = plain(value)
+    check_limits(value, low, high)
+    number: Any = plain(behind(value))
     if not is_number(number) or not low <= number < high:
         raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {short(value)}.")
-    return number  # type: ignore[no-any-return]
+    return number if behind(value) is value else value  # type: ignore[return-value]
 
 
 def check_rate(name: str, value: object) -> float:
@@ -232,10 +234,10 @@ def check_rate(name: str, value: object) -> float:
 
 def check_positive(name: str, value: object) -> float:
     """The option, if it is a finite number above 0; else raise X104."""
-    number: Any = plain(value)
+    number: Any = plain(behind(value))
     if not is_number(number) or not 0 < number < float("inf"):
         raise OptionError("X104", f"{name} must be a positive number; got {short(value)}.")
-    return number  # type: ignore[no-any-return]
+    return number if behind(value) is value else value  # type: ignore[return-value]
 
 
 def is_number(value: object) -> bool:

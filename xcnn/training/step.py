@@ -155,8 +155,12 @@ class Kept:
         step, optimizer = self.step, self.step.optimizer
         if not is_dataclass(optimizer):
             raise Impure(f"{type(optimizer).__name__} is no dataclass.")
-        parts = made_of((step.net, step.loss, step.threshold, step.backend))
+        parts = made_of((self.net_and_loss(), step.threshold, step.backend))
         return parts, made_of(optimizer, ("learning_rate", *self.arguments))
+
+    def net_and_loss(self) -> tuple[object, object]:
+        """Both, as far as what is kept belongs to them."""
+        return self.step.net, self.step.loss
 
     def forget(self) -> None:
         """Begin anew."""
