@@ -94,7 +94,8 @@ class BatchNorm:
             centred = x - wide(mean)
         inverse = 1 / xp.sqrt(variance + self.epsilon)
         x_hat = centred * wide(inverse)
-        made = likeness(x)
+        y = x_hat * wide(scale) + wide(weights["bias"])
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
@@ -102,7 +103,7 @@ class BatchNorm:
             dx_hat = dy - wide(dbias / m) - x_hat * wide(dscale / m) if run.train and m > 0 else dy
             return dx_hat * wide(scale * inverse), {"scale": dscale, "bias": dbias, **following}
 
-        return x_hat * wide(scale) + wide(weights["bias"]), backward
+        return y, backward
 
     def moved(self, xp: Any, weights: Weights, mean: Array, variance: Array) -> Weights:
         """The running statistics after a batch with these."""

@@ -48,13 +48,14 @@ class Dropout:
             bits = run.backend.random_bits(run.key, shape)
             xp = namespace(x)
             mask = xp.astype(bits >= floor(xp, self.rate, 2**32), x.dtype) / (1 - self.rate)
-        made = likeness(x)
+        y = x * mask if drops else x
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
             return dy * mask if drops else dy, {}
 
-        return x * mask if drops else x, backward
+        return y, backward
 
     def mask_shape(self, x_shape: Shape) -> Shape:
         """One for each cell."""

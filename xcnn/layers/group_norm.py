@@ -58,11 +58,13 @@ class GroupNorm:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         names = axes_with_channels(self, x.shape[1:])
         xp = check_input(self, weights, x, names, weights["scale"].shape[0])
-        shape, axes, made = x.shape, (0, *range(2, x.ndim)), likeness(x)
+        shape, axes = x.shape, (0, *range(2, x.ndim))
         grouped = (shape[0], self.groups, prod(shape[1:]) // self.groups)
         scale, bias = (xp.reshape(weights[name], (-1, *(1 for _ in axes[1:]))) for name in ("scale", "bias"))
         groups_hat, inverse = standardise(xp, xp.reshape(x, grouped), (2,), self.epsilon)
         x_hat = xp.reshape(groups_hat, shape)
+        y = x_hat * scale + bias
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
@@ -70,4 +72,4 @@ class GroupNorm:
             dx = standardise_backward(xp, xp.reshape(dy * scale, grouped), groups_hat, inverse, (2,))
             return xp.reshape(dx, shape), grads
 
-        return x_hat * scale + bias, backward
+        return y, backward

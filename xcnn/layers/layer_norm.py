@@ -74,14 +74,15 @@ class LayerNorm:
             for name in ("scale", "bias")
         )
         x_hat, inverse = standardise(xp, x, axes, self.epsilon)
-        made = likeness(x)
+        y = x_hat * scale + bias
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
             grads = {"scale": xp.sum(dy * x_hat, axis=others), "bias": xp.sum(dy, axis=others)}
             return standardise_backward(xp, dy * scale, x_hat, inverse, axes), grads
 
-        return x_hat * scale + bias, backward
+        return y, backward
 
     def axes(self, rank: int) -> Shape:
         """The axes to normalise of an array with so many, in order."""
