@@ -90,6 +90,37 @@ def test_so_does_a_net_that_computes_in_half(backend):
             backward(backend.astype(y, "float32"))
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        Concatenate(Dense(3), Sequential(), Sequential(Dense(2), ReLU())),
+        Residual(Dense(4)),
+        Sequential(Residual(Dense(4)), ReLU()),
+        Residual(Dense(4), shortcut=Sequential()),
+        Sequential(Residual(Dense(4), shortcut=Sequential()), ReLU()),
+        Sequential(Concatenate(Sequential(), Dense(2)), Dense(3)),
+    ],
+    ids=repr,
+)
+def test_parts_of_several_types_get_gradients_of_their_own(net, backend):
+    """A net's first x is wider than what its layers give in half precision, and so is what both are joined to."""
+    kind = policy("bfloat16", "float32")
+    if kind.name not in backend.precisions_here:
+        pytest.skip("it does not compute in bfloat16")
+    with backend.active():
+        cast = mixed(net, kind)
+        results = []
+        for made in (net, cast, backend.rewrite(cast)):
+            y, backward = called(net, (4,), backend, made)
+            dx, grads = backward(backend.xp.ones_like(y))
+            results.append(
+                [np.asarray(backend.to_numpy(backend.astype(a, "float32"))) for a in (dx, *tree.leaves(grads))]
+            )
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05)
+
+
 def test_it_is_told_by_name_with_axes_named(backend):
     net = Sequential(xcnn.Conv2D(2, 3), Flatten(), last=Dense(2))
     with backend.active():

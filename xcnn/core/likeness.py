@@ -61,6 +61,11 @@ def is_like(y: Likeness, dy: Any) -> bool:
     return True
 
 
+def of_part(part: Likeness, dy: Array) -> Array:
+    """The gradient of one part of a sum, or of what is joined: in its type, where the library made the whole wider."""
+    return dy if dy.dtype is part[2] or dy.dtype == part[2] else namespace(dy).astype(dy, part[2])
+
+
 def refuse(layer: object, y: Likeness, dy: Any, what: str, of: str) -> None:
     """Raise in what it is unlike y. Nothing is left of some: a tracer, or an array of a derived class."""
     check_array(dy, "dy")

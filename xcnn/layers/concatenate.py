@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_shape
-from xcnn.core.likeness import check_dy, likeness
+from xcnn.core.likeness import check_dy, likeness, of_part
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -51,7 +51,7 @@ class Concatenate(Container):
         self.check_shapes([y.shape[1:] for y in ys])
         edges = [0, *accumulate(y.shape[1] for y in ys)]
 
-        y = namespace(x).concat(ys, axis=1)
+        y, parts = namespace(x).concat(ys, axis=1), [likeness(y) for y in ys]
         made = likeness(y)
         del ys
 
@@ -59,7 +59,7 @@ class Concatenate(Container):
             check_dy(self, made, dy)
             grads: Weights = {}
             dxs = [
-                self.back(n, backwards[n], dy[:, start:stop, ...], grads)
+                self.back(n, backwards[n], of_part(parts[n], dy[:, start:stop, ...]), grads)
                 for n, (start, stop) in enumerate(pairwise(edges))
             ]
             return sum(dxs[1:], dxs[0]) if run.wants_dx else None, grads
