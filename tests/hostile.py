@@ -152,6 +152,13 @@ LAYERS = (
     (xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 6, 6)), (xcnn.Residual(xcnn.ReLU()), (1, 6, 6)),
     (xcnn.Concatenate(xcnn.ReLU(), xcnn.Tanh()), (1, 6, 6)),
 )  # fmt: skip
+BACKWARDS = (
+    *LAYERS,
+    (xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.ReLU(), xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dense(2)), (1, 6, 6)),
+    (xcnn.Sequential(xcnn.BatchNorm(), xcnn.ReLU(), xcnn.GlobalAveragePool2D()), (1, 6, 6)),
+    (xcnn.Sequential(xcnn.Residual(xcnn.ReLU()), xcnn.ReLU()), (1, 6, 6)), (xcnn.Sequential(), (1, 6, 6)),
+)  # fmt: skip
+"""Those, and nets whose layers some backends put together."""
 OPTIONS = {
     xcnn.Conv2D: {"filters": 2, "kernel_size": 3, "stride": 1, "padding": "same", "dilation": 1, "groups": 1,
                   "bias": True, "kernel_initializer": "he_normal"},
@@ -195,6 +202,12 @@ def targets(engine, folder):
         named = {"weights": tree, "x": x, "run": Run(backend)}
         return Target(f"{type(layer).__name__}()", layer, named, {"run", "weights"}, numbers={"x"})
 
+    def way_back(layer, shape):
+        """The backward of a layer as it is, or as the backend has it."""
+        named = layer_call(layer, shape).named
+        y, backward = backend.rewrite(layer)(*named.values())
+        return Target(f"{type(layer).__name__}.backward", backward, {"dy": backend.xp.ones_like(y)}, numbers={"dy"})
+
     def sent(w):
         return {name: sent(leaf) for name, leaf in w.items()} if isinstance(w, dict) else send(w, "float32")
 
@@ -205,6 +218,8 @@ def targets(engine, folder):
             f"{type(layer).__name__}.init", layer.init, {"rng": np.random.default_rng(0), "input_shape": shape}, {"rng"}
         )
         yield lambda layer=layer, shape=shape: layer_call(layer, shape)
+    for layer, shape in BACKWARDS:
+        yield lambda layer=layer, shape=shape: way_back(layer, shape)
     for cls in (xcnn.Sequential, xcnn.Residual, xcnn.Concatenate):
         yield lambda cls=cls: Target(cls.__name__, cls, {"one": xcnn.ReLU(), "two": xcnn.Tanh()})
     net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2))

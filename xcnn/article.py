@@ -21,7 +21,6 @@ from xcnn.core.arrays import is_floating, namespace, together, unmasked, zeros
 from xcnn.core.checks import (
     IMAGE,
     check_call,
-    check_dy,
     check_flag,
     check_home,
     check_rank,
@@ -31,6 +30,7 @@ from xcnn.core.checks import (
     conversion,
 )
 from xcnn.core.initializers import check_cells_of
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.random import check_seed
 from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import (
@@ -503,8 +503,7 @@ def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float
     if layer.output is None:
         raise OptionError("X104", "has no output to go back from.", hint="call forward(input) first.", layer=layer)
     dy = dy if is_array_api_obj(dy) and not isinstance(dy, type) else _numbers("output_gradient", dy)
-    check_dy(layer, layer.output.shape, dy)
-    check_home(layer, {"output": layer.output}, dy)
+    check_dy(layer, likeness(layer.output), dy)
     return dy, float(check_rate("learning_rate", learning_rate))
 
 

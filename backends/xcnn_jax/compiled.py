@@ -1,18 +1,18 @@
 """What XLA compiles: a training step, many of them in one loop on the device, and the forward pass.
 
-A step is compiled once for equal nets, losses and optimizers: these are values, and the optimizer's numbers, the
-step's number and the seed are arguments.
+A step is compiled once for equal nets, losses and optimizers: these are values, and their numbers, the step's number
+and the seed are arguments. What is no argument: a number that is 0 or 1, or that code asks for (core/lifting.py).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,10 @@ import numpy as np
 from jax import lax
 
 from xcnn.core import tree
+from xcnn.core.lifting import Owner, Path, lifted, numbers_of, side
 from xcnn.core.pure import Impure, made_of
 from xcnn.core.random import Key
+from xcnn.core.tracing import standing
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.loss_scaling import LEAST
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from xcnn_jax.host import Host
 
 log = logging.getLogger("xcnn")
+Result = TypeVar("Result")
 
 
 UNTRACED = (
@@ -71,6 +74,14 @@ jax.tree_util.register_pytree_node(
 )
 
 
+@dataclass(frozen=True)
+class Lifted:
+    """A step, and which numbers of its net and loss are arguments, each with its owner."""
+
+    step: TrainingStep
+    numbers: dict[Path, tuple[Owner, float]]
+
+
 class Static:
     """A value that compiled code belongs to: those that are made of the same share it."""
 
@@ -86,22 +97,31 @@ class Static:
 
 # One step.
 
+Constants: TypeAlias = tuple[dict[str, float], tuple[Array, ...] | None]
+"""The optimizer's numbers, and those of the layers and the loss, which are put on the device once."""
+CONSTANT: set[Owner] = set()
+"""Options whose numbers were found to be no arguments: code asks for them."""
+
 
 def traced(
-    step: TrainingStep,
+    step: Lifted,
     key: Key,
     rate: Array,
-    constants: dict[str, Array],
+    constants: Constants,
     weights: Weights,
     state: Weights,
     x: Array,
     t: Array,
 ) -> tuple[Weights, Weights, StepResult]:
-    """The step, whose learning rate, of the weights' type, and other numbers of the optimizer are arguments."""
+    """The step, whose learning rate, of the weights' type, and other numbers are arguments."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
-    optimizer = step.optimizer.with_rate(Given(rate))
-    vars(optimizer).update(constants)
-    return replace(step, optimizer=optimizer)(key, weights, state, x, t)
+    of_optimizer, of_parts = constants
+    optimizer = step.step.optimizer.with_rate(Given(rate))
+    vars(optimizer).update(of_optimizer)
+    tracers = dict(zip(step.numbers, of_parts or (), strict=True))
+    net, loss = lifted((step.step.net, step.step.loss), tracers)
+    with standing({id(tracer): (tracer, step.numbers[path][1]) for path, tracer in tracers.items()}):
+        return replace(step.step, net=net, loss=loss, optimizer=optimizer)(key, weights, state, x, t)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -109,7 +129,7 @@ def one(
     step: Static,
     key: Key,
     rate: Array,
-    constants: dict[str, Array],
+    constants: Constants,
     weights: Weights,
     state: Weights,
     x: Array,
@@ -130,7 +150,7 @@ def many(
     seed: Array,
     at: dict[str, Array],
     rates: Array,
-    constants: dict[str, Array],
+    constants: Constants,
     data: Data,
     weights: Weights,
     state: Weights,
@@ -194,17 +214,27 @@ class CompiledStep(Kept, Paced):
         self.data: Data | None = None
         self.known: HostArray | None = None
         """The host's order that the data lie in: each epoch makes its own."""
+        self.numbers: dict[Path, tuple[Owner, float]] = {}
+        self.constants: Constants = {}, None
         super().__init__(step, backend.compiles)
 
     def look(self) -> None:
-        numbers = constants_of(self.step.optimizer)
-        self.arguments = (*numbers,)
+        of_optimizer = constants_of(self.step.optimizer)
+        self.arguments = (*of_optimizer,)
         super().look()
-        self.constants = numbers
+        self.constants = of_optimizer, self.constants[1]
+
+    def net_and_loss(self) -> tuple[object, object]:
+        """Both with the sides of lifted numbers in the place of these."""
+        whole = self.step.net, self.step.loss
+        made_of(whole)  # what is not pure is not walked through
+        self.numbers = numbers_of(whole, frozenset(CONSTANT))
+        self.constants = {}, None
+        return lifted(whole, {path: side(number) for path, (_, number) in self.numbers.items()})  # type: ignore[no-any-return]
 
     def forget(self) -> None:
         self.refused: HostArray | None = None
-        self.static = Static(self.step, self.made_of)
+        self.static = Static(Lifted(self.step, self.numbers), self.made_of)
 
     def rates(self, updates: int, count: int) -> HostArray:
         """The learning rates of so many updates."""
@@ -222,16 +252,67 @@ class CompiledStep(Kept, Paced):
                 log.info("training steps run operation by operation: %s", why)
         return self.step(key, weights, state, x, t)
 
+    def there(self) -> Constants:
+        """The numbers that are arguments, those of layers and losses on the device."""
+        if self.constants[1] is None:
+            self.constants = self.constants[0], tuple(jnp.asarray(number) for _, number in self.numbers.values())
+        return self.constants
+
+    def tried(self, run: Callable[[], Result], given: tuple[Any, ...]) -> Result:
+        """What compiled code gives; where it asks for a number, that one is no argument from now on.
+
+        `given` is what `traced` gets beside the step and its constants, or the like.
+        """
+        with compiling():
+            try:
+                return run()
+            except Exception:
+                if not self.numbers:
+                    raise
+            self.trace({}, given)  # what fails without them too is told
+            owners = {owner for owner, _ in self.numbers.values()}
+            asking = {owner for owner in owners if not self.traces(owner, given)}
+            CONSTANT.update(asking or owners)
+            self.made_of = self.of_step()
+            self.constants = constants_of(self.step.optimizer), self.constants[1]
+            self.forget()
+            return run()
+
+    def traces(self, owner: Owner, given: tuple[Any, ...]) -> bool:
+        """Whether the numbers of this owner can be arguments."""
+        try:
+            self.trace({path: number for path, number in self.numbers.items() if number[0] == owner}, given)
+        except Exception:
+            return False
+        return True
+
+    def trace(self, numbers: dict[Path, tuple[Owner, float]], given: tuple[Any, ...]) -> None:
+        """Trace the step with these numbers as arguments, and compile nothing."""
+        step, constants = Lifted(self.step, numbers), constants_of(self.step.optimizer)
+        at, rate, *others = given
+
+        def results(rate: Array, constants: Constants, *others: Any) -> Any:
+            return traced(step, at, rate, constants, *others)[:2]
+
+        there = tuple(jnp.asarray(number) for _, number in numbers.values())
+        jax.eval_shape(results, rate, (constants, there), *others)
+
     def compiled(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """One step, compiled."""
         from xcnn.training.step import StepResult
 
-        with compiling():
-            rate = self.rates(state["step"], 1)[0]
-            at = signed(key[0]), key[1]
-            weights_after, after, told = one(self.static, at, rate, self.constants, weights, state, x, t)
+        rate, at = self.rates(state["step"], 1)[0], (signed(key[0]), key[1])
+        given = at, rate, weights, state, x, t
+
+        def run() -> tuple[Weights, Weights, dict[str, Any]]:
+            after: tuple[Weights, Weights, dict[str, Any]] = one(
+                self.static, at, rate, self.there(), weights, state, x, t
+            )
+            return after
+
+        weights_after, after, told = self.tried(run, given)
         after = {**ordered(state, after), "step": state["step"] + 1}
         return ordered(weights, weights_after), after, StepResult(**told)
 
@@ -270,14 +351,15 @@ class CompiledStep(Kept, Paced):
 
         def run(steps: int) -> dict[str, Any]:
             where = {**numbers, "steps": steps}
-            with compiling():
-                after: dict[str, Any] = many(
-                    self.static, count, signed(seed), where, rates, self.constants, data, at.weights, moments
-                )
+            after: dict[str, Any] = many(
+                self.static, count, signed(seed), where, rates, self.there(), data, at.weights, moments
+            )
             return after
 
+        batch = [jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype) for a in (data.x, data.t)]  # type: ignore[no-untyped-call]
+        given = (signed(seed), at.step), rates[0], at.weights, at.optimizer_state, *batch
         begun = perf_counter()
-        done = run(steps)
+        done = self.tried(partial(run, steps), given)
         taken = int(done["taken"])
         self.keep_pace(perf_counter() - begun)
         if not done["good"]:  # the last step has spoilt the weights: from the start once more, up to there

@@ -11,6 +11,7 @@ import array_api_compat
 import numpy as np
 import scipy
 from xcnn_host import buffers, random
+from xcnn_host.shown import shown
 from xcnn_host.threads import available
 from xcnn_native import library as native
 from xcnn_strided import Algorithm, Gemm, StridedBackend
@@ -100,6 +101,9 @@ class NumpyBackend(StridedBackend):
         made = np.array(x, order="C")
         made.flags.writeable = False
         return made
+
+    def shown(self, x: Array, path: str) -> Array:
+        return shown(x, path) if type(x) is np.ndarray else x
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         return np.asarray(x)

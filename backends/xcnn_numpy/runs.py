@@ -11,10 +11,8 @@ import numpy as np
 from xcnn_strided.fusion import Fuse
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn.core.checks import check_dy
 from xcnn.core.random import fold
-from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import inside
+from xcnn.core.types import Array, Weights
 from xcnn.layers import BatchNorm, Dropout, ReLU
 from xcnn.layers.batch_norm import unmoved
 from xcnn.layers.layer import Run
@@ -64,8 +62,6 @@ class Normalised(ABC):
             following = self.layer.moved(np, mine, mean, variance * (m / (m - 1)))
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, x_shape, dy)
             dx, dscale, dbias = self.backward(x, dy.reshape(x.shape), y, mine, mean, inverse, train)
             grads[self.name] = {"scale": dscale, "bias": dbias, **following}
             return dx.reshape(x_shape)
@@ -110,22 +106,16 @@ class Dropped(ABC):
         return holds(x)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        x_shape, rate = x.shape, self.layer.rate
+        rate = self.layer.rate
         if not run.train:
-            return x, lambda dy, grads: self.checked(x_shape, dy)
+            return x, lambda dy, grads: dy
         by = x.dtype.type(1) / x.dtype.type(1 - rate)
         masked = self.drawn(x, fold((*run.key, self.n)), int(rate * 2**32), by)
-        return masked(x), lambda dy, grads: masked(self.checked(x_shape, dy))
+        return masked(x), lambda dy, grads: masked(dy)
 
     @abstractmethod
     def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         """Draw a word for each cell of x; what multiplies by `by` where it is at least `least`, elsewhere by zero."""
-
-    def checked(self, x_shape: Shape, dy: Array) -> Array:
-        """DY, if it has the shape of y."""
-        with inside(self.name):
-            check_dy(self.layer, x_shape, dy)
-        return dy
 
 
 def fuse_dropout(kind: type[Dropped]) -> Fuse:

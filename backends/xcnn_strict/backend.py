@@ -7,6 +7,7 @@ an array of another device, a host array above all, is refused. Every primitive 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import array_api_compat
 import array_api_strict
 import numpy as np
+from xcnn_host.shown import shown
 
 from xcnn.backends.contract import Backend
 from xcnn.core import blas, process
@@ -87,6 +89,13 @@ class StrictBackend(Backend):
         return array_api_strict.asarray(
             np.asarray(unmasked(x), dtype=dtype), device=array_api_strict.Device(self.device_name())
         )
+
+    def shown(self, x: Array, path: str) -> Array:
+        if type(getattr(x, "_array", None)) is not np.ndarray:
+            return x
+        view = copy(x)
+        view._array = shown(x._array, path)
+        return view
 
     def from_other(self, x: Array, source: Backend) -> Array:
         """A copy: this device stands for one that no other library reaches."""

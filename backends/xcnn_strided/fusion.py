@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.types import Array, Backward, Weights
+from xcnn.errors import inside
 from xcnn.layers import Concatenate, Residual, Sequential
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
+from xcnn.training.precision import within
 
 if TYPE_CHECKING:
     from xcnn.backends.contract import Backend
@@ -56,16 +59,14 @@ class FusedSequential(Sequential):
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         backwards: list[tuple[int, bool, Any]] = []
         wanted = self.last_wanted(weights, run)
-        inputs, fused = x if run.wants_backward else None, False
         back: Any
         for first, last, fusion in self.plan:
             wants_dx = first > wanted or run.wants_dx
             if fusion is not None and run.hook is None and fusion.fits(weights, x):
                 same = wants_dx == run.wants_dx
                 here = run if same else Run(run.backend, run.train, run.key, None, wants_dx, run.wants_backward)
-                x, back = called(fusion, weights, x, here)
+                x, back = self.called(fusion, last - 1, weights, x, here)
                 backwards.append((last, True, back))
-                fused = True
                 continue
             for n in range(first, last):
                 x, back = self.call(n, weights, x, run, n > wanted or run.wants_dx, behind=n > 0)
@@ -73,11 +74,12 @@ class FusedSequential(Sequential):
 
         if not run.wants_backward:
             return x, no_backward
+        made = likeness(x)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            if fused and (type(dy) is not type(x) or dy.dtype != x.dtype):
-                return super(FusedSequential, self).__call__(weights, inputs, run)[1](dy)
             grads: Weights = {}
+            if not backwards:
+                check_dy(self, made, dy)
             for last, together, back in reversed(backwards):
                 if last <= wanted:
                     return None, grads
@@ -86,11 +88,19 @@ class FusedSequential(Sequential):
 
         return x, backward
 
+    def called(self, fusion: Fusion, last: int, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        """A run of layers up to the last, whose y it is: its dy is held to that. See `Container.call`."""
+        y, backward = fusion(weights, x, run)
+        if not run.wants_backward:
+            return y, no_backward
+        made, (name, layer) = likeness(y), self.named[last]
 
-def called(fusion: Fusion, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-    """A run of layers, its backward let go of where the run wants none."""
-    y, backward = fusion(weights, x, run)
-    return y, backward if run.wants_backward else no_backward
+        def checked(dy: Array, grads: Weights) -> Array:
+            with inside(name):
+                check_dy(within(layer), made, dy)
+            return backward(dy, grads)
+
+        return y, checked
 
 
 def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:

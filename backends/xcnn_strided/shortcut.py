@@ -7,8 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+<<<<<<< HEAD
 from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Backward, Weights
+=======
+from xcnn.core.likeness import likeness, of_part
+from xcnn.core.types import Array, Weights
+>>>>>>> w-wrongs
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run
@@ -43,17 +48,16 @@ class Shortcut(ABC):
             if layer.shortcut:
                 beside, shortcut_backward = self.beside(mine, x, inner)
             layer.check_shapes(x.shape[1:], body.shape[1:], beside.shape[1:])
+        of_body, of_shortcut = likeness(body), likeness(beside)
         y, slope = self.end(body, beside)
-        y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array | None:
             with inside(self.name):
-                check_dy(layer, y_shape, dy)
                 if slope:
                     dy = slope(dy)
-                dx, of_layer = body_backward(dy)
+                dx, of_layer = body_backward(of_part(of_body, dy))
                 if shortcut_backward:
-                    dy = layer.back(last, shortcut_backward, dy, of_layer)
+                    dy = layer.back(last, shortcut_backward, of_part(of_shortcut, dy), of_layer)
             if of_layer:
                 grads[self.name] = of_layer
             return self.sum(dx, dy, False) if run.wants_dx else None

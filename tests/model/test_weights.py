@@ -1,6 +1,8 @@
 """Weights that a user sets are held to what the net declares when they are set, on every backend."""
 
 import copy
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -137,13 +139,133 @@ def test_cells_are_set_on_every_backend(model):
     np.testing.assert_allclose(host(model).shape, (3, 2))
 
 
-def test_numpys_arrays_can_be_written_wherever_they_come_from(tmp_path, backend):
-    """As new ones can: NumPy's own words for one that can't be would not say what to do."""
+class Watching:
+    """Keeps the weights that it sees when training begins and after each epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, model, history):
+        self.seen.append(model.weights)
+
+    start = lambda self, model: self(model, None)  # noqa: E731
+
+
+def ways_into_a_model(folder, backend):
+    """Models whose weights came into being in every way there is, by names."""
+    made = Model(Sequential(Dense(2)), (3,), backend=backend)
+    yield "drawn", made
+    made.step(X, [0, 1, 0, 1])
+    yield "stepped", made
+    made.fit(X, [0, 1, 0, 1], epochs=2, batch_size=2, progress="none")
+    yield "trained", made
+    made.save(folder / "m.xcnn")
+    yield "loaded", Model.load(folder / "m.xcnn", backend=backend)
+    yield "moved", copy.copy(made).to(backend)
+    yield "frozen", made.frozen()
+    yield "copied", copy.copy(made)
+    if backend.name != "strict":  # whose oldest arrays can't be copied
+        yield "copied whole", pickle.loads(pickle.dumps(made))
+    made.weights = {"dense1": {"kernel": WHOLE, "bias": [0, 0]}}
+    yield "set whole", made
+    made.weights["dense1"]["kernel"] = np.ones((3, 2))
+    yield "set", made
+    with made.edit("dense1/kernel") as kernel:
+        kernel[:] = 1
+    yield "edited", made
+    made.fit(X, [0, 1, 0, 1], epochs=3, progress="none",
+             callbacks=xcnn.EarlyStopping("loss", patience=1, restore_best=True))  # fmt: skip
+    yield "restored", made
+    made.fit(X, [0, 1, 0, 1], epochs=8, progress="none", resume=True)
+    yield "resumed", made
+    made.precision, made.optimizer = "float32", "sgd"
+    yield "of another optimizer", made
+
+
+IN_PLACE = {
+    "a cell": lambda w: w.__setitem__((0, 0), 7.0),
+    "a row": lambda w: w.__setitem__((0, ...), 7.0),
+    "all": lambda w: w.__setitem__(..., 7.0),
+    "twice": lambda w: w.__imul__(2.0),
+    "more": lambda w: w.__iadd__(1.0),
+}
+NUMPYS = {
+    "a view's": lambda w: w.T.__setitem__(0, 7),
+    "a row's": lambda w: w[0].fill(7),
+    "cells in a row": lambda w: w.reshape(-1).__setitem__(0, 7),
+    "filled": lambda w: w.fill(7),
+    "sorted": lambda w: w.sort(),
+    "put": lambda w: w.put([0], 7),
+    "copied into": lambda w: np.copyto(w, 7),
+    "put by NumPy": lambda w: np.put(w, [0], 7),
+    "out": lambda w: np.multiply(w, 2, out=w),
+    "at": lambda w: np.add.at(w, (0, 0), 7),
+    "a flag": lambda w: w.setflags(write=True),
+    "the flag": lambda w: setattr(w.flags, "writeable", True),
+}
+AROUND = {
+    "as NumPy's": lambda w: np.asarray(w).__setitem__(0, 7),
+    "its flag": lambda w: np.asarray(w).setflags(write=True),
+    "by NumPy's class": lambda w: w.view(np.ndarray).setflags(write=True),
+    "its base": lambda w: w.base.setflags(write=True),
+    "cell by cell": lambda w: w.flat.__setitem__(0, 7),
+    "shuffled": lambda w: np.random.default_rng(0).shuffle(w),
+    "its memory": lambda w: memoryview(w).cast("B").__setitem__(0, 7),
+}
+"""What NumPy says itself."""
+
+
+def test_what_is_written_in_place_is_refused_wherever_weights_come_from(tmp_path, backend):
+    if backend.name in ("torch", "cupy"):
+        pytest.skip("its arrays can be written")
+    for name, one in ways_into_a_model(tmp_path, backend):
+        before, weight = host(one), one.weights["dense1"]["kernel"]
+        for what, write in {**IN_PLACE, **(NUMPYS if backend.name == "numpy" else {})}.items():
+            if backend.name == "jax" and what in ("twice", "more"):
+                continue  # it has no such methods: w *= 2 makes another array
+            with pytest.raises((OptionError, TypeError)) as told:
+                write(weight)
+            if backend.name != "jax":
+                assert told.type is OptionError, (name, what)
+                assert re.search(
+                    r"X104.*'dense1/kernel' is read-only.*\n.*model\.edit\(\"dense1/kernel", str(told.value)
+                )
+        for write in AROUND.values() if backend.name == "numpy" else ():
+            with pytest.raises((ValueError, TypeError), match=r"read-only|WRITEABLE"):
+                write(weight)
+        np.testing.assert_array_equal(host(one), before, err_msg=name)
+
+
+def test_callbacks_see_them_so(backend):
+    if backend.name in ("torch", "cupy", "jax"):
+        pytest.skip("its arrays can be written, or are never")
+    watching = Watching()
     model = Model(Sequential(Dense(2)), (3,), backend=backend)
-    model.save(tmp_path / "m.xcnn")
-    for one in (model.to("numpy"), Model.load(tmp_path / "m.xcnn", backend="numpy")):
-        one.weights["dense1"]["kernel"][:] = WHOLE
-        np.testing.assert_allclose(one.predict(X), X @ WHOLE, rtol=1e-5, atol=1e-6)
+    model.fit(X, [0, 1, 0, 1], epochs=2, progress="none", callbacks=watching)
+    assert len(watching.seen) == 3
+    for weights in watching.seen:
+        with pytest.raises(OptionError, match="read-only"):
+            weights["dense1"]["bias"][0] = 1.0
+
+
+def test_copies_and_what_is_computed_are_numpys_own():
+    weight = Model(Sequential(Dense(2)), (3,), backend="numpy").weights["dense1"]["kernel"]
+    own = np.array(weight)
+    made = {
+        "copy": weight.copy(), "copy.copy": copy.copy(weight), "deepcopy": copy.deepcopy(weight), "twice": weight * 2,
+        "pickle": pickle.loads(pickle.dumps(weight)), "astype": weight.astype("float64"), "array": np.array(weight),
+        "zeros": np.zeros_like(weight), "joined": np.concatenate([weight, weight]), "product": weight @ weight.T,
+        "mean": np.mean(weight, axis=0), "sum": weight.sum(axis=0), "where": np.where(weight > 0, weight, 0),
+        "exp": np.exp(weight), "dot": np.dot(weight.T, weight), "stack": np.stack([weight, weight]),
+    }  # fmt: skip
+    for name, array in made.items():
+        assert type(array) is np.ndarray, name
+        assert array.flags.writeable, name
+    for name in ("copy", "copy.copy", "deepcopy", "pickle", "array"):
+        np.testing.assert_array_equal(made[name], own)
+    assert repr(weight) == repr(own)
+    np.testing.assert_array_equal(np.multiply(weight, 2, out=own), 2 * weight)
+    assert np.shares_memory(weight, weight.T)
 
 
 def test_good_weights_can_always_be_set_over_broken_ones(model):

@@ -105,6 +105,10 @@ class Backend:
         """A weight that nobody changes in place, so that what is made of it may be kept; itself by default."""
         return x
 
+    def shown(self, x: Array, path: str) -> Array:
+        """A weight as its model shows it to users: on the same memory, read-only where the library can do that."""
+        return x
+
     def from_other(self, x: Array, source: Backend) -> Array:
         """An array of another backend as one of this.
 

@@ -41,6 +41,11 @@ def namespace(*arrays: Array) -> Any:
     return found
 
 
+def known_namespace(kind: type) -> Any:
+    """The namespace of arrays of this type, if any was asked for its own; else None."""
+    return _namespaces.get((kind,))
+
+
 def together(*arrays: Array) -> Any:
     """The namespace of arrays that are computed with together: of one library, on one device.
 

@@ -13,6 +13,7 @@ from typing import Any
 from array_api_compat import device
 
 from xcnn.core.arrays import check_array, is_floating, namespace, unmasked
+from xcnn.core.tracing import behind, check_limits
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import COUNTABLE, is_whole
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted, short
@@ -119,7 +120,8 @@ def check_home(layer: object, weights: Weights, x: Array, backend: Any = None) -
     A layer without weights that asks its backend's primitives gives the backend, whose library x must be of.
     """
     for name, array in weights.items():
-        if type(array) is not type(x) or device(array) != device(x):
+        other = type(array) is not type(x) and namespace(array) is not namespace(x)
+        if other or device(array) != device(x):
             raise BackendError(
                 "X301",
                 f"has its {name} on {home(array)} but x is on {home(x)}.",
@@ -174,7 +176,12 @@ def conversion(name: str, x: Array, dtype: object) -> str:
 
 def home(x: Array) -> str:
     """Where an array is, in words: "numpy", "cupy:0", "torch:cuda:0", "array_api_strict:device1"."""
-    name, where = library(namespace(x)), str(device(x))
+    return home_of(namespace(x), device(x))
+
+
+def home_of(xp: Any, device: object) -> str:
+    """The same of an array of this namespace on this device."""
+    name, where = library(xp), str(device)
     named = re.search(r"CUDA Device (\d+)|Device\('(.+)'\)|^(cpu):0$", where)
     where = next((name for name in named.groups() if name), where) if named else where
     return name if where == "cpu" else f"{name}:{where}"
@@ -183,17 +190,6 @@ def home(x: Array) -> str:
 def library(xp: Any) -> str:
     """The library that a namespace is of: "numpy", "torch", "jax"."""
     return str(xp.__name__).removeprefix("array_api_compat.").removesuffix(".numpy")
-
-
-def check_dy(layer: object, y_shape: Shape, dy: Array) -> None:
-    """Raise X101 unless the gradient has its output's shape."""
-    if tuple(dy.shape) != tuple(y_shape):
-        raise ShapeError(
-            "X101",
-            "got a gradient that is not shaped like its output.",
-            f"got dy {tuple(dy.shape)}, the output was {tuple(y_shape)}",
-            layer=layer,
-        )
 
 
 def check_call(function: Any, count: int, what: str, takes: str) -> None:
@@ -224,10 +220,11 @@ def check_whole(name: str, value: object, least: int = 1, most: float = COUNTABL
 
 def check_between(name: str, value: object, low: float, high: float) -> float:
     """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
-    number: Any = plain(value)
+    check_limits(value, low, high)
+    number: Any = plain(behind(value))
     if not is_number(number) or not low <= number < high:
         raise OptionError("X104", f"{name} must be at least {low} and below {high}; got {short(value)}.")
-    return number  # type: ignore[no-any-return]
+    return number if behind(value) is value else value  # type: ignore[return-value]
 
 
 def check_rate(name: str, value: object) -> float:
@@ -237,10 +234,10 @@ def check_rate(name: str, value: object) -> float:
 
 def check_positive(name: str, value: object) -> float:
     """The option, if it is a finite number above 0; else raise X104."""
-    number: Any = plain(value)
+    number: Any = plain(behind(value))
     if not is_number(number) or not 0 < number < float("inf"):
         raise OptionError("X104", f"{name} must be a positive number; got {short(value)}.")
-    return number  # type: ignore[no-any-return]
+    return number if behind(value) is value else value  # type: ignore[return-value]
 
 
 def is_number(value: object) -> bool:

@@ -62,16 +62,25 @@ def from_items(flat: Mapping[str, Any]) -> Weights:
 class Guarded(dict[str, Any]):
     """A tree whose owner is asked before anything in it is set: `change(path, entries)` sets them, or raises.
 
-    It gives the branch at the path as it is then, which this shows. Copies are plain dicts, and nobody's.
+    It gives the branch at the path as it is then, which this shows, each leaf as `show(leaf, its path)`. Copies are
+    plain dicts, and nobody's.
     """
 
-    def __init__(self, shown: Weights, change: Callable[[str, Weights], Weights], path: str = "") -> None:
-        self.change, self.path = change, path
+    def __init__(
+        self,
+        shown: Weights,
+        change: Callable[[str, Weights], Weights],
+        show: Callable[[Any, str], Any] = lambda leaf, path: leaf,
+        path: str = "",
+    ) -> None:
+        self.change, self.show, self.path = change, show, path
         super().__init__(self._guarded(shown))
 
     def _guarded(self, shown: Weights) -> Weights:
         return {
-            name: Guarded(leaf, self.change, f"{self.path}{name}/") if isinstance(leaf, dict) else leaf
+            name: Guarded(leaf, self.change, self.show, f"{self.path}{name}/")
+            if isinstance(leaf, dict)
+            else self.show(leaf, f"{self.path}{name}")
             for name, leaf in shown.items()
         }
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import check_between, check_dy, check_home, check_shape
+from xcnn.core.checks import check_between, check_home, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -30,10 +31,10 @@ class Activation:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         y, slope = self.f(namespace(x), x)
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return self.through(dy, slope()), {}
 
         return y, backward

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.checks import IMAGE, check_cells, check_input
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.core.windows import pair
@@ -46,10 +47,10 @@ class AveragePool2D(Pool2D):
         self.positions(x.shape[2:])
         count = backend.sum_pool(full(x, (1, 1, *x.shape[2:]), 1.0), size, **how)
         y = backend.sum_pool(x, size, **how) / count
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return backend.sum_pool_adjoint(dy / count, x_shape, size, **how), {}
 
         return y, backward

@@ -8,8 +8,9 @@ from math import prod
 from typing import Any
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import check_between, check_dy, check_input, check_positive, check_shape
+from xcnn.core.checks import check_between, check_input, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -93,15 +94,16 @@ class BatchNorm:
             centred = x - wide(mean)
         inverse = 1 / xp.sqrt(variance + self.epsilon)
         x_hat = centred * wide(inverse)
-        x_shape = x.shape
+        y = x_hat * wide(scale) + wide(weights["bias"])
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, x_shape, dy)
+            check_dy(self, made, dy)
             dscale, dbias = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
             dx_hat = dy - wide(dbias / m) - x_hat * wide(dscale / m) if run.train and m > 0 else dy
             return dx_hat * wide(scale * inverse), {"scale": dscale, "bias": dbias, **following}
 
-        return x_hat * wide(scale) + wide(weights["bias"]), backward
+        return y, backward
 
     def moved(self, xp: Any, weights: Weights, mean: Array, variance: Array) -> Weights:
         """The running statistics after a batch with these."""

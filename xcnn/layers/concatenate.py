@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_shape
+from xcnn.core.likeness import check_dy, likeness, of_part
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -50,15 +51,20 @@ class Concatenate(Container):
         self.check_shapes([y.shape[1:] for y in ys])
         edges = [0, *accumulate(y.shape[1] for y in ys)]
 
+        y, parts = namespace(x).concat(ys, axis=1), [likeness(y) for y in ys]
+        made = likeness(y)
+        del ys
+
         def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, made, dy)
             grads: Weights = {}
             dxs = [
-                self.back(n, backwards[n], dy[:, start:stop, ...], grads)
+                self.back(n, backwards[n], of_part(parts[n], dy[:, start:stop, ...]), grads)
                 for n, (start, stop) in enumerate(pairwise(edges))
             ]
             return sum(dxs[1:], dxs[0]) if run.wants_dx else None, grads
 
-        return namespace(x).concat(ys, axis=1), backward
+        return y, backward
 
     def check_shapes(self, shapes: Sequence[Shape]) -> None:
         """Raise X101 unless the branches' outputs differ in their channels only."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
+from xcnn.core.likeness import Likeness, check_dy, likeness
+from xcnn.core.pure import is_own
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
@@ -103,7 +105,9 @@ class Container:
             y, backward = layer(weights.get(name, {}), x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
-        return y, backward if run.wants_backward else no_backward
+            if not run.wants_backward:
+                return y, no_backward
+            return y, backward if is_own(type(layer)) else held(layer, likeness(y), backward)
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""
@@ -113,6 +117,16 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def held(layer: Layer, y: Likeness, backward: Backward) -> Backward:
+    """The backward of another's layer, which may not look at dy, for what is like y."""
+
+    def checked(dy: Array) -> tuple[Array, Weights]:
+        check_dy(layer, y, dy)
+        return backward(dy)
+
+    return checked
 
 
 def depth(layer: object) -> int:

@@ -8,13 +8,13 @@ from xcnn.core.arrays import namespace
 from xcnn.core.checks import (
     SIGNAL,
     check_cells,
-    check_dy,
     check_input,
     check_rank,
     check_whole,
     on_behalf_of,
 )
 from xcnn.core.initializers import Initializer
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
@@ -86,10 +86,10 @@ class Conv1D:
         with on_behalf_of(self):
             image, conv2d_backward = self.conv2d()(flat, xp.expand_dims(x, axis=2), run)
         y = image[:, :, 0, :]
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             dx, grads = conv2d_backward(xp.expand_dims(dy, axis=2))
             return None if dx is None else dx[:, :, 0, :], _without_height(grads)
 

@@ -8,13 +8,13 @@ from typing import Any
 from xcnn.core.checks import (
     IMAGE,
     check_cells,
-    check_dy,
     check_groups,
     check_input,
     check_rank,
     check_whole,
 )
 from xcnn.core.initializers import Initializer, initial, initializer
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions, within
@@ -102,10 +102,10 @@ class Conv2D(Biased):
         positions(self, x.shape[2:], kernel.shape[2:], **how)
         how["groups"] = self.groups
         y = self.add_bias(weights, backend.correlate(x, kernel, **how))
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             dkernel = backend.correlate_kernel_adjoint(x, dy, kernel.shape, **how)
             dx = backend.correlate_input_adjoint(dy, kernel, x.shape, **how) if run.wants_dx else None
             return dx, {"kernel": dkernel, **self.bias_gradient(dy)}

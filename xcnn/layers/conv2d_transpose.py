@@ -8,13 +8,13 @@ from typing import Any
 from xcnn.core.checks import (
     IMAGE,
     check_cells,
-    check_dy,
     check_groups,
     check_input,
     check_rank,
     check_whole,
 )
 from xcnn.core.initializers import Initializer, initial, initializer
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import extent, pads, pair, within
@@ -107,10 +107,10 @@ class Conv2DTranspose(Biased):
         z_shape = (x.shape[0], self.filters, *self.output_size(x.shape[2:]))
         how["stride"] = within(how["stride"], z_shape[2:], how["padding"])
         y = self.add_bias(weights, backend.correlate_input_adjoint(x, kernel, z_shape, **how))
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             dkernel = backend.correlate_kernel_adjoint(dy, x, kernel.shape, **how)
             return backend.correlate(dy, kernel, **how), {"kernel": dkernel, **self.bias_gradient(dy)}
 

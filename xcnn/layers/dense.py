@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import total
-from xcnn.core.checks import VECTOR, check_dy, check_input, check_rank, check_whole
+from xcnn.core.checks import VECTOR, check_input, check_rank, check_whole
 from xcnn.core.initializers import Initializer, initial, initializer, zeros
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -67,10 +68,10 @@ class Dense:
         y = x @ kernel
         if self.bias:
             y = y + weights["bias"]
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             grads = {"kernel": x.T @ dy}
             if self.bias:
                 grads["bias"] = total(dy, axis=0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_rank, check_whole, on_behalf_of
+from xcnn.core.checks import IMAGE, check_cells, check_rank, check_whole, on_behalf_of
 from xcnn.core.initializers import Initializer
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
@@ -69,10 +70,10 @@ class DepthwiseConv2D:
         channels = weights["kernel"].shape[0] // self.depth_multiplier
         with on_behalf_of(self):
             y, conv2d_backward = self.conv2d(channels)(weights, x, run)
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return conv2d_backward(dy)
 
         return y, backward

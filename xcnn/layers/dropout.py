@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_between, check_dy, check_home, check_rank, check_shape
+from xcnn.core.checks import IMAGE, check_between, check_home, check_rank, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
+from xcnn.core.tracing import behind, floor
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -41,17 +43,19 @@ class Dropout:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x, run.backend)
-        shape, drops = self.mask_shape(x.shape), run.train and self.rate > 0
+        shape, drops = self.mask_shape(x.shape), run.train and behind(self.rate) > 0
         if drops:
             bits = run.backend.random_bits(run.key, shape)
-            mask = namespace(x).astype(bits >= int(self.rate * 2**32), x.dtype) / (1 - self.rate)
-        x_shape = x.shape
+            xp = namespace(x)
+            mask = xp.astype(bits >= floor(xp, self.rate, 2**32), x.dtype) / (1 - self.rate)
+        y = x * mask if drops else x
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, x_shape, dy)
+            check_dy(self, made, dy)
             return dy * mask if drops else dy, {}
 
-        return x * mask if drops else x, backward
+        return y, backward
 
     def mask_shape(self, x_shape: Shape) -> Shape:
         """One for each cell."""

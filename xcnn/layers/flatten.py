@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_batch, check_dy, check_home, check_shape
+from xcnn.core.checks import check_batch, check_home, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -32,10 +33,11 @@ class Flatten:
         check_home(self, weights, x)
         check_batch(self, x)
         xp = namespace(x)
-        shape, flat = x.shape, (x.shape[0], prod(x.shape[1:]))
+        shape, y = x.shape, xp.reshape(x, (x.shape[0], prod(x.shape[1:])))
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, flat, dy)
+            check_dy(self, made, dy)
             return xp.reshape(dy, shape), {}
 
-        return xp.reshape(x, flat), backward
+        return y, backward

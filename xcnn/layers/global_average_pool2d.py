@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_cells, check_input, check_rank
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -30,10 +31,11 @@ class GlobalAveragePool2D:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         xp = check_input(self, weights, x, IMAGE)
         check_cells(self, x.shape[1:])
-        n, c, h, w = x.shape
+        (n, c, h, w), y = x.shape, xp.mean(x, axis=(2, 3))
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, (n, c), dy)
+            check_dy(self, made, dy)
             return xp.broadcast_to(xp.reshape(dy / (h * w), (n, c, 1, 1)), (n, c, h, w)), {}
 
-        return xp.mean(x, axis=(2, 3)), backward
+        return y, backward

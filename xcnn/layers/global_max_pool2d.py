@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from array_api_compat import device
 
 from xcnn.core.arrays import full
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_cells, check_input, check_rank
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
@@ -37,11 +38,12 @@ class GlobalMaxPool2D:
         check_cells(self, x.shape[1:])
         n, c, h, w = shape = x.shape
         cells = xp.reshape(x, (n, c, h * w))
-        which = xp.argmax(cells, axis=2, keepdims=True)
+        y, which = xp.max(cells, axis=2), xp.argmax(cells, axis=2, keepdims=True)
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, (n, c), dy)
+            check_dy(self, made, dy)
             here = xp.arange(h * w, dtype=which.dtype, device=device(which)) == which
             return xp.reshape(xp.where(here, xp.expand_dims(dy, axis=2), full(dy, (), 0.0)), shape), {}
 
-        return xp.max(cells, axis=2), backward
+        return y, backward

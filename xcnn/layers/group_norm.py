@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from math import prod
 
-from xcnn.core.checks import check_dy, check_groups, check_input, check_positive, check_shape, check_whole
+from xcnn.core.checks import check_groups, check_input, check_positive, check_shape, check_whole
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -62,11 +63,13 @@ class GroupNorm:
         scale, bias = (xp.reshape(weights[name], (-1, *(1 for _ in axes[1:]))) for name in ("scale", "bias"))
         groups_hat, inverse = standardise(xp, xp.reshape(x, grouped), (2,), self.epsilon)
         x_hat = xp.reshape(groups_hat, shape)
+        y = x_hat * scale + bias
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, shape, dy)
+            check_dy(self, made, dy)
             grads = {"scale": xp.sum(dy * x_hat, axis=axes), "bias": xp.sum(dy, axis=axes)}
             dx = standardise_backward(xp, xp.reshape(dy * scale, grouped), groups_hat, inverse, (2,))
             return xp.reshape(dx, shape), grads
 
-        return x_hat * scale + bias, backward
+        return y, backward

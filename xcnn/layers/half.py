@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from xcnn.core import tree
 from xcnn.core.arrays import check_array, is_half, namespace, widened
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.layer import Next, Run
 
@@ -46,16 +47,20 @@ def wide(call: Call) -> Call:
         if not is_half(x) or any(w.dtype != x.dtype for w in weights.values()):  # these are told by the layer
             return call(self, weights, x, run)
         xp, dtype = namespace(x), x.dtype
-        y, inner_backward = call(self, tree.map(widened, weights), widened(x), run)
+        wide_y, inner_backward = call(self, tree.map(widened, weights), widened(x), run)
+        y = xp.astype(wide_y, dtype)
+        made = likeness(y)
+        del wide_y
 
         def rounded(leaf: Any) -> Any:
             return Next(xp.astype(leaf.value, dtype)) if isinstance(leaf, Next) else xp.astype(leaf, dtype)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self, made, dy)
             dx, grads = inner_backward(widened(dy))
             return None if dx is None else rounded(dx), tree.map(rounded, grads)
 
-        return rounded(y), backward
+        return y, backward
 
     return widely  # type: ignore[return-value]
 

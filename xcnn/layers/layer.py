@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
+from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError
+from xcnn.errors import OptionError, short
 
 if TYPE_CHECKING:
     from xcnn.core.primitives import Primitives
@@ -38,6 +39,11 @@ class Run:
         whether dX is asked for
     wants_backward
         whether backward is going to be called; without `train` it gives the gradients of a prediction
+
+    Raises
+    ------
+    OptionError
+        X104, for what is neither True nor False, and for a backend's name.
     """
 
     backend: Primitives
@@ -46,6 +52,15 @@ class Run:
     hook: Hook | None = None
     wants_dx: bool = True
     wants_backward: bool = True
+
+    def __post_init__(self) -> None:
+        if not (type(self.train) is type(self.wants_dx) is type(self.wants_backward) is bool):
+            for name in ("train", "wants_dx", "wants_backward"):  # "no" would count as true
+                object.__setattr__(self, name, check_flag(name, getattr(self, name)))
+        if isinstance(self.backend, str):
+            raise OptionError(
+                "X104", f"a run is on a backend, not on its name {short(self.backend)}.", hint="xcnn.backend(name)"
+            )
 
     def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_positive, check_shape
+from xcnn.core.checks import check_axes, check_axis, check_home, check_positive, check_shape
 from xcnn.core.initializers import ones, zeros
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
@@ -73,14 +74,15 @@ class LayerNorm:
             for name in ("scale", "bias")
         )
         x_hat, inverse = standardise(xp, x, axes, self.epsilon)
-        x_shape = x.shape
+        y = x_hat * scale + bias
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, x_shape, dy)
+            check_dy(self, made, dy)
             grads = {"scale": xp.sum(dy * x_hat, axis=others), "bias": xp.sum(dy, axis=others)}
             return standardise_backward(xp, dy * scale, x_hat, inverse, axes), grads
 
-        return x_hat * scale + bias, backward
+        return y, backward
 
     def axes(self, rank: int) -> Shape:
         """The axes to normalise of an array with so many, in order."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn.core.checks import IMAGE, check_cells, check_dy, check_input
+from xcnn.core.checks import IMAGE, check_cells, check_input
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.core.windows import pair
@@ -50,10 +51,10 @@ class MaxPool2D(Pool2D):
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])
         y, which = backend.max_pool(x, size, **how)
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return backend.max_pool_adjoint(dy, which, x_shape, size, **how), {}
 
         return y, backward

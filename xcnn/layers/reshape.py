@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import prod
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_batch, check_dy, check_home, check_shape
+from xcnn.core.checks import check_batch, check_home, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.core.windows import is_whole
@@ -54,13 +55,15 @@ class Reshape:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_home(self, weights, x)
         check_batch(self, x)
-        xp, shape, target = namespace(x), x.shape, (x.shape[0], *self.resolved(x.shape[1:]))
+        xp, shape = namespace(x), x.shape
+        y = xp.reshape(x, (shape[0], *self.resolved(shape[1:])))
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, target, dy)
+            check_dy(self, made, dy)
             return xp.reshape(dy, shape), {}
 
-        return xp.reshape(x, target), backward
+        return y, backward
 
     def resolved(self, input_shape: Shape) -> Shape:
         """The target's shape for samples of this shape, its -1 found.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xcnn.core.checks import check_shape
+from xcnn.core.likeness import check_dy, likeness, of_part
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
@@ -69,13 +70,18 @@ class Residual(Container):
             beside, shortcut_backward = self.call(len(self) - 1, weights, x, run, run.wants_dx)
         self.check_shapes(x.shape[1:], y.shape[1:], beside.shape[1:])
 
+        of_body, of_shortcut = likeness(y), likeness(beside)
+        y = y + beside
+        made = likeness(y)
+
         def backward(dy: Array) -> tuple[Array, Weights]:
-            dx, grads = body_backward(dy)
+            check_dy(self, made, dy)
+            dx, grads = body_backward(of_part(of_body, dy))
             if shortcut_backward:
-                dy = self.back(len(self) - 1, shortcut_backward, dy, grads)
+                dy = self.back(len(self) - 1, shortcut_backward, of_part(of_shortcut, dy), grads)
             return dx + dy if run.wants_dx else None, grads
 
-        return y + beside, backward
+        return y, backward
 
     def check_shapes(self, input_shape: Shape, output: Shape, beside: Shape) -> None:
         """Raise X101 unless the layers and the shortcut give one shape."""

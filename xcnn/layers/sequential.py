@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.checks import check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Run
@@ -48,8 +49,12 @@ class Sequential(Container):
             x, back = self.call(n, weights, x, run, wants_dx=n > last or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
+        made = likeness(x)
+
         def backward(dy: Array) -> tuple[Array, Weights]:
             grads: Weights = {}
+            if not backwards:
+                check_dy(self, made, dy)
             for n in reversed(range(last, len(self))):
                 dy = self.back(n, backwards[n], dy, grads)
             return dy if last == 0 else None, grads

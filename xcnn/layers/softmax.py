@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_axes, check_axis, check_dy, check_home, check_shape
+from xcnn.core.checks import check_axes, check_axis, check_home, check_shape
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.half import wide
@@ -49,10 +50,10 @@ class Softmax:
         largest = xp.max(x, axis=axis, keepdims=True) if x.shape[axis] else x  # nothing has no maximum
         powers = xp.exp(x - largest)
         y = powers / xp.sum(powers, axis=axis, keepdims=True)
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True)), {}
 
         return y, backward

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from array_api_compat import device
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_input, check_rank
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
@@ -64,10 +65,10 @@ class UpSampling2D:
         else:
             y = xp.broadcast_to(xp.reshape(x, (n, c, h, 1, w, 1)), (n, c, h, s, w, t))
             y = xp.reshape(y, (n, c, h * s, w * t))
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             if self.interpolation == "bilinear":
                 return a.T @ dy @ b, {}
             return xp.sum(xp.reshape(dy, (n, c, h, s, w, t)), axis=(3, 5)), {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xcnn.core.arrays import pad
-from xcnn.core.checks import IMAGE, check_dy, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_input, check_rank
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pads, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads
@@ -51,10 +52,10 @@ class ZeroPadding2D:
         check_input(self, weights, x, IMAGE)
         (top, bottom), (left, right) = around = self.around()
         y = pad(x, around)
-        y_shape = y.shape
+        made = likeness(y)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self, y_shape, dy)
+            check_dy(self, made, dy)
             return pad(dy, ((-top, -bottom), (-left, -right))), {}
 
         return y, backward

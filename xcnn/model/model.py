@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint
+from xcnn.model import checkpoint, habits
 from xcnn.model.fit import augmentations, fit, parted
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.summary import Summary, summarize
@@ -58,12 +58,6 @@ KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
-HABITS = {
-    "lr": "model.learning_rate = ...",
-    "trainable": "weights that stay have gradients that nobody uses: leave their layers out of the net.",
-    "device": 'model.to("cupy") moves it.',
-    "criterion": "model.loss = ...",
-}
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -170,6 +164,8 @@ class Model:
         self.info: dict[str, Any] = {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
+        if not isinstance(net, checkpoint.Restored):
+            habits.tell_momentum(net)
 
     def _become(self, **changed: Any) -> None:
         """Change attributes, and the trainer that follows from them: all, or where one is refused, none.
@@ -238,7 +234,12 @@ class Model:
             raise OptionError("X104", f"a model's {name} can't be changed.", hint=hint)
         meant = nearest(name, (*SET, *KINDS, *FIXED))
         guess = f"did you mean model.{meant}?" if meant else "what is yours goes into model.info, a dict."
-        raise OptionError("X104", f"a model has no attribute {short(name)} to set.", hint=HABITS.get(name, guess))
+        raise OptionError(
+            "X104", f"a model has no attribute {short(name)} to set.", hint=habits.SETTING.get(name, guess)
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        habits.no_attribute(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         plan, state = self.standing()
@@ -319,10 +320,12 @@ class Model:
         """The tree of weights as they are now, on the model's backend.
 
         Numbers of any library in the shapes that the net declares may be assigned, a copy of them being taken: to the
-        whole, or to a branch or a leaf of it, as in model.weights["conv1"]["kernel"] = kernel. `edit` sets cells.
+        whole, or to a branch or a leaf of it, as in model.weights["conv1"]["kernel"] = kernel. `edit` sets cells: the
+        arrays themselves are read-only where the library has such (NumPy, JAX, array-api-strict). On PyTorch and CuPy
+        they are the model's memory, and what is written into them is written into the model, unchecked.
         """
         now = [self.state.weights]
-        return tree.Guarded(now[0], lambda path, new: self._set_weights(now, path, new))
+        return tree.Guarded(now[0], lambda path, new: self._set_weights(now, path, new), self.backend.shown)
 
     @weights.setter
     @changes("other weights")

@@ -103,8 +103,8 @@ def summarize(model: Held, batch_size: int) -> Summary:
     return Summary(
         rows=rows,
         input_shape=model.input_shape,
-        parameters=count(model.weights),
-        weight_bytes=sum(map(_bytes, tree.leaves(model.weights))),
+        parameters=count(model.state.weights),
+        weight_bytes=sum(map(_bytes, tree.leaves(model.state.weights))),
         optimizer_bytes=sum(
             _bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int)
         ),
@@ -119,7 +119,7 @@ def summarize(model: Held, batch_size: int) -> Summary:
 def look_through(model: Held, samples: int) -> list[LayerRow]:
     """The layers as so many zeros pass through them, with the bytes that they keep of all."""
     rows: list[LayerRow] = []
-    seen = {_home(w) for w in tree.leaves(model.weights)}
+    seen = {_home(w) for w in tree.leaves(model.state.weights)}
 
     def look(path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
         if not isinstance(within(layer), Container):
@@ -130,7 +130,7 @@ def look_through(model: Held, samples: int) -> list[LayerRow]:
         return backward
 
     def parameters(path: tuple[str, ...]) -> int:
-        node: Any = model.weights
+        node: Any = model.state.weights
         for name in path:
             node = node.get(name, {})
         return count(node)
@@ -138,7 +138,7 @@ def look_through(model: Held, samples: int) -> list[LayerRow]:
     backend = model.trainer.backend
     x = backend.asarray(np.zeros((samples, *model.input_shape)), model.dtype)
     with backend.active():
-        y, backward = model.trainer.layers(model.weights, x, Run(backend, train=True, hook=Hook(look)))
+        y, backward = model.trainer.layers(model.state.weights, x, Run(backend, train=True, hook=Hook(look)))
     if not rows and not isinstance(model.net, Container):  # a net of a single layer
         look((), model.net, y, backward)
     return rows

@@ -13,10 +13,11 @@ from functools import partial
 from math import exp, prod
 from typing import Any, TypeAlias
 
-from array_api_compat import device, is_numpy_array
+from array_api_compat import device, is_array_api_obj
 
 from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, together, widened, zeros
-from xcnn.core.checks import check_between, check_call, check_positive, plain
+from xcnn.core.checks import check_between, check_call, check_positive, home, is_number, plain
+from xcnn.core.likeness import is_like, likeness
 from xcnn.core.names import unknown
 from xcnn.core.pure import pure
 from xcnn.core.types import Array, Shape
@@ -227,7 +228,7 @@ def loss_function(loss: str | Loss) -> Loss:
 
 
 def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:
-    """What a loss gives, if it is a number and a gradient shaped like y, as of a user's own it may not be.
+    """What a loss gives, if it is a number and a gradient like y, as of a user's own it may not be.
 
     Parameters
     ----------
@@ -244,21 +245,24 @@ def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:
     given = loss(y, t)
     if isinstance(given, tuple) and len(given) == 2:
         value, dy = given
-        scalar = isinstance(value, int | float) or getattr(value, "shape", None) == ()
-        if scalar and is_numpy_array(dy) == is_numpy_array(y) and getattr(dy, "shape", None) == y.shape:
+        scalar = is_number(value) or (getattr(value, "shape", None) == () and is_real(value))
+        if scalar and is_like(likeness(y), dy):
             return value, dy
     parts = given if isinstance(given, tuple) else (given,)
     raise OptionError(
         "X104",
-        "the loss must give a pair: its value, a scalar, and the gradient by the predictions, shaped like them.",
+        "the loss must give a pair: its value, a scalar, and the gradient by the predictions, which is like them in "
+        "shape, type, library and device.",
         f"got {' and '.join(map(_kind, parts)) or 'nothing'}, predictions {_kind(y)}",
         hint="return value, dy; of the mean (y - t)^2 they are xp.mean((y - t) ** 2) and 2 * (y - t) / size.",
     )
 
 
 def _kind(thing: Any) -> str:
-    """An array as its type and shape, all else as it is."""
-    return f"{type(thing).__name__} {tuple(thing.shape)}" if hasattr(thing, "shape") else short(thing)
+    """An array as its class, type, place and shape, all else as it is."""
+    if not is_array_api_obj(thing) or isinstance(thing, type):
+        return short(thing)
+    return f"{type(thing).__name__} {tuple(thing.shape)} of {thing.dtype} on {home(thing)}"
 
 
 def loss_name(loss: Loss) -> str:

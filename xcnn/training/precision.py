@@ -11,6 +11,7 @@ from typing import Any
 
 from xcnn.core import tree
 from xcnn.core.arrays import is_floating
+from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.names import meant, unknown
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, short
@@ -126,7 +127,8 @@ class Cast:
         x_type = type_name(x)
         inner_weights = tree.map(lambda w: cast(w, compute), weights)
         y, inner_backward = self.layer(inner_weights, cast(x, compute) if is_floating(x) else x, run)
-        y_type = type_name(y)
+        y_type, y = type_name(y), cast(y, self.result)
+        made = likeness(y)
 
         def of_weight(gradient: Any) -> Any:
             if isinstance(gradient, Next):
@@ -134,10 +136,11 @@ class Cast:
             return cast(gradient, self.precision.dtype)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self.layer, made, dy)
             dx, grads = inner_backward(cast(dy, y_type))
             return None if dx is None else cast(dx, x_type), tree.map(of_weight, grads)
 
-        return cast(y, self.result), backward
+        return y, backward
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,14 @@ class Widened:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         y, inner_backward = self.net(weights, x, run)
         cast, y_type = run.backend.astype, type_name(y)
-        return cast(y, self.dtype), lambda dy: inner_backward(cast(dy, y_type))
+        y = cast(y, self.dtype)
+        made = likeness(y)
+
+        def backward(dy: Array) -> tuple[Array, Weights]:
+            check_dy(self.net, made, dy)
+            return inner_backward(cast(dy, y_type))
+
+        return y, backward
 
 
 def mixed(net: Layer, precision: Precision, last: bool = True) -> Layer:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
 from xcnn.core.windows import output_size
-from xcnn.errors import inside
 from xcnn.layers import Conv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
@@ -67,8 +65,6 @@ class Convolution:
         kinds = {True: "tied", False: None, "untied": "untied"}
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, y.shape, dy)
             dz = converted(device, dy, dtype, last)
             dz, dbias = activation_backward(device, dz, y, self.activation, kinds[self.layer.bias])
             dkernel = convolutions.correlate_kernel_adjoint(x, dz, kernel.shape, **how)

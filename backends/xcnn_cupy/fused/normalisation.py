@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
-from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.batch_norm import RUNNING
 from xcnn.layers.layer import Layer, Next, Run
@@ -62,8 +60,6 @@ class Normalised:
         y = normalise(device, x, *by)
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(layer, x.shape, dy)
             dx, dscale, dbias = normalise_backward(device, converted(device, dy, x_type, last), x, *by, run.train)
             grads[self.name] = {"scale": dscale, "bias": dbias, **following}
             return dx

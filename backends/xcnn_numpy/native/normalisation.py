@@ -18,9 +18,7 @@ from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
 from xcnn_native.recording import constant
 from xcnn_native.trace import CHANNEL, Symbol, trace
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Shape, Weights
-from xcnn.errors import inside
 from xcnn.layers import BatchNorm, GroupNorm
 from xcnn.layers.batch_norm import unmoved
 from xcnn.layers.layer import Layer, Run
@@ -154,8 +152,6 @@ class Normalised:
         kept = (y if programs.keeps_y else None, statistics, inverses, lines)
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.named[-1][0]):
-                check_dy(self.named[-1][1], x.shape, dy)
             dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
             dz, sums, slope = dx if programs.slope else dy, np.empty((seen.images, seen.channels, 2)), (None, None)
             if programs.slope:

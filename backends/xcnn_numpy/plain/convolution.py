@@ -9,10 +9,8 @@ import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_strided import Gemm
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import output_size, pair
-from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Run
 from xcnn_numpy.plain import activations, blas
@@ -95,7 +93,6 @@ class Convolution:
 
         blas.share(forward, n, products, threads)
         kept = None if self.pools or self.activation is None else y
-        y_shape = y.shape
 
         def before(dy: Array) -> Array:
             """The gradient at the sums."""
@@ -107,8 +104,6 @@ class Convolution:
             return slope
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, y_shape, dy)
             dx = empty(x.shape, x.dtype) if run.wants_dx else None
             # (groups, h w C / groups, O / groups): a kernel cell after the other, so that its products lie together
             adjoint = kernel.reshape(way.groups, -1, *kernel.shape[1:]).transpose(0, 3, 4, 2, 1)

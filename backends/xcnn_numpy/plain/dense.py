@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from xcnn_host.buffers import empty
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
-from xcnn.errors import inside
 from xcnn.layers import Dense
 from xcnn.layers.layer import Run
 from xcnn_numpy.plain import activations, blas
@@ -51,8 +49,6 @@ class FusedDense:
         blas.share(forward, samples, products, threads)
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, y.shape, dy)
             if self.activation is not None:
                 before = empty(y.shape, y.dtype)
                 activations.slope(self.activation, dy, y, before)

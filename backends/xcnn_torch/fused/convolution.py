@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Pair, Shape, Weights
 from xcnn.core.windows import pair
-from xcnn.errors import inside
 from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
@@ -127,8 +125,6 @@ class Convolution:
         y, before = work.pooled(self.activation, way.pool) if way.pool else work.activated(self.activation)
 
         def backward(dy: Array, grads: Weights) -> Array | None:
-            with inside(self.name):
-                check_dy(layer, y.shape, dy)
             dx, *of_weights = work.backward(before(arranged(typed(dy, dtype), work.last)), run.wants_dx)
             named = zip(("kernel", "bias"), of_weights, strict=False)
             grads[self.name] = {name: typed(g, mine[name].dtype) for name, g in named}

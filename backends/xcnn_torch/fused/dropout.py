@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
-from xcnn.errors import inside
 from xcnn.layers import Dropout, Flatten
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
@@ -52,11 +50,8 @@ class FusedDropout:
         if mask is not None:
             y = torch.mul(y.contiguous() if self.flat else y, mask)
         y = y.reshape(len(x), -1) if self.flat else y
-        y_shape = y.shape
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, y_shape, dy)
             dy = typed(dy, dtype).reshape(x_shape)
             return typed(dy if mask is None else torch.mul(dy, mask), x_type)
 

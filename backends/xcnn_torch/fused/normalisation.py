@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import check_dy
 from xcnn.core.types import Array, Weights
-from xcnn.errors import inside
 from xcnn.layers import BatchNorm, ReLU
 from xcnn.layers.batch_norm import unmoved
 from xcnn.layers.layer import Layer, Run
@@ -62,8 +60,6 @@ class Normalisation:
         IN_PLACE[self.activation](y)
 
         def backward(dy: Array, grads: Weights) -> Array:
-            with inside(self.name):
-                check_dy(self.layer, y.shape, dy)
             dz = slope(self.activation, typed(dy, dtype), y)
             if train and is_long(x):
                 dx, dscale, dbias = long_backward(dz, x, scale, *of_batch)

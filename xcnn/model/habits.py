@@ -1,0 +1,67 @@
+"""What users of Keras and PyTorch write by habit, and what it would do here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NoReturn
+
+from xcnn.core.options import nearest
+from xcnn.layers import BatchNorm
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer
+
+SETTING = {
+    "lr": "model.learning_rate = ...",
+    "trainable": "weights that stay have gradients that nobody uses: leave their layers out of the net.",
+    "device": 'model.to("cupy") moves it.',
+    "criterion": "model.loss = ...",
+}
+"""Attributes that some would set."""
+READING = {
+    "train": "model.fit(x, y) trains; a model has no mode: predict and evaluate compute as outside training.",
+    "eval": "a model has no mode: predict and evaluate compute as outside training.",
+    "compile": "the loss and the optimizer are given to xcnn.Model(net, input_shape, loss=..., optimizer=...).",
+    "get_weights": "model.weights is the tree of them.",
+    "set_weights": 'model.weights = ..., or model.weights["conv1"]["kernel"] = ...',
+    "state_dict": "model.weights is the tree of them; model.save(path) writes all.",
+    "load_state_dict": "model.weights = ...; xcnn.Model.load(path) reads what save wrote.",
+    "load_weights": "xcnn.Model.load(path) reads what model.save(path) wrote.",
+    "save_weights": "model.save(path) writes all.",
+    "parameters": "model.weights is the tree of them.",
+    "layers": "model.net.layers has them by name.",
+    "predict_proba": "model.probabilities(x)",
+    "predict_on_batch": "model.predict(x)",
+    "train_on_batch": "model.step(x, y)",
+    "test_on_batch": "model.evaluate(x, y)",
+    "cuda": 'model.to("torch:cuda") or model.to("cupy") moves it.',
+    "cpu": 'model.to("numpy") moves it.',
+    "score": "model.evaluate(x, y)",
+    "lr": "model.learning_rate",
+}
+"""Attributes that some would read."""
+
+
+def no_attribute(model: object, name: str) -> NoReturn:
+    """Raise AttributeError, with what is meant where that is known."""
+    said = f"{type(model).__name__!r} object has no attribute {name!r}"
+    guess = None if name.startswith("_") else nearest(name, [n for n in dir(type(model)) if not n.startswith("_")])
+    hint = READING.get(name) or (f"did you mean {guess!r}?" if guess else "")
+    raise AttributeError(f"{said}: {hint}" if hint else said, name=name, obj=model)
+
+
+def tell_momentum(net: Layer, stacklevel: int = 4) -> None:
+    """Warn where a BatchNorm's momentum is small: PyTorch's is the share of what is new, here it is of what stays."""
+    for layer in inner(net):
+        if isinstance(layer, BatchNorm) and 0 < layer.momentum < 0.5:
+            warnings.warn(
+                f"BatchNorm(momentum={layer.momentum}) keeps that share of its running statistics at each step, as in "
+                f"Keras, so that the last batches decide; PyTorch's momentum={layer.momentum} is "
+                f"{1 - layer.momentum:g} here.",
+                stacklevel=stacklevel,
+            )
+            return
+
+
+def inner(net: Any) -> list[Layer]:
+    """The layers of a net, those within containers too."""
+    return [leaf for layer in net for leaf in inner(layer)] if isinstance(net, Container) else [net]
