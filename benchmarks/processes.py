@@ -1,6 +1,6 @@
 """What nets cost in processes of their own: python benchmarks/processes.py memory|first-step|load [NAME:BATCH ...].
 
-memory: the peak of 20 training steps, and of 20 predictions, above what is resident after the imports (VmHWM less RSS;
+memory: the peak of some training steps, and of some predictions, above what is resident after the imports (VmHWM less RSS;
 Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations, code
 that is compiled. PyTorch is taken in the order of images' axes that takes less.
 
@@ -39,7 +39,8 @@ NETS = {
 SIDES = ("xcnn", "plain", "NCHW", "channels_last")
 """The last two are PyTorch's."""
 TASKS = ("training", "prediction")
-COUNT = 20
+COUNT = 5
+"""Steps, or predictions: peaks of 20 were the same."""
 
 
 def case_of(choice: str) -> StepCase:

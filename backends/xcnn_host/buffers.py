@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -21,7 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from xcnn.core import process
+from xcnn.core import memory, process
 from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
@@ -65,6 +67,8 @@ class Recycler:
 
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
+        self.rests = 0
+        """How many blocks there are in which memory is new."""
         self.forget()
 
     def forget(self) -> None:
@@ -88,12 +92,23 @@ class Recycler:
         """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
-        if size < SMALLEST or kind.hasobject:
+        if size < SMALLEST or kind.hasobject or self.rests:
             return np.empty(shape, kind)
         with self.lock:
             buffer = self._take(size)
             memory = buffer.memory[buffer.first : buffer.first + size]
         return memory.view(kind).reshape(shape)
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """A block in which every array is new and goes with who holds it, so that what lives can be counted."""
+        with self.lock:
+            self.rests += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.rests -= 1
 
     def _take(self, size: int) -> Buffer:
         self.clock += 1
@@ -143,12 +158,19 @@ class Recycler:
             buffers, memory = buffers - 1, memory - size
 
 
+@contextmanager
+def metered() -> Iterator[memory.Meter]:
+    """A block in which the memory of arrays is counted."""
+    with rest(), memory.traced() as peak:
+        yield peak
+
+
 _alone = Buffer(np.empty(0))
 ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
 _recycler = Recycler()
-empty, limit = _recycler.empty, _recycler.limit
+empty, limit, rest = _recycler.empty, _recycler.limit, _recycler.rest
 process.after_the_last.append(_recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked
     os.register_at_fork(after_in_child=_recycler.forget)

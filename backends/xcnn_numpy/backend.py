@@ -20,6 +20,7 @@ from xcnn.backends.explanation import Explanation
 from xcnn.core import blas
 from xcnn.core.arrays import rounded_once, unmasked
 from xcnn.core.checks import check_whole
+from xcnn.core.memory import Meter
 from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
@@ -151,6 +152,9 @@ class NumpyBackend(StridedBackend):
         buffers.limit(self.kept_memory)
         shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
+
+    def metered(self) -> AbstractContextManager[Meter]:
+        return buffers.metered()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

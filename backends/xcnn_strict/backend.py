@@ -16,7 +16,7 @@ import array_api_strict
 import numpy as np
 
 from xcnn.backends.contract import Backend
-from xcnn.core import blas, process
+from xcnn.core import blas, memory, process
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Array
 from xcnn.errors import BackendUnavailable, DTypeError
@@ -73,6 +73,12 @@ class StrictBackend(Backend):
     @property
     def xp(self) -> Any:
         return array_api_strict
+
+    def metered(self) -> AbstractContextManager[memory.Meter]:
+        return memory.traced()
+
+    def free_memory(self) -> int | None:
+        return memory.free()
 
     def active(self) -> AbstractContextManager[object]:
         return Strictly()

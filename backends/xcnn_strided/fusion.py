@@ -60,10 +60,10 @@ class FusedSequential(Sequential):
         back: Any
         for first, last, fusion in self.plan:
             wants_dx = first > wanted or run.wants_dx
-            if fusion is not None and run.hook is None and fusion.fits(weights, x):
+            if fusion is not None and not run.by_layer and fusion.fits(weights, x):
                 same = wants_dx == run.wants_dx
-                here = run if same else Run(run.backend, run.train, run.key, None, wants_dx, run.wants_backward)
-                x, back = called(fusion, weights, x, here)
+                here = run if same else Run(run.backend, run.train, run.key, run.hook, wants_dx, run.wants_backward)
+                x, back = called(fusion, self.named[last - 1][0], weights, x, here)
                 backwards.append((last, True, back))
                 fused = True
                 continue
@@ -87,9 +87,11 @@ class FusedSequential(Sequential):
         return x, backward
 
 
-def called(fusion: Fusion, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-    """A run of layers, its backward let go of where the run wants none."""
+def called(fusion: Fusion, last: str, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+    """A run of layers up to the `last`, its backward let go of where the run wants none."""
     y, backward = fusion(weights, x, run)
+    if run.hook is not None:
+        backward = run.hook.look((*run.hook.path, last), fusion, y, backward)
     return y, backward if run.wants_backward else no_backward
 
 

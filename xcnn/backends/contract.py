@@ -18,7 +18,7 @@ import numpy as np
 from array_api_compat import device as device_of
 
 from xcnn.backends.explanation import Explanation, explained
-from xcnn.core import process, random, reference
+from xcnn.core import memory, process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
@@ -142,6 +142,14 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
+
+    def metered(self) -> AbstractContextManager[memory.Meter] | None:
+        """A block in which the memory of this backend's arrays is counted: see memory.py; None where it can't be."""
+        return None
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free for arrays, the host's unless the device has its own; None where nobody tells."""
+        return memory.free() if (self.device or self.first_device) == "cpu" else None
 
     @property
     def precisions_here(self) -> tuple[str, ...]:
