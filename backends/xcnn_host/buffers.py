@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -23,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from xcnn.core import memory, process
+from xcnn.core import process
 from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
@@ -67,8 +66,8 @@ class Recycler:
 
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
-        self.rests = 0
-        """How many blocks there are in which memory is new."""
+        self.instead: Callable[[int], HostArray | None] | None = None
+        """Where arrays of so many bytes come from for the time being; None of it stands for the usual way."""
         self.forget()
 
     def forget(self) -> None:
@@ -92,23 +91,14 @@ class Recycler:
         """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
-        if size < SMALLEST or kind.hasobject or self.rests:
+        if self.instead is not None and (other := self.instead(size)) is not None and not kind.hasobject:
+            return other.view(kind).reshape(shape)
+        if size < SMALLEST or kind.hasobject:
             return np.empty(shape, kind)
         with self.lock:
             buffer = self._take(size)
             memory = buffer.memory[buffer.first : buffer.first + size]
         return memory.view(kind).reshape(shape)
-
-    @contextmanager
-    def rest(self) -> Iterator[None]:
-        """A block in which every array is new and goes with who holds it, so that what lives can be counted."""
-        with self.lock:
-            self.rests += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.rests -= 1
 
     def _take(self, size: int) -> Buffer:
         self.clock += 1
@@ -125,13 +115,16 @@ class Recycler:
                         buffer.last = self.clock
                         shelf.append(buffer)
                         return buffer
-        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
-        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
-        buffer = Buffer(memory, first, self.clock)
+        buffer = self._new(size)
         self._forget_smaller(size)
         shelves.setdefault(size, []).append(buffer)
         self._forget_excess()
         return buffer
+
+    def _new(self, size: int) -> Buffer:
+        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
+        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
+        return Buffer(memory, first, self.clock)
 
     def _forget_smaller(self, size: int) -> None:
         """Forget one that is free and more than half as large."""
@@ -158,19 +151,13 @@ class Recycler:
             buffers, memory = buffers - 1, memory - size
 
 
-@contextmanager
-def metered() -> Iterator[memory.Meter]:
-    """A block in which the memory of arrays is counted."""
-    with rest(), memory.traced() as peak:
-        yield peak
-
-
 _alone = Buffer(np.empty(0))
 ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
-_recycler = Recycler()
-empty, limit, rest = _recycler.empty, _recycler.limit, _recycler.rest
-process.after_the_last.append(_recycler.let_go)
+recycler = Recycler()
+"""The process's."""
+empty, limit = recycler.empty, recycler.limit
+process.after_the_last.append(recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked
-    os.register_at_fork(after_in_child=_recycler.forget)
+    os.register_at_fork(after_in_child=recycler.forget)

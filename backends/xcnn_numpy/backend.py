@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy as np
 import scipy
-from xcnn_host import buffers, random
+from xcnn_host import buffers, metering, random
 from xcnn_host.threads import available
 from xcnn_native import library as native
 from xcnn_strided import Algorithm, Gemm, StridedBackend
@@ -154,7 +154,7 @@ class NumpyBackend(StridedBackend):
         return blas.alone() if shared else blas.free()
 
     def metered(self) -> AbstractContextManager[Meter]:
-        return buffers.metered()
+        return metering.metered()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

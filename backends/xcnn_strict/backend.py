@@ -75,7 +75,7 @@ class StrictBackend(Backend):
         return array_api_strict
 
     def metered(self) -> AbstractContextManager[memory.Meter]:
-        return memory.traced()
+        return memory.metered()
 
     def free_memory(self) -> int | None:
         return memory.free()

@@ -4,37 +4,78 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-Meter: TypeAlias = Callable[[], int]
-"""Gives the most bytes that were alive at a time since it was last asked, beyond those at the beginning."""
+Request: TypeAlias = tuple[int, int]
+"""A number, and the bytes of the array that was asked for by this number; -1 says that it was let go of."""
+
+
+def nothing_kept(rounds: Sequence[Sequence[Request]]) -> int:
+    """Of a backend that keeps no memory."""
+    return 0
+
+
+@dataclass
+class Meter:
+    """Counts, from one mark to the next, what is alive at a time, beyond what was there at the beginning.
+
+    Parameters
+    ----------
+    read, reset
+        bytes that are alive now, and at most since the last reset; and the reset
+    held
+        rounds of requests -> the bytes that a backend holds after them of memory that it uses again. The arrays that a
+        round leaves alive go at the end of the next
+    """
+
+    read: Callable[[], tuple[int, int]]
+    reset: Callable[[], None]
+    held: Callable[[Sequence[Sequence[Request]]], int] = nothing_kept
+    peaks: list[int] = field(default_factory=list)
+    """The most that was alive up to each mark, without what `requests` counts."""
+    requests: list[list[Request]] = field(default_factory=lambda: [[]])
+    """Up to each mark, and after the last: what was asked of memory that is used again."""
+    left: int = 0
+    """What was alive at the last mark, counted as in `peaks`."""
+
+    def __post_init__(self) -> None:
+        self.before = self.read()[0]
+        self.reset()
+
+    def mark(self) -> None:
+        """Note what was alive since the last mark."""
+        now, most = self.read()
+        self.left = now - self.before
+        self.peaks.append(most - self.before)
+        self.requests.append([])
+        self.reset()
 
 
 @contextmanager
-def traced() -> Iterator[Meter]:
-    """A block in which what Python and NumPy allocate is counted, that of all threads.
+def traced() -> Iterator[None]:
+    """A block in which tracemalloc counts what Python and NumPy allocate, in all threads.
 
     A trace of the user's goes on, but its peak begins anew.
     """
     mine = not tracemalloc.is_tracing()
     if mine:
         tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-
-    def peak() -> int:
-        most = tracemalloc.get_traced_memory()[1] - before
-        tracemalloc.reset_peak()
-        return most
-
     try:
-        tracemalloc.reset_peak()
-        yield peak
+        yield
     finally:
         if mine:
             tracemalloc.stop()
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """A block in which the arrays of libraries that are made of NumPy's are counted."""
+    with traced():
+        yield Meter(tracemalloc.get_traced_memory, tracemalloc.reset_peak)
 
 
 def free() -> int | None:
@@ -51,12 +92,15 @@ def free() -> int | None:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, OSError, ValueError):  # Windows and macOS have no such number
             return None
-    return min((there, *left_of_group(Path("/sys/fs/cgroup"))))
+    return min((there, *left_to_group(Path("/sys/fs/cgroup"))))
 
 
-def left_of_group(root: Path) -> Iterator[int]:
-    """What a container's limit leaves, if it has one: the limit of its own control group, which it sees as the root."""
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+def left_to_group(root: Path) -> Iterator[int]:
+    """What a container's limit leaves, if it has one; there the process's control group is the root."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             yield max(int((root / limit).read_text()) - int((root / used).read_text()), 0)
         except (OSError, ValueError):  # no such group, or "max"

@@ -191,7 +191,7 @@ def test_a_limit_that_is_lowered_holds_at_once():
 
 
 def kept():
-    return sum(memory.nbytes for memory in remembered(buffers._recycler))
+    return sum(memory.nbytes for memory in remembered(buffers.recycler))
 
 
 def used(backend):
@@ -207,8 +207,8 @@ def alone(monkeypatch):
     """As if other tests had left no model."""
     gc.collect()
     monkeypatch.setattr(process, "at_work", set())
-    monkeypatch.setattr(buffers._recycler, "most_bytes", buffers._recycler.most_bytes)
-    buffers._recycler.let_go()
+    monkeypatch.setattr(buffers.recycler, "most_bytes", buffers.recycler.most_bytes)
+    buffers.recycler.let_go()
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -278,7 +278,7 @@ def test_a_forked_process_begins_anew(monkeypatch):
     """Even where another thread was about to take memory when the process was forked."""
     held = buffers.empty((CELLS,), "float32")
     held[:] = 3.0
-    with buffers._recycler.lock:
+    with buffers.recycler.lock:
         child = os.fork()
         if child == 0:
             fine = False
@@ -286,7 +286,7 @@ def test_a_forked_process_begins_anew(monkeypatch):
             try:
                 array = buffers.empty((CELLS,), "float32")
                 array[:] = 5.0
-                fine = bool(np.all(held == 3.0)) and len(remembered(buffers._recycler)) == 1
+                fine = bool(np.all(held == 3.0)) and len(remembered(buffers.recycler)) == 1
             finally:
                 os._exit(0 if fine else 1)
     _, status = os.waitpid(child, 0)
