@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 
-from xcnn.core.memory import Meter, Request, traced
+from xcnn.core.memory import Held, Meter, Request, traced
 from xcnn_host.buffers import SMALLEST, Buffer, HostArray, Recycler, recycler
 
 LEAST = 2**12
@@ -28,9 +29,14 @@ NO_MEMORY = np.empty(0, np.uint8)
 def metered() -> Iterator[Meter]:
     """A block in which arrays of the recycler's are noted, and all others of NumPy's are counted."""
     with traced():
-        meter = Meter(tracemalloc.get_traced_memory, tracemalloc.reset_peak, partial(held, recycler.most_bytes))
+        meter = Meter(tracemalloc.get_traced_memory, tracemalloc.reset_peak, of_recycler())
         with noting(meter):
             yield meter
+
+
+def of_recycler() -> Held:
+    """What says how much the process's recycler would hold."""
+    return partial(held, recycler.most_bytes)
 
 
 @contextmanager
@@ -49,7 +55,8 @@ def noting(meter: Meter) -> Iterator[None]:
         with another.lock:
             number, buffer = next(numbers), another._take(size)
             # an array of its own, which views keep alive: of a plain slice they would keep only what is below it
-            part = np.frombuffer(memoryview(buffer.memory[buffer.first : buffer.first + size]), np.uint8)
+            memory: Any = buffer.memory[buffer.first : buffer.first + size]
+            part = np.frombuffer(memoryview(memory), np.uint8)
             living[number] = weakref.ref(part, partial(gone, number))
             meter.requests[-1].append((number, size))
         return part

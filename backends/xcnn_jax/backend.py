@@ -17,7 +17,7 @@ import numpy as np
 
 from xcnn.backends.contract import Backend, Step
 from xcnn.backends.explanation import Explanation, explained
-from xcnn.core import reference
+from xcnn.core import memory, reference
 from xcnn.core.arrays import unmasked
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key
@@ -106,6 +106,12 @@ class JaxBackend(Backend):
         super().with_precision(precision)
         return replace(self, tf32=precision.name == "tf32")
 
+    def free_memory(self) -> int | None:
+        if self.place.platform == "cpu":
+            return memory.free()
+        told = self.place.memory_stats() or {}
+        return told["bytes_limit"] - told["bytes_in_use"] if "bytes_limit" in told else None
+
     def synchronize(self) -> None:
         for array in jax.live_arrays():  # type: ignore[no-untyped-call]
             array.block_until_ready()
@@ -115,11 +121,6 @@ class JaxBackend(Backend):
 
     def device_name(self) -> str:
         return str(self.place.device_kind)
-
-    def free_memory(self) -> int | None:
-        """Bytes that the device has left, where JAX tells."""
-        told = self.place.memory_stats()
-        return told["bytes_limit"] - told["bytes_in_use"] if told and "bytes_limit" in told else None
 
     def explain(
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int

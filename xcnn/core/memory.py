@@ -13,6 +13,10 @@ from typing import TypeAlias
 Request: TypeAlias = tuple[int, int]
 """A number, and the bytes of the array that was asked for by this number; -1 says that it was let go of."""
 
+Held: TypeAlias = Callable[[Sequence[Sequence[Request]]], int]
+"""held(rounds of requests) -> the bytes that a backend holds at most of memory that it uses again. The arrays that a
+round leaves alive go at the end of the next."""
+
 
 def nothing_kept(rounds: Sequence[Sequence[Request]]) -> int:
     """Of a backend that keeps no memory."""
@@ -28,13 +32,12 @@ class Meter:
     read, reset
         bytes that are alive now, and at most since the last reset; and the reset
     held
-        rounds of requests -> the bytes that a backend holds after them of memory that it uses again. The arrays that a
-        round leaves alive go at the end of the next
+        what says how much a backend would hold
     """
 
     read: Callable[[], tuple[int, int]]
     reset: Callable[[], None]
-    held: Callable[[Sequence[Sequence[Request]]], int] = nothing_kept
+    held: Held = nothing_kept
     peaks: list[int] = field(default_factory=list)
     """The most that was alive up to each mark, without what `requests` counts."""
     requests: list[list[Request]] = field(default_factory=lambda: [[]])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ def cells(model: Held) -> int:
 def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: int) -> Meter | None:
     """What a call takes, up to each run of layers, forward and back, and to the end."""
     backend = model.trainer.backend
-    metered = backend.metered()
+    metered: AbstractContextManager[Meter] | None = backend.metered()
     if metered is None:
         return None
     with backend.active(), metered as meter:

@@ -156,7 +156,7 @@ class Model:
         with_precision(self._backend, self.policy)
         self.turn = process.Turn()
         with host_memory("the net's weights"), fitting(net, self.input_shape):
-            drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+            drawn, self.output_shape = net.init(random.Typed(seed, self.dtype), self.input_shape)
             check_cells_of(self.output_shape)
             weights = drawn if isinstance(net, checkpoint.Restored) else tree.map(self._send, drawn)
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}

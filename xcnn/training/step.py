@@ -68,7 +68,9 @@ class TrainingStep:
         """(weights, state, outcome) after the step."""
         return self.taken(Run(self.backend, train=True, key=key, wants_dx=False), weights, state, x, t)
 
-    def taken(self, run: Run, weights: Weights, state: Weights, x: Array, t: Array) -> tuple[Weights, Weights, StepResult]:
+    def taken(
+        self, run: Run, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, StepResult]:
         """The same in a run that somebody may look at."""
         y, backward = self.net(weights, x, run)
         value, dy, right = self.backend.loss_and_gradient(self.loss, self.threshold, y, t, state.get("loss_scale"))
