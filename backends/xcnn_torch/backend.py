@@ -117,6 +117,9 @@ class TorchBackend(Backend):
         host: np.ndarray[Any, Any] = x.numpy()
         return host
 
+    def number(self, x: Array) -> float:
+        return float(x.item())
+
     def active(self) -> AbstractContextManager[object]:
         check_threads()
         buffers.limit(self.kept_memory)

@@ -101,6 +101,10 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def number(self, x: Array) -> float:
+        """A scalar array of this backend as a number."""
+        return float(self.to_numpy(x))
+
     def frozen(self, x: Array) -> Array:
         """A weight that nobody changes in place, so that what is made of it may be kept; itself by default."""
         return x

@@ -83,7 +83,7 @@ def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batc
             value, _ = value_and_gradient(trainer.loss, y, targets_there)
             loss += to_float(backend, value) * len(targets)
             if trainer.threshold is not None:
-                right += int(backend.to_numpy(count_correct(y, targets_there, trainer.threshold)))
+                right += int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
     result = {"loss": loss / len(x)}
     return result if trainer.threshold is None else {**result, "accuracy": right / (len(x) * trainer.places)}
 

@@ -94,7 +94,7 @@ class Trainer:
             changed |= {
                 "batch": state.batch + 1,
                 "loss": state.loss + loss * samples,
-                "right": state.right + (0 if result.right is None else int(backend.to_numpy(result.right))),
+                "right": state.right + (0 if result.right is None else int(to_float(backend, result.right))),
                 "seen": state.seen + samples,
             }
         return replace(state, **changed), loss
@@ -112,7 +112,7 @@ class Trainer:
 
 def to_float(backend: HostPort, value: Any) -> float:
     """A scalar array, or a number, as a number."""
-    return float(value) if isinstance(value, int | float) else float(backend.to_numpy(value))
+    return float(value) if isinstance(value, int | float) else backend.number(value)
 
 
 def check_dtypes(before: Weights, after: Weights) -> None:
