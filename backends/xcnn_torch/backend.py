@@ -117,7 +117,7 @@ class TorchBackend(Backend):
         host: np.ndarray[Any, Any] = x.numpy()
         return host
 
-    def number(self, x: Array) -> float:
+    def to_number(self, x: Array) -> float:
         return float(x.item())
 
     def active(self) -> AbstractContextManager[object]:

@@ -101,7 +101,7 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
-    def number(self, x: Array) -> float:
+    def to_number(self, x: Array) -> float:
         """A scalar array of this backend as a number."""
         return float(self.to_numpy(x))
 

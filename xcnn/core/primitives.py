@@ -91,7 +91,7 @@ class HostPort(Protocol):
         """An array of the backend on the host."""
         ...
 
-    def number(self, x: Array) -> float:
+    def to_number(self, x: Array) -> float:
         """A scalar array of the backend as a number."""
         ...
 

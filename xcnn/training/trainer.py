@@ -112,7 +112,7 @@ class Trainer:
 
 def to_float(backend: HostPort, value: Any) -> float:
     """A scalar array, or a number, as a number."""
-    return float(value) if isinstance(value, int | float) else backend.number(value)
+    return float(value) if isinstance(value, int | float) else backend.to_number(value)
 
 
 def check_dtypes(before: Weights, after: Weights) -> None:
