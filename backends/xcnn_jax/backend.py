@@ -106,6 +106,10 @@ class JaxBackend(Backend):
         super().with_precision(precision)
         return replace(self, tf32=precision.name == "tf32")
 
+    @property
+    def cells_at_once(self) -> int:
+        return super().cells_at_once if self.place.platform == "cpu" else 2**31
+
     def free_memory(self) -> int | None:
         if self.place.platform == "cpu":
             return memory.free()

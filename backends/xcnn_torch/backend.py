@@ -132,6 +132,10 @@ class TorchBackend(Backend):
         with torch.cuda.device(self.place), float32_as("cuda", self.tf32):
             yield
 
+    @property
+    def cells_at_once(self) -> int:
+        return super().cells_at_once if self.place.type == "cpu" else 2**31
+
     def metered(self) -> AbstractContextManager[memory.Meter] | None:
         if self.place.type == "cuda":
             return metering.on_cuda(self.place)

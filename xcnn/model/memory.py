@@ -21,7 +21,7 @@ from xcnn.core.memory import Meter, Request
 from xcnn.core.types import Array, Shape
 from xcnn.layers.layer import Hook, Run
 from xcnn.model.held import Held
-from xcnn.model.needs import Counter
+from xcnn.model.needs import at_once
 from xcnn.training.losses import loss_name
 from xcnn.training.step import TrainingStep
 
@@ -87,7 +87,7 @@ class Needs:
 
 def needs(model: Held, batch: int) -> Needs | None:
     """What the engine takes for batches like this; None where it can't be measured."""
-    more = max(2, min(batch, CELLS // cells(model)))
+    more = max(2, min(batch, at_once(model.net, model.input_shape, CELLS)))
     sizes = more // 2, more
     try:
         step, prediction = ([counted(model, call, n) for n in sizes] for call in (train, predict))
@@ -96,13 +96,6 @@ def needs(model: Held, batch: int) -> Needs | None:
         return None
     (a, b), (c, d) = step, prediction
     return Needs(Course(*sizes, a, b), Course(*sizes, c, d)) if a and b and c and d else None
-
-
-def cells(model: Held) -> int:
-    """Cells of a sample and of all that layers make of it."""
-    counter = Counter(model.input_shape)
-    model.net.init(counter, model.input_shape)
-    return max(counter.cells, 1)
 
 
 def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: int) -> Meter | None:

@@ -28,6 +28,7 @@ from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
 from xcnn.model.fit import fit
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
+from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
@@ -201,6 +202,7 @@ class Model:
             optimizer=optimizer,
             threshold=threshold,
             places=prod(self.output_shape[1:]),
+            at_once=at_once(self.net, self.input_shape, backend.cells_at_once),
             seed=self.seed,
             dtype=self.dtype,
             precision=self.precision,
@@ -541,7 +543,7 @@ class Model:
         return loss
 
     @explained
-    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy".
 
         Parameters
@@ -549,18 +551,19 @@ class Model:
         x, y
             samples and their labels or targets, host arrays as for `fit`
         batch_size
-            samples that are computed at once; it changes no result but for rounding
+            samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
+            fill the device: fewer of large images
 
         Raises
         ------
         DataError, ShapeError, DTypeError, LabelError
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
-        batch_size = check_whole("batch_size", batch_size)
+        batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
 
     @explained
-    def predict(self, x: Any, batch_size: int = 256) -> HostArray:
+    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -570,7 +573,8 @@ class Model:
         x
             (samples, *input_shape), floating-point numbers on the host
         batch_size
-            samples that are computed at once; it changes no result but for rounding
+            samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
+            fill the device: fewer of large images
 
         Raises
         ------
@@ -586,7 +590,7 @@ class Model:
         >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
         (3, 2)
         """
-        batch_size = check_whole("batch_size", batch_size)
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.state.weights
         first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
         if len(x) <= batch_size:
@@ -599,7 +603,7 @@ class Model:
         return y
 
     @explained
-    def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
+    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
         Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs

@@ -73,9 +73,11 @@ def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
     return "epoch", *measured, *tested, "learning_rate", *MEASURED
 
 
-def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int = 256) -> dict[str, float]:
-    """The mean loss, and for classifiers the accuracy, over all samples."""
-    loss, right, backend = 0.0, 0, trainer.backend
+def measure(
+    trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int | None = None
+) -> dict[str, float]:
+    """The mean loss, and for classifiers the accuracy, over all samples, so many or `at_once` at a time."""
+    loss, right, backend, batch_size = 0.0, 0, trainer.backend, batch_size or trainer.at_once
     for first in range(0, len(x), batch_size):
         y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
         targets_there = backend.asarray(targets)

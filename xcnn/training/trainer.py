@@ -33,6 +33,8 @@ class Trainer:
     """Where a classifier's single output changes its class; None where the loss is not a classifier's."""
     places: int
     """Predictions of one sample."""
+    at_once: int
+    """Samples of a prediction that are computed at a time unless somebody says how many."""
     seed: int
     dtype: str
     precision: str
