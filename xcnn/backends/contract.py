@@ -101,6 +101,10 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def adopted(self, x: np.ndarray[Any, Any]) -> Array:
+        """A host array that nobody else holds or will write as one of this backend, on the same memory if it can be."""
+        return self.asarray(x)
+
     def to_number(self, x: Array) -> float:
         """A scalar array of this backend as a number."""
         return float(self.to_numpy(x))

@@ -756,7 +756,7 @@ class Model:
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.asarray)
+        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted)
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
         with_precision(there, kind)  # that a backend does not have it is no fault of the file's
