@@ -29,6 +29,7 @@ SWEEPS = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
     "channels": (4, 8, 16, 32, 64, 128),
     "image": (8, 16, 32, 64, 128),
+    "side": (16, 32, 64, 128, 192, 256, 384, 512, 640, 1024, 2048),
     "kernel": (1, 3, 5, 7, 9, 13),
     "depth": (1, 2, 4, 8, 16, 32),
     "classes": (10, 100, 1000, 5000),
@@ -73,6 +74,13 @@ class Setting:
         return StepCase("convolutions", net, (3, self.image, self.image), self.batch, "cross_entropy", optimizer)
 
 
+def setting(name: str, value: int) -> Setting:
+    """A point of a sweep; that of the `side` is of single images of few channels, whose sides may be long."""
+    if name == "side":
+        return Setting(batch=1, channels=8, image=value)
+    return replace(Setting(), **{name: value})
+
+
 @dataclass(frozen=True)
 class Point:
     """Milliseconds of both sides where one of the settings had this value, and 1e9 operations a second of ours."""
@@ -83,16 +91,16 @@ class Point:
     gflops: float
 
 
-def measure(setting: Setting, value: int, options: argparse.Namespace) -> Point:
+def measure(at: Setting, value: int, options: argparse.Namespace) -> Point:
     """Time one point."""
     against = None if options.alone else "torch"
-    with limited(setting.threads, against):
-        backend = bench_backend(options.backend, options.algorithm, setting.threads)
+    with limited(at.threads, against):
+        backend = bench_backend(options.backend, options.algorithm, at.threads)
         how = backend, against, options.seconds
         results: list[Result] = (
-            [compare_steps(setting.step(), *how)[0]]
+            [compare_steps(at.step(), *how)[0]]
             if options.step
-            else [*compare_correlations(setting.correlation(), *how).values()]
+            else [*compare_correlations(at.correlation(), *how).values()]
         )
     ours = sum(result.ours.best for result in results)
     theirs = None if options.alone else 1e3 * sum(result.theirs.best for result in results if result.theirs)
@@ -169,7 +177,7 @@ def main() -> None:
     for name in options.sweeps or of_both:
         sweeps[name] = []
         for value in SWEEPS[name]:
-            point = measure(replace(Setting(), **{name: value}), value, options)
+            point = measure(setting(name, value), value, options)
             sweeps[name].append(point)
             rival = "| | " if point.theirs is None else f"| {point.theirs:.3g} | {point.theirs / point.ours:.2f} "
             print(f"| {name} | {value} | {point.ours:.3g} {rival}| {point.gflops:.1f} |", flush=True)
