@@ -66,14 +66,14 @@ class Recycler:
 
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
-        self.instead: Callable[[int], HostArray | None] | None = None
-        """Where arrays of so many bytes come from for the time being; None of it stands for the usual way."""
         self.forget()
 
     def forget(self) -> None:
         """Begin anew, also with the lock: in a forked process its holder may not exist."""
         self.lock = threading.Lock()
         self.clock = 0
+        self.instead: Callable[[int], HostArray | None] | None = None
+        """Where arrays of so many bytes come from for the time being; None of it stands for the usual way."""
         self.let_go()
 
     def let_go(self) -> None:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from xcnn_host.metering import noting, of_recycler
 
-from xcnn.core.memory import Meter
+from xcnn.core.memory import Meter, alone
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ def on_host() -> Iterator[Meter]:
     """A block in which tensors on the CPU are counted, those of recycled memory as it notes them."""
     storages = Storages()
     meter = Meter(storages.read, storages.reset, of_recycler())
-    with noting(meter), storages:
+    with alone(), noting(meter), storages:
         yield meter
 
 

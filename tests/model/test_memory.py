@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_nothing_stays_of_a_look():
     assert not tracemalloc.is_tracing()
     assert model.state.step == 0
     assert all(np.array_equal(w, before[path]) for path, w in xcnn.core.tree.items(model.weights))
+
+
+def test_threads_that_look_take_turns():
+    model = Model(L.Sequential(L.Conv2D(8, 3), L.ReLU(), L.Flatten(), L.Dense(2)), (1, 30, 30), backend="numpy")
+    expected = model.summary(64).step_bytes
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: model.summary(64).step_bytes, range(12))]
+    assert max(abs(bytes - expected) for bytes in found) < 0.2 * expected
+    assert recycler.instead is None
+    assert not tracemalloc.is_tracing()
 
 
 def counted(peaks, left=0, requests=(), held=memory.nothing_kept):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -58,20 +59,42 @@ class Meter:
         self.reset()
 
 
+class _Turns:
+    """Who counts, one thread at a time."""
+
+    def __init__(self) -> None:
+        self.forget()
+        if hasattr(os, "register_at_fork"):  # where processes can be forked
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Nobody does."""
+        self.lock = threading.RLock()
+
+
+_turns = _Turns()
+
+
+def alone() -> AbstractContextManager[object]:
+    """A block in which no other thread counts: what counts belongs to the whole process."""
+    return _turns.lock
+
+
 @contextmanager
 def traced() -> Iterator[None]:
-    """A block in which tracemalloc counts what Python and NumPy allocate, in all threads.
+    """A block, `alone`, in which tracemalloc counts what Python and NumPy allocate, in all threads.
 
     A trace of the user's goes on, but its peak begins anew.
     """
-    mine = not tracemalloc.is_tracing()
-    if mine:
-        tracemalloc.start()
-    try:
-        yield
-    finally:
+    with alone():
+        mine = not tracemalloc.is_tracing()
         if mine:
-            tracemalloc.stop()
+            tracemalloc.start()
+        try:
+            yield
+        finally:
+            if mine:
+                tracemalloc.stop()
 
 
 @contextmanager

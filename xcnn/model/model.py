@@ -649,12 +649,14 @@ class Model:
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
-        """A table of the layers with shapes, parameters and memory, which prints itself.
+        """A table of the layers with shapes, parameters and memory, which prints itself; and whether a step fits.
+
+        To see what this engine takes, it takes a step and a prediction of few samples of zeros, and throws them away.
 
         Parameters
         ----------
         batch_size
-            samples of a step, for the memory that it takes
+            samples of a step and of a prediction, for the memory that they take
 
         Raises
         ------
