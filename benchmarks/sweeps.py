@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
-from xcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential
+from xcnn import SGD, Conv2D, Dense, Flatten, GlobalAveragePool2D, MaxPool2D, ReLU, Sequential
 from xcnn.bench.cases import CorrelationCase, StepCase
 from xcnn.bench.comparison import (
     Result,
@@ -54,6 +54,8 @@ class Setting:
     kernel: int = 3
     depth: int = 2
     classes: int = 10
+    means: bool = False
+    """Whether a step's net ends in the means of its planes, and not in a product with all their cells."""
     threads: int = available_threads()
 
     def correlation(self) -> CorrelationCase:
@@ -69,15 +71,16 @@ class Setting:
             for _ in range(self.depth)
             for layer in (Conv2D(self.channels, self.kernel, padding=self.kernel // 2), ReLU())
         )
-        net = Sequential(*convolutions, MaxPool2D(2), Flatten(), Dense(self.classes))
+        end = (GlobalAveragePool2D(),) if self.means else (Flatten(),)
+        net = Sequential(*convolutions, MaxPool2D(2), *end, Dense(self.classes))
         optimizer = SGD(0.01, momentum=0.9)
         return StepCase("convolutions", net, (3, self.image, self.image), self.batch, "cross_entropy", optimizer)
 
 
 def setting(name: str, value: int) -> Setting:
-    """A point of a sweep; that of the `side` is of single images of few channels, whose sides may be long."""
+    """A point of a sweep; those of the `side` are single images of few channels, whose sides may be long."""
     if name == "side":
-        return Setting(batch=1, channels=8, image=value)
+        return Setting(batch=1, channels=8, image=value, means=True)
     return replace(Setting(), **{name: value})
 
 

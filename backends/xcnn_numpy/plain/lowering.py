@@ -27,7 +27,7 @@ from xcnn.core.windows import output_size
 WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""
 
-LARGEST = 2**21
+LARGEST = 2**20
 """Cells of the matrix and of its product for one image: where they are more, rows go by bands."""
 PER_CELL = 32
 """A cell of the matrix takes about as long to copy as so many multiplications."""
