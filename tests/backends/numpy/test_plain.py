@@ -99,6 +99,10 @@ OTHERS = {
     "dense": ((7,), (xcnn.Dense(5),)),
     "dense, no bias": ((7,), (xcnn.Dense(1, bias=False), SIGMOID)),
     "dense, relu": ((5,), (xcnn.Dense(9), RELU)),
+    "gelu": ((3, 5, 7), (xcnn.GELU(),)),
+    "gelu, approximate": ((9,), (xcnn.GELU(approximate=True),)),
+    "leaky relu": ((3, 5, 7), (xcnn.LeakyReLU(0.2),)),
+    "tanh, silu": ((3, 5), (xcnn.Tanh(), xcnn.SiLU())),
     "dropout": ((3, 5, 7), (xcnn.Dropout(0.4),)),
     "norm": ((3, 5, 7), (xcnn.BatchNorm(),)),
     "norm, relu": ((3, 4, 5), (xcnn.BatchNorm(momentum=0.5), RELU)),
@@ -158,8 +162,10 @@ def test_batch_of_no_samples(name):
 @pytest.mark.parametrize("cells", [1, 1500])
 def test_a_few_images_at_a_time_on_threads(name, cells, monkeypatch):
     """Workspaces so small that batches are cut, unequally, and every pass on three threads."""
+    from xcnn_numpy.plain import cells as of_cells
     from xcnn_numpy.plain import lowering, normalisation
 
+    monkeypatch.setattr(of_cells, "BLOCK", cells)
     monkeypatch.setattr(lowering, "WORKSPACE", cells)
     monkeypatch.setattr(normalisation, "BLOCK", cells)
     monkeypatch.setattr(blas, "LEAST", 0)
