@@ -35,6 +35,8 @@ import json, os, runpy, sys
 from dataclasses import replace
 script, side, task, *choices = sys.argv[1:]
 benchmark = runpy.run_path(script, run_name="benchmark")
+if side == "xcnn":  # told from fewer samples than are asked for
+    sys.modules["xcnn.model.memory"].CELLS = 2**22
 for choice in choices:
     name, shape, batch = json.loads(choice)
     if not (child := os.fork()):  # with nothing but the imports
