@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.core import html, tree
+from xcnn.core import html, memory, tree
 from xcnn.core.text import readable
 from xcnn.core.types import Array, Backward, Shape, Weights
 from xcnn.errors import counted
@@ -108,10 +108,10 @@ def summarize(model: Held, batch_size: int) -> Summary:
 
     What a second sample adds is what a sample keeps: copies of weights in another type are kept once.
     """
-    taken = needs(model, batch_size)
+    with memory.alone():
+        taken, of_one, of_two = needs(model, batch_size), look_through(model, 1), look_through(model, 2)
     rows = tuple(
-        replace(of_two, kept_bytes=of_two.kept_bytes - of_one.kept_bytes)
-        for of_one, of_two in zip(look_through(model, 1), look_through(model, 2), strict=True)
+        replace(two, kept_bytes=two.kept_bytes - one.kept_bytes) for one, two in zip(of_one, of_two, strict=True)
     )
     weights = sum(map(_bytes, tree.leaves(model.weights)))
     moments = sum(_bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int))
