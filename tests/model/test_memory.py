@@ -131,7 +131,7 @@ def test_threads_that_look_take_turns():
     model = Model(L.Sequential(L.Conv2D(8, 3), L.ReLU(), L.Flatten(), L.Dense(2)), (1, 30, 30), backend=alone())
     expected = model.summary(64).step_bytes
     with ThreadPoolExecutor(4) as pool:
-        found = [*pool.map(lambda _: model.summary(64).step_bytes, range(12))]
+        found = [*pool.map(lambda _: model.summary(64).step_bytes, range(4))]
     assert max(abs(bytes - expected) for bytes in found) < 0.05 * expected
     assert recycler.instead is None
     assert not tracemalloc.is_tracing()
@@ -141,7 +141,7 @@ def test_what_is_held_is_the_same_after_three_steps_and_after_a_hundred():
     block = L.Residual(L.Conv2D(16, 3, padding=1, bias=False), L.BatchNorm(), L.ReLU(), L.Conv2D(16, 3, padding=1))
     net = L.Sequential(L.Conv2D(16, 3), block, L.ReLU(), L.MaxPool2D(2), L.Dropout(0.2), L.Flatten(), L.Dense(10))
     model = Model(net, (3, 26, 26), backend=alone())
-    x, y = np.random.default_rng(0).random((16, 3, 26, 26), "float32"), np.arange(16) % 10
+    x, y = np.random.default_rng(0).random((4, 3, 26, 26), "float32"), np.arange(4)
 
     def held():
         return sum(size * len(shelf) for size, shelf in recycler.shelves.items())
@@ -149,7 +149,7 @@ def test_what_is_held_is_the_same_after_three_steps_and_after_a_hundred():
     steps = [(model.step(x, y), held())[1] for _ in range(100)]
     assert steps[2] > 2**20
     assert set(steps[2:]) == {steps[2]}
-    told = model.summary(16).step_bytes
+    told = model.summary(4).step_bytes
     assert told < 1.15 * steps[2] + 2**20
 
 
