@@ -26,6 +26,7 @@ from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
+    from xcnn.data import augment
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "Model",
     "RMSprop",
     "article",
+    "augment",
     "available_backends",
     "backend",
     "backend_of",
@@ -69,7 +71,12 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-LATE = {"datasets": "xcnn.datasets", "testing": "xcnn.testing", "compare": "xcnn.checking.parity"}
+LATE = {
+    "augment": "xcnn.data.augment",
+    "compare": "xcnn.checking.parity",
+    "datasets": "xcnn.datasets",
+    "testing": "xcnn.testing",
+}
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""
 
 

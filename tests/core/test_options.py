@@ -105,7 +105,6 @@ def test_names_that_are_not_there(cls):
             lambda: Model(Dense(2), (3,)).fit([[0.0] * 3], [0], verbose=1),
             r"option 'verbose'.*\n.*'progress'",
         ),
-        (lambda: Model(Dense(2), (3,)).fit([[0.0] * 3], [0], validation_split=0.1), r"\n.*validation_data"),
     ],
 )
 def test_habits_of_other_frameworks(make, told):

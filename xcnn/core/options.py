@@ -68,7 +68,6 @@ OTHERS = {
     "filepath": "path",
     "save_best_only": 'give monitor, such as "val_accuracy": then it saves after each best epoch.',
     "verbose": "progress",
-    "validation_split": "hold some samples back, and give validation_data=(x, y).",
     "metrics": "classifiers measure their accuracy; evaluate gives it beside the loss.",
     "initial_epoch": "resume=True goes on where training stopped.",
     "name": "layers are named by where they stand: model.summary() shows how.",

@@ -7,5 +7,6 @@ from xcnn.data.dataset import Dataset, Samples
 from xcnn.data.folder import image_folder
 from xcnn.data.idx import load_idx
 from xcnn.data.published import fashion_mnist, mnist, mnist01
+from xcnn.data.split import split
 
-__all__ = ["Dataset", "Samples", "fashion_mnist", "image_folder", "load_idx", "mnist", "mnist01"]
+__all__ = ["Dataset", "Samples", "fashion_mnist", "image_folder", "load_idx", "mnist", "mnist01", "split"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from xcnn.errors import CheckpointError, DivergedError, counted
+from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
 from xcnn.model.held import Held
+from xcnn.model.host_data import samples_of
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
@@ -32,11 +34,13 @@ def fit(
     progress: Progress,
     shuffle: bool,
     resume: bool,
+    augment: tuple[Any, ...] = (),
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     check_monitors(callbacks, loop.columns(model.trainer, validation is not None))
     before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume)
+    begin(model, data, batch_size, shuffle, resume, augment)
+    change = changing(model, augment)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -45,7 +49,7 @@ def fit(
             started.append(callback)
             getattr(callback, "start", ignore)(model)
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress)
+        history.stopped = train(model, data, validation, last, callbacks, progress, change)
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
@@ -66,7 +70,43 @@ def fit(
     return history
 
 
-def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool) -> None:
+def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
+    """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
+    if validation is not None and share is not None:
+        hint = "give one of them."
+        raise OptionError("X104", "validation_data and validation_split are two ways to say the same.", hint=hint)
+    if share is not None:
+        from xcnn.data.split import split
+
+        train, held = split(*data, share, seed=model.trainer.seed)
+        return tuple(train), tuple(held)  # type: ignore[return-value]
+    if validation is None:
+        return data, None
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise OptionError("X104", "validation_data must be a pair (x, y).")
+    x, y = validation
+    return data, samples_of(model, x, y, role="validation ")
+
+
+def augmentations(given: Any) -> tuple[Any, ...]:
+    """What `fit` was given as `augment`, as a tuple."""
+    if given is None or (isinstance(given, tuple | list) and not given):
+        return ()
+    from xcnn.data.augment import check_augment
+
+    return check_augment(given)
+
+
+def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
+    """What augmentations make of each batch."""
+    if not augment:
+        return None
+    from xcnn.data.augment import augmented
+
+    return partial(augmented, augment, output_shape=model.output_shape)
+
+
+def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool, augment: tuple[Any, ...] = ()) -> None:
     """Enter into the model how it is going to be trained.
 
     Raises
@@ -76,6 +116,7 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool)
     """
     state, samples = model.state, len(data[0])
     plan = {"samples": samples, "batch_size": batch_size, "shuffle": shuffle, "data": loop.fingerprint(*data)}
+    plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
         raise CheckpointError(
@@ -118,6 +159,7 @@ def train(
     last: int,
     callbacks: tuple[Callback, ...],
     progress: Progress,
+    change: loop.Change | None,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
@@ -126,7 +168,7 @@ def train(
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            for state in loop.epoch(model.trainer, model.state, *data, *how, validation):
+            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, change):
                 before, model.state = model.state, state
                 if state.seen:
                     progress.advance(state.seen - before.seen, state.loss / state.seen)

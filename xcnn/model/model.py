@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import wraps
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint
-from xcnn.model.fit import fit
+from xcnn.model.fit import augmentations, fit, parted
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
 from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
@@ -45,6 +45,9 @@ from xcnn.training.schedules import learning_rate as rate_at
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from xcnn.data.augment import Augmentation
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
@@ -459,10 +462,12 @@ class Model:
         epochs: int = 1,
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
+        validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
+        augment: Augmentation | Iterable[Augmentation] = (),
     ) -> History:
         """Train on host arrays, each batch moved to the backend.
 
@@ -481,6 +486,9 @@ class Model:
             samples a step; the last one of an epoch takes what is left
         validation_data
             (x, y) measured after each epoch
+        validation_split
+            instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
+            from the seed as `xcnn.datasets.split` does
         callbacks
             functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
             is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
@@ -491,6 +499,9 @@ class Model:
             whether each epoch has an order of its own, drawn from the seed
         resume
             whether to go on with a training that was left
+        augment
+            augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
+            follows from the seed, the epoch and each sample's number
 
         Raises
         ------
@@ -505,19 +516,18 @@ class Model:
             of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
-        data = samples_of(self, x, y)
-        if validation_data is not None and (not isinstance(validation_data, tuple | list) or len(validation_data) != 2):
-            raise OptionError("X104", "validation_data must be a pair (x, y).")
+        data, validation = parted(self, samples_of(self, x, y), validation_data, validation_split)
         return fit(
             self,
             data,
-            None if validation_data is None else samples_of(self, *validation_data, role="validation "),
+            validation,
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
             progress=make_progress(progress),
             shuffle=check_flag("shuffle", shuffle),
             resume=check_flag("resume", resume),
+            augment=augmentations(augment),
         )
 
     @explained

@@ -190,7 +190,12 @@ CONFIG = record(
             {"rate_offset": whole(-COUNT)},
         ),
         "updates": whole(),
-        "plan": nothing_or(record({"samples": whole(1), "batch_size": whole(1), "shuffle": flag}, {"began": whole()})),
+        "plan": nothing_or(
+            record(
+                {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
+                {"began": whole(), "augment": many(text)},
+            )
+        ),
         "history": many(row),
         "info": mapping(not_deep),
     },

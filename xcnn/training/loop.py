@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import isfinite
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from xcnn.training.trainer import Trainer, to_float
 
 FINGERPRINT_BYTES = 1 << 22
 
+Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
+"""What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
+
 
 def epoch(
     trainer: Trainer,
@@ -30,6 +34,7 @@ def epoch(
     batch_size: int,
     shuffle: bool,
     validation: tuple[HostArray, HostArray] | None,
+    change: Change | None = None,
 ) -> Iterator[TrainingState]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
@@ -39,10 +44,13 @@ def epoch(
     begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
     order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     while state.seen < len(x):
-        after = trainer.after_span(state, x, t, order, batch_size)
+        after = None if change else trainer.after_span(state, x, t, order, batch_size)
         if after is None:
             chosen = order[state.batch * batch_size :][:batch_size]
-            after, _ = trainer.after_step(state, x[chosen], t[chosen])
+            batch = x[chosen], t[chosen]
+            after, _ = trainer.after_step(
+                state, *(change(*batch, chosen, (trainer.seed, state.epoch)) if change else batch)
+            )
         state = after
         yield state
     seconds = time.perf_counter() - begun

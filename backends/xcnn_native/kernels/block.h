@@ -29,15 +29,35 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
   }
 }
 
+// The same of half a vector.
+INLINE void block_of_half(const int rows, const int beside, const Cell *const *a, const Index *runs, Index count, Index length,
+                          Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+  Half sums[12];
+  UNROLL for (int i = 0; i < rows; i++) sums[i] = (Half){0};
+  for (Index r = 0; r < count; r++) {
+    const Cell *at[12];
+    UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];
+    for (Index k = 0; k < length; k++, w += w_step) {
+      const Half b = *(const Half *)w;
+      UNROLL for (int i = 0; i < rows; i++) sums[i] += b * at[i][k * step];
+    }
+  }
+  UNROLL for (int i = 0; i < rows; i++) {
+    Half *to = (Half *)(out + outs[i]);
+    *to = adds ? *to + sums[i] : sums[i];
+  }
+}
+
 #define CASE(rows, vectors) \
   case rows * 8 + vectors: \
-    block(rows, vectors, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
+    if (vectors) block(rows, vectors, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
+    else block_of_half(rows, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
     return;
 #define SIX(vectors) CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
 #if WIDEST == 4
-#define ALL SIX(1) CASE(12, 1) SIX(2) CASE(12, 2) SIX(3) SIX(4)
+#define ALL SIX(0) CASE(12, 0) SIX(1) CASE(12, 1) SIX(2) CASE(12, 2) SIX(3) SIX(4)
 #else
-#define ALL SIX(1) CASE(12, 1) SIX(2)
+#define ALL SIX(0) CASE(12, 0) SIX(1) CASE(12, 1) SIX(2)
 #endif
 
 // A block of so many rows and vectors, which was compiled for them.

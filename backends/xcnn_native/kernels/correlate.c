@@ -41,11 +41,11 @@ void NAME(blocks_prepare)(Map *m, int threads) {
 
 // One panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
 static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
-  const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
   const Index channels = m->channels, all = taps(m);
   const Runs runs = runs_of(m);
   k += m->k_at + panel * PANEL * m->k_filter;
-  if (m->k_filter != 1 && filters == cells && runs.count >= LANES) {
+  if (m->k_filter != 1 && filters == cells && cells >= LANES && runs.count >= LANES) {
     for (Index run = 0; run < runs.channels; run++) {
       const Cell *from = k + run * m->k_channel + (runs.step < 0 ? 1 - runs.count : 0);
       for (Index first = 0; first < runs.count; first += LANES) {
@@ -120,11 +120,21 @@ static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, c
   }
 }
 
+// to[n] (+)= from[n], a few cells.
+INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
+  Index n = 0;
+  for (; n + HALF <= count; n += HALF) *(Half *)(to + n) = adds ? *(Half *)(to + n) + *(const Half *)(from + n) : *(const Half *)(from + n);
+  for (; n < count; n++) {
+    to[n] = adds ? to[n] + from[n] : from[n];
+    NO_CALL;
+  }
+}
+
 // A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
 // pixel. `sums` is room for these, or for a tile of a panel that is not full.
 static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
                  Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds) {
-  const Index width = vectors * LANES;
+  const Index width = width_of(vectors);
   Index steady[12];
   for (int i = 0; i < 12; i++) steady[i] = i * width;
   for (Index p = 0, high; p < pixels; p += high) {
@@ -135,9 +145,7 @@ static void meet(const Cell *const *at, const Index *outs, Index pixels, const I
       block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, out, outs + p, adds);
     } else {
       block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums, steady, 0);
-      for (Index i = 0; i < high; i++)
-        for (Index o = 0; o < filters; o++)
-          out[outs[p + i] + o] = sums[steady[i] + o] + (adds ? out[outs[p + i] + o] : 0);
+      for (Index i = 0; i < high; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
     }
   }
 }
@@ -151,7 +159,7 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
     piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel);
-      const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
+      const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
       const Cell *w = packed + m->packed_at + panel * PANEL * m->channels + s * width;
       Index step = width;
       if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
@@ -163,6 +171,63 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
       meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0);
     }
   }
+}
+
+#define CLASSES 5 // of columns, by which of their taps lie within the image
+#define GROUPS 25 // of pixels, by rows and columns
+
+// Pixels whose windows have the same taps within the image: runs [top, bottom) and cells [left, right) of each.
+typedef struct {
+  Index first, pixels, top, bottom, left, right;
+} Group;
+
+// The taps of a window within an image, of one axis: [low, high).
+typedef struct {
+  Index low, high;
+} Taps;
+
+INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index kernel, Index cells) {
+  const Index at = window * step - before; // of the first tap
+  const Index low = at < 0 ? within(parts(-at, gap), 0, kernel) : 0;
+  return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
+}
+
+// Number the classes of some windows of an axis; 0 where there are more than `most`, or one has no taps.
+INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
+                      Index cells, Taps *classes, Index *number) {
+  Index known = 0;
+  for (Index n = 0; n < count; n++) {
+    const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
+    Index c = 0;
+    while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
+    if (c == most || t.low == t.high) return 0;
+    if (c == known) classes[known++] = t;
+    number[n] = c;
+  }
+  return known;
+}
+
+// Part the pixels of a band in groups, so that no products with the zeros around an image are made: worth it where these are
+// more than a fortieth. `row` and `column` tell what a row and a column add to a group's number. 0 where it isn't worth it.
+static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column) {
+  Taps rows[GROUPS], columns[CLASSES];
+  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
+  Index wide = classify(CLASSES, b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
+  if (!wide) { // all in one
+    columns[wide++] = (Taps){0, m->kernel_columns};
+    memset(column, 0, b->columns * sizeof(Index));
+  }
+  const Index high = classify(GROUPS / wide, b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
+  for (Index r = 0; r < b->rows && high; r++) of_row[row[r]]++, row[r] *= wide;
+  for (Index q = 0; q < b->columns; q++) of_column[column[q]]++;
+  for (Index i = 0, first = 0; i < high; i++)
+    for (Index j = 0; j < wide; j++, count++) {
+      groups[count] = (Group){first, of_row[i] * of_column[j], rows[i].low, rows[i].high,
+                              columns[j].low * m->channels, columns[j].high * m->channels};
+      first += groups[count].pixels;
+      met += groups[count].pixels * (rows[i].high - rows[i].low) * (columns[j].high - columns[j].low);
+    }
+  return 40 * met < 39 * b->rows * b->columns * taps(m) ? count : 0;
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -178,19 +243,29 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const Index pieces = parts(count, some) * parts(length, cut), wide = pieces > PIECES;
   const Index aside = m->y_channel != 1 || wide; // sums are kept apart before they go where y lies
   char *room = scratch(cells * sizeof(Cell) + b.rows * sizeof(Cell *) + pixels * (sizeof(Cell *) + sizeof(Index)) +
-                       (count + 12) * sizeof(Index) + (aside ? pixels : 12) * PANEL * sizeof(Cell) +
-                       (wide ? pixels * PANEL * sizeof(double) : 0) + (m->loose ? most * m->channels * PANEL * sizeof(Cell) : 0) + 576);
+                       (2 * count + b.rows + b.columns + 12) * sizeof(Index) + (aside ? pixels : 12) * PANEL * sizeof(Cell) +
+                       (wide ? pixels * PANEL * sizeof(double) : 0) + (m->loose ? most * m->channels * PANEL * sizeof(Cell) : 0) + 768);
   double *doubles = carve(&room, (wide ? pixels : 0) * PANEL * sizeof(double));
   Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : 12) * PANEL * sizeof(Cell));
   const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
   Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index));
+  Index *here = carve(&room, count * sizeof(Index)), *row_group = carve(&room, b.rows * sizeof(Index));
+  Index *column_group = carve(&room, b.columns * sizeof(Index)), places[GROUPS];
+  Group groups[GROUPS];
+  Index all = joined && !wide && most > 1 ? group(m, &b, groups, row_group, column_group) : 0;
+  if (!all) {
+    groups[all++] = (Group){0, pixels, 0, count, 0, length};
+    memset(row_group, 0, b.rows * sizeof(Index)), memset(column_group, 0, b.columns * sizeof(Index));
+  }
   Cell *own = m->loose ? carve(&room, most * m->channels * PANEL * sizeof(Cell)) : 0;
   if (!direct) lay_band(m, &b, x, laid, rows);
-  for (Index r = 0, p = 0; r < b.rows; r++) {
+  for (Index g = 0; g < all; g++) places[g] = groups[g].first;
+  for (Index r = 0; r < b.rows; r++) {
     const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows;
     const Cell *start = direct ? x + m->x_at + image * m->x_image + row * m->down * m->x_row : rows[r];
     const Index pitch = m->across * (direct ? m->x_column : m->channels);
-    for (Index q = 0; q < b.columns; q++, p++) {
+    for (Index q = 0; q < b.columns; q++) {
+      const Index p = places[row_group[r] + column_group[q]]++;
       at[p] = start + (direct ? b.left + q : q) * pitch;
       outs[p] = m->y_at + image * m->y_image + row * m->y_row + (b.left + q) * m->y_column;
     }
@@ -206,20 +281,28 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y);
   for (Index panel = begin; panel < end && !one_by_one && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
-    const Index width = vectors * LANES, filters = smaller(width, m->filters - panel * PANEL);
+    const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
     Cell *out = y + panel * PANEL * m->y_channel;
-    Index piece = 0;
+    Index piece = 0, met[GROUPS] = {0};
     if (m->loose) {
       pack(m, panel, packed, own);
       w = own;
     }
     for (Index r = 0; r < count; r += some)
       for (Index s = 0; s < length; s += cut, piece++) {
-        const Index few = smaller(some, count - r), l = smaller(cut, length - s), adds = piece % PIECES != 0;
-        for (Index i = 0; i < few; i++) runs[r + i] += s;
-        meet(at, outs, pixels, runs + r, few, l, w, width, vectors, filters, out, sums, aside, adds);
-        for (Index i = 0; i < few; i++) runs[r + i] -= s;
+        const Index few = smaller(some, count - r), l = smaller(cut, length - s);
+        for (Index g = 0; g < all; g++) {
+          const Group *part = groups + g;
+          const Index top = larger(r, part->top), bottom = smaller(r + few, part->bottom);
+          const Index left = larger(s, part->left), cells_met = smaller(s + l, part->right) - left;
+          const Index each = cells_met == l ? bottom - top : 1; // runs whose filters follow each other
+          for (Index i = top; i < bottom && cells_met > 0; i += each) {
+            for (Index j = 0; j < each; j++) here[j] = runs[i + j] + left;
+            meet(at + part->first, outs + part->first, part->pixels, here, each, cells_met, w + ((i - r) * l + left - s) * width, width,
+                 vectors, filters, out, aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0);
+          }
+        }
         w += few * l * width;
         if (wide && (piece % PIECES == PIECES - 1 || piece == pieces - 1)) {
           for (Index j = 0; j < pixels * width; j++)

@@ -174,7 +174,7 @@ INLINE void line(const int filters, const int vectors, const Cell *x, const Inde
 // Vectors of pixels by the number of filters, and taps of a group: as many as registers hold with what they are made of.
 #if WIDEST == 4
 #define VECTORS(filters) ((filters) <= 2 ? 8 : (filters) == 3 ? 6 : (filters) == 4 ? 5 : 4)
-#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 8 : (filters) == 3 ? 7 : (filters) == 4 ? 5 : 4)
+#define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) <= 3 ? 6 : (filters) == 4 ? 4 : 3)
 #else
 #define VECTORS(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 4 : (filters) == 3 ? 3 : 2)
 #define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 6 : (filters) == 3 ? 4 : (filters) == 4 ? 3 : 2)

@@ -92,22 +92,25 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
         UNROLL for (int v = 0; v < WIDEST; v++)
           store(to + ((panel - first) * pixels + p) * PANEL + v * LANES, load(row + q * m->y_column + panel * PANEL + v * LANES));
     for (Index panel = full; panel < last; panel++) {
-      const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+      const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
       const Cell *from = row + panel * PANEL * m->y_channel;
       Cell *part = to + (panel - first) * pixels * PANEL + (r - b->first) * b->columns * cells;
       if (filters < cells) clear(part, b->columns * cells);
-      for (Index o = 0; o < filters; o++)
+      const Index whole = m->y_channel == 1 ? filters / HALF * HALF : 0;
+      for (Index q = 0; q < b->columns && whole; q++)
+        for (Index o = 0; o < whole; o += HALF) *(Half *)(part + q * cells + o) = *(const Half *)(from + q * m->y_column + o);
+      for (Index o = whole; o < filters; o++)
         for (Index q = 0; q < b->columns; q++) part[q * cells + o] = from[o * m->y_channel + q * m->y_column];
     }
   }
 }
 
 // dB's sums of a panel of laid slopes.
-INLINE void add_bias(Slot slot, Index panel, int vectors, const Cell *w, Index pixels) {
-  for (int v = 0; v < vectors; v++) {
-    Vector sum = {0};
-    for (Index p = 0; p < pixels; p++) sum += load(w + (p * vectors + v) * LANES);
-    for (Index l = 0; l < LANES; l++) slot.bias[panel * PANEL + v * LANES + l] += (double)sum[l];
+INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, Index pixels) {
+  for (Index o = 0; o < width; o += HALF) {
+    Half sum = {0};
+    for (Index p = 0; p < pixels; p++) sum += *(const Half *)(w + p * width + o);
+    for (Index l = 0; l < HALF; l++) slot.bias[panel * PANEL + o + l] += (double)sum[l];
   }
 }
 
@@ -130,9 +133,9 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
     }
     for (Index panel = 0; panel < panels(m); panel++) {
       const int vectors = vectors_of(m, panel), straight = direct(m, panel);
-      const Index width = vectors * LANES, at = panel * PANEL * channels;
+      const Index width = width_of(vectors), at = panel * PANEL * channels;
       lay_slopes(m, &b, dy, slopes, panel, panel + 1);
-      if (!share) add_bias(slot, panel, vectors, slopes, pixels);
+      if (!share) add_bias(slot, panel, width, slopes, pixels);
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
       for (Index c = 0, together; c < some; c += together) {
         const Cell *a[1] = {laid + c};
@@ -184,23 +187,24 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     lay_slopes(m, &b, dy, slopes, low, high);
     const int adds = (n - first) % BANDS != 0;
     for (Index panel = low; panel < high; panel++)
-      add_bias(slot, panel, vectors_of(m, panel), slopes + (panel - low) * pixels * PANEL, pixels);
+      add_bias(slot, panel, width_of(vectors_of(m, panel)), slopes + (panel - low) * pixels * PANEL, pixels);
     // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
     const Index chunk = pixels * (high - low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
     for (Index begin = 0; begin < beside; begin += chunk)
       for (Index panel = low; panel < high; panel++) {
         const int vectors = vectors_of(m, panel), straight = direct(m, panel);
         Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + panel * PANEL * cells;
+        const Index width = width_of(vectors);
         for (Index s = begin; s < smaller(beside, begin + chunk);) {
           const int together = tile(smaller(beside, begin + chunk) - s, vectors);
           for (Index tap = 0; tap < cells / beside; tap++) {
             const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns;
             const Cell *a[1] = {laid + row * b.deep * b.pitch + column * m->column_gap * m->channels + s};
-            const Index to = straight ? row * m->k_row + column * m->k_column : tap * beside * vectors * LANES;
+            const Index to = straight ? row * m->k_row + column * m->k_column : tap * beside * width;
             Index outs[12];
-            for (int i = 0; i < together; i++) outs[i] = to + (straight ? places[s + i] : (s + i) * vectors * LANES);
+            for (int i = 0; i < together; i++) outs[i] = to + (straight ? places[s + i] : (s + i) * width);
             block_beside(together, vectors, a, runs, b.rows, b.columns, m->across * m->channels,
-                         slopes + (panel - low) * pixels * PANEL, vectors * LANES, out, outs, adds);
+                         slopes + (panel - low) * pixels * PANEL, width, out, outs, adds);
           }
           s += together;
         }
@@ -212,7 +216,7 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
 
 // The sums of one panel of all slots, turned into dK and dB.
 void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db) {
-  const Index cells = vectors_of(m, panel) * LANES, filters = smaller(cells, m->filters - panel * PANEL);
+  const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
   if (outer(m)) {
     for (Index o = panel * PANEL; o < panel * PANEL + filters && db; o++) db[o] = dy[m->y_at + o * m->y_channel];
     return;
@@ -242,7 +246,7 @@ void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *r
       }
       for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
     }
-    if (runs.step == 1 && runs.channels == 1 && filters == cells && some * taps(m) >= LANES) {
+    if (runs.step == 1 && runs.channels == 1 && filters == cells && cells >= LANES && some * taps(m) >= LANES) {
       for (Index n = 0; n < some * taps(m); n += LANES) {
         const Index low = smaller(n, some * taps(m) - LANES); // the last ones once more
         const Cell *from[LANES];

@@ -35,7 +35,7 @@ typedef struct {
 #define TALLEST(vectors) ((vectors) <= 2 ? 12 : 6)
 #else // 16 registers
 #define WIDEST 2
-#define TALLEST(vectors) ((vectors) == 1 ? 12 : 6)
+#define TALLEST(vectors) ((vectors) <= 1 ? 12 : 6)
 #endif
 #define PANEL (WIDEST * LANES)             // filters that a block treats together
 #define CHUNK ((Index)(64 / sizeof(Cell))) // channels that a depthwise map treats together: a cache line
@@ -58,7 +58,13 @@ INLINE void copy(Cell *to, const Cell *from, Index count) { memcpy(to, from, (si
 INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } // from the first tap to the last
 INLINE Index taps(const Map *m) { return m->kernel_rows * m->kernel_columns; }
 INLINE Index panels(const Map *m) { return parts(m->filters, PANEL); }
-INLINE int vectors_of(const Map *m, Index panel) { return (int)smaller(WIDEST, parts(m->filters - panel * PANEL, LANES)); }
+
+// How many vectors of filters a panel has; 0 stands for half of one.
+INLINE int vectors_of(const Map *m, Index panel) {
+  const Index left = m->filters - panel * PANEL;
+  return HALF < LANES && left <= HALF ? 0 : (int)smaller(WIDEST, parts(left, LANES));
+}
+INLINE Index width_of(int vectors) { return vectors ? vectors * LANES : HALF; } // cells of so many
 
 // The next `bytes` of a piece of memory, beginning with a cache line: take 64 more for each such part.
 INLINE void *carve(char **room, Index bytes) {

@@ -17,6 +17,12 @@ typedef REAL Cell;
 typedef __typeof__(__builtin_choose_expr(sizeof(Cell) == 4, (int32_t)0, (int64_t)0)) Whole;
 enum { LANES = BYTES / sizeof(Cell), WIDE = sizeof(Cell) == 8 };
 typedef Cell Vector __attribute__((vector_size(BYTES), aligned(sizeof(Cell)), may_alias));
+#if BYTES > 16
+enum { HALF = LANES / 2 };
+#else
+enum { HALF = LANES };
+#endif
+typedef Cell Half __attribute__((vector_size(HALF * sizeof(Cell)), aligned(sizeof(Cell)), may_alias));
 typedef Whole Mask __attribute__((vector_size(BYTES), aligned(sizeof(Cell)), may_alias)); // a lane is all ones or 0
 
 // Every lane this number.

@@ -1,0 +1,142 @@
+"""Augmentations of brightness and colour, for cells of 0 to 1, which they stay within."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_rate
+from xcnn.core.options import checked
+from xcnn.core.types import Array
+from xcnn.data.augment.checks import check_images
+from xcnn.data.augment.draws import Draws
+from xcnn.data.augment.resampling import like
+from xcnn.errors import OptionError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GREY = (0.2989, 0.587, 0.114)
+"""How bright red, green and blue are: ITU-R BT.601."""
+
+
+@checked
+@dataclass(frozen=True)
+class ColorJitter:
+    """Change brightness, contrast, saturation and hue, in this order, each by a factor or a turn of its own.
+
+    Brightness multiplies; contrast blends with the image's mean grey, saturation with the image in grey: a factor of 0
+    leaves nothing else, one above 1 goes the other way. All is cut to 0..1.
+
+    Parameters
+    ----------
+    brightness, contrast, saturation
+        b for factors of max(0, 1 - b) to 1 + b
+    hue
+        how far around the circle of colours at most, either way, 0 to 0.5
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for images that are neither grey nor red, green and blue.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            check_rate(name, getattr(self, name))
+        if not 0 <= self.hue <= 0.5:
+            raise OptionError("X104", f"hue must be a number of 0 to 0.5; got {self.hue}.")
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        if x.shape[1] not in (1, 3):
+            raise ShapeError(
+                "X101",
+                f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels.",
+                layer=self,
+            )
+        u = draws.uniform(4)
+        if self.brightness:
+            x = brightened(x, factors(u[:, 0], self.brightness))
+        if self.contrast:
+            x = contrasted(x, factors(u[:, 1], self.contrast))
+        if self.saturation and x.shape[1] == 3:
+            x = saturated(x, factors(u[:, 2], self.saturation))
+        if self.hue and x.shape[1] == 3:
+            x = turned(x, self.hue * (2 * u[:, 3] - 1))
+        return x
+
+
+def factors(u: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    """Numbers of max(0, 1 - most) to 1 + most from those of [0, 1)."""
+    low = max(0.0, 1 - most)
+    return low + (1 + most - low) * u
+
+
+def brightened(x: Array, by: NDArray[np.float64]) -> Array:
+    """Each image times its factor."""
+    return cut(x * for_each(x, by))
+
+
+def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
+    """Each image blended with its mean grey."""
+    return blended(x, namespace(x).mean(grey(x), axis=(1, 2, 3), keepdims=True), by)
+
+
+def saturated(x: Array, by: NDArray[np.float64]) -> Array:
+    """Each image blended with itself in grey."""
+    return blended(x, grey(x), by)
+
+
+def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
+    """Factor X + (1 - factor) other."""
+    share = for_each(x, by)
+    return cut(share * x + (1 - share) * other)
+
+
+def grey(x: Array) -> Array:
+    """(N, 1, H, W), how bright each cell is."""
+    xp = namespace(x)
+    if x.shape[1] == 1:
+        return x
+    return xp.sum(x * like(x, np.reshape(GREY, (1, 3, 1, 1))), axis=1, keepdims=True)
+
+
+def turned(x: Array, by: NDArray[np.float64]) -> Array:
+    """Colours turned by shares of their circle: value and saturation stay, in the cone of hue, saturation and value."""
+    xp = namespace(x)
+    value, least = xp.max(x, axis=1, keepdims=True), xp.min(x, axis=1, keepdims=True)
+    chroma = value - least
+    some = xp.where(chroma == 0, xp.ones_like(chroma), chroma)
+    red, green, blue = (x[:, n : n + 1, ...] for n in range(3))
+    hue = xp.where(
+        value == red, (green - blue) / some, xp.where(value == green, 2 + (blue - red) / some, 4 + (red - green) / some)
+    )
+    hue = hue + 6 * for_each(x, by)
+    channels = []
+    for first in (5, 3, 1):  # red, green and blue fall from value to least around these sixths of the circle
+        sixth = first + hue
+        sixth = sixth - 6 * xp.floor(sixth / 6)
+        ramp = xp.minimum(sixth, 4 - sixth)
+        channels.append(value - chroma * xp.clip(ramp, min=0, max=1))
+    return xp.concat(channels, axis=1)
+
+
+def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
+    """One number for each image, beside x."""
+    return like(x, numbers.reshape(-1, 1, 1, 1))
+
+
+def cut(x: Array) -> Array:
+    """Cells within 0..1."""
+    return namespace(x).clip(x, min=0, max=1)

@@ -1,0 +1,308 @@
+"""Augmentations that move what an image shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from xcnn.core.arrays import namespace
+from xcnn.core.checks import check_between, check_positive, check_whole
+from xcnn.core.names import unknown
+from xcnn.core.options import checked
+from xcnn.core.types import Array
+from xcnn.data.augment.checks import check_images, check_range, check_share
+from xcnn.data.augment.draws import Draws
+from xcnn.data.augment.resampling import along, centres, like, sampled
+from xcnn.errors import OptionError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@checked
+@dataclass(frozen=True)
+class Flip:
+    """Mirror images, each with these chances: left to right, and upside down.
+
+    Parameters
+    ----------
+    horizontal, vertical
+        the shares of images that are mirrored, 0 to 1
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> import numpy as np, xcnn
+    >>> flip = xcnn.data.augment.Flip(horizontal=1)
+    >>> flip(np.array([[[[1.0, 2.0, 3.0]]]]), xcnn.data.augment.Draws((0, 0), np.arange(1)))
+    array([[[[3., 2., 1.]]]])
+    """
+
+    horizontal: float = 0.5
+    vertical: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share("horizontal", self.horizontal)
+        check_share("vertical", self.vertical)
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        across, down = (draws.uniform(2) < (self.horizontal, self.vertical)).T
+        xp = namespace(x)
+        for turned, axis in ((across, 3), (down, 2)):
+            if turned.any():
+                x = xp.where(like(x, turned[:, None, None, None]), xp.flip(x, axis=axis), x)
+        return x
+
+
+@checked
+@dataclass(frozen=True)
+class Translate:
+    """Move images by whole cells, each by other ones, as a crop from an image with cells added around does.
+
+    Parameters
+    ----------
+    cells
+        how far at most, in each direction, up and down as well as sideways
+    mode
+        what comes in at the edge: "zero", "reflect" (the image mirrored at its outermost cells) or "edge" (these cells)
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for images too small to be mirrored so far.
+    """
+
+    cells: int
+    mode: Literal["zero", "reflect", "edge"] = "zero"
+
+    def __post_init__(self) -> None:
+        check_whole("cells", self.cells)
+        if self.mode not in ("zero", "reflect", "edge"):
+            raise unknown("mode", self.mode, ("zero", "reflect", "edge"))
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        if self.mode == "reflect" and self.cells >= min(x.shape[2:]):
+            told = f"can't mirror images of {x.shape[2]} x {x.shape[3]} cells {self.cells} cells far."
+            raise ShapeError("X101", told, layer=self, hint='give fewer cells, or mode="edge".')
+        moves = np.floor(draws.between(-self.cells, self.cells + 1, 2)).astype(np.int64)
+        return namespace(x).stack([self.moved(x[n, ...], *map(int, move)) for n, move in enumerate(moves)])
+
+    def moved(self, image: Array, down: int, right: int) -> Array:
+        """One image, (C, H, W), moved."""
+        xp = namespace(image)
+        for axis, by in ((1, down), (2, right)):
+            size = image.shape[axis]
+            at = np.arange(size) - by
+            if self.mode == "reflect" and size > 1:
+                at = np.abs(at)
+                at = np.where(at >= size, 2 * (size - 1) - at, at)
+            if not by:
+                continue
+            taken = xp.take(image, like(image, np.clip(at, 0, size - 1)), axis=axis)
+            inside = like(image, ((at >= 0) & (at < size)).reshape((-1, 1) if axis == 1 else (1, -1)))
+            image = xp.where(inside, taken, xp.zeros_like(taken)) if self.mode == "zero" else taken
+        return image
+
+
+@checked
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A part of each image, made as large as the image: Szegedy et al. 2015, "Going deeper with convolutions".
+
+    Bilinear. The part's share of the area is uniform within `scale`, the logarithm of its width by its height within
+    that of `ratio`; where ten draws do not fit into the image, it is the largest one in the middle of an allowed ratio.
+
+    Parameters
+    ----------
+    scale
+        of the area, the least and the largest share
+    ratio
+        of width by height, the least and the largest
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    TRIES = 10
+
+    def __post_init__(self) -> None:
+        check_range("scale", self.scale, most=1)
+        check_range("ratio", self.ratio)
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        height, width = x.shape[2:]
+        made = []
+        for n, (top, left, high, wide) in enumerate(self.parts(height, width, draws)):
+            rows = along(x[n, :, top : top + high, left : left + wide], centres(0, high, height), 1)
+            made.append(along(rows, centres(0, wide, width), 2))
+        return namespace(x).stack(made)
+
+    def parts(self, height: int, width: int, draws: Draws) -> list[tuple[int, int, int, int]]:
+        """Of each image the part's first row and column, its height and its width."""
+        u = draws.uniform(2 * self.TRIES + 2)
+        area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, : self.TRIES])
+        low, high = (log(ratio) for ratio in self.ratio)
+        ratio = np.exp(low + (high - low) * u[:, self.TRIES : 2 * self.TRIES])
+        wide, tall = (np.rint(np.sqrt(each)).astype(np.int64) for each in (area * ratio, area / ratio))
+        fits = (wide > 0) & (tall > 0) & (wide <= width) & (tall <= height)
+        least, most = self.ratio
+        central = (round(min(height, width / least)), round(min(width, height * most)))
+        parts = []
+        for n, tried in enumerate(fits):
+            first = int(np.argmax(tried))
+            h, w = (int(tall[n, first]), int(wide[n, first])) if tried[first] else central
+            place = u[n, -2:] if tried[first] else (0.5, 0.5)
+            parts.append((int(place[0] * (height - h + 1)), int(place[1] * (width - w + 1)), h, w))
+        return parts
+
+
+@checked
+@dataclass(frozen=True)
+class Affine:
+    """Turn, move, scale and shear images about their middle, each in its own way; bilinear.
+
+    A place p of the result, from the middle on, shows the place A⁻¹ (p - t) of the image, A being rotation, shear and
+    scale, and t the move.
+
+    Parameters
+    ----------
+    degrees
+        by which they are turned at most, clockwise or the other way
+    translate
+        how far they are moved at most, sideways and up or down, in shares of the width and the height
+    scale
+        the least and the largest factor of their size
+    shear
+        degrees by which their columns lean at most
+    fill
+        what lies beyond an image's edges
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    degrees: float = 0.0
+    translate: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = 0.0
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_between("degrees", self.degrees, 0, 360)
+        check_share("translate", self.translate)
+        check_range("scale", self.scale)
+        check_between("shear", self.shear, 0, 90)
+        check_between("fill", self.fill, -1e30, 1e30)
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        height, width = x.shape[2:]
+        u = draws.uniform(5)
+        angle, lean = (np.deg2rad(most) * (2 * u[:, n] - 1) for n, most in ((0, self.degrees), (1, self.shear)))
+        size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
+        move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
+        return namespace(x).stack(
+            [transformed(x[n, ...], matrix(angle[n], lean[n], size[n]), move[n], self.fill) for n in range(x.shape[0])]
+        )
+
+
+def Rotate(degrees: float, fill: float = 0.0) -> Affine:
+    """Turn images about their middle, by as many degrees at most: an `Affine`.
+
+    Parameters
+    ----------
+    degrees
+        clockwise or the other way
+    fill
+        what lies beyond an image's edges
+
+    Returns
+    -------
+    Affine
+        that does no more
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+    return Affine(degrees=check_positive("degrees", degrees), fill=fill)
+
+
+def matrix(angle: float, lean: float, size: float) -> NDArray[np.float64]:
+    """A of (x, y): turned clockwise as it is seen, y counting down, leaning by `lean`, both in radians, and scaled."""
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    made: NDArray[np.float64] = size * turn @ np.array([[1.0, np.tan(lean)], [0.0, 1.0]])
+    return made
+
+
+def transformed(image: Array, a: NDArray[np.float64], move: NDArray[np.float64], fill: float) -> Array:
+    """An image (C, H, W) by a matrix of (x, y) about its middle, and a move."""
+    height, width = image.shape[1:]
+    if abs(np.linalg.det(a)) < 1e-12:
+        raise OptionError("X104", "an image can't be made a line: its scale is 0.")
+    y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
+    back = np.linalg.inv(a)
+    x, y = x - move[0], y - move[1]
+    columns, rows = (back[n, 0] * x + back[n, 1] * y for n in (0, 1))
+    return sampled(image, rows + (height - 1) / 2, columns + (width - 1) / 2, fill)
+
+
+@checked
+@dataclass(frozen=True)
+class Cutout:
+    """A square of each image covered, which may reach over its edge: DeVries and Taylor 2017; also random erasing.
+
+    Parameters
+    ----------
+    size
+        of the square, in cells
+    rate
+        the share of images that have one, 0 to 1
+    fill
+        what covers it
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    size: int
+    rate: float = 1.0
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_whole("size", self.size)
+        check_share("rate", self.rate)
+        check_between("fill", self.fill, -1e30, 1e30)
+
+    def __call__(self, x: Array, draws: Draws) -> Array:
+        check_images(self, x, draws)
+        u, xp = draws.uniform(3), namespace(x)
+        within = []
+        for axis, cells in ((1, x.shape[2]), (2, x.shape[3])):
+            first = np.floor(u[:, axis, None] * cells) - self.size // 2
+            at = np.arange(cells)
+            within.append((at >= first) & (at < first + self.size))
+        covered = within[0][:, None, :, None] & within[1][:, None, None, :] & (u[:, 0] < self.rate)[:, None, None, None]
+        return xp.where(like(x, covered), xp.full_like(x, self.fill), x)
