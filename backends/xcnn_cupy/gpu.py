@@ -99,6 +99,9 @@ class GpuBackend(StridedBackend):
     def cells_at_once(self) -> int:
         return 2**31
 
+    def free_memory(self) -> int | None:
+        return self.gpu.free_memory()
+
     def with_precision(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
         super().with_precision(precision)  # raises X104 where it is not one of `precisions`
