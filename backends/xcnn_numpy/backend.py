@@ -153,7 +153,7 @@ class NumpyBackend(StridedBackend):
         shared = self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES and self.workers > 1
         return blas.alone() if shared else blas.free()
 
-    def metered(self) -> AbstractContextManager[Meter]:
+    def metered(self) -> AbstractContextManager[Meter] | None:
         return metering.metered()
 
     correlate = rounded_once(StridedBackend.correlate)

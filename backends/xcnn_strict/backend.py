@@ -74,7 +74,7 @@ class StrictBackend(Backend):
     def xp(self) -> Any:
         return array_api_strict
 
-    def metered(self) -> AbstractContextManager[memory.Meter]:
+    def metered(self) -> AbstractContextManager[memory.Meter] | None:
         return memory.metered()
 
     def free_memory(self) -> int | None:
