@@ -1,8 +1,11 @@
-"""What nets cost in processes of their own: python benchmarks/processes.py memory|first-step|load [NAME:BATCH ...].
+"""What nets cost in processes of their own: python benchmarks/processes.py KIND [NAME:BATCH ...].
 
-memory: the peak of 20 training steps, and of 20 predictions, above what is resident after the imports (VmHWM less RSS;
-Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations, code
-that is compiled. PyTorch is taken in the order of images' axes that takes less.
+memory: the peak of some training steps, and of some predictions, above what is resident after the imports (VmHWM less
+RSS; Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations,
+code that is compiled. PyTorch is taken in the order of images' axes that takes less.
+
+summary: what `model.summary(batch_size=...)` says beside the peak of as many steps or predictions, above what is
+resident once a small net has taken some, the data left out.
 
 first-step: seconds from a process's start to the end of its first training step, on an empty cache of compiled code, on
 the one that it left, and PyTorch's.
@@ -29,17 +32,23 @@ from tempfile import TemporaryDirectory
 from xcnn.bench.cases import Call, Ledger, StepCase, picked, step_call
 from xcnn.bench.comparison import Result, available_threads, bench_backend, compare_steps, limited
 from xcnn.bench.drawn import drawn
+from xcnn.model.model import Model
 from xcnn.nets import RECIPES
 
+LARGE = ["mnist-net:64", "resnet18:8", "resnet18-64:64", "vgg:64", "unet-256:2", "convnext:16"]
 NETS = {
-    "memory": ["mnist-net:64", "resnet18:8", "resnet18-64:64", "vgg:64", "unet-256:2", "convnext:16"],
+    "memory": LARGE,
+    "summary": LARGE,
     "first-step": [f"{name}:{recipe.batch_size}" for name, recipe in RECIPES.items()],
     "load": ["article:1", "lenet:64", "mnist-net:64", "resnet18-64:8"],
 }
 SIDES = ("xcnn", "plain", "NCHW", "channels_last")
 """The last two are PyTorch's."""
+ENGINES = ("xcnn", "plain", "torch")
+"""NumPy's with the compiled library and without, and PyTorch's arrays."""
 TASKS = ("training", "prediction")
-COUNT = 20
+COUNT = 5
+"""Steps, or predictions: peaks of 20 were the same."""
 
 
 def case_of(choice: str) -> StepCase:
@@ -79,17 +88,45 @@ def imported(side: str) -> Callable[[StepCase, str], Call]:
 
 def child(kind: str, side: str, choice: str, task: str) -> None:
     """Print MiB above those after the imports, or take one step."""
+    if kind == "summary":
+        print(json.dumps(told_and_measured(side, case_of(choice), task)))
+        return
     make, case = imported(side), case_of(choice)
     if kind == "first-step":
         make(case, task)()
         return
-    peak = os.open("/proc/self/clear_refs", os.O_WRONLY)
-    os.write(peak, b"5")  # it begins anew
-    os.close(peak)
-    before, call = resident("VmRSS"), make(case, task)
+    print(json.dumps(peak(lambda: make(case, task))))
+
+
+def peak(made: Callable[[], Call]) -> float:
+    """MiB that are resident at most while a call is made and called some times, beyond those before."""
+    most = os.open("/proc/self/clear_refs", os.O_WRONLY)
+    os.write(most, b"5")  # it begins anew
+    os.close(most)
+    before, call = resident("VmRSS"), made()
     for _ in range(COUNT):
         call()
-    print(json.dumps(resident("VmHWM") - before))
+    return resident("VmHWM") - before
+
+
+def told_and_measured(side: str, case: StepCase, task: str) -> tuple[float, float]:
+    """MiB that a summary tells, and the peak."""
+    backend = bench_backend("torch" if side == "torch" else "numpy", None, available_threads())
+    models: list[Model] = []
+
+    def made(case: StepCase) -> Call:
+        model = case.model(backend)
+        models.append(model)
+        x, t = case.data(*model.output_shape)
+        return step_call(model, x, t) if task == "training" else partial(model.predict, x, batch_size=case.batch)
+
+    small = made(picked("lenet:8"))
+    for _ in range(COUNT):
+        small()
+    measured = peak(lambda: made(case))
+    summary = models[-1].summary(case.batch)
+    told = summary.step_bytes if task == "training" else summary.prediction_bytes or 0
+    return told / 2**20, measured - sum(a.nbytes for a in case.data(*models[-1].output_shape)) / 2**20
 
 
 def resident(what: str) -> float:
@@ -121,6 +158,18 @@ def memory(choices: list[str]) -> Iterator[list[str]]:
             torch = min(theirs)
             values = f"{ours:.0f}", f"{plain:.0f}", f"{torch:.0f}", f"{ours / torch:.2f}", f"{plain / torch:.2f}"
             yield [task, str(case_of(choice)), *values]
+
+
+def summary(choices: list[str]) -> Iterator[list[str]]:
+    """Rows of a table."""
+    yield ["task", "net:batch", *(f"{side}: {what}" for side in ENGINES for what in ("told, MiB", "measured", "ratio"))]
+    for task in TASKS:
+        for choice in choices:
+            row = [task, str(case_of(choice))]
+            for side in ENGINES:
+                told, measured = json.loads(started("summary", side, choice, task)[0])
+                row += [f"{told:.0f}", f"{measured:.0f}", f"{told / measured:.2f}"]
+            yield row
 
 
 def first_step(choices: list[str]) -> Iterator[list[str]]:
@@ -186,7 +235,12 @@ def main() -> None:
     if options.child:
         child(options.kind, options.child[0], choices[0], options.child[1])
         return
-    tables = {"memory": memory, "first-step": first_step, "load": partial(load, seconds=options.seconds)}
+    tables = {
+        "memory": memory,
+        "summary": summary,
+        "first-step": first_step,
+        "load": partial(load, seconds=options.seconds),
+    }
     for n, row in enumerate(tables[options.kind](choices)):
         print("|", " | ".join(row), "|", flush=True)
         if not n:

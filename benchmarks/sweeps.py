@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 
-from xcnn import SGD, Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sequential
+from xcnn import SGD, Conv2D, Dense, Flatten, GlobalAveragePool2D, MaxPool2D, ReLU, Sequential
 from xcnn.bench.cases import CorrelationCase, StepCase
 from xcnn.bench.comparison import (
     Result,
@@ -29,6 +29,7 @@ SWEEPS = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
     "channels": (4, 8, 16, 32, 64, 128),
     "image": (8, 16, 32, 64, 128),
+    "side": (16, 32, 64, 128, 192, 256, 384, 512, 640, 1024, 2048),
     "kernel": (1, 3, 5, 7, 9, 13),
     "depth": (1, 2, 4, 8, 16, 32),
     "classes": (10, 100, 1000, 5000),
@@ -53,6 +54,8 @@ class Setting:
     kernel: int = 3
     depth: int = 2
     classes: int = 10
+    means: bool = False
+    """Whether a step's net ends in the means of its planes, and not in a product with all their cells."""
     threads: int = available_threads()
 
     def correlation(self) -> CorrelationCase:
@@ -68,9 +71,17 @@ class Setting:
             for _ in range(self.depth)
             for layer in (Conv2D(self.channels, self.kernel, padding=self.kernel // 2), ReLU())
         )
-        net = Sequential(*convolutions, MaxPool2D(2), Flatten(), Dense(self.classes))
+        end = (GlobalAveragePool2D(),) if self.means else (Flatten(),)
+        net = Sequential(*convolutions, MaxPool2D(2), *end, Dense(self.classes))
         optimizer = SGD(0.01, momentum=0.9)
         return StepCase("convolutions", net, (3, self.image, self.image), self.batch, "cross_entropy", optimizer)
+
+
+def setting(name: str, value: int) -> Setting:
+    """A point of a sweep; those of the `side` are single images of few channels, whose sides may be long."""
+    if name == "side":
+        return Setting(batch=1, channels=8, image=value, means=True)
+    return replace(Setting(), **{name: value})
 
 
 @dataclass(frozen=True)
@@ -83,16 +94,16 @@ class Point:
     gflops: float
 
 
-def measure(setting: Setting, value: int, options: argparse.Namespace) -> Point:
+def measure(at: Setting, value: int, options: argparse.Namespace) -> Point:
     """Time one point."""
     against = None if options.alone else "torch"
-    with limited(setting.threads, against):
-        backend = bench_backend(options.backend, options.algorithm, setting.threads)
+    with limited(at.threads, against):
+        backend = bench_backend(options.backend, options.algorithm, at.threads)
         how = backend, against, options.seconds
         results: list[Result] = (
-            [compare_steps(setting.step(), *how)[0]]
+            [compare_steps(at.step(), *how)[0]]
             if options.step
-            else [*compare_correlations(setting.correlation(), *how).values()]
+            else [*compare_correlations(at.correlation(), *how).values()]
         )
     ours = sum(result.ours.best for result in results)
     theirs = None if options.alone else 1e3 * sum(result.theirs.best for result in results if result.theirs)
@@ -169,7 +180,7 @@ def main() -> None:
     for name in options.sweeps or of_both:
         sweeps[name] = []
         for value in SWEEPS[name]:
-            point = measure(replace(Setting(), **{name: value}), value, options)
+            point = measure(setting(name, value), value, options)
             sweeps[name].append(point)
             rival = "| | " if point.theirs is None else f"| {point.theirs:.3g} | {point.theirs / point.ours:.2f} "
             print(f"| {name} | {value} | {point.ours:.3g} {rival}| {point.gflops:.1f} |", flush=True)

@@ -95,6 +95,13 @@ class GpuBackend(StridedBackend):
         with self.beside(x):
             return converted(self.gpu, x, dtype, is_channels_last(x))
 
+    @property
+    def cells_at_once(self) -> int:
+        return 2**31
+
+    def free_memory(self) -> int | None:
+        return self.gpu.free_memory()
+
     def with_precision(self, precision: Precision) -> Backend:
         """The same backend, computing float32 strictly or as TF32."""
         super().with_precision(precision)  # raises X104 where it is not one of `precisions`

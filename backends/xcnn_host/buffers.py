@@ -26,7 +26,7 @@ from xcnn.core import process
 from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
-Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray]
+Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray | None]
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
@@ -68,7 +68,7 @@ class Recycler:
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
         self.elsewhere: dict[int, Empty] = {}
-        """By the numbers of threads: who gives them arrays instead."""
+        """By the numbers of threads: who gives them arrays instead; None of that stands for the usual way."""
         self.forget()
 
     def forget(self) -> None:
@@ -92,7 +92,9 @@ class Recycler:
     def empty(self, shape: Shape, dtype: DTypeLike) -> HostArray:
         """An array of any content, as np.empty's: C-contiguous, writable, sharing memory with no other."""
         if self.elsewhere and (give := self.elsewhere.get(threading.get_ident())):
-            return give(shape, dtype)
+            other = give(shape, dtype)
+            if other is not None:
+                return other
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
         if size < SMALLEST or kind.hasobject:
@@ -117,13 +119,16 @@ class Recycler:
                         buffer.last = self.clock
                         shelf.append(buffer)
                         return buffer
-        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
-        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
-        buffer = Buffer(memory, first, self.clock)
+        buffer = self._new(size)
         self._forget_smaller(size)
         shelves.setdefault(size, []).append(buffer)
         self._forget_excess()
         return buffer
+
+    def _new(self, size: int) -> Buffer:
+        memory = np.empty(size + ALIGNED + STEPS * STEP, np.uint8)
+        first = -memory.__array_interface__["data"][0] % ALIGNED + self.clock % (STEPS + 1) * STEP
+        return Buffer(memory, first, self.clock)
 
     def _forget_smaller(self, size: int) -> None:
         """Forget one that is free and more than half as large."""
@@ -154,8 +159,9 @@ _alone = Buffer(np.empty(0))
 ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
-_recycler = Recycler()
-empty, limit, elsewhere = _recycler.empty, _recycler.limit, _recycler.elsewhere
-process.after_the_last.append(_recycler.let_go)
+recycler = Recycler()
+"""The process's."""
+empty, limit, elsewhere = recycler.empty, recycler.limit, recycler.elsewhere
+process.after_the_last.append(recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked
-    os.register_at_fork(after_in_child=_recycler.forget)
+    os.register_at_fork(after_in_child=recycler.forget)

@@ -17,7 +17,7 @@ import numpy as np
 
 from xcnn.backends.contract import Backend, Step
 from xcnn.backends.explanation import Explanation, explained
-from xcnn.core import reference
+from xcnn.core import memory, reference
 from xcnn.core.arrays import unmasked
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key
@@ -94,6 +94,10 @@ class JaxBackend(Backend):
                 return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
             return jnp.asarray(np.asarray(unmasked(x), dtype=dtype))
 
+    def adopted(self, x: np.ndarray[Any, Any]) -> Array:
+        with self.active():  # where they are aligned, JAX takes the bytes of the host over
+            return jax.device_put(x, self.place)
+
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
         THREADS.check()  # it may wait for x to be computed
         return np.asarray(x)
@@ -106,6 +110,16 @@ class JaxBackend(Backend):
         super().with_precision(precision)
         return replace(self, tf32=precision.name == "tf32")
 
+    @property
+    def cells_at_once(self) -> int:
+        return super().cells_at_once if self.place.platform == "cpu" else 2**31
+
+    def free_memory(self) -> int | None:
+        if self.place.platform == "cpu":
+            return memory.free()
+        told = self.place.memory_stats() or {}
+        return told["bytes_limit"] - told["bytes_in_use"] if "bytes_limit" in told else None
+
     def synchronize(self) -> None:
         for array in jax.live_arrays():  # type: ignore[no-untyped-call]
             array.block_until_ready()
@@ -115,11 +129,6 @@ class JaxBackend(Backend):
 
     def device_name(self) -> str:
         return str(self.place.device_kind)
-
-    def free_memory(self) -> int | None:
-        """Bytes that the device has left, where JAX tells."""
-        told = self.place.memory_stats()
-        return told["bytes_limit"] - told["bytes_in_use"] if told and "bytes_limit" in told else None
 
     def explain(
         self, x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: Pair, groups: int

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import array_api_compat
 import numpy as np
 import scipy
-from xcnn_host import buffers, random
+from xcnn_host import buffers, metering, random
 from xcnn_host.shown import shown
 from xcnn_host.threads import available
 from xcnn_native import library as native
@@ -21,6 +21,7 @@ from xcnn.backends.explanation import Explanation
 from xcnn.core import blas
 from xcnn.core.arrays import rounded_once, unmasked
 from xcnn.core.checks import check_whole
+from xcnn.core.memory import Meter
 from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
@@ -163,6 +164,9 @@ class NumpyBackend(StridedBackend):
     def shares_by_blas(self) -> bool:
         """Whether its own threads, without the library, each call BLAS."""
         return self.fuse and self.own_fuses() is plain.FUSES and self.fuses() is not FUSES
+
+    def metered(self) -> AbstractContextManager[Meter] | None:
+        return metering.metered()
 
     correlate = rounded_once(StridedBackend.correlate)
     correlate_input_adjoint = rounded_once(StridedBackend.correlate_input_adjoint)

@@ -18,7 +18,7 @@ import numpy as np
 from xcnn_host.shown import shown
 
 from xcnn.backends.contract import Backend
-from xcnn.core import blas, process
+from xcnn.core import blas, memory, process
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Array
 from xcnn.errors import BackendUnavailable, DTypeError
@@ -75,6 +75,12 @@ class StrictBackend(Backend):
     @property
     def xp(self) -> Any:
         return array_api_strict
+
+    def metered(self) -> AbstractContextManager[memory.Meter] | None:
+        return memory.metered()
+
+    def free_memory(self) -> int | None:
+        return memory.free()
 
     def active(self) -> AbstractContextManager[object]:
         return Strictly()

@@ -62,9 +62,9 @@ class FusedSequential(Sequential):
         back: Any
         for first, last, fusion in self.plan:
             wants_dx = first > wanted or run.wants_dx
-            if fusion is not None and run.hook is None and fusion.fits(weights, x):
+            if fusion is not None and not run.by_layer and fusion.fits(weights, x):
                 same = wants_dx == run.wants_dx
-                here = run if same else Run(run.backend, run.train, run.key, None, wants_dx, run.wants_backward)
+                here = run if same else Run(run.backend, run.train, run.key, run.hook, wants_dx, run.wants_backward)
                 x, back = self.called(fusion, last - 1, weights, x, here)
                 backwards.append((last, True, back))
                 continue
@@ -90,10 +90,12 @@ class FusedSequential(Sequential):
 
     def called(self, fusion: Fusion, last: int, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         """A run of layers up to the last, whose y it is: its dy is held to that. See `Container.call`."""
-        y, backward = fusion(weights, x, run)
+        (name, layer), (y, backward) = self.named[last], fusion(weights, x, run)
+        if run.hook is not None:
+            backward = run.hook.look((*run.hook.path, name), fusion, y, backward)
         if not run.wants_backward:
             return y, no_backward
-        made, (name, layer) = likeness(y), self.named[last]
+        made = likeness(y)
 
         def checked(dy: Array, grads: Weights) -> Array:
             with inside(name):

@@ -7,13 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from xcnn.core.checks import check_dy
-from xcnn.core.types import Array, Backward, Weights
-=======
 from xcnn.core.likeness import likeness, of_part
-from xcnn.core.types import Array, Weights
->>>>>>> w-wrongs
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import inside
 from xcnn.layers import ReLU, Residual
 from xcnn.layers.layer import Run

@@ -17,6 +17,7 @@ from xcnn_strided.fusion import rewrite
 
 from xcnn.backends.contract import Backend, Step
 from xcnn.backends.explanation import Explanation
+from xcnn.core import memory
 from xcnn.core.arrays import unmasked
 from xcnn.core.checks import check_whole
 from xcnn.core.process import Survivor
@@ -29,7 +30,7 @@ from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.precision import Precision
 from xcnn.training.step import TrainingStep
-from xcnn_torch import convolution, pooling, random, update
+from xcnn_torch import convolution, metering, pooling, random, update
 from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
 from xcnn_torch.explain import explain
@@ -116,6 +117,9 @@ class TorchBackend(Backend):
         host: np.ndarray[Any, Any] = x.numpy()
         return host
 
+    def to_number(self, x: Array) -> float:
+        return float(x.item())
+
     def active(self) -> AbstractContextManager[object]:
         check_threads()
         buffers.limit(self.kept_memory)
@@ -127,6 +131,18 @@ class TorchBackend(Backend):
         """For a block: CUDA's current device, and what float32 means on it."""
         with torch.cuda.device(self.place), float32_as("cuda", self.tf32):
             yield
+
+    @property
+    def cells_at_once(self) -> int:
+        return super().cells_at_once if self.place.type == "cpu" else 2**31
+
+    def metered(self) -> AbstractContextManager[memory.Meter] | None:
+        if self.place.type == "cuda":
+            return metering.on_cuda(self.place)
+        return metering.on_host() if self.place.type == "cpu" else None
+
+    def free_memory(self) -> int | None:
+        return torch.cuda.mem_get_info(self.place)[0] if self.place.type == "cuda" else super().free_memory()
 
     def synchronize(self) -> None:
         if self.place.type == "cuda":

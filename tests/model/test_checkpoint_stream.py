@@ -125,9 +125,9 @@ def test_tensors_go_to_the_backend_one_by_one(backend, tmp_path, monkeypatch):
     model = Model(net, (3,), optimizer=Adam(), backend=backend)
     model.step(np.ones((2, 3), "float32"), np.asarray([0, 1]))
     fetched, sent, kind = [], [], type(backend)
-    to_numpy, asarray = kind.to_numpy, kind.asarray
+    to_numpy, adopted = kind.to_numpy, kind.adopted
     monkeypatch.setattr(kind, "to_numpy", lambda self, x: [fetched.append(tuple(x.shape)), to_numpy(self, x)][1])
-    monkeypatch.setattr(kind, "asarray", lambda self, *a: [sent.append(np.shape(a[0])), asarray(self, *a)][1])
+    monkeypatch.setattr(kind, "adopted", lambda self, x: [sent.append(x.shape), adopted(self, x)][1])
     model.save(path)
     shapes = [tuple(leaf.shape) for leaf in leaves(model).values()]
     assert sorted(fetched) == sorted(shapes)
@@ -139,6 +139,18 @@ def test_tensors_go_to_the_backend_one_by_one(backend, tmp_path, monkeypatch):
     assert loaded.optimizer == model.optimizer
     for name, leaf in leaves(model).items():
         assert np.array_equal(backend.to_numpy(leaf), backend.to_numpy(leaves(loaded)[name])), name
+
+
+def test_jax_takes_over_what_is_read(tmp_path):
+    pytest.importorskip("jax")
+    path = tmp_path / "m.xcnn"
+    large(backend="numpy").save(path)
+    read, aligned = [], checkpoint_file.aligned
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint_file, "aligned", lambda *how: read.append(aligned(*how)) or read[-1])
+        model = Model.load(path, backend="jax")
+    there = {leaf.unsafe_buffer_pointer() for leaf in leaves(model).values()}
+    assert {array.__array_interface__["data"][0] for array in read if array.nbytes > 2**16} <= there
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path, monkeypatch):

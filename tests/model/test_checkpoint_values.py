@@ -355,7 +355,7 @@ def test_weights_are_not_drawn_to_be_replaced(initializer, tmp_path, monkeypatch
     model = Model(net, (4,), optimizer=AdamW(), backend="numpy", seed=3)
     model.step(np.ones((2, 4), "float32"), [0, 1])
     model.save(tmp_path / "m.xcnn")
-    monkeypatch.setattr("xcnn.core.random.generator", lambda *key: object())  # nothing can be drawn of it
+    monkeypatch.setattr("xcnn.core.random.Typed", lambda *how: object())  # nothing can be drawn of it
     loaded = Model.load(tmp_path / "m.xcnn", backend="numpy")
     for one, other in ((model.weights, loaded.weights), (model.state.optimizer_state, loaded.state.optimizer_state)):
         assert [name for name, _ in tree.items(one)] == [

@@ -128,3 +128,28 @@ def test_the_limit_of_load_is_exact_and_an_argument(dtype, size, tmp_path):
     for wrong in (0, True, "2 GiB", None, 2.5):
         with pytest.raises(OptionError, match="max_bytes"):
             Model.load(tmp_path / "m.xcnn", backend="numpy", max_bytes=wrong)
+
+
+@pytest.mark.parametrize(("side", "samples"), [(28, 256), (512, 7), (4096, 1)])
+def test_predictions_go_by_batches_of_as_many_cells(side, samples, monkeypatch):
+    net = L.Sequential(L.Conv2D(32, 3), L.ReLU(), L.GlobalAveragePool2D(), L.Dense(2))
+    model = Model(net, (1, side, side), backend="numpy")
+    assert model.trainer.at_once == samples
+    if side == 512:
+        seen, forward = [], type(model.trainer).forward
+        monkeypatch.setattr(type(model.trainer), "forward", lambda *args: seen.append(len(args[2])) or forward(*args))
+        x = np.zeros((9, 1, side, side), "float32")
+        model.predict(x), model.predict(x, batch_size=5), model.evaluate(x, np.zeros(9, int))
+        assert seen == [7, 2, 5, 4, 7, 2]
+
+
+def test_a_layer_that_can_t_be_planned_goes_by_batches_as_before():
+    class Centred(L.Dense):
+        def init(self, rng, input_shape):
+            weights, output = super().init(rng, input_shape)
+            weights["kernel"] -= 1
+            return weights, output
+
+    model = Model(L.Sequential(own=Centred(3)), (10**6,), backend="numpy")
+    assert model.trainer.at_once == 256
+    assert model.summary(4).prediction_bytes

@@ -18,7 +18,7 @@ import numpy as np
 from array_api_compat import device as device_of
 
 from xcnn.backends.explanation import Explanation, explained
-from xcnn.core import process, random, reference
+from xcnn.core import memory, process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Pads, Pair, Shape, Weights
@@ -101,6 +101,14 @@ class Backend:
         """An array of this backend as a NumPy array on the host."""
         raise NotImplementedError
 
+    def adopted(self, x: np.ndarray[Any, Any]) -> Array:
+        """A host array that nobody else holds or will write as one of this backend, on the same memory if it can be."""
+        return self.asarray(x)
+
+    def to_number(self, x: Array) -> float:
+        """A scalar array of this backend as a number."""
+        return float(self.to_numpy(x))
+
     def frozen(self, x: Array) -> Array:
         """A weight that nobody changes in place, so that what is made of it may be kept; itself by default."""
         return x
@@ -146,6 +154,19 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""
+
+    @property
+    def cells_at_once(self) -> int:
+        """Cells that a batch makes of all layers when predictions are fast: more gain less than 5 %, on two cores."""
+        return 2**27
+
+    def metered(self) -> AbstractContextManager[memory.Meter] | None:
+        """A block in which the memory of this backend's arrays is counted: see memory.py; None where it can't be."""
+        return None
+
+    def free_memory(self) -> int | None:
+        """Bytes that are free for arrays, the host's unless the device has its own; None where nobody tells."""
+        return memory.free() if (self.device or self.first_device) == "cpu" else None
 
     @property
     def precisions_here(self) -> tuple[str, ...]:

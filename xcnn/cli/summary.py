@@ -11,7 +11,7 @@ from xcnn.cli.options import Json, MaxBytes, ModelFile, PrecisionName, load_mode
 
 def run(
     model: ModelFile,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, for the memory.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, or a prediction, for the memory.")] = 32,
     precision: PrecisionName = None,
     max_bytes: MaxBytes = None,
     json: Json = False,

@@ -7,7 +7,7 @@ from functools import cache, wraps
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array
 
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.errors import BackendError, DataError, DTypeError, short
@@ -103,6 +103,15 @@ def _has_mask(kind: type) -> bool:
 def zeros(like: Array, shape: Shape) -> Array:
     """Zeros of this shape, of the same type and on the same device as `like`."""
     return full(like, shape, 0)
+
+
+def zeros_like(x: Array) -> Array:
+    """Zeros in x's shape, of its type and on its device.
+
+    NumPy's are memory that the system has not given yet: it takes none until somebody writes there.
+    """
+    xp = namespace(x)
+    return xp.zeros(x.shape, dtype=x.dtype) if is_numpy_array(x) else xp.zeros_like(x)
 
 
 def full(like: Array, shape: Shape, value: float) -> Array:

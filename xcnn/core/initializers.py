@@ -15,13 +15,15 @@ from array_api_compat import is_numpy_array
 
 from xcnn.core.checks import check_call, check_shape, check_whole
 from xcnn.core.names import unknown
-from xcnn.core.random import Planner
+from xcnn.core.random import Planner, Typed
 from xcnn.core.types import Rng, Shape
 from xcnn.core.windows import COUNTABLE
 from xcnn.errors import OptionError, host_memory, short
 
-HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+HostArray: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Draw = TypeVar("Draw", bound=Callable[..., HostArray])
+PIECE = 2**16
+"""Cells that are drawn at a time."""
 Initializer: TypeAlias = Callable[[Rng, Shape, int, int], HostArray]
 
 
@@ -84,13 +86,26 @@ def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
     """
-    return rng.standard_normal(shape)
+    return _in_pieces(rng, shape, rng.standard_normal)
+
+
+def _in_pieces(rng: Rng, shape: Shape, draw: Callable[[Any], HostArray]) -> HostArray:
+    """What `draw` gives for this shape; for a type of fewer bits without a double for each cell."""
+    if not isinstance(rng, Typed):
+        return draw(shape)
+    drawn = np.empty(shape, rng.dtype)
+    cells = drawn.reshape(-1)
+    for first in range(0, cells.size, PIECE):
+        piece = cells[first : first + PIECE]
+        piece[:] = draw(piece.shape)
+    return drawn
 
 
 def _normal(variance: Callable[[int, int], float]) -> Initializer:
     @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
-        return rng.normal(0.0, sqrt(variance(fan_in, fan_out)), shape)
+        deviation = sqrt(variance(fan_in, fan_out))
+        return _in_pieces(rng, shape, lambda some: rng.normal(0.0, deviation, some))
 
     return initialize
 
@@ -99,7 +114,7 @@ def _uniform(variance: Callable[[int, int], float]) -> Initializer:
     @sized
     def initialize(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         limit = sqrt(3 * variance(fan_in, fan_out))  # a uniform variable on +-a has variance a^2 / 3
-        return rng.uniform(-limit, limit, shape)
+        return _in_pieces(rng, shape, lambda some: rng.uniform(-limit, limit, some))
 
     return initialize
 
@@ -188,7 +203,7 @@ def initial(choice: str | Initializer, rng: Rng, shape: Shape, fan_in: int, fan_
             raise OptionError("X104", told, hint="return rng.normal(0, 0.1, shape), or the like.")
         if not np.isfinite(drawn).all():
             raise OptionError("X104", f"the initializer gave NaN or infinity for the shape {tuple(shape)}.")
-    return drawn
+    return drawn.astype(rng.dtype, copy=False) if isinstance(rng, Typed) else drawn
 
 
 def initializer(name: str | Initializer) -> Initializer:

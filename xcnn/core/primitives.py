@@ -91,6 +91,10 @@ class HostPort(Protocol):
         """An array of the backend on the host."""
         ...
 
+    def to_number(self, x: Array) -> float:
+        """A scalar array of the backend as a number."""
+        ...
+
     def active(self) -> AbstractContextManager[object]:
         """For a `with` block around calls of layers."""
         ...

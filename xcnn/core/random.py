@@ -72,6 +72,14 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key[0], spawn_key=key[1:])))
 
 
+class Typed(np.random.Generator):
+    """A host generator whose draws initializers give in this type: doubles are rounded as soon as an array is drawn."""
+
+    def __init__(self, seed: int, dtype: str) -> None:
+        super().__init__(generator(seed).bit_generator)
+        self.dtype = dtype
+
+
 class Planner(np.random.Generator):
     """Stands in for the generator where only shapes matter: draws zeros that take no memory."""
 

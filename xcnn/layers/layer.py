@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -62,18 +62,33 @@ class Run:
                 "X104", f"a run is on a backend, not on its name {short(self.backend)}.", hint="xcnn.backend(name)"
             )
 
+    @property
+    def by_layer(self) -> bool:
+        """Whether somebody looks at each layer by itself."""
+        return self.hook is not None and not self.hook.of_runs
+
     def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
-        hook = None if self.hook is None else Hook(self.hook.look, (*self.hook.path, name))
+        hook = None if self.hook is None else replace(self.hook, path=(*self.hook.path, name))
         return Run(self.backend, self.train, (*self.key, n), hook, wants_dx, self.wants_backward)
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Sees each layer that a container calls: `look(path, layer, y, backward)` may answer with another backward."""
+    """Sees each layer that a container calls: `look(path, layer, y, backward)` may answer with another backward.
 
-    look: Callable[[tuple[str, ...], Layer, Array, Backward], Backward]
+    Parameters
+    ----------
+    path
+        the names of the containers around
+    of_runs
+        whether a run of layers that is fused is looked at as one, under the name of its last, its backward taking
+        (dy, grads); else its layers are called one by one
+    """
+
+    look: Callable[[tuple[str, ...], Any, Array, Any], Any]
     path: tuple[str, ...] = ()
+    of_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

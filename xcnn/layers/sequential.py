@@ -66,6 +66,6 @@ class Sequential(Container):
 
         It is the first layer where the run wants dX, or looks on.
         """
-        if run.wants_dx or run.hook is not None:
+        if run.wants_dx or run.by_layer:
             return 0
         return next((n for n, (name, _) in enumerate(self.named) if weights.get(name)), 0)

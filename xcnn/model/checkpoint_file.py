@@ -38,6 +38,8 @@ FORMAT = "xcnn.checkpoint.1"
 LARGEST = 2**33
 """Bytes of the largest file that is read: 8 GiB."""
 LARGEST_HEADER = 2**24
+ALIGNED = 64
+"""Bytes, of whose multiples the addresses are at which JAX takes over what the host holds."""
 PIECE = 2**21
 """Bytes that are written or read, and summed meanwhile, at a time: they stay in cache."""
 MOST_VALUES = 2**18
@@ -264,7 +266,7 @@ class Contents:
         tensors, size = {}, 0
         with Sum(self.begun, self.promised) as summed:
             for name, (kind, shape) in self.shapes.items():
-                tensor = np.empty(shape, kind)
+                tensor = aligned(shape, kind)
                 for piece in pieces(tensor):
                     size += self.file.readinto(piece)
                     summed.add(piece)
@@ -277,6 +279,14 @@ class Contents:
                 hint="copy the file again.",
             )
         return tensors
+
+
+def aligned(shape: Shape, kind: str) -> HostArray:
+    """An array of any content at an address that every library takes over."""
+    size = prod(shape) * np.dtype(kind).itemsize
+    memory = np.empty(size + ALIGNED, np.uint8)
+    first = -memory.__array_interface__["data"][0] % ALIGNED
+    return memory[first : first + size].view(kind).reshape(shape)
 
 
 def check_config(path: str | Path, config: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint, habits
 from xcnn.model.fit import augmentations, fit, parted
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
+from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
@@ -154,7 +155,7 @@ class Model:
         with_precision(self._backend, self.policy)
         self.turn = process.Turn()
         with host_memory("the net's weights"), fitting(net, self.input_shape):
-            drawn, self.output_shape = net.init(random.generator(seed), self.input_shape)
+            drawn, self.output_shape = net.init(random.Typed(seed, self.dtype), self.input_shape)
             check_cells_of(self.output_shape)
             weights = drawn if isinstance(net, checkpoint.Restored) else tree.map(self._send, drawn)
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
@@ -201,6 +202,7 @@ class Model:
             optimizer=optimizer,
             threshold=threshold,
             places=prod(self.output_shape[1:]),
+            at_once=at_once(self.net, self.input_shape, backend.cells_at_once),
             seed=self.seed,
             dtype=self.dtype,
             precision=self.precision,
@@ -555,7 +557,7 @@ class Model:
         return loss
 
     @explained
-    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """{"loss": mean over the samples}, and for classifiers "accuracy".
 
         Parameters
@@ -563,18 +565,19 @@ class Model:
         x, y
             samples and their labels or targets, host arrays as for `fit`
         batch_size
-            samples that are computed at once; it changes no result but for rounding
+            samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
+            fill the device: fewer of large images
 
         Raises
         ------
         DataError, ShapeError, DTypeError, LabelError
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
-        batch_size = check_whole("batch_size", batch_size)
+        batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
 
     @explained
-    def report(self, x: Any, y: Any, *, batch_size: int = 256, worst: int = 12) -> Report:
+    def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
         """What a classifier gets right and wrong: it prints itself, shows itself in a notebook, and can be a page.
 
         Accuracy with its 95 % interval, precision, recall and F1 of each class, the confusion matrix, the pairs of
@@ -607,7 +610,7 @@ class Model:
         return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained
-    def predict(self, x: Any, batch_size: int = 256) -> HostArray:
+    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -617,7 +620,8 @@ class Model:
         x
             (samples, *input_shape), floating-point numbers on the host
         batch_size
-            samples that are computed at once; it changes no result but for rounding
+            samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
+            fill the device: fewer of large images
 
         Raises
         ------
@@ -633,7 +637,7 @@ class Model:
         >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
         (3, 2)
         """
-        batch_size = check_whole("batch_size", batch_size)
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
         x, weights = inputs_of(self, x), self.state.weights
         first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
         if len(x) <= batch_size:
@@ -646,7 +650,7 @@ class Model:
         return y
 
     @explained
-    def probabilities(self, x: Any, batch_size: int = 256) -> HostArray:
+    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
         Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
@@ -692,12 +696,14 @@ class Model:
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
-        """A table of the layers with shapes, parameters and memory, which prints itself.
+        """A table of the layers with shapes, parameters and memory, which prints itself; and whether a step fits.
+
+        To see what this engine takes, it takes a step and a prediction of few samples of zeros, and throws them away.
 
         Parameters
         ----------
         batch_size
-            samples of a step, for the memory that it takes
+            samples of a step and of a prediction, for the memory that they take
 
         Raises
         ------
@@ -800,7 +806,7 @@ class Model:
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.asarray)
+        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted)
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
         with_precision(there, kind)  # that a backend does not have it is no fault of the file's

@@ -20,6 +20,9 @@ from xcnn.layers.upsampling2d import UpSampling2D
 VIEW = 64
 """Cells that a view of an array is worth: each tap of a pool takes one, however few cells it meets."""
 
+LARGEST_BATCH = 256
+"""Samples of a prediction at a time at most."""
+
 
 class Counter(Planner):
     """Counts cells while a net is planned: those of its input, of each layer's output, and of what that needs beside.
@@ -35,6 +38,20 @@ class Counter(Planner):
         """Count what a layer makes of a sample."""
         if not isinstance(layer, Sequential):  # whose output is that of its last
             self.cells += prod(output_shape) + sum(beside(layer, input_shape, output_shape))
+
+
+def at_once(net: Layer, input_shape: Shape, cells: int) -> int:
+    """How many samples go together through a net, whose layers' outputs then have so many cells.
+
+    More samples at a time take less time each, up to what fills a device, and the more memory. A layer of somebody's
+    own that can't be planned makes it LARGEST_BATCH.
+    """
+    counter = Counter(input_shape)
+    try:
+        net.init(counter, input_shape)
+    except Exception:  # one that writes into what it draws, which plans do not bear
+        return LARGEST_BATCH
+    return min(max(cells // max(counter.cells, 1), 1), LARGEST_BATCH)
 
 
 def beside(layer: Layer, input_shape: Shape, output_shape: Shape) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""A table of a model's layers: shapes, parameters, and the memory that a training step takes."""
+"""A table of a model's layers: shapes, parameters, and the memory that a training step and a prediction take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.core import html, tree
+from xcnn.core import html, memory, tree
 from xcnn.core.text import readable
 from xcnn.core.types import Array, Backward, Shape, Weights
 from xcnn.errors import counted
@@ -17,6 +17,7 @@ from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Hook, Layer, Run
 from xcnn.model.held import Held
+from xcnn.model.memory import needs
 from xcnn.training.precision import within
 
 TITLES = ("layer", "class", "output", "parameters", "kept / sample")
@@ -35,9 +36,14 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `model.summary()` gives; `print` it, or read its fields. Bytes of activations are for a whole batch.
+    """What `model.summary()` gives; `print` it, or read its fields. Bytes are for a whole batch.
 
-    `activation_bytes` is what backward keeps of a forward pass, counted from the arrays that the passes hold.
+    `step_bytes` and `prediction_bytes` are what this engine takes for a training step and for a prediction, the weights
+    and for a step the optimizer's state counted, the data that batches are cut from not (model/memory.py). Where the
+    backend can't count, `step_bytes` is an estimate and `prediction_bytes` None.
+
+    `activation_bytes`, and what a row keeps, is what backward keeps of a forward pass layer by layer: runs of layers
+    that are fused keep less. `free_bytes` is what is free for arrays now, None where the system does not tell.
     """
 
     rows: tuple[LayerRow, ...]
@@ -46,15 +52,19 @@ class Summary:
     weight_bytes: int
     optimizer_bytes: int
     activation_bytes: int
+    step_bytes: int
+    prediction_bytes: int | None
+    free_bytes: int | None
     batch_size: int
     backend: str
     dtype: str
     precision: str
 
     @property
-    def step_bytes(self) -> int:
-        """About what a training step takes: weights before and after, gradients, optimizer state, activations."""
-        return 3 * self.weight_bytes + 2 * self.optimizer_bytes + self.activation_bytes
+    def fits(self) -> bool | None:
+        """Whether what is free suffices for a training step, beside weights and state that are there already."""
+        there = self.weight_bytes + self.optimizer_bytes
+        return None if self.free_bytes is None else self.step_bytes <= self.free_bytes + there
 
     def __str__(self) -> str:
         table = self._cells()
@@ -78,37 +88,47 @@ class Summary:
     def _notes(self) -> list[str]:
         """The lines below it."""
         types = self.dtype if self.precision == self.dtype else f"{self.dtype}, computed in {self.precision},"
+        asked = "" if self.prediction_bytes is None else f", a prediction: about {readable(self.prediction_bytes)}"
+        free = {True: "it fits", False: "a step does not fit", None: ""}[self.fits]
         return [
             f"{counted(self.parameters, 'parameter')}, {readable(self.weight_bytes)} ({types} on {self.backend})",
             f"a training step with batch {self.batch_size}: about {readable(self.step_bytes)} "
-            f"({readable(self.activation_bytes)} of activations, {readable(self.weight_bytes)} of gradients, "
-            f"{readable(self.optimizer_bytes)} of optimizer state)",
+            f"({readable(self.optimizer_bytes)} of optimizer state){asked}",
+            *([f"{free}: {readable(self.free_bytes)} are free"] if self.free_bytes is not None else []),
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain values, for JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "rows"}
-        return {**fields, "step_bytes": self.step_bytes, "layers": [vars(row) for row in self.rows]}
+        return {**fields, "fits": self.fits, "layers": [vars(row) for row in self.rows]}
 
 
 def summarize(model: Held, batch_size: int) -> Summary:
-    """Send zeros through the net, and look at what each layer gives and keeps.
+    """Send zeros through the net, and look at what each layer gives and keeps, and what a step and a prediction take.
 
-    What a second sample adds is what a sample takes: copies of weights in another type are kept once.
+    What a second sample adds is what a sample keeps: copies of weights in another type are kept once.
     """
+    with memory.alone():
+        taken, of_one, of_two = needs(model, batch_size), look_through(model, 1), look_through(model, 2)
     rows = tuple(
-        replace(of_two, kept_bytes=of_two.kept_bytes - of_one.kept_bytes)
-        for of_one, of_two in zip(look_through(model, 1), look_through(model, 2), strict=True)
+        replace(two, kept_bytes=two.kept_bytes - one.kept_bytes) for one, two in zip(of_one, of_two, strict=True)
     )
+    weights = sum(map(_bytes, tree.leaves(model.state.weights)))
+    moments = sum(_bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int))
+    activations = batch_size * sum(row.kept_bytes for row in rows)
+    step = 3 * weights + 2 * moments + activations
+    if taken:
+        step = max(weights + moments + taken.step.bytes(batch_size, rounds=1), taken.step.bytes(batch_size))
     return Summary(
         rows=rows,
         input_shape=model.input_shape,
         parameters=count(model.state.weights),
-        weight_bytes=sum(map(_bytes, tree.leaves(model.state.weights))),
-        optimizer_bytes=sum(
-            _bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int)
-        ),
-        activation_bytes=batch_size * sum(row.kept_bytes for row in rows),
+        weight_bytes=weights,
+        optimizer_bytes=moments,
+        activation_bytes=activations,
+        step_bytes=step,
+        prediction_bytes=weights + taken.prediction.bytes(batch_size) if taken else None,
+        free_bytes=model.trainer.backend.free_memory(),
         batch_size=batch_size,
         backend=model.backend.spec,
         dtype=model.dtype,

@@ -81,9 +81,11 @@ def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
     return "epoch", *measured, *tested, "learning_rate", *MEASURED
 
 
-def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int = 256) -> dict[str, float]:
-    """The mean loss, and for classifiers the accuracy, over all samples."""
-    loss, right, backend = 0.0, 0, trainer.backend
+def measure(
+    trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int | None = None
+) -> dict[str, float]:
+    """The mean loss, and for classifiers the accuracy, over all samples, so many or `at_once` at a time."""
+    loss, right, backend, batch_size = 0.0, 0, trainer.backend, batch_size or trainer.at_once
     for first in range(0, len(x), batch_size):
         y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
         targets_there = backend.asarray(targets)
@@ -91,7 +93,7 @@ def measure(trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batc
             value, _ = value_and_gradient(trainer.loss, y, targets_there)
             loss += to_float(backend, value) * len(targets)
             if trainer.threshold is not None:
-                right += int(backend.to_numpy(count_correct(y, targets_there, trainer.threshold)))
+                right += int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
     result = {"loss": loss / len(x)}
     return result if trainer.threshold is None else {**result, "accuracy": right / (len(x) * trainer.places)}
 

@@ -18,7 +18,7 @@ from math import inf
 from typing import Any, Self
 
 from xcnn.core import tree
-from xcnn.core.arrays import full, is_floating, namespace
+from xcnn.core.arrays import full, is_floating, namespace, zeros_like
 from xcnn.core.checks import check_between, check_positive
 from xcnn.core.names import unknown
 from xcnn.core.options import checked
@@ -54,7 +54,7 @@ class Optimizer:
 
     def init(self, weights: Weights) -> Weights:
         """The state before the first step: every moment zero."""
-        zero = {name: tree.map(lambda w: namespace(w).zeros_like(w), weights) for name in self.moments}
+        zero = {name: tree.map(zeros_like, weights) for name in self.moments}
         return {"step": 0, **zero}
 
     def update(self, grads: Weights, state: Weights, weights: Weights) -> tuple[Weights, Weights]:

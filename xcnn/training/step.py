@@ -68,7 +68,13 @@ class TrainingStep:
         self, key: random.Key, weights: Weights, state: Weights, x: Array, t: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """(weights, state, outcome) after the step."""
-        y, backward = self.net(weights, x, Run(self.backend, train=True, key=key, wants_dx=False))
+        return self.taken(Run(self.backend, train=True, key=key, wants_dx=False), weights, state, x, t)
+
+    def taken(
+        self, run: Run, weights: Weights, state: Weights, x: Array, t: Array
+    ) -> tuple[Weights, Weights, StepResult]:
+        """The same in a run that somebody may look at."""
+        y, backward = self.net(weights, x, run)
         value, dy, right = self.backend.loss_and_gradient(self.loss, self.threshold, y, t, state.get("loss_scale"))
         _, grads = backward(dy)
         check_gradients(weights, grads)

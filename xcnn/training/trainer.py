@@ -34,6 +34,8 @@ class Trainer:
     """Where a classifier's single output changes its class; None where the loss is not a classifier's."""
     places: int
     """Predictions of one sample."""
+    at_once: int
+    """Samples of a prediction that are computed at a time unless somebody says how many."""
     seed: int
     dtype: str
     precision: str
@@ -99,7 +101,7 @@ class Trainer:
             changed |= {
                 "batch": state.batch + 1,
                 "loss": state.loss + loss * samples,
-                "right": state.right + (0 if result.right is None else int(backend.to_numpy(result.right))),
+                "right": state.right + (0 if result.right is None else int(to_float(backend, result.right))),
                 "seen": state.seen + samples,
             }
         return replace(state, **changed), loss
@@ -117,7 +119,7 @@ class Trainer:
 
 def to_float(backend: HostPort, value: Any) -> float:
     """A scalar array, or a number, as a number."""
-    return float(value) if isinstance(value, int | float) else float(backend.to_numpy(value))
+    return float(value) if isinstance(value, int | float) else backend.to_number(value)
 
 
 def check_dtypes(before: Weights, after: Weights) -> None:

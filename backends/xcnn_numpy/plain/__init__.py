@@ -1,8 +1,8 @@
 """Runs of layers in one pass by NumPy alone, without the compiled library: a few images at a time, in cache."""
 
-from xcnn_numpy.plain import addition, convolution, dense, dropout, normalisation
+from xcnn_numpy.plain import addition, cells, convolution, dense, dropout, normalisation
 
-FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse)
+FUSES = (convolution.fuse, dense.fuse, normalisation.fuse, dropout.fuse, addition.fuse, cells.fuse)
 """What knows runs of layers to fuse, in the order in which they are asked."""
 
 __all__ = ["FUSES"]

@@ -78,10 +78,10 @@ class Convolution:
                 b = min(a + some, last)
                 if room is None or room.n != b - a:
                     room = Workspace(way, b - a, x.dtype, shared)
-                room.lay_out(x[a:b])
-                product = room.output.reshape(way.groups, -1, room.matrix.shape[2])
-                for g in range(way.groups):
-                    blas.product(matrix[g], room.matrix[g], product[g])
+                room.take(x[a:b])
+                for seen, product in room.laid_out():
+                    for g in range(way.groups):
+                        blas.product(matrix[g], seen[g], product[g])
                 cells = way.cells(room.output)
                 if self.layer.bias == "untied":
                     cells += mine["bias"]
@@ -124,11 +124,11 @@ class Convolution:
                         activations.slope(self.activation, dy[a:b], None if kept is None else kept[a:b], cells)
                     if db is not None:
                         db += cells.sum(axis=0, dtype=np.float64)
-                    room.lay_out(x[a:b])
-                    gradient = room.output.reshape(way.groups, -1, room.matrix.shape[2])
-                    for g in range(way.groups):
-                        blas.product(room.matrix[g], gradient[g].T, more[g])
-                    dk += more
+                    room.take(x[a:b])
+                    for seen, gradient in room.laid_out():
+                        for g in range(way.groups):
+                            blas.product(seen[g], gradient[g].T, more[g])
+                        dk += more
                     if dx is not None:
                         room.input_gradient(adjoint, dx[a:b])
                 return dk, db

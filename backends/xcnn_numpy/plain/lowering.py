@@ -4,10 +4,14 @@ A padded image of pitch Q (cells from one row to the next) is a long line: the w
 u Q + v, and a tap (i, j) lies i Q + j further on, whatever the window. So with stride one a tap meets the line shifted
 by its offset, all of it in one copy; the Q - W' columns of the matrix between two rows of windows are of no meaning.
 With another stride a tap's cells are gathered row by row, and there are no such columns.
+
+Of images whose windows are many, a band of rows after the other is laid out: memory follows from the images, not from
+the kernel's cells that meet each of theirs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -23,7 +27,8 @@ from xcnn.core.windows import output_size
 WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""
 
-
+LARGEST = 2**20
+"""Cells of the matrix and of its product for one image: where they are more, rows go by bands."""
 PER_CELL = 32
 """A cell of the matrix takes about as long to copy as so many multiplications."""
 
@@ -77,7 +82,19 @@ class Lowering:
     @cached_property
     def length(self) -> int:
         """Columns of the matrix for an image."""
-        return (self.output[0] - 1) * self.output_pitch + self.output[1]
+        return self.span(self.output[0])
+
+    def span(self, rows: int) -> int:
+        """Columns of the matrix for some rows of Y."""
+        return (rows - 1) * self.output_pitch + self.output[1]
+
+    @cached_property
+    def bands(self) -> tuple[tuple[int, int], ...]:
+        """Rows of Y whose windows are laid out at a time: where they begin, and how many they are."""
+        rows, each = self.output[0], self.output_pitch * (self.groups * self.taps + self.kernel[0])
+        parts = min(-(-rows * each // LARGEST), rows)
+        some = -(-rows // parts)
+        return tuple((first, min(some, rows - first)) for first in range(0, rows, some))
 
     @cached_property
     def work(self) -> int:
@@ -105,26 +122,27 @@ class Lowering:
             (*line.strides[:2], self.pitch * line.itemsize, line.itemsize),
         )
 
-    def windows(self, line: Array) -> Array:
-        """The cells that taps meet in padded lines: a view (groups, C / groups, h, w, n, ...)."""
+    def windows(self, line: Array, first: int, rows: int) -> Array:
+        """The cells that taps meet in padded lines for some rows of Y: a view (groups, C / groups, h, w, n, ...)."""
         _, c, h, w = self.kernel
         plane, pitch, (down, across) = self.plane, self.pitch, self.stride
         shape: tuple[int, ...] = (self.groups, c, h, w, len(line))
         strides: tuple[int, ...] = (
             c * plane, plane, self.dilation[0] * pitch, self.dilation[1], self.groups * c * plane,
         )  # fmt: skip
+        at = first * down * pitch
         if self.stride == (1, 1):
-            return view(line, (*shape, self.length), (*strides, 1))
-        return view(line, (*shape, *self.output), (*strides, down * pitch, across))
+            return view(line, (*shape, self.span(rows)), (*strides, 1), at)
+        return view(line, (*shape, rows, self.output[1]), (*strides, down * pitch, across), at)
 
     def cells(self, lines: Array) -> Array:
         """Y (n, O, H', W') within its lines (O, n, length), as a view."""
         o, n, length = lines.shape
         return view(lines, (n, o, *self.output), (length, n * length, self.output_pitch, 1))
 
-    def by_tap(self, matrix: Array) -> Array:
-        """The matrix (groups, taps, n length) as a view of the same axes as the windows."""
-        cells = (self.length,) if self.stride == (1, 1) else self.output
+    def by_tap(self, matrix: Array, rows: int) -> Array:
+        """The matrix (groups, taps, n span) of some rows as a view of the same axes as the windows."""
+        cells = (self.span(rows),) if self.stride == (1, 1) else (rows, self.output[1])
         return matrix.reshape(self.groups, *self.kernel[1:], -1, *cells)
 
 
@@ -139,8 +157,8 @@ class Workspace:
 
     def __init__(self, way: Lowering, n: int, dtype: Any, ones: bool) -> None:
         self.way, self.n = way, n
-        self.line = zeros((n, way.image[0], way.plane), dtype)
-        self.matrix = empty((way.groups, way.taps + ones, n * way.length), dtype)
+        self.line = self.padded = zeros((n, way.image[0], way.plane), dtype)
+        self.matrix = empty((way.groups, way.taps + ones, n * way.span(way.bands[0][1])), dtype)
         self.matrix[:, way.taps :] = 1
         self.output = zeros((way.kernel[0], n, way.length), dtype)
 
@@ -153,14 +171,20 @@ class Workspace:
         way = self.way
         return zeros((way.groups, prod(way.kernel[2:]), way.kernel[1], self.n, way.plane), self.output.dtype)
 
-    def lay_out(self, x: Array) -> None:
-        """Fill the matrix with the windows of images x (n, C, H, W)."""
-        way, line = self.way, self.line
-        if way.in_place:
-            line = x.reshape(line.shape)
+    def take(self, x: Array) -> None:
+        """Put images x (n, C, H, W) into their padded lines."""
+        if self.way.in_place:
+            self.padded = x.reshape(self.line.shape)
         else:
-            np.copyto(way.images(line), x)
-        np.copyto(way.by_tap(self.matrix[:, : way.taps]), way.windows(line))
+            np.copyto(self.way.images(self.line), x)
+
+    def laid_out(self) -> Iterator[tuple[Array, Array]]:
+        """Of each band the matrix of its windows, and what is in `output` for it (groups, O / groups, n span)."""
+        way, lines = self.way, self.output.reshape(self.way.groups, -1, self.n * self.way.length)
+        for first, rows in way.bands:
+            matrix, at = self.matrix[:, :, : self.n * way.span(rows)], first * way.output_pitch
+            np.copyto(way.by_tap(matrix[:, : way.taps], rows), way.windows(self.padded, first, rows))
+            yield matrix, lines[:, :, at : at + matrix.shape[2]]
 
     def input_gradient(self, kernel: Array, dx: Array) -> None:
         """DX (n, C, H, W) of the gradient in `output`: each tap's products, added to the cells that it met.
@@ -168,8 +192,8 @@ class Workspace:
         With stride one they lie so that a tap adds one long line to another, whatever the images and channels.
         """
         way, gradient = self.way, self.output.reshape(self.way.groups, -1, self.n, self.way.length)
-        if way.stride != (1, 1):
-            self.strided_input_gradient(kernel, dx)
+        if way.stride != (1, 1) or len(way.bands) > 1:
+            self.input_gradient_by_rows(kernel, dx)
             return
         line = dx if way.in_place and self.n == 1 else empty((way.image[0], self.n, way.plane), dx.dtype)
         line.fill(0)
@@ -183,19 +207,21 @@ class Workspace:
         if line is not dx:
             np.copyto(dx, way.images(line.swapaxes(0, 1)))
 
-    def strided_input_gradient(self, kernel: Array, dx: Array) -> None:
-        """The same for any stride, row by row."""
+    def input_gradient_by_rows(self, kernel: Array, dx: Array) -> None:
+        """The same for any stride, a band of rows at a time."""
         way, gradient = self.way, self.output.reshape(self.way.groups, -1, self.n * self.way.length)
-        products = empty((way.groups, way.taps, self.n * way.length), dx.dtype)
-        for g in range(way.groups):
-            np.dot(kernel[g], gradient[g], out=products[g])
         _, c, h, w = way.kernel
-        products = products.reshape(way.groups, h, w, c, self.n, *way.output)
         line = zeros((self.n, way.image[0], way.plane), dx.dtype)
-        met = way.windows(line)
-        for i in range(h):
-            for j in range(w):
-                np.add(met[:, :, i, j], products[:, i, j], out=met[:, :, i, j])
+        for first, rows in way.bands:
+            span, at = self.n * way.span(rows), first * way.output_pitch
+            products = empty((way.groups, way.taps, span), dx.dtype)
+            for g in range(way.groups):
+                np.matmul(kernel[g], gradient[g, :, at : at + span], out=products[g])
+            met = way.windows(line, first, rows)
+            products = products.reshape(way.groups, h, w, c, *met.shape[4:])
+            for i in range(h):
+                for j in range(w):
+                    np.add(met[:, :, i, j], products[:, i, j], out=met[:, :, i, j])
         np.copyto(dx, way.images(line))
 
 

@@ -425,3 +425,12 @@ def test_captured_epochs_in_mixed_precision(rng, precision, eager_steps):
     if precision == "float16":
         assert one.state.optimizer_state["loss_scale"] == other.state.optimizer_state["loss_scale"] < 2**24
         assert one.state.optimizer_state["step"] < 6
+
+
+def test_a_summary_asks_the_device_what_is_free():
+    backend = RehearsedGpu()
+    model = model_on(backend, xcnn.Sequential(xcnn.Dense(2)), (3,))
+    summary = model.summary(4)
+    assert summary.free_bytes == backend.gpu.free
+    assert summary.prediction_bytes is None  # nobody counts there
+    assert model.trainer.at_once == 256

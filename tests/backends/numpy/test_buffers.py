@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from draws import draws
-from xcnn_host import buffers
+from xcnn_host import buffers, metering
 from xcnn_host.buffers import SMALLEST, Buffer, Recycler
 
 import xcnn
@@ -191,7 +191,7 @@ def test_a_limit_that_is_lowered_holds_at_once():
 
 
 def kept():
-    return sum(memory.nbytes for memory in remembered(buffers._recycler))
+    return sum(memory.nbytes for memory in remembered(buffers.recycler))
 
 
 def used(backend):
@@ -207,8 +207,8 @@ def alone(monkeypatch):
     """As if other tests had left no model."""
     gc.collect()
     monkeypatch.setattr(process, "at_work", set())
-    monkeypatch.setattr(buffers._recycler, "most_bytes", buffers._recycler.most_bytes)
-    buffers._recycler.let_go()
+    monkeypatch.setattr(buffers.recycler, "most_bytes", buffers.recycler.most_bytes)
+    buffers.recycler.let_go()
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -278,7 +278,7 @@ def test_a_forked_process_begins_anew(monkeypatch):
     """Even where another thread was about to take memory when the process was forked."""
     held = buffers.empty((CELLS,), "float32")
     held[:] = 3.0
-    with buffers._recycler.lock:
+    with buffers.recycler.lock:
         child = os.fork()
         if child == 0:
             fine = False
@@ -286,9 +286,51 @@ def test_a_forked_process_begins_anew(monkeypatch):
             try:
                 array = buffers.empty((CELLS,), "float32")
                 array[:] = 5.0
-                fine = bool(np.all(held == 3.0)) and len(remembered(buffers._recycler)) == 1
+                fine = bool(np.all(held == 3.0)) and len(remembered(buffers.recycler)) == 1
             finally:
                 os._exit(0 if fine else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert np.all(held == 3.0)
+
+
+@pytest.mark.parametrize("seed", range(draws(20)))
+def test_a_rehearsal_holds_what_a_recycler_does(seed):
+    """In three rounds of the same requests, the arrays that one leaves alive going at the end of the next."""
+    rng, requests, living = random.Random(seed), [], []
+    for number in range(60):
+        requests.append((number, rng.choice([4, 5, 6, 7]) << rng.randrange(14, 18)))
+        living.append(number)
+        while living and rng.random() < 0.45:
+            requests.append((living.pop(rng.randrange(len(living))), -1))
+    most, before, recycler = 0, {}, Recycler(most_bytes=2**40)
+    for _ in range(3):
+        arrays = {}
+        for number, size in requests:
+            if size < 0:
+                del arrays[number]
+            else:
+                arrays[number] = recycler.empty((size,), "uint8")
+                bound = {id(buffer): size for size, shelf in recycler.shelves.items() for buffer in shelf}
+                most = max(most, sum(bound.values()))
+        before = arrays
+    del before
+    assert metering.held(2**40, [requests] * 3) == most
+
+
+def test_a_rehearsal_of_memory_that_is_not_kept_holds_what_is_alive():
+    requests = [(0, 2**20), (1, 2**20), (0, -1), (2, 2**19)]
+    assert metering.held(0, [requests]) == 2 * 2**20
+    assert metering.held(0, [requests] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
+
+
+def test_requests_are_noted_and_their_end_too():
+    with metering.metered() as meter:
+        array = buffers.empty((2**20,), "float32")
+        view = array[4:].reshape(4, -1)[:, ::2]
+        buffers.empty((10,), "float32")
+        del array
+        meter.mark()
+        del view
+    assert meter.requests == [[(0, 2**22)], [(0, -1)]]
+    assert meter.peaks[0] < 2**18

@@ -1,9 +1,11 @@
 """The fusions of NumPy's backend without the library (backends/xcnn_numpy/plain) against the layers they stand for."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from xcnn_native import library as native
-from xcnn_numpy.plain import FUSES, blas
+from xcnn_numpy.plain import FUSES, blas, lowering
 
 import xcnn
 from xcnn.core import blas as blas_threads
@@ -97,6 +99,10 @@ OTHERS = {
     "dense": ((7,), (xcnn.Dense(5),)),
     "dense, no bias": ((7,), (xcnn.Dense(1, bias=False), SIGMOID)),
     "dense, relu": ((5,), (xcnn.Dense(9), RELU)),
+    "gelu": ((3, 5, 7), (xcnn.GELU(),)),
+    "gelu, approximate": ((9,), (xcnn.GELU(approximate=True),)),
+    "leaky relu": ((3, 5, 7), (xcnn.LeakyReLU(0.2),)),
+    "tanh, silu": ((3, 5), (xcnn.Tanh(), xcnn.SiLU())),
     "dropout": ((3, 5, 7), (xcnn.Dropout(0.4),)),
     "norm": ((3, 5, 7), (xcnn.BatchNorm(),)),
     "norm, relu": ((3, 4, 5), (xcnn.BatchNorm(momentum=0.5), RELU)),
@@ -156,8 +162,10 @@ def test_batch_of_no_samples(name):
 @pytest.mark.parametrize("cells", [1, 1500])
 def test_a_few_images_at_a_time_on_threads(name, cells, monkeypatch):
     """Workspaces so small that batches are cut, unequally, and every pass on three threads."""
+    from xcnn_numpy.plain import cells as of_cells
     from xcnn_numpy.plain import lowering, normalisation
 
+    monkeypatch.setattr(of_cells, "BLOCK", cells)
     monkeypatch.setattr(lowering, "WORKSPACE", cells)
     monkeypatch.setattr(normalisation, "BLOCK", cells)
     monkeypatch.setattr(blas, "LEAST", 0)
@@ -356,6 +364,43 @@ def test_a_last_block_of_fewer_images(name, some, monkeypatch):
     weights, x, dy = drawn(net, shape, 11, "float64")
     got = passes(net, plain(threads=1), weights, x, dy)
     assert_alike(got, passes(net, layers_alone(), weights, x, dy), "float64")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_rows_of_an_image_by_bands(name, rows, monkeypatch):
+    shape, layers = CONVOLUTIONS[name]
+    net = xcnn.Sequential(*layers)
+    weights, x, dy = drawn(net, shape, 3, "float64")
+    expected = passes(net, layers_alone(), weights, x, dy)
+    monkeypatch.setattr(lowering, "WORKSPACE", 1)
+    way = plain().rewrite(net).plan[0][2].way(x.shape, weights["conv1"]["kernel"].shape)
+    cells = way.output_pitch * (way.groups * way.taps + way.kernel[0])
+    lowering.lowering.cache_clear()
+    monkeypatch.setattr(lowering, "LARGEST", rows * cells)
+    try:
+        assert_alike(passes(net, plain(), weights, x, dy), expected, "float64")
+        way = plain().rewrite(net).plan[0][2].way(x.shape, weights["conv1"]["kernel"].shape)
+        assert sum(n for _, n in way.bands) == way.output[0]
+        assert max(n for _, n in way.bands) <= rows
+    finally:
+        lowering.lowering.cache_clear()
+
+
+def test_windows_of_a_large_image_take_no_more_memory_than_a_band_of_them():
+    net = xcnn.Sequential(xcnn.Conv2D(4, 5, padding=2), RELU)
+    weights, x, dy = drawn(net, (8, 300, 300), 1, "float32")
+    fused, run = plain(kept_memory=0, threads=1), Run(plain(), True, KEY)
+    net = fused.rewrite(net)
+    with fused.active():
+        tracemalloc.start()
+        try:
+            _, backward = net(weights, x, run)
+            backward(dy)
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert taken < 60 * 2**20  # all windows of it are 69 MiB, and there are two arrays of that kind
 
 
 @pytest.mark.parametrize("sizes", [(3, 9), (9, 3), (3, 3)])

@@ -1,0 +1,133 @@
+"""How much memory arrays on the host take while something runs, and how much there is."""
+
+from __future__ import annotations
+
+import os
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+Request: TypeAlias = tuple[int, int]
+"""A number, and the bytes of the array that was asked for by this number; -1 says that it was let go of."""
+
+Held: TypeAlias = Callable[[Sequence[Sequence[Request]]], int]
+"""held(rounds of requests) -> the bytes that a backend holds at most of memory that it uses again. The arrays that a
+round leaves alive go at the end of the next."""
+
+
+def nothing_kept(rounds: Sequence[Sequence[Request]]) -> int:
+    """Of a backend that keeps no memory."""
+    return 0
+
+
+@dataclass
+class Meter:
+    """Counts, from one mark to the next, what is alive at a time, beyond what was there at the beginning.
+
+    Parameters
+    ----------
+    read, reset
+        bytes that are alive now, and at most since the last reset; and the reset
+    held
+        what says how much a backend would hold
+    """
+
+    read: Callable[[], tuple[int, int]]
+    reset: Callable[[], None]
+    held: Held = nothing_kept
+    peaks: list[int] = field(default_factory=list)
+    """The most that was alive up to each mark, without what `requests` counts."""
+    requests: list[list[Request]] = field(default_factory=lambda: [[]])
+    """Up to each mark, and after the last: what was asked of memory that is used again."""
+    left: int = 0
+    """What was alive at the last mark, counted as in `peaks`."""
+
+    def __post_init__(self) -> None:
+        self.before = self.read()[0]
+        self.reset()
+
+    def mark(self) -> None:
+        """Note what was alive since the last mark."""
+        now, most = self.read()
+        self.left = now - self.before
+        self.peaks.append(most - self.before)
+        self.requests.append([])
+        self.reset()
+
+
+class _Turns:
+    """Who counts, one thread at a time."""
+
+    def __init__(self) -> None:
+        self.forget()
+        if hasattr(os, "register_at_fork"):  # where processes can be forked
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Nobody does."""
+        self.lock = threading.RLock()
+
+
+_turns = _Turns()
+
+
+def alone() -> AbstractContextManager[object]:
+    """A block in which no other thread counts: what counts belongs to the whole process."""
+    return _turns.lock
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """A block, `alone`, in which tracemalloc counts what Python and NumPy allocate, in all threads.
+
+    A trace of the user's goes on, but its peak begins anew.
+    """
+    with alone():
+        mine = not tracemalloc.is_tracing()
+        if mine:
+            tracemalloc.start()
+        try:
+            yield
+        finally:
+            if mine:
+                tracemalloc.stop()
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """A block in which the arrays of libraries that are made of NumPy's are counted."""
+    with traced():
+        yield Meter(tracemalloc.get_traced_memory, tracemalloc.reset_peak)
+
+
+def free() -> int | None:
+    """Bytes that this process may still take of the host's memory; None where the system does not tell.
+
+    On Linux what programs can get without swapping, and no more than the process's control group lets it have;
+    elsewhere pages that nobody uses.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        there = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, OSError, ValueError):  # Windows and macOS have no such number
+            return None
+    return min((there, *left_to_group(Path("/sys/fs/cgroup"))))
+
+
+def left_to_group(root: Path) -> Iterator[int]:
+    """What a container's limit leaves, if it has one; there the process's control group is the root."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            yield max(int((root / limit).read_text()) - int((root / used).read_text()), 0)
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
