@@ -19,6 +19,7 @@ from xcnn_host.buffers import empty
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size
+from xcnn_numpy.plain.blas import product
 
 WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""
@@ -176,7 +177,7 @@ class Workspace:
         cells = line.reshape(way.groups, -1)
         for g in range(way.groups):
             met = self.met[g].reshape(way.taps, self.n, way.plane).swapaxes(0, 1)
-            np.matmul(kernel[g], gradient[g].swapaxes(0, 1), out=met[:, :, : way.length])
+            product(kernel[g], gradient[g].swapaxes(0, 1), met[:, :, : way.length])
             for tap, offset in enumerate(way.offsets):
                 part = cells[g, offset:]
                 np.add(part, self.met[g, tap].reshape(-1)[: len(part)], out=part)
@@ -188,7 +189,7 @@ class Workspace:
         way, gradient = self.way, self.output.reshape(self.way.groups, -1, self.n * self.way.length)
         products = empty((way.groups, way.taps, self.n * way.length), dx.dtype)
         for g in range(way.groups):
-            np.dot(kernel[g], gradient[g], out=products[g])
+            product(kernel[g], gradient[g], products[g])
         _, c, h, w = way.kernel
         products = products.reshape(way.groups, h, w, c, self.n, *way.output)
         line = zeros((self.n, way.image[0], way.plane), dx.dtype)
