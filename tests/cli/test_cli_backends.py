@@ -146,7 +146,7 @@ def real(asked="", forget=False):
     first = f"import os, numpy, scipy.linalg; os.environ.pop({blas.VARIABLE!r});" if forget else ""
     first += "import xcnn.backends; xcnn.backends.backend_names = lambda: [];"  # this is about BLAS alone
     done = subprocess.run(
-        [sys.executable, "-c", f"{first}from xcnn.cli import main; main()", "backends", "--json"],
+        [sys.executable, "-c", f"{first}from xcnn.cli import main; main()", "backends", "--json", "--timeout", "600"],
         env={**environment, blas.VARIABLE: asked} if asked else environment,
         capture_output=True,
         text=True,
@@ -188,8 +188,8 @@ def test_nothing_of_the_current_folder_is_run(tmp_path, monkeypatch):
     for name in ("json", "scipy", "xcnn", "numpy"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
     monkeypatch.chdir(tmp_path)
-    assert backends.probe("numpy", 60)["available"]
+    assert backends.probe("numpy", 600)["available"]
     blas.tried.cache_clear()
-    blas.tried("HASWELL", 60)
+    blas.tried("HASWELL", 600)
     blas.tried.cache_clear()
     assert not (tmp_path / "ran").exists()
