@@ -144,7 +144,7 @@ def real(asked="", forget=False):
     """What the command tells in a process of its own, started with these kernels, and unaware that they were asked."""
     environment = {name: value for name, value in os.environ.items() if name != blas.VARIABLE}
     first = f"import os, numpy, scipy.linalg; os.environ.pop({blas.VARIABLE!r});" if forget else ""
-    first += "import xcnn.backends; xcnn.backends.backend_names = lambda: [];"  # this is about BLAS alone
+    first += "import xcnn.backends.registry as r; r.backend_names = list;"  # this is about BLAS alone
     done = subprocess.run(
         [sys.executable, "-c", f"{first}from xcnn.cli import main; main()", "backends", "--json", "--timeout", "600"],
         env={**environment, blas.VARIABLE: asked} if asked else environment,
@@ -152,7 +152,9 @@ def real(asked="", forget=False):
         text=True,
         check=True,
     )
-    return json.loads(done.stdout)["blas"]
+    told = json.loads(done.stdout)
+    assert not told["backends"]
+    return told["blas"]
 
 
 def test_old_kernels_of_a_real_process_are_told_and_the_remedy_helps():
