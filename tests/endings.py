@@ -2,7 +2,8 @@
 
 A request, a line of JSON on stdin, is {"arguments", "folder", "moment", "signals", "terminal"}: the child runs in the
 folder and waits at the moment, a name in MOMENTS; there it gets the signals, one after the other, or its terminal is
-closed ("hang up"). Without signals it runs to its end. The answer is {"code", "out", "err", "screen"}.
+closed ("hang up"), and goes on once all are sent. Without signals it runs to its end. The answer is {"code", "out",
+"err", "screen"}.
 """
 
 import contextlib
@@ -17,29 +18,32 @@ import time
 from pathlib import Path
 
 import xcnn.cli
-from xcnn.cli import train
+from xcnn.cli import ending, train
 from xcnn.core import files
 from xcnn.model.model import Model
 from xcnn.training.trainer import Trainer
 
-MARK = Path("reached")
-PATIENCE = 60.0
+MARK, SENT = Path("reached"), Path("sent")
+PATIENCE = 300.0
+ending.SAME = PATIENCE  # on a busy machine a second may pass between two signals of one service
 
 
-def wait(seconds=20.0):
-    """Stand still at the moment, once."""
+def wait():
+    """Stand still at the moment, once, until all signals were sent."""
     if not MARK.exists():
         MARK.touch()
-        time.sleep(seconds)
+        deadline = time.monotonic() + PATIENCE
+        while not SENT.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
 
 
-def before(owner, name, condition=lambda *_, **__: True, seconds=20.0):
+def before(owner, name, condition=lambda *_, **__: True):
     """Wait before a function runs."""
     function = getattr(owner, name)
 
     def waiting(*arguments, **options):
         if condition(*arguments, **options):
-            wait(seconds)
+            wait()
         return function(*arguments, **options)
 
     setattr(owner, name, waiting)
@@ -52,7 +56,7 @@ class SlowDisk:
         return getattr(os, name)
 
     def fsync(self, handle):
-        wait(0.5)
+        wait()
         os.fsync(handle)
 
 
@@ -109,7 +113,8 @@ def warm_up(arguments):
 def answer(arguments, folder, moment, signals, terminal):
     """What became of it."""
     os.chdir(folder)
-    MARK.unlink(missing_ok=True)
+    for mark in (MARK, SENT):
+        mark.unlink(missing_ok=True)
     number, master = pty.fork() if terminal else (os.fork(), None)
     if number == 0:
         code = 97
@@ -134,6 +139,7 @@ def answer(arguments, folder, moment, signals, terminal):
             master = None
         else:
             os.kill(number, getattr(signal, name))
+    SENT.touch()
     while (done := os.waitpid(number, os.WNOHANG))[0] == 0:
         time.sleep(0.005)
         if time.monotonic() > deadline:

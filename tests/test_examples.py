@@ -93,7 +93,7 @@ def run_script(script, tmp_path, backend, before=""):
         env={**os.environ, "XCNN_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr
     assert list(tmp_path.iterdir()) == [], "scripts leave nothing behind where they are run"

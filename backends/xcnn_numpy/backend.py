@@ -14,7 +14,7 @@ from xcnn_host import buffers, metering, random
 from xcnn_host.shown import shown
 from xcnn_host.threads import available
 from xcnn_native import library as native
-from xcnn_strided import Algorithm, Gemm, StridedBackend
+from xcnn_strided import Algorithm, StridedBackend
 from xcnn_strided.fusion import Fuse, FusedSequential, rewrite
 
 from xcnn.backends.explanation import Explanation
@@ -35,8 +35,9 @@ from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, PASSES, Native, pooling
 from xcnn_numpy.native.layout import holds
 from xcnn_numpy.native.predictions import Predicting
+from xcnn_numpy.plain.gemm import BlasGemm
 
-GEMM = Gemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
+GEMM = BlasGemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
 ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from xcnn.core.arrays import namespace
 from xcnn.core.reference import NO_PADDING
@@ -39,9 +38,9 @@ class Gemm:
         for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             seen = met.reshape(groups, c * h * w, -1)
             if at_once == 1:
-                _products(xp, kernel, seen, y[images].reshape(groups, o // groups, -1))
+                self.products(kernel, seen, y[images].reshape(groups, o // groups, -1))
             else:
-                product = _products(xp, kernel, seen, xp.empty((groups, o // groups, seen.shape[2]), dtype=y.dtype))
+                product = self.products(kernel, seen, xp.empty((groups, o // groups, seen.shape[2]), dtype=y.dtype))
                 y[images] = product.reshape(o, -1, *output).swapaxes(0, 1)
         return y
 
@@ -78,7 +77,7 @@ class Gemm:
         at_once = self.at_once(k.shape, output, groups)
         for images, gradient in self.columns(dy, (1, 1), output, (1, 1), NO_PADDING, (1, 1), at_once):
             parts = gradient.reshape(groups, o // groups, -1)
-            met = _products(xp, kernel, parts, xp.empty((groups, c * h * w, parts.shape[2]), dtype=dtype))
+            met = self.products(kernel, parts, xp.empty((groups, c * h * w, parts.shape[2]), dtype=dtype))
             some = (images.stop - images.start, *x_shape[1:])
             met = met.reshape(groups * c * h * w, -1)
             dx[images] = self.added(met, some, (h, w), output, stride, padding, dilation)
@@ -96,7 +95,7 @@ class Gemm:
         at_once = self.at_once(k_shape, output, groups)
         for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             gradient = dy[images].swapaxes(0, 1).reshape(groups, o // groups, -1)
-            dk += _products(xp, gradient, met.reshape(groups, c * h * w, -1).swapaxes(1, 2), part)
+            dk += self.products(gradient, met.reshape(groups, c * h * w, -1).swapaxes(1, 2), part)
         return dk.astype(dtype, copy=False).reshape(k_shape)
 
     def columns(
@@ -111,14 +110,14 @@ class Gemm:
         """The adjoint of windows laid out: each cell of (C h w, N H' W') added to the one of x that it came from."""
         return added(namespace(met), met, x_shape, kernel, output, stride, padding, dilation)
 
+    def products(self, a: Array, b: Array, out: Array) -> Array:
+        """Out[g] = a[g] b[g], one product of matrices for each group."""
+        xp = namespace(a, b)
+        for g in range(a.shape[0]):
+            xp.dot(a[g], b[g], out=out[g])
+        return out
+
     def at_once(self, k_shape: Shape, output: Pair, groups: int) -> int:
         """How many images' windows and products the workspace holds, at least one."""
         o, c, h, w = k_shape
         return max(1, self.workspace // max(1, (groups * c * h * w + o) * output[0] * output[1]))
-
-
-def _products(xp: Any, a: Array, b: Array, out: Array) -> Array:
-    """Out[g] = a[g] b[g], one product of matrices for each group."""
-    for g in range(a.shape[0]):
-        xp.dot(a[g], b[g], out=out[g])
-    return out

@@ -87,6 +87,27 @@ def test_kernel_gradient_by_the_primitive(algorithm):
     np.testing.assert_allclose(dk, float(x[0, 0, 0, 0]) * float(dy[0, 0, 0, 0]) * 512**2, rtol=FEW)
 
 
+@pytest.mark.parametrize("algorithm", ["native", "gemm"])
+@pytest.mark.parametrize(("filters", "cells"), [(1, 2), (2, 2), (2, 4), (16, 1)])
+def test_sums_over_many_channels_by_the_primitives(algorithm, filters, cells):
+    """Few outputs of long sums each, which BLAS may take in one chain: forward, and back over filters."""
+    if algorithm == "native" and native.library() is None:
+        pytest.skip("the compiled library was not built, or is switched off")
+    backend, n, size = xcnn.backend("numpy", algorithm=algorithm), 8192, cells + 2
+    how = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    x, k = np.full((1, n, size, size), 0.3, "float32"), np.full((filters, n, 3, 3), 0.7, "float32")
+    term = float(x[0, 0, 0, 0]) * float(k[0, 0, 0, 0])
+    np.testing.assert_allclose(backend.correlate(x, k, **how), term * 9 * n, rtol=FEW)
+    dy, k = np.full((1, n, cells, cells), 0.3, "float32"), np.full((n, filters, 3, 3), 0.7, "float32")
+    along = np.convolve(np.ones(cells), np.ones(3))
+    for layer in (None, xcnn.Conv2D(n, 3, bias=False)):
+        if layer is None:
+            dx = backend.correlate_input_adjoint(dy, k, (1, filters, size, size), **how)
+        else:
+            _, dx, _ = run(backend, layer, {"kernel": k}, np.zeros((1, filters, size, size), "float32"), dy)
+        np.testing.assert_allclose(dx, np.broadcast_to(term * n * np.outer(along, along), dx.shape), rtol=FEW)
+
+
 @pytest.mark.parametrize("bias", [True, "untied"])
 def test_gradients_of_a_convolution_of_many_images(engine, bias):
     """Equal images: a running sum in float32 errs to one side."""

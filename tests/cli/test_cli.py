@@ -312,7 +312,7 @@ def test_summary(trained, run):
 
 
 def test_backends_lists_every_backend_with_its_reason(run, monkeypatch):
-    code, out, _ = run("backends", "--json")
+    code, out, _ = run("backends", "--json", "--timeout", 600)
     found = json.loads(out)
     assert code == 0
     assert {"numpy", "strict", "cupy"} <= set(found["backends"])
@@ -470,12 +470,12 @@ def test_the_real_command_ends_cleanly_on_ctrl_c(shapes, tmp_path):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 240  # Numba may have to compile first, on a busy machine
+        deadline = time.monotonic() + 300
         while not (tmp_path / "m.xcnn").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err

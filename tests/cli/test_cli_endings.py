@@ -55,7 +55,7 @@ def ended(tmp_path_factory):
 
 def left(folder):
     """The names of all files that a training left."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("out", "err", "reached"))
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("out", "err", "reached", "sent"))
 
 
 def steps(path):

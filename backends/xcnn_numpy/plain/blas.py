@@ -16,17 +16,17 @@ from xcnn.core import blas
 from xcnn.core.types import Array
 
 T = TypeVar("T")
-LONGEST = 2**12
-"""Terms that BLAS sums in one call: it may do so in one chain, and of more the sums are then added."""
+LONGEST = 2**10
+"""Terms that BLAS sums in one call: in one chain, where a product is small. Of more terms the sums are then added."""
 LEAST = 2**24
 """Multiplications for which a second thread is worth waking."""
 
 
 def product(a: Array, b: Array, out: Array) -> None:
-    """Out = a b, LONGEST terms of its sums at a time."""
-    np.matmul(a[:, :LONGEST], b[:LONGEST], out=out)
+    """Out = a b, LONGEST terms of its sums at a time; b and out may be many matrices."""
+    np.matmul(a[:, :LONGEST], b[..., :LONGEST, :], out=out)
     for first in range(LONGEST, a.shape[1], LONGEST):
-        out += a[:, first : first + LONGEST] @ b[first : first + LONGEST]
+        out += a[:, first : first + LONGEST] @ b[..., first : first + LONGEST, :]
 
 
 def share(work: Callable[[int, int], T], count: int, products: int, most_threads: int) -> list[T]:

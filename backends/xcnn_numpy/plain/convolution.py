@@ -14,6 +14,7 @@ from xcnn.core.windows import output_size, pair
 from xcnn.layers import Conv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Run
 from xcnn_numpy.plain import activations, blas
+from xcnn_numpy.plain.gemm import BlasGemm
 from xcnn_numpy.plain.lowering import WORKSPACE, Lowering, Workspace, lowering
 from xcnn_numpy.plain.pooling import pool, unpool
 
@@ -158,7 +159,7 @@ class Convolution:
         of taps that it never meets.
         """
         how = {**self.layer.window(x.shape[2:]), "groups": self.layer.groups}
-        return Gemm(WORKSPACE).correlate_kernel_adjoint(x, dy, k_shape, **how)
+        return BlasGemm(WORKSPACE).correlate_kernel_adjoint(x, dy, k_shape, **how)
 
     def matrix(self, way: Lowering, mine: Weights) -> Array:
         """The kernels (groups, O / groups, taps), a bias that windows share being one more tap."""

@@ -23,6 +23,7 @@ from xcnn_host.buffers import empty
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn.core.windows import output_size
+from xcnn_numpy.plain.blas import product
 
 WORKSPACE = 2**19
 """Cells of the matrix and of its product for a few images: they stay in a core's own cache."""
@@ -200,7 +201,7 @@ class Workspace:
         cells = line.reshape(way.groups, -1)
         for g in range(way.groups):
             met = self.met[g].reshape(way.taps, self.n, way.plane).swapaxes(0, 1)
-            np.matmul(kernel[g], gradient[g].swapaxes(0, 1), out=met[:, :, : way.length])
+            product(kernel[g], gradient[g].swapaxes(0, 1), met[:, :, : way.length])
             for tap, offset in enumerate(way.offsets):
                 part = cells[g, offset:]
                 np.add(part, self.met[g, tap].reshape(-1)[: len(part)], out=part)
@@ -216,7 +217,7 @@ class Workspace:
             span, at = self.n * way.span(rows), first * way.output_pitch
             products = empty((way.groups, way.taps, span), dx.dtype)
             for g in range(way.groups):
-                np.matmul(kernel[g], gradient[g, :, at : at + span], out=products[g])
+                product(kernel[g], gradient[g, :, at : at + span], products[g])
             met = way.windows(line, first, rows)
             products = products.reshape(way.groups, h, w, c, *met.shape[4:])
             for i in range(h):

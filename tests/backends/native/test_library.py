@@ -90,7 +90,7 @@ print(same, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @needed
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_has_a_team_of_its_own():
-    done = subprocess.run([sys.executable, "-P", "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", FORK], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.split() == ["True", "0"]
 
 

@@ -282,7 +282,7 @@ def test_a_forked_process_begins_anew(monkeypatch):
         child = os.fork()
         if child == 0:
             fine = False
-            signal.alarm(10)  # rather than wait for ever
+            signal.alarm(200)  # rather than wait for ever
             try:
                 array = buffers.empty((CELLS,), "float32")
                 array[:] = 5.0
