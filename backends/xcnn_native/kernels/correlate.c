@@ -15,6 +15,63 @@ INLINE int few_pixels(const Map *m) {
   return in_place(m) && m->images * m->out_rows * m->out_columns <= 2 && m->k_filter == 1;
 }
 
+#define CLASSES 5 // of columns, by which of their taps lie within the image
+#define GROUPS 25 // of pixels, by rows and columns
+
+// Pixels whose windows have the same taps within the image: runs [top, bottom) and cells [left, right) of each.
+typedef struct {
+  Index first, pixels, top, bottom, left, right;
+} Group;
+
+// The taps of a window within an image, of one axis: [low, high).
+typedef struct {
+  Index low, high;
+} Taps;
+
+INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index kernel, Index cells) {
+  const Index at = window * step - before; // of the first tap
+  const Index low = at < 0 ? within(parts(-at, gap), 0, kernel) : 0;
+  return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
+}
+
+// Number the classes of some windows of an axis, and count the taps that are met, of all of them; 0 classes where there are
+// more than `most`, or one has no taps. `number` may be null.
+INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
+                      Index cells, Taps *classes, Index *number, Index *met) {
+  Index known = 0;
+  *met = 0;
+  for (Index n = 0; n < count; n++) {
+    const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
+    Index c = 0;
+    while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
+    if (c == most || t.low == t.high) return 0;
+    if (c == known) classes[known++] = t;
+    if (number) number[n] = c;
+    *met += t.high - t.low;
+  }
+  return known;
+}
+
+// Those of some rows, and of some columns.
+INLINE Index classify_rows(const Map *m, Index most, Index first, Index count, Taps *classes, Index *number, Index *met) {
+  return classify(most, first, count, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, classes, number, met);
+}
+INLINE Index classify_columns(const Map *m, Index first, Index count, Taps *classes, Index *number, Index *met) {
+  return classify(CLASSES, first, count, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, classes, number, met);
+}
+
+// Whether to part pixels, so that no products with the zeros around an image are made: where these are more than a
+// fortieth. It follows from a map's shape and no batch, since the order of sums does from the parts.
+static Index parting(const Map *m) {
+  Taps classes[GROUPS];
+  Index high, across;
+  if (taps(m) == 1 || m->column_gap != 1) return 0;
+  const Index wide = classify_columns(m, 0, m->out_columns, classes, 0, &across);
+  if (!classify_rows(m, GROUPS / larger(1, wide), 0, m->out_rows, classes, 0, &high)) return 0;
+  const Index whole = m->out_columns * m->kernel_columns;
+  return 40 * high * (wide ? across : whole) < 39 * m->out_rows * m->kernel_rows * whole ? 1 + (wide > 0) : 0;
+}
+
 // How the work is shared out: bands of rows, segments of rows that are too long, and shares of the panels of filters.
 void NAME(blocks_prepare)(Map *m, int threads) {
   const Index size = sizeof(Cell), all = m->images * m->out_rows, reach = span(m->kernel_rows, m->row_gap);
@@ -33,7 +90,7 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   m->shares = 1;
   if (threads > 1 && bands < 4 * threads) m->shares = smaller(panels(m), parts(4 * threads, bands));
   if (threads > 1 && kernel > KERNEL) m->shares = smaller(panels(m), larger(m->shares, 2 * threads));
-  m->loose = bands == 1;
+  m->loose = bands == 1, m->parted = parting(m);
   if (m->loose && few_pixels(m)) m->shares = within(threads, 1, panels(m));
   m->units = bands * m->shares;
   m->packed = m->loose ? 0 : taps(m) * m->channels * parts(m->filters, LANES) * LANES;
@@ -173,61 +230,22 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
   }
 }
 
-#define CLASSES 5 // of columns, by which of their taps lie within the image
-#define GROUPS 25 // of pixels, by rows and columns
-
-// Pixels whose windows have the same taps within the image: runs [top, bottom) and cells [left, right) of each.
-typedef struct {
-  Index first, pixels, top, bottom, left, right;
-} Group;
-
-// The taps of a window within an image, of one axis: [low, high).
-typedef struct {
-  Index low, high;
-} Taps;
-
-INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index kernel, Index cells) {
-  const Index at = window * step - before; // of the first tap
-  const Index low = at < 0 ? within(parts(-at, gap), 0, kernel) : 0;
-  return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
-}
-
-// Number the classes of some windows of an axis; 0 where there are more than `most`, or one has no taps.
-INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
-                      Index cells, Taps *classes, Index *number) {
-  Index known = 0;
-  for (Index n = 0; n < count; n++) {
-    const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
-    Index c = 0;
-    while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
-    if (c == most || t.low == t.high) return 0;
-    if (c == known) classes[known++] = t;
-    number[n] = c;
-  }
-  return known;
-}
-
-// Part the pixels of a band in groups, so that no products with the zeros around an image are made: worth it where these are
-// more than a fortieth. `row` and `column` tell what a row and a column add to a group's number. 0 where it isn't worth it.
+// Part the pixels of a band. `row` and `column` tell what a row and a column add to a group's number.
 static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column) {
-  Taps rows[GROUPS], columns[CLASSES];
-  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, met = 0, count = 0;
-  Index wide = classify(CLASSES, b->left, b->columns, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, columns, column);
-  if (!wide) { // all in one
-    columns[wide++] = (Taps){0, m->kernel_columns};
-    memset(column, 0, b->columns * sizeof(Index));
-  }
-  const Index high = classify(GROUPS / wide, b->first, b->rows, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, rows, row);
-  for (Index r = 0; r < b->rows && high; r++) of_row[row[r]]++, row[r] *= wide;
+  Taps rows[GROUPS], columns[CLASSES] = {{0, m->kernel_columns}};
+  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, count = 0, met, wide = 1;
+  if (m->parted == 2) wide = classify_columns(m, b->left, b->columns, columns, column, &met);
+  else memset(column, 0, b->columns * sizeof(Index));
+  const Index high = classify_rows(m, GROUPS, b->first, b->rows, rows, row, &met);
+  for (Index r = 0; r < b->rows; r++) of_row[row[r]]++, row[r] *= wide;
   for (Index q = 0; q < b->columns; q++) of_column[column[q]]++;
   for (Index i = 0, first = 0; i < high; i++)
     for (Index j = 0; j < wide; j++, count++) {
       groups[count] = (Group){first, of_row[i] * of_column[j], rows[i].low, rows[i].high,
                               columns[j].low * m->channels, columns[j].high * m->channels};
       first += groups[count].pixels;
-      met += groups[count].pixels * (rows[i].high - rows[i].low) * (columns[j].high - columns[j].low);
     }
-  return 40 * met < 39 * b->rows * b->columns * taps(m) ? count : 0;
+  return count;
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -252,7 +270,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   Index *here = carve(&room, count * sizeof(Index)), *row_group = carve(&room, b.rows * sizeof(Index));
   Index *column_group = carve(&room, b.columns * sizeof(Index)), places[GROUPS];
   Group groups[GROUPS];
-  Index all = joined && !wide && most > 1 ? group(m, &b, groups, row_group, column_group) : 0;
+  Index all = m->parted && !wide ? group(m, &b, groups, row_group, column_group) : 0;
   if (!all) {
     groups[all++] = (Group){0, pixels, 0, count, 0, length};
     memset(row_group, 0, b.rows * sizeof(Index)), memset(column_group, 0, b.columns * sizeof(Index));

@@ -27,7 +27,8 @@ typedef struct {
   Index first_filter;   // its number among those of all groups
   // how it is computed, as `prepare` or `prepare_gradient` says
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
-  Index loose; // whether units read the kernel as it is, each panel being met by one unit alone
+  Index loose;  // whether units read the kernel as it is, each panel being met by one unit alone
+  Index parted; // whether pixels are parted by which of their taps lie within the image: 1 by rows, 2 by columns too
 } Map;
 
 #if defined(__AVX512F__) || defined(__aarch64__) // 32 registers

@@ -312,13 +312,13 @@ def test_samples_in_another_order_or_type():
 
 
 def test_only_weights_that_stay_are_recorded():
-    """Those of a model that is not frozen can be written at any time."""
+    """Those of a model that is not frozen can be written, by whoever reaches its state."""
     model = xcnn.Model(some_net(), SHAPE, loss="mse", backend="numpy")
     x = samples(3)
     for _ in range(4):
         model.predict(x)
     assert not model.trainer.net.met
-    model.weights["dense2"]["bias"][:] = 7
+    model.state.weights["dense2"]["bias"][:] = 7
     assert same(model.predict(x), by_layers(model, x))
 
 
