@@ -122,6 +122,9 @@ LARGE = [
     many(2, 1, 8, 16, (1, 5000), (1, 9), padding=((0, 0), (4, 4))),  # long rows, parted
     many(2, 1, 1, 4, (1, 9000), (1, 9), padding=((0, 0), (4, 4))),
     many(2, 12, 1, 1, (3, 700), (3, 3), padding=AROUND),
+    many(2, 3, 1, 16, (64, 64), (3, 3), padding=AROUND),  # a band of a batch has other rows than one of an image
+    many(3, 32, 1, 32, (20, 20), (3, 3), padding=AROUND),
+    many(2, 16, 1, 24, (33, 33), (5, 5), (2, 2), ((2, 2), (2, 2))),
     many(2, 1, 8, 16, (3, 1), (2, 1), (2, 1)),  # a phase of dX reaches beyond dY
     many(2, 1, 24, 24, (20, 20), (3, 3), padding=((9, 9), (9, 9)), dilation=(9, 9)),  # taps have rows of their own
     many(2, 1, 48, 24, (20, 20), (3, 3), (5, 4), padding=((9, 9), (9, 9)), dilation=(3, 2)),
