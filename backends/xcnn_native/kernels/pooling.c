@@ -13,6 +13,7 @@ enum {
   ALONE = 16,  // cells of a window up to which it is taken in one step, and windows of a cell up to which they are gathered
   UNIT = 8192, // cells that are read in a unit, about
   CHAIN = 128, // terms that are added one after another
+  FEW = 4,     // windows of a row that are not worth a vector
 };
 
 typedef struct {
@@ -122,12 +123,12 @@ INLINE Vector met(const Cell *cells, Index b, const Index across) {
 }
 
 // Of a row of small windows of one plane those that lie within its columns: a vector of windows at a time, the last of
-// which may compute some once more.
+// which may compute some once more, or if they do not fill one, some that nobody asks for.
 INLINE void largest_beside(const Window *w, const Cell *plane, Index row, Range whole, const Index across, Cell *y,
                            uint8_t *which) {
   const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
   for (Index n = whole.first; n < whole.end; n += LANES) {
-    const Index q = smaller(n, whole.end - LANES);
+    const Index q = larger(whole.first, smaller(n, whole.end - LANES)), count = smaller(LANES, whole.end - q);
     const Cell *x = plane + (row * w->down - w->top) * w->width + q * across - w->left;
     Vector best = splat(-INFINITY);
     Mask tap = {0}, none = ~(Mask){0}; // none: there was no cell yet
@@ -139,8 +140,9 @@ INLINE void largest_beside(const Window *w, const Cell *plane, Index row, Range 
         tap = (take & here) | (~take & tap);
         none = (Mask){0};
       }
-    store(y + q, best);
-    *(Bytes *)(which + q) = __builtin_convertvector(tap, Bytes);
+    const Bytes taps_ = __builtin_convertvector(tap, Bytes);
+    if (count == LANES) store(y + q, best), *(Bytes *)(which + q) = taps_;
+    else memcpy(y + q, &best, count * sizeof(Cell)), memcpy(which + q, &taps_, count);
   }
 }
 
@@ -164,16 +166,19 @@ static void largest_single(const Window *w, const Cell *plane, Index row, Index 
   which[q] = (uint8_t)tap;
 }
 
-// Which windows of a row lie within its columns, if they fill a vector.
+// Which windows of a row lie within its columns, if there are some.
 static Range inside(const Window *w) {
   if (w->window_columns > w->width + w->left) return (Range){w->columns, w->columns};
   const Index first = smaller(steps(w->left, w->across), w->columns);
   const Index end = smaller(w->columns, (w->width + w->left - w->window_columns) / w->across + 1);
-  return end - first < LANES ? (Range){w->columns, w->columns} : (Range){first, end};
+  return end - first < FEW ? (Range){w->columns, w->columns} : (Range){first, end};
 }
 
-// A row of small windows of one plane, in one step: those within its columns a vector at a time.
-static void largest_plane(const Window *w, const Cell *plane, Index row, Range whole, Cell *y, uint8_t *which) {
+// A row of small windows of one plane, in one step: those within its columns a vector at a time, unless it is a part of one
+// and ends beyond the `end` of the images.
+static void largest_plane(const Window *w, const Cell *plane, Index row, Range whole, const Cell *end, Cell *y, uint8_t *which) {
+  const Cell *last = plane + (row * w->down - w->top + w->window_rows - 1) * w->width + (whole.first + LANES) * w->across - w->left;
+  if (whole.end - whole.first < LANES && last + w->window_columns > end) whole = (Range){w->columns, w->columns};
   for (Index q = 0; q < whole.first; q++) largest_single(w, plane, row, q, y, which);
   if (whole.first < whole.end) {
     if (w->across == 1) largest_beside(w, plane, row, whole, 1, y, which);
@@ -257,11 +262,12 @@ static void max_unit(void *argument, Index unit) {
   const int plane = small && w->channels == 1;
   const Range whole = plane ? inside(w) : (Range){0, 0};
   Cell *memory = alone || plane ? 0 : memory_of(all);
+  const Cell *end = all->from + w->images * w->height * w->width * w->channels;
   const Index last = smaller((unit + 1) * all->each, w->images * w->rows);
   for (Index n = unit * all->each; n < last && (alone || plane || memory); n++) {
     const Index place = n * w->columns * w->channels;
     const Cell *image = all->from + n / w->rows * w->height * w->width * w->channels;
-    if (plane) largest_plane(w, image, n % w->rows, whole, all->to + place, (uint8_t *)all->which + place);
+    if (plane) largest_plane(w, image, n % w->rows, whole, end, all->to + place, (uint8_t *)all->which + place);
     else if (alone) largest_alone(w, image, n % w->rows, all->to + place, (uint8_t *)all->which + place);
     else largest(w, image, n % w->rows, all->to + place, all->which, place, memory);
   }
@@ -341,9 +347,11 @@ INLINE void spread_some(const Window *w, const Cell *dy, const uint8_t *which, I
 static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx) {
   const Window *w = all->w;
   const uint8_t *which = (const uint8_t *)all->which + image * w->rows * w->columns;
-  const Cell *dy = all->from + image * w->rows * w->columns;
-  Index written = 0; // rows
+  const Cell *dy = all->from + image * w->rows * w->columns, *end = all->from + w->images * w->rows * w->columns;
+  const int brief = whole.end - whole.first < LANES; // than a vector
+  Index written = 0;                                 // rows
   for (Index p = 0; p < w->rows; p++, dy += w->columns, which += w->columns) {
+    if (brief && dy + whole.first + LANES > end) whole = (Range){w->columns, w->columns};
     const Range down = taps(p, w->window_rows, w->down, w->top, w->height);
     for (Index a = down.first; a < down.end; a++) {
       const Index row = p * w->down - w->top + a, last = larger(0, smaller(w->width, 2 * w->columns - w->left));
@@ -352,11 +360,13 @@ static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx)
       written = row + 1;
       spread_some(w, dy, which, a, 0, smaller(last, 2 * whole.first - w->left), to);
       for (Index n = whole.first; n < whole.end; n += LANES) {
-        const Index q = smaller(n, whole.end - LANES);
+        const Index q = brief ? n : smaller(n, whole.end - LANES);
         const Mask tap = some(which, 1, q);
-        const Vector d = load(dy + q);
-        interleave((Vector)((Mask)d & (tap == (Whole)(2 * a))), (Vector)((Mask)d & (tap == (Whole)(2 * a + 1))),
-                   to + 2 * q - w->left);
+        const Vector d = load(dy + q), even = (Vector)((Mask)d & (tap == (Whole)(2 * a)));
+        const Vector odd = (Vector)((Mask)d & (tap == (Whole)(2 * a + 1)));
+        Cell cells[2 * LANES];
+        interleave(even, odd, brief ? cells : to + 2 * q - w->left);
+        if (brief) memcpy(to + 2 * q - w->left, cells, 2 * (whole.end - q) * sizeof(Cell));
       }
       spread_some(w, dy, which, a, 2 * whole.end - w->left, last, to);
       for (Index j = last; j < w->width; j++) to[j] = 0;
