@@ -74,11 +74,11 @@ class FusedSequential(Sequential):
 
         if not run.wants_backward:
             return x, no_backward
-        made = likeness(x)
+        made = None if backwards else likeness(x)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             grads: Weights = {}
-            if not backwards:
+            if made is not None:  # nothing within does it
                 check_dy(self, made, dy)
             for last, together, back in reversed(backwards):
                 if last <= wanted:

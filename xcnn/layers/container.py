@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
-from xcnn.core.likeness import Likeness, check_dy, likeness
+from xcnn.core.likeness import likeness
 from xcnn.core.pure import is_own
 from xcnn.core.random import Planner
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, inside, short
 from xcnn.layers.layer import Layer, Run, no_backward
+from xcnn.layers.others import held
 
 DEEPEST = 64
 """Containers within each other. Checkpoints keep as many; each takes a few calls of Python's stack, which has 1,000."""
@@ -100,14 +101,14 @@ class Container:
         Where the run wants no backward, the layer's is let go of.
         """
         name, layer = self.named[n]
-        inner = run.child(n, name, wants_dx)
+        inner, mine = run.child(n, name, wants_dx), weights.get(name, {})
         with inside(name, behind):
-            y, backward = layer(weights.get(name, {}), x, inner)
+            y, backward = layer(mine, x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
             if not run.wants_backward:
                 return y, no_backward
-            return y, backward if is_own(type(layer)) else held(layer, likeness(y), backward)
+            return y, backward if is_own(type(layer)) else held(layer, mine, likeness(y), backward)
 
     def back(self, n: int, backward: Backward, dy: Array, grads: Weights) -> Array:
         """Call the n-th layer's backward, and enter its gradients under its name."""
@@ -117,16 +118,6 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
-
-
-def held(layer: Layer, y: Likeness, backward: Backward) -> Backward:
-    """The backward of another's layer, which may not look at dy, for what is like y."""
-
-    def checked(dy: Array) -> tuple[Array, Weights]:
-        check_dy(layer, y, dy)
-        return backward(dy)
-
-    return checked
 
 
 def depth(layer: object) -> int:

@@ -49,11 +49,11 @@ class Sequential(Container):
             x, back = self.call(n, weights, x, run, wants_dx=n > last or run.wants_dx, behind=n > 0)
             backwards.append(back)
 
-        made = likeness(x)
+        made = None if backwards else likeness(x)
 
         def backward(dy: Array) -> tuple[Array, Weights]:
             grads: Weights = {}
-            if not backwards:
+            if made is not None:  # nothing within does it
                 check_dy(self, made, dy)
             for n in reversed(range(last, len(self))):
                 dy = self.back(n, backwards[n], dy, grads)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, is_dataclass
 from typing import Protocol, TypeAlias
 
 from xcnn.core import random
-from xcnn.core.likeness import likeness, refuse
+from xcnn.core.likeness import likeness
 from xcnn.core.primitives import HostPort, Primitives
-from xcnn.core.pure import Impure, is_fixed, made_of
+from xcnn.core.pure import Impure, is_fixed, is_own, made_of
 from xcnn.core.types import Array, Weights
-from xcnn.errors import OptionError, short
-from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.layer import Layer, Run
+from xcnn.layers.others import held
 from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import HostArray, TrainingState
@@ -75,49 +75,12 @@ class TrainingStep:
     ) -> tuple[Weights, Weights, StepResult]:
         """The same in a run that somebody may look at."""
         y, backward = self.net(weights, x, run)
+        if not is_own(type(self.net)):
+            backward = held(self.net, weights, likeness(y), backward)
         value, dy, right = self.backend.loss_and_gradient(self.loss, self.threshold, y, t, state.get("loss_scale"))
         _, grads = backward(dy)
-        check_gradients(weights, grads)
         weights, state, norm, weight_norm = self.backend.update(self.optimizer, grads, state, weights)
         return weights, state, StepResult(value, norm, weight_norm, right)
-
-
-def check_gradients(weights: Weights, grads: Weights, path: str = "") -> None:
-    """Raise unless there is a gradient for each weight, or what replaces it, and each is like its weight.
-
-    Parameters
-    ----------
-    weights, grads
-        trees of arrays, those of `grads` also within Next
-    path
-        of both, "conv1/"
-
-    Raises
-    ------
-    OptionError
-        X104, where one is missing, or is no weight's.
-    BackendError, ShapeError, DTypeError
-        X301, X101, X103, as `check_dy`.
-    """
-    if weights.keys() != grads.keys():
-        missing = [f"{path}{name}" for name in weights if name not in grads]
-        what = f"there is no gradient for {missing[0]!r}" if missing else "there are gradients for no weights"
-        raise OptionError(
-            "X104",
-            f"a layer's backward must give dX and a tree shaped like its weights; {what}.",
-            f"got {path or 'the names '}{short([*grads])}, the weights are {short([*weights])}",
-        )
-    for name, weight in weights.items():
-        gradient = grads[name]
-        if isinstance(weight, dict):
-            if not isinstance(gradient, dict):
-                gradient = {}
-            check_gradients(weight, gradient, f"{path}{name}/")
-            continue
-        given = gradient.value if isinstance(gradient, Next) else gradient
-        like = likeness(weight)
-        if type(given) is not like[0] or likeness(given) != like:
-            refuse(None, like, given, f"a gradient for {path + name!r}", "that weight")
 
 
 class Kept:
