@@ -116,18 +116,6 @@ def any_backend(request):
         yield chosen
 
 
-def pytest_collection_modifyitems(items):
-    """JAX's tests come first: of two workers, each with one half, one compiles what many tests need, once."""
-    items.sort(key=lambda item: not on_jax(item))
-
-
-def on_jax(item):
-    """Whether a test is of that backend."""
-    params = item.callspec.params if hasattr(item, "callspec") else {}
-    chosen = params.get("backend"), params.get("any_backend")
-    return "jax" in item.path.parts or "jax" in chosen or ("jax", "auto") in chosen
-
-
 FEW = {"jax": 4}
 """Shapes that a test may draw on a backend that compiles each anew."""
 

@@ -152,6 +152,11 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         the tensors that the code will be given others for
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not: PyTorch would load its compiler for it, which takes a second and sets the process's environment."""
+        return False
+
     def __init__(self, given: list[Array]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.reason = ""
