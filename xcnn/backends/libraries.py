@@ -44,7 +44,7 @@ FUNCTIONS = (
         "max",
     ),
     *("maximum", "mean", "minimum", "permute_dims", "reshape", "round", "sign", "sqrt", "squeeze", "stack", "sum"),
-    *("tanh", "where", "zeros_like"),
+    *("tanh", "where", "zeros", "zeros_like"),
 )
 """What xcnn calls of a namespace, beside operators, indices and slices: no extension of the standard is needed."""
 

@@ -106,12 +106,13 @@ def zeros(like: Array, shape: Shape) -> Array:
 
 
 def zeros_like(x: Array) -> Array:
-    """Zeros in x's shape, of its type and on its device.
+    """Zeros in x's shape, of its type, on its device and, where the library has one, in its order of memory.
 
-    NumPy's are memory that the system has not given yet: it takes none until somebody writes there.
+    NumPy's in C's order are memory that the system has not given yet: it takes none until somebody writes there.
     """
     xp = namespace(x)
-    return xp.zeros(x.shape, dtype=x.dtype) if is_numpy_array(x) else xp.zeros_like(x)
+    lazy = is_numpy_array(x) and x.flags.c_contiguous
+    return xp.zeros(x.shape, dtype=x.dtype) if lazy else xp.zeros_like(x)
 
 
 def full(like: Array, shape: Shape, value: float) -> Array:

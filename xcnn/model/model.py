@@ -606,7 +606,7 @@ class Model:
         """
         from xcnn.model.report import report
 
-        batch_size, worst = check_whole("batch_size", batch_size), check_whole("worst", worst, least=0)
+        worst = check_whole("worst", worst, least=0)
         return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained

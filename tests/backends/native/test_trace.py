@@ -114,7 +114,7 @@ def both(layer, x, dy):
     found = []
     for net in (backend.rewrite(Sequential(layer)), layer):
         y, backward = net({}, x, Run(backend))
-        found.append((y, backward(dy)[0]))
+        found.append((y, backward(dy.astype(y.dtype))[0]))
     return found
 
 
