@@ -22,6 +22,7 @@ from xcnn_numpy import NumpyBackend
 from xcnn_strided import Gemm
 
 import xcnn
+from xcnn.backends import selector
 from xcnn.errors import BackendUnavailable
 
 # Where tests run side by side, each process keeps to a core: threads that wait for each other's cores take far longer.
@@ -97,6 +98,12 @@ if COMPILER:
 else:
     REASONS["kernels"] = "there is no C++ compiler to run CUDA kernels with."
 MADE = {"rehearsal": Rehearsal, "kernels": RehearsedGpu}
+
+
+@pytest.fixture(autouse=True)
+def default(monkeypatch):
+    """The process's backend is after a test what it was before, also where XCNN_BACKEND named another meanwhile."""
+    monkeypatch.setattr(selector, "_default", selector._default)
 
 
 @pytest.fixture(params=USABLE)
