@@ -149,8 +149,11 @@ def said(y, t):
 
 
 def shown(terminal):
-    """What a terminal was sent; nothing more comes."""
-    return os.read(terminal, 1 << 16) if select.select([terminal], [], [], 0)[0] else b""
+    """What a terminal was sent, which comes in parts; nothing more comes."""
+    parts = []
+    while select.select([terminal], [], [], 0)[0]:
+        parts.append(os.read(terminal, 1 << 16))
+    return b"".join(parts)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals of its own")
