@@ -1,4 +1,7 @@
-"""Layer normalisation row by row: what is normalised lies side by side, or is laid so where it is the channels."""
+"""Layer normalisation row by row: what is normalised lies side by side, or is laid so where it is the channels.
+
+Of whole images the order of cells does not matter: scale and bias, which are far smaller, are laid out as X lies.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,16 @@ class Rows:
         return whole and scale.shape == bias.shape == tuple(x.shape[axis] for axis in axes)
 
     def last(self, x: Array) -> bool:
-        """Whether the channels are what is normalised, and are to be neighbours."""
-        return x.ndim in LAST and self.layer.axes(x.ndim) == (1,)
+        """Whether channels are to be neighbours: they are what is normalised, or lie so in images that are, whole."""
+        if x.ndim not in LAST:
+            return False
+        axes = self.layer.axes(x.ndim)
+        return axes == (1,) or (len(axes) == x.ndim - 1 and x.transpose(LAST[x.ndim]).flags.c_contiguous)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, dtype, threads, last = weights[self.name], x.dtype, self.backend.workers, self.last(x)
-        scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
+        whole = last and mine["scale"].ndim == x.ndim - 1
+        scale, bias = (constant(partial(laid, mine[key], whole)) for key in ("scale", "bias"))
         x, y = as_lying(x, last, threads), new(x.shape, dtype, last)
         shape, cells = x.shape, scale.size
         rows = x.size // cells
@@ -60,10 +67,20 @@ class Rows:
             dx, (dscale, dbias) = new(shape, dtype, last), np.empty((2, *scale.shape), dtype)
             dy = as_lying(dy, last)
             call("layer_norm_back", dtype, x, dy, rows, cells, scale, centres, inverses, dx, dscale, dbias, threads)
-            grads[self.name] = {"scale": dscale, "bias": dbias}
+            grads[self.name] = {"scale": put_back(dscale, whole), "bias": put_back(dbias, whole)}
             return dx
 
         return y, backward
+
+
+def laid(weight: Array, last: bool) -> Array:
+    """The weight of an image, with its channels last or as it is indexed."""
+    return np.ascontiguousarray(np.moveaxis(weight, 0, -1) if last else weight)
+
+
+def put_back(gradient: Array, last: bool) -> Array:
+    """Its gradient, as the weight is indexed."""
+    return np.ascontiguousarray(np.moveaxis(gradient, -1, 0)) if last else gradient
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Rows] | None:
