@@ -54,21 +54,15 @@ INLINE Band band_at(const Map *m, Index number) {
 // One row of a chunk's lines.
 INLINE void lay_lines(const Map *m, Index chunk, Cell *to, const Cell *row, Index from, Index width) {
   const Index first = chunk * CHUNK, filters = smaller(CHUNK, m->filters - first);
-  const int own = m->channels == m->group && lines_of(m) == 1; // a filter's cell is that of the channel of its own number
-  if (own && (m->x_channel != 1 || filters < CHUNK)) {
+  if (m->channels == m->group && lines_of(m) == 1) { // a filter's cell is that of the channel of its own number
     lay_row(m, to, CHUNK, filters, row ? row + first * m->x_channel : 0, from, width);
     return;
   }
   const Index before = row ? within(-from, 0, width) : width, after = row ? within(m->columns - from, before, width) : width;
   for (Index c = 0; c < lines_of(m); c++, to += width * CHUNK) {
-    for (Index n = 0; n < before * CHUNK; n += LANES) store(to + n, (Vector){0});
-    for (Index n = after * CHUNK; n < width * CHUNK; n += LANES) store(to + n, (Vector){0});
-    const Cell *cells = own && before < after ? row + (from + before) * m->x_column + first : 0;
-    for (Index q = before; q < after && own; q++, cells += m->x_column) {
-      __builtin_prefetch(cells + CHUNK, 0, 2); // of the next chunk
-      for (Index v = 0; v < CHUNK; v += LANES) store(to + q * CHUNK + v, load(cells + v));
-    }
-    for (Index o = 0; o < filters && before < after && !own; o++) {
+    clear(to, before * CHUNK);
+    clear(to + after * CHUNK, (width - after) * CHUNK);
+    for (Index o = 0; o < filters && before < after; o++) {
       const Cell *cells = row + from * m->x_column + ((first + o) / m->group * m->channels + c) * m->x_channel;
       for (Index q = before; q < after; q++) to[q * CHUNK + o] = cells[q * m->x_column];
     }

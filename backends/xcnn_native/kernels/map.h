@@ -48,8 +48,16 @@ INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many par
 INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
 #define NO_CALL __asm__ volatile("") // in a loop of few turns, of which the compiler would make a call of memset or memcpy
 INLINE void clear(Cell *cells, Index count) {
-  if (count > 4 * LANES) memset(cells, 0, (size_t)count * sizeof(Cell));
-  else for (Index n = 0; n < count; n++) {
+  Index n = 0;
+  if (count > 4 * LANES) {
+    memset(cells, 0, (size_t)count * sizeof(Cell));
+    return;
+  }
+  for (; n + LANES <= count; n += LANES) {
+    store(cells + n, (Vector){0});
+    NO_CALL;
+  }
+  for (; n < count; n++) {
     cells[n] = 0;
     NO_CALL;
   }
