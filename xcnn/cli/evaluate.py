@@ -18,7 +18,6 @@ from xcnn.cli.options import (
     MaxPixels,
     ModelFile,
     PrecisionName,
-    class_names,
     finite,
     image_limits,
     load_data,
@@ -91,6 +90,8 @@ def relabelled(model: Model, data: Dataset) -> NDArray[Any]:
         X205, when the data has a class that the model was not trained on.
     """
     import numpy as np
+
+    from xcnn.model.held import class_names
 
     known = class_names(model) or list(data.classes)
     strange = [name for name in data.classes if name not in known]

@@ -150,13 +150,6 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
     return Model.load(path, backend=backend, precision=precision, **limits)
 
 
-def class_names(model: Model) -> list[str]:
-    """The classes that the model was trained on; none where its `info`, which is its user's, does not tell them."""
-    names = model.info.get("classes")
-    told = [str(name) for name in names] if isinstance(names, list | tuple) else []
-    return told if len(set(told)) == len(told) else []
-
-
 def print_json(schema: str, **values: Any) -> None:
     """One object on one line of stdout."""
     print(json.dumps({"schema": f"xcnn.{schema}.1", **values}, allow_nan=False), flush=True)

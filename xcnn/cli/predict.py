@@ -15,7 +15,6 @@ from xcnn.cli.options import (
     MaxPixels,
     ModelFile,
     PrecisionName,
-    class_names,
     image_limits,
     load_model,
     print_json,
@@ -82,6 +81,8 @@ def check_classifier(model: Model) -> list[str]:
     ShapeError
         X101, when it does not take images, or gives no row of numbers.
     """
+    from xcnn.model.held import numbered_names
+
     if len(model.input_shape) != 3 or len(model.output_shape) != 1:
         raise ShapeError(
             "X101",
@@ -89,9 +90,7 @@ def check_classifier(model: Model) -> list[str]:
             f"{model.output_shape}.",
             hint="use Model.load(path).predict(x) in Python.",
         )
-    count = max(model.output_shape[0], 2)
-    names = class_names(model)
-    return names if len(names) == count else [str(n) for n in range(count)]
+    return numbered_names(model, max(model.output_shape[0], 2))
 
 
 def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any]) -> dict[str, Any]:

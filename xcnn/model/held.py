@@ -51,3 +51,16 @@ class Held(Protocol):
     def weights(self) -> Weights:
         """The tree of weights."""
         ...
+
+
+def class_names(model: Held) -> list[str]:
+    """The classes that the model was trained on; none where its `info`, which is its user's, does not tell them."""
+    names = model.info.get("classes")
+    told = [str(name) for name in names] if isinstance(names, list | tuple) else []
+    return told if len(set(told)) == len(told) else []
+
+
+def numbered_names(model: Held, count: int) -> list[str]:
+    """The names of so many classes, or their numbers where the model's `info` does not tell as many."""
+    names = class_names(model)
+    return names if len(names) == count else [str(n) for n in range(count)]

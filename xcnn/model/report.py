@@ -14,7 +14,9 @@ import numpy as np
 
 from xcnn.core import html
 from xcnn.core.files import check_path, write_whole
+from xcnn.core.text import columns
 from xcnn.errors import OptionError, counted, printable
+from xcnn.model.held import numbered_names
 from xcnn.model.host_data import samples_of
 
 if TYPE_CHECKING:
@@ -120,10 +122,10 @@ class Report:
         return tuple(Confused(i, j, int(wrong[i, j]), float(wrong[i, j] / self.support[i])) for i, j in pairs)
 
     def __str__(self) -> str:
-        lines = [self.headline, "", *columns(TITLES, self.rows())]
+        lines = [self.headline, "", *columns([TITLES, *self.rows()], words=1)]
         if len(self.classes) <= SHOWN:
             body = [(name, *map(str, row)) for name, row in zip(self.names, self.confusion.tolist(), strict=True)]
-            lines += ["", *columns(("true \\ taken for", *self.names), body)]
+            lines += ["", *columns([("true \\ taken for", *self.names), *body], words=1)]
         if self.confused:
             lines += ["", "most confused:", *(f"  {self.pair(each)}" for each in self.confused[:5])]
         if self.surprises:
@@ -239,7 +241,8 @@ def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], Hos
     order = np.argsort(-losses, kind="stable")[:worst]
     surprises = tuple(Surprise(int(n), int(labels[n]), int(taken[n]), float(own[n]), float(losses[n])) for n in order)
     pictures = x.ndim == 4 and x.shape[1] in (1, 3)
-    return Report(named(model, p.shape[1]), confusion, float(losses.mean()), surprises, x[order] if pictures else None)
+    classes, images = tuple(numbered_names(model, p.shape[1])), x[order] if pictures else None
+    return Report(classes, confusion, float(losses.mean()), surprises, images)
 
 
 def labels_of(targets: HostArray, classes: int) -> HostArray:
@@ -248,13 +251,6 @@ def labels_of(targets: HostArray, classes: int) -> HostArray:
         labels: HostArray = (targets > 0.5).astype(np.int64) if classes == 2 else targets.astype(np.int64)
         return labels
     return (targets[:, 0] > 0.5).astype(np.int64) if targets.shape[1] == 1 else targets.argmax(axis=1)
-
-
-def named(model: Held, classes: int) -> tuple[str, ...]:
-    """The names that `model.info` tells, or the classes' numbers."""
-    told = model.info.get("classes")
-    names = tuple(map(str, told)) if isinstance(told, list | tuple) else ()
-    return names if len(names) == classes == len(set(names)) else tuple(map(str, range(classes)))
 
 
 def shares(some: HostArray, of: HostArray) -> HostArray:
@@ -266,17 +262,6 @@ def shares(some: HostArray, of: HostArray) -> HostArray:
 def percent(share: float) -> str:
     """As it is read; nothing where there is none."""
     return "" if np.isnan(share) else f"{share:.1%}"
-
-
-def columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """Lines of text, the first column to the left, the others, numbers, to the right."""
-    widths = [max(len(row[n]) for row in (titles, *rows)) for n in range(len(titles))]
-    return [
-        "  ".join(
-            cell.ljust(w) if not n else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (titles, *rows)
-    ]
 
 
 def png(image: HostArray) -> bytes:

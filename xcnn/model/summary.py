@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xcnn.core import html, memory, tree
-from xcnn.core.text import readable
+from xcnn.core.text import columns, readable
 from xcnn.core.types import Array, Backward, Shape, Weights
 from xcnn.errors import counted
 from xcnn.layers.batch_norm import STEPS
@@ -68,9 +68,9 @@ class Summary:
 
     def __str__(self) -> str:
         table = self._cells()
-        widths = [max(len(line[n]) for line in (TITLES, *table)) for n in range(5)]
-        lines = [_line(cells, widths) for cells in (TITLES, tuple("-" * w for w in widths), *table)]
-        return "\n".join([*lines, "", *self._notes()])
+        rule = tuple("-" * max(map(len, cells)) for cells in zip(TITLES, *table, strict=True))
+        lines = columns([TITLES, rule, *table], words=3)
+        return "\n".join([*map(str.rstrip, lines), "", *self._notes()])
 
     def _repr_html_(self) -> str:
         return html.table(TITLES, self._cells(), words=3, notes=self._notes())
@@ -199,9 +199,3 @@ def _home(array: Array) -> int:
 
 def _shape(shape: Shape) -> str:
     return " x ".join(map(str, shape)) or "scalar"
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    left, right = cells[:3], cells[3:]
-    texts = [f"{text:<{w}}" for text, w in zip(left, widths, strict=False)]
-    return "  ".join([*texts, *(f"{text:>{w}}" for text, w in zip(right, widths[3:], strict=True))]).rstrip()
