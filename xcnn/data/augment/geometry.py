@@ -227,8 +227,9 @@ class Affine:
         angle, lean = (np.deg2rad(most) * (2 * u[:, n] - 1) for n, most in ((0, self.degrees), (1, self.shear)))
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
+        maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
         return namespace(x).stack(
-            [transformed(image, matrix(angle[n], lean[n], size[n]), move[n], self.fill) for n, image in enumerate(each(x))]
+            [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
         )
 
 
