@@ -157,7 +157,7 @@ def test_drawn_padding_against_the_kernel(any_backend, enough):
 
 
 def test_several_images_that_see_little_of_a_widely_padded_output(any_backend):
-    """Draw 39 pads images of four rows by 18, for a kernel of four: XLA reads other memory where padding is negative."""
+    """Draw 39 pads images of four rows by 18, for a kernel of four: XLA reads elsewhere where padding is negative."""
     check(any_backend, 39)
 
 

@@ -63,12 +63,7 @@ class ColorJitter:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        if x.shape[1] not in (1, 3):
-            raise ShapeError(
-                "X101",
-                f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels.",
-                layer=self,
-            )
+        check_colours(self, x)
         u, at_once = draws.uniform(4), max(1, AT_ONCE // prod(x.shape[1:]))
         parts = [slice(n, min(n + at_once, len(u))) for n in range(0, max(len(u), 1), at_once)]
         return namespace(x).concat([self.changed(x[part, ...], u[part]) for part in parts], axis=0)
@@ -79,11 +74,18 @@ class ColorJitter:
             x = brightened(x, factors(u[:, 0], self.brightness))
         if self.contrast:
             x = contrasted(x, factors(u[:, 1], self.contrast))
-        if self.saturation and x.shape[1] == 3:
+        if self.saturation:
             x = saturated(x, factors(u[:, 2], self.saturation))
         if self.hue and x.shape[1] == 3:
             x = turned(x, self.hue * (2 * u[:, 3] - 1))
         return x
+
+
+def check_colours(augmentation: object, x: Array) -> None:
+    """Raise X101 unless images are grey, or red, green and blue."""
+    if x.shape[1] not in (1, 3):
+        told = f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels."
+        raise ShapeError("X101", told, layer=augmentation)
 
 
 def factors(u: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -103,8 +105,8 @@ def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
 
 
 def saturated(x: Array, by: NDArray[np.float64]) -> Array:
-    """Each image blended with itself in grey."""
-    return blended(x, grey(x), by)
+    """Each image blended with itself in grey, which a grey one is."""
+    return x if x.shape[1] == 1 else blended(x, grey(x), by)
 
 
 def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
