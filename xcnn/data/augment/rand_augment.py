@@ -37,7 +37,9 @@ def moved(down: float = 0, right: float = 0) -> Operation:
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         sides = np.array([x.shape[3], x.shape[2]])
         moves = np.rint(amounts[:, None] * (right, down) * sides).astype(np.int64).tolist()
-        return namespace(x).stack([shifted(image, *move, fill) for image, move in zip(each(x), moves, strict=True)])
+        return namespace(x).stack(
+            [shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in zip(each(x), moves, strict=True)]
+        )
 
     return operation
 
