@@ -4,6 +4,9 @@ A container whose layers are all named by class and count is a torch.nn.Sequenti
 places: "0.weight". Any other is a module with attributes, and its layers keep the names that they have. Three names are
 others, so that a net of xcnn's can be one of PyTorch's: `_3` is called "3", `_` adds nothing, as a container that
 PyTorch does not have, and a shortcut is a "downsample", as torchvision has it.
+
+A 1x1 convolution whose name begins with "linear" is a torch.nn.Linear of the channels at each place, which is how nets
+with their channels last have it; `linear_3` is called "3".
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ from xcnn.layers import Dense
 from xcnn.layers.container import Container, counted
 from xcnn.layers.layer import Layer
 
-LEAVES = {"kernel": "weight", "scale": "weight", "running_variance": "running_var"}
+LEAVES = {
+    "kernel": "weight", "scale": "weight", "negative_slope": "weight", "running_variance": "running_var",
+}  # fmt: skip
 """Weights that have other names there."""
+LINEAR, NUMBERED = "linear", re.compile(r"^(?:linear)?_(\d*)$")
 STEPS = "running_steps"
 """What batch normalisation counts here, and PyTorch in another way (num_batches_tracked): it is no weight of a file."""
 
@@ -46,7 +52,7 @@ class Twin:
     transposed: bool = False
 
     def turned(self, array: Numbers) -> Numbers:
-        """From PyTorch's layout to ours, or back."""
+        """From PyTorch's layout to ours, or back, but for axes of one cell."""
         return array.T if self.transposed else array
 
 
@@ -67,13 +73,20 @@ def _walk(layer: Layer, weights: Weights, path: str, parts: tuple[str, ...]) -> 
     if not isinstance(layer, Container):
         for name, leaf in tree.items(weights):
             if name != STEPS:
-                turned, shape = isinstance(layer, Dense) and name == "kernel", tuple(np.shape(leaf))
-                twin = ".".join([*parts, LEAVES.get(name, name.replace("/", "."))])
-                yield f"{path}{name}", Twin(twin, shape[::-1] if turned else shape, turned)
+                yield f"{path}{name}", twin_of(layer, name, tuple(np.shape(leaf)), parts, path.split("/")[-2:-1])
         return
     for (name, child), part in zip(layer.named, parts_of(layer), strict=True):
         if name in weights:
             yield from _walk(child, weights[name], f"{path}{name}/", (*parts, part) if part else parts)
+
+
+def twin_of(layer: Layer, name: str, shape: Shape, parts: tuple[str, ...], called: list[str]) -> Twin:
+    """The twin of one weight of a layer, which its container calls so."""
+    whole = ".".join([*parts, LEAVES.get(name, name.replace("/", "."))])
+    if isinstance(layer, Dense) and name == "kernel":
+        return Twin(whole, shape[::-1], transposed=True)
+    is_linear = called and called[0].startswith(LINEAR) and shape[2:] == (1, 1)
+    return Twin(whole, shape[:2] if is_linear else shape)
 
 
 def parts_of(container: Container) -> list[str]:
@@ -82,6 +95,6 @@ def parts_of(container: Container) -> list[str]:
     by_place = names == counted([layer for name, layer in container.named if name != "shortcut"])
     places = iter(range(len(names)))
     return [
-        "downsample" if name == "shortcut" else str(next(places)) if by_place else re.sub(r"^_(\d*)$", r"\1", name)
+        "downsample" if name == "shortcut" else str(next(places)) if by_place else NUMBERED.sub(r"\1", name)
         for name, _ in container.named
     ]

@@ -154,7 +154,8 @@ def fitted(net: Layer, weights: Weights, given: Any, how: How) -> tuple[dict[str
     misshapen = {name: both for name, both in misshapen.items() if not same(*both)}
     if misshapen or not paths or (how.strict and (missing or unexpected)):
         raise misfit(missing, unexpected, misshapen, _names_of(of_net), prefix)
-    leaves = {path: as_ours(twin, state[twin.name], weights, path) for path, twin in paths.items()}
+    here = dict(tree.items(weights))
+    leaves = {path: as_ours(twin, state[twin.name], here[path]) for path, twin in paths.items()}
     leaves |= settled_steps(weights, leaves)
     left = tuple(twin.name for path, twin in of_net.items() if path not in paths)
     return leaves, Loaded(tuple(twin.name for twin in paths.values()), left, unexpected, within, prefix)
@@ -174,10 +175,10 @@ def _long(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
 
 
-def as_ours(twin: Twin, given: Any, weights: Weights, path: str) -> Numbers:
+def as_ours(twin: Twin, given: Any, leaf: Any) -> Numbers:
     """A tensor of PyTorch's as the net has it."""
     array: Numbers = given.read() if isinstance(given, Stored) else on_host(given)
-    return twin.turned(array.reshape(twin.shape))
+    return twin.turned(array.reshape(twin.shape)).reshape(np.shape(leaf))
 
 
 def on_host(given: Any) -> Numbers:
@@ -215,7 +216,9 @@ def state_dict(net: Layer, weights: Weights, fetch: Callable[[Any], Numbers]) ->
     if len({twin.name for twin in of_net.values()}) < len(of_net):
         raise ExchangeError("X417", "two weights of the net would have one name in PyTorch.", _names_of(of_net))
     leaves = dict(tree.items(weights))
-    return {twin.name: twin.turned(fetch(leaves[path])).copy(order="C") for path, twin in of_net.items()}
+    return {
+        twin.name: twin.turned(fetch(leaves[path])).copy(order="C").reshape(twin.shape) for path, twin in of_net.items()
+    }
 
 
 def misfit(
