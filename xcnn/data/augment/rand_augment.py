@@ -16,7 +16,7 @@ from xcnn.data.augment.checks import check_images, check_share
 from xcnn.data.augment.colour import brightened, check_colours, contrasted, saturated
 from xcnn.data.augment.draws import Draws
 from xcnn.data.augment.geometry import transformed
-from xcnn.data.augment.resampling import each, like
+from xcnn.data.augment.resampling import each, like, shifted
 from xcnn.data.augment.tones import equalized, posterized, sharpened, solarized, stretched
 from xcnn.errors import OptionError
 
@@ -36,9 +36,10 @@ def moved(down: float = 0, right: float = 0) -> Operation:
 
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         sides = np.array([x.shape[3], x.shape[2]])
-        moves = np.rint(amounts[:, None] * (right, down) * sides)
-        pairs = zip(each(x), moves, strict=True)
-        return namespace(x).stack([transformed(image, np.eye(2), move, fill) for image, move in pairs])
+        moves = np.rint(amounts[:, None] * (right, down) * sides).astype(np.int64).tolist()
+        return namespace(x).stack(
+            [shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in zip(each(x), moves, strict=True)]
+        )
 
     return operation
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.arrays import namespace, zeros
+from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.types import Array
 
 if TYPE_CHECKING:
@@ -24,6 +24,19 @@ def like(x: Array, numbers: Any) -> Array:
 def each(x: Array) -> list[Array]:
     """The images of a batch, as they lie there."""
     return [x[n, ...] for n in range(x.shape[0])]
+
+
+def shifted(image: Array, right: int, down: int, fill: float) -> Array:
+    """An image (C, H, W) moved by whole cells, fewer than it has; what comes in is `fill`."""
+    xp = namespace(image)
+    for axis, by in ((1, down), (2, right)):
+        if by:
+            stays = [slice(None)] * 3
+            stays[axis] = slice(max(-by, 0), image.shape[axis] - max(by, 0))
+            came = full(image, (*image.shape[:axis], abs(by), *image.shape[axis + 1 :]), fill)
+            parts = (came, image[tuple(stays)]) if by > 0 else (image[tuple(stays)], came)
+            image = xp.concat(parts, axis=axis)
+    return image
 
 
 def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:

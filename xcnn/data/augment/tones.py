@@ -21,10 +21,11 @@ def sharpened(x: Array, by: NDArray[np.float64]) -> Array:
     """Each image blended with a smooth one, means of 3x3 cells of which the middle counts five times; edges stay."""
     if min(x.shape[2:]) < 3:
         return x
-    xp, (height, width) = namespace(x), x.shape[2:]
-    nine = [x[:, :, i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3)]
-    inner = sum(nine[1:], nine[0]) + 4 * nine[4]
-    rows = xp.concat([x[:, :, 1:-1, :1], inner / 13, x[:, :, 1:-1, -1:]], axis=3)
+    xp = namespace(x)
+    three = x[:, :, :-2, :] + x[:, :, 1:-1, :] + x[:, :, 2:, :]
+    nine = three[:, :, :, :-2] + three[:, :, :, 1:-1] + three[:, :, :, 2:]
+    inner = (nine + 4 * x[:, :, 1:-1, 1:-1]) / 13
+    rows = xp.concat([x[:, :, 1:-1, :1], inner, x[:, :, 1:-1, -1:]], axis=3)
     return blended(x, xp.concat([x[:, :, :1, :], rows, x[:, :, -1:, :]], axis=2), by)
 
 
@@ -56,20 +57,21 @@ def equalized(x: Array) -> Array:
     if 0 in x.shape:
         return x
     xp, (_, _, height, width) = namespace(x), x.shape
-    levels = xp.reshape(tones(x), (-1, height * width))
+    levels = xp.reshape(xp.astype(tones(x), xp.uint8), (-1, height * width))
     made = xp.stack([spread(levels[n, :]) for n in range(levels.shape[0])])
-    return xp.reshape(made, x.shape) / LEVELS
+    return xp.astype(xp.reshape(made, x.shape), x.dtype) / LEVELS
 
 
 def spread(levels: Array) -> Array:
-    """The cells of one channel, (cells,) of 0..255, equalized."""
+    """The cells of one channel, (cells,) of bytes, equalized: each tone has a new one."""
     xp = namespace(levels)
     order = xp.sort(levels)
-    lightest = order[-1]
-    step = xp.sum(xp.astype(levels != lightest, levels.dtype)) // LEVELS
-    darker = xp.astype(xp.searchsorted(order, levels), levels.dtype)
-    made = xp.clip((xp.floor(step / 2) + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
-    return xp.where(step > 0, made, levels)
+    bytes_ = xp.arange(LEVELS + 1, dtype=levels.dtype, device=levels.device)
+    darker = xp.astype(xp.searchsorted(order, bytes_), xp.int64)
+    step = xp.searchsorted(order, order[-1:]) // LEVELS
+    table = xp.clip((step // 2 + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
+    table = xp.where(step > 0, table, xp.astype(bytes_, xp.int64))
+    return xp.take(table, xp.astype(levels, xp.int64))
 
 
 def tones(x: Array) -> Array:
