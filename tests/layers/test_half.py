@@ -48,6 +48,7 @@ from xcnn.layers import (
     Softmax,
     Softplus,
     SpatialDropout2D,
+    StochasticDepth,
     Tanh,
     UpSampling2D,
     ZeroPadding2D,
@@ -119,6 +120,7 @@ LARGE = [
     Large(Reshape((-1, 50)), (2, 30, 50)),
     Large(Dropout(0.4), (3000,)),
     Large(SpatialDropout2D(0.4), (300, 2, 2)),
+    Large(StochasticDepth(0.4), (3000,)),
     *(Large(f(), (3000,)) for f in (ReLU, LeakyReLU, ELU, SiLU, Sigmoid, Tanh, Softplus)),
     Large(GELU(), (3000,), level=10.0),
     # Nets.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from xcnn.core.initializers import check_cells_of
@@ -30,13 +30,7 @@ class Container:
     named: tuple[tuple[str, Layer], ...]
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
-        counted: Counter[str] = Counter()
-        pairs = []
-        for layer in layers:
-            stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
-            counted[stem] += 1
-            pairs.append((f"{stem}{counted[stem]}", layer))
-        pairs.extend(named.items())
+        pairs = [*zip(counted(layers), layers, strict=True), *named.items()]
         for name, layer in pairs:
             if not isinstance(layer, Layer) or isinstance(layer, type):
                 raise OptionError(
@@ -123,6 +117,17 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def counted(layers: Iterable[object]) -> list[str]:
+    """The names of layers by class and count: conv1, relu1, conv2."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
+        seen[stem] += 1
+        names.append(f"{stem}{seen[stem]}")
+    return names
 
 
 def depth(layer: object) -> int:

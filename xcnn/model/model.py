@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -27,7 +27,7 @@ from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint, habits
 from xcnn.model.fit import augmentations, fit, parted
-from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
+from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
 from xcnn.training import loss_scaling
@@ -48,6 +48,7 @@ from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from xcnn.data.augment import Augmentation
+    from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
 
 LEFT_OUT = ("trainer", "turn")
@@ -741,6 +742,84 @@ class Model:
         return made
 
     # Files.
+
+    @explained
+    @changes("other weights")
+    def load_weights(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        rename: Mapping[str, str | None] | None = None,
+        strict: bool = True,
+        without: str | Sequence[str] = (),
+        key: str | None = None,
+    ) -> Loaded:
+        """Take weights from a file of PyTorch's or a state dict, by PyTorch's names: all that are asked for, or none.
+
+        Parameters
+        ----------
+        source
+            a safetensors file or one of `torch.save`, which is read without PyTorch, and calls nothing; or a dict of
+            arrays by name
+        rename
+            the source's names, or beginnings of them that end in a point, to those of the net: {"backbone.": ""};
+            None leaves out
+        strict
+            whether all of the net's weights must be there, and no others
+        without
+            beginnings of names that stay as they are, as the head's: "fc"
+        key
+            which entry holds the weights, where a file has dicts within dicts; None finds it
+
+        Raises
+        ------
+        ExchangeError
+            X416, for a file that can't be read; X417, where these are not the net's weights: it lists all that are
+            missing, unexpected or of another shape.
+        OptionError
+            X104, for options that can't be.
+        DataError
+            X203, for numbers that are not finite in the net's type.
+
+        Returns
+        -------
+        Loaded
+            what was taken and what was not; it prints itself
+        """
+        from xcnn.exchange.pytorch import weights
+
+        how = weights.how_to(rename, strict, without, key)
+        leaves, loaded = weights.load(self.net, self.state.weights, source, how)
+        self._set_all({path: weight_of(path, leaf, self._shapes[path], self.dtype) for path, leaf in leaves.items()})
+        return loaded
+
+    @explained
+    def state_dict(self) -> dict[str, HostArray]:
+        """The weights by PyTorch's names, in its layouts, as NumPy arrays: `torch.from_numpy` makes tensors of them.
+
+        Without `num_batches_tracked`, which PyTorch does not ask for.
+
+        Returns
+        -------
+        dict
+            arrays by name
+        """
+        from xcnn.exchange.pytorch import weights
+
+        return weights.state_dict(self.net, self.state.weights, self.backend.to_numpy)
+
+    @explained
+    def save_weights(self, path: str | Path) -> None:
+        """Write `state_dict()` as a safetensors file, whole or not at all; `save` keeps the net and training as well.
+
+        Parameters
+        ----------
+        path
+            of the file
+        """
+        from xcnn.exchange.pytorch import files
+
+        files.write(path, self.state_dict())
 
     @explained
     def save(self, path: str | Path) -> None:
