@@ -209,8 +209,8 @@ class Host:
         """One layer's."""
         if seen.dx is None:
             raise OptionError("X104", f"{printable(name)!r} was not gone through on the way back, or gave no dX.")
-        arrays = (self.array(array) for array in (seen.x, seen.y, seen.dx, seen.dy))
-        return LayerTrace(name, seen.layer, *arrays, self.tree(seen.weights), self.tree(seen.grads))
+        x, y, dx, dy = (self.array(array) for array in (seen.x, seen.y, seen.dx, seen.dy))
+        return LayerTrace(name, seen.layer, x, y, dx, dy, self.tree(seen.weights), self.tree(seen.grads))
 
 
 def _norm(array: HostArray) -> str:
