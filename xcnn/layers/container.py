@@ -102,6 +102,8 @@ class Container:
         name, layer = self.named[n]
         inner, mine = run.child(n, name, wants_dx), weights.get(name, {})
         with inside(name, behind):
+            if inner.hook is not None and inner.hook.before is not None:
+                inner.hook.before(inner.hook.path, layer, mine, x)
             y, backward = layer(mine, x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)

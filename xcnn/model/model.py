@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
+    from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
@@ -717,6 +718,42 @@ class Model:
             X104, for a batch_size that can't be.
         """
         return summarize(self, check_whole("batch_size", batch_size))
+
+    @explained
+    def trace(self, x: Any, y: Any, *, train: bool = False) -> Trace:
+        """What each layer gets and gives for one batch: input, output, and the loss's gradients by input and weights.
+
+        Nothing is changed: no step is taken, and no running statistics move. All layers are called one by one.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+        train
+            whether layers do what they do in training: batch statistics, dropout as in the next step
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        OptionError
+            X104, where train is neither True nor False.
+
+        Returns
+        -------
+        Trace
+            a mapping by the layers' names: `trace["conv1"].dx`, `.x`, `.y`, `.dy`, `.grads["kernel"]`
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4))
+        >>> trace = model.trace(np.ones((1, 1, 4, 4), "float32"), np.array([0]))
+        >>> trace["conv1"].grads["kernel"].shape
+        (2, 1, 3, 3)
+        """
+        from xcnn.model.trace import trace
+
+        return trace(self, x, y, check_flag("train", train))
 
     @explained
     def frozen(self) -> Model:
