@@ -23,7 +23,6 @@ READING = {
     "compile": "the loss and the optimizer are given to xcnn.Model(net, input_shape, loss=..., optimizer=...).",
     "get_weights": "model.weights is the tree of them.",
     "set_weights": 'model.weights = ..., or model.weights["conv1"]["kernel"] = ...',
-    "state_dict": "model.weights is the tree of them; model.save(path) writes all.",
     "load_state_dict": "model.weights = ...; xcnn.Model.load(path) reads what save wrote.",
     "load_weights": "xcnn.Model.load(path) reads what model.save(path) wrote.",
     "save_weights": "model.save(path) writes all.",
