@@ -15,6 +15,7 @@ WINGS = [
     ["xcnn.layers", "xcnn.data"],
     ["xcnn.training"],
     ["xcnn.backends", "xcnn.nets"],
+    ["xcnn.exchange"],
     ["xcnn.model", "xcnn.article"],
     ["xcnn.checking"],
     ["xcnn.bench"],
