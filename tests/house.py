@@ -17,7 +17,7 @@ WINGS = [
     ["xcnn.backends", "xcnn.nets"],
     ["xcnn.exchange"],
     ["xcnn.model", "xcnn.article"],
-    ["xcnn.checking"],
+    ["xcnn.checking", "xcnn.sklearn"],
     ["xcnn.bench"],
     ["xcnn"],
     ["xcnn.cli"],
