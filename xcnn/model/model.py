@@ -25,7 +25,7 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits
+from xcnn.model import checkpoint, habits, onnx
 from xcnn.model.fit import augmentations, fit, parted
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
@@ -947,6 +947,41 @@ class Model:
                 plan=saved.plan, info=saved.info,
             )  # fmt: skip
         return model
+
+    @explained
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        fold_batch_norm: bool = False,
+        info: Mapping[str, Any] | None = None,
+        verify: bool | None = None,
+    ) -> None:
+        """Write the net as an ONNX file, for batches of any size, in float32; nodes have the names of the layers.
+
+        Its metadata have `model.info`'s "classes" and, for nets that the command line has trained, "input": how an
+        image becomes a sample. It needs the package onnx, `pip install "xcnn[onnx]"`.
+
+        Parameters
+        ----------
+        path
+            of the file, which is written whole, as `save` does
+        fold_batch_norm
+            whether batch normalisations go into the convolutions before them
+        info
+            further metadata, texts or what JSON has
+        verify
+            whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
+            written; None asks it where it is installed
+
+        Raises
+        ------
+        ExchangeError
+            X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
+        MissingDependency
+            X601
+        """
+        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)
