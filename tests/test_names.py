@@ -18,6 +18,7 @@ MODULES = [
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "schedules",

@@ -864,7 +864,8 @@ class Model:
         with checkpoint.blaming(path):
             model = cls(
                 checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
-                metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+                metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype,
+                precision=kind.name, seed=saved.seed,
             )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
             moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
             scaling = loss_scaling.entries_of(model.state.optimizer_state)
