@@ -55,10 +55,22 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.Sigmoid(), (7,)),
     (layers.Tanh(), (7,)),
     (layers.Softplus(), (7,)),
+    (layers.ClippedReLU(), (7,)),
+    (layers.SELU(), (7,)),
+    (layers.Mish(), (7,)),
+    (layers.HardSigmoid(), (7,)),
+    (layers.HardSwish(), (7,)),
+    (layers.Softsign(), (7,)),
+    (layers.PReLU(), (3, 4)),
+    (layers.Scale(0.5, bias=True), (3, 4)),
     (layers.Softmax(), (5,)),
+    (layers.LogSoftmax(), (5,)),
     (layers.Sequential(layers.Conv2D(3, 3), layers.Tanh(), layers.Flatten(), head=layers.Dense(2)), (1, 6, 6)),
     (layers.Residual(layers.Conv2D(2, 3, padding="same"), layers.Tanh()), (2, 4, 5)),
     (layers.Concatenate(layers.Conv2D(2, 1), layers.Sequential()), (2, 4, 5)),
+    (layers.Add(layers.Conv2D(2, 1), layers.Sequential()), (2, 4, 5)),
+    (layers.Multiply(layers.Sequential(), layers.GlobalAveragePool2D()), (2, 4, 5)),
+    (layers.Graph(hidden=layers.Dense(4), both=(layers.Add(), "hidden", "input")), (4,)),
 )
 
 MAPS: tuple[tuple[Shape, Shape, dict[str, Any]], ...] = (

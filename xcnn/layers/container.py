@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.likeness import likeness
 from xcnn.core.pure import is_own
 from xcnn.core.random import Planner
+from xcnn.core.several import is_several
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError, inside, short
+from xcnn.errors import OptionError, ShapeError, inside, short
 from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn.layers.others import held
 
@@ -66,10 +68,17 @@ class Container:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={layer!r}' for name, layer in self.named)})"
 
+    def with_layers(self, layers: Mapping[str, Layer]) -> Any:
+        """The same with other layers under these names."""
+        return type(self)(**layers)
+
     def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape, behind: bool = False) -> tuple[Weights, Shape]:
         """Draw the weights of a layer, which is first or comes `behind` others."""
         with inside(name, behind):
             drawn, output = layer.init(rng, shape)
+            if is_several(output):
+                told = "gives several values, of which a container takes one."
+                raise ShapeError("X101", told, hint="a Graph of several outputs is a whole net.", layer=layer)
             check_cells_of(output)
         if isinstance(rng, Planner):
             rng.note(layer, shape, output)
