@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.model.from_keras import load_keras
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_keras",
     "losses",
     "nets",
     "optimizers",
@@ -75,6 +77,7 @@ LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
+    "load_keras": "xcnn.model.from_keras",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""
