@@ -177,7 +177,7 @@ FORGED = {
     "a storage of another folder's": lambda: tensor((2, 2), (2, 1), key=b"../data.pkl"),
     "a storage of no kind": lambda: tensor((2, 2), (2, 1), kind=b"UntypedStorage"),
     "a memo's number that is huge": lambda: b"\x80\x02}r\xff\xff\xff\x7f.",
-    "a key that hashes for ever": lambda: b"\x80\x04})" + b"\x94\x86".join([b"0"] * 1) + b"(" + b"2\x86" * 60 + b"Ns.",
+    "a key that hashes for ever": lambda: b"\x80\x02})q\0" + b"h\0h\0\x86q\0" * 28 + b"0" * 29 + b"h\0Ns.",
     "a million instructions": lambda: b"\x80\x02" + b"]" * 300_000 + b".",
     "a text that is not there": lambda: b"\x80\x02X\xff\xff\xff\x7fabc.",
     "nothing": lambda: b"",
