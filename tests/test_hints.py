@@ -102,7 +102,7 @@ MENDED = {
     "half as the weights' type": (build, {"dtype": "half", "backend": "torch"}),
     "a mixed policy": (build, {"dtype": "mixed_bfloat16", "backend": "torch"}),
     "a policy and its type": (build, {"precision": "float64"}),
-    "a type of NumPy's": (build, {"name": np.dtype("float64"), "kind": "dtype"}),
+    "a half type of NumPy's": (build, {"dtype": np.dtype("float16"), "backend": "torch"}),
     "a loss of Keras": (build, {"name": "sparse_categorical_crossentropy"}),
     "a loss of PyTorch": (build, {"name": "CrossEntropyLoss"}),
     "an optimizer": (build, {"name": "adamx", "kind": "optimizer"}),

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -14,6 +14,7 @@ from xcnn.backends import (
     get_backend,
     rot180,
     set_backend,
+    use_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.explainer import explain
     from xcnn.model.from_keras import load_keras
 
 __version__ = "0.1.0"
@@ -51,12 +53,14 @@ __all__ = [
     "correlate2d",
     "datasets",
     "errors",
+    "explain",
     "explain_algorithm",
     "get_backend",
     "initializers",
     "layers",
     "load_keras",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "pure",
@@ -64,6 +68,7 @@ __all__ = [
     "schedules",
     "set_backend",
     "testing",
+    "use_backend",
     *layers.__all__,
 ]
 
@@ -77,6 +82,7 @@ LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
+    "explain": "xcnn.explainer",
     "load_keras": "xcnn.model.from_keras",
     "testing": "xcnn.testing",
 }

@@ -56,8 +56,13 @@ class Container:
         """The layers by name."""
         return dict(self.named)
 
-    def __getitem__(self, name: str) -> Layer:
-        return self.layers[name]
+    def __getitem__(self, at: str | int) -> Layer:
+        """A layer by its name, or by its place."""
+        return self.layers[at] if isinstance(at, str) else self.named[at][1]
+
+    def __contains__(self, layer: object) -> bool:
+        """Whether it holds a layer of this name, or this layer."""
+        return layer in self.layers if isinstance(layer, str) else any(layer == held for held in self)
 
     def __len__(self) -> int:
         return len(self.named)
@@ -106,6 +111,8 @@ class Container:
         name, layer = self.named[n]
         inner, mine = run.child(n, name, wants_dx), weights.get(name, {})
         with inside(name, behind):
+            if inner.hook is not None and inner.hook.before is not None:
+                inner.hook.before(inner.hook.path, layer, mine, x)
             y, backward = layer(mine, x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
