@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -58,6 +58,7 @@ __all__ = [
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "pure",

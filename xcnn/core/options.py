@@ -68,7 +68,7 @@ OTHERS = {
     "filepath": "path",
     "save_best_only": 'give monitor, such as "val_accuracy": then it saves after each best epoch.',
     "verbose": "progress",
-    "metrics": "classifiers measure their accuracy; evaluate gives it beside the loss.",
+    "metrics": OF_MODEL,
     "initial_epoch": "resume=True goes on where training stopped.",
     "name": "layers are named by where they stand: model.summary() shows how.",
     "dtype": OF_MODEL,
