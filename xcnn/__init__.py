@@ -14,6 +14,7 @@ from xcnn.backends import (
     get_backend,
     rot180,
     set_backend,
+    use_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.explainer import explain
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ __all__ = [
     "correlate2d",
     "datasets",
     "errors",
+    "explain",
     "explain_algorithm",
     "get_backend",
     "initializers",
@@ -63,6 +66,7 @@ __all__ = [
     "schedules",
     "set_backend",
     "testing",
+    "use_backend",
     *layers.__all__,
 ]
 
@@ -76,6 +80,7 @@ LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
+    "explain": "xcnn.explainer",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

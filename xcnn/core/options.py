@@ -274,8 +274,9 @@ CLASSES = {
     "MaxPool2d": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2d": "AveragePool2D",
     "AdaptiveAvgPool2d": "GlobalAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
-    "Dropout2d": "SpatialDropout2D", "Upsample": "UpSampling2D", "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU",
-    "Module": "Model", "ModelCheckpoint": "Checkpoint", "RMSProp": "RMSprop",
+    "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
+    "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
+    "RMSProp": "RMSprop",
 }  # fmt: skip
 """Names of classes in Keras and PyTorch, and the name here."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -25,9 +25,9 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits
+from xcnn.model import checkpoint, habits, onnx
 from xcnn.model.fit import augmentations, fit, weighed
-from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
+from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.weighing import weighing
@@ -39,7 +39,7 @@ from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tel
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
-from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
+from xcnn.training.precision import Precision, check_numbers, dtype_name, mixed, policy, widened
 from xcnn.training.progress import Progress
 from xcnn.training.progress import progress as make_progress
 from xcnn.training.schedules import Schedule, Shifted
@@ -50,7 +50,9 @@ from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from xcnn.data.augment import Augmentation
+    from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
+    from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
@@ -116,7 +118,7 @@ class Model:
     backend
         a name or a Backend; None is the process's (xcnn.set_backend)
     dtype
-        "float32" or "float64", of the weights
+        "float32" or "float64", of the weights; np.float32 and its like will do
     precision
         what layers compute in, None being the dtype: "float32", which is strict, "tf32", "bfloat16" or "float16" with
         float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
@@ -151,6 +153,7 @@ class Model:
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
+        dtype = dtype_name(dtype)
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
         sizes = check_shape("input_shape", input_shape, least=1)
@@ -499,7 +502,7 @@ class Model:
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float | None = None,
-        callbacks: Iterable[Callback] | Callback = (),
+        callbacks: Iterable[Callback] | Callback | None = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
@@ -703,6 +706,10 @@ class Model:
             y[at : at + batch_size] = self.backend.to_numpy(self.forward(x[at : at + batch_size], weights))
         return y
 
+    def __call__(self, x: Any) -> HostArray:
+        """What `predict` gives."""
+        return self.predict(x)
+
     @explained
     def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
@@ -767,6 +774,42 @@ class Model:
         return summarize(self, check_whole("batch_size", batch_size))
 
     @explained
+    def trace(self, x: Any, y: Any, *, train: bool = False) -> Trace:
+        """What each layer gets and gives for one batch: input, output, and the loss's gradients by input and weights.
+
+        Nothing is changed: no step is taken, and no running statistics move. All layers are called one by one.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+        train
+            whether layers do what they do in training: batch statistics, dropout as in the next step
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        OptionError
+            X104, where train is neither True nor False.
+
+        Returns
+        -------
+        Trace
+            a mapping by the layers' names: `trace["conv1"].dx`, `.x`, `.y`, `.dy`, `.grads["kernel"]`
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4))
+        >>> trace = model.trace(np.ones((1, 1, 4, 4), "float32"), np.array([0]))
+        >>> trace["conv1"].grads["kernel"].shape
+        (2, 1, 3, 3)
+        """
+        from xcnn.model.trace import trace
+
+        return trace(self, x, y, check_flag("train", train))
+
+    @explained
     def frozen(self) -> Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
@@ -794,6 +837,84 @@ class Model:
         return made
 
     # Files.
+
+    @explained
+    @changes("other weights")
+    def load_weights(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        rename: Mapping[str, str | None] | None = None,
+        strict: bool = True,
+        without: str | Sequence[str] = (),
+        key: str | None = None,
+    ) -> Loaded:
+        """Take weights from a file of PyTorch's or a state dict, by PyTorch's names: all that are asked for, or none.
+
+        Parameters
+        ----------
+        source
+            a safetensors file or one of `torch.save`, which is read without PyTorch, and calls nothing; or a dict of
+            arrays by name
+        rename
+            the source's names, or beginnings of them that end in a point, to those of the net: {"backbone.": ""};
+            None leaves out
+        strict
+            whether all of the net's weights must be there, and no others
+        without
+            beginnings of names that stay as they are, as the head's: "fc"
+        key
+            which entry holds the weights, where a file has dicts within dicts; None finds it
+
+        Raises
+        ------
+        ExchangeError
+            X416, for a file that can't be read; X417, where these are not the net's weights: it lists all that are
+            missing, unexpected or of another shape.
+        OptionError
+            X104, for options that can't be.
+        DataError
+            X203, for numbers that are not finite in the net's type.
+
+        Returns
+        -------
+        Loaded
+            what was taken and what was not; it prints itself
+        """
+        from xcnn.exchange.pytorch import weights
+
+        how = weights.how_to(rename, strict, without, key)
+        leaves, loaded = weights.load(self.net, self.state.weights, source, how)
+        self._set_all({path: weight_of(path, leaf, self._shapes[path], self.dtype) for path, leaf in leaves.items()})
+        return loaded
+
+    @explained
+    def state_dict(self) -> dict[str, HostArray]:
+        """The weights by PyTorch's names, in its layouts, as NumPy arrays: `torch.from_numpy` makes tensors of them.
+
+        Without `num_batches_tracked`, which PyTorch does not ask for.
+
+        Returns
+        -------
+        dict
+            arrays by name
+        """
+        from xcnn.exchange.pytorch import weights
+
+        return weights.state_dict(self.net, self.state.weights, self.backend.to_numpy)
+
+    @explained
+    def save_weights(self, path: str | Path) -> None:
+        """Write `state_dict()` as a safetensors file, whole or not at all; `save` keeps the net and training as well.
+
+        Parameters
+        ----------
+        path
+            of the file
+        """
+        from xcnn.exchange.pytorch import files
+
+        files.write(path, self.state_dict())
 
     @explained
     def save(self, path: str | Path) -> None:
@@ -891,6 +1012,41 @@ class Model:
                 plan=saved.plan, info=saved.info,
             )  # fmt: skip
         return model
+
+    @explained
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        fold_batch_norm: bool = False,
+        info: Mapping[str, Any] | None = None,
+        verify: bool | None = None,
+    ) -> None:
+        """Write the net as an ONNX file, for batches of any size, in float32; nodes have the names of the layers.
+
+        Its metadata have `model.info`'s "classes" and, for nets that the command line has trained, "input": how an
+        image becomes a sample. It needs the package onnx, `pip install "xcnn[onnx]"`.
+
+        Parameters
+        ----------
+        path
+            of the file, which is written whole, as `save` does
+        fold_batch_norm
+            whether batch normalisations go into the convolutions before them
+        info
+            further metadata, texts or what JSON has
+        verify
+            whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
+            written; None asks it where it is installed
+
+        Raises
+        ------
+        ExchangeError
+            X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
+        MissingDependency
+            X601
+        """
+        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)
