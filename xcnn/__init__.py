@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
+    from xcnn.model.from_keras import load_keras
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_keras",
     "losses",
     "metrics",
     "nets",
@@ -81,6 +83,7 @@ LATE = {
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
+    "load_keras": "xcnn.model.from_keras",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

@@ -380,7 +380,16 @@ class Model:
         here = dict(tree.items(self.state.weights))
         old = {path: self.backend.to_numpy(w) for path, w in here.items() if path.endswith(RUNNING)}
         sent = {path: self._send(w) for path, w in settled(new, old).items()}
-        self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
+        state = self.state
+        following = {
+            name: tree.filled(state.optimizer_state[name], {**dict(tree.items(state.optimizer_state[name])), **sent})
+            for name in self.optimizer.following
+        }
+        self.state = replace(
+            state,
+            weights=tree.filled(state.weights, {**here, **sent}),
+            optimizer_state={**state.optimizer_state, **following},
+        )
 
     @contextmanager
     def edit(self, path: str) -> Iterator[HostArray]:
@@ -428,7 +437,7 @@ class Model:
         moments = state.optimizer_state
         goes_on = optimizer.learning_rate is before.learning_rate
         done = moments["step"] + state.rate_offset if goes_on else 0
-        if type(before) is not type(optimizer) or before.moments != optimizer.moments:
+        if not optimizer.goes_on_from(before, state.weights):
             moments = self._first_state(optimizer, state.weights, moments)
         state = replace(state, optimizer_state=moments, rate_offset=done - moments["step"])
         self._become(_optimizer=optimizer, state=state)
@@ -622,7 +631,7 @@ class Model:
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         data = samples_of(self, x, y)
         weigh = weighing(self, data[1], class_weight, sample_weight)
-        return measure(self.trainer, self.state.weights, *data, batch_size, weigh)
+        return measure(self.trainer, self.trainer.asked(self.state), *data, batch_size, weigh)
 
     @explained
     def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
@@ -686,7 +695,7 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.state.weights
+        x, weights = inputs_of(self, x), self.trainer.asked(self.state)
         first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
         if len(x) <= batch_size:
             return np.array(first, order="C")  # it may be memory of others, or not be written
@@ -744,7 +753,7 @@ class Model:
         weights
             a tree on the model's backend
         """
-        return self.trainer.forward(self.state.weights if weights is None else weights, x)
+        return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
@@ -820,7 +829,11 @@ class Model:
         True
         """
         made = copy(self)
-        made._become(state=replace(made.state, weights=tree.map(self.backend.frozen, made.state.weights)))
+        asked = tree.map(self.backend.frozen, made.trainer.asked(made.state))
+        if (state := made.state).weights is made.trainer.asked(state):
+            made._become(state=replace(state, weights=asked))
+        else:
+            made._become(state=replace(state, optimizer_state={**state.optimizer_state, "average": asked}))
         return made
 
     # Files.

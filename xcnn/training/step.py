@@ -15,7 +15,7 @@ from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.layers.others import held
 from xcnn.training.losses import Loss
-from xcnn.training.optimizers import Optimizer
+from xcnn.training.optimizers import Composite, Optimizer
 from xcnn.training.state import HostArray, TrainingState
 
 
@@ -133,6 +133,8 @@ class Kept:
         if not is_dataclass(optimizer):
             raise Impure(f"{type(optimizer).__name__} is no dataclass.")
         parts = made_of((self.net_and_loss(), step.threshold, step.backend, step.tells_outputs))
+        if isinstance(optimizer, Composite):  # whose rate is that of another
+            return parts, made_of(optimizer.with_rate(0.0), self.arguments)
         return parts, made_of(optimizer, ("learning_rate", *self.arguments))
 
     def net_and_loss(self) -> tuple[object, object]:

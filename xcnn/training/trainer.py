@@ -59,6 +59,10 @@ class Trainer:
             y, _ = self.net(weights, self.backend.asarray(x, self.dtype), self.asking)
         return y
 
+    def asked(self, state: TrainingState) -> Weights:
+        """The weights that predictions are made with: those that are trained, or their average."""
+        return self.optimizer.asked(state.weights, state.optimizer_state)
+
     @cached_property
     def asking(self) -> Run:
         """What a prediction runs on."""
