@@ -100,20 +100,9 @@ def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any])
     """
     import numpy as np
 
-    from xcnn.data.images import mnist_like, read_image
     from xcnn.training.losses import loss_name
 
-    channels, height, width = model.input_shape
-    try:
-        if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
-            x, prepared = mnist_like(path, **limits)
-        else:
-            x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB", **limits)
-            prepared = f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
-    except DataError as error:
-        if path.name not in error.message:
-            error.message = f"{path.name}: {error.message}"
-        raise
+    x, prepared = prepared_image(model, path, limits)
     probabilities = model.probabilities(x[None])[0]
     if not np.isfinite(probabilities).all():
         raise DivergedError("X501", f"the model's outputs overflow on {path.name}.")
@@ -126,3 +115,29 @@ def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any])
         "independent": model.output_shape[0] > 1 and loss_name(model.loss) != "cross_entropy",
         "prepared": prepared,
     }
+
+
+def prepared_image(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Any, str]:
+    """An image file as a sample of the model, digits prepared as MNIST's were, and what was done.
+
+    Raises
+    ------
+    DataError
+        X207, naming the file, where it can't be read.
+    ShapeError
+        X101, where the model takes no images.
+    """
+    from xcnn.data.images import mnist_like, read_image
+
+    if len(model.input_shape) != 3:
+        raise ShapeError("X101", f"the net takes samples of shape {model.input_shape}, not images.", hint="use Python.")
+    channels, height, width = model.input_shape
+    try:
+        if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
+            return mnist_like(path, **limits)
+        x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB", **limits)
+    except DataError as error:
+        if path.name not in error.message:
+            error.message = f"{path.name}: {error.message}"
+        raise
+    return x, f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
