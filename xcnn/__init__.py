@@ -19,6 +19,7 @@ from xcnn.backends import (
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
+from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
 from xcnn.training.history import History
@@ -41,6 +42,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "KernelFilm",
     "Model",
     "RMSprop",
     "article",
