@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.model.onnx_in import load_onnx
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,7 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_onnx",
     "losses",
     "nets",
     "optimizers",
@@ -77,6 +79,7 @@ LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
+    "load_onnx": "xcnn.model.onnx_in",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

@@ -38,6 +38,8 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.GlobalAveragePool2D(), (3, 4, 5)),
     (layers.GlobalMaxPool2D(), (3, 4, 5)),
     (layers.UpSampling2D((2, 3), interpolation="bilinear"), (2, 3, 4)),
+    (layers.Permute((3, 1, 2)), (2, 3, 4)),
+    (layers.Slice(1, 4, axis=2, step=2), (2, 5, 3)),
     (layers.ZeroPadding2D(((0, 2), (1, 0))), (2, 3, 4)),
     (layers.Flatten(), (2, 3, 4)),
     (layers.Reshape((4, -1, 2)), (2, 3, 4)),

@@ -37,11 +37,13 @@ from xcnn.layers.layer_norm import LayerNorm
 from xcnn.layers.log_softmax import LogSoftmax
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.multiply import Multiply
+from xcnn.layers.permute import Permute
 from xcnn.layers.prelu import PReLU
 from xcnn.layers.reshape import Reshape
 from xcnn.layers.residual import Residual
 from xcnn.layers.scale import Scale
 from xcnn.layers.sequential import Sequential
+from xcnn.layers.slice import Slice
 from xcnn.layers.softmax import Softmax
 from xcnn.layers.upsampling2d import UpSampling2D
 from xcnn.layers.zero_padding2d import ZeroPadding2D
@@ -77,6 +79,7 @@ __all__ = [
     "Multiply",
     "Next",
     "PReLU",
+    "Permute",
     "ReLU",
     "Reshape",
     "Residual",
@@ -85,6 +88,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "Softplus",
     "Softsign",

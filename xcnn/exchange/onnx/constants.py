@@ -131,7 +131,7 @@ def expand(op: Op, xs: Sequence[Any]) -> Value:
     """Repeated along axes of size 1."""
     shape = np.broadcast_shapes(xs[0].shape, tuple(int(n) for n in xs[1]))
     made(prod(shape), xs[0])
-    return np.broadcast_to(xs[0], shape)
+    return np.asarray(np.broadcast_to(xs[0], shape))
 
 
 def tile(op: Op, xs: Sequence[Any]) -> Value:
@@ -142,9 +142,9 @@ def tile(op: Op, xs: Sequence[Any]) -> Value:
 
 def ranged(op: Op, xs: Sequence[Any]) -> Value:
     """Numbers at equal distances."""
-    start, stop, step = (np.reshape(x, ())[()] for x in xs)
+    start, stop, step = (np.reshape(x, ()).item() for x in xs)
     made(int(max((stop - start) / step, 0)) if step else FREE + 1)
-    return np.arange(start, stop, step, dtype=xs[0].dtype)
+    return np.asarray(np.arange(start, stop, step, dtype=xs[0].dtype))
 
 
 def concat(op: Op, xs: Sequence[Any]) -> Value:
@@ -174,6 +174,31 @@ def reduced(f: Callable[..., Value]) -> Callable[[Op, Sequence[Any]], Value]:
     return computed
 
 
+CELLS: dict[str, Callable[..., Value]] = {
+    "Abs": np.abs,
+    "Add": np.add,
+    "And": np.logical_and,
+    "Ceil": np.ceil,
+    "Div": divided,
+    "Equal": np.equal,
+    "Exp": np.exp,
+    "Floor": np.floor,
+    "Greater": np.greater,
+    "Less": np.less,
+    "Log": np.log,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Not": np.logical_not,
+    "Or": np.logical_or,
+    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "Reciprocal": np.reciprocal,
+    "Round": np.round,
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+    "Where": np.where,
+}
+"""Operators of single cells."""
+
 FOLDED: dict[str, Callable[[Op, Sequence[Any]], Value]] = {
     "Cast": cast,
     "Concat": concat,
@@ -197,31 +222,6 @@ FOLDED: dict[str, Callable[[Op, Sequence[Any]], Value]] = {
     "Transpose": lambda op, xs: np.transpose(xs[0], op.get("perm")),
     "Unsqueeze": unsqueeze,
     "Shape": lambda op, xs: np.asarray(xs[0].shape[op.get("start", 0) : op.get("end")], np.int64),
-    **{
-        name: elementwise(f)
-        for name, f in {
-            "Abs": np.abs,
-            "Add": np.add,
-            "And": np.logical_and,
-            "Ceil": np.ceil,
-            "Div": divided,
-            "Equal": np.equal,
-            "Exp": np.exp,
-            "Floor": np.floor,
-            "Greater": np.greater,
-            "Less": np.less,
-            "Log": np.log,
-            "Mul": np.multiply,
-            "Neg": np.negative,
-            "Not": np.logical_not,
-            "Or": np.logical_or,
-            "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
-            "Reciprocal": np.reciprocal,
-            "Round": np.round,
-            "Sqrt": np.sqrt,
-            "Sub": np.subtract,
-            "Where": np.where,
-        }.items()
-    },
+    **{name: elementwise(f) for name, f in CELLS.items()},
 }
 """Operators on constants, in NumPy."""

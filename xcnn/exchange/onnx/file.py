@@ -118,7 +118,7 @@ def parsed(onnx: Any, path: Path) -> tuple[Any, int]:
     try:
         message.ParseFromString(read)
     except Exception as error:  # of the package that reads protocol buffers, which has several
-        refuse(path, f"{told_by(error)}", error)
+        refuse(path, "it is no message of ONNX's", error)
     if not message.HasField("graph"):
         refuse(path, "it has no graph")
     return message, size

@@ -41,6 +41,7 @@ from xcnn.layers import (
     MaxPool2D,
     Mish,
     Multiply,
+    Permute,
     PReLU,
     ReLU,
     Reshape,
@@ -49,6 +50,7 @@ from xcnn.layers import (
     Sequential,
     Sigmoid,
     SiLU,
+    Slice,
     Softmax,
     Softplus,
     Softsign,
@@ -272,6 +274,21 @@ def reshape(layer: Reshape, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Other axes; 0 leaves the batch's as it is."""
     shape = layer.resolved(x.shape)
     return here.node("Reshape", x, here.constant("shape", (0, *shape)), shape=shape)
+
+
+@writes(Permute)
+def permute(layer: Permute, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The one layer that is a Transpose itself."""
+    return here.node("Transpose", x, shape=after(layer, x.shape), perm=[0, *layer.axes])
+
+
+@writes(Slice)
+def slices(layer: Slice, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A part of an axis."""
+    axis, cells = layer.cells(x.shape)
+    values = (("start", cells.start), ("stop", cells.stop), ("axis", axis), ("step", cells.step))
+    given = [here.constant(name, [value]) for name, value in values]
+    return here.node("Slice", x, *given, shape=after(layer, x.shape))
 
 
 @writes(ZeroPadding2D)
