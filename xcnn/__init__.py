@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xcnn import datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.explainer import explain
     from xcnn.model.onnx_in import load_onnx
 
 __version__ = "0.1.0"
@@ -52,12 +53,14 @@ __all__ = [
     "correlate2d",
     "datasets",
     "errors",
+    "explain",
     "explain_algorithm",
     "get_backend",
     "initializers",
     "layers",
     "load_onnx",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "pure",
@@ -79,6 +82,7 @@ LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
+    "explain": "xcnn.explainer",
     "load_onnx": "xcnn.model.onnx_in",
     "testing": "xcnn.testing",
 }

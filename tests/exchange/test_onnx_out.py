@@ -23,7 +23,7 @@ NO_LAYERS = {
     "Next": "stands among gradients",
     "Run": "what a layer is called with",
 }
-SHAPES = {"article": (1, 28, 28), "lenet": (1, 28, 28), "mnist-net": (1, 28, 28), "small-resnet": (3, 16, 16)}
+SHAPES = dict.fromkeys(("article", "fast", "lenet", "mnist-net"), (1, 28, 28)) | {"small-resnet": (3, 16, 16)}
 
 
 def moved(model, seed=1):

@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.GroupNorm(2), (4, 3, 5)),
     (layers.Dropout(0.4), (3, 4, 5)),
     (layers.SpatialDropout2D(0.5), (4, 3, 2)),
+    (layers.StochasticDepth(0.5), (4, 3)),
     (layers.ReLU(), (2, 5, 5)),
     (layers.LeakyReLU(), (3, 4)),
     (layers.ELU(), (3, 4)),

@@ -24,7 +24,7 @@ from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.conv2d_transpose import Conv2DTranspose
 from xcnn.layers.dense import Dense
 from xcnn.layers.depthwise_conv2d import DepthwiseConv2D
-from xcnn.layers.dropout import Dropout, SpatialDropout2D
+from xcnn.layers.dropout import Dropout, SpatialDropout2D, StochasticDepth
 from xcnn.layers.flatten import Flatten
 from xcnn.layers.gelu import GELU
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
@@ -93,6 +93,7 @@ __all__ = [
     "Softplus",
     "Softsign",
     "SpatialDropout2D",
+    "StochasticDepth",
     "Tanh",
     "UpSampling2D",
     "ZeroPadding2D",

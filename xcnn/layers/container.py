@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,7 @@ class Container:
     named: tuple[tuple[str, Layer], ...]
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
-        counted: Counter[str] = Counter()
-        pairs = []
-        for layer in layers:
-            stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
-            counted[stem] += 1
-            pairs.append((f"{stem}{counted[stem]}", layer))
-        pairs.extend(named.items())
+        pairs = [*zip(counted(layers), layers, strict=True), *named.items()]
         for name, layer in pairs:
             if not isinstance(layer, Layer) or isinstance(layer, type):
                 raise OptionError(
@@ -117,6 +111,8 @@ class Container:
         name, layer = self.named[n]
         inner, mine = run.child(n, name, wants_dx), weights.get(name, {})
         with inside(name, behind):
+            if inner.hook is not None and inner.hook.before is not None:
+                inner.hook.before(inner.hook.path, layer, mine, x)
             y, backward = layer(mine, x, inner)
             if inner.hook is not None:
                 backward = inner.hook.look(inner.hook.path, layer, y, backward)
@@ -132,6 +128,17 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def counted(layers: Iterable[object]) -> list[str]:
+    """The names of layers by class and count: conv1, relu1, conv2."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
+        seen[stem] += 1
+        names.append(f"{stem}{seen[stem]}")
+    return names
 
 
 def depth(layer: object) -> int:

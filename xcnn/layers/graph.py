@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from xcnn.errors import OptionError, ShapeError, counted, inside, short
 from xcnn.layers.branches import Branches
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
-from xcnn.layers.wiring import Names, Wiring, names_of, wired
+from xcnn.layers.wiring import Names, Wiring, wired
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -81,9 +82,7 @@ class Graph(Container):
     ) -> None:
         layers = {name: node[0] if isinstance(node, tuple | list) and node else node for name, node in nodes.items()}
         super().__init__(**layers)
-        known = names_of("inputs", inputs)
-        asked = [*nodes][-1:] if outputs is None else outputs
-        wiring = wired(nodes, known, names_of("outputs", asked), takes)
+        wiring = wired(nodes, inputs, [*nodes][-1:] if outputs is None else outputs, takes)
         for name, taken in wiring.takes.items():
             check_takes(name, layers[name], taken)
         object.__setattr__(self, "named", tuple((name, layers[name]) for name in wiring.takes))
@@ -121,8 +120,9 @@ class Graph(Container):
         weights: Weights = {}
         for (name, layer), taken in self.wired_nodes():
             given = tuple(shapes[one] for one in taken)
-            shape = given if len(given) > 1 else given[0]
-            drawn, shapes[name] = self.init_one(name, layer, rng, shape, self.behind(taken))
+            with telling(dict(zip(taken, given, strict=True))):
+                shape = given if len(given) > 1 else given[0]
+                drawn, shapes[name] = self.init_one(name, layer, rng, shape, self.behind(taken))
             if drawn:
                 weights[name] = drawn
         outputs = tuple(tuple(shapes[name]) for name in self.outputs)
@@ -223,6 +223,20 @@ class Graph(Container):
             if wanted[name]:
                 dx = of_part(made[name], dx)
                 dys[name] = dys[name] + dx if name in dys else dx
+
+
+@contextmanager
+def telling(taken: Mapping[str, Shape]) -> Iterator[None]:
+    """Let a ShapeError in this block tell what is taken, where that is several values."""
+    try:
+        yield
+    except ShapeError as error:
+        if len(taken) > 1:
+            error.details = (
+                *error.details,
+                "it takes " + ", ".join(f"{name} {shape}" for name, shape in taken.items()),
+            )
+        raise
 
 
 def check_takes(name: str, layer: Layer, taken: Names) -> None:

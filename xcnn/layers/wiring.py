@@ -63,28 +63,33 @@ def names_of(what: str, given: Any) -> Names:
     return tuple(names)
 
 
-def wired(nodes: Mapping[str, Any], inputs: Names, outputs: Names, takes: Sequence[Sequence[str]]) -> Wiring:
+def wired(nodes: Mapping[str, Any], given: Any, asked: Any, takes: Sequence[Sequence[str]]) -> Wiring:
     """The wiring of nodes that are layers, or tuples of a layer and names, or layers whose names are in `takes`.
+
+    `given` and `asked` are the inputs' and the outputs' names, one or several.
 
     Raises
     ------
     OptionError
         X104, for names that are none or stand for two, cycles, and what nobody takes.
     """
+    if not nodes:
+        raise OptionError("X104", "Graph has no nodes.", hint="Graph(head=Dense(10)) has one.")
+    inputs, outputs = names_of("inputs", given), names_of("outputs", asked)
     if takes and len(takes) != len(nodes):
         raise OptionError("X104", f"Graph's takes tells of {len(takes)} nodes; there are {len(nodes)}.")
     both = [name for name in nodes if name in inputs]
-    if both or not nodes:
-        told = f"has an input and a node of the name {both[0]!r}." if both else "has no nodes."
-        raise OptionError("X104", f"Graph {told}", hint="" if both else "Graph(head=Dense(10)) has one.")
+    if both:
+        raise OptionError("X104", f"Graph has an input and a node of the name {both[0]!r}.")
     found: dict[str, Names] = {}
     before = inputs[:1]
     for n, (name, node) in enumerate(nodes.items()):
-        given = takes[n] if takes else node[1:] if isinstance(node, tuple | list) and len(node) > 1 else before
-        found[name], before = tuple(given), (name,)
+        taken = takes[n] if takes else node[1:] if isinstance(node, tuple | list) and len(node) > 1 else before
+        found[name], before = tuple(taken), (name,)
     check_known(found, inputs, outputs)
+    ordered = in_order(found)
     check_used(found, inputs, outputs)
-    return Wiring(in_order(found), inputs, outputs)
+    return Wiring(ordered, inputs, outputs)
 
 
 def check_known(takes: Mapping[str, Names], inputs: Names, outputs: Names) -> None:
