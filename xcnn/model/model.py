@@ -25,7 +25,7 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx
+from xcnn.model import checkpoint, habits, onnx_out
 from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
@@ -1135,7 +1135,7 @@ class Model:
         MissingDependency
             X601
         """
-        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
+        onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)
