@@ -205,6 +205,7 @@ class Model:
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
         ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
         metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
             optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
@@ -220,8 +221,11 @@ class Model:
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics))),
+            step=backend.compile(
+                TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics), accumulate)
+            ),
             metrics=metrics,
+            accumulate=accumulate,
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -510,6 +514,7 @@ class Model:
         augment: Augmentation | Iterable[Augmentation] = (),
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
         sample_weight: Any = None,
+        accumulate: int = 1,
     ) -> History:
         """Train on host arrays, each batch moved to the backend.
 
@@ -550,6 +555,10 @@ class Model:
         sample_weight : (samples,)
             what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
             count each sample once
+        accumulate
+            parts that each batch is computed in, one after another, their gradients added up: a step is that of the
+            whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
+            dropout's masks others than of the whole
 
         Raises
         ------
@@ -569,6 +578,7 @@ class Model:
             self,
             parts.data,
             parts.validation,
+            accumulate=check_whole("accumulate", accumulate),
             weigh=parts.weigh,
             validation_weigh=parts.validation_weigh,
             epochs=epochs,
