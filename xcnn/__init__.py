@@ -24,7 +24,7 @@ from xcnn.training.history import History
 from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 if TYPE_CHECKING:
-    from xcnn import datasets, testing
+    from xcnn import data, datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
 
@@ -48,6 +48,7 @@ __all__ = [
     "compare",
     "convolve2d",
     "correlate2d",
+    "data",
     "datasets",
     "errors",
     "explain_algorithm",
@@ -74,6 +75,7 @@ def __dir__() -> list[str]:
 LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
+    "data": "xcnn.data",
     "datasets": "xcnn.datasets",
     "testing": "xcnn.testing",
 }

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xcnn.data.source import Arrays, Source, split_source
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
+from xcnn.model.feeding import Fed, to_measure
 from xcnn.model.held import Held
-from xcnn.model.host_data import samples_of
+from xcnn.model.taking import Taking
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
 from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle
-from xcnn.training.state import HostArray
 
-Data = tuple[HostArray, HostArray]
 log = logging.getLogger("xcnn")
 
 
 def fit(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     *,
+    taking: Taking,
     epochs: int,
     batch_size: int,
     callbacks: tuple[Callback, ...],
@@ -35,12 +38,13 @@ def fit(
     shuffle: bool,
     resume: bool,
     augment: tuple[Any, ...] = (),
+    workers: int = 0,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    check_monitors(callbacks, loop.columns(model.trainer, validation is not None))
-    before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment)
-    change = changing(model, augment)
+    way = loop.Way(batch_size, shuffle, changing(model, augment), workers)
+    check_monitors(callbacks, loop.columns(model.trainer, validation is not None, loop.is_fed(data, way)))
+    before = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
+    begin(model, data, way, resume, augment, taking)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -49,7 +53,7 @@ def fit(
             started.append(callback)
             getattr(callback, "start", ignore)(model)
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress, change)
+        history.stopped = train(model, data, validation, last, callbacks, progress, way)
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
@@ -70,22 +74,34 @@ def fit(
     return history
 
 
-def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
+def parted(
+    model: Held, data: Source, taking: Taking, validation: Any, share: float | None
+) -> tuple[Source, Source | None]:
     """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
     if validation is not None and share is not None:
         hint = "give one of them."
         raise OptionError("X104", "validation_data and validation_split are two ways to say the same.", hint=hint)
     if share is not None:
-        from xcnn.data.split import split
-
-        train, held = split(*data, share, seed=model.trainer.seed)
-        return tuple(train), tuple(held)  # type: ignore[return-value]
+        return split(data, share, model.trainer.seed)
     if validation is None:
         return data, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        return data, to_measure(model, *validation, role="validation ", taking=taking)
+    if isinstance(validation, tuple | list | np.ndarray):
         raise OptionError("X104", "validation_data must be a pair (x, y).")
-    x, y = validation
-    return data, samples_of(model, x, y, role="validation ")
+    return data, to_measure(model, validation, None, role="validation ", taking=taking)
+
+
+def split(data: Source, share: float, seed: int) -> tuple[Source, Source]:
+    """Two parts: of arrays copies, of what is read as it is needed the numbers of its samples."""
+    if isinstance(data, Arrays):
+        from xcnn.data.split import split as split_arrays
+
+        train, held = split_arrays(data.x, data.labels, share, seed=seed)
+        return Arrays(*train), Arrays(*held)
+    assert isinstance(data, Fed)
+    parts = split_source(data.source, share, seed)
+    return replace(data, source=parts[0]), replace(data, source=parts[1], role="validation ")
 
 
 def augmentations(given: Any) -> tuple[Any, ...]:
@@ -106,7 +122,7 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool, augment: tuple[Any, ...] = ()) -> None:
+def begin(model: Held, data: Source, way: loop.Way, resume: bool, augment: tuple[Any, ...], taking: Taking) -> None:
     """Enter into the model how it is going to be trained.
 
     Raises
@@ -114,8 +130,8 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool,
     CheckpointError
         X405, where a training is to go on that was begun on other data, or within an epoch in another way.
     """
-    state, samples = model.state, len(data[0])
-    plan = {"samples": samples, "batch_size": batch_size, "shuffle": shuffle, "data": loop.fingerprint(*data)}
+    state, samples = model.state, data.samples or 0
+    plan = {"samples": samples, "batch_size": way.batch_size, "shuffle": way.shuffle, "data": data.fingerprint()}
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
@@ -135,7 +151,12 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool,
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
-    vars(model).update(state=state, plan=plan, history=history)  # one call: an interrupt finds all or none
+    if taking.classes and "classes" not in model.info:
+        model.info["classes"] = list(taking.classes)
+    if taking.scaling != model.taking.scaling:
+        log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
+    # one call: an interrupt finds all or none
+    vars(model).update(state=state, plan=plan, history=history, _kept_scaling=taking.scaling)
 
 
 def tell_idle(model: Held, last: int) -> None:
@@ -143,7 +164,7 @@ def tell_idle(model: Held, last: int) -> None:
     state, plan, optimizer = model.state, model.plan, model.trainer.optimizer
     steps = (last - state.epoch) * -(-plan["samples"] // plan["batch_size"]) - state.batch
     first = state.optimizer_state["step"]
-    if steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
+    if plan["samples"] and steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
         log.warning(
             "the learning rate is 0 at every step of this training (%s), so that no weight is trained, by %r; "
             "model.learning_rate = ... gives another.",
@@ -154,24 +175,25 @@ def tell_idle(model: Held, last: int) -> None:
 
 def train(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     last: int,
     callbacks: tuple[Callback, ...],
     progress: Progress,
-    change: loop.Change | None,
+    way: loop.Way,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
-    history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
+    history = model.history
     while (number := model.state.epoch + 1) <= last:
-        progress.start(number, last, len(data[0]))
+        progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, change):
-                before, model.state = model.state, state
-                if state.seen:
-                    progress.advance(state.seen - before.seen, state.loss / state.seen)
+            with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
+                for state in states:
+                    before, model.state = model.state, state
+                    if state.seen:
+                        progress.advance(state.seen - before.seen, state.loss / state.seen)
         finally:
             model.turn.close(False)
         enter(history, model.state.rows)

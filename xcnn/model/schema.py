@@ -192,7 +192,7 @@ CONFIG = record(
         "updates": whole(),
         "plan": nothing_or(
             record(
-                {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
+                {"samples": whole(), "batch_size": whole(1), "shuffle": flag},
                 {"began": whole(), "augment": many(text)},
             )
         ),
@@ -201,6 +201,7 @@ CONFIG = record(
     },
     {
         "precision": text,
+        "takes": text,
         "backend": text,
         "versions": mapping(text),
         "scaling": nothing_or(

@@ -26,10 +26,11 @@ COLUMNS = {
     "learning_rate": ".2g",
     "images_per_second": ",.0f",
     "seconds": ".1f",
+    "stall": ".1f",
 }
 """What a row may hold, and how it is printed."""
-MEASURED = ("images_per_second", "seconds")
-"""What differs between two runs that are otherwise the same."""
+MEASURED = ("images_per_second", "seconds", "stall")
+"""What differs between two runs that are otherwise the same; `stall` is the seconds that steps waited for batches."""
 
 
 @dataclass
