@@ -52,7 +52,8 @@ def folder(
     path
         "~" stands for the user's folder.
     size
-        (height, width) of the images; None takes a square, of the median of the pictures' shorter sides, but 28 to 64
+        (height, width) of the images; None takes a square, of the median of the pictures' shorter sides, but 28 to 64;
+        pictures of both parts are looked at
     mode
         "L" for grey, one channel, "RGB" for colour; None takes grey where all pictures that are looked at are so
     part
@@ -83,15 +84,13 @@ def folder(
     check_whole("seed", seed, 0)
     check_choice("part", part, (None, "train", "test"))
     root = path_of(path)
-    if part is not None:
-        classes = parts_of(root, test_fraction, seed)[part == "test"]
-    elif is_parted(root):
+    reading = check_reading(bad, decoder)
+    if part is None and is_parted(root):
         hint = 'part="train" or part="test".'
         raise DataError("X209", f"{root} has folders train and test, and nothing says which is meant.", hint=hint)
-    else:
-        classes = classes_of(root)
-    reading = check_reading(bad, decoder)
-    found = survey([file for files in classes.values() for file in files], formats)
+    parts = (classes_of(root),) if part is None else parts_of(root, test_fraction, seed)
+    found = survey([file for classes in parts for files in classes.values() for file in files], formats)
+    classes = parts[part == "test"]
     return Folder(root, classes, Reading(size or found.size, mode or found.mode, formats, max_pixels, *reading), found)
 
 
