@@ -16,7 +16,7 @@ WINGS = [
     ["xcnn.training"],
     ["xcnn.backends", "xcnn.nets"],
     ["xcnn.model", "xcnn.article"],
-    ["xcnn.checking"],
+    ["xcnn.checking", "xcnn.sklearn"],
     ["xcnn.bench"],
     ["xcnn"],
     ["xcnn.cli"],

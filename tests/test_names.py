@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -23,6 +24,8 @@ MODULES = [
     "schedules",
     "testing",
 ]
+if importlib.util.find_spec("sklearn"):
+    MODULES.append("sklearn")
 PUBLIC = {"xcnn": xcnn} | {name: importlib.import_module(f"xcnn.{name}") for name in MODULES}
 CALLABLES = [
     pytest.param(thing, id=f"{module}.{name}")

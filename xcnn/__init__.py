@@ -14,6 +14,7 @@ from xcnn.backends import (
     get_backend,
     rot180,
     set_backend,
+    use_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
@@ -63,6 +64,7 @@ __all__ = [
     "schedules",
     "set_backend",
     "testing",
+    "use_backend",
     *layers.__all__,
 ]
 

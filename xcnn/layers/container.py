@@ -60,8 +60,13 @@ class Container:
         """The layers by name."""
         return dict(self.named)
 
-    def __getitem__(self, name: str) -> Layer:
-        return self.layers[name]
+    def __getitem__(self, at: str | int) -> Layer:
+        """A layer by its name, or by its place."""
+        return self.layers[at] if isinstance(at, str) else self.named[at][1]
+
+    def __contains__(self, layer: object) -> bool:
+        """Whether it holds a layer of this name, or this layer."""
+        return layer in self.layers if isinstance(layer, str) else any(layer == held for held in self)
 
     def __len__(self) -> int:
         return len(self.named)

@@ -41,7 +41,7 @@ from xcnn.training.loop import measure
 from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
-from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
+from xcnn.training.precision import Precision, check_numbers, dtype_name, mixed, policy, widened
 from xcnn.training.progress import Progress
 from xcnn.training.progress import progress as make_progress
 from xcnn.training.schedules import Schedule, Shifted
@@ -115,7 +115,7 @@ class Model:
     backend
         a name or a Backend; None is the process's (xcnn.set_backend)
     dtype
-        "float32" or "float64", of the weights
+        "float32" or "float64", of the weights; np.float32 and its like will do
     precision
         what layers compute in, None being the dtype: "float32", which is strict, "tf32", "bfloat16" or "float16" with
         float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
@@ -153,6 +153,7 @@ class Model:
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
+        dtype = dtype_name(dtype)
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
         sizes = check_shape("input_shape", input_shape, least=1)
@@ -495,7 +496,7 @@ class Model:
         batch_size: int = 32,
         validation_data: Any = None,
         validation_split: float | None = None,
-        callbacks: Iterable[Callback] | Callback = (),
+        callbacks: Iterable[Callback] | Callback | None = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
@@ -709,6 +710,10 @@ class Model:
         likeliest: HostArray = self.probabilities(x, batch_size).argmax(axis=1)
         names = np.array(class_names(self))
         return names[likeliest] if len(names) == max(self.output_shape[0], 2) else likeliest
+
+    def __call__(self, x: Any) -> HostArray:
+        """What `predict` gives."""
+        return self.predict(x)
 
     @explained
     def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:

@@ -55,6 +55,8 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
     OptionError
         X104, for what can't be called as callback(model, history).
     """
+    if given is None:
+        return ()
     callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
     for callback in callbacks:
         check_call(callback, 2, "callbacks", "(model, history)")

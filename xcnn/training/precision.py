@@ -64,6 +64,27 @@ DTYPES = ("float32", "float64")
 """Of weights."""
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name "float32" or "float64", also of what NumPy, PyTorch and others name so: np.float32, torch.float64.
+
+    Raises
+    ------
+    OptionError
+        X104, for any other.
+    """
+    found = dtype
+    if isinstance(dtype, type):
+        found = dtype.__name__
+    elif type(dtype).__name__.startswith(("dtype", "Float", "DType")):  # PyTorch, NumPy, the standard
+        found = str(dtype).rpartition(".")[2]
+    if isinstance(found, str) and found in DTYPES:
+        return found
+    kind = meant("precision", found, PRECISIONS)
+    mixes = f'weights stay float32: precision="{kind}".'
+    hint = (f'did you mean "{kind}"?' if kind in DTYPES else mixes) if kind else ""
+    raise OptionError("X104", f'dtype must be "float32" or "float64"; got {short(dtype)}.', hint=hint)
+
+
 def policy(name: str | None, dtype: str) -> Precision:
     """The precision of this name for weights of this type; None is that of the type itself.
 
@@ -72,11 +93,7 @@ def policy(name: str | None, dtype: str) -> Precision:
     OptionError
         X104, when there is no such one, or it goes with other weights.
     """
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        kind = meant("precision", getattr(dtype, "name", getattr(dtype, "__name__", dtype)), PRECISIONS)
-        mixes = f'weights stay float32: precision="{kind}".'
-        hint = (f'did you mean "{kind}"?' if kind in DTYPES else mixes) if kind else ""
-        raise OptionError("X104", f'dtype must be "float32" or "float64"; got {short(dtype)}.', hint=hint)
+    dtype = dtype_name(dtype)
     if name is None:
         return PRECISIONS[dtype]
     if not isinstance(name, str) or name not in PRECISIONS:
