@@ -158,7 +158,7 @@ class Rows(Numbered):
         first, last = int(numbers[0]), int(numbers[-1])
         if hasattr(rows, "shape") and last - first + 1 == len(numbers) and (np.diff(numbers) == 1).all():
             told = f"samples {first} to {last}"
-            return np.asarray(self.reader(lambda: rows[first : last + 1], told))
+            return unmasked(self.reader(lambda: rows[first : last + 1], told), what)
         read = [self.reader(partial(rows.__getitem__, int(n)), self.told(int(n))) for n in numbers]
         return stacked(read, self.told, numbers, what)
 

@@ -18,7 +18,7 @@ import numpy as np
 from xcnn.core.checks import check_whole
 from xcnn.core.files import path_of
 from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
-from xcnn.errors import DataError, MissingDependency, OptionError, short, told_by
+from xcnn.errors import DataError, OptionError, short, told_by
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,11 +184,10 @@ def open_image(
     max_pixels: int = MAX_PIXELS,
     room: Room | None = None,
     content: bytes | None = None,
-    decoder: str = "pillow",
 ) -> Image.Image:
     """An image file as a Pillow image of mode L or RGB, or of mode F in 0..1; with `room`, decoded when there is some.
 
-    With `content` these are the file's bytes, and the path is what errors call it. `decoder` may be "simplejpeg".
+    With `content` these are the file's bytes, and the path is what errors call it.
 
     Raises
     ------
@@ -201,9 +200,7 @@ def open_image(
     try:
         with _Pieces(io.FileIO(path) if content is None else io.BytesIO(content)) as file:
             count = os.fstat(file.fileno()).st_size if content is None else len(content)
-            return _decoded(file, count, mode, formats, size, max_pixels, room, decoder)
-    except MissingDependency:
-        raise
+            return _decoded(file, count, mode, formats, size, max_pixels, room)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
@@ -221,7 +218,6 @@ def _decoded(
     size: tuple[int, int] | None,
     max_pixels: int,
     room: Room | None,
-    decoder: str,
 ) -> Image.Image:
     """The picture in a file of so many bytes."""
     if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
@@ -231,42 +227,18 @@ def _decoded(
     pixels = image.width * image.height
     if pixels > limit:
         raise ValueError(f"it promises {image.width}x{image.height} pixels, more than {limit:,}")
-    meant, drafted = meaning(image), size and (2 * max(size), 2 * max(size))
+    meant = meaning(image)
     if image.format == "JPEG":
         _check_scans(file, pixels, max_pixels)
-        if drafted:
-            image.draft(None, drafted)  # type: ignore[attr-defined]  # decoded smaller
+        if size:
+            image.draft(None, (2 * max(size), 2 * max(size)))  # decoded smaller
     tile = getattr(image, "tile", None)
     covered = tile[0][1] if image.format == "GIF" and tile else None
     with room.taken(image.width * image.height) if room else nullcontext():
-        if image.format == "JPEG" and decoder == "simplejpeg" and image.mode in ("L", "RGB"):
-            turn, image = orientation(image), _by_simplejpeg(file, mode, drafted or (0, 0))
-        else:
-            image.load()
-            turn = orientation(image)
+        image.load()
+        turn = orientation(image)
         whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
         return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
-
-
-def _by_simplejpeg(file: _Pieces, mode: str, least: tuple[int, int]) -> Image.Image:
-    """A JPEG decoded by simplejpeg, in grey or in colour, to no fewer rows and columns than the least."""
-    from PIL import Image
-
-    decode = simplejpeg().decode_jpeg
-    file.seek(0)
-    colours = "GRAY" if mode == "L" else "RGB"
-    decoded: NDArray[np.uint8] = decode(file.read(), colours, min_height=least[1], min_width=least[0])
-    return Image.fromarray(decoded[..., 0] if mode == "L" else decoded)
-
-
-def simplejpeg() -> Any:
-    """The package; X601 where it is not installed."""
-    try:
-        import simplejpeg
-    except ImportError as error:
-        hint = 'pip install "xcnn[jpeg]"'
-        raise MissingDependency("X601", 'decoder="simplejpeg" needs simplejpeg.', hint=hint) from error
-    return simplejpeg
 
 
 def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:

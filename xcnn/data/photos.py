@@ -15,7 +15,7 @@ import numpy as np
 from xcnn.core.checks import check_between, check_whole
 from xcnn.core.files import path_of
 from xcnn.data.folder import classes_of, is_parted, parts_of
-from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, open_image, simplejpeg, size_of, to_array
+from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, open_image, size_of, to_array
 from xcnn.data.source import Batch, Numbered, Numbers, digest
 from xcnn.errors import DataError, OptionError, counted, printable, short
 
@@ -35,7 +35,6 @@ def folder(
     *,
     part: str | None = None,
     bad: str = "raise",
-    decoder: str = "pillow",
     formats: Sequence[str] = FORMATS,
     test_fraction: float = 0.2,
     seed: int = 0,
@@ -61,8 +60,6 @@ def folder(
     bad
         what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
         batch, with a warning, and counts it in `skipped`
-    decoder
-        "pillow", or "simplejpeg", which is faster for JPEGs (extra `jpeg`), and whose pixels differ by a few steps
     formats, max_pixels
         as for `xcnn.data.images.read_image`
     test_fraction, seed
@@ -84,14 +81,14 @@ def folder(
     check_whole("seed", seed, 0)
     check_choice("part", part, (None, "train", "test"))
     root = path_of(path)
-    reading = check_reading(bad, decoder)
+    check_choice("bad", bad, ("raise", "skip"))
     if part is None and is_parted(root):
         hint = 'part="train" or part="test".'
         raise DataError("X209", f"{root} has folders train and test, and nothing says which is meant.", hint=hint)
     parts = (classes_of(root),) if part is None else parts_of(root, test_fraction, seed)
     found = survey([file for classes in parts for files in classes.values() for file in files], formats)
     classes = parts[part == "test"]
-    return Folder(root, classes, Reading(size or found.size, mode or found.mode, formats, max_pixels, *reading), found)
+    return Folder(root, classes, Reading(size or found.size, mode or found.mode, formats, max_pixels, bad), found)
 
 
 @dataclass(frozen=True)
@@ -103,16 +100,13 @@ class Reading:
     formats: Sequence[str] = FORMATS
     max_pixels: int = MAX_PIXELS
     bad: str = "raise"
-    decoder: str = "pillow"
 
     def images(self, pictures: Iterable[tuple[Any, bytes | None]], count: int, room: Room, skipped: Skipped) -> Any:
         """Pictures, files or bytes with a name, as (samples, channels, height, width), and which of them they are."""
-        x, kept = np.empty((count, len(self.mode), *self.size), np.float32), []
+        x, kept = np.empty((count, len(self.mode), *self.size), np.float32), list[int]()
         for place, (path, content) in enumerate(pictures):
             try:
-                image = open_image(
-                    path, self.mode, self.formats, self.size, self.max_pixels, room, content, self.decoder
-                )
+                image = open_image(path, self.mode, self.formats, self.size, self.max_pixels, room, content)
             except DataError as error:
                 if self.bad == "raise":
                     raise
@@ -148,6 +142,11 @@ class Folder(Numbered):
         how they are made images
     found
         what their sizes and colours are
+
+    Raises
+    ------
+    DataError
+        X207, from `batch`, for a file that can't be read
     """
 
     of_bytes = True
@@ -194,7 +193,7 @@ class Folder(Numbered):
     def fingerprint(self) -> str:
         """A checksum of how they are read, and of the names, classes and sizes of all files."""
         sizes = np.array([(self.root / file).stat().st_size for file in self.files], np.int64)
-        how = f"{self.reading.size} {self.reading.mode} {self.reading.decoder}"
+        how = f"{self.reading.size} {self.reading.mode}"
         return digest(how, "\0".join(self.files), self.labels.astype(np.int64), sizes)
 
 
@@ -230,15 +229,6 @@ def survey(files: Sequence[Path], formats: Sequence[str]) -> Survey:
     sizes = sorted(((height, width) for height, width, _ in seen), key=lambda size: (size[0] * size[1], size))
     mode = "L" if all(colours in GREYS for _, _, colours in seen) else "RGB"
     return Survey((side, side), mode, sizes[0], sizes[-1])
-
-
-def check_reading(bad: object, decoder: object) -> tuple[str, str]:
-    """Raise X104 for options that are none, X601 for a decoder that is not installed."""
-    check_choice("bad", bad, ("raise", "skip"))
-    check_choice("decoder", decoder, ("pillow", "simplejpeg"))
-    if decoder == "simplejpeg":
-        simplejpeg()
-    return str(bad), str(decoder)
 
 
 def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from xcnn.core import random
-from xcnn.errors import DataError, OptionError
+from xcnn.core.arrays import unmasked
+from xcnn.errors import DataError
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 FINGERPRINT_BYTES = 1 << 22
@@ -46,7 +47,17 @@ class Pass(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples x (N, ...), their targets t (N, ...) or None, and their numbers (N,) in the source."""
+    """Some samples of a source.
+
+    Parameters
+    ----------
+    x
+        (N, ...) samples
+    t
+        (N, ...) their targets, or None
+    numbers
+        (N,) their numbers in the source
+    """
 
     x: Any
     t: Any
@@ -58,21 +69,14 @@ Job: TypeAlias = Callable[[], Batch]
 
 
 class Source:
-    """What gives batches. One of your own has `jobs` and `fingerprint`; one whose samples have numbers is `Numbered`.
-
-    Parameters
-    ----------
-    classes
-        the names of labels 0, 1, 2, ..., where the source knows them
-    of_bytes
-        whether samples are bytes 0..255, or float numbers 0..1 that stand for those; None where that is not known
-    samples
-        how many an epoch has; None where that is not known before
-    """
+    """What gives batches. Your own has `jobs` and `fingerprint`; one whose samples have numbers is a `Numbered`."""
 
     classes: tuple[str, ...] = ()
+    """The names of labels 0, 1, 2, ..., where the source knows them."""
     of_bytes: bool | None = None
+    """Whether samples are bytes 0..255, or numbers 0..1 that stand for those; None where that is not known."""
     samples: int | None = None
+    """How many an epoch has; None where that is not known before."""
 
     def jobs(self, way: Pass) -> Iterator[Job]:
         """What makes the batches of a pass, in order."""
@@ -177,12 +181,14 @@ class Part(Numbered):
         return len(self.chosen)
 
     def batch(self, numbers: Numbers) -> Batch:
-        """These samples, by the source's numbers."""
-        return self.source.batch(self.chosen[numbers])
+        """These samples, numbered as they are here."""
+        wanted = self.chosen[numbers]
+        x, t, given = self.source.batch(wanted)
+        return Batch(x, t, numbers if len(given) == len(wanted) else numbers[np.isin(wanted, given)])
 
     def told(self, number: int) -> str:
         """As the source tells it."""
-        return self.source.told(number)
+        return self.source.told(int(self.chosen[number]))
 
     def fingerprint(self) -> str:
         """The source's, and which samples they are."""
@@ -197,18 +203,6 @@ def order_of(samples: int, way: Pass) -> Numbers:
     else:
         numbers = np.arange(samples)
     return numbers
-
-
-def split_source(source: Source, share: float, seed: int) -> tuple[Part, Part]:
-    """A source in two parts, as `xcnn.data.split` does: what is trained on, and what is held back."""
-    from xcnn.data.split import held_back
-
-    if not isinstance(source, Numbered):
-        hint = "give validation data of their own."
-        raise OptionError("X104", "samples that come one after another can't be split.", hint=hint)
-    labels = np.zeros(len(source), np.int64) if source.labels is None else np.asarray(source.labels)
-    held = held_back(labels, share, seed)
-    return Part(source, np.flatnonzero(~held)), Part(source, np.flatnonzero(held))
 
 
 def fingerprint(*arrays: Any) -> str:
@@ -235,7 +229,7 @@ def digest(*parts: Any) -> str:
 
 def stacked(samples: list[Any], told: Callable[[int], str], numbers: Numbers, what: str = "x") -> Any:
     """Samples as one array; X203 names the first that has another shape or type than the one before it."""
-    arrays = [np.asarray(each) for each in samples]
+    arrays = [np.asarray(unmasked(each, what)) for each in samples]
     for number, each in zip(numbers, arrays, strict=True):
         if each.shape != arrays[0].shape or each.dtype.kind == "O":
             odd = f"{told(int(number))} has {what} of shape {each.shape} and type {each.dtype}"

@@ -20,7 +20,7 @@ import numpy as np
 from xcnn.core import random
 from xcnn.core.checks import check_whole
 from xcnn.data.images import BYTES_PER_PIXEL, FORMATS, MAX_PIXELS, SPARE_BYTES, Room, check_image_options
-from xcnn.data.photos import Reading, Skipped, check_reading
+from xcnn.data.photos import Reading, Skipped, check_choice
 from xcnn.data.source import Batch, Job, Pass, Source, digest
 from xcnn.errors import DataError, counted, short
 
@@ -48,7 +48,6 @@ def tar(
     classes: Sequence[str] = (),
     buffer: int = 1000,
     bad: str = "raise",
-    decoder: str = "pillow",
     formats: Sequence[str] = FORMATS,
     max_pixels: int = MAX_PIXELS,
 ) -> Tar:
@@ -63,7 +62,7 @@ def tar(
     ----------
     paths
         files, or a pattern such as "shards/*.tar"; they may be compressed
-    size, mode, bad, decoder, formats, max_pixels
+    size, mode, bad, formats, max_pixels
         as for `xcnn.data.folder`
     classes
         the names of labels 0, 1, 2, ...
@@ -82,9 +81,10 @@ def tar(
         X209: there are no such files, or a sample lacks its class; X207: a file that can't be read.
     """
     formats = check_image_options(size, mode, formats, max_pixels)
+    check_choice("bad", bad, ("raise", "skip"))
     listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     files = [Path(found) for path in listed for found in matching(os.path.expanduser(path))]
-    reading = Reading(size, mode, formats, max_pixels, *check_reading(bad, decoder))
+    reading = Reading(size, mode, formats, max_pixels, bad)
     return Tar(files, reading, tuple(map(str, classes)), check_whole("buffer", buffer))
 
 
@@ -109,6 +109,11 @@ class Tar(Source):
         their names
     buffer
         samples of which the next is drawn
+
+    Raises
+    ------
+    DataError
+        X207, X209, from `jobs` and what they give, for what can't be read or is not laid out so
     """
 
     of_bytes = True
@@ -160,7 +165,7 @@ class Tar(Source):
 
     def fingerprint(self) -> str:
         """A checksum of how they are read, and of the names and sizes of the tars."""
-        how = f"{self.reading.size} {self.reading.mode} {self.reading.decoder} {self.buffer}"
+        how = f"{self.reading.size} {self.reading.mode} {self.buffer}"
         return digest(how, *(f"{file.name} {file.stat().st_size} " for file in self.files))
 
 

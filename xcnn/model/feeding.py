@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.data.source import Arrays, Batch, Job, Numbers, Pass, Source
+from xcnn.data.source import Arrays, Batch, Job, Numbered, Numbers, Pass, Source
 from xcnn.errors import DataError, OptionError
 from xcnn.model.held import Held
 from xcnn.model.host_data import host_array, inputs_of, samples_of, targets_of
@@ -65,6 +65,11 @@ class Fed(Source):
         """Each batch as the source makes it, then as the model takes it."""
         for job in self.source.jobs(way):
             yield partial(self.taken, job)
+
+    def batch(self, numbers: Numbers) -> Batch:
+        """These samples, of a source whose samples have numbers."""
+        assert isinstance(self.source, Numbered)
+        return self.taken(partial(self.source.batch, numbers))
 
     def taken(self, job: Job) -> Batch:
         """A batch, scaled, numbered and checked."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.data.source import Arrays, Source, split_source
+from xcnn.data.source import Arrays, Source
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
 from xcnn.model.feeding import Fed, to_measure
 from xcnn.model.held import Held
@@ -86,21 +86,22 @@ def parted(
     if validation is None:
         return data, None
     if isinstance(validation, tuple | list) and len(validation) == 2:
-        return data, to_measure(model, *validation, role="validation ", taking=taking)
+        x, y = validation
+        return data, to_measure(model, x, y, "validation ", taking)
     if isinstance(validation, tuple | list | np.ndarray):
         raise OptionError("X104", "validation_data must be a pair (x, y).")
-    return data, to_measure(model, validation, None, role="validation ", taking=taking)
+    return data, to_measure(model, validation, None, "validation ", taking)
 
 
 def split(data: Source, share: float, seed: int) -> tuple[Source, Source]:
     """Two parts: of arrays copies, of what is read as it is needed the numbers of its samples."""
-    if isinstance(data, Arrays):
-        from xcnn.data.split import split as split_arrays
+    from xcnn.data.split import split as split_data
 
-        train, held = split_arrays(data.x, data.labels, share, seed=seed)
+    if isinstance(data, Arrays):
+        train, held = split_data(data.x, data.labels, share, seed=seed)
         return Arrays(*train), Arrays(*held)
     assert isinstance(data, Fed)
-    parts = split_source(data.source, share, seed)
+    parts = split_data(data.source, share=share, seed=seed)
     return replace(data, source=parts[0]), replace(data, source=parts[1], role="validation ")
 
 

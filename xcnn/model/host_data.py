@@ -141,7 +141,8 @@ def inputs_of(
         )
     taking = taking or model.taking
     if x.dtype == np.uint8 and taking.scaling is not None:
-        return taking.scaled(x, name, model.dtype)
+        scaled: HostArray = taking.scaled(x, name, model.dtype)
+        return scaled
     if x.dtype.kind != "f":
         raise DTypeError(
             "X103", f"{name} is {x.dtype.name}; layers compute in {model.dtype}.", hint=conversion("x", x, model.dtype)

@@ -622,7 +622,7 @@ class Model:
         return measure(self.trainer, self.state.weights, data, process.processors(), batch_size)
 
     @explained
-    def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
+    def report(self, x: Any, y: Any = None, *, batch_size: int | None = None, worst: int = 12) -> Report:
         """What a classifier gets right and wrong: it prints itself, shows itself in a notebook, and can be a page.
 
         Accuracy with its 95 % interval, precision, recall and F1 of each class, the confusion matrix, the pairs of
@@ -631,7 +631,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels, as for `evaluate`
+            samples and their labels, or a source of both, as for `evaluate`
         batch_size
             samples that are computed at once
         worst
@@ -701,7 +701,8 @@ class Model:
 
         Examples
         --------
-        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> net, sgd = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), xcnn.SGD(1.0)
+        >>> model = xcnn.Model(net, (1, 4, 4), optimizer=sgd, backend="numpy")
         >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), ["left", "left", "right", "right"] * 4
         >>> history = model.fit(x, y, epochs=50, progress="none")
         >>> str(model.classify(x[:1])[0])

@@ -43,5 +43,6 @@ def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> 
                 raise DataError("X203", f"{told}.", hint="leave them out before: outputs would belong to others.")
             seen += len(x)
     if y is None and not parts:
-        return trainer.backend.to_numpy(trainer.forward(weights, np.zeros((0, *model.input_shape), model.dtype)))
+        nothing = trainer.forward(weights, np.zeros((0, *model.input_shape), model.dtype))
+        return np.array(trainer.backend.to_numpy(nothing))
     return np.concatenate(parts) if y is None else y

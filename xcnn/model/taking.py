@@ -137,7 +137,7 @@ def decided(before: Taking, outputs: int, of_bytes: bool | None, names: Sequence
             classes = f"{counted(len(names), 'class', 'classes')} ({some(names)})"
             told = f"the labels have {classes}, the net {counted(outputs, 'output')}"
             hint = f"let the last layer have {len(names)} outputs" if len(names) > 1 else "give two classes or more"
-            raise LabelError("X201", f"{told}.", hint=f'{hint}, or name all: model.info["classes"] = [...].')
+            raise LabelError("X201", f"{told}.", hint=f'{hint}, or name all in the model\'s info["classes"].')
         after = replace(after, classes=tuple(names))
     return after
 

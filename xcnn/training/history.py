@@ -26,7 +26,6 @@ COLUMNS = {
     "learning_rate": ".2g",
     "images_per_second": ",.0f",
     "seconds": ".1f",
-    "stall": ".1f",
 }
 """What a row may hold, and how it is printed."""
 MEASURED = ("images_per_second", "seconds", "stall")
@@ -85,14 +84,23 @@ class History:
         if not self.rows:
             return "no epoch was finished"
         whole = dict.fromkeys(self.columns)
-        return "\n".join([header(whole), *(line(row, whole) for row in self.rows)])
+        return "\n".join([header(whole), *(line(row, whole) for row in self.rows), *self.waited])
+
+    @property
+    def waited(self) -> list[str]:
+        """A line that tells how long steps waited for their batches, where batches were made beside them; else none."""
+        rows = [row for row in self.rows if "stall" in row]
+        stall, seconds = (sum(row[name] for row in rows) for name in ("stall", "seconds"))
+        return [f"steps waited {stall:.1f} of {seconds:.1f} s for batches ({stall / max(seconds, 1e-9):.0%})"] * bool(
+            rows
+        )
 
     def _repr_html_(self) -> str:
         if not self.rows:
             return html.note(str(self))
         shown = [name for name in COLUMNS if name in self.columns]
         rows = [[cells(row).get(name, "") for name in shown] for row in self.rows]
-        return html.table([_title(name) for name in shown], rows, words=0)
+        return html.table([_title(name) for name in shown], rows, words=0) + "".join(map(html.note, self.waited))
 
     def reproducible(self) -> list[Row]:
         """The rows without the times that they took: equal for two runs from one seed."""
