@@ -19,6 +19,7 @@ MODULES = [
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "schedules",

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xcnn import data, datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
+    from xcnn.explainer import explain
 
 __version__ = "0.1.0"
 
@@ -52,11 +53,13 @@ __all__ = [
     "data",
     "datasets",
     "errors",
+    "explain",
     "explain_algorithm",
     "get_backend",
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "pure",
@@ -79,6 +82,7 @@ LATE = {
     "compare": "xcnn.checking.parity",
     "data": "xcnn.data",
     "datasets": "xcnn.datasets",
+    "explain": "xcnn.explainer",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

@@ -110,8 +110,7 @@ def traced(
     constants: Constants,
     weights: Weights,
     state: Weights,
-    x: Array,
-    t: Array,
+    *batch: Array,
 ) -> tuple[Weights, Weights, StepResult]:
     """The step, whose learning rate, of the weights' type, and other numbers are arguments."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
@@ -121,7 +120,7 @@ def traced(
     tracers = dict(zip(step.numbers, of_parts or (), strict=True))
     net, loss = lifted((step.step.net, step.step.loss), tracers)
     with standing({id(tracer): (tracer, step.numbers[path][1]) for path, tracer in tracers.items()}):
-        return replace(step.step, net=net, loss=loss, optimizer=optimizer)(key, weights, state, x, t)
+        return replace(step.step, net=net, loss=loss, optimizer=optimizer)(key, weights, state, *batch)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -132,11 +131,10 @@ def one(
     constants: Constants,
     weights: Weights,
     state: Weights,
-    x: Array,
-    t: Array,
+    *batch: Array,
 ) -> tuple[Weights, Weights, dict[str, Array]]:
     """A step's weights, state and outcome."""
-    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, x, t)
+    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, *batch)
     return weights, state, vars(outcome)
 
 
@@ -242,15 +240,15 @@ class CompiledStep(Kept, Paced):
         return np.asarray([learning_rate(rate, updates + n) for n in range(count)])
 
     def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
         if not self.reason:
             try:
-                return self.compiled(key, weights, state, x, t)
+                return self.compiled(key, weights, state, *batch)
             except NotCompiled as why:
                 self.reason = str(why)
                 log.info("training steps run operation by operation: %s", why)
-        return self.step(key, weights, state, x, t)
+        return self.step(key, weights, state, *batch)
 
     def there(self) -> Constants:
         """The numbers that are arguments, those of layers and losses on the device."""
@@ -298,17 +296,17 @@ class CompiledStep(Kept, Paced):
         jax.eval_shape(results, rate, (constants, there), *others)
 
     def compiled(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """One step, compiled."""
         from xcnn.training.step import StepResult
 
         rate, at = self.rates(state["step"], 1)[0], (signed(key[0]), key[1])
-        given = at, rate, weights, state, x, t
+        given = at, rate, weights, state, *batch
 
         def run() -> tuple[Weights, Weights, dict[str, Any]]:
             after: tuple[Weights, Weights, dict[str, Any]] = one(
-                self.static, at, rate, self.there(), weights, state, x, t
+                self.static, at, rate, self.there(), weights, state, *batch
             )
             return after
 

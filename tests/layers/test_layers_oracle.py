@@ -11,8 +11,12 @@ from xcnn.core import random, tree
 from xcnn.layers import (
     ELU,
     GELU,
+    SELU,
+    Add,
     AveragePool2D,
     BatchNorm,
+    ClippedReLU,
+    Concatenate,
     Conv1D,
     Conv2D,
     Conv2DTranspose,
@@ -21,19 +25,28 @@ from xcnn.layers import (
     Flatten,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
+    Graph,
     GroupNorm,
+    HardSigmoid,
+    HardSwish,
     LayerNorm,
     LeakyReLU,
+    LogSoftmax,
     MaxPool2D,
+    Mish,
+    Multiply,
     Next,
+    PReLU,
     ReLU,
     Reshape,
     Run,
+    Scale,
     Sequential,
     Sigmoid,
     SiLU,
     Softmax,
     Softplus,
+    Softsign,
     Tanh,
     UpSampling2D,
     ZeroPadding2D,
@@ -174,6 +187,11 @@ def layer_norm(moved=(), epsilon=1e-3):
     return f
 
 
+def graph_by_hand(x, w):
+    a = F.conv2d(x, w["a/kernel"])
+    return torch.cat([F.relu(a) * F.conv2d(a, w["c/kernel"]) * a, a], 1).flatten(1)
+
+
 ORACLES = [
     (Conv2D(4, 3), (2, 6, 7), conv2d()),
     (
@@ -260,6 +278,41 @@ ORACLES = [
     (Sigmoid(), (3, 4), lambda x, w: torch.sigmoid(x)),
     (Tanh(), (3, 4), lambda x, w: torch.tanh(x)),
     (Softplus(), (3, 4), lambda x, w: F.softplus(x, threshold=40)),
+    (ClippedReLU(), (3, 4), lambda x, w: F.relu6(x)),
+    (ClippedReLU(0.5), (3, 4), lambda x, w: F.hardtanh(x, 0.0, 0.5)),
+    (SELU(), (3, 4), lambda x, w: F.selu(x)),
+    (Mish(), (3, 4), lambda x, w: F.mish(x)),
+    (HardSigmoid(), (3, 4), lambda x, w: F.hardsigmoid(x)),
+    (HardSigmoid(2.5), (3, 4), lambda x, w: torch.clamp(2.5 * x + 0.5, 0, 1)),
+    (HardSwish(), (3, 4), lambda x, w: F.hardswish(x)),
+    (Softsign(), (3, 4), lambda x, w: F.softsign(x)),
+    (PReLU(), (3, 2, 4), lambda x, w: F.prelu(x, w["negative_slope"])),
+    (PReLU(shared=True), (3, 4), lambda x, w: F.prelu(x, w["negative_slope"])),
+    (Scale(bias=True), (3, 2, 4), lambda x, w: x * w["scale"].reshape(-1, 1, 1) + w["bias"].reshape(-1, 1, 1)),
+    (LogSoftmax(), (3, 4), lambda x, w: F.log_softmax(x, 1)),
+    (LogSoftmax(-1), (3, 4, 2), lambda x, w: F.log_softmax(x, -1)),
+    (
+        Add(Conv2D(3, 1, bias=False), gate=GlobalAveragePool2D()),
+        (3, 4, 5),
+        lambda x, w: F.conv2d(x, w["conv1/kernel"]) + x.mean((2, 3), keepdim=True),
+    ),
+    (
+        Multiply(Sequential(), Conv2D(3, 1, bias=False), gate=GlobalAveragePool2D()),
+        (3, 4, 5),
+        lambda x, w: x * F.conv2d(x, w["conv1/kernel"]) * x.mean((2, 3), keepdim=True),
+    ),
+    (
+        Graph(
+            a=Conv2D(2, 3, bias=False),
+            b=(ReLU(), "a"),
+            c=(Conv2D(2, 1, bias=False), "a"),
+            d=(Multiply(), "b", "c", "a"),
+            e=(Concatenate(), "d", "a"),
+            f=Flatten(),
+        ),
+        (2, 4, 5),
+        lambda x, w: graph_by_hand(x, w),
+    ),
     (Softmax(), (3, 4), lambda x, w: torch.softmax(x, 1)),
     (Softmax(-1), (3, 4, 2), lambda x, w: torch.softmax(x, -1)),
     (

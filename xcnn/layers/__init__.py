@@ -1,6 +1,21 @@
 """The layers, one file each; layer.py is the protocol that all of them follow."""
 
-from xcnn.layers.activations import ELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from xcnn.layers.activations import (
+    ELU,
+    SELU,
+    ClippedReLU,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+)
+from xcnn.layers.add import Add
 from xcnn.layers.average_pool2d import AveragePool2D
 from xcnn.layers.batch_norm import BatchNorm
 from xcnn.layers.concatenate import Concatenate
@@ -9,18 +24,23 @@ from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.conv2d_transpose import Conv2DTranspose
 from xcnn.layers.dense import Dense
 from xcnn.layers.depthwise_conv2d import DepthwiseConv2D
-from xcnn.layers.dropout import Dropout, SpatialDropout2D
+from xcnn.layers.dropout import Dropout, SpatialDropout2D, StochasticDepth
 from xcnn.layers.flatten import Flatten
 from xcnn.layers.gelu import GELU
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
 from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
+from xcnn.layers.graph import Graph
 from xcnn.layers.group_norm import GroupNorm
 from xcnn.layers.half import computes_in_half as computes_in_half
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.layer_norm import LayerNorm
+from xcnn.layers.log_softmax import LogSoftmax
 from xcnn.layers.max_pool2d import MaxPool2D
+from xcnn.layers.multiply import Multiply
+from xcnn.layers.prelu import PReLU
 from xcnn.layers.reshape import Reshape
 from xcnn.layers.residual import Residual
+from xcnn.layers.scale import Scale
 from xcnn.layers.sequential import Sequential
 from xcnn.layers.softmax import Softmax
 from xcnn.layers.upsampling2d import UpSampling2D
@@ -29,8 +49,11 @@ from xcnn.layers.zero_padding2d import ZeroPadding2D
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
+    "Add",
     "AveragePool2D",
     "BatchNorm",
+    "ClippedReLU",
     "Concatenate",
     "Conv1D",
     "Conv2D",
@@ -41,22 +64,32 @@ __all__ = [
     "Flatten",
     "GlobalAveragePool2D",
     "GlobalMaxPool2D",
+    "Graph",
     "GroupNorm",
+    "HardSigmoid",
+    "HardSwish",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LogSoftmax",
     "MaxPool2D",
+    "Mish",
+    "Multiply",
     "Next",
+    "PReLU",
     "ReLU",
     "Reshape",
     "Residual",
     "Run",
+    "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Softsign",
     "SpatialDropout2D",
+    "StochasticDepth",
     "Tanh",
     "UpSampling2D",
     "ZeroPadding2D",

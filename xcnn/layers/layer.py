@@ -84,11 +84,14 @@ class Hook:
     of_runs
         whether a run of layers that is fused is looked at as one, under the name of its last, its backward taking
         (dy, grads); else its layers are called one by one
+    before
+        called as `before(path, layer, weights, x)` ahead of each layer that a container calls; None is nothing
     """
 
     look: Callable[[tuple[str, ...], Any, Array, Any], Any]
     path: tuple[str, ...] = ()
     of_runs: bool = False
+    before: Callable[[tuple[str, ...], Any, Weights, Array], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from xcnn.core.checks import plain
 from xcnn.core.initializers import INITIALIZERS
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.model.schema import short
+from xcnn.training.metrics import METRICS, TopK
 from xcnn.training.optimizers import OPTIMIZERS
 from xcnn.training.schedules import SCHEDULES
 
@@ -23,7 +24,8 @@ CLASSES: dict[str, type] = {
 }
 LEAVES = (float, int, str, bool)
 """The kinds of most values: a history has tens of thousands."""
-TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES
+MEASURES: dict[str, type] = {cls.__name__: cls for cls in (*METRICS.values(), TopK)}
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES | MEASURES
 
 
 def to_config(value: Any, own: dict[str, type] | None = None) -> Any:

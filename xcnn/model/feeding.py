@@ -19,6 +19,7 @@ from xcnn.errors import DataError, OptionError
 from xcnn.model.held import Held
 from xcnn.model.host_data import host_array, inputs_of, samples_of, targets_of
 from xcnn.model.taking import Taking, decided, names_of
+from xcnn.training.state import HostArray
 
 log = logging.getLogger("xcnn")
 
@@ -148,6 +149,17 @@ def to_ask(model: Held, x: Any) -> Source:
 
     bare = is_indexed(x) and not hasattr(x, "dtype") and not isinstance(x, Source)
     return Fed(Pairs(x, targets=False) if bare else source(x), model, model.taking, asked=False)
+
+
+def known_targets(data: Source) -> HostArray | None:
+    """The targets of all samples, as a model takes them, where they are known before the samples are read."""
+    if isinstance(data, Arrays):
+        known: HostArray = data.labels
+        return known
+    if not isinstance(data, Fed) or not isinstance(data.source, Numbered) or data.source.labels is None:
+        return None
+    numbered: HostArray = data.t_of(data.source.labels, np.arange(len(data.source)))
+    return numbered
 
 
 def in_pieces(x: Any, y: Any, taking: Taking) -> bool:

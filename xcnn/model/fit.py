@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xcnn.data.source import Arrays, Source
+from xcnn.data.source import Arrays, Source, digest, fingerprint
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
 from xcnn.model.feeding import Fed, to_measure
 from xcnn.model.held import Held
 from xcnn.model.taking import Taking
+from xcnn.model.weighing import Weighing, weighing
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
+from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle
 
@@ -39,12 +41,15 @@ def fit(
     resume: bool,
     augment: tuple[Any, ...] = (),
     workers: int = 0,
+    weigh: Weighing | None = None,
+    validation_weigh: Weighing | None = None,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    way = loop.Way(batch_size, shuffle, changing(model, augment), workers)
-    check_monitors(callbacks, loop.columns(model.trainer, validation is not None, loop.is_fed(data, way)))
+    way = loop.Way(batch_size, shuffle, changing(model, augment), workers, weigh, validation_weigh)
+    written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
+    check_monitors(callbacks, written, directions(model.trainer.metrics))
     before = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
-    begin(model, data, way, resume, augment, taking)
+    begin(model, data, way, resume, augment, taking, weigh)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -74,6 +79,37 @@ def fit(
     return history
 
 
+@dataclass(frozen=True)
+class Parted:
+    """What is trained on, and what is measured after each epoch, with what their samples weigh."""
+
+    data: Source
+    validation: Source | None
+    weigh: Weighing | None
+    validation_weigh: Weighing | None
+
+
+def weighed(
+    model: Held,
+    data: Source,
+    taking: Taking,
+    validation: Any,
+    share: float | None,
+    class_weight: Any,
+    sample_weight: Any,
+) -> Parted:
+    """Both, their weights checked. Those of classes are for training alone."""
+    if sample_weight is not None and share is not None:
+        hint = "split them yourself: validation_data=(x, y, sample_weight)."
+        raise OptionError("X104", "sample_weight and validation_split can't be given together.", hint=hint)
+    theirs = None
+    if isinstance(validation, tuple | list) and len(validation) == 3:
+        *validation, theirs = validation
+    train, held = parted(model, data, taking, validation, share)
+    of_held = None if held is None else weighing(model, held, None, theirs, "validation ", taking.classes)
+    return Parted(train, held, weighing(model, train, class_weight, sample_weight, "", taking.classes), of_held)
+
+
 def parted(
     model: Held, data: Source, taking: Taking, validation: Any, share: float | None
 ) -> tuple[Source, Source | None]:
@@ -89,7 +125,7 @@ def parted(
         x, y = validation
         return data, to_measure(model, x, y, "validation ", taking)
     if isinstance(validation, tuple | list | np.ndarray):
-        raise OptionError("X104", "validation_data must be a pair (x, y).")
+        raise OptionError("X104", "validation_data must be a pair (x, y), or (x, y, sample_weight).")
     return data, to_measure(model, validation, None, "validation ", taking)
 
 
@@ -123,7 +159,15 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(model: Held, data: Source, way: loop.Way, resume: bool, augment: tuple[Any, ...], taking: Taking) -> None:
+def begin(
+    model: Held,
+    data: Source,
+    way: loop.Way,
+    resume: bool,
+    augment: tuple[Any, ...],
+    taking: Taking,
+    weigh: Weighing | None = None,
+) -> None:
     """Enter into the model how it is going to be trained.
 
     Raises
@@ -132,8 +176,14 @@ def begin(model: Held, data: Source, way: loop.Way, resume: bool, augment: tuple
         X405, where a training is to go on that was begun on other data, or within an epoch in another way.
     """
     state, samples = model.state, data.samples or 0
-    plan = {"samples": samples, "batch_size": way.batch_size, "shuffle": way.shuffle, "data": data.fingerprint()}
+    plan = {
+        "samples": samples,
+        "batch_size": way.batch_size,
+        "shuffle": way.shuffle,
+        "data": checksum(data, weigh),
+    }
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
+    plan["class_weight"] = [] if weigh is None else list(weigh.classes)
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
         raise CheckpointError(
@@ -158,6 +208,15 @@ def begin(model: Held, data: Source, way: loop.Way, resume: bool, augment: tuple
         log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
     # one call: an interrupt finds all or none
     vars(model).update(state=state, plan=plan, history=history, _kept_scaling=taking.scaling)
+
+
+def checksum(data: Source, weigh: Weighing | None) -> str:
+    """One of the data, with the weights of their samples, if they have any."""
+    if weigh is None or weigh.samples is None:
+        return data.fingerprint()
+    if isinstance(data, Arrays):
+        return fingerprint(data.x, data.labels, weigh.samples)
+    return digest(data.fingerprint(), weigh.samples)
 
 
 def tell_idle(model: Held, last: int) -> None:
@@ -194,7 +253,7 @@ def train(
                 for state in states:
                     before, model.state = model.state, state
                     if state.seen:
-                        progress.advance(state.seen - before.seen, state.loss / state.seen)
+                        progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
         enter(history, model.state.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -25,20 +25,22 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits
+from xcnn.model import checkpoint, habits, onnx
 from xcnn.model.feeding import to_ask, to_measure, to_train_on
-from xcnn.model.fit import augmentations, fit, parted
+from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
-from xcnn.model.host_data import fitting, samples_of, weights_of
+from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
 from xcnn.model.predict import predict
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.taking import Taking, check_scaling
+from xcnn.model.weighing import weighing
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
 from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
 from xcnn.training.precision import Precision, check_numbers, dtype_name, mixed, policy, widened
@@ -52,12 +54,14 @@ from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from xcnn.data.augment import Augmentation
+    from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
+    from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
 
-SET = ("learning_rate", "loss", "optimizer", "precision", "scaling", "weights")
+SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "scaling", "weights")
 """What may be assigned."""
 KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
@@ -110,6 +114,9 @@ class Model:
         of one sample, (channels, height, width) for images
     loss
         a name in xcnn.losses.LOSSES, or a function (y, t) -> (value, dy)
+    metrics
+        what `fit` and `evaluate` measure beside it: names such as "f1" and "top5", values of xcnn.metrics, functions
+        (y, t) -> value, or objects with update(y, t) and result()
     optimizer
         a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
     backend
@@ -142,6 +149,7 @@ class Model:
         input_shape: Shape,
         *,
         loss: str | Loss = "cross_entropy",
+        metrics: Iterable[Any] | str | Metric = (),
         optimizer: str | Optimizer = "adam",
         backend: str | Backend | None = None,
         dtype: str = "float32",
@@ -160,6 +168,7 @@ class Model:
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._kept_scaling = check_scaling(scaling)
+        self._metrics = check_metrics(metrics)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
@@ -202,6 +211,8 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
+        ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
+        metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
             optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
@@ -217,7 +228,8 @@ class Model:
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend)),
+            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics))),
+            metrics=metrics,
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -327,6 +339,19 @@ class Model:
         loss = loss_function(new)
         self._become(_loss=loss)
         tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss. Others may be assigned between epochs, as they are given to Model."""
+        return self._metrics
+
+    @metrics.setter
+    @changes("other metrics")
+    def metrics(self, new: Iterable[Any] | str | Metric) -> None:
+        if self.state.batch:
+            hint = "finish it first: fit(..., resume=True)."
+            raise OptionError("X104", "other metrics would miss the batches of the epoch that is open.", hint=hint)
+        self._become(_metrics=check_metrics(new))
 
     @property
     def learning_rate(self) -> float:
@@ -503,6 +528,8 @@ class Model:
         augment: Augmentation | Iterable[Augmentation] = (),
         steps_per_epoch: int | None = None,
         workers: int | None = None,
+        class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
+        sample_weight: Any = None,
     ) -> History:
         """Train on host arrays, or on what is read as it is needed, each batch moved to the backend.
 
@@ -523,7 +550,7 @@ class Model:
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y), or a source of both, measured after each epoch
+            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
             from the seed as `xcnn.datasets.split` does
@@ -546,6 +573,12 @@ class Model:
             threads that make batches ahead of the steps, where these are read, scaled or augmented: None is one for
             each processor, 0 makes each when its step comes. They change no bit of any result; functions of yours that
             augment are called by several at once. `history["stall"]` is the seconds that steps waited in each epoch
+        class_weight
+            what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
+            "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
+        sample_weight : (samples,)
+            what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
+            count each sample once
 
         Raises
         ------
@@ -562,12 +595,14 @@ class Model:
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
         data, taking = to_train_on(self, x, y, steps)
-        data, validation = parted(self, data, taking, validation_data, validation_split)
+        parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
         return fit(
             self,
-            data,
-            validation,
+            parts.data,
+            parts.validation,
             taking=taking,
+            weigh=parts.weigh,
+            validation_weigh=parts.validation_weigh,
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
@@ -601,8 +636,16 @@ class Model:
         return loss
 
     @explained
-    def evaluate(self, x: Any, y: Any = None, batch_size: int | None = None) -> dict[str, float]:
-        """{"loss": mean over the samples}, and for classifiers "accuracy".
+    def evaluate(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int | None = None,
+        *,
+        class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
+        sample_weight: Any = None,
+    ) -> dict[str, Any]:
+        """{"loss": mean over the samples}, for classifiers "accuracy", and the model's metrics.
 
         Parameters
         ----------
@@ -611,6 +654,8 @@ class Model:
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        class_weight, sample_weight
+            what classes and samples weigh in the loss, as for `fit`
 
         Raises
         ------
@@ -619,7 +664,8 @@ class Model:
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         data = to_measure(self, x, y)
-        return measure(self.trainer, self.state.weights, data, process.processors(), batch_size)
+        weigh = weighing(self, data, class_weight, sample_weight)
+        return measure(self.trainer, self.state.weights, data, process.processors(), batch_size, weigh)
 
     @explained
     def report(self, x: Any, y: Any = None, *, batch_size: int | None = None, worst: int = 12) -> Report:
@@ -780,6 +826,42 @@ class Model:
         return summarize(self, check_whole("batch_size", batch_size))
 
     @explained
+    def trace(self, x: Any, y: Any, *, train: bool = False) -> Trace:
+        """What each layer gets and gives for one batch: input, output, and the loss's gradients by input and weights.
+
+        Nothing is changed: no step is taken, and no running statistics move. All layers are called one by one.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, host arrays as for `fit`
+        train
+            whether layers do what they do in training: batch statistics, dropout as in the next step
+
+        Raises
+        ------
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+        OptionError
+            X104, where train is neither True nor False.
+
+        Returns
+        -------
+        Trace
+            a mapping by the layers' names: `trace["conv1"].dx`, `.x`, `.y`, `.dy`, `.grads["kernel"]`
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4))
+        >>> trace = model.trace(np.ones((1, 1, 4, 4), "float32"), np.array([0]))
+        >>> trace["conv1"].grads["kernel"].shape
+        (2, 1, 3, 3)
+        """
+        from xcnn.model.trace import trace
+
+        return trace(self, x, y, check_flag("train", train))
+
+    @explained
     def frozen(self) -> Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
@@ -803,6 +885,84 @@ class Model:
         return made
 
     # Files.
+
+    @explained
+    @changes("other weights")
+    def load_weights(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        rename: Mapping[str, str | None] | None = None,
+        strict: bool = True,
+        without: str | Sequence[str] = (),
+        key: str | None = None,
+    ) -> Loaded:
+        """Take weights from a file of PyTorch's or a state dict, by PyTorch's names: all that are asked for, or none.
+
+        Parameters
+        ----------
+        source
+            a safetensors file or one of `torch.save`, which is read without PyTorch, and calls nothing; or a dict of
+            arrays by name
+        rename
+            the source's names, or beginnings of them that end in a point, to those of the net: {"backbone.": ""};
+            None leaves out
+        strict
+            whether all of the net's weights must be there, and no others
+        without
+            beginnings of names that stay as they are, as the head's: "fc"
+        key
+            which entry holds the weights, where a file has dicts within dicts; None finds it
+
+        Raises
+        ------
+        ExchangeError
+            X416, for a file that can't be read; X417, where these are not the net's weights: it lists all that are
+            missing, unexpected or of another shape.
+        OptionError
+            X104, for options that can't be.
+        DataError
+            X203, for numbers that are not finite in the net's type.
+
+        Returns
+        -------
+        Loaded
+            what was taken and what was not; it prints itself
+        """
+        from xcnn.exchange.pytorch import weights
+
+        how = weights.how_to(rename, strict, without, key)
+        leaves, loaded = weights.load(self.net, self.state.weights, source, how)
+        self._set_all({path: weight_of(path, leaf, self._shapes[path], self.dtype) for path, leaf in leaves.items()})
+        return loaded
+
+    @explained
+    def state_dict(self) -> dict[str, HostArray]:
+        """The weights by PyTorch's names, in its layouts, as NumPy arrays: `torch.from_numpy` makes tensors of them.
+
+        Without `num_batches_tracked`, which PyTorch does not ask for.
+
+        Returns
+        -------
+        dict
+            arrays by name
+        """
+        from xcnn.exchange.pytorch import weights
+
+        return weights.state_dict(self.net, self.state.weights, self.backend.to_numpy)
+
+    @explained
+    def save_weights(self, path: str | Path) -> None:
+        """Write `state_dict()` as a safetensors file, whole or not at all; `save` keeps the net and training as well.
+
+        Parameters
+        ----------
+        path
+            of the file
+        """
+        from xcnn.exchange.pytorch import files
+
+        files.write(path, self.state_dict())
 
     @explained
     def save(self, path: str | Path) -> None:
@@ -832,8 +992,8 @@ class Model:
         """What a checkpoint keeps of it."""
         plan, state = self.standing()
         return checkpoint.Saved(
-            self.net, self.input_shape, self.loss, self.optimizer, self.policy, self.seed, state, plan, self.info,
-            {"backend": self.backend.spec, "versions": self.backend.versions()}, self.scaling,
+            self.net, self.input_shape, self.loss, self.optimizer, self.metrics, self.policy, self.seed, state, plan,
+            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()}, self.scaling,
         )  # fmt: skip
 
     @classmethod
@@ -844,6 +1004,7 @@ class Model:
         backend: str | Backend | None = None,
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
+        metrics: Iterable[Any] | str | Metric | None = None,
         precision: str | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
@@ -859,6 +1020,8 @@ class Model:
             your own layers' classes by name, where the net has any
         loss
             your own loss, where the model was saved with one
+        metrics
+            your own metrics, all of the model's together, where it was saved with functions or objects among them
         precision
             another than it was saved with, where the backend does not have that one
         max_bytes
@@ -873,14 +1036,18 @@ class Model:
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted)
+        measured = None if metrics is None else check_metrics(metrics)
+        saved = checkpoint.load(
+            path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted, metrics=measured
+        )
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
         with_precision(there, kind)  # that a backend does not have it is no fault of the file's
         with checkpoint.blaming(path):
             model = cls(
                 checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
-                optimizer=SGD(), backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+                metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype,
+                precision=kind.name, seed=saved.seed,
             )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
             moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
             scaling = loss_scaling.entries_of(model.state.optimizer_state)
@@ -893,6 +1060,41 @@ class Model:
                 plan=saved.plan, info=saved.info, _kept_scaling=saved.scaling,
             )  # fmt: skip
         return model
+
+    @explained
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        fold_batch_norm: bool = False,
+        info: Mapping[str, Any] | None = None,
+        verify: bool | None = None,
+    ) -> None:
+        """Write the net as an ONNX file, for batches of any size, in float32; nodes have the names of the layers.
+
+        Its metadata have `model.info`'s "classes" and, for nets that the command line has trained, "input": how an
+        image becomes a sample. It needs the package onnx, `pip install "xcnn[onnx]"`.
+
+        Parameters
+        ----------
+        path
+            of the file, which is written whole, as `save` does
+        fold_batch_norm
+            whether batch normalisations go into the convolutions before them
+        info
+            further metadata, texts or what JSON has
+        verify
+            whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
+            written; None asks it where it is installed
+
+        Raises
+        ------
+        ExchangeError
+            X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
+        MissingDependency
+            X601
+        """
+        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)

@@ -16,9 +16,9 @@ import numpy as np
 from xcnn.core import html
 from xcnn.core.files import check_path, write_whole
 from xcnn.core.text import columns
-from xcnn.data.source import Arrays, Numbered, Source
+from xcnn.data.source import Arrays, Source
 from xcnn.errors import OptionError, counted, printable
-from xcnn.model.feeding import Fed, to_measure
+from xcnn.model.feeding import Fed, known_targets, to_measure
 from xcnn.model.held import numbered_names
 from xcnn.training.loop import in_order
 
@@ -253,13 +253,9 @@ def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], Hos
 
 def targets_in(data: Source) -> HostArray:
     """The targets of all samples: where they are known without the samples, these are not read."""
-    if isinstance(data, Arrays):
-        known: HostArray = data.labels
+    known = known_targets(data)
+    if known is not None:
         return known
-    if isinstance(data, Fed) and isinstance(data.source, Numbered) and data.source.labels is not None:
-        numbers = np.arange(len(data.source))
-        read: HostArray = data.t_of(data.source.labels, numbers)
-        return read
     with closing(in_order(data, BATCH, 0)) as batches:
         return np.concatenate([batch.t for batch in batches])
 

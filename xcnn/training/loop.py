@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,10 +18,13 @@ from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
 from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
 
+Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
+"""What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
 Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
 """What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
 
@@ -40,12 +43,16 @@ class Way:
         what augmentation makes of each batch
     workers
         threads that make batches ahead of the steps; 0 makes each when its step comes
+    weigh, validation_weigh
+        what samples weigh in the loss, those that are trained on and those that are measured after
     """
 
     batch_size: int
     shuffle: bool = True
     change: Change | None = None
     workers: int = 0
+    weigh: Weigh | None = None
+    validation_weigh: Weigh | None = None
 
 
 def epoch(
@@ -65,13 +72,10 @@ def epoch(
             yield state
     seconds = time.perf_counter() - begun
 
-    row: Row = {"epoch": number, "loss": state.loss / state.seen}
-    if trainer.threshold is not None:
-        row["accuracy"] = state.right / (state.seen * trainer.places)
+    row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        row |= {
-            f"val_{name}": value for name, value in measure(trainer, state.weights, validation, way.workers).items()
-        }
+        measured = measure(trainer, state.weights, validation, way.workers, weigh=way.validation_weigh)
+        row |= {f"val_{name}": value for name, value in measured.items()}
         if not isfinite(row["val_loss"]):
             raise DivergedError(
                 "X501",
@@ -98,10 +102,9 @@ def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Gen
     assert isinstance(data, Arrays)
     order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
     while state.seen < len(data):
-        after = trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        after = None if way.weigh else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
         if after is None:
-            x, t, _ = data.batch(order[state.batch * way.batch_size :][: way.batch_size])
-            after, _ = trainer.after_step(state, x, t)
+            after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
         state = after
         yield state
 
@@ -114,10 +117,17 @@ def fed_steps(
     passing = Pass(way.batch_size, *key, way.shuffle, state.batch)
     with closing(ahead(changed(data.jobs(passing), way.change, key), way.workers)) as batches:
         while (batch := stall.next(batches)) is not None:
-            state, _ = trainer.after_step(state, batch.x, batch.t)
+            state = stepped(trainer, state, batch, way)
             yield state
     if not state.seen:
         raise DataError("X203", "the data gave no batch in this epoch.", hint="give samples.")
+
+
+def stepped(trainer: Trainer, state: TrainingState, batch: Batch, way: Way) -> TrainingState:
+    """The state after a step on a batch."""
+    shares = {"shares": way.weigh(batch.t, batch.numbers)} if way.weigh else {}
+    after, _ = trainer.after_step(state, batch.x, batch.t, **shares)
+    return after
 
 
 def changed(jobs: Iterator[Job], change: Change | None, key: tuple[int, int]) -> Iterator[Job]:
@@ -144,32 +154,47 @@ class Stall:
         return batch
 
 
+def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
+    """What the sums of an epoch come to: the mean loss, for classifiers the accuracy, and the metrics."""
+    found: dict[str, Any] = {"loss": state.loss / (state.weight or 1)}
+    if trainer.threshold is not None:
+        found["accuracy"] = state.right / (state.labels or 1)
+    return found | results(trainer.metrics, state.counts)
+
+
 def columns(trainer: Trainer, validated: bool, fed: bool = False) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
     measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
     return "epoch", *measured, *tested, "learning_rate", *(MEASURED if fed else MEASURED[:2])
 
 
 def measure(
-    trainer: Trainer, weights: Weights, data: Source, workers: int = 0, batch_size: int | None = None
-) -> dict[str, float]:
-    """The mean loss, and for classifiers the accuracy, over all samples, so many or `at_once` at a time."""
-    loss, right, seen, backend = 0.0, 0, 0, trainer.backend
+    trainer: Trainer,
+    weights: Weights,
+    data: Source,
+    workers: int = 0,
+    batch_size: int | None = None,
+    weigh: Weigh | None = None,
+) -> dict[str, Any]:
+    """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
+    backend, state = trainer.backend, TrainingState({}, {})
     with closing(in_order(data, batch_size or trainer.at_once, workers)) as batches:
-        for x, targets, _ in batches:
-            y = trainer.forward(weights, x)
+        for x, targets, numbers in batches:
+            y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
             targets_there = backend.asarray(targets)
             with backend.active():
-                value, _ = value_and_gradient(trainer.loss, y, targets_there)
-                loss += to_float(backend, value) * len(targets)
-                seen += len(targets)
+                loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
+                value, _ = value_and_gradient(loss, y, targets_there)
+                value, right = to_float(backend, value), 0
                 if trainer.threshold is not None:
-                    right += int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
-    if not seen:
+                    right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
+            counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
+            state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
+    if not state.seen:
         raise DataError("X203", "the data gave no batch.", hint="give samples.")
-    result = {"loss": loss / seen}
-    return result if trainer.threshold is None else {**result, "accuracy": right / (seen * trainer.places)}
+    return totals(trainer, state)
 
 
 def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:

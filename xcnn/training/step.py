@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, is_dataclass
+from functools import partial
 from typing import Protocol, TypeAlias
 
 from xcnn.core import random
@@ -36,16 +37,20 @@ class Engine(Primitives, HostPort, Protocol):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells: its loss, the norms of gradients and of new weights, for classifiers how much was right."""
+    """What a step tells: its loss, the norms of gradients and of new weights, for classifiers how much was right.
+
+    Where metrics ask for them, the net's outputs too.
+    """
 
     loss: Array
     norm: Array
     weight_norm: Array
     right: Array | None
+    outputs: Array | None = None
 
 
-Step: TypeAlias = Callable[[random.Key, Weights, Weights, Array, Array], tuple[Weights, Weights, StepResult]]
-"""step(key, weights, optimizer state, x, t) -> (weights, optimizer state, result)."""
+Step: TypeAlias = Callable[..., tuple[Weights, Weights, StepResult]]
+"""step(key, weights, optimizer state, x, t) -> (weights, optimizer state, result); with `shares`, those of the loss."""
 Span: TypeAlias = Callable[[int, TrainingState, HostArray, HostArray, HostArray, int], TrainingState | None]
 """span(seed, state, x, t, order, batch_size) -> the state after as many of the epoch's next steps as it sees fit.
 
@@ -63,24 +68,27 @@ class TrainingStep:
     optimizer: Optimizer
     threshold: float | None
     backend: Engine
+    tells_outputs: bool = False
+    """Whether the result has the net's outputs."""
 
     def __call__(
-        self, key: random.Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: random.Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
     ) -> tuple[Weights, Weights, StepResult]:
         """(weights, state, outcome) after the step."""
-        return self.taken(Run(self.backend, train=True, key=key, wants_dx=False), weights, state, x, t)
+        return self.taken(Run(self.backend, train=True, key=key, wants_dx=False), weights, state, x, t, shares)
 
     def taken(
-        self, run: Run, weights: Weights, state: Weights, x: Array, t: Array
+        self, run: Run, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
     ) -> tuple[Weights, Weights, StepResult]:
         """The same in a run that somebody may look at."""
         y, backward = self.net(weights, x, run)
         if not is_own(type(self.net)):
             backward = held(self.net, weights, likeness(y), backward)
-        value, dy, right = self.backend.loss_and_gradient(self.loss, self.threshold, y, t, state.get("loss_scale"))
+        loss = self.loss if shares is None else partial(self.loss, weights=shares)
+        value, dy, right = self.backend.loss_and_gradient(loss, self.threshold, y, t, state.get("loss_scale"))
         _, grads = backward(dy)
         weights, state, norm, weight_norm = self.backend.update(self.optimizer, grads, state, weights)
-        return weights, state, StepResult(value, norm, weight_norm, right)
+        return weights, state, StepResult(value, norm, weight_norm, right, y if self.tells_outputs else None)
 
 
 class Kept:
@@ -124,7 +132,7 @@ class Kept:
         step, optimizer = self.step, self.step.optimizer
         if not is_dataclass(optimizer):
             raise Impure(f"{type(optimizer).__name__} is no dataclass.")
-        parts = made_of((self.net_and_loss(), step.threshold, step.backend))
+        parts = made_of((self.net_and_loss(), step.threshold, step.backend, step.tells_outputs))
         return parts, made_of(optimizer, ("learning_rate", *self.arguments))
 
     def net_and_loss(self) -> tuple[object, object]:

@@ -1,0 +1,5 @@
+"""One's own net on one's own picture, forward and backward, with the numbers put into the equations: a page for browsers."""
+
+from xcnn.explainer.explanation import Explanation, explain
+
+__all__ = ["Explanation", "explain"]

@@ -1,0 +1,70 @@
+// 5: do you believe it? Each weight's finite difference beside its gradient.
+
+/** Products that differences may take without being asked for: a browser makes some hundred million in a second. */
+const PATIENCE = 2e8;
+
+class DifferencesSection extends Section {
+  constructor(state, data) {
+    super({ id: "differences", title: "5 · Do you believe the gradients?", options: ["it rises", "it falls", "it stays"],
+      expected: () => ["it falls", "it stays", "it rises"][Math.sign(cellAt(state.view().dK, ...state.tap)) + 1] });
+    Object.assign(this, { state, data, kernelAsked: false, any: { path: "", at: 0 } });
+    const paths = [...state.network.weights.keys()];
+    const pick = choice("Any weight", ["choose …", ...paths], (n) => this.pick(n ? paths[n - 1] : "", 0));
+    this.at = numberField("its cell", (value) => this.pick(this.any.path, value), { min: 0, step: 1, value: 0 });
+    this.found = element("p", { "aria-live": "polite" });
+    this.picker = element("div", { class: "row" }, pick.root, this.at.root);
+  }
+
+  pick(path, at) {
+    this.any = { path, at };
+    this.found.replaceChildren(...(path ? this.ofAny() : []));
+  }
+
+  ofAny() {
+    const { network, result } = this.state;
+    const { cells, shape } = network.weights.get(this.any.path);
+    const at = Math.min(Math.max(Math.round(this.any.at), 0), cells.length - 1);
+    const cut = this.any.path.lastIndexOf("/");
+    const gradient = arrayOf(result, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}`)?.[at];
+    const where = `${this.any.path}[${indicesOf(at, shape).join(", ")}] = ${written(cells[at])}`;
+    if (gradient === undefined) return [`${where} is a statistic: no gradient trains it.`];
+    const { slope } = network.difference(cells, at);
+    return [`${where}: difference `, number(slope, `difference(${this.any.path}[${at}])`, 7), ", gradient ",
+      number(gradient, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}[${at}]`, 7), "."];
+  }
+
+  show(state) {
+    const view = state.view();
+    const [a, b] = state.tap;
+    const { network } = state;
+    const chosen = network.difference(view.kernel.cells, view.kAt(a, b));
+    const digits = 12;
+    const many = view.K.rows * view.K.columns * 2 * this.data.products > PATIENCE && !this.kernelAsked;
+    this.fill(
+      `∂E/∂K[${a}, ${b}] = ${written(cellAt(view.dK, a, b))}. If K[${a}, ${b}] is made a little larger, what does the loss do?`,
+      paragraph("A gradient says how much the loss changes with a weight. So change it, by ", code("e = 1e−5"), " both ways, compute the loss anew, and see:"),
+      paragraph(`L(K[${a}, ${b}] + e) = `, number(chosen.above, "", digits), ",  ", `L(K[${a}, ${b}] − e) = `, number(chosen.below, "", digits), ", and ",
+        code("(L(w + e) − L(w − e)) / 2e"), " = ", number(chosen.slope, `difference(${view.k(a, b)})`, 7), ", where the gradient is ",
+        number(cellAt(view.dK, a, b), view.dk(a, b), 7), "."),
+      many
+        ? button(`Compute all ${view.K.rows * view.K.columns} of this kernel`, () => {
+          this.kernelAsked = true;
+          state.show();
+        })
+        : this.ofKernel(state, view),
+      element("h3", {}, "Any weight of the net"), this.picker, this.found);
+    if (this.any.path) this.pick(this.any.path, this.any.at);
+  }
+
+  ofKernel(state, view) {
+    const rows = [];
+    for (let a = 0; a < view.K.rows; a++)
+      for (let b = 0; b < view.K.columns; b++) {
+        const { slope } = state.network.difference(view.kernel.cells, view.kAt(a, b));
+        const gradient = cellAt(view.dK, a, b);
+        rows.push([`K[${a}, ${b}]`, number(cellAt(view.K, a, b), view.k(a, b)), number(slope, `difference(${view.k(a, b)})`, 7),
+          number(gradient, view.dk(a, b), 7), written(Math.abs(slope - gradient), 1)]);
+      }
+    return table("each weight of this kernel", ["weight", "value", "difference", "gradient", "apart by"], rows);
+  }
+}

@@ -1,0 +1,85 @@
+// The picture, which can be changed pixel by pixel; what the net says of it; the target.
+
+class PictureSection {
+  constructor(state, data) {
+    Object.assign(this, { state, data });
+    this.planes = planesOf(state.network.x, data.x.shape);
+    this.maps = this.planes.map((_, n) => new PlaneMap({
+      label: this.planes.length > 1 ? `channel ${n}` : "input X", palette: "picture", width: 280,
+      onselect: (...at) => this.look(n, at), onsplash: (...at) => this.set(n, at, this.valueAt(n, at) > 0.5 ? 0 : 1),
+    }));
+    this.value = numberField("Value of the chosen pixel", (value) => this.set(state.pixel.plane, state.pixel.at, value));
+    this.target = element("div", { class: "row" });
+    this.outputs = element("div", {});
+    this.makeTarget();
+    this.root = element("section", { id: "picture", "aria-labelledby": "picture-title" },
+      element("h2", { id: "picture-title" }, "Your picture, and what the net makes of it"),
+      paragraph("Choose a pixel by a click or the arrow keys, and give it another value; the space bar makes it 1 or 0. ",
+        "All numbers of this page are then computed anew, here in the page."),
+      element("div", { class: "columns" },
+        element("div", {}, element("div", { class: "row" }, this.maps.map((map) => map.root)),
+          element("div", { class: "row" }, this.value.root, button("All as it was given", () => this.reset()))),
+        element("div", {}, this.target, this.outputs)));
+  }
+
+  makeTarget() {
+    const { network } = this.state;
+    if (this.data.labels) {
+      const pick = choice("Target, the class that it is", this.data.classes, (k) => {
+        network.t.fill(0);
+        network.t[k] = 1;
+        this.state.changed();
+      });
+      this.pick = pick.select;
+      this.target.append(pick.root);
+    } else {
+      this.fields = [...network.t].slice(0, 12).map((_, k) => numberField(`t[${k}]`, (value) => {
+        network.t[k] = value;
+        this.state.changed();
+      }));
+      this.target.append(...this.fields.map((field) => field.root));
+    }
+  }
+
+  place(n, [row, column]) {
+    const { rows, columns } = this.planes[n];
+    return (n * rows + row) * columns + column;
+  }
+
+  valueAt(n, at) {
+    return this.state.network.x[this.place(n, at)];
+  }
+
+  look(n, at) {
+    this.state.pixel = { plane: n, at };
+    this.state.show();
+  }
+
+  set(n, at, value) {
+    this.state.pixel = { plane: n, at };
+    this.state.network.x[this.place(n, at)] = value;
+    this.state.changed();
+  }
+
+  reset() {
+    this.state.network.reset();
+    this.state.changes = -1;
+    this.state.changed();
+  }
+
+  show({ network, result, pixel }) {
+    this.planes = planesOf(network.x, this.data.x.shape);
+    const most = Math.max(1, largest(network.x));
+    this.planes.forEach((plane, n) =>
+      this.maps[n].show(plane, { chosen: n === pixel.plane ? pixel.at : undefined, most, name: (...at) => `x[${this.place(n, at)}]` }));
+    this.value.input.value = this.valueAt(pixel.plane, pixel.at);
+    if (this.pick) this.pick.selectedIndex = placeOfLargest(network.t, (value) => value);
+    else this.fields.forEach((field, k) => (field.input.value = network.t[k]));
+    const order = [...result.y.keys()].sort((a, b) => result.y[b] - result.y[a]).slice(0, 12).sort((a, b) => a - b);
+    const best = placeOfLargest(result.y, (value) => value);
+    this.outputs.replaceChildren(
+      table("What the net says", ["output", "y", "target t"], order.map((k) => [
+        this.data.classes[k], { cell: number(result.y[k], `y[${k}]`), class: k === best ? "marked" : undefined }, number(network.t[k], `t[${k}]`)])),
+      paragraph("loss E = ", number(result.loss, "loss", 7)));
+  }
+}

@@ -1,0 +1,143 @@
+// What is chosen, and what the sections show of it.
+
+/** An array of the net as planes: channels of an image or of a signal; a vector is cut into rows. */
+function planesOf(cells, shape) {
+  const [channels, rows, columns] =
+    shape.length === 3 ? shape : shape.length === 2 ? [shape[0], 1, shape[1]] : [1, ...rowsOf(cells.length)];
+  const size = rows * columns;
+  return Array.from({ length: channels }, (_, c) => plane(rows, columns, cells.slice(c * size, (c + 1) * size)));
+}
+
+/** Rows and columns of a vector: one row of up to 32 cells, else as square as it divides. */
+function rowsOf(count) {
+  if (count <= 32) return [1, count];
+  for (let rows = Math.floor(Math.sqrt(count)); rows > 1; rows--) if (count % rows === 0) return [rows, count / rows];
+  return [1, count];
+}
+
+class State {
+  constructor(network) {
+    this.network = network;
+    this.correlations = network.nodes.filter((node) => node.op === "correlate");
+    this.changes = 0;
+    this.listeners = [];
+    this.compute();
+    this.chooseLayer(this.correlations[0]?.path);
+    this.pixel = { plane: 0, at: [0, 0] };
+  }
+
+  compute() {
+    this.result = this.network.run();
+  }
+
+  /** Something was changed: all is computed anew. */
+  changed() {
+    this.changes += 1;
+    this.compute();
+    this.show();
+  }
+
+  /** Shows all anew; what had the focus keeps it, though it was taken out and put in again. */
+  show() {
+    const focused = document.activeElement;
+    for (const listener of this.listeners) listener(this);
+    if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
+  }
+
+  /** A layer in full, its output with the largest |dY| first. */
+  chooseLayer(path) {
+    this.path = path;
+    if (path === undefined) return;
+    const { node, dy } = this.result.layers.get(path);
+    const g = node.geometry;
+    [this.filter, ...this.element] = indicesOf(placeOfLargest(dy), [g.filters, ...g.output]);
+    const sums = Array.from({ length: g.channels / g.groups }, (_, c) => windowSum(this, c));
+    this.share = placeOfLargest(sums);
+    this.chooseElement(...this.element);
+    const { K, dK } = this.view();
+    this.tap = indicesOf(placeOfLargest(dK.cells), [K.rows, K.columns]);
+  }
+
+  chooseFilter(filter) {
+    this.filter = filter;
+    const { dY, g } = this.view();
+    this.chooseElement(...indicesOf(placeOfLargest(dY.cells), g.output));
+  }
+
+  /** An output cell; the cell of X that is looked at is the middle of its window. */
+  chooseElement(p, q) {
+    const { g } = this.view();
+    this.element = [p, q];
+    this.cell = [p, q].map((at, axis) => {
+      const middle = at * g.stride[axis] + Math.floor((g.kernel[axis] - 1) / 2) * g.dilation[axis] - g.padding[axis][0];
+      return Math.min(Math.max(middle, 0), g.size[axis] - 1);
+    });
+  }
+
+  /** The pair of filter i and channel j that is looked at, its planes, and the places of their cells. */
+  view(channel = this.share) {
+    const record = this.result.layers.get(this.path);
+    const { node } = record;
+    const g = node.geometry;
+    const kernel = node.weights.kernel;
+    const share = g.channels / g.groups;
+    const c = Math.min(channel ?? 0, share - 1);
+    const i = this.filter;
+    const j = Math.floor(i / (g.filters / g.groups)) * share + c;
+    const [xs, ys, ks] = [g.size[0] * g.size[1], g.output[0] * g.output[1], g.kernel[0] * g.kernel[1]];
+    const cut = (cells, size, n, shape) => plane(...shape, cells.slice(n * size, (n + 1) * size));
+    const pair = i * share + c;
+    return {
+      node, g, record, kernel, i, j, c, share, path: this.path,
+      X: cut(record.x, xs, j, g.size), dX: cut(record.dx, xs, j, g.size),
+      Y: cut(record.y, ys, i, g.output), dY: cut(record.dy, ys, i, g.output),
+      K: cut(kernel.cells, ks, pair, g.kernel), dK: cut(record.grads.kernel, ks, pair, g.kernel),
+      // names of cells, for numbers
+      x: (m, n) => (m >= 0 && n >= 0 && m < g.size[0] && n < g.size[1] ? `${this.path}/x[${j * xs + m * g.size[1] + n}]` : "0"),
+      dx: (m, n) => `${this.path}/dx[${j * xs + m * g.size[1] + n}]`,
+      y: (p, q) => `${this.path}/y[${i * ys + p * g.output[1] + q}]`,
+      dy: (p, q) => `${this.path}/dy[${i * ys + p * g.output[1] + q}]`,
+      kAt: (a, b) => pair * ks + a * g.kernel[1] + b,
+      k: (a, b) => `${this.path}/kernel[${pair * ks + a * g.kernel[1] + b}]`,
+      dk: (a, b) => `${this.path}/dkernel[${pair * ks + a * g.kernel[1] + b}]`,
+    };
+  }
+}
+
+/** What the window of the chosen output cell gives with the c-th channel that the filter reads. */
+function windowSum(state, c) {
+  const { X, K, g } = state.view(c);
+  const [p, q] = state.element;
+  let sum = 0;
+  for (let a = 0; a < K.rows; a++)
+    for (let b = 0; b < K.columns; b++) sum += cellAt(X, ...beneath(g, p, q, a, b)) * cellAt(K, a, b);
+  return sum;
+}
+
+/** The cell of X that kernel cell (a, b) meets for output (p, q). */
+function beneath(g, p, q, a, b) {
+  return [
+    p * g.stride[0] + a * g.dilation[0] - g.padding[0][0],
+    q * g.stride[1] + b * g.dilation[1] - g.padding[1][0],
+  ];
+}
+
+/** The frame of the window of output (p, q), in cells of X. */
+function windowFrame(g, p, q) {
+  const [row, column] = beneath(g, p, q, 0, 0);
+  const [rows, columns] = g.kernel.map((size, axis) => (size - 1) * g.dilation[axis] + 1);
+  return { row, column, rows, columns };
+}
+
+/** The outputs whose window has the cell (m, n) of X, each with the kernel cell that it meets there. */
+function readersOf(g, m, n) {
+  const found = [];
+  for (let a = g.kernel[0] - 1; a >= 0; a--)
+    for (let b = g.kernel[1] - 1; b >= 0; b--) {
+      const p = (m + g.padding[0][0] - a * g.dilation[0]) / g.stride[0];
+      const q = (n + g.padding[1][0] - b * g.dilation[1]) / g.stride[1];
+      const whole = Number.isInteger(p) && Number.isInteger(q);
+      if (whole && p >= 0 && q >= 0 && p < g.output[0] && q < g.output[1]) found.push({ p, q, a, b });
+    }
+  return found;
+}
