@@ -196,7 +196,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         recipe.net(len(data.classes)),
         input_shape=data.shape,
         loss=recipe.loss,
-        optimizer=choice.optimizer_or(recipe.optimizer_for(len(data.train.x), epochs, batch_size)),
+        optimizer=choice.optimizer_or(recipe.optimizer_for(data.counts[0], epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
         precision=choice.precision,

@@ -43,13 +43,14 @@ def fit(
     workers: int = 0,
     weigh: Weighing | None = None,
     validation_weigh: Weighing | None = None,
+    accumulate: int = 1,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     way = loop.Way(batch_size, shuffle, changing(model, augment), workers, weigh, validation_weigh)
     written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
     check_monitors(callbacks, written, directions(model.trainer.metrics))
-    before = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
-    begin(model, data, way, resume, augment, taking, weigh)
+    before: dict[str, Any] = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
+    begin(model, data, way, resume, augment, taking, weigh, accumulate)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -62,7 +63,7 @@ def fit(
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
-            vars(model).update(before)
+            vars(model).update(before, trainer=model.trainer.accumulating(before["plan"].get("accumulate", 1)))
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]
@@ -167,6 +168,7 @@ def begin(
     augment: tuple[Any, ...],
     taking: Taking,
     weigh: Weighing | None = None,
+    accumulate: int = 1,
 ) -> None:
     """Enter into the model how it is going to be trained.
 
@@ -183,6 +185,7 @@ def begin(
         "data": checksum(data, weigh),
     }
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
+    plan["accumulate"] = accumulate
     plan["class_weight"] = [] if weigh is None else list(weigh.classes)
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
@@ -206,8 +209,10 @@ def begin(
         model.info["classes"] = list(taking.classes)
     if taking.scaling != model.taking.scaling:
         log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
-    # one call: an interrupt finds all or none
-    vars(model).update(state=state, plan=plan, history=history, _kept_scaling=taking.scaling)
+    trainer = model.trainer.accumulating(accumulate)
+    vars(model).update(
+        state=state, plan=plan, history=history, trainer=trainer, _kept_scaling=taking.scaling
+    )  # one call: an interrupt finds all or none
 
 
 def checksum(data: Source, weigh: Weighing | None) -> str:

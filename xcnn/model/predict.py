@@ -22,7 +22,7 @@ def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> 
     DataError
         X203, where a source left samples out, or gave none: nobody could tell whose outputs they are.
     """
-    trainer, weights = model.trainer, model.state.weights
+    trainer, weights = model.trainer, model.trainer.asked(model.state)
     size = trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
     parts: list[HostArray] = []
     y: HostArray | None = None

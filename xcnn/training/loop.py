@@ -74,7 +74,7 @@ def epoch(
 
     row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        measured = measure(trainer, state.weights, validation, way.workers, weigh=way.validation_weigh)
+        measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
         row |= {f"val_{name}": value for name, value in measured.items()}
         if not isfinite(row["val_loss"]):
             raise DivergedError(
@@ -125,8 +125,8 @@ def fed_steps(
 
 def stepped(trainer: Trainer, state: TrainingState, batch: Batch, way: Way) -> TrainingState:
     """The state after a step on a batch."""
-    shares = {"shares": way.weigh(batch.t, batch.numbers)} if way.weigh else {}
-    after, _ = trainer.after_step(state, batch.x, batch.t, **shares)
+    shares = way.weigh(batch.t, batch.numbers) if way.weigh else None
+    after, _ = trainer.after_step(state, batch.x, batch.t, shares=shares)
     return after
 
 
