@@ -26,7 +26,7 @@ from xcnn.training.history import History
 from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 if TYPE_CHECKING:
-    from xcnn import datasets, testing
+    from xcnn import data, datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
@@ -54,6 +54,7 @@ __all__ = [
     "compare",
     "convolve2d",
     "correlate2d",
+    "data",
     "datasets",
     "errors",
     "explain",
@@ -85,6 +86,7 @@ def __dir__() -> list[str]:
 LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
+    "data": "xcnn.data",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
     "load_keras": "xcnn.model.from_keras",

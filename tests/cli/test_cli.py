@@ -179,7 +179,7 @@ def held_out(folder):
 
 
 def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
-    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--image-size", 14]):
+    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--grey"], ["--image-size", 14]):
         code, _, err = run("train", "--resume", trained, *option)
         assert code == 2
         assert f"OptionError[X104]: {option[0]} can't be given with --resume." in err

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xcnn.core.names import meant
-from xcnn.errors import DataError, OptionError, ShapeError, printable, short
+from xcnn.errors import DataError, OptionError, printable
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
@@ -81,19 +80,11 @@ def image_limits(max_pixels: int | None, formats: str | None) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def load_data(
-    name: str,
-    data_dir: Path | None,
-    input_shape: tuple[int, ...] = (1, 28, 28),
-    quiet: bool = False,
-    limits: Mapping[str, Any] | None = None,
-) -> Dataset:
-    """The data set of this name, or of a folder, its images as large as the net takes them.
+def load_set(name: str, data_dir: Path | None, quiet: bool, limits: Mapping[str, Any] | None) -> Dataset | None:
+    """The data set of this name, None where it is none.
 
     Raises
     ------
-    DataError
-        X205, when there is neither.
     OptionError
         X104, when a folder of MNIST's files is given for what is not among them.
     """
@@ -118,14 +109,7 @@ def load_data(
                 return datasets.mnist(folder)
             case "fashion-mnist":
                 return datasets.fashion_mnist(folder)
-    if not Path(name).is_dir():
-        found = meant("data set", name, SETS)
-        hint = f"did you mean {found!r}?" if found else f"give {DATA_HELP}"
-        raise DataError("X205", f"there is no data set or folder {short(name)}.", hint=hint)
-    if len(input_shape) != 3:
-        raise ShapeError("X101", f"the net takes samples of shape {input_shape}, not images.", hint="use it in Python.")
-    channels, height, width = input_shape
-    return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB", **(limits or {}))
+    return None
 
 
 @contextlib.contextmanager

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xcnn.data.source import Arrays, Source, digest, fingerprint
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
+from xcnn.model.feeding import Fed, to_measure
 from xcnn.model.held import Held
-from xcnn.model.host_data import samples_of
+from xcnn.model.taking import Taking
 from xcnn.model.weighing import Weighing, weighing
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
@@ -20,17 +23,16 @@ from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle
-from xcnn.training.state import HostArray
 
-Data = tuple[HostArray, HostArray]
 log = logging.getLogger("xcnn")
 
 
 def fit(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     *,
+    taking: Taking,
     epochs: int,
     batch_size: int,
     callbacks: tuple[Callback, ...],
@@ -38,15 +40,17 @@ def fit(
     shuffle: bool,
     resume: bool,
     augment: tuple[Any, ...] = (),
+    workers: int = 0,
     weigh: Weighing | None = None,
     validation_weigh: Weighing | None = None,
     accumulate: int = 1,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
-    before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
-    how = Batches(changing(model, augment), weigh, validation_weigh)
+    way = loop.Way(batch_size, shuffle, changing(model, augment), workers, weigh, validation_weigh)
+    written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
+    check_monitors(callbacks, written, directions(model.trainer.metrics))
+    before: dict[str, Any] = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
+    begin(model, data, way, resume, augment, taking, weigh, accumulate)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -55,7 +59,7 @@ def fit(
             started.append(callback)
             getattr(callback, "start", ignore)(model)
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress, how)
+        history.stopped = train(model, data, validation, last, callbacks, progress, way)
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
@@ -77,26 +81,23 @@ def fit(
 
 
 @dataclass(frozen=True)
-class Batches:
-    """What is made of each batch: by augmentations, and what its samples weigh, as those of validation data do."""
-
-    change: loop.Change | None
-    weigh: Weighing | None
-    validation_weigh: Weighing | None
-
-
-@dataclass(frozen=True)
 class Parted:
     """What is trained on, and what is measured after each epoch, with what their samples weigh."""
 
-    data: Data
-    validation: Data | None
+    data: Source
+    validation: Source | None
     weigh: Weighing | None
     validation_weigh: Weighing | None
 
 
 def weighed(
-    model: Held, data: Data, validation: Any, share: float | None, class_weight: Any, sample_weight: Any
+    model: Held,
+    data: Source,
+    taking: Taking,
+    validation: Any,
+    share: float | None,
+    class_weight: Any,
+    sample_weight: Any,
 ) -> Parted:
     """Both, their weights checked. Those of classes are for training alone."""
     if sample_weight is not None and share is not None:
@@ -105,27 +106,40 @@ def weighed(
     theirs = None
     if isinstance(validation, tuple | list) and len(validation) == 3:
         *validation, theirs = validation
-    train, held = parted(model, data, validation, share)
-    of_held = None if held is None else weighing(model, held[1], None, theirs, role="validation ")
-    return Parted(train, held, weighing(model, train[1], class_weight, sample_weight), of_held)
+    train, held = parted(model, data, taking, validation, share)
+    of_held = None if held is None else weighing(model, held, None, theirs, "validation ", taking.classes)
+    return Parted(train, held, weighing(model, train, class_weight, sample_weight, "", taking.classes), of_held)
 
 
-def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
+def parted(
+    model: Held, data: Source, taking: Taking, validation: Any, share: float | None
+) -> tuple[Source, Source | None]:
     """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
     if validation is not None and share is not None:
         hint = "give one of them."
         raise OptionError("X104", "validation_data and validation_split are two ways to say the same.", hint=hint)
     if share is not None:
-        from xcnn.data.split import split
-
-        train, held = split(*data, share, seed=model.trainer.seed)
-        return tuple(train), tuple(held)  # type: ignore[return-value]
+        return split(data, share, model.trainer.seed)
     if validation is None:
         return data, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        x, y = validation
+        return data, to_measure(model, x, y, "validation ", taking)
+    if isinstance(validation, tuple | list | np.ndarray):
         raise OptionError("X104", "validation_data must be a pair (x, y), or (x, y, sample_weight).")
-    x, y = validation
-    return data, samples_of(model, x, y, role="validation ")
+    return data, to_measure(model, validation, None, "validation ", taking)
+
+
+def split(data: Source, share: float, seed: int) -> tuple[Source, Source]:
+    """Two parts: of arrays copies, of what is read as it is needed the numbers of its samples."""
+    from xcnn.data.split import split as split_data
+
+    if isinstance(data, Arrays):
+        train, held = split_data(data.x, data.labels, share, seed=seed)
+        return Arrays(*train), Arrays(*held)
+    assert isinstance(data, Fed)
+    parts = split_data(data.source, share=share, seed=seed)
+    return replace(data, source=parts[0]), replace(data, source=parts[1], role="validation ")
 
 
 def augmentations(given: Any) -> tuple[Any, ...]:
@@ -148,11 +162,11 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
 
 def begin(
     model: Held,
-    data: Data,
-    batch_size: int,
-    shuffle: bool,
+    data: Source,
+    way: loop.Way,
     resume: bool,
-    augment: tuple[Any, ...] = (),
+    augment: tuple[Any, ...],
+    taking: Taking,
     weigh: Weighing | None = None,
     accumulate: int = 1,
 ) -> None:
@@ -163,12 +177,12 @@ def begin(
     CheckpointError
         X405, where a training is to go on that was begun on other data, or within an epoch in another way.
     """
-    state, samples = model.state, len(data[0])
+    state, samples = model.state, data.samples or 0
     plan = {
         "samples": samples,
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "data": loop.fingerprint(*data, *samples_weights(weigh)),
+        "batch_size": way.batch_size,
+        "shuffle": way.shuffle,
+        "data": checksum(data, weigh),
     }
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
     plan["accumulate"] = accumulate
@@ -191,15 +205,23 @@ def begin(
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
+    if taking.classes and "classes" not in model.info:
+        model.info["classes"] = list(taking.classes)
+    if taking.scaling != model.taking.scaling:
+        log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
     trainer = model.trainer.accumulating(accumulate)
     vars(model).update(
-        state=state, plan=plan, history=history, trainer=trainer
+        state=state, plan=plan, history=history, trainer=trainer, _kept_scaling=taking.scaling
     )  # one call: an interrupt finds all or none
 
 
-def samples_weights(weigh: Weighing | None) -> tuple[HostArray, ...]:
-    """Those of a training's samples, if they have any."""
-    return () if weigh is None or weigh.samples is None else (weigh.samples,)
+def checksum(data: Source, weigh: Weighing | None) -> str:
+    """One of the data, with the weights of their samples, if they have any."""
+    if weigh is None or weigh.samples is None:
+        return data.fingerprint()
+    if isinstance(data, Arrays):
+        return fingerprint(data.x, data.labels, weigh.samples)
+    return digest(data.fingerprint(), weigh.samples)
 
 
 def tell_idle(model: Held, last: int) -> None:
@@ -207,7 +229,7 @@ def tell_idle(model: Held, last: int) -> None:
     state, plan, optimizer = model.state, model.plan, model.trainer.optimizer
     steps = (last - state.epoch) * -(-plan["samples"] // plan["batch_size"]) - state.batch
     first = state.optimizer_state["step"]
-    if steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
+    if plan["samples"] and steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
         log.warning(
             "the learning rate is 0 at every step of this training (%s), so that no weight is trained, by %r; "
             "model.learning_rate = ... gives another.",
@@ -218,25 +240,25 @@ def tell_idle(model: Held, last: int) -> None:
 
 def train(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     last: int,
     callbacks: tuple[Callback, ...],
     progress: Progress,
-    batches: Batches,
+    way: loop.Way,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
-    history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
-    made = batches.change, batches.weigh, batches.validation_weigh
+    history = model.history
     while (number := model.state.epoch + 1) <= last:
-        progress.start(number, last, len(data[0]))
+        progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, *made):
-                before, model.state = model.state, state
-                if state.seen:
-                    progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
+            with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
+                for state in states:
+                    before, model.state = model.state, state
+                    if state.seen:
+                        progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
         enter(history, model.state.rows)

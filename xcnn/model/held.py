@@ -8,6 +8,7 @@ from xcnn.backends.contract import Backend
 from xcnn.core.process import Turn
 from xcnn.core.types import Shape, Weights
 from xcnn.layers.layer import Layer
+from xcnn.model.taking import Taking
 from xcnn.training.history import History
 from xcnn.training.losses import Loss
 from xcnn.training.state import TrainingState
@@ -26,6 +27,11 @@ class Held(Protocol):
     info: dict[str, Any]
     history: History
     turn: Turn
+
+    @property
+    def taking(self) -> Taking:
+        """What it makes of bytes and of the names of classes."""
+        ...
 
     @property
     def backend(self) -> Backend:

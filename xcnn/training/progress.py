@@ -17,7 +17,7 @@ class Progress(Protocol):
     """What the training loop tells."""
 
     def start(self, epoch: int, epochs: int, images: int) -> None:
-        """An epoch begins."""
+        """An epoch begins; of so many images, 0 where that is not known."""
 
     def advance(self, images: int, loss: float) -> None:
         """Images of the epoch are done; `loss` is its mean so far."""
@@ -80,7 +80,7 @@ class Live(Plain):
         self.task: Any = None
 
     def start(self, epoch: int, epochs: int, images: int) -> None:
-        self.task = self.bar.add_task(f"{epoch}/{epochs}", total=images, loss="", speed="")
+        self.task = self.bar.add_task(f"{epoch}/{epochs}", total=images or None, loss="", speed="")
         self.bar.start()
 
     def advance(self, images: int, loss: float) -> None:
