@@ -41,11 +41,16 @@ def hosts(backend, weights):
 def run_theirs(make, weights, gradients):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle; it is not installed")
     parameters = {path: torch.tensor(w, requires_grad=True) for path, w in tree.items(weights)}
-    optimizer = make(torch, parameters)
-    for grads in gradients:
-        for path, g in tree.items(grads):
-            parameters[path].grad = torch.tensor(g)
-        optimizer.step()
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # in which NAdam then keeps its product
+    try:
+        optimizer = make(torch, parameters)
+        for grads in gradients:
+            for path, g in tree.items(grads):
+                parameters[path].grad = torch.tensor(g)
+            optimizer.step()
+    finally:
+        torch.set_default_dtype(usual)
     return {path: parameter.detach().numpy() for path, parameter in parameters.items()}
 
 
@@ -213,7 +218,7 @@ WRAPPED = {
 
 def tiny(backend, optimizer, **options):
     net = xcnn.Sequential(
-        xcnn.Conv2D(2, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Conv2D(3, 3), xcnn.Flatten(), xcnn.Dense(3)
+        xcnn.Conv2D(2, 3, bias=False), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Conv2D(3, 3), xcnn.Flatten(), xcnn.Dense(3)
     )
     return xcnn.Model(net, (1, 6, 6), backend=backend, optimizer=optimizer, **options)
 
