@@ -245,6 +245,13 @@ def test_archives_with_two_records_of_one_name(tmp_path):
         dense().load_weights(tmp_path / "net.pth")
 
 
+def test_archives_whose_records_reach_beyond_them(tmp_path):
+    as_archive(tensor((2, 2), (2, 1)), tmp_path / "net.pth", a=bytes(16))
+    text, long = (tmp_path / "net.pth").read_bytes(), struct.pack("<II", 1 << 30, 1 << 30)
+    (tmp_path / "net.pth").write_bytes(text.replace(struct.pack("<II", 16, 16), long))
+    refused(tmp_path / "net.pth", "beyond the file")
+
+
 def test_a_list_of_records_that_is_large(tmp_path):
     names = b"".join(b"PK\x01\x02" + bytes(24) + b"\x04\0" + bytes(16) + b"%04d" % n for n in range(9999)) * 10
     end = b"PK\x05\x06" + bytes(4) + struct.pack("<HHIIH", 0xFFFF, 0xFFFF, len(names), 30, 0)
