@@ -1,4 +1,4 @@
-"""The exercises of the course (docs/course): each answer is held to what xcnn, or a closed form, makes of drawn numbers."""
+"""The exercises of the course (docs/course): each answer is held to xcnn, or to a closed form, on drawn numbers."""
 
 from __future__ import annotations
 
