@@ -168,7 +168,7 @@ OPTIONS = {
     xcnn.DepthwiseConv2D: {"kernel_size": 3, "depth_multiplier": 1}, xcnn.Dense: {"units": 2, "bias": True},
     xcnn.BatchNorm: {"momentum": 0.9, "epsilon": 1e-3}, xcnn.GroupNorm: {"groups": 1, "epsilon": 1e-3},
     xcnn.LayerNorm: {"axis": (1, 2), "epsilon": 1e-3}, xcnn.Dropout: {"rate": 0.5},
-    xcnn.SpatialDropout2D: {"rate": 0.5},
+    xcnn.SpatialDropout2D: {"rate": 0.5}, xcnn.StochasticDepth: {"rate": 0.5},
     xcnn.MaxPool2D: {"size": 2, "stride": 2, "padding": "valid"}, xcnn.AveragePool2D: {"size": 2},
     xcnn.UpSampling2D: {"size": 2, "interpolation": "bilinear"}, xcnn.ZeroPadding2D: {"padding": 1},
     xcnn.Reshape: {"target_shape": (6, 6)}, xcnn.Softmax: {"axis": 1}, xcnn.GELU: {"approximate": True},

@@ -15,15 +15,16 @@ WINGS = [
     ["xcnn.layers", "xcnn.data"],
     ["xcnn.training"],
     ["xcnn.backends", "xcnn.nets"],
+    ["xcnn.exchange"],
     ["xcnn.model", "xcnn.article"],
-    ["xcnn.checking", "xcnn.explainer"],
+    ["xcnn.checking", "xcnn.explainer", "xcnn.serving", "xcnn.sklearn"],
     ["xcnn.bench"],
     ["xcnn"],
     ["xcnn.cli"],
 ]
 """From the ground up: a wing imports what lies on floors below its own. `xcnn` is nearly the roof."""
 
-FACES = ["datasets", "initializers", "losses", "optimizers", "schedules", "testing"]
+FACES = ["datasets", "initializers", "losses", "metrics", "optimizers", "schedules", "testing"]
 """Modules that only give short names to what lies in a wing: for users, not for xcnn itself."""
 
 

@@ -374,8 +374,36 @@ def test_options_and_types_that_do_not_fit_are_told(backend):
         article.Convolutional((1, 6, 6), 3, 0)
     with pytest.raises(OptionError, match=r"X104.*input_size"):
         article.Dense(2.5, 1)
-    with pytest.raises(DTypeError, match=r"X103.*Dense has a weight of .*float64 but x is .*int64"):
-        article.Dense(1, 1).forward(backend.asarray([[1]], "int64"))
+    with pytest.raises(DTypeError, match=r"X103.*Dense has a weight of .*float64 but x is .*float32"):
+        article.Dense(1, 1).forward(backend.asarray([[1]], "float32"))
+    layer = article.Dense(1, 1)
+    layer.weights = [[1, 2]]
+    told = r"X101.*Dense was given weights that do not fit.*\n.*weights \(1, 2\), expected \(1, 1\)"
+    with pytest.raises(ShapeError, match=told):
+        layer.forward([[1]])
+
+
+def test_kernels_are_typed_and_their_gradients_are_kept(monkeypatch):
+    """Those of README's example, counted by hand there; and the step from the kernel as it was."""
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
+    layer = article.Convolutional((1, 3, 3), kernel_size=2, depth=1)
+    assert repr(layer) == "Convolutional((1, 3, 3), kernel_size=2, depth=1)"
+    layer.kernels, layer.biases = [[[[1, 2], [-1, 0]]]], np.zeros((1, 2, 2), "int64")
+    image = np.array([[[1, 6, 2], [5, 3, 1], [7, 0, 4]]])
+    assert layer.forward(image).tolist() == [[[8, 7], [4, 5]]]
+    assert layer.backward([[[1, 1], [1, 1]]], 0.5).tolist() == [[[1, 3, 2], [0, 2, 2], [-1, -1, 0]]]
+    assert layer.kernels_gradient.tolist() == [[[[15, 12], [15, 8]]]]
+    assert layer.biases_gradient.tolist() == [[[1, 1], [1, 1]]]
+    assert layer.kernels.tolist() == [[[[1 - 7.5, 2 - 6], [-1 - 7.5, -4]]]]
+    layer.kernels[0, 0, 1, 1] = 10
+    assert layer.forward(image)[0, 0, 0] == (1 - 7.5) * 1 - 4 * 6 - 8.5 * 5 + 10 * 3 - 0.5
+    dense = article.Dense(2, 1)
+    dense.weights, dense.bias = [[3, 4]], [[0]]
+    assert dense.forward(np.array([[1], [2]])).tolist() == [[11]]
+    dense.backward([[2]], 1)
+    assert (dense.weights_gradient.tolist(), dense.bias_gradient.tolist()) == ([[2, 4]], [[2]])
+    shown = [dense, article.Reshape((2, 2), (4, 1)), article.Sigmoid(), article.Tanh()]
+    assert repr(shown) == "[Dense(2, 1), Reshape((2, 2), (4, 1)), Sigmoid(), Tanh()]"
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (2, 1), (0, 1)])

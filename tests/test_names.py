@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -18,11 +19,14 @@ MODULES = [
     "initializers",
     "layers",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "schedules",
     "testing",
 ]
+if importlib.util.find_spec("sklearn"):
+    MODULES.append("sklearn")
 PUBLIC = {"xcnn": xcnn} | {name: importlib.import_module(f"xcnn.{name}") for name in MODULES}
 CALLABLES = [
     pytest.param(thing, id=f"{module}.{name}")

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -14,6 +14,7 @@ from xcnn.backends import (
     get_backend,
     rot180,
     set_backend,
+    use_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
+    from xcnn.model.from_keras import load_keras
+    from xcnn.model.onnx_in import load_onnx
 
 __version__ = "0.1.0"
 
@@ -58,7 +61,10 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_keras",
+    "load_onnx",
     "losses",
+    "metrics",
     "nets",
     "optimizers",
     "pure",
@@ -66,6 +72,7 @@ __all__ = [
     "schedules",
     "set_backend",
     "testing",
+    "use_backend",
     *layers.__all__,
 ]
 
@@ -80,6 +87,8 @@ LATE = {
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
+    "load_keras": "xcnn.model.from_keras",
+    "load_onnx": "xcnn.model.onnx_in",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

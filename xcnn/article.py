@@ -64,10 +64,16 @@ __all__ = [
 
 
 class Layer:
-    """What the article calls a layer. It remembers its last `input` and `output`."""
+    """What the article calls a layer. It remembers its last `input` and `output`, and its weights' last gradients.
+
+    Weights may be assigned, also as lists: what a layer computes next follows from them.
+    """
 
     input: Array = None
     output: Array = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     def forward(self, input: Array) -> Array:
         """Y from X."""
@@ -81,7 +87,8 @@ class Layer:
 class Dense(Layer):
     """Y = W X + B.   dE/dW = dE/dY Xᵀ,  dE/dB = dE/dY,  dE/dX = Wᵀ dE/dY.
 
-    X is a column (input_size, 1), Y a column (output_size, 1).
+    X is a column (input_size, 1), Y a column (output_size, 1). After `backward`, `weights_gradient` is dE/dW and
+    `bias_gradient` dE/dB, those of the weights before the step.
 
     Parameters
     ----------
@@ -100,20 +107,26 @@ class Dense(Layer):
 
     def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
         input_size, output_size = check_whole("input_size", input_size), check_whole("output_size", output_size)
+        self.input_size, self.output_size = input_size, output_size
         self.weights, self.bias = _normal(rng, (output_size, input_size), (output_size, 1))
 
+    def __repr__(self) -> str:
+        return f"Dense({self.input_size}, {self.output_size})"
+
     def forward(self, input: Array) -> Array:
-        self.input = _sample(self, input, (self.weights.shape[1], 1), {"weight": self.weights})
+        _hold(self, weights=(self.output_size, self.input_size), bias=(self.output_size, 1))
+        self.input = _sample(self, input, (self.input_size, 1), {"weight": self.weights})
         self.output = self.weights @ self.input + self.bias
         return self.output
 
     def backward(self, output_gradient: Array, learning_rate: float) -> Array:
         output_gradient, learning_rate = _way_back(self, output_gradient, learning_rate)
-        weights_gradient = output_gradient @ self.input.T
+        self.weights_gradient = output_gradient @ self.input.T
+        self.bias_gradient = output_gradient
         input_gradient = self.weights.T @ output_gradient
 
-        self.weights = self.weights - learning_rate * weights_gradient
-        self.bias = self.bias - learning_rate * output_gradient
+        self.weights = self.weights - learning_rate * self.weights_gradient
+        self.bias = self.bias - learning_rate * self.bias_gradient
         return input_gradient
 
 
@@ -123,7 +136,8 @@ class Convolutional(Layer):
     dE/dKij = Xj ⋆ dE/dYi, valid;  dE/dBi = dE/dYi;  dE/dXj = sum over i of dE/dYi convolved, full, with Kij.
 
     X is (input_depth, height, width), Y (depth, height - kernel_size + 1, width - kernel_size + 1), and each element of
-    Y has its own bias.
+    Y has its own bias. After `backward`, `kernels_gradient` is dE/dK and `biases_gradient` dE/dB, those of the weights
+    before the step.
 
     Parameters
     ----------
@@ -142,6 +156,17 @@ class Convolutional(Layer):
         X104, for a size that is no whole number of at least 1.
     ShapeError
         X101, for a sample of another shape; X102, where the kernel does not fit.
+
+    Examples
+    --------
+    >>> layer = xcnn.article.Convolutional((1, 3, 3), kernel_size=2, depth=1)
+    >>> layer.kernels, layer.biases = [[[[1, 2], [-1, 0]]]], [[[0, 0], [0, 0]]]
+    >>> layer.forward([[[1, 6, 2], [5, 3, 1], [7, 0, 4]]]).tolist()
+    [[[8.0, 7.0], [4.0, 5.0]]]
+    >>> layer.backward([[[1, 1], [1, 1]]], learning_rate=0.1).tolist()
+    [[[1.0, 3.0, 2.0], [0.0, 2.0, 2.0], [-1.0, -1.0, 0.0]]]
+    >>> layer.kernels_gradient.tolist()
+    [[[[15.0, 12.0], [15.0, 8.0]]]]
     """
 
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
@@ -160,7 +185,11 @@ class Convolutional(Layer):
         self.kernels_shape = (depth, self.input_depth, kernel_size, kernel_size)
         self.kernels, self.biases = _normal(rng, self.kernels_shape, self.output_shape)
 
+    def __repr__(self) -> str:
+        return f"Convolutional({self.input_shape}, kernel_size={self.kernels_shape[2]}, depth={self.depth})"
+
     def forward(self, input: Array) -> Array:
+        _hold(self, kernels=self.kernels_shape, biases=self.output_shape)
         self.input = _sample(self, input, self.input_shape, {"kernel": self.kernels})
         X, K, Y = _planes(self.input), self.kernels, _planes(self.biases)
         for i in range(self.depth):
@@ -177,11 +206,12 @@ class Convolutional(Layer):
             for j in range(self.input_depth):
                 dK[i, j] = correlate2d(X[j], dY[i], "valid")
                 dX[j] = dX[j] + convolve2d(dY[i], K[i, j, ...], "full")
-        kernels_gradient = _stack(dK.values(), self.kernels_shape)
+        self.kernels_gradient = _stack(dK.values(), self.kernels_shape)
+        self.biases_gradient = output_gradient
         input_gradient = _stack(dX, self.input_shape)
 
-        self.kernels = self.kernels - learning_rate * kernels_gradient
-        self.biases = self.biases - learning_rate * output_gradient
+        self.kernels = self.kernels - learning_rate * self.kernels_gradient
+        self.biases = self.biases - learning_rate * self.biases_gradient
         return input_gradient
 
 
@@ -210,6 +240,9 @@ class Reshape(Layer):
                 hint=f"write Reshape({self.input_shape}, ({prod(input_shape)}, 1)) for the column that Dense takes.",
                 layer=self,
             )
+
+    def __repr__(self) -> str:
+        return f"Reshape({self.input_shape}, {self.output_shape})"
 
     def forward(self, input: Array) -> Array:
         self.input = _sample(self, input, self.input_shape, {})
@@ -470,7 +503,7 @@ def _layers(network: Sequence[Layer]) -> list[Layer]:
 
 def _numbers(name: str, x: Any) -> Array:
     """An array of floating-point numbers as it is; lists and whole numbers as one of the process's backend, float64."""
-    if is_array_api_obj(x) and is_floating(x):
+    if is_array_api_obj(x) and not isinstance(x, type) and is_floating(x):
         return x
     try:
         host = np.asarray(unmasked(x, name)) if not is_array_api_obj(x) else backend_of(x).to_numpy(x)
@@ -483,9 +516,19 @@ def _numbers(name: str, x: Any) -> Array:
     return get_backend().asarray(host.astype("float64"))
 
 
+def _hold(layer: Layer, **shapes: Shape) -> None:
+    """Let these weights, which may have been assigned, be arrays of their shapes."""
+    for name, shape in shapes.items():
+        weights = _numbers(name, getattr(layer, name))
+        if tuple(weights.shape) != shape:
+            told = f"got {name} {tuple(weights.shape)}, expected {shape}"
+            raise ShapeError("X101", "was given weights that do not fit.", told, layer=layer)
+        setattr(layer, name, weights)
+
+
 def _sample(layer: Layer, x: Any, shape: Shape | None, weights: Weights) -> Array:
     """One sample of this shape, an array at home where the weights are, or in lists."""
-    x = x if is_array_api_obj(x) and not isinstance(x, type) else _numbers("input", x)
+    x = _numbers("input", x)
     check_home(layer, weights, x)
     if shape is not None and tuple(x.shape) != shape:
         if tuple(x.shape[1:]) == shape:
@@ -502,7 +545,7 @@ def _way_back(layer: Layer, dy: Any, learning_rate: float) -> tuple[Array, float
     """The gradient, if it is shaped like the layer's last output, and the learning rate."""
     if layer.output is None:
         raise OptionError("X104", "has no output to go back from.", hint="call forward(input) first.", layer=layer)
-    dy = dy if is_array_api_obj(dy) and not isinstance(dy, type) else _numbers("output_gradient", dy)
+    dy = _numbers("output_gradient", dy)
     check_dy(layer, likeness(layer.output), dy)
     return dy, float(check_rate("learning_rate", learning_rate))
 

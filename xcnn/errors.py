@@ -15,6 +15,7 @@ __all__ = [
     "DataError",
     "DeviceMemoryError",
     "DivergedError",
+    "ExchangeError",
     "LabelError",
     "MissingDependency",
     "OptionError",
@@ -107,6 +108,10 @@ class DeviceMemoryError(XcnnError, MemoryError):
 
 class CheckpointError(XcnnError, ValueError):
     """A checkpoint is incomplete, altered, too large or not one of ours (X4xx)."""
+
+
+class ExchangeError(XcnnError, ValueError):
+    """A model can't be written in another format, or a file of one not be read (X41x)."""
 
 
 class DivergedError(XcnnError, ArithmeticError):

@@ -27,7 +27,7 @@ from xcnn.core.tracing import standing
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.loss_scaling import LEAST
-from xcnn.training.optimizers import OPTIMIZERS, Optimizer, moments_of
+from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.spans import MOST_STEPS, Paced
 from xcnn.training.step import Kept
@@ -110,8 +110,7 @@ def traced(
     constants: Constants,
     weights: Weights,
     state: Weights,
-    x: Array,
-    t: Array,
+    *batch: Array,
 ) -> tuple[Weights, Weights, StepResult]:
     """The step, whose learning rate, of the weights' type, and other numbers are arguments."""
     rate = rate.astype(next(iter(tree.leaves(weights))).dtype) if weights else rate
@@ -121,7 +120,7 @@ def traced(
     tracers = dict(zip(step.numbers, of_parts or (), strict=True))
     net, loss = lifted((step.step.net, step.step.loss), tracers)
     with standing({id(tracer): (tracer, step.numbers[path][1]) for path, tracer in tracers.items()}):
-        return replace(step.step, net=net, loss=loss, optimizer=optimizer)(key, weights, state, x, t)
+        return replace(step.step, net=net, loss=loss, optimizer=optimizer)(key, weights, state, *batch)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -132,11 +131,10 @@ def one(
     constants: Constants,
     weights: Weights,
     state: Weights,
-    x: Array,
-    t: Array,
+    *batch: Array,
 ) -> tuple[Weights, Weights, dict[str, Array]]:
     """A step's weights, state and outcome."""
-    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, x, t)
+    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, *batch)
     return weights, state, vars(outcome)
 
 
@@ -242,15 +240,15 @@ class CompiledStep(Kept, Paced):
         return np.asarray([learning_rate(rate, updates + n) for n in range(count)])
 
     def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
         if not self.reason:
             try:
-                return self.compiled(key, weights, state, x, t)
+                return self.compiled(key, weights, state, *batch)
             except NotCompiled as why:
                 self.reason = str(why)
                 log.info("training steps run operation by operation: %s", why)
-        return self.step(key, weights, state, x, t)
+        return self.step(key, weights, state, *batch)
 
     def there(self) -> Constants:
         """The numbers that are arguments, those of layers and losses on the device."""
@@ -298,17 +296,17 @@ class CompiledStep(Kept, Paced):
         jax.eval_shape(results, rate, (constants, there), *others)
 
     def compiled(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """One step, compiled."""
         from xcnn.training.step import StepResult
 
         rate, at = self.rates(state["step"], 1)[0], (signed(key[0]), key[1])
-        given = at, rate, weights, state, x, t
+        given = at, rate, weights, state, *batch
 
         def run() -> tuple[Weights, Weights, dict[str, Any]]:
             after: tuple[Weights, Weights, dict[str, Any]] = one(
-                self.static, at, rate, self.there(), weights, state, x, t
+                self.static, at, rate, self.there(), weights, state, *batch
             )
             return after
 
@@ -384,8 +382,10 @@ class CompiledStep(Kept, Paced):
 
 def constants_of(optimizer: Optimizer) -> dict[str, float]:
     """The numbers of xcnn's own optimizers that are arguments of compiled code. One that is 0 leaves a term out."""
-    own = type(optimizer) in OPTIMIZERS.values()
-    options = {name: value for name, value in vars(optimizer).items() if own and name != "learning_rate"}
+    if type(optimizer) not in (*OPTIMIZERS.values(), *WRAPPERS.values()):
+        return {}
+    constant = ("learning_rate", *optimizer.structure)
+    options = {name: value for name, value in vars(optimizer).items() if name not in constant}
     return {name: float(value) for name, value in options.items() if type(value) in (int, float) and value}
 
 

@@ -49,11 +49,10 @@ def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Ar
     """DX = dY, spread by the stride, correlated in full with K rotated by 180 degrees."""
     o, c, h, w = k.shape
     around = []
-    for n, m, size, s, d, (lo, _) in zip(
-        x_shape[2:], dy.shape[2:], (h, w), how.stride, how.dilation, how.padding, strict=True
-    ):
+    for axis, size, d, s, (lo, _) in zip((2, 3), (h, w), how.dilation, how.stride, how.padding, strict=True):
         reach = extent(size, d) - 1
-        around.append((reach - lo, n + lo - ((m - 1) * s + 1)))
+        dy, edges = cropped(dy, axis, reach - lo, x_shape[axis] + reach, s)
+        around.append(edges)
     turned = jnp.flip(k, axis=(2, 3)).reshape(how.groups, o // how.groups, c, h, w)
     dx = lax.conv_general_dilated(
         dy.transpose(0, 2, 3, 1),
@@ -72,12 +71,10 @@ def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Ar
 @partial(jax.jit, static_argnums=(2, 3))
 def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> Array:
     """DK = X correlated, valid, with dY: channels stand where images did, and images are summed over."""
-    _, _, h, w = k_shape
     around = []
-    for n, m, size, s, d, (lo, _) in zip(
-        x.shape[2:], dy.shape[2:], (h, w), how.stride, how.dilation, how.padding, strict=True
-    ):
-        around.append((lo, (size - 1) * d + (m - 1) * s + 1 - n - lo))
+    for axis, s, d, (lo, _) in zip((2, 3), how.stride, how.dilation, how.padding, strict=True):
+        x, edges = cropped(x, axis, lo, (k_shape[axis] - 1) * d + (dy.shape[axis] - 1) * s + 1)
+        around.append(edges)
     dk = lax.conv_general_dilated(
         x.transpose(1, 2, 3, 0),
         dy.transpose(2, 3, 0, 1),
@@ -89,6 +86,20 @@ def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> A
         precision=how.products,
     )
     return dk.transpose(3, 0, 1, 2)
+
+
+def cropped(x: Array, axis: int, before: int, length: int, step: int = 1) -> tuple[Array, tuple[int, int]]:
+    """What a window of this length sees of an axis, and the zeros before and behind that.
+
+    The axis is spread by `step` and begins `before` cells behind the window's start, or before it, where that is
+    negative. Padding that is negative, as XLA has it, would say the same, but there its CPU library reads other memory.
+    """
+    first = -(min(before, 0) // step)
+    stop = min(x.shape[axis], (length - before - 1) // step + 1)
+    if first >= stop:
+        return lax.slice_in_dim(x, 0, 0, axis=axis), (0, length)
+    low = before + first * step
+    return lax.slice_in_dim(x, first, stop, axis=axis), (low, length - low - (stop - first - 1) * step - 1)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))

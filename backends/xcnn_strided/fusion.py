@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import inside
-from xcnn.layers import Concatenate, Residual, Sequential
+from xcnn.layers import Add, Concatenate, Graph, Multiply, Residual, Sequential
+from xcnn.layers.branches import Branches
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn.training.precision import within
@@ -47,9 +48,9 @@ class FusedSequential(Sequential):
 
     plan: tuple[tuple[int, int, Fusion | None], ...]
 
-    def __init__(self, backend: object, named: Named, fuses: tuple[Fuse, ...]) -> None:
+    def __init__(self, backend: object, named: Named, fuses: tuple[Fuse, ...], first: int = 0) -> None:
         object.__setattr__(self, "named", named)
-        plan, first = [], 0
+        plan = []
         while first < len(named):
             found = next(filter(None, (fuse(backend, named, first) for fuse in fuses)), (1, None))
             plan.append((first, first + found[0], found[1]))
@@ -105,14 +106,62 @@ class FusedSequential(Sequential):
         return y, checked
 
 
+class Stretch(FusedSequential):
+    """Nodes of a Graph from the first on, each of which takes what the one before gives, as one chain.
+
+    Their numbers, and with them the keys of what they draw, are those in the Graph.
+    """
+
+    first: int
+
+    def __init__(self, backend: object, named: Named, fuses: tuple[Fuse, ...], first: int) -> None:
+        super().__init__(backend, named, fuses, first)
+        object.__setattr__(self, "first", first)
+
+    def last_wanted(self, weights: Weights, run: Run) -> int:
+        if run.wants_dx or run.by_layer:
+            return self.first
+        return next((n for n in range(self.first, len(self)) if weights.get(self.named[n][0])), self.first)
+
+
+class FusedGraph(Graph):
+    """A Graph whose chains of nodes are fused."""
+
+    chains: dict[int, Stretch]
+    """Those of more than one node, by the number of the first."""
+
+    def __init__(self, backend: object, graph: Graph, fuses: tuple[Fuse, ...]) -> None:
+        vars(self).update(vars(graph))
+        stretches = graph.wiring.chains()
+        chains = {first: Stretch(backend, self.named[:end], fuses, first) for first, end in stretches}
+        vars(self).update(stretches=tuple(stretches), chains=chains)
+
+    def stretch(
+        self, first: int, end: int, weights: Weights, x: Any, run: Run, wants_dx: bool
+    ) -> tuple[Array, FusedBackward]:
+        if isinstance(x, tuple):
+            return super().stretch(first, end, weights, x, run, wants_dx)
+        here = Run(run.backend, run.train, run.key, run.hook, wants_dx, run.wants_backward)
+        y, chain_backward = self.chains[first](weights, x, here)
+
+        def backward(dy: Array, grads: Weights) -> Array:
+            dx, of_chain = chain_backward(dy)
+            grads.update(of_chain)
+            return dx
+
+        return y, backward
+
+
 def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
     """The same net, its runs of layers fused, within containers too."""
     if type(net) is Sequential:
         return FusedSequential(backend, rewritten(backend, net, fuses), fuses)
-    if type(net) is Concatenate:
+    if isinstance(net, Branches) and type(net) in (Add, Concatenate, Multiply):
         branches = rewritten(backend, net, fuses)
         same = all(new is old for (_, new), (_, old) in zip(branches, net.named, strict=True))
-        return net if same else Concatenate(**dict(branches))
+        return net if same else net.with_layers(dict(branches))
+    if type(net) is Graph:
+        return FusedGraph(backend, net.with_layers(dict(rewritten(backend, net, fuses))), fuses)
     if type(net) is Residual:
         fused = Residual(**dict(rewritten(backend, net, fuses)))
         body = Sequential(**{name: layer for name, layer in fused.named if name != "shortcut"})

@@ -174,12 +174,13 @@ class CapturedStep(Kept, Paced):
         self.data: Data | None = None
 
     def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
     ) -> tuple[Weights, Weights, StepResult]:
-        """One step: (weights, state, outcome)."""
-        captured = None if self.reason else self.found(key[0], weights, state, x, t)
+        """One step: (weights, state, outcome). With shares, or where its outputs are asked for, nothing is captured."""
+        beside = self.reason or shares or self.step.tells_outputs
+        captured = None if beside else self.found(key[0], weights, state, x, t)
         if captured is None:
-            return self.step(key, weights, state, x, t)
+            return self.step(key, weights, state, x, t, *shares)
         self.given = []  # whatever happens from here on: they are no longer those that were given
         self.begin(key[1], state["step"], 1)
         captured.x.copy_(x)

@@ -66,25 +66,29 @@ class RecordedStep(Kept):
         return [kind.first for kind in kinds if kind.run and kind.first]
 
     def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array
+        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """One step: (weights, state, outcome)."""
-        leaves = leaves_of(weights, state)
-        if self.reason or is_special() or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, x, t)):
-            return self.step(key, weights, state, x, t)
+        leaves, batch = leaves_of(weights, state), (x, t, *shares)
+        if (
+            self.reason
+            or is_special()
+            or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, *batch))
+        ):
+            return self.step(key, weights, state, *batch)
         told, layout = self.told
         if len(leaves) != len(told) or not all(map(is_, leaves, told)):
             layout = self.layout(leaves)
-        kind = layout.kinds.setdefault((key[0], lies(x), lies(t)), Kind())
+        kind = layout.kinds.setdefault((key[0], *map(lies, batch)), Kind())
         rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
         numbers = scalar_tensor(rate, dtype=float64), scalar_tensor(state["step"], dtype=float64)
-        given = [*numbers, scalar_tensor(key[1], dtype=int64), x, t, *leaves, *bases_of(leaves)]
+        given = [*numbers, scalar_tensor(key[1], dtype=int64), *batch, *leaves, *bases_of(leaves)]
         if kind.run is None:
-            return self.recorded(kind, key[0], weights, state, given)
+            return self.recorded(kind, key[0], weights, state, given, len(batch))
         try:
             weights, moments, outcome, leaves = kind.run(*given)
         except Exception:  # the layers say what is wrong, or find another way
-            return self.step(key, weights, state, x, t)
+            return self.step(key, weights, state, *batch)
         kind.gives = kind.gives or self.layout(leaves)
         self.told = leaves, kind.gives
         return weights, {"step": state["step"] + 1, **moments}, StepResult(*outcome)
@@ -101,14 +105,14 @@ class RecordedStep(Kept):
         return self.layouts.setdefault(form, Layout())
 
     def recorded(
-        self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array]
+        self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array], of_batch: int
     ) -> tuple[Weights, Weights, StepResult]:
-        """A step that is written down as it runs."""
-        rate, updates, number, x, t = given[:5]
+        """A step that is written down as it runs; the first `of_batch` arrays behind three numbers are its batch."""
+        rate, updates, number, *batch = given[: 3 + of_batch]
         key: Any = seed, number
         step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
         with Recording(given) as recording:
-            weights_after, new, outcome = step(key, weights, {**state, "step": updates}, x, t)
+            weights_after, new, outcome = step(key, weights, {**state, "step": updates}, *batch)
         moments = moments_of(new)
         told = tuple(vars(outcome).values())
         program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))

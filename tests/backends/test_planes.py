@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import xcnn
 from xcnn.backends import backend_of
-from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError
+from xcnn.errors import BackendError, DataError, DTypeError, OptionError, ShapeError
 
 MODES = ("valid", "full", "same")
 sides = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -92,9 +92,24 @@ def test_errors(backend, function, x_shape, k_shape, mode, error, code, words):
     assert function.__name__ in str(raised.value)
 
 
-def test_lists_are_no_arrays():
-    with pytest.raises(DTypeError, match=r"k must be an array; it is \[\[1"):
-        xcnn.correlate2d(np.ones((3, 3)), [[1.0]])
+def test_lists_are_planes_of_the_other_s_library(backend):
+    """Whole numbers stay so; of two lists, the process's backend makes them."""
+    x, k = [[1, 6, 2], [5, 3, 1], [7, 0, 4]], [[1, 2], [-1, 0]]
+    for pair in ((backend.asarray(np.array(x)), k), (x, backend.asarray(np.array(k))), (x, k)):
+        y = xcnn.correlate2d(*pair)
+        assert xcnn.backend_of(y).to_numpy(y).tolist() == [[8, 7], [4, 5]]
+        assert "int64" in str(y.dtype)
+    y = xcnn.convolve2d(((1.5, 0),), [[2, 1]], "full")
+    assert xcnn.backend_of(y).to_numpy(y).tolist() == [[3, 1.5, 0]]
+
+
+def test_lists_that_are_no_planes_are_told():
+    with pytest.raises(DataError, match=r"X203.*correlate2d: a plane is no regular list"):
+        xcnn.correlate2d([[1, 2], [3]], [[1]])
+    with pytest.raises(DTypeError, match=r"X103.*correlate2d takes numbers"):
+        xcnn.correlate2d([["a"]], [[1]])
+    with pytest.raises(ShapeError, match=r"X101.*x has shape \(2,\)"):
+        xcnn.correlate2d([1, 2], [[1]])
 
 
 def test_arrays_of_two_libraries():

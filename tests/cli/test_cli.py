@@ -486,3 +486,17 @@ def test_the_real_command_ends_cleanly_on_ctrl_c(shapes, tmp_path):
     batches = -(-trained_on // 7)
     assert model.state.step == model.state.batch + model.state.epoch * batches > 0
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_a_recipe_s_rate_follows_the_steps_that_are_asked_for(run, tmp_path):
+    """The one cycle of `fast` ends with the training, and begins and tops where Smith and Topin have it."""
+    path = tmp_path / "fast.xcnn"
+    code, _, _ = run("train", "--model", "fast", "--epochs", "1", "--batch-size", "1000", "-q", "-o", path)
+    assert code == 0
+    model = xcnn.Model.load(path)
+    assert model.optimizer == xcnn.Adam(xcnn.schedules.OneCycle(0.01, model.state.step))
+    assert model.learning_rate < 1e-6
+    recipe = xcnn.nets.RECIPES["fast"]
+    assert recipe.optimizer_for(60_000, 2, 128).learning_rate.steps == 2 * 469
+    assert recipe.optimizer_for(1, 1, 128).learning_rate.steps == 2  # the fewest that a cycle has
+    assert xcnn.nets.RECIPES["lenet"].optimizer_for(10, 1, 1) == xcnn.Adam(1e-3)

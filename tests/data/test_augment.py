@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
 import xcnn
 from xcnn import augment
 from xcnn.core.random import fold, threefry2x32
+from xcnn.data.augment import tones
 from xcnn.data.augment.colour import contrasted, saturated, turned
 from xcnn.data.augment.geometry import matrix, transformed
 from xcnn.data.augment.mixing import beta
+from xcnn.data.augment.rand_augment import OPERATIONS
 from xcnn.errors import DTypeError, LabelError, OptionError, ShapeError
 
 N = 12
@@ -24,7 +27,7 @@ IMAGES = [
     augment.Flip(), augment.Flip(0.3, 0.8), augment.Translate(3), augment.Translate(3, "reflect"),
     augment.Translate(9, "edge"), augment.RandomResizedCrop(), augment.RandomResizedCrop((0.5, 0.5), (1, 1)),
     augment.Affine(30, 0.2, (0.7, 1.4), 20, 0.5), augment.Rotate(180), augment.Cutout(4, 0.7, 0.25),
-    augment.ColorJitter(0.5, 0.5, 0.5, 0.5),
+    augment.ColorJitter(0.5, 0.5, 0.5, 0.5), augment.RandAugment(3, 20, 0.9),
 ]  # fmt: skip
 
 
@@ -207,6 +210,83 @@ def test_hues_turn_as_pythons_colorsys_says():
 
 
 # Mixtures
+
+
+def picture(seed=0):
+    """A picture of all tones, more of them dark, with a flat part, and the same as cells of 0..1."""
+    cells = (np.random.default_rng(seed).beta(2, 5, (41, 31, 3)) * 255).astype(np.uint8)
+    cells[:5] = 9
+    return Image.fromarray(cells), (cells.transpose(2, 0, 1)[None] / 255).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("ours", "pillow_s", "steps"),
+    [
+        (tones.equalized, ImageOps.equalize, 0.01),
+        (tones.stretched, ImageOps.autocontrast, 1),
+        (lambda x: tones.solarized(x, np.array([100 / 255])), lambda image: ImageOps.solarize(image, 100), 0.01),
+        (lambda x: tones.posterized(x, np.array([3.0])), lambda image: ImageOps.posterize(image, 3), 0.01),
+        (lambda x: tones.sharpened(x, np.array([1.8])), lambda image: ImageEnhance.Sharpness(image).enhance(1.8), 1.5),
+        (lambda x: tones.sharpened(x, np.array([0.1])), lambda image: ImageEnhance.Sharpness(image).enhance(0.1), 1.5),
+    ],
+    ids=["equalize", "autocontrast", "solarize", "posterize", "sharpen", "smooth"],
+)
+def test_tones_are_changed_as_by_pillow(ours, pillow_s, steps):
+    """Which rounds to bytes on its way, once or twice."""
+    for seed in range(3):
+        image, x = picture(seed)
+        expected = np.asarray(pillow_s(image)).transpose(2, 0, 1)[None]
+        np.testing.assert_allclose(ours(x) * 255, expected, atol=steps)
+
+
+def test_images_of_one_tone_and_none_at_all_stay():
+    flat = np.full((2, 3, 6, 6), 0.4, "float32")
+    for change in (tones.equalized, tones.stretched):
+        np.testing.assert_allclose(change(flat), flat, atol=1e-6)
+        assert change(flat[:0]).shape == (0, 3, 6, 6)
+
+
+def test_each_operation_of_randaugment_is_drawn_and_its_magnitude_is_the_papers():
+    _, x = picture()
+    many = np.repeat(x, 200, axis=0)
+    draws = augment.Draws((4,), np.arange(200))
+    y = augment.RandAugment(1, 30)(many, draws)
+    u = draws.uniform(3)
+    which, sign = np.floor(u[:, 0] * 14).astype(int), np.where(u[:, 1] < 0.5, 1, -1)
+    assert {*which} == {*range(14)}
+    names = list(OPERATIONS)
+
+    def of(name, direction=1):
+        return y[(which == names.index(name)) & (sign == direction)][0]
+
+    np.testing.assert_array_equal(of("identity"), x[0])
+    np.testing.assert_allclose(of("brightness"), np.clip(1.9 * x[0], 0, 1), atol=1e-6)
+    np.testing.assert_allclose(of("brightness", -1), 0.1 * x[0], atol=1e-6)
+    np.testing.assert_allclose(of("solarize"), 1 - x[0], atol=1e-6)
+    np.testing.assert_allclose(of("translate x")[:, :, 14:], x[0, :, :, :-14], atol=1e-6)  # 45 % of 31 columns
+    np.testing.assert_allclose(of("translate y", -1)[:, :-19], x[0, :, 19:], atol=1e-6)  # and of 41 rows
+    np.testing.assert_allclose(of("shear x")[:, 20 + 10, 3:], x[0, :, 20 + 10, :-3], atol=1e-6)  # 10 from the middle
+    np.testing.assert_allclose(of("shear y", -1)[:, :-3, 15 + 10], x[0, :, 3:, 15 + 10], atol=1e-6)
+    angle = np.radians(30)
+    turned_once = transformed(
+        x[0], np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), np.zeros(2), 0
+    )
+    np.testing.assert_allclose(of("rotate"), turned_once, atol=1e-6)
+    np.testing.assert_array_equal(augment.RandAugment(2, 30, rate=0)(many, draws), many)
+
+
+def test_a_preview_shows_each_image_and_what_it_becomes():
+    _, x = picture()
+    sheet = augment.preview(augment.Flip(horizontal=1), x, epochs=2, scale=3)
+    assert sheet.size == ((3 * 31 + 2 * 2) * 3, 41 * 3)
+    cells = np.asarray(sheet)[::3, ::3].transpose(2, 0, 1) / 255
+    for left, image in ((0, x[0]), (33, x[0, :, :, ::-1]), (66, x[0, :, :, ::-1])):
+        np.testing.assert_allclose(cells[:, :, left : left + 31], image, atol=1e-6)
+    np.testing.assert_array_equal(cells[:, :, 31:33], 1)
+    mixed = augment.preview([augment.Mixup()], np.repeat(x[:, :1], 3, axis=0))
+    assert mixed.mode == "L"
+    with pytest.raises(ShapeError, match=r"got x \(1, 2, 41, 31\), expected \(samples, 1 or 3 channels"):
+        augment.preview(augment.Flip(), x[:, :2])
 
 
 def test_mixup_blends_each_sample_and_its_target_with_the_next():

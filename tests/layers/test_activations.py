@@ -4,7 +4,25 @@ import numpy as np
 import pytest
 from scipy import special
 
-from xcnn.layers import ELU, GELU, LeakyReLU, ReLU, Run, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from xcnn.layers import (
+    ELU,
+    GELU,
+    SELU,
+    ClippedReLU,
+    HardSigmoid,
+    HardSwish,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    Run,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from xcnn.layers.gelu import normal
 
 DENSITY = 1 / np.sqrt(2 * np.pi)
@@ -17,6 +35,14 @@ def tanh_argument(x):
 def gelu_tanh_slope(x):
     u, du = tanh_argument(x)
     return special.expit(2 * u) + 2 * x * special.expit(2 * u) * special.expit(-2 * u) * du
+
+
+ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+def mish_slope(x):
+    s = np.logaddexp(0, x)
+    return np.tanh(s) + x * special.expit(x) / np.cosh(np.minimum(s, 300)) ** 2
 
 
 FUNCTIONS = [
@@ -40,6 +66,20 @@ FUNCTIONS = [
         lambda x: 0.5 * x * special.erfc(-x / np.sqrt(2)),
         lambda x: 0.5 * special.erfc(-x / np.sqrt(2)) + x * DENSITY * np.exp(-0.5 * np.minimum(x * x, 1e4)),
     ),
+    (ClippedReLU(), lambda x: np.clip(x, 0, 6), lambda x: np.where((x > 0) & (x < 6), 1, 0)),
+    (
+        SELU(),
+        lambda x: np.where(x > 0, SCALE * x, SCALE * ALPHA * np.expm1(np.minimum(x, 0))),
+        lambda x: np.where(x > 0, SCALE, SCALE * ALPHA * np.exp(np.minimum(x, 0))),
+    ),
+    (Mish(), lambda x: x * np.tanh(np.logaddexp(0, x)), mish_slope),
+    (HardSigmoid(), lambda x: np.clip(x / 6 + 0.5, 0, 1), lambda x: np.where(np.abs(x) < 3, 1 / 6, 0)),
+    (
+        HardSwish(),
+        lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+        lambda x: np.where(x >= 3, 1, np.where(x <= -3, 0, x / 3 + 0.5)),
+    ),
+    (Softsign(), lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2),
     (GELU(approximate=True), lambda x: x * special.expit(2 * tanh_argument(x)[0]), gelu_tanh_slope),
 ]
 
@@ -69,7 +109,7 @@ def test_the_ends_of_the_line_in_float32(layer, value, slope, backend):
     inside = np.abs(x) <= 1e4
     np.testing.assert_allclose(y[inside], value(far)[inside], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(dx, slope(far), rtol=1e-6, atol=1e-6)
-    assert y[-1] == x[-1] or isinstance(layer, Sigmoid | Tanh)
+    assert y[-1] == x[-1] or isinstance(layer, ClippedReLU | HardSigmoid | SELU | Sigmoid | Softsign | Tanh)
     assert np.all(np.isfinite(y))
 
 
@@ -79,7 +119,7 @@ def test_a_leak_steeper_than_the_line(backend):
     np.testing.assert_array_equal(dx, [2, 2, 1, 1])
 
 
-@pytest.mark.parametrize("layer", [*(row[0] for row in FUNCTIONS), Softmax()], ids=repr)
+@pytest.mark.parametrize("layer", [*(row[0] for row in FUNCTIONS), Softmax(), LogSoftmax()], ids=repr)
 def test_nan_stays_nan(layer, backend):
     y, _ = evaluate(layer, backend, np.full((2, 3), np.nan))
     assert np.all(np.isnan(y))
@@ -109,6 +149,13 @@ def test_softmax_against_scipy(axis, backend, rng):
     x = 100 * rng.standard_normal((2, 4, 3))
     y, _ = evaluate(Softmax(axis), backend, x)
     np.testing.assert_allclose(y, special.softmax(x, axis=axis), rtol=1e-13)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_log_softmax_against_scipy(axis, backend, rng):
+    x = 100 * rng.standard_normal((2, 4, 3))
+    y, _ = evaluate(LogSoftmax(axis), backend, x)
+    np.testing.assert_allclose(y, special.log_softmax(x, axis=axis), rtol=1e-13, atol=1e-13)
 
 
 def test_softmax_of_huge_scores(backend):

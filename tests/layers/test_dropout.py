@@ -5,7 +5,7 @@ import pytest
 
 import xcnn
 from xcnn.core import random
-from xcnn.layers import Dropout, Residual, Run, Sequential, SpatialDropout2D
+from xcnn.layers import Dropout, Residual, Run, Sequential, SpatialDropout2D, StochasticDepth
 
 
 def drop(layer, backend, x, key=(3, 1), train=True):
@@ -26,11 +26,13 @@ def test_the_share_that_falls_and_the_scale_of_the_rest(rate, backend):
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"), [(Dropout(0.3), (3, 5, 7)), (SpatialDropout2D(0.3), (8, 6, 2, 3))], ids=repr
+    ("layer", "shape"),
+    [(Dropout(0.3), (3, 5, 7)), (SpatialDropout2D(0.3), (8, 6, 2, 3)), (StochasticDepth(0.3), (50, 2, 3))],
+    ids=repr,
 )
 def test_the_mask_is_the_keys_on_every_backend(layer, shape, backend):
     """M follows from the generator alone, bit by bit."""
-    masked = shape if type(layer) is Dropout else (*shape[:2], 1, 1)
+    masked = {Dropout: shape, SpatialDropout2D: (*shape[:2], 1, 1), StochasticDepth: (shape[0], 1, 1)}[type(layer)]
     mask = random.bits(np, None, (3, 1), masked) >= int(0.3 * 2**32)
     y, _ = drop(layer, backend, np.ones(shape, dtype=np.float32))
     np.testing.assert_array_equal(y != 0, np.broadcast_to(mask, shape))
@@ -59,7 +61,14 @@ def test_whole_channels_fall(backend):
     assert abs(np.mean(means == 0) - 0.5) < 0.1
 
 
-@pytest.mark.parametrize("layer", [Dropout(0.9), SpatialDropout2D(0.9)], ids=repr)
+def test_whole_samples_fall(backend):
+    y, dx = drop(StochasticDepth(0.25), backend, np.ones((400, 2, 3)))
+    assert {*map(tuple, y.reshape(400, -1))} == {(0.0,) * 6, (1 / 0.75,) * 6}
+    assert abs(np.mean(y == 0) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 400)
+    np.testing.assert_array_equal(dx, y)
+
+
+@pytest.mark.parametrize("layer", [Dropout(0.9), SpatialDropout2D(0.9), StochasticDepth(0.9)], ids=repr)
 @pytest.mark.parametrize("train", [False, True])
 def test_nothing_falls_in_evaluation_or_at_rate_0(layer, train, backend, rng):
     x = rng.standard_normal((2, 3, 4, 5))

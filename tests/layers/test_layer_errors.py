@@ -32,6 +32,7 @@ from xcnn.layers import (
     Sequential,
     Softmax,
     SpatialDropout2D,
+    StochasticDepth,
     UpSampling2D,
     ZeroPadding2D,
 )
@@ -275,6 +276,7 @@ def test_the_gradient_has_its_outputs_shape(backend):
         (lambda: GroupNorm(0), "groups must be a whole number of at least 1; got 0."),
         (lambda: Dropout(1), "rate must be at least 0 and below 1; got 1."),
         (lambda: Dropout(float("nan")), "rate must be at least 0 and below 1; got nan."),
+        (lambda: StochasticDepth(1.0), "rate must be at least 0 and below 1; got 1.0."),
         (lambda: SpatialDropout2D(-0.1), "rate must be at least 0 and below 1; got -0.1."),
         (lambda: LeakyReLU(-0.1), "negative_slope must be at least 0"),
         (lambda: ELU(float("inf")), "alpha must be at least 0"),

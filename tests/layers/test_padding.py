@@ -156,6 +156,11 @@ def test_drawn_padding_against_the_kernel(any_backend, enough):
         check(any_backend, seed)
 
 
+def test_several_images_that_see_little_of_a_widely_padded_output(any_backend):
+    """Draw 39 pads images of four rows by 18, for a kernel of four: XLA reads elsewhere where padding is negative."""
+    check(any_backend, 39)
+
+
 @pytest.mark.parametrize("bias", [True, "untied"])
 @pytest.mark.parametrize("side", [1, 2, 100])
 def test_padding_as_wide_as_the_kernel_and_wider(any_backend, enough, side, bias):

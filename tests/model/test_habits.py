@@ -55,3 +55,59 @@ def test_a_run_takes_flags_and_a_backend():
     with pytest.raises(OptionError, match=r"X104.*not on its name 'numpy'"):
         Run("numpy")
     assert Run(numpy, np.True_).train is True
+
+
+# What reads as it does elsewhere.
+
+
+def test_a_net_is_indexed_sliced_and_asked_for_its_layers():
+    net = xcnn.Sequential(xcnn.Dense(4), xcnn.ReLU(), xcnn.Dense(3), head=xcnn.Dense(2))
+    assert net[0] is net["dense1"]
+    assert net[-1] is net["head"]
+    part = net[1:]
+    assert isinstance(part, xcnn.Sequential)
+    assert [*part.layers] == ["relu1", "dense2", "head"]  # the names that their weights have
+    assert "relu1" in net
+    assert xcnn.Dense(3) in net
+    assert "relu2" not in net
+    assert xcnn.Dense(5) not in net
+    with pytest.raises(IndexError):
+        net[4]
+    branches = xcnn.Concatenate(xcnn.Sequential(), xcnn.ReLU())
+    assert branches[1] == xcnn.ReLU()
+
+
+def test_a_model_is_called():
+    model = xcnn.Model(xcnn.Dense(2), (3,), seed=1)
+    x = np.ones((4, 3), "float32")
+    np.testing.assert_array_equal(model(x), model.predict(x))
+    model.fit(x, [0, 1, 0, 1], callbacks=None, progress=False)
+
+
+@pytest.mark.parametrize("dtype", ["np.float64", "np.dtype('float64')", "float64", "torch.float64"])
+def test_types_go_by_their_objects_too(dtype):
+    torch = pytest.importorskip("torch") if "torch" in dtype else None
+    model = xcnn.Model(xcnn.Dense(2), (3,), dtype=eval(dtype, {"np": np, "torch": torch, "float64": "float64"}))
+    assert model.dtype == "float64"
+    assert str(model.backend.to_numpy(model.weights["kernel"]).dtype) == "float64"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, float, None, 32, "float", np.dtype("float16")])
+def test_other_types_are_told(dtype):
+    with pytest.raises(OptionError, match=r'X104.*dtype must be "float32" or "float64"'):
+        xcnn.Model(xcnn.Dense(2), (3,), dtype=dtype)
+
+
+def test_a_backend_is_used_for_a_while(monkeypatch):
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
+    before = xcnn.get_backend()
+    with xcnn.use_backend("numpy", algorithm="gemm") as there:
+        assert xcnn.get_backend() is there
+        assert xcnn.Model(xcnn.Dense(2), (3,)).backend.algorithm == "gemm"
+    assert xcnn.get_backend() is before
+    with pytest.raises(ZeroDivisionError), xcnn.use_backend("numpy"):
+        raise ZeroDivisionError
+    assert xcnn.get_backend() is before
+    with pytest.raises(OptionError, match="no option 'algoritm'"), xcnn.use_backend("numpy", algoritm="gemm"):
+        raise AssertionError
+    assert xcnn.get_backend() is before

@@ -7,7 +7,7 @@ libraries without a plug-in; table.py tells what is here; planes.py has the arti
 from xcnn.backends.contract import Backend
 from xcnn.backends.planes import convolve2d, correlate2d, rot180
 from xcnn.backends.registry import backend_names, backend_of
-from xcnn.backends.selector import backend, get_backend, set_backend
+from xcnn.backends.selector import backend, get_backend, set_backend, use_backend
 from xcnn.backends.table import BackendInfo, BackendTable, available_backends, probe
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "probe",
     "rot180",
     "set_backend",
+    "use_backend",
 ]

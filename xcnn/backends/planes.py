@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
 from xcnn.backends.registry import backend_of
+from xcnn.backends.selector import get_backend
 from xcnn.core import reference
-from xcnn.core.arrays import is_floating, namespace
+from xcnn.core.arrays import is_floating, namespace, unmasked
 from xcnn.core.checks import check_planes
 from xcnn.core.types import Array
-from xcnn.errors import DTypeError
+from xcnn.errors import DataError, DTypeError, short, told_by
 from xcnn.training.precision import type_name
 
 
-def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
+def correlate2d(x: Any, k: Any, mode: str = "valid") -> Array:
     """The article's X * K: one plane (H, W) correlated with one kernel (h, w), by the array's own library.
 
     scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
@@ -21,7 +27,7 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
     Parameters
     ----------
     x, k
-        arrays (H, W) and (h, w) of one library
+        arrays (H, W) and (h, w) of one library, or lists of rows as one types them
     mode
         "valid" keeps the kernel inside: (H - h + 1, W - w + 1). "full" takes every overlap: (H + h - 1, W + w - 1).
         "same" is the centre of "full": (H, W).
@@ -34,11 +40,19 @@ def correlate2d(x: Array, k: Array, mode: str = "valid") -> Array:
         X301 when the arrays are of different libraries.
     DTypeError
         X103 for complex numbers, whose correlation has a conjugate or none, and for what are no numbers.
+    DataError
+        X203 for rows of different lengths.
+
+    Examples
+    --------
+    >>> xcnn.correlate2d([[1, 6, 2], [5, 3, 1], [7, 0, 4]], [[1, 2], [-1, 0]])
+    array([[8, 7],
+           [4, 5]])
     """
     return _of_planes("correlate2d", x, k, mode)
 
 
-def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
+def convolve2d(x: Any, k: Any, mode: str = "valid") -> Array:
     """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees.
 
     Parameters
@@ -59,7 +73,8 @@ def convolve2d(x: Array, k: Array, mode: str = "valid") -> Array:
     return _of_planes("convolve2d", x, k, mode)
 
 
-def _of_planes(name: str, x: Array, k: Array, mode: str) -> Array:
+def _of_planes(name: str, x: Any, k: Any, mode: str) -> Array:
+    x, k = _listed(name, x, k), _listed(name, k, x)
     check_planes(name, x, k, mode)
     backend, wide = backend_of(x), _plane_type(name, x, k)
     with backend.active():
@@ -70,6 +85,19 @@ def _of_planes(name: str, x: Array, k: Array, mode: str) -> Array:
         if not (is_floating(x) or is_floating(k)):
             return xp.astype(y, xp.int64)
         return xp.astype(y, x.dtype) if wide == "float32" else y
+
+
+def _listed(name: str, plane: Any, other: Any) -> Any:
+    """Lists of numbers as an array of the other's library, or of the process's backend; anything else as it is."""
+    if not isinstance(plane, list | tuple):
+        return plane
+    try:
+        host = np.asarray(unmasked(plane, name))
+    except (TypeError, ValueError) as error:
+        raise DataError("X203", f"{name}: a plane is no regular list: {told_by(error)}") from error
+    if host.dtype.kind not in "biuf":
+        raise DTypeError("X103", f"{name} takes numbers; got {short(plane)}.")
+    return (backend_of(other) if is_array_api_obj(other) else get_backend()).asarray(host)
 
 
 def _plane_type(name: str, x: Array, k: Array) -> str:

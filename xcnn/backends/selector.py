@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -87,6 +89,37 @@ def set_backend(name: str | Backend, **options: Any) -> Backend:
     global _default
     _default = backend(name, **options)
     return _default
+
+
+@contextmanager
+def use_backend(name: str | Backend, **options: Any) -> Iterator[Backend]:
+    """Another backend for the process within a `with` block, and the one before again at its end.
+
+    As `set_backend` does, it chooses for all threads: one that makes models of its own names its backend.
+
+    Parameters
+    ----------
+    name, **options
+        as for `backend`
+
+    Raises
+    ------
+    BackendError, BackendUnavailable, OptionError
+        as `backend` does.
+
+    Examples
+    --------
+    >>> with xcnn.use_backend("numpy", algorithm="literal"):
+    ...     layer = xcnn.Model(xcnn.Sequential(xcnn.Dense(2)), (3,))
+    >>> layer.backend.algorithm
+    'literal'
+    """
+    global _default
+    before, _default = _default, backend(name, **options)
+    try:
+        yield _default
+    finally:
+        _default = before
 
 
 def get_backend() -> Backend:

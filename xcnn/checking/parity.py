@@ -49,7 +49,7 @@ from xcnn.layers import Sequential
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.model.host_data import inputs_of, samples_of
 from xcnn.model.model import Model
-from xcnn.training.precision import CONTAINERS, Cast, Precision, mixed, type_name, within
+from xcnn.training.precision import Cast, Precision, is_container, mixed, type_name, within
 
 TIMES = 8.0
 """Errors of rounding are imitated so many times as large. Of this, the layers of xcnn on NumPy, array-api-strict and
@@ -480,9 +480,9 @@ def subjects(model: Model, x: HostArray, t: HostArray | None) -> Iterator[Subjec
 
 def leafwise(net: Layer, wrapped: Callable[[tuple[str, ...], Layer], Layer], path: tuple[str, ...] = ()) -> Layer:
     """The net with `wrapped(path, layer)` in the place of each layer that holds no others."""
-    for container in CONTAINERS:
-        if type(net) is container:
-            return container(**{name: leafwise(layer, wrapped, (*path, name)) for name, layer in net.named})
+    if is_container(net):
+        made: Layer = net.with_layers({name: leafwise(layer, wrapped, (*path, name)) for name, layer in net.named})
+        return made
     return wrapped(path, net)
 
 

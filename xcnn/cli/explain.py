@@ -19,7 +19,6 @@ from xcnn.cli.options import (
     load_model,
     print_json,
 )
-from xcnn.cli.predict import prepared_image
 from xcnn.errors import OptionError, printable, short
 
 if TYPE_CHECKING:
@@ -44,10 +43,11 @@ def run(
 ) -> None:
     """Write a page that shows a model's numbers of an image, forward and backward. It needs no network."""
     from xcnn.explainer import explain
+    from xcnn.serving.pictures import from_file
 
     loaded = load_model(model, backend, precision, max_bytes)
     target = None if label is None else class_of(loaded, label)
-    x, prepared = prepared_image(loaded, image, image_limits(max_pixels, formats))
+    x, prepared = from_file(loaded, image, image_limits(max_pixels, formats))
     page = explain(loaded, x, target, title=f"{image.name} in {model.name}")
     page.save(output)
     size, loss = output.stat().st_size, page.trace.loss

@@ -165,11 +165,12 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
             hint="a classifier needs two classes, each with two images: one to train on and one to test.",
         )
     recipe = RECIPES[name]
+    epochs, batch_size = recipe.epochs if epochs is None else epochs, choice.batch_size or recipe.batch_size
     model = Model(
         recipe.net(len(data.classes)),
         input_shape=data.train.x.shape[1:],
         loss=recipe.loss,
-        optimizer=choice.optimizer_or(recipe.optimizer),
+        optimizer=choice.optimizer_or(recipe.optimizer_for(len(data.train.x), epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
         precision=choice.precision,
@@ -178,8 +179,8 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     model.info |= {
         "model": name,
         "classes": list(data.classes),
-        "batch_size": choice.batch_size or recipe.batch_size,
-        "epochs": recipe.epochs if epochs is None else epochs,
+        "batch_size": batch_size,
+        "epochs": epochs,
     }
     return model
 

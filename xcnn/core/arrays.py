@@ -215,8 +215,8 @@ def widened(x: Array) -> Array:
     return xp.astype(x, xp.float32)
 
 
-def total(x: Array, axis: int | tuple[int, ...]) -> Array:
-    """The sum over these axes, in the type of x; of a half type it is taken in float32 and rounded once."""
+def total(x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    """The sum over these axes, None being all, in x's type; of a half type it is taken in float32 and rounded once."""
     xp = namespace(x)
     return xp.astype(xp.sum(widened(x), axis=axis), x.dtype) if is_half(x) else xp.sum(x, axis=axis)
 

@@ -164,6 +164,12 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     return (q if rows >= columns else q.T).reshape(shape)
 
 
+def constant(rng: Rng, shape: Shape, value: float) -> HostArray:
+    """An array of one number, which a layer's options tell."""
+    drawn = ones(rng, shape)
+    return drawn if isinstance(rng, Planner) else drawn * drawn.dtype.type(value)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "zeros": zeros,
     "ones": ones,

@@ -68,7 +68,7 @@ OTHERS = {
     "filepath": "path",
     "save_best_only": 'give monitor, such as "val_accuracy": then it saves after each best epoch.',
     "verbose": "progress",
-    "metrics": "classifiers measure their accuracy; evaluate gives it beside the loss.",
+    "metrics": OF_MODEL,
     "initial_epoch": "resume=True goes on where training stopped.",
     "name": "layers are named by where they stand: model.summary() shows how.",
     "dtype": OF_MODEL,
@@ -274,8 +274,9 @@ CLASSES = {
     "MaxPool2d": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2d": "AveragePool2D",
     "AdaptiveAvgPool2d": "GlobalAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
-    "Dropout2d": "SpatialDropout2D", "Upsample": "UpSampling2D", "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU",
-    "Module": "Model", "ModelCheckpoint": "Checkpoint", "RMSProp": "RMSprop",
+    "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
+    "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
+    "RMSProp": "RMSprop",
 }  # fmt: skip
 """Names of classes in Keras and PyTorch, and the name here."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcnn.core.arrays import full, namespace
-from xcnn.core.checks import check_between, check_home, check_shape
+from xcnn.core.checks import check_between, check_home, check_positive, check_shape
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
@@ -16,6 +16,7 @@ from xcnn.layers.layer import Run
 
 Slope = Callable[[], Array]
 INFINITY = float("inf")
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
 class Activation:
@@ -155,6 +156,120 @@ class Softplus(Activation):
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x))), lambda: sigmoid(xp, x)
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class ClippedReLU(Activation):
+    """y = min(max(x, 0), max_value);  dx = dy where 0 < x < max_value, else 0. With 6 it is called ReLU6.
+
+    Parameters
+    ----------
+    max_value
+        the largest y, above 0
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    max_value: float = 6.0
+
+    def __post_init__(self) -> None:
+        check_positive("max_value", self.max_value)
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        y = clipped(xp, x, self.max_value)
+        return y, lambda: xp.where(xp.logical_or(y <= 0, y >= self.max_value), full(x, (), 0.0), full(x, (), 1.0))
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class SELU(Activation):
+    """y = scale x where x > 0, else scale alpha (exp(x) - 1);  f' = scale, or scale alpha exp(x).
+
+    With these two numbers mean 0 and variance 1 are a fixed point of a layer: Klambauer et al. 2017.
+    """
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        below = xp.minimum(x, xp.zeros_like(x))
+        y = xp.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * xp.expm1(below))
+        return y, lambda: xp.where(x > 0, full(x, (), SELU_SCALE), SELU_SCALE * SELU_ALPHA * xp.exp(below))
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class Mish(Activation):
+    """y = x w, w = tanh(log(1 + exp(x)));  f' = w + x (1 - w^2) sigmoid(x). Misra 2019.
+
+    w = n / (n + 2) with n = e^x (e^x + 2), and for x > 0, both sides of the fraction by e^(2x), (1 + 2 p) / (1 + 2 p +
+    2 p^2) with p = e^-x: so nothing overflows, and 1 - w, the rest of the fraction, does not cancel.
+    """
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        p = xp.exp(-xp.abs(x))
+        over = xp.where(x > 0, 1 + 2 * p, p * (p + 2))
+        rest = xp.where(x > 0, 2 * p * p, full(x, (), 2.0))
+        w, v = over / (over + rest), rest / (over + rest)
+        return x * w, lambda: w + x * (v * (1 + w)) * sigmoid(xp, x)
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class HardSigmoid(Activation):
+    """y = slope x + 1/2, held between 0 and 1;  f' = slope where 0 < y < 1, else 0.
+
+    Parameters
+    ----------
+    slope
+        of the line; 1/6 is PyTorch's and Keras 3's, 0.2 that of older Keras and of ONNX
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    slope: float = 1 / 6
+
+    def __post_init__(self) -> None:
+        check_positive("slope", self.slope)
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        y = clipped(xp, self.slope * x + 0.5, 1.0)
+        return y, lambda: xp.where(xp.logical_or(y <= 0, y >= 1), full(x, (), 0.0), full(x, (), self.slope))
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class HardSwish(Activation):
+    """y = x h, h = x / 6 + 1/2, held between 0 and 1;  f' = h + x / 6 where 0 < h < 1, else h. Howard et al. 2019."""
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        h = clipped(xp, x / 6 + 0.5, 1.0)
+        return x * h, lambda: xp.where(xp.logical_or(h <= 0, h >= 1), h, h + x / 6)
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class Softsign(Activation):
+    """y = x / (1 + |x|);  f' = 1 / (1 + |x|)^2."""
+
+    def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
+        q = 1 / (1 + xp.abs(x))
+        return x * q, lambda: q * q
+
+
+def clipped(xp: Any, x: Array, most: float) -> Array:
+    """X, held between 0 and `most`; NaN stays NaN."""
+    return xp.minimum(xp.maximum(x, xp.zeros_like(x)), full(x, (), most))
 
 
 def sigmoid(xp: Any, x: Array) -> Array:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.likeness import likeness
 from xcnn.core.pure import is_own
 from xcnn.core.random import Planner
+from xcnn.core.several import is_several
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
-from xcnn.errors import OptionError, inside, short
+from xcnn.errors import OptionError, ShapeError, inside, short
 from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn.layers.others import held
 
@@ -30,13 +32,7 @@ class Container:
     named: tuple[tuple[str, Layer], ...]
 
     def __init__(self, *layers: Layer, **named: Layer) -> None:
-        counted: Counter[str] = Counter()
-        pairs = []
-        for layer in layers:
-            stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
-            counted[stem] += 1
-            pairs.append((f"{stem}{counted[stem]}", layer))
-        pairs.extend(named.items())
+        pairs = [*zip(counted(layers), layers, strict=True), *named.items()]
         for name, layer in pairs:
             if not isinstance(layer, Layer) or isinstance(layer, type):
                 raise OptionError(
@@ -60,8 +56,13 @@ class Container:
         """The layers by name."""
         return dict(self.named)
 
-    def __getitem__(self, name: str) -> Layer:
-        return self.layers[name]
+    def __getitem__(self, at: str | int) -> Layer:
+        """A layer by its name, or by its place."""
+        return self.layers[at] if isinstance(at, str) else self.named[at][1]
+
+    def __contains__(self, layer: object) -> bool:
+        """Whether it holds a layer of this name, or this layer."""
+        return layer in self.layers if isinstance(layer, str) else any(layer == held for held in self)
 
     def __len__(self) -> int:
         return len(self.named)
@@ -72,10 +73,17 @@ class Container:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={layer!r}' for name, layer in self.named)})"
 
+    def with_layers(self, layers: Mapping[str, Layer]) -> Any:
+        """The same with other layers under these names."""
+        return type(self)(**layers)
+
     def init_one(self, name: str, layer: Layer, rng: Rng, shape: Shape, behind: bool = False) -> tuple[Weights, Shape]:
         """Draw the weights of a layer, which is first or comes `behind` others."""
         with inside(name, behind):
             drawn, output = layer.init(rng, shape)
+            if is_several(output):
+                told = "gives several values, of which a container takes one."
+                raise ShapeError("X101", told, hint="a Graph of several outputs is a whole net.", layer=layer)
             check_cells_of(output)
         if isinstance(rng, Planner):
             rng.note(layer, shape, output)
@@ -120,6 +128,17 @@ class Container:
         if of_layer:
             grads[name] = of_layer
         return dx
+
+
+def counted(layers: Iterable[object]) -> list[str]:
+    """The names of layers by class and count: conv1, relu1, conv2."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        stem = re.sub(r"[12]d", "", type(layer).__name__.lower())
+        seen[stem] += 1
+        names.append(f"{stem}{seen[stem]}")
+    return names
 
 
 def depth(layer: object) -> int:

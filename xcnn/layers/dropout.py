@@ -1,4 +1,4 @@
-"""Dropout, Srivastava et al. 2014: single cells or whole channels are left out at random in training."""
+"""Dropout, Srivastava et al. 2014: cells, whole channels or whole samples are left out at random in training."""
 
 from __future__ import annotations
 
@@ -88,3 +88,27 @@ class SpatialDropout2D(Dropout):
         """One for each channel of each image."""
         check_rank(self, x_shape[1:], IMAGE)
         return (*x_shape[:2], 1, 1)
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class StochasticDepth(Dropout):
+    """Dropout of whole samples: M is one number for each. Huang et al. 2016.
+
+    The last layer of a Residual's own: the block is then left out for some samples, which pass by its shortcut.
+
+    Parameters
+    ----------
+    rate
+        the share of samples that are dropped, at least 0 and below 1
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    def mask_shape(self, x_shape: Shape) -> Shape:
+        """One for each sample."""
+        return (*x_shape[:1], *(1 for _ in x_shape[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from xcnn.core.checks import check_shape
 from xcnn.core.likeness import check_dy, likeness
@@ -37,6 +38,10 @@ class Sequential(Container):
     >>> [*net.layers], net.init(np.random.default_rng(0), (3,))[1]
     (['dense1', 'relu1', 'head'], (2,))
     """
+
+    def __getitem__(self, at: str | int | slice) -> Any:
+        """A layer by its name or its place; of a slice, a Sequential of these layers with the names that they have."""
+        return Sequential(**dict(self.named[at])) if isinstance(at, slice) else super().__getitem__(at)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         input_shape = check_shape("input_shape", input_shape)

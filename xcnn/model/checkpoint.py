@@ -24,23 +24,26 @@ from xcnn.core.text import readable
 from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
-from xcnn.model.checkpoint_file import FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
-from xcnn.model.config import LEAVES, check_same, from_config, to_config
+from xcnn.model.checkpoint_file import COUNTS, FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
+from xcnn.model.config import LEAVES, MEASURES, check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
 from xcnn.training import loss_scaling, losses
 from xcnn.training.history import Row
 from xcnn.training.losses import Loss
+from xcnn.training.metrics import Metric, OfClasses, OfPairs, Own
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.precision import Precision, policy, type_name
 from xcnn.training.schedules import learning_rate
-from xcnn.training.state import HostArray, TrainingState
+from xcnn.training.state import Counts, HostArray, TrainingState
 
 MAX_BYTES = 1 << 31
 """What a sample may take in a net that is loaded, of weights apart."""
 MOST_OF_HISTORY = MOST_VALUES // 2
 """Values of the history that are kept: those of 14,000 epochs with eight columns."""
 COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
+LATER = ("rate_offset", "weight", "labels")
+"""Those that older files lack."""
 """The numbers of a TrainingState."""
 
 
@@ -52,6 +55,7 @@ class Saved:
     input_shape: Shape
     loss: Loss
     optimizer: Optimizer
+    metrics: tuple[Metric, ...]
     policy: Precision
     seed: int
     state: TrainingState
@@ -100,13 +104,14 @@ def checked(saved: Saved) -> tuple[Weights, str]:
         "net": net,
         "input_shape": list(saved.input_shape),
         "loss": _loss_config(saved.loss),
+        "metrics": [metric.column if type(metric) is Own else to_config(metric, own) for metric in saved.metrics],
         "optimizer": optimizer,
         "backend": saved.made_by["backend"],
         "dtype": saved.policy.dtype,
         "precision": saved.policy.name,
         "seed": saved.seed,
         "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **saved.made_by["versions"]},
-        "standing": {name: getattr(state, name) for name in (*COUNTED, "rate_offset")},
+        "standing": {name: getattr(state, name) for name in (*COUNTED, *LATER)},
         "updates": state.optimizer_state["step"],
         "scaling": {name: entry.item() for name, entry in loss_scaling.entries_of(state.optimizer_state).items()},
         "plan": saved.plan,
@@ -118,7 +123,8 @@ def checked(saved: Saved) -> tuple[Weights, str]:
             raise CheckpointError(
                 "X403", f"a weight's name must be a string without a slash, which parts its path; got {short(name)}."
             )
-    tensors = dict(tree.items({"weights": state.weights, "state": moments}))
+    counts = {metric.column: metric.arrays(counts) for metric, counts in zip(saved.metrics, state.counts, strict=False)}
+    tensors = dict(tree.items({"weights": state.weights, "state": moments, "counts": counts}))
     shapes = {name: (type_name(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}
     _check_shapes("the checkpoint", saved.net, saved.input_shape, shapes, saved.policy.dtype, None)
     text = written(config)
@@ -127,6 +133,9 @@ def checked(saved: Saved) -> tuple[Weights, str]:
         check_same(config[name], back[name], f"model.{name}")
     for name, value in (("net", saved.net), ("optimizer", saved.optimizer)):
         check_same(value, from_config(back[name], own), f"model.{name}")
+    for metric, given in zip(saved.metrics, back["metrics"], strict=True):
+        if type(metric) is not Own:
+            check_same(metric, from_config(given, own), "model.metrics")
     return tensors, text
 
 
@@ -137,10 +146,11 @@ def load(
     loss: Loss | None,
     max_bytes: int,
     send: Callable[[HostArray], Array],
+    metrics: tuple[Metric, ...] | None = None,
 ) -> Saved:
     """What a checkpoint keeps, its tensors sent to where they are wanted as they are read.
 
-    `layers` and `loss` are the user's own, and `max_bytes` a limit, as in Model.load.
+    `layers`, `loss` and `metrics` are the user's own, and `max_bytes` a limit, as in Model.load.
 
     Raises
     ------
@@ -150,7 +160,7 @@ def load(
     with opened(path) as contents:
         config = contents.config
         built = _built(path, contents, layers, loss, max_bytes)
-        chosen = _policy(path, config)
+        chosen, measured = _policy(path, config), _metrics(path, config, layers, metrics)
         tensors = contents.tensors(send)
     weights = tree.filled(built.planned, tensors, "weights/")
     moments = _moments(path, built.optimizer, weights, tensors)
@@ -161,12 +171,15 @@ def load(
         {"step": config["updates"], **moments, **config.get("scaling", {})},
         **{**standing, "loss": float(standing["loss"])},
         rate_offset=config["standing"].get("rate_offset", 0),
+        weight=float(config["standing"].get("weight", standing["seen"])),
+        labels=config["standing"].get("labels", standing["seen"] * places),
+        counts=_counts(path, measured, tensors, built.output_shape),
         rows=tuple(config["history"]),
     )
     made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
-        built.net, built.input_shape, built.loss, built.optimizer, chosen, config["seed"], state, config["plan"],
-        config["info"], made_by,
+        built.net, built.input_shape, built.loss, built.optimizer, measured, chosen, config["seed"], state,
+        config["plan"], config["info"], made_by,
     )  # fmt: skip
 
 
@@ -278,7 +291,7 @@ def _check_shapes(
     if expected != found:
         odd = sorted({*expected.items()} ^ {*found.items()})[0][0]
         refuse(path, f"its tensors are not the weights of its net: {odd[:200]!r} differs.")
-    kinds = {kind for kind, _ in shapes.values()}
+    kinds = {kind for name, (kind, _) in shapes.items() if not name.startswith(COUNTS)}
     if kinds - {dtype}:
         refuse(path, f"its tensors are {', '.join(kinds)}, its dtype is {dtype[:60]!r}.")
     counter.note(net, input_shape, output_shape)
@@ -303,6 +316,58 @@ def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Ma
         if expected != {weight: tuple(m.shape) for weight, m in found.items() if weight.startswith(prefix)}:
             refuse(path, f"its state is not that of its optimizer: {name!r} differs.")
     return {name: tree.filled(fresh[name], found, f"state/{name}/") for name in optimizer.moments}
+
+
+def _metrics(
+    path: str | Path, config: Mapping[str, Any], own: Mapping[str, type], given: tuple[Metric, ...] | None
+) -> tuple[Metric, ...]:
+    """The metrics, a user's own functions and objects among those that were given."""
+    if given is not None:
+        return given
+    found = []
+    for entry in config.get("metrics", []):
+        if isinstance(entry, str):
+            raise CheckpointError(
+                "X403",
+                f"{Path(path).name} was saved with a metric of its user's own, {short(entry)}.",
+                hint="Model.load(path, metrics=[...]) takes the metrics; metrics=[] none.",
+            )
+        metric = from_config(entry, own)
+        if not isinstance(metric, Metric):
+            refuse(path, "one of its metrics is none.")
+        found.append(metric)
+    return tuple(found)
+
+
+def _counts(
+    path: str | Path, metrics: tuple[Metric, ...], tensors: Mapping[str, Any], output_shape: Shape
+) -> tuple[Counts, ...]:
+    """What the metrics have counted of an epoch that is open; nothing where other metrics were given."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, array in tensors.items():
+        if name.startswith(COUNTS):
+            column, _, key = name.removeprefix(COUNTS).partition("/")
+            found.setdefault(column, {})[key] = array
+    if [*found] != [metric.column for metric in metrics]:
+        return ()
+    for metric in metrics:
+        if not _may_count(metric, found[metric.column], output_shape):
+            refuse(path, f"its counts are not those of its metric {metric.column[:80]!r}.")
+    return tuple(metric.restored(found[metric.column]) for metric in metrics)
+
+
+def _may_count(metric: Metric, counts: Counts, output_shape: Shape) -> bool:
+    """Whether a metric of xcnn's could have counted so: by the names and shapes of what one sample makes it count."""
+    if type(metric) is Own:
+        return {*counts} == {"y", "t"} and len({array.shape[:1] for array in counts.values()}) == 1
+    if type(metric).__name__ not in MEASURES:
+        return True
+    several = isinstance(metric, OfPairs) and metric.multilabel
+    y = np.zeros((1, *output_shape))
+    labels = np.zeros((1, *output_shape[1:]), np.int64)
+    expected = metric.counts(y, labels if isinstance(metric, OfClasses) and not several else y)
+    shapes = {name: np.shape(array) for name, array in expected.items()}
+    return shapes == {name: np.shape(array) for name, array in counts.items()}
 
 
 def _check_standing(path: str | Path, places: int, at: Mapping[str, Any], plan: Mapping[str, Any]) -> None:

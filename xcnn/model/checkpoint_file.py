@@ -46,8 +46,10 @@ MOST_VALUES = 2**18
 """In a header, tensors and configuration together: as Python's objects they take up to a hundred times their text."""
 MOST_TENSORS = 20_000
 BLANK = "0" * 64
-KINDS = {"F32": "float32", "F64": "float64"}
-PATH = re.compile(r"(weights|state)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
+KINDS = {"F32": "float32", "F64": "float64", "I64": "int64"}
+COUNTS = "counts/"
+"""Before the names of what metrics have counted, which is the host's."""
+PATH = re.compile(r"(weights|state|counts)(/(?!\.\.?(/|$))[^/\x00-\x1f]{1,255})+")
 Tensors = dict[str, HostArray]
 
 
@@ -96,8 +98,8 @@ def put(
     room = memoryview(bytearray(min(promised, PIECE)))
     with replacing(path) as file, Sum(hashlib.sha256(begin), promised) as summed:
         file.write(begin)
-        for tensor in tensors.values():
-            for piece in pieces(np.asarray(fetch(tensor), order="C")):
+        for name, tensor in tensors.items():
+            for piece in pieces(np.asarray(sent(name, tensor, fetch), order="C")):
                 summed.wait()
                 copy = room[: len(piece)]
                 copy[:] = piece
@@ -256,10 +258,10 @@ class Contents:
     """The tensors of a small file."""
 
     def tensors(self, send: Callable[[HostArray], Any] = as_it_is) -> dict[str, Any]:
-        """The tensors by name, each sent on, if the file's sum is right."""
+        """The tensors by name, each sent on, if the file's sum is right; counts of metrics stay here."""
         if self.known is None:
             return self.read(send)
-        return {name: send(tensor) for name, tensor in self.known.items()}
+        return {name: sent(name, tensor, send) for name, tensor in self.known.items()}
 
     def read(self, send: Callable[[HostArray], Any] = as_it_is) -> dict[str, Any]:
         """The same from the file; each is sent as soon as it is read, so that it need not stay on the host."""
@@ -271,7 +273,7 @@ class Contents:
                     size += self.file.readinto(piece)
                     summed.add(piece)
                 summed.wait()
-                tensors[name] = send(tensor)
+                tensors[name] = sent(name, tensor, send)
         if size < self.promised or self.begun.hexdigest() != self.digest:
             raise CheckpointError(
                 "X402",
@@ -279,6 +281,11 @@ class Contents:
                 hint="copy the file again.",
             )
         return tensors
+
+
+def sent(name: str, tensor: HostArray, send: Callable[[HostArray], Any]) -> Any:
+    """A tensor, sent on if it is one of the backend's."""
+    return tensor if name.startswith(COUNTS) else send(tensor)
 
 
 def aligned(shape: Shape, kind: str) -> HostArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
 from xcnn.model.held import Held
 from xcnn.model.host_data import samples_of
+from xcnn.model.weighing import Weighing, weighing
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
+from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle
 from xcnn.training.state import HostArray
@@ -35,12 +38,15 @@ def fit(
     shuffle: bool,
     resume: bool,
     augment: tuple[Any, ...] = (),
+    weigh: Weighing | None = None,
+    validation_weigh: Weighing | None = None,
+    accumulate: int = 1,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    check_monitors(callbacks, loop.columns(model.trainer, validation is not None))
+    check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
     before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment)
-    change = changing(model, augment)
+    begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
+    how = Batches(changing(model, augment), weigh, validation_weigh)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
     started: list[Callback] = []
@@ -49,11 +55,11 @@ def fit(
             started.append(callback)
             getattr(callback, "start", ignore)(model)
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress, change)
+        history.stopped = train(model, data, validation, last, callbacks, progress, how)
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
-            vars(model).update(before)
+            vars(model).update(before, trainer=model.trainer.accumulating(before["plan"].get("accumulate", 1)))
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]
@@ -70,6 +76,40 @@ def fit(
     return history
 
 
+@dataclass(frozen=True)
+class Batches:
+    """What is made of each batch: by augmentations, and what its samples weigh, as those of validation data do."""
+
+    change: loop.Change | None
+    weigh: Weighing | None
+    validation_weigh: Weighing | None
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What is trained on, and what is measured after each epoch, with what their samples weigh."""
+
+    data: Data
+    validation: Data | None
+    weigh: Weighing | None
+    validation_weigh: Weighing | None
+
+
+def weighed(
+    model: Held, data: Data, validation: Any, share: float | None, class_weight: Any, sample_weight: Any
+) -> Parted:
+    """Both, their weights checked. Those of classes are for training alone."""
+    if sample_weight is not None and share is not None:
+        hint = "split them yourself: validation_data=(x, y, sample_weight)."
+        raise OptionError("X104", "sample_weight and validation_split can't be given together.", hint=hint)
+    theirs = None
+    if isinstance(validation, tuple | list) and len(validation) == 3:
+        *validation, theirs = validation
+    train, held = parted(model, data, validation, share)
+    of_held = None if held is None else weighing(model, held[1], None, theirs, role="validation ")
+    return Parted(train, held, weighing(model, train[1], class_weight, sample_weight), of_held)
+
+
 def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
     """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
     if validation is not None and share is not None:
@@ -83,7 +123,7 @@ def parted(model: Held, data: Data, validation: Any, share: float | None) -> tup
     if validation is None:
         return data, None
     if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise OptionError("X104", "validation_data must be a pair (x, y).")
+        raise OptionError("X104", "validation_data must be a pair (x, y), or (x, y, sample_weight).")
     x, y = validation
     return data, samples_of(model, x, y, role="validation ")
 
@@ -106,7 +146,16 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool, augment: tuple[Any, ...] = ()) -> None:
+def begin(
+    model: Held,
+    data: Data,
+    batch_size: int,
+    shuffle: bool,
+    resume: bool,
+    augment: tuple[Any, ...] = (),
+    weigh: Weighing | None = None,
+    accumulate: int = 1,
+) -> None:
     """Enter into the model how it is going to be trained.
 
     Raises
@@ -115,8 +164,15 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool,
         X405, where a training is to go on that was begun on other data, or within an epoch in another way.
     """
     state, samples = model.state, len(data[0])
-    plan = {"samples": samples, "batch_size": batch_size, "shuffle": shuffle, "data": loop.fingerprint(*data)}
+    plan = {
+        "samples": samples,
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "data": loop.fingerprint(*data, *samples_weights(weigh)),
+    }
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
+    plan["accumulate"] = accumulate
+    plan["class_weight"] = [] if weigh is None else list(weigh.classes)
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
         raise CheckpointError(
@@ -135,7 +191,15 @@ def begin(model: Held, data: Data, batch_size: int, shuffle: bool, resume: bool,
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
-    vars(model).update(state=state, plan=plan, history=history)  # one call: an interrupt finds all or none
+    trainer = model.trainer.accumulating(accumulate)
+    vars(model).update(
+        state=state, plan=plan, history=history, trainer=trainer
+    )  # one call: an interrupt finds all or none
+
+
+def samples_weights(weigh: Weighing | None) -> tuple[HostArray, ...]:
+    """Those of a training's samples, if they have any."""
+    return () if weigh is None or weigh.samples is None else (weigh.samples,)
 
 
 def tell_idle(model: Held, last: int) -> None:
@@ -159,19 +223,20 @@ def train(
     last: int,
     callbacks: tuple[Callback, ...],
     progress: Progress,
-    change: loop.Change | None,
+    batches: Batches,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
+    made = batches.change, batches.weigh, batches.validation_weigh
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, len(data[0]))
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, change):
+            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, *made):
                 before, model.state = model.state, state
                 if state.seen:
-                    progress.advance(state.seen - before.seen, state.loss / state.seen)
+                    progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
         enter(history, model.state.rows)

@@ -59,7 +59,9 @@ def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
     if loss_name(model.loss):
         check_target_shape((len(y), *model.output_shape), y.shape, model.trainer.threshold is not None, role)
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
-        check_labels(y, model.output_shape[0], shaped, role)
+        ignored = model.trainer.ignore_index
+        counting = y if ignored is None or shaped or y.dtype.kind not in "iufb" else np.where(y == ignored, 0, y)
+        check_labels(counting, model.output_shape[0], shaped, role)
         if not shaped:
             return y.astype("int64")
     with np.errstate(all="ignore"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
@@ -25,19 +25,21 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits
-from xcnn.model.fit import augmentations, fit, parted
-from xcnn.model.host_data import fitting, inputs_of, samples_of, weights_of
+from xcnn.model import checkpoint, habits, onnx_out
+from xcnn.model.fit import augmentations, fit, weighed
+from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
 from xcnn.model.summary import Summary, summarize
+from xcnn.model.weighing import weighing
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
 from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
-from xcnn.training.precision import Precision, check_numbers, mixed, policy, widened
+from xcnn.training.precision import Precision, check_numbers, dtype_name, mixed, policy, widened
 from xcnn.training.progress import Progress
 from xcnn.training.progress import progress as make_progress
 from xcnn.training.schedules import Schedule, Shifted
@@ -49,13 +51,14 @@ from xcnn.training.trainer import Trainer
 if TYPE_CHECKING:
     from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
+    from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
     from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
 
-SET = ("learning_rate", "loss", "optimizer", "precision", "weights")
+SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "weights")
 """What may be assigned."""
 KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
@@ -108,12 +111,15 @@ class Model:
         of one sample, (channels, height, width) for images
     loss
         a name in xcnn.losses.LOSSES, or a function (y, t) -> (value, dy)
+    metrics
+        what `fit` and `evaluate` measure beside it: names such as "f1" and "top5", values of xcnn.metrics, functions
+        (y, t) -> value, or objects with update(y, t) and result()
     optimizer
         a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
     backend
         a name or a Backend; None is the process's (xcnn.set_backend)
     dtype
-        "float32" or "float64", of the weights
+        "float32" or "float64", of the weights; np.float32 and its like will do
     precision
         what layers compute in, None being the dtype: "float32", which is strict, "tf32", "bfloat16" or "float16" with
         float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
@@ -137,6 +143,7 @@ class Model:
         input_shape: Shape,
         *,
         loss: str | Loss = "cross_entropy",
+        metrics: Iterable[Any] | str | Metric = (),
         optimizer: str | Optimizer = "adam",
         backend: str | Backend | None = None,
         dtype: str = "float32",
@@ -147,11 +154,13 @@ class Model:
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
+        dtype = dtype_name(dtype)
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
         sizes = check_shape("input_shape", input_shape, least=1)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._metrics = check_metrics(metrics)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
@@ -194,6 +203,9 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
+        ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
+        metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
             optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
@@ -209,7 +221,11 @@ class Model:
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend)),
+            step=backend.compile(
+                TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics), accumulate)
+            ),
+            metrics=metrics,
+            accumulate=accumulate,
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -302,6 +318,19 @@ class Model:
         tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss. Others may be assigned between epochs, as they are given to Model."""
+        return self._metrics
+
+    @metrics.setter
+    @changes("other metrics")
+    def metrics(self, new: Iterable[Any] | str | Metric) -> None:
+        if self.state.batch:
+            hint = "finish it first: fit(..., resume=True)."
+            raise OptionError("X104", "other metrics would miss the batches of the epoch that is open.", hint=hint)
+        self._become(_metrics=check_metrics(new))
+
+    @property
     def learning_rate(self) -> float:
         """The rate of the next step. Another, or a schedule, may be assigned: the optimizer's moments and steps go on.
 
@@ -356,7 +385,16 @@ class Model:
         here = dict(tree.items(self.state.weights))
         old = {path: self.backend.to_numpy(w) for path, w in here.items() if path.endswith(RUNNING)}
         sent = {path: self._send(w) for path, w in settled(new, old).items()}
-        self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
+        state = self.state
+        following = {
+            name: tree.filled(state.optimizer_state[name], {**dict(tree.items(state.optimizer_state[name])), **sent})
+            for name in self.optimizer.following
+        }
+        self.state = replace(
+            state,
+            weights=tree.filled(state.weights, {**here, **sent}),
+            optimizer_state={**state.optimizer_state, **following},
+        )
 
     @contextmanager
     def edit(self, path: str) -> Iterator[HostArray]:
@@ -404,7 +442,7 @@ class Model:
         moments = state.optimizer_state
         goes_on = optimizer.learning_rate is before.learning_rate
         done = moments["step"] + state.rate_offset if goes_on else 0
-        if type(before) is not type(optimizer) or before.moments != optimizer.moments:
+        if not optimizer.goes_on_from(before, state.weights):
             moments = self._first_state(optimizer, state.weights, moments)
         state = replace(state, optimizer_state=moments, rate_offset=done - moments["step"])
         self._become(_optimizer=optimizer, state=state)
@@ -469,11 +507,14 @@ class Model:
         batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float | None = None,
-        callbacks: Iterable[Callback] | Callback = (),
+        callbacks: Iterable[Callback] | Callback | None = (),
         progress: str | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
+        class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
+        sample_weight: Any = None,
+        accumulate: int = 1,
     ) -> History:
         """Train on host arrays, each batch moved to the backend.
 
@@ -491,7 +532,7 @@ class Model:
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y) measured after each epoch
+            (x, y), or (x, y, sample_weight), measured after each epoch
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
             from the seed as `xcnn.datasets.split` does
@@ -508,6 +549,16 @@ class Model:
         augment
             augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
             follows from the seed, the epoch and each sample's number
+        class_weight
+            what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
+            "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
+        sample_weight : (samples,)
+            what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
+            count each sample once
+        accumulate
+            parts that each batch is computed in, one after another, their gradients added up: a step is that of the
+            whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
+            dropout's masks others than of the whole
 
         Raises
         ------
@@ -522,11 +573,14 @@ class Model:
             of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
-        data, validation = parted(self, samples_of(self, x, y), validation_data, validation_split)
+        parts = weighed(self, samples_of(self, x, y), validation_data, validation_split, class_weight, sample_weight)
         return fit(
             self,
-            data,
-            validation,
+            parts.data,
+            parts.validation,
+            accumulate=check_whole("accumulate", accumulate),
+            weigh=parts.weigh,
+            validation_weigh=parts.validation_weigh,
             epochs=epochs,
             batch_size=batch_size,
             callbacks=check_callbacks(callbacks),
@@ -559,8 +613,16 @@ class Model:
         return loss
 
     @explained
-    def evaluate(self, x: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
-        """{"loss": mean over the samples}, and for classifiers "accuracy".
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        *,
+        class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
+        sample_weight: Any = None,
+    ) -> dict[str, Any]:
+        """{"loss": mean over the samples}, for classifiers "accuracy", and the model's metrics.
 
         Parameters
         ----------
@@ -569,6 +631,8 @@ class Model:
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        class_weight, sample_weight
+            what classes and samples weigh in the loss, as for `fit`
 
         Raises
         ------
@@ -576,7 +640,9 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
-        return measure(self.trainer, self.state.weights, *samples_of(self, x, y), batch_size)
+        data = samples_of(self, x, y)
+        weigh = weighing(self, data[1], class_weight, sample_weight)
+        return measure(self.trainer, self.trainer.asked(self.state), *data, batch_size, weigh)
 
     @explained
     def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
@@ -640,7 +706,7 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.state.weights
+        x, weights = inputs_of(self, x), self.trainer.asked(self.state)
         first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
         if len(x) <= batch_size:
             return np.array(first, order="C")  # it may be memory of others, or not be written
@@ -650,6 +716,10 @@ class Model:
         for at in range(batch_size, len(x), batch_size):
             y[at : at + batch_size] = self.backend.to_numpy(self.forward(x[at : at + batch_size], weights))
         return y
+
+    def __call__(self, x: Any) -> HostArray:
+        """What `predict` gives."""
+        return self.predict(x)
 
     @explained
     def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
@@ -694,7 +764,7 @@ class Model:
         weights
             a tree on the model's backend
         """
-        return self.trainer.forward(self.state.weights if weights is None else weights, x)
+        return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
@@ -858,10 +928,92 @@ class Model:
         True
         """
         made = copy(self)
-        made._become(state=replace(made.state, weights=tree.map(self.backend.frozen, made.state.weights)))
+        asked = tree.map(self.backend.frozen, made.trainer.asked(made.state))
+        if (state := made.state).weights is made.trainer.asked(state):
+            made._become(state=replace(state, weights=asked))
+        else:
+            made._become(state=replace(state, optimizer_state={**state.optimizer_state, "average": asked}))
         return made
 
     # Files.
+
+    @explained
+    @changes("other weights")
+    def load_weights(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        rename: Mapping[str, str | None] | None = None,
+        strict: bool = True,
+        without: str | Sequence[str] = (),
+        key: str | None = None,
+    ) -> Loaded:
+        """Take weights from a file of PyTorch's or a state dict, by PyTorch's names: all that are asked for, or none.
+
+        Parameters
+        ----------
+        source
+            a safetensors file or one of `torch.save`, which is read without PyTorch, and calls nothing; or a dict of
+            arrays by name
+        rename
+            the source's names, or beginnings of them that end in a point, to those of the net: {"backbone.": ""};
+            None leaves out
+        strict
+            whether all of the net's weights must be there, and no others
+        without
+            beginnings of names that stay as they are, as the head's: "fc"
+        key
+            which entry holds the weights, where a file has dicts within dicts; None finds it
+
+        Raises
+        ------
+        ExchangeError
+            X416, for a file that can't be read; X417, where these are not the net's weights: it lists all that are
+            missing, unexpected or of another shape.
+        OptionError
+            X104, for options that can't be.
+        DataError
+            X203, for numbers that are not finite in the net's type.
+
+        Returns
+        -------
+        Loaded
+            what was taken and what was not; it prints itself
+        """
+        from xcnn.exchange.pytorch import weights
+
+        how = weights.how_to(rename, strict, without, key)
+        leaves, loaded = weights.load(self.net, self.state.weights, source, how)
+        self._set_all({path: weight_of(path, leaf, self._shapes[path], self.dtype) for path, leaf in leaves.items()})
+        return loaded
+
+    @explained
+    def state_dict(self) -> dict[str, HostArray]:
+        """The weights by PyTorch's names, in its layouts, as NumPy arrays: `torch.from_numpy` makes tensors of them.
+
+        Without `num_batches_tracked`, which PyTorch does not ask for.
+
+        Returns
+        -------
+        dict
+            arrays by name
+        """
+        from xcnn.exchange.pytorch import weights
+
+        return weights.state_dict(self.net, self.state.weights, self.backend.to_numpy)
+
+    @explained
+    def save_weights(self, path: str | Path) -> None:
+        """Write `state_dict()` as a safetensors file, whole or not at all; `save` keeps the net and training as well.
+
+        Parameters
+        ----------
+        path
+            of the file
+        """
+        from xcnn.exchange.pytorch import files
+
+        files.write(path, self.state_dict())
 
     @explained
     def save(self, path: str | Path) -> None:
@@ -891,8 +1043,8 @@ class Model:
         """What a checkpoint keeps of it."""
         plan, state = self.standing()
         return checkpoint.Saved(
-            self.net, self.input_shape, self.loss, self.optimizer, self.policy, self.seed, state, plan, self.info,
-            {"backend": self.backend.spec, "versions": self.backend.versions()},
+            self.net, self.input_shape, self.loss, self.optimizer, self.metrics, self.policy, self.seed, state, plan,
+            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()},
         )  # fmt: skip
 
     @classmethod
@@ -903,6 +1055,7 @@ class Model:
         backend: str | Backend | None = None,
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
+        metrics: Iterable[Any] | str | Metric | None = None,
         precision: str | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
@@ -918,6 +1071,8 @@ class Model:
             your own layers' classes by name, where the net has any
         loss
             your own loss, where the model was saved with one
+        metrics
+            your own metrics, all of the model's together, where it was saved with functions or objects among them
         precision
             another than it was saved with, where the backend does not have that one
         max_bytes
@@ -932,14 +1087,18 @@ class Model:
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
-        saved = checkpoint.load(path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted)
+        measured = None if metrics is None else check_metrics(metrics)
+        saved = checkpoint.load(
+            path, layers=layers or {}, loss=loss, max_bytes=max_bytes, send=there.adopted, metrics=measured
+        )
         state, kind = saved.state, saved.policy
         kind = kind if precision is None else policy(precision, kind.dtype)
         with_precision(there, kind)  # that a backend does not have it is no fault of the file's
         with checkpoint.blaming(path):
             model = cls(
                 checkpoint.Restored(saved.net, state.weights), saved.input_shape, loss=saved.loss,
-                optimizer=SGD(), backend=there, dtype=kind.dtype, precision=kind.name, seed=saved.seed,
+                metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype,
+                precision=kind.name, seed=saved.seed,
             )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
             moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
             scaling = loss_scaling.entries_of(model.state.optimizer_state)
@@ -952,6 +1111,41 @@ class Model:
                 plan=saved.plan, info=saved.info,
             )  # fmt: skip
         return model
+
+    @explained
+    def to_onnx(
+        self,
+        path: str | Path,
+        *,
+        fold_batch_norm: bool = False,
+        info: Mapping[str, Any] | None = None,
+        verify: bool | None = None,
+    ) -> None:
+        """Write the net as an ONNX file, for batches of any size, in float32; nodes have the names of the layers.
+
+        Its metadata have `model.info`'s "classes" and, for nets that the command line has trained, "input": how an
+        image becomes a sample. It needs the package onnx, `pip install "xcnn[onnx]"`.
+
+        Parameters
+        ----------
+        path
+            of the file, which is written whole, as `save` does
+        fold_batch_norm
+            whether batch normalisations go into the convolutions before them
+        info
+            further metadata, texts or what JSON has
+        verify
+            whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
+            written; None asks it where it is installed
+
+        Raises
+        ------
+        ExchangeError
+            X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
+        MissingDependency
+            X601
+        """
+        onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)

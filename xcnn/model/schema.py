@@ -164,6 +164,12 @@ def loss(value: Any, place: str) -> None:
     record({"name": text, "options": mapping(not_deep if own else number())})(value, place)
 
 
+def metric(value: Any, place: str) -> None:
+    """A metric's column where it is a user's own, else as `config.to_config` writes it."""
+    if not isinstance(value, str):
+        built(value, place)
+
+
 def row(value: Any, place: str) -> None:
     """An epoch of the history: numbers where it is printed or plotted, a user's own columns as they are."""
     if not isinstance(value, dict):
@@ -187,13 +193,13 @@ CONFIG = record(
         "seed": whole(0, 2**1024),
         "standing": record(
             {**dict.fromkeys(("step", "epoch", "batch", "right", "seen"), whole()), "loss": number()},
-            {"rate_offset": whole(-COUNT)},
+            {"rate_offset": whole(-COUNT), "weight": number(0), "labels": whole()},
         ),
         "updates": whole(),
         "plan": nothing_or(
             record(
                 {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text)},
+                {"began": whole(), "augment": many(text), "class_weight": many(number(0)), "accumulate": whole(1)},
             )
         ),
         "history": many(row),
@@ -201,6 +207,7 @@ CONFIG = record(
     },
     {
         "precision": text,
+        "metrics": many(metric, most=1000),
         "backend": text,
         "versions": mapping(text),
         "scaling": nothing_or(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
@@ -16,7 +16,9 @@ from xcnn.core.primitives import HostPort
 from xcnn.core.types import Weights
 from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
+from xcnn.training.metrics import Metric, directions
 from xcnn.training.state import TrainingState
+from xcnn.training.trainer import Trainer
 
 Callback: TypeAlias = Callable[[Any, History], object]
 """callback(model, history), called after each epoch; it ends training by returning True.
@@ -32,6 +34,16 @@ class Trained(Protocol):
     state: TrainingState
     plan: dict[str, Any]
     weights: Weights
+
+    @property
+    def trainer(self) -> Trainer:
+        """What is trained and how."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured beside the loss."""
+        ...
 
     @property
     def backend(self) -> HostPort:
@@ -55,16 +67,20 @@ def check_callbacks(given: object) -> tuple[Callback, ...]:
     OptionError
         X104, for what can't be called as callback(model, history).
     """
+    if given is None:
+        return ()
     callbacks = tuple(given) if isinstance(given, Iterable) else (given,)
     for callback in callbacks:
         check_call(callback, 2, "callbacks", "(model, history)")
     return callbacks
 
 
-def check_monitors(callbacks: tuple[Callback, ...], known: tuple[str, ...]) -> None:
+def check_monitors(
+    callbacks: tuple[Callback, ...], known: tuple[str, ...], ways: Mapping[str, str] | None = None
+) -> None:
     """Raise X104 where a callback watches a column that nothing will write: a user's own before it may write any.
 
-    So too where it is not known which way that column is better.
+    So too where it is not known which way that column is better; `ways` has those of metrics.
     """
     others = False
     for callback in callbacks:
@@ -78,29 +94,38 @@ def check_monitors(callbacks: tuple[Callback, ...], known: tuple[str, ...]) -> N
                     f"it measures {', '.join(known)}",
                     hint=missing_column(callback.monitor, known),
                 )
-            direction(callback.monitor, callback.mode)
+            direction(callback.monitor, callback.mode, ways)
 
 
 DIRECTIONS = {"loss": "min", "accuracy": "max", "images_per_second": "max", "seconds": "min"}
 """Which way the columns of xcnn's own are better, and those whose names end in theirs."""
 
 
-def direction(monitor: str, mode: str | None = None) -> str:
-    """The mode that was given, or that the column's name tells: "min" or "max".
+def direction(monitor: str, mode: str | None = None, ways: Mapping[str, str] | None = None) -> str:
+    """The mode that was given, or that a metric knows, or that the column's name tells: "min" or "max".
 
     Raises
     ------
     OptionError
         X104, for a name that does not tell it.
     """
-    found = mode or next((way for name, way in DIRECTIONS.items() if monitor.endswith(name)), None)
+    found = (
+        mode
+        or (ways or {}).get(monitor)
+        or next((way for name, way in DIRECTIONS.items() if monitor.endswith(name)), None)
+    )
     if found is None:
         raise OptionError(
             "X104",
-            f"the name of the column {short(monitor)} does not tell whether more of it is better, or less.",
+            f"it is not known of the column {short(monitor)} whether more of it is better, or less.",
             hint='give mode="max" or mode="min".',
         )
     return found
+
+
+def way_of(model: Trained, monitor: str, mode: str | None) -> str | None:
+    """The mode that was given, or that a metric of the model's knows; None where its name alone may tell it."""
+    return mode or directions(model.metrics).get(monitor)
 
 
 def check_mode(mode: object) -> None:
@@ -218,10 +243,10 @@ class EarlyStopping:
         """True when it is time to stop."""
         last = len(history) - 1
         if self.seen is None:
-            self.seen = Best(self.monitor, self.min_delta, max(last, 0), self.mode)
+            self.seen = Best(self.monitor, self.min_delta, max(last, 0), way_of(model, self.monitor, self.mode))
         best = self.seen.of(history)
         if best == last and self.restore_best:
-            self.best = tree.map(model.backend.to_numpy, model.state.weights)
+            self.best = tree.map(model.backend.to_numpy, model.trainer.asked(model.state))
         return last - best >= self.patience
 
     def finish(self, model: Trained, history: History) -> None:
@@ -272,11 +297,15 @@ class Checkpoint:
         check_path(self.path)
         model.check_save()
         first = max(len(model.state.rows) - (model.state.epoch - model.plan.get("began", 0)), 0)
-        self.seen = None if self.monitor is None else Best(self.monitor, first=first, mode=self.mode)
+        self.seen = (
+            None
+            if self.monitor is None
+            else Best(self.monitor, first=first, mode=way_of(model, self.monitor, self.mode))
+        )
 
     def __call__(self, model: Trained, history: History) -> None:
         """Save, if it is time to."""
         if self.monitor is not None and self.seen is None:
-            self.seen = Best(self.monitor, mode=self.mode)
+            self.seen = Best(self.monitor, mode=way_of(model, self.monitor, self.mode))
         if self.seen is None or self.seen.of(history) == len(history) - 1:
             model.save(self.path)

@@ -27,7 +27,7 @@ COLUMNS = {
     "images_per_second": ",.0f",
     "seconds": ".1f",
 }
-"""What a row may hold, and how it is printed."""
+"""What a row may hold, and how it is printed; further numbers as ".4f"."""
 MEASURED = ("images_per_second", "seconds")
 """What differs between two runs that are otherwise the same."""
 
@@ -83,13 +83,17 @@ class History:
     def __str__(self) -> str:
         if not self.rows:
             return "no epoch was finished"
-        whole = dict.fromkeys(self.columns)
+        whole = self._whole()
         return "\n".join([header(whole), *(line(row, whole) for row in self.rows)])
+
+    def _whole(self) -> Row:
+        """A row with each column that any row has."""
+        return {name: value for row in self.rows for name, value in row.items()}
 
     def _repr_html_(self) -> str:
         if not self.rows:
             return html.note(str(self))
-        shown = [name for name in COLUMNS if name in self.columns]
+        shown = printed(self._whole())
         rows = [[cells(row).get(name, "") for name in shown] for row in self.rows]
         return html.table([_title(name) for name in shown], rows, words=0)
 
@@ -161,21 +165,30 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+def printed(row: Mapping[str, Any]) -> list[str]:
+    """The columns of a row that are printed, numbers all: metrics stand behind the losses that they go with."""
+    further = [n for n, value in row.items() if n not in COLUMNS and type(plain(value)) in (int, float)]
+    names = [*COLUMNS]
+    for first, mine in ((3, [n for n in further if not n.startswith("val_")]), (5, further)):
+        at = first + len(names) - len(COLUMNS)
+        names[at:at] = [name for name in mine if name not in names]
+    return [name for name in names if name in row]
+
+
 def cells(row: Mapping[str, Any]) -> dict[str, str]:
     """The row's values as they are printed."""
-    return {name: format(row[name], form) for name, form in COLUMNS.items() if name in row}
+    return {name: format(plain(row[name]), COLUMNS.get(name, ".4f")) for name in printed(row)}
 
 
-def header(row: Iterable[str]) -> str:
+def header(row: Mapping[str, Any]) -> str:
     """The names of the row's columns, in the columns' widths."""
-    names = set(row)
-    return "  ".join(f"{_title(name):>{_width(name)}}" for name in COLUMNS if name in names)
+    return "  ".join(f"{_title(name):>{_width(name)}}" for name in printed(row))
 
 
-def line(row: Mapping[str, Any], beside: Iterable[str] = ()) -> str:
+def line(row: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> str:
     """The row in the columns' widths, blanks where rows beside it have a column that it has not."""
-    shown, names = cells(row), {*row, *beside}
-    return "  ".join(f"{shown.get(name, ''):>{_width(name)}}" for name in COLUMNS if name in names)
+    shown = cells(row)
+    return "  ".join(f"{shown.get(name, ''):>{_width(name)}}" for name in printed({**(beside or {}), **row}))
 
 
 def _title(name: str) -> str:

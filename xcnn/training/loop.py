@@ -6,8 +6,9 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from math import isfinite
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from xcnn.core.types import Weights
 from xcnn.errors import DivergedError
 from xcnn.training.history import MEASURED, Row
 from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
 
 FINGERPRINT_BYTES = 1 << 22
 
+Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
+"""What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
 Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
 """What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
 
@@ -35,6 +39,8 @@ def epoch(
     shuffle: bool,
     validation: tuple[HostArray, HostArray] | None,
     change: Change | None = None,
+    weigh: Weigh | None = None,
+    validation_weigh: Weigh | None = None,
 ) -> Iterator[TrainingState]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
@@ -44,22 +50,21 @@ def epoch(
     begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
     order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     while state.seen < len(x):
-        after = None if change else trainer.after_span(state, x, t, order, batch_size)
+        after = None if change or weigh else trainer.after_span(state, x, t, order, batch_size)
         if after is None:
             chosen = order[state.batch * batch_size :][:batch_size]
             batch = x[chosen], t[chosen]
-            after, _ = trainer.after_step(
-                state, *(change(*batch, chosen, (trainer.seed, state.epoch)) if change else batch)
-            )
+            batch = change(*batch, chosen, (trainer.seed, state.epoch)) if change else batch
+            shares = {"shares": weigh(batch[1], chosen)} if weigh else {}
+            after, _ = trainer.after_step(state, *batch, **shares)
         state = after
         yield state
     seconds = time.perf_counter() - begun
 
-    row: Row = {"epoch": number, "loss": state.loss / state.seen}
-    if trainer.threshold is not None:
-        row["accuracy"] = state.right / (state.seen * trainer.places)
+    row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        row |= {f"val_{name}": value for name, value in measure(trainer, state.weights, *validation).items()}
+        measured = measure(trainer, trainer.asked(state), *validation, weigh=validation_weigh)
+        row |= {f"val_{name}": value for name, value in measured.items()}
         if not isfinite(row["val_loss"]):
             raise DivergedError(
                 "X501",
@@ -74,28 +79,46 @@ def epoch(
     yield replace(state.without_epoch(), epoch=number, rows=(*state.rows, row))
 
 
+def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
+    """What the sums of an epoch come to: the mean loss, for classifiers the accuracy, and the metrics."""
+    found: dict[str, Any] = {"loss": state.loss / (state.weight or 1)}
+    if trainer.threshold is not None:
+        found["accuracy"] = state.right / (state.labels or 1)
+    return found | results(trainer.metrics, state.counts)
+
+
 def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
     measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
     return "epoch", *measured, *tested, "learning_rate", *MEASURED
 
 
 def measure(
-    trainer: Trainer, weights: Weights, x: HostArray, t: HostArray, batch_size: int | None = None
-) -> dict[str, float]:
-    """The mean loss, and for classifiers the accuracy, over all samples, so many or `at_once` at a time."""
-    loss, right, backend, batch_size = 0.0, 0, trainer.backend, batch_size or trainer.at_once
+    trainer: Trainer,
+    weights: Weights,
+    x: HostArray,
+    t: HostArray,
+    batch_size: int | None = None,
+    weigh: Weigh | None = None,
+) -> dict[str, Any]:
+    """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
+    backend, batch_size = trainer.backend, batch_size or trainer.at_once
+    state = TrainingState({}, {})
     for first in range(0, len(x), batch_size):
         y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
+        shares = weigh(targets, np.arange(first, first + len(targets))) if weigh else None
         targets_there = backend.asarray(targets)
         with backend.active():
-            value, _ = value_and_gradient(trainer.loss, y, targets_there)
-            loss += to_float(backend, value) * len(targets)
+            loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
+            value, _ = value_and_gradient(loss, y, targets_there)
+            value, right = to_float(backend, value), 0
             if trainer.threshold is not None:
-                right += int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
-    result = {"loss": loss / len(x)}
-    return result if trainer.threshold is None else {**result, "accuracy": right / (len(x) * trainer.places)}
+                right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
+        counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
+        state = replace(state, right=state.right + right, **counted)
+    return totals(trainer, state)
 
 
 def fingerprint(*arrays: HostArray) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from math import exp, prod
 from typing import Any, TypeAlias
 
@@ -25,13 +26,16 @@ from xcnn.errors import DTypeError, OptionError, ShapeError, counted, short
 from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
+from xcnn.training.weighting import parts, portions, without
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 """loss(y, t) -> (value, dy): a scalar array, and the gradient shaped like y."""
 
 
 @rounded_once
-def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[Array, Array]:
+def cross_entropy(
+    y: Array, t: Array, *, label_smoothing: float = 0.0, ignore_index: int | None = None, weights: Array | None = None
+) -> tuple[Array, Array]:
     """E = -mean over samples of sum_c t_c log softmax(y)_c;  dE/dy = (softmax(y) - t) / N.
 
     Parameters
@@ -41,6 +45,10 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
     t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
     label_smoothing
         s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
+    ignore_index
+        a label of places that do not count, such as -100: the mean is over all others
+    weights : (N,) or (N, ...)
+        of the samples or of each place: the mean is then sum(w e) / sum(w)
 
     Raises
     ------
@@ -49,15 +57,18 @@ def cross_entropy(y: Array, t: Array, *, label_smoothing: float = 0.0) -> tuple[
     """
     label_smoothing = check_between("label_smoothing", label_smoothing, 0, 1)
     xp = namespace(y, t)
+    t, counts = without(y, t, ignore_index)
     t = targets(y, t) * (1 - label_smoothing) + label_smoothing / y.shape[1]
     shifted = y - xp.max(y, axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-    samples = _at_least_one(prod(y.shape) // y.shape[1])
-    dy = (xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t) / samples
-    return -xp.sum(share(t, log_p)) / samples, dy
+    samples, dy = _at_least_one(prod(y.shape) // y.shape[1]), xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t
+    portion = portions(y, weights, counts, outputs=False)
+    if portion is not None:
+        return -xp.sum(parts(portion, share(t, log_p))), portion * dy
+    return -xp.sum(share(t, log_p)) / samples, dy / samples
 
 
-def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
+def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Array]:
     """E = -mean(t log y + (1 - t) log(1 - y));  dE/dy = ((1 - t) / (1 - y) - t / y) / size. The article's loss.
 
     `y` holds probabilities, (N, units); they are clipped to the smallest normal number of their type and to the largest
@@ -69,6 +80,8 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
         probabilities
     t : (N, units) or (N,)
         probabilities, or labels
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
 
     Raises
     ------
@@ -78,18 +91,22 @@ def binary_cross_entropy(y: Array, t: Array) -> tuple[Array, Array]:
     xp = _check_floating(y, t)
     limits = xp.finfo(y.dtype)
     p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
-    return _binary_cross_entropy(p, targets(y, t))
+    return _binary_cross_entropy(p, targets(y, t), weights=weights)
 
 
 @rounded_once
-def _binary_cross_entropy(p: Array, t: Array) -> tuple[Array, Array]:
+def _binary_cross_entropy(p: Array, t: Array, *, weights: Array | None) -> tuple[Array, Array]:
     """The formula, for probabilities that are clipped."""
     xp, size = namespace(p, t), _at_least_one(prod(p.shape))
+    portion = portions(p, weights)
+    if portion is not None:
+        terms = t * xp.log(p) + (1 - t) * xp.log(1 - p)
+        return -xp.sum(parts(portion, terms)), portion * ((1 - t) / (1 - p) - t / p)
     return -xp.sum(t * xp.log(p) + (1 - t) * xp.log(1 - p)) / size, ((1 - t) / (1 - p) - t / p) / size
 
 
 @rounded_once
-def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
+def binary_cross_entropy_with_logits(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Array]:
     """E = mean(max(y, 0) - y t + log(1 + exp(-|y|)));  dE/dy = (sigmoid(y) - t) / size.
 
     Binary cross-entropy of sigmoid(y), in the form that neither overflows nor cancels: max(y, 0) - y t is
@@ -101,6 +118,8 @@ def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
         logits
     t : (N, units) or (N,)
         probabilities, or labels
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
 
     Raises
     ------
@@ -109,13 +128,12 @@ def binary_cross_entropy_with_logits(y: Array, t: Array) -> tuple[Array, Array]:
     """
     xp = namespace(y, t)
     t, zero = targets(y, t), zeros(y, ())
-    size = _at_least_one(prod(y.shape))
     value = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
-    return xp.sum(value) / size, ((1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y)) / size
+    return _mean(y, value, (1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y), weights)
 
 
 @rounded_once
-def mse(y: Array, t: Array) -> tuple[Array, Array]:
+def mse(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Array]:
     """E = mean((y - t)^2);  dE/dy = 2 (y - t) / size.
 
     Parameters
@@ -124,6 +142,8 @@ def mse(y: Array, t: Array) -> tuple[Array, Array]:
         the net's outputs, of any shape
     t
         targets, shaped like y
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
 
     Raises
     ------
@@ -136,14 +156,12 @@ def mse(y: Array, t: Array) -> tuple[Array, Array]:
     >>> float(value), dy.tolist()
     (0.5, [1.0, 0.0])
     """
-    xp = namespace(y, t)
     error = y - _same_shape(y, t)
-    size = _at_least_one(prod(y.shape))
-    return xp.sum(error * error) / size, 2 * error / size
+    return _mean(y, error * error, 2 * error, weights)
 
 
 @rounded_once
-def mae(y: Array, t: Array) -> tuple[Array, Array]:
+def mae(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Array]:
     """E = mean(|y - t|);  dE/dy = sign(y - t) / size.
 
     Parameters
@@ -152,6 +170,8 @@ def mae(y: Array, t: Array) -> tuple[Array, Array]:
         the net's outputs, of any shape
     t
         targets, shaped like y
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
 
     Raises
     ------
@@ -160,12 +180,11 @@ def mae(y: Array, t: Array) -> tuple[Array, Array]:
     """
     xp = namespace(y, t)
     error = y - _same_shape(y, t)
-    size = _at_least_one(prod(y.shape))
-    return xp.sum(xp.abs(error)) / size, xp.sign(error) / size
+    return _mean(y, xp.abs(error), xp.sign(error), weights)
 
 
 @rounded_once
-def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
+def huber(y: Array, t: Array, *, delta: float = 1.0, weights: Array | None = None) -> tuple[Array, Array]:
     """E = mean of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), e = y - t;  dE/dy = e, clipped, / size.
 
     Huber 1964.
@@ -178,6 +197,8 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
         targets, shaped like y
     delta
         from there on an error counts in proportion, in units of y; above 0
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
 
     Raises
     ------
@@ -189,9 +210,16 @@ def huber(y: Array, t: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
     delta = check_positive("delta", delta)
     xp = namespace(y, t)
     error = y - _same_shape(y, t)
-    size = _at_least_one(prod(y.shape))
     near = xp.clip(error, -delta, delta)
-    return xp.sum(near * (error - 0.5 * near)) / size, near / size
+    return _mean(y, near * (error - 0.5 * near), near, weights)
+
+
+def _mean(y: Array, terms: Array, slopes: Array, weights: Array | None) -> tuple[Array, Array]:
+    """The mean of terms like y, each sample by its weight, and its gradient from their own."""
+    xp, size, portion = namespace(terms), _at_least_one(prod(y.shape)), portions(y, weights)
+    if portion is not None:
+        return xp.sum(parts(portion, terms)), portion * slopes
+    return xp.sum(terms) / size, slopes / size
 
 
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
@@ -225,6 +253,17 @@ def loss_function(loss: str | Loss) -> Loss:
     if not isinstance(loss, str) or loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
+
+
+def takes_weights(loss: Loss) -> bool:
+    """Whether a loss has an option `weights`, of the samples.
+
+    Parameters
+    ----------
+    loss
+        a function (y, t) -> (value, dy), as one of LOSSES or a user's own
+    """
+    return "weights" in signature(loss).parameters
 
 
 def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:

@@ -7,21 +7,23 @@ which brings weights and x into the type that is computed in, and the gradients 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from xcnn.core import tree
 from xcnn.core.arrays import is_floating
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.names import meant, unknown
+from xcnn.core.several import arrays_of, each
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, short
-from xcnn.layers import Concatenate, Residual, Sequential
+from xcnn.layers import Add, Concatenate, Graph, Multiply, Residual, Sequential
 from xcnn.layers.activations import Activation
+from xcnn.layers.container import Container
 from xcnn.layers.half import may_compute_in_half
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.training.schedules import Schedule
 
-CONTAINERS = (Sequential, Residual, Concatenate)
+CONTAINERS: tuple[type, ...] = (Sequential, Residual, Concatenate, Add, Multiply, Graph)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,27 @@ DTYPES = ("float32", "float64")
 """Of weights."""
 
 
+def dtype_name(dtype: Any) -> str:
+    """The name "float32" or "float64", also of what NumPy, PyTorch and others name so: np.float32, torch.float64.
+
+    Raises
+    ------
+    OptionError
+        X104, for any other.
+    """
+    found = dtype
+    if isinstance(dtype, type):
+        found = dtype.__name__
+    elif type(dtype).__name__.startswith(("dtype", "Float", "DType")):  # PyTorch, NumPy, the standard
+        found = str(dtype).rpartition(".")[2]
+    if isinstance(found, str) and found in DTYPES:
+        return found
+    kind = meant("precision", found, PRECISIONS)
+    mixes = f'weights stay float32: precision="{kind}".'
+    hint = (f'did you mean "{kind}"?' if kind in DTYPES else mixes) if kind else ""
+    raise OptionError("X104", f'dtype must be "float32" or "float64"; got {short(dtype)}.', hint=hint)
+
+
 def policy(name: str | None, dtype: str) -> Precision:
     """The precision of this name for weights of this type; None is that of the type itself.
 
@@ -72,11 +95,7 @@ def policy(name: str | None, dtype: str) -> Precision:
     OptionError
         X104, when there is no such one, or it goes with other weights.
     """
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        kind = meant("precision", getattr(dtype, "name", getattr(dtype, "__name__", dtype)), PRECISIONS)
-        mixes = f'weights stay float32: precision="{kind}".'
-        hint = (f'did you mean "{kind}"?' if kind in DTYPES else mixes) if kind else ""
-        raise OptionError("X104", f'dtype must be "float32" or "float64"; got {short(dtype)}.', hint=hint)
+    dtype = dtype_name(dtype)
     if name is None:
         return PRECISIONS[dtype]
     if not isinstance(name, str) or name not in PRECISIONS:
@@ -124,9 +143,9 @@ class Cast:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         cast, compute = run.backend.astype, self.compute
-        x_type = type_name(x)
+        x_types = [type_name(a) for a in arrays_of(x)]
         inner_weights = tree.map(lambda w: cast(w, compute), weights)
-        y, inner_backward = self.layer(inner_weights, cast(x, compute) if is_floating(x) else x, run)
+        y, inner_backward = self.layer(inner_weights, each(lambda a: cast(a, compute) if is_floating(a) else a, x), run)
         y_type, y = type_name(y), cast(y, self.result)
         made = likeness(y)
 
@@ -138,7 +157,10 @@ class Cast:
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self.layer, made, dy)
             dx, grads = inner_backward(cast(dy, y_type))
-            return None if dx is None else cast(dx, x_type), tree.map(of_weight, grads)
+            if dx is not None:
+                casts = tuple(map(cast, arrays_of(dx), x_types))
+                dx = casts if isinstance(dx, tuple) else casts[0]
+            return dx, tree.map(of_weight, grads)
 
         return y, backward
 
@@ -155,13 +177,15 @@ class Widened:
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         y, inner_backward = self.net(weights, x, run)
-        cast, y_type = run.backend.astype, type_name(y)
-        y = cast(y, self.dtype)
-        made = likeness(y)
+        cast, y_types = run.backend.astype, [type_name(a) for a in arrays_of(y)]
+        y = each(lambda a: cast(a, self.dtype), y)
+        made = [likeness(a) for a in arrays_of(y)]
 
         def backward(dy: Array) -> tuple[Array, Weights]:
-            check_dy(self.net, made, dy)
-            return inner_backward(cast(dy, y_type))
+            for one, of_one in zip(made, arrays_of(dy), strict=True):
+                check_dy(self.net, one, of_one)
+            casts = tuple(map(cast, arrays_of(dy), y_types))
+            return inner_backward(casts if isinstance(dy, tuple) else casts[0])
 
         return y, backward
 
@@ -173,13 +197,23 @@ def mixed(net: Layer, precision: Precision, last: bool = True) -> Layer:
     """
     if not precision.mixes:
         return net
-    for container in CONTAINERS:
-        if type(net) is container:
-            ends = len(net) if last and container is Sequential else 0  # its last layer's y is the net's
-            return container(
-                **{name: mixed(layer, precision, n == ends) for n, (name, layer) in enumerate(net.named, 1)}
-            )
+    if is_container(net):
+        ends = ends_of(net) if last else ()
+        made: Layer = net.with_layers({name: mixed(layer, precision, name in ends) for name, layer in net.named})
+        return made
     return Cast(net, precision, last)
+
+
+def is_container(net: Layer) -> TypeGuard[Container]:
+    """Whether it is one of xcnn's own containers, whose layers may be put into others of the same names."""
+    return type(net) in CONTAINERS
+
+
+def ends_of(net: Container) -> tuple[str, ...]:
+    """The layers whose y is the net's, and nobody else's."""
+    if isinstance(net, Graph):
+        return tuple(name for name in net.outputs if not any(name in taken for taken in net.takes))
+    return tuple(name for name, _ in net.named[-1:]) if isinstance(net, Sequential) else ()
 
 
 def widened(net: Layer, precision: Precision) -> Layer:

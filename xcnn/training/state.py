@@ -11,6 +11,8 @@ from xcnn.core.types import Weights
 from xcnn.training.history import Row
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
+Counts: TypeAlias = dict[str, Any]
+"""What a metric has counted: host arrays by names."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,9 @@ class TrainingState:
     """Where training stands: all that a step changes, replaced as a whole, so that an interrupt finds it consistent.
 
     `epoch` counts finished epochs, and `rows` is their history; `batch` counts the batches done since, and `loss`,
-    `right` and `seen` sum over those.
+    `right` and `seen` sum over those. So do `weight`, which `loss` is divided by, in samples: their number, unless
+    samples or classes have weights, or labels are left out; `labels`, the places that count for the accuracy; and
+    `counts`, one for each metric.
     """
 
     weights: Weights
@@ -29,6 +33,9 @@ class TrainingState:
     loss: float = 0.0
     right: int = 0
     seen: int = 0
+    weight: float = 0.0
+    labels: int = 0
+    counts: tuple[Counts, ...] = ()
     rows: tuple[Row, ...] = ()
     rate_offset: int = 0
     """What is added to the number of the optimizer's updates for its schedule's step: that may have begun later."""
@@ -39,4 +46,4 @@ class TrainingState:
 
     def without_epoch(self) -> TrainingState:
         """The same at the begin of an epoch: what was done of this one does not count."""
-        return replace(self, batch=0, loss=0.0, right=0, seen=0)
+        return replace(self, batch=0, loss=0.0, right=0, seen=0, weight=0.0, labels=0, counts=())

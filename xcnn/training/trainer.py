@@ -15,9 +15,10 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
 from xcnn.training.losses import Loss
+from xcnn.training.metrics import Metric, added
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import HostArray, TrainingState
-from xcnn.training.step import Span, Step
+from xcnn.training.step import Span, Step, TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,23 @@ class Trainer:
     """An Engine, under that precision."""
     step: Step
     """The step, compiled."""
+    metrics: tuple[Metric, ...] = ()
+    """What is measured beside the loss."""
+    accumulate: int = 1
+    """Parts that a batch is computed in."""
+
+    @property
+    def plain_step(self) -> TrainingStep:
+        """The step, not compiled."""
+        how = bool(self.metrics), self.accumulate
+        return TrainingStep(self.net, self.loss, self.optimizer, self.threshold, self.backend, *how)
+
+    def accumulating(self, parts: int) -> Trainer:
+        """The same, whose batches are computed in so many parts."""
+        if parts == self.accumulate:
+            return self
+        other = replace(self, accumulate=parts)
+        return replace(other, step=self.backend.compile(other.plain_step))
 
     def look(self) -> None:
         """Let a compiled step see what callbacks and users have changed: before each epoch, and each single step."""
@@ -56,18 +74,38 @@ class Trainer:
             y, _ = self.net(weights, self.backend.asarray(x, self.dtype), self.asking)
         return y
 
+    def asked(self, state: TrainingState) -> Weights:
+        """The weights that predictions are made with: those that are trained, or their average."""
+        return self.optimizer.asked(state.weights, state.optimizer_state)
+
     @cached_property
     def asking(self) -> Run:
         """What a prediction runs on."""
         return Run(self.backend, wants_backward=False)
 
+    @property
+    def by_step(self) -> bool:
+        """Whether each step must be taken by itself: something is counted that spans do not know."""
+        return bool(self.metrics) or self.ignore_index is not None
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label of what the loss leaves out."""
+        index: int | None = getattr(self.loss, "keywords", {}).get("ignore_index")
+        return index
+
     def after_step(
-        self, state: TrainingState, x: HostArray, t: HostArray, within_epoch: bool = True
+        self,
+        state: TrainingState,
+        x: HostArray,
+        t: HostArray,
+        within_epoch: bool = True,
+        shares: HostArray | None = None,
     ) -> tuple[TrainingState, float]:
         """The state after a step on one batch, which counts in its epoch or stands alone, and the batch's loss.
 
         Where only the loss's scale made a gradient infinite, the weights stay, the scale is halved, and the batch
-        counts.
+        counts. `shares` are weights of the samples, or of each of their places, in the loss.
 
         Raises
         ------
@@ -75,12 +113,13 @@ class Trainer:
             X501, naming the first layer whose output or gradient is not finite.
         """
         backend, samples, key = self.backend, len(x), (self.seed, state.step)
-        x, t = backend.asarray(x), backend.asarray(t)
+        given = (t, shares)
+        x, t, *weighting = map(backend.asarray, (x, t) if shares is None else (x, t, shares))
         with (
             host_memory("this batch"),
             backend.active(),
         ):  # in which nothing raises: what is not finite is looked for below
-            weights, moments, result = self.step(key, state.weights, state.optimizer_state, x, t)
+            weights, moments, result = self.step(key, state.weights, state.optimizer_state, x, t, *weighting)
             loss, norm, size = (to_float(backend, each) for each in (result.loss, result.norm, result.weight_norm))
             skipped = (
                 not isfinite(norm) and loss_scaling.loss_scale(backend, state.optimizer_state) > loss_scaling.LEAST
@@ -100,21 +139,47 @@ class Trainer:
         if within_epoch:
             changed |= {
                 "batch": state.batch + 1,
-                "loss": state.loss + loss * samples,
                 "right": state.right + (0 if result.right is None else int(to_float(backend, result.right))),
                 "seen": state.seen + samples,
+                **self.counted(state, loss, given, result.outputs),
             }
         return replace(state, **changed), loss
+
+    def counted(
+        self, state: TrainingState, loss: float, given: tuple[HostArray, HostArray | None], outputs: Array | None
+    ) -> dict[str, Any]:
+        """The sums over the epoch's batches with one more, whose targets and shares these are."""
+        weight, labels = self.weight_of(*given)
+        y = None if outputs is None else self.backend.to_numpy(outputs)
+        return {
+            "loss": state.loss + loss * weight,
+            "weight": state.weight + weight,
+            "labels": state.labels + labels,
+            "counts": state.counts if y is None else added(self.metrics, state.counts, y, given[0]),
+        }
+
+    def weight_of(self, t: HostArray, shares: HostArray | None = None) -> tuple[float, int]:
+        """What a batch's loss is the mean of, in samples, and how many of its places have labels that count."""
+        labels = len(t) * self.places
+        if self.ignore_index is not None and t.size == labels:
+            labels = int((t != self.ignore_index).sum())
+        if shares is not None:  # which are 0 where a label does not count
+            return float(shares.sum(dtype="float64")) * len(t) / max(shares.size, 1), labels
+        return labels / self.places, labels
 
     def after_span(
         self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
     ) -> TrainingState | None:
         """The state after some of the epoch's next steps in one go; None where the compiled step can't do that now."""
         span: Span | None = getattr(self.step, "span", None)
-        if span is None:
+        if span is None or self.by_step:
             return None
         with self.backend.active():
-            return span(self.seed, state, x, t, order, batch_size)
+            after = span(self.seed, state, x, t, order, batch_size)
+        if after is None:
+            return None
+        samples = after.seen - state.seen
+        return replace(after, weight=state.weight + samples, labels=state.labels + samples * self.places)
 
 
 def to_float(backend: HostPort, value: Any) -> float:

@@ -14,8 +14,10 @@ from xcnn.data.augment.colour import ColorJitter
 from xcnn.data.augment.draws import Draws
 from xcnn.data.augment.geometry import Affine, Cutout, Flip, RandomResizedCrop, Rotate, Translate
 from xcnn.data.augment.mixing import CutMix, Mixup
+from xcnn.data.augment.preview import preview
+from xcnn.data.augment.rand_augment import RandAugment
 
 __all__ = [
-    "Affine", "Augmentation", "ColorJitter", "CutMix", "Cutout", "Draws", "Flip", "Mixup", "RandomResizedCrop",
-    "Rotate", "Translate", "augmented", "check_augment",
+    "Affine", "Augmentation", "ColorJitter", "CutMix", "Cutout", "Draws", "Flip", "Mixup", "RandAugment",
+    "RandomResizedCrop", "Rotate", "Translate", "augmented", "check_augment", "preview",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 GREY = (0.2989, 0.587, 0.114)
 """How bright red, green and blue are: ITU-R BT.601."""
+
+AT_ONCE = 2**17
+"""Cells that are changed together: as many as a processor's cache holds a few times."""
 
 
 @checked
@@ -59,22 +63,29 @@ class ColorJitter:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        if x.shape[1] not in (1, 3):
-            raise ShapeError(
-                "X101",
-                f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels.",
-                layer=self,
-            )
-        u = draws.uniform(4)
+        check_colours(self, x)
+        u, at_once = draws.uniform(4), max(1, AT_ONCE // prod(x.shape[1:]))
+        parts = [slice(n, min(n + at_once, len(u))) for n in range(0, max(len(u), 1), at_once)]
+        return namespace(x).concat([self.changed(x[part, ...], u[part]) for part in parts], axis=0)
+
+    def changed(self, x: Array, u: NDArray[np.float64]) -> Array:
+        """Some images, by four numbers each."""
         if self.brightness:
             x = brightened(x, factors(u[:, 0], self.brightness))
         if self.contrast:
             x = contrasted(x, factors(u[:, 1], self.contrast))
-        if self.saturation and x.shape[1] == 3:
+        if self.saturation:
             x = saturated(x, factors(u[:, 2], self.saturation))
         if self.hue and x.shape[1] == 3:
             x = turned(x, self.hue * (2 * u[:, 3] - 1))
         return x
+
+
+def check_colours(augmentation: object, x: Array) -> None:
+    """Raise X101 unless images are grey, or red, green and blue."""
+    if x.shape[1] not in (1, 3):
+        told = f"takes images that are grey, or red, green and blue; these have {x.shape[1]} channels."
+        raise ShapeError("X101", told, layer=augmentation)
 
 
 def factors(u: NDArray[np.float64], most: float) -> NDArray[np.float64]:
@@ -94,8 +105,8 @@ def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
 
 
 def saturated(x: Array, by: NDArray[np.float64]) -> Array:
-    """Each image blended with itself in grey."""
-    return blended(x, grey(x), by)
+    """Each image blended with itself in grey, which a grey one is."""
+    return x if x.shape[1] == 1 else blended(x, grey(x), by)
 
 
 def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
@@ -106,10 +117,10 @@ def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
 
 def grey(x: Array) -> Array:
     """(N, 1, H, W), how bright each cell is."""
-    xp = namespace(x)
     if x.shape[1] == 1:
         return x
-    return xp.sum(x * like(x, np.reshape(GREY, (1, 3, 1, 1))), axis=1, keepdims=True)
+    red, green, blue = (share * x[:, n : n + 1, ...] for n, share in enumerate(GREY))
+    return red + green + blue
 
 
 def turned(x: Array, by: NDArray[np.float64]) -> Array:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
 from xcnn.core.names import unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, centres, like, sampled
+from xcnn.data.augment.resampling import along, centres, each, like, sampled
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -54,12 +54,13 @@ class Flip:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        across, down = (draws.uniform(2) < (self.horizontal, self.vertical)).T
         xp = namespace(x)
-        for turned, axis in ((across, 3), (down, 2)):
-            if turned.any():
-                x = xp.where(like(x, turned[:, None, None, None]), xp.flip(x, axis=axis), x)
-        return x
+        turned = draws.uniform(2) < (self.vertical, self.horizontal)
+        images = [
+            xp.flip(image, axis=[1 + n for n in (0, 1) if axes[n]]) if axes.any() else image
+            for image, axes in zip(each(x), turned, strict=True)
+        ]
+        return xp.stack(images) if turned.any() else x
 
 
 @checked
@@ -95,24 +96,30 @@ class Translate:
         if self.mode == "reflect" and self.cells >= min(x.shape[2:]):
             told = f"can't mirror images of {x.shape[2]} x {x.shape[3]} cells {self.cells} cells far."
             raise ShapeError("X101", told, layer=self, hint='give fewer cells, or mode="edge".')
-        moves = np.floor(draws.between(-self.cells, self.cells + 1, 2)).astype(np.int64)
-        return namespace(x).stack([self.moved(x[n, ...], *map(int, move)) for n, move in enumerate(moves)])
+        if x.shape[0] == 0:
+            return x
+        (height, width), wide = x.shape[2:], self.widened(x)
+        firsts = np.floor(draws.between(0, 2 * self.cells + 1, 2)).astype(np.int64)
+        return namespace(x).stack([
+            image[:, top : top + height, left : left + width]
+            for image, (top, left) in zip(each(wide), firsts.tolist(), strict=True)
+        ])  # fmt: skip
 
-    def moved(self, image: Array, down: int, right: int) -> Array:
-        """One image, (C, H, W), moved."""
-        xp = namespace(image)
-        for axis, by in ((1, down), (2, right)):
-            size = image.shape[axis]
-            at = np.arange(size) - by
-            if self.mode == "reflect" and size > 1:
+    def widened(self, x: Array) -> Array:
+        """Images with so many cells around them, on all sides."""
+        xp, edge = namespace(x), self.cells
+        for axis in (2, 3):
+            size = x.shape[axis]
+            if self.mode == "zero":
+                beyond = zeros(x, (*x.shape[:axis], edge, *x.shape[axis + 1 :]))
+                x = xp.concat([beyond, x, beyond], axis=axis)
+                continue
+            at = np.arange(-edge, size + edge)
+            if self.mode == "reflect":
                 at = np.abs(at)
                 at = np.where(at >= size, 2 * (size - 1) - at, at)
-            if not by:
-                continue
-            taken = xp.take(image, like(image, np.clip(at, 0, size - 1)), axis=axis)
-            inside = like(image, ((at >= 0) & (at < size)).reshape((-1, 1) if axis == 1 else (1, -1)))
-            image = xp.where(inside, taken, xp.zeros_like(taken)) if self.mode == "zero" else taken
-        return image
+            x = xp.take(x, like(x, np.clip(at, 0, size - 1)), axis=axis)
+        return x
 
 
 @checked
@@ -149,8 +156,8 @@ class RandomResizedCrop:
         check_images(self, x, draws)
         height, width = x.shape[2:]
         made = []
-        for n, (top, left, high, wide) in enumerate(self.parts(height, width, draws)):
-            rows = along(x[n, :, top : top + high, left : left + wide], centres(0, high, height), 1)
+        for image, (top, left, high, wide) in zip(each(x), self.parts(height, width, draws), strict=True):
+            rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
             made.append(along(rows, centres(0, wide, width), 2))
         return namespace(x).stack(made)
 
@@ -220,8 +227,9 @@ class Affine:
         angle, lean = (np.deg2rad(most) * (2 * u[:, n] - 1) for n, most in ((0, self.degrees), (1, self.shear)))
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
+        maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
         return namespace(x).stack(
-            [transformed(x[n, ...], matrix(angle[n], lean[n], size[n]), move[n], self.fill) for n in range(x.shape[0])]
+            [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
         )
 
 
@@ -260,11 +268,10 @@ def transformed(image: Array, a: NDArray[np.float64], move: NDArray[np.float64],
     height, width = image.shape[1:]
     if abs(np.linalg.det(a)) < 1e-12:
         raise OptionError("X104", "an image can't be made a line: its scale is 0.")
-    y, x = np.meshgrid(np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij")
-    back = np.linalg.inv(a)
-    x, y = x - move[0], y - move[1]
-    columns, rows = (back[n, 0] * x + back[n, 1] * y for n in (0, 1))
-    return sampled(image, rows + (height - 1) / 2, columns + (width - 1) / 2, fill)
+    back, middle = np.linalg.inv(a), (np.array([width, height]) - 1) / 2
+    x, y = np.arange(width)[None, :] - middle[0] - move[0], np.arange(height)[:, None] - middle[1] - move[1]
+    columns, rows = (back[n, 0] * x + (back[n, 1] * y + middle[n]) for n in (0, 1))
+    return sampled(image, rows, columns, fill)
 
 
 @checked

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.types import Array
 
 if TYPE_CHECKING:
@@ -19,6 +19,24 @@ def like(x: Array, numbers: Any) -> Array:
     numbers = np.asarray(numbers)
     dtype = {"i": xp.int64, "b": xp.bool}.get(numbers.dtype.kind, x.dtype)
     return xp.asarray(numbers, dtype=dtype, device=x.device)
+
+
+def each(x: Array) -> list[Array]:
+    """The images of a batch, as they lie there."""
+    return [x[n, ...] for n in range(x.shape[0])]
+
+
+def shifted(image: Array, right: int, down: int, fill: float) -> Array:
+    """An image (C, H, W) moved by whole cells, fewer than it has; what comes in is `fill`."""
+    xp = namespace(image)
+    for axis, by in ((1, down), (2, right)):
+        if by:
+            stays = [slice(None)] * 3
+            stays[axis] = slice(max(-by, 0), image.shape[axis] - max(by, 0))
+            came = full(image, (*image.shape[:axis], abs(by), *image.shape[axis + 1 :]), fill)
+            parts = (came, image[tuple(stays)]) if by > 0 else (image[tuple(stays)], came)
+            image = xp.concat(parts, axis=axis)
+    return image
 
 
 def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
@@ -37,17 +55,34 @@ def centres(first: float, size: float, cells: int) -> NDArray[np.float64]:
 
 
 def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], fill: float) -> Array:
-    """An image (C, H, W) at any places (h, w) of its rows and columns: bilinear, all beyond its edges being `fill`."""
+    """An image (C, H, W) at any places (h, w) of its rows and columns: bilinear, all beyond its edges being `fill`.
+
+    It is taken from the image with cells around it, one before and two behind, which a place beyond them is moved to.
+    """
     xp, (channels, height, width) = namespace(x), x.shape
-    flat, shape = xp.reshape(x, (channels, height * width)) - fill, rows.shape
-    top, left = np.floor(rows), np.floor(columns)
-    y = None
-    for i in (0, 1):
-        for j in (0, 1):
-            row, column = top + i, left + j
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            share = (1 - np.abs(rows - row)) * (1 - np.abs(columns - column)) * inside
-            at = np.where(inside, row * width + column, 0).astype(np.int64).reshape(-1)
-            part = xp.take(flat, like(x, at), axis=1) * like(x, share.reshape(1, -1))
-            y = part if y is None else y + part
-    return xp.reshape(y, (channels, *shape)) + fill
+    padded = xp.reshape(around(x - fill), (channels, -1))
+    (top, down), (left, across) = ((whole(at, size)) for at, size in ((rows, height), (columns, width)))
+    at = like(x, ((top + 1) * (width + 3) + (left + 1)).reshape(-1))
+    share_down, share_across = (like(x, share.reshape(1, -1)) for share in (down, across))
+
+    def blend(first: int) -> Array:
+        """Each place's two cells of a row, from this cell on."""
+        here, there = (xp.take(padded[:, first + n :], at, axis=1) for n in (0, 1))
+        return here + share_across * (there - here)
+
+    upper = blend(0)
+    return xp.reshape(upper + share_down * (blend(width + 3) - upper) + fill, (channels, *rows.shape))
+
+
+def whole(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The cell before each place along an axis, -1 to size, and how far behind its centre the place is, 0 to 1."""
+    at = np.clip(at, -1, size)
+    cell = np.floor(at)
+    return cell.astype(np.int64), at - cell
+
+
+def around(x: Array) -> Array:
+    """An image (C, H, W) with one row and column of zeros before it, and two behind it."""
+    xp, (channels, height, _) = namespace(x), x.shape
+    x = xp.concat([zeros(x, (channels, height, 1)), x, zeros(x, (channels, height, 2))], axis=2)
+    return xp.concat([zeros(x, (channels, n, x.shape[2])) if n else x for n in (1, 0, 2)], axis=1)

@@ -1,0 +1,97 @@
+"""What docs/coming-from.md says of the defaults of Keras, of PyTorch and of xcnn, held to all three."""
+
+import inspect
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xcnn
+
+PAGE = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+
+
+def rows(title):
+    """Of one section's last table: cells of Keras, PyTorch and xcnn by the first."""
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {first.replace("`", ""): rest for first, *rest in cells[2:]}
+
+
+DEFAULTS = rows("Defaults")
+
+
+def default(function, name):
+    return inspect.signature(function).parameters[name].default
+
+
+def numbers(row, place):
+    return [float(number) for number in re.findall(r"\d[\d.e-]*", DEFAULTS[row][place])]
+
+
+def test_xcnn_s_own():
+    assert numbers("BatchNorm: momentum, as Keras counts it", 2) == [xcnn.BatchNorm().momentum]
+    for layer in (xcnn.BatchNorm(), xcnn.LayerNorm(), xcnn.GroupNorm(2)):
+        assert numbers("BatchNorm, LayerNorm, GroupNorm: epsilon", 2) == [layer.epsilon]
+    assert numbers("LeakyReLU: slope", 2) == [xcnn.LeakyReLU().negative_slope]
+    assert numbers("SGD: rate", 2) == [xcnn.SGD().learning_rate]
+    assert numbers("Adam: rate, epsilon", 2) == [xcnn.Adam().learning_rate, xcnn.Adam().epsilon]
+    assert numbers("AdamW: weight decay", 2) == [xcnn.AdamW().weight_decay]
+    rms = xcnn.RMSprop()
+    assert numbers("RMSprop: rate, rho, epsilon", 2) == [rms.learning_rate, rms.rho, rms.epsilon]
+    assert numbers("fit: batch size", 2) == [default(xcnn.Model.fit, "batch_size")]
+    assert xcnn.Dense(2).kernel_initializer == xcnn.Conv2D(2, 3).kernel_initializer == "glorot_uniform"
+    assert xcnn.GELU() == xcnn.GELU(approximate=False)
+
+
+def test_pytorch_s():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from torch import nn, optim
+
+    assert numbers("BatchNorm: momentum, as Keras counts it", 1) == [1 - nn.BatchNorm2d(1).momentum]
+    for layer in (nn.BatchNorm2d(1), nn.LayerNorm(1), nn.GroupNorm(1, 1)):
+        assert numbers("BatchNorm, LayerNorm, GroupNorm: epsilon", 1) == [layer.eps]
+    assert numbers("LeakyReLU: slope", 1) == [nn.LeakyReLU().negative_slope]
+    assert numbers("SGD: rate", 1) == [default(optim.SGD, "lr")]
+    assert numbers("Adam: rate, epsilon", 1) == [default(optim.Adam, "lr"), default(optim.Adam, "eps")]
+    assert numbers("AdamW: weight decay", 1) == [default(optim.AdamW, "weight_decay")]
+    assert numbers("RMSprop: rate, rho, epsilon", 1) == [default(optim.RMSprop, n) for n in ("lr", "alpha", "eps")]
+    assert nn.GELU().approximate == "none"
+    drawn = nn.Linear(200, 300).requires_grad_(False)
+    assert float(drawn.bias.abs().max()) > 0
+    assert float(drawn.weight.abs().max()) == pytest.approx(200**-0.5, rel=1e-2)  # sqrt(6 / ((1 + 5) inputs))
+    with pytest.raises(ValueError, match="strided"):
+        nn.Conv2d(1, 1, 3, stride=2, padding="same")
+    assert torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2)).shape == (1, 1, 2, 2)
+
+
+def test_keras_s():
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    pytest.importorskip("jax", reason="Keras is asked on JAX, which is not installed")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    made = keras.layers
+    assert numbers("BatchNorm: momentum, as Keras counts it", 0) == [made.BatchNormalization().momentum]
+    for layer in (made.BatchNormalization(), made.LayerNormalization(), made.GroupNormalization()):
+        assert numbers("BatchNorm, LayerNorm, GroupNorm: epsilon", 0) == [layer.epsilon]
+    assert numbers("LeakyReLU: slope", 0) == [pytest.approx(float(made.LeakyReLU().negative_slope))]
+    ask = keras.optimizers
+    assert numbers("SGD: rate", 0) == [default(ask.SGD.__init__, "learning_rate")]
+    assert numbers("Adam: rate, epsilon", 0) == [default(ask.Adam.__init__, n) for n in ("learning_rate", "epsilon")]
+    assert numbers("AdamW: weight decay", 0) == [default(ask.AdamW.__init__, "weight_decay")]
+    names = ("learning_rate", "rho", "epsilon")
+    assert numbers("RMSprop: rate, rho, epsilon", 0) == [default(ask.RMSprop.__init__, n) for n in names]
+    dense = made.Dense(300)
+    dense.build((1, 200))
+    limit = (6 / 500) ** 0.5
+    assert 0.95 * limit < np.abs(np.asarray(dense.kernel)).max() <= limit
+    assert not np.asarray(dense.bias).any()
+
+
+def test_names_of_layers_are_there():
+    """All names in the last column that look like xcnn's are."""
+    told = [cells[-1] for title in ("Names", "One net, three ways") for cells in rows(title).values()]
+    names = {name for cell in told for name in re.findall(r"`(?:xcnn\.)?([A-Z]\w+)", cell)}
+    assert len(names) > 12
+    assert [name for name in names if not hasattr(xcnn, name)] == []

@@ -1,0 +1,79 @@
+"""What may be done to the tones of images of 0..1, one amount for each image: Pillow's operations, on any arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xcnn.core.arrays import namespace
+from xcnn.core.types import Array
+from xcnn.data.augment.colour import blended, cut, for_each
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEVELS = 255
+"""The largest of a byte: tones are counted in these steps."""
+
+
+def sharpened(x: Array, by: NDArray[np.float64]) -> Array:
+    """Each image blended with a smooth one, means of 3x3 cells of which the middle counts five times; edges stay."""
+    if min(x.shape[2:]) < 3:
+        return x
+    xp = namespace(x)
+    three = x[:, :, :-2, :] + x[:, :, 1:-1, :] + x[:, :, 2:, :]
+    nine = three[:, :, :, :-2] + three[:, :, :, 1:-1] + three[:, :, :, 2:]
+    inner = (nine + 4 * x[:, :, 1:-1, 1:-1]) / 13
+    rows = xp.concat([x[:, :, 1:-1, :1], inner, x[:, :, 1:-1, -1:]], axis=3)
+    return blended(x, xp.concat([x[:, :, :1, :], rows, x[:, :, -1:, :]], axis=2), by)
+
+
+def posterized(x: Array, bits: NDArray[np.float64]) -> Array:
+    """The first `bits` bits of each cell's byte, the others being 0."""
+    step = for_each(x, 2.0 ** (8 - bits))
+    return namespace(x).floor(tones(x) / step) * step / LEVELS
+
+
+def solarized(x: Array, threshold: NDArray[np.float64]) -> Array:
+    """1 - X where X is at least the image's threshold."""
+    return namespace(x).where(x >= for_each(x, threshold), 1 - x, x)
+
+
+def stretched(x: Array) -> Array:
+    """Each channel's least cell made 0, and its largest 1; a channel of one tone stays."""
+    xp = namespace(x)
+    least, most = (extreme(x, axis=(2, 3), keepdims=True) for extreme in (xp.min, xp.max))
+    span = most - least
+    flat = span <= 0
+    return xp.where(flat, x, (x - least) / xp.where(flat, xp.ones_like(span), span))
+
+
+def equalized(x: Array) -> Array:
+    """Each channel's tones spread so that as many cells have each, as bytes; a channel of few tones stays.
+
+    A cell becomes the number of those darker than it, in steps of the cells that are not of the lightest tone / 255.
+    """
+    if 0 in x.shape:
+        return x
+    xp, (_, _, height, width) = namespace(x), x.shape
+    levels = xp.reshape(xp.astype(tones(x), xp.uint8), (-1, height * width))
+    made = xp.stack([spread(levels[n, :]) for n in range(levels.shape[0])])
+    return xp.astype(xp.reshape(made, x.shape), x.dtype) / LEVELS
+
+
+def spread(levels: Array) -> Array:
+    """The cells of one channel, (cells,) of bytes, equalized: each tone has a new one."""
+    xp = namespace(levels)
+    order = xp.sort(levels)
+    bytes_ = xp.arange(LEVELS + 1, dtype=levels.dtype, device=levels.device)
+    darker = xp.astype(xp.searchsorted(order, bytes_), xp.int64)
+    step = xp.searchsorted(order, order[-1:]) // LEVELS
+    table = xp.clip((step // 2 + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
+    table = xp.where(step > 0, table, xp.astype(bytes_, xp.int64))
+    return xp.take(table, xp.astype(levels, xp.int64))
+
+
+def tones(x: Array) -> Array:
+    """The nearest bytes, as floating-point numbers."""
+    return namespace(x).round(cut(x) * LEVELS)

@@ -1,0 +1,1 @@
+"""Models in and out: a package for each format."""

@@ -1,0 +1,1 @@
+"""ONNX: nets written as its graphs, and its graphs read as nets."""

@@ -1,0 +1,438 @@
+"""The layers as operators of ONNX, one function each: what its nodes are for a batch of samples of a known shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xcnn.core.random import Planner
+from xcnn.core.types import Pads, Shape
+from xcnn.core.windows import extent, pair
+from xcnn.exchange.onnx.graph import Scope, Tensor
+from xcnn.layers import (
+    ELU,
+    GELU,
+    SELU,
+    Add,
+    AveragePool2D,
+    BatchNorm,
+    ClippedReLU,
+    Concatenate,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    Graph,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    LogSoftmax,
+    MaxPool2D,
+    Mish,
+    Multiply,
+    Permute,
+    PReLU,
+    ReLU,
+    Reshape,
+    Residual,
+    Scale,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Slice,
+    Softmax,
+    Softplus,
+    Softsign,
+    SpatialDropout2D,
+    Tanh,
+    UpSampling2D,
+    ZeroPadding2D,
+)
+
+Tree = Mapping[str, Any]
+"""Weights as NumPy arrays."""
+Writer = Callable[[Any, Tree, Any, Scope], Any]
+"""From a layer, its weights, its input and its place to its output."""
+
+LAYERS: dict[type, Writer] = {}
+"""How each class of layers is written."""
+
+Written = TypeVar("Written", bound=Writer)
+
+
+def writes(*classes: type) -> Callable[[Written], Written]:
+    """Enter a function into the table for these classes."""
+
+    def enter(function: Written) -> Written:
+        LAYERS.update(dict.fromkeys(classes, function))
+        return function
+
+    return enter
+
+
+def write(layer: Layer, weights: Tree, x: Any, here: Scope) -> Any:
+    """Add a layer's nodes, by the table or by its own `to_onnx`, and give its output; several are tuples."""
+    writer = LAYERS.get(type(layer))
+    return writer(layer, weights, x, here) if writer else layer.to_onnx(weights, x, here)  # type: ignore[attr-defined]
+
+
+def after(layer: Layer, shape: Shape) -> Shape:
+    """The shape of a sample behind a layer."""
+    return tuple(layer.init(Planner(), shape)[1])
+
+
+def flat(pads: Pads) -> list[int]:
+    """(before, after) of each axis as ONNX lists them: what is before each, then what is after each."""
+    return [lo for lo, _ in pads] + [hi for _, hi in pads]
+
+
+# Containers.
+
+
+@writes(Sequential)
+def sequential(net: Sequential, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Layers one after another."""
+    for name, layer in net.named:
+        x = write(layer, weights.get(name, {}), x, here.child(name))
+    return x
+
+
+@writes(Residual)
+def residual(net: Residual, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The sum of the layers and the shortcut."""
+    y, beside = sequential(net.body, weights, x, here), x
+    if net.shortcut is not None:
+        beside = write(net.shortcut, weights.get("shortcut", {}), x, here.child("shortcut"))
+    return here.node("Add", y, beside, shape=y.shape)
+
+
+@writes(Graph)
+def graph(net: Graph, weights: Tree, x: Any, here: Scope) -> Any:
+    """Nodes by name; several inputs or outputs are tuples."""
+    values = dict(zip(net.inputs, x if isinstance(x, tuple) else (x,), strict=True))
+    for (name, layer), taken in net.wired_nodes():
+        given = tuple(values[one] for one in taken)
+        values[name] = write(layer, weights.get(name, {}), given if len(given) > 1 else given[0], here.child(name))
+    y = tuple(values[name] for name in net.outputs)
+    return y if len(y) > 1 else y[0]
+
+
+def branches(net: Any, weights: Tree, x: Any, here: Scope) -> list[Tensor]:
+    """The outputs of a container's branches, or the values that it is given."""
+    if not net.named:
+        return list(x)
+    return [write(layer, weights.get(name, {}), x, here.child(name)) for name, layer in net.named]
+
+
+@writes(Concatenate)
+def concatenate(net: Concatenate, weights: Tree, x: Any, here: Scope) -> Tensor:
+    """Channels, joined."""
+    ys = branches(net, weights, x, here)
+    return here.node("Concat", *ys, shape=(sum(y.shape[0] for y in ys), *ys[0].shape[1:]), axis=1)
+
+
+@writes(Add, Multiply)
+def joined(net: Add | Multiply, weights: Tree, x: Any, here: Scope) -> Tensor:
+    """A sum or a product; one number for a channel is given axes of size 1 behind it."""
+    ys = branches(net, weights, x, here)
+    rank = max(len(y.shape) for y in ys)
+    first, *others = [lengthened(y, rank, here) for y in ys]
+    if not others:
+        return first
+    op = "Add" if isinstance(net, Add) else "Mul"
+    for n, y in enumerate(others, 1):
+        shape = tuple(map(max, first.shape, y.shape))
+        first = here.node(op, first, y, shape=shape, part="" if n == len(others) else f"part{n}")
+    return first
+
+
+def lengthened(x: Tensor, rank: int, here: Scope) -> Tensor:
+    """A tensor with so many axes."""
+    if len(x.shape) == rank:
+        return x
+    shape = (*x.shape, *(1 for _ in range(rank - len(x.shape))))
+    return here.node("Reshape", x, here.constant("shape", (0, *shape)), shape=shape, part="lengthened")
+
+
+# Sums with kernels.
+
+
+@writes(Conv2D)
+def conv2d(layer: Conv2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A convolution; an untied bias is added by a node of its own."""
+    how, shape = layer.window(x.shape[1:]), after(layer, x.shape)
+    tied = [here.constant("bias", weights["bias"])] if layer.bias is True else []
+    y = here.node(
+        "Conv", x, here.constant("kernel", weights["kernel"]), *tied, shape=shape,
+        kernel_shape=list(pair("kernel_size", layer.kernel_size)), strides=list(how["stride"]),
+        pads=flat(how["padding"]), dilations=list(how["dilation"]), group=layer.groups,
+    )  # fmt: skip
+    return untied(layer, weights, y, here)
+
+
+def untied(layer: Any, weights: Tree, y: Tensor, here: Scope) -> Tensor:
+    """The output with its untied bias, where it has one."""
+    if layer.bias != "untied":
+        return y
+    return here.node("Add", y, here.constant("bias", weights["bias"]), shape=y.shape, part="bias_added")
+
+
+@writes(DepthwiseConv2D)
+def depthwise_conv2d(layer: DepthwiseConv2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A convolution with a group for each channel."""
+    return conv2d(layer.conv2d(x.shape[0]), weights, x, here)
+
+
+@writes(Conv1D)
+def conv1d(layer: Conv1D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A convolution along one axis."""
+    how, shape = layer.conv2d().window((1, x.shape[1])), after(layer, x.shape)
+    tied = [here.constant("bias", weights["bias"])] if layer.bias is True else []
+    y = here.node(
+        "Conv", x, here.constant("kernel", weights["kernel"]), *tied, shape=shape, kernel_shape=[layer.kernel_size],
+        strides=[how["stride"][1]], pads=list(how["padding"][1]), dilations=[layer.dilation], group=layer.groups,
+    )  # fmt: skip
+    return untied(layer, weights, y, here)
+
+
+@writes(Conv2DTranspose)
+def conv2d_transpose(layer: Conv2DTranspose, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A transposed convolution; what "same" has beyond the windows' reach is output_padding."""
+    how, shape, kernel = layer.window(x.shape[1:]), after(layer, x.shape), pair("kernel_size", layer.kernel_size)
+    reach = [
+        (n - 1) * s + extent(k, d) - lo - hi
+        for n, k, s, (lo, hi), d in zip(x.shape[1:], kernel, *how.values(), strict=True)
+    ]
+    tied = [here.constant("bias", weights["bias"])] if layer.bias is True else []
+    y = here.node(
+        "ConvTranspose", x, here.constant("kernel", weights["kernel"]), *tied, shape=shape, kernel_shape=list(kernel),
+        strides=list(how["stride"]), pads=flat(how["padding"]), dilations=list(how["dilation"]), group=layer.groups,
+        output_padding=[n - m for n, m in zip(shape[1:], reach, strict=True)],
+    )  # fmt: skip
+    return untied(layer, weights, y, here)
+
+
+@writes(Dense)
+def dense(layer: Dense, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A product of matrices, its kernel as it lies."""
+    given = [here.constant(name, weights[name]) for name in ("kernel", "bias")[: 1 + layer.bias]]
+    return here.node("Gemm", x, *given, shape=(layer.units,))
+
+
+# Windows and sizes.
+
+
+@writes(MaxPool2D)
+def max_pool2d(layer: MaxPool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The largest cell of each window."""
+    return here.node("MaxPool", x, shape=after(layer, x.shape), **pooled(layer, x))
+
+
+@writes(AveragePool2D)
+def average_pool2d(layer: AveragePool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The mean of each window, without its padding."""
+    return here.node("AveragePool", x, shape=after(layer, x.shape), count_include_pad=0, **pooled(layer, x))
+
+
+def pooled(layer: Any, x: Tensor) -> dict[str, Any]:
+    """A pooling's attributes."""
+    how = layer.window(x.shape[1:])
+    return {
+        "kernel_shape": list(pair("pool_size", layer.pool_size)),
+        "strides": list(how["stride"]),
+        "pads": flat(how["padding"]),
+    }
+
+
+@writes(GlobalAveragePool2D, GlobalMaxPool2D)
+def global_pool2d(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The mean or the largest cell of each channel, and no more axes than these."""
+    op = "GlobalAveragePool" if isinstance(layer, GlobalAveragePool2D) else "GlobalMaxPool"
+    y = here.node(op, x, shape=(x.shape[0], 1, 1))
+    return here.node("Flatten", y, shape=x.shape[:1], part="flat", axis=1)
+
+
+@writes(Flatten)
+def flatten(layer: Flatten, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """All axes of a sample in one."""
+    return here.node("Flatten", x, shape=(prod(x.shape),), axis=1)
+
+
+@writes(Reshape)
+def reshape(layer: Reshape, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Other axes; 0 leaves the batch's as it is."""
+    shape = layer.resolved(x.shape)
+    return here.node("Reshape", x, here.constant("shape", (0, *shape)), shape=shape)
+
+
+@writes(Permute)
+def permute(layer: Permute, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The one layer that is a Transpose itself."""
+    return here.node("Transpose", x, shape=after(layer, x.shape), perm=[0, *layer.axes])
+
+
+@writes(Slice)
+def slices(layer: Slice, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A part of an axis."""
+    axis, cells = layer.cells(x.shape)
+    values = (("start", cells.start), ("stop", cells.stop), ("axis", axis), ("step", cells.step))
+    given = [here.constant(name, [value]) for name, value in values]
+    return here.node("Slice", x, *given, shape=after(layer, x.shape))
+
+
+@writes(ZeroPadding2D)
+def zero_padding2d(layer: ZeroPadding2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Zeros around each channel."""
+    pads = here.constant("pads", flat(((0, 0), (0, 0), *layer.around())))  # type: ignore[arg-type]
+    return here.node("Pad", x, pads, shape=after(layer, x.shape), mode="constant")
+
+
+@writes(UpSampling2D)
+def upsampling2d(layer: UpSampling2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Each cell repeated, or straight lines between the cells' middles."""
+    how: dict[str, dict[str, Any]] = {
+        "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    }
+    scales = here.constant("scales", np.array((1, 1, *pair("size", layer.size)), "float32"))
+    return here.node("Resize", x, None, scales, shape=after(layer, x.shape), **how[layer.interpolation])
+
+
+# Normalisation.
+
+
+@writes(BatchNorm)
+def batch_norm(layer: BatchNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The running statistics' line for each channel."""
+    names = ("scale", "bias", "running_mean", "running_variance")
+    given = [here.constant(name, weights[name]) for name in names]
+    return here.node("BatchNormalization", x, *given, shape=x.shape, epsilon=layer.epsilon)
+
+
+@writes(GroupNorm)
+def group_norm(layer: GroupNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Groups of channels; features alone are given an axis for the while."""
+    given = [here.constant(name, weights[name]) for name in ("scale", "bias")]
+    how: dict[str, Any] = {"num_groups": layer.groups, "epsilon": layer.epsilon, "opset": 21}
+    if len(x.shape) > 1:
+        return here.node("GroupNormalization", x, *given, shape=x.shape, **how)
+    axis = here.constant("axis", [2])
+    long = here.node("Unsqueeze", x, axis, shape=(*x.shape, 1), part="unsqueezed")
+    y = here.node("GroupNormalization", long, *given, shape=long.shape, **how)
+    return here.node("Squeeze", y, axis, shape=x.shape, part="squeezed")
+
+
+@writes(LayerNorm)
+def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The last axes by ONNX's own operator, others by their formula, since nothing is transposed."""
+    rank = len(x.shape) + 1
+    axes = layer.axes(rank)
+    if axes == tuple(range(axes[0], rank)):
+        given = [here.constant(name, weights[name]) for name in ("scale", "bias")]
+        return here.node("LayerNormalization", x, *given, shape=x.shape, axis=axes[0], epsilon=layer.epsilon)
+    over = here.constant("axes", axes)
+    shape = tuple(1 if axis in axes else x.shape[axis - 1] for axis in range(1, rank))
+    wide = tuple(x.shape[axis - 1] if axis in axes else 1 for axis in range(1, rank))
+    scale, bias = (here.constant(name, np.reshape(weights[name], wide)) for name in ("scale", "bias"))
+    mean = here.node("ReduceMean", x, over, shape=shape, part="mean", keepdims=1)
+    centred = here.node("Sub", x, mean, shape=x.shape, part="centred")
+    square = here.node("Mul", centred, centred, shape=x.shape, part="square")
+    variance = here.node("ReduceMean", square, over, shape=shape, part="variance", keepdims=1)
+    raised = here.node("Add", variance, here.constant("epsilon", layer.epsilon), shape=shape, part="raised")
+    deviation = here.node("Sqrt", raised, shape=shape, part="deviation")
+    x_hat = here.node("Div", centred, deviation, shape=x.shape, part="x_hat")
+    return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
+
+
+@writes(Scale)
+def scale(layer: Scale, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A factor, and a summand, for each channel."""
+    wide = (-1, *(1 for _ in x.shape[1:]))
+    factor = here.constant("scale", np.reshape(weights["scale"], wide))
+    if not layer.bias:
+        return here.node("Mul", x, factor, shape=x.shape)
+    bias = here.constant("bias", np.reshape(weights["bias"], wide))
+    return here.node("Add", here.node("Mul", x, factor, shape=x.shape, part="scaled"), bias, shape=x.shape)
+
+
+# Cell by cell.
+
+
+@writes(ReLU, Sigmoid, Tanh, Softplus, Mish, HardSwish, Softsign, SELU)
+def by_name(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Activations that ONNX has without options."""
+    op = {"ReLU": "Relu", "SELU": "Selu"}.get(type(layer).__name__, type(layer).__name__)
+    return here.node(op, x, shape=x.shape)
+
+
+@writes(ClippedReLU)
+def clipped_relu(layer: ClippedReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A line between two levels."""
+    least, most = here.constant("least", 0.0), here.constant("most", layer.max_value)
+    return here.node("Clip", x, least, most, shape=x.shape)
+
+
+@writes(HardSigmoid)
+def hard_sigmoid(layer: HardSigmoid, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A line between 0 and 1."""
+    return here.node("HardSigmoid", x, shape=x.shape, alpha=layer.slope, beta=0.5)
+
+
+@writes(PReLU)
+def prelu(layer: PReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Two lines for each channel."""
+    wide = (-1, *(1 for _ in x.shape[1:]))
+    return here.node("PRelu", x, here.constant("slope", np.reshape(weights["negative_slope"], wide)), shape=x.shape)
+
+
+@writes(LeakyReLU)
+def leaky_relu(layer: LeakyReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Two lines."""
+    return here.node("LeakyRelu", x, shape=x.shape, alpha=layer.negative_slope)
+
+
+@writes(ELU)
+def elu(layer: ELU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A line and an exponential."""
+    return here.node("Elu", x, shape=x.shape, alpha=layer.alpha)
+
+
+@writes(GELU)
+def gelu(layer: GELU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The normal distribution's, or its form with tanh."""
+    return here.node("Gelu", x, shape=x.shape, approximate="tanh" if layer.approximate else "none")
+
+
+@writes(SiLU)
+def silu(layer: SiLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The product of x and its sigmoid."""
+    return here.node("Mul", x, here.node("Sigmoid", x, shape=x.shape, part="sigmoid"), shape=x.shape)
+
+
+@writes(Softmax, LogSoftmax)
+def softmax(layer: Softmax | LogSoftmax, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Along one axis."""
+    return here.node(type(layer).__name__, x, shape=x.shape, axis=layer.axis)
+
+
+@writes(Dropout)
+def dropout(layer: Dropout, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Nothing, outside of training; the rate stays told."""
+    return here.node("Dropout", x, here.constant("rate", np.array(layer.rate, "float32")), shape=x.shape)
+
+
+@writes(SpatialDropout2D)
+def spatial_dropout2d(layer: SpatialDropout2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Nothing: ONNX has no dropout of whole channels."""
+    return here.node("Identity", x, shape=x.shape)

@@ -1,0 +1,277 @@
+"""Nets as scikit-learn's estimators: `Classifier` and `Regressor`, for its pipelines, searches and scores.
+
+    from xcnn.sklearn import Classifier
+
+    search = GridSearchCV(make_pipeline(StandardScaler(), Classifier(epochs=50)), {"classifier__batch_size": [16, 64]})
+
+They take arrays (samples, features) as all estimators do, and images where `input_shape` says how a row is one. They
+need the extra `sklearn`, and are tested by all of scikit-learn's own checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcnn.core.types import Shape
+from xcnn.errors import LabelError, MissingDependency, OptionError, short
+from xcnn.layers import Dense, Layer, ReLU, Reshape, Sequential
+from xcnn.model.model import Model
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, check_random_state, column_or_1d, validate_data
+except ImportError as error:
+    hint = 'pip install "xcnn[sklearn]"'
+    raise MissingDependency("X601", "xcnn.sklearn needs scikit-learn 1.6 or later.", hint=hint) from error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Net = Layer | Callable[[int], Layer] | None
+
+
+def mlp(outputs: int) -> Sequential:
+    """One hidden layer of 100, as scikit-learn's own nets have: what is taken where no net is given.
+
+    Parameters
+    ----------
+    outputs
+        classes, or numbers to be predicted
+    """
+    return Sequential(Dense(100), ReLU(), Dense(outputs))
+
+
+class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What both have in common: options that are kept as they are given, and a model that `fit` makes."""
+
+    _losses: tuple[str, ...]
+
+    def __init__(
+        self,
+        net: Net = None,
+        *,
+        input_shape: Shape | None = None,
+        loss: str | Callable[..., Any] | None = None,
+        optimizer: Any = "adam",
+        epochs: int = 100,
+        batch_size: int = 32,
+        augment: Any = (),
+        callbacks: Any = (),
+        progress: Any = "none",
+        backend: Any = None,
+        dtype: str = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.net = net
+        self.input_shape = input_shape
+        self.loss = loss
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.augment = augment
+        self.callbacks = callbacks
+        self.progress = progress
+        self.backend = backend
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = True, False
+        return tags
+
+    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: str) -> Model:
+        """A model of the net, trained on rows (samples, features)."""
+        net = mlp if self.net is None else self.net
+        if isinstance(net, type) or not isinstance(net, Layer):
+            if not callable(net):
+                hint = "give a layer, or a function of the number of outputs such as xcnn.nets.lenet."
+                raise OptionError("X104", f"net must make a layer; got {short(net)}.", hint=hint)
+            net = net(outputs)
+        rows = (x.shape[1],)
+        if self.input_shape is not None:
+            net = Sequential(Reshape(tuple(self.input_shape)), net)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        options = {"optimizer": self.optimizer, "backend": self.backend, "dtype": self.dtype, "seed": seed}
+        model = Model(net, rows, loss=self.loss or loss, **options)
+        if model.output_shape != (outputs,):
+            told = f"the net has outputs of shape {model.output_shape}; these targets need ({outputs},)."
+            hint = "give a function of the number of outputs instead: net=lambda outputs: ..."
+            raise OptionError("X104", told, hint=hint)
+        how = {"epochs": self.epochs, "batch_size": self.batch_size, "progress": self.progress}
+        model.fit(x.astype(self.dtype), y, callbacks=self.callbacks, augment=self.augment, **how)
+        return model
+
+    def _rows(self, x: Any) -> NDArray[Any]:
+        """What is asked about, checked against what `fit` saw."""
+        check_is_fitted(self)
+        rows: NDArray[Any] = validate_data(self, x, reset=False, dtype=(np.float64, np.float32))
+        return rows.astype(self.dtype)
+
+
+class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
+    """A net that tells classes apart, as an estimator of scikit-learn.
+
+    Parameters
+    ----------
+    net
+        a layer, or a function of the number of classes that makes one, such as `xcnn.nets.lenet`; None is a hidden
+        layer of 100 with ReLU
+    input_shape
+        of one sample as the net sees it, such as (1, 28, 28): the rows of X are reshaped so. None leaves them rows
+    loss
+        as `xcnn.Model` takes it; None is cross-entropy of one logit a class
+    optimizer, backend, dtype
+        as `xcnn.Model` takes them
+    epochs, batch_size, augment, callbacks, progress
+        as `Model.fit` takes them
+    random_state
+        a seed, a RandomState or None, of the initial weights and the order of samples
+
+    Attributes
+    ----------
+    model_ : xcnn.Model
+        what was trained
+    classes_ : (classes,)
+        the labels, sorted
+    n_features_in_ : int
+        of a row
+
+    Raises
+    ------
+    OptionError, ShapeError
+        X104, X101, for options and nets that do not fit the data, when `fit` is called, as `xcnn.Model` does.
+    LabelError
+        X201, for labels of a single class. What is wrong with X and y else, scikit-learn says.
+
+    Examples
+    --------
+    >>> from xcnn.sklearn import Classifier
+    >>> x, y = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]] * 8), np.array(["even", "odd", "odd", "even"] * 8)
+    >>> Classifier(epochs=200, random_state=0).fit(x, y).predict(x[:4]).tolist()
+    ['even', 'odd', 'odd', 'even']
+    """
+
+    def fit(self, X: Any, y: Any) -> Classifier:
+        """Train a new model.
+
+        Parameters
+        ----------
+        X : (samples, features)
+            numbers
+        y : (samples,)
+            labels, numbers or strings
+        """
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise LabelError("X201", f"needs samples of two classes; got 1 class, {self.classes_[0]!s}.", layer=self)
+        self.model_ = self._trained(X, labels.astype(np.int64), len(self.classes_), "cross_entropy")
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each class, (samples, classes), in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : (samples, features)
+            numbers
+        """
+        rows = self._rows(X)
+        return self.model_.probabilities(rows)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest label of each sample, (samples,).
+
+        Parameters
+        ----------
+        X : (samples, features)
+            numbers
+        """
+        likeliest = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[likeliest]
+        return labels
+
+
+class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+    """A net that predicts numbers, as an estimator of scikit-learn.
+
+    Targets are taken as they are; `sklearn.compose.TransformedTargetRegressor` scales large ones.
+
+    Parameters
+    ----------
+    net
+        a layer, or a function of the number of outputs that makes one; None is a hidden layer of 100 with ReLU
+    input_shape
+        of one sample as the net sees it, such as (1, 28, 28): the rows of X are reshaped so. None leaves them rows
+    loss
+        as `xcnn.Model` takes it; None is the mean squared error
+    optimizer, backend, dtype
+        as `xcnn.Model` takes them
+    epochs, batch_size, augment, callbacks, progress
+        as `Model.fit` takes them
+    random_state
+        a seed, a RandomState or None, of the initial weights and the order of samples
+
+    Attributes
+    ----------
+    model_ : xcnn.Model
+        what was trained
+    n_features_in_ : int
+        of a row
+
+    Raises
+    ------
+    OptionError, ShapeError
+        X104, X101, for options and nets that do not fit the data, when `fit` is called, as `xcnn.Model` does. What is
+        wrong with X and y, scikit-learn says.
+
+    Examples
+    --------
+    >>> from xcnn.sklearn import Regressor
+    >>> x = np.linspace(-1, 1, 100)[:, None]
+    >>> bool(Regressor(random_state=0).fit(x, x[:, 0] ** 2).score(x, x[:, 0] ** 2) > 0.95)
+    True
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any) -> Regressor:
+        """Train a new model.
+
+        Parameters
+        ----------
+        X : (samples, features)
+            numbers
+        y : (samples,) or (samples, outputs)
+            numbers
+        """
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True)
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        self._one = y.ndim == 1
+        targets = y.reshape(len(y), -1).astype(self.dtype)
+        self.model_ = self._trained(X, targets, targets.shape[1], "mse")
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The numbers predicted, (samples,) or (samples, outputs) as y was.
+
+        Parameters
+        ----------
+        X : (samples, features)
+            numbers
+        """
+        rows = self._rows(X)
+        y: NDArray[np.float64] = self.model_.predict(rows).astype(np.float64)
+        return y[:, 0] if self._one else y
+
+
+__all__ = ["Classifier", "Regressor"]
