@@ -157,7 +157,7 @@ def explain(model: Model, x: Any, y: Any = None, *, title: str = "") -> Explanat
     y = y[None] if y.shape in ((), model.output_shape) and y.shape != (1, *model.output_shape) else y
     trace = exact.trace(x, y)
     data = page_data(model, exact, trace)
-    return Explanation(exact, trace, data, printable(title) or titled(model, data))
+    return Explanation(exact, trace, data, printable(title) or titled(trace, data))
 
 
 def in_float64(model: Model) -> Model:
@@ -263,7 +263,7 @@ def packed(array: Any, kind: np.dtype[Any]) -> dict[str, Any]:
     return {"type": kind.name, "shape": [*cells.shape], "data": base64.b64encode(cells.tobytes()).decode()}
 
 
-def titled(model: Model, data: Mapping[str, Any]) -> str:
+def titled(trace: Trace, data: Mapping[str, Any]) -> str:
     """A title that tells the net."""
-    kinds = [type(layer).__name__ for layer in model.net] if isinstance(model.net, Container) else []
-    return f"Forward and backward, with numbers: {counted(len(kinds) or 1, 'layer')}, {data['parameters']:,} parameters"
+    layers = sum(not isinstance(each.layer, Container) for each in trace.values())
+    return f"Forward and backward, with numbers: {counted(layers, 'layer')}, {counted(data['parameters'], 'parameter')}"
