@@ -26,16 +26,11 @@ def called(net, x, backend):
     drawn, output = net.init(np.random.default_rng(0), x.shape[1:])
     weights = tree.map(backend.asarray, drawn)
     y, backward = net(weights, backend.asarray(x), Run(backend))
-    assert tuple(y.shape) == (len(x), *output)
-    dy = np.arange(1.0, y.size + 1 if hasattr(y, "size") and isinstance(y.size, int) else np.prod(y.shape) + 1)
-    dx, grads = backward(backend.asarray(dy.reshape(tuple(y.shape))))
-    return (
-        backend.to_numpy(y),
-        backend.to_numpy(dx),
-        dy.reshape(tuple(y.shape)),
-        drawn,
-        tree.map(backend.to_numpy, grads),
-    )
+    shape = (len(x), *output)
+    assert tuple(y.shape) == shape
+    dy = np.arange(1.0, np.prod(shape) + 1).reshape(shape)
+    dx, grads = backward(backend.asarray(dy))
+    return backend.to_numpy(y), backend.to_numpy(dx), dy, drawn, tree.map(backend.to_numpy, grads)
 
 
 def test_squeeze_and_excitation_by_hand(backend, rng):

@@ -51,6 +51,8 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.ZeroPadding1D((2, 0)), (2, 4)),
     (layers.Cropping1D((0, 1)), (2, 4)),
     (layers.Cropping2D(((0, 1), (1, 0))), (2, 3, 4)),
+    (layers.Permute((3, 1, 2)), (2, 3, 4)),
+    (layers.Slice(1, 4, axis=2, step=2), (2, 5, 3)),
     (layers.ZeroPadding2D(((0, 2), (1, 0))), (2, 3, 4)),
     (layers.Flatten(), (2, 3, 4)),
     (layers.Reshape((4, -1, 2)), (2, 3, 4)),

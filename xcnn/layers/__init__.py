@@ -42,6 +42,7 @@ from xcnn.layers.local_response_norm import LocalResponseNorm
 from xcnn.layers.log_softmax import LogSoftmax
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.multiply import Multiply
+from xcnn.layers.permute import Permute
 from xcnn.layers.pixel_shuffle import PixelShuffle
 from xcnn.layers.pooling1d import AveragePool1D, GlobalAveragePool1D, GlobalMaxPool1D, MaxPool1D
 from xcnn.layers.prelu import PReLU
@@ -51,6 +52,7 @@ from xcnn.layers.residual import Residual
 from xcnn.layers.resize import Resize
 from xcnn.layers.scale import Scale
 from xcnn.layers.sequential import Sequential
+from xcnn.layers.slice import Slice
 from xcnn.layers.softmax import Softmax
 from xcnn.layers.standardized_conv2d import StandardizedConv2D
 from xcnn.layers.upsampling2d import UpSampling2D
@@ -97,6 +99,7 @@ __all__ = [
     "Multiply",
     "Next",
     "PReLU",
+    "Permute",
     "PixelShuffle",
     "ReLU",
     "Reshape",
@@ -107,6 +110,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "Softplus",
     "Softsign",
