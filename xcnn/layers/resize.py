@@ -130,4 +130,4 @@ class Resize:
         both: Any = self.factor if isinstance(self.factor, tuple) else (self.factor, self.factor)
         if len(both) != 2:
             raise OptionError("X104", f"factor must be a positive number, or two of them; got {short(both)}.")
-        return both
+        return both[0], both[1]

@@ -39,7 +39,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -202,7 +202,7 @@ class Model:
         """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
         self._check_numbers(self.optimizer, self.loss, self.policy)
         name = loss_name(self.loss)
-        threshold, least = THRESHOLDS.get(name), 2 if name == "cross_entropy" else 1
+        threshold, least = THRESHOLDS.get(name), 2 if name in OF_ONE_CLASS else 1
         if threshold is not None and (not self.output_shape or self.output_shape[0] < least):
             raise OptionError(
                 "X104",
@@ -786,9 +786,10 @@ class Model:
     def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
-        Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
-        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
-        probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+        Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
+        binary_cross_entropy_with_logits, and the outputs themselves for dice and binary_cross_entropy. A single unit p
+        gives the two classes 1 - p and p. A logit of -inf is the probability 0; rows of them alone, and those with
+        +inf, are NaN, as PyTorch has it.
 
         Parameters
         ----------
@@ -807,9 +808,12 @@ class Model:
                     p = np.exp(y - y.max(axis=1, keepdims=True))
                     p = p / p.sum(axis=1, keepdims=True)
                     rest = 1 - p
-                case "binary_cross_entropy_with_logits":
+                case "nll":
+                    p = np.exp(y)
+                    rest = 1 - p
+                case "binary_cross_entropy_with_logits" | "focal":
                     p, rest = sigmoid(np, y), sigmoid(np, -y)
-                case "binary_cross_entropy":
+                case "binary_cross_entropy" | "dice":
                     p, rest = y, 1 - y
                 case other:
                     raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
