@@ -160,6 +160,9 @@ FORGED = {
     "a call within a call": lambda: pickle.dumps(Calls(getattr, (Calls(__import__, ("os",)), "system")), 4),
     "a name on the stack": lambda: b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
     "a name that is dotted": lambda: b"\x80\x04\x8c\x0bcollections\x8c\x15OrderedDict.fromkeys.x\x93.",
+    "lists within each other as a name": lambda: b"\x80\x04]" + b"".join(
+        b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(60)
+    ) + b"h\x00\x93.",
     "an object's state": lambda: b"\x80\x02ccollections\nOrderedDict\n}b.",
     "a class to make": lambda: b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "an extension's number": lambda: b"\x80\x02\x82\x01.",

@@ -240,6 +240,8 @@ class Machine:
 
     def name(self, module: Any, name: Any) -> None:
         """The mark that stands for a name."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("a name is no text")  # nor is it shown: lists within lists can be endless to write
         if f"{module} {name}" not in NAMES:
             raise RefusedError(
                 f"it names {f'{module}.{name}'[:120]}, which no file of weights needs; nothing was called"
