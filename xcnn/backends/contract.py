@@ -31,7 +31,7 @@ from xcnn.training.precision import Precision
 if TYPE_CHECKING:
     from xcnn.layers.layer import Layer
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 Step = TypeVar("Step", bound=Callable[..., Any])
 
 
@@ -211,13 +211,13 @@ class Backend:
 
     # Primitives: see reference.py.
 
-    correlate = staticmethod(reference.correlate)
-    correlate_input_adjoint = staticmethod(reference.correlate_input_adjoint)
-    correlate_kernel_adjoint = staticmethod(reference.correlate_kernel_adjoint)
-    max_pool = staticmethod(reference.max_pool)
-    max_pool_adjoint = staticmethod(reference.max_pool_adjoint)
-    sum_pool = staticmethod(reference.sum_pool)
-    sum_pool_adjoint = staticmethod(reference.sum_pool_adjoint)
+    correlate: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate)
+    correlate_input_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate_input_adjoint)
+    correlate_kernel_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate_kernel_adjoint)
+    max_pool: ClassVar[staticmethod[..., tuple[Array, Array]]] = staticmethod(reference.max_pool)
+    max_pool_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.max_pool_adjoint)
+    sum_pool: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool)
+    sum_pool_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool_adjoint)
 
     def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
         """One kernel slid over one plane: by default by `correlate`."""

@@ -9,9 +9,9 @@ from array_api_compat import is_array_api_obj
 
 from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core import reference
 from xcnn.core.arrays import is_floating, namespace, unmasked
 from xcnn.core.checks import check_planes
+from xcnn.core.reference import rot180 as rot180
 from xcnn.core.types import Array
 from xcnn.errors import DataError, DTypeError, short, told_by
 from xcnn.training.precision import type_name
@@ -109,6 +109,3 @@ def _plane_type(name: str, x: Array, k: Array) -> str:
     if x.dtype != k.dtype or not is_floating(x):
         return "float64"
     return "float32" if type_name(x) in ("float16", "bfloat16") else ""
-
-
-rot180 = reference.rot180

@@ -151,9 +151,13 @@ def step_call(model: Model, x: HostArray, t: HostArray) -> Call:
 class Ledger(Planner):
     """Notes each layer of a net, its input's shape and its output's, and draws no weights."""
 
+    rows: list[tuple[Layer, Shape, Shape]]
+    weights: Weights
+    output_shape: Shape
+
     def __init__(self, net: Layer, input_shape: Shape) -> None:
         super().__init__()
-        self.rows: list[tuple[Layer, Shape, Shape]] = []
+        self.rows = []
         self.weights, self.output_shape = net.init(self, input_shape)
 
     def note(self, layer: Layer, input_shape: Shape, output_shape: Shape) -> None:

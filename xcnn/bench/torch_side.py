@@ -55,8 +55,8 @@ from xcnn.training.state import HostArray
 
 try:
     torch: Any = import_module("torch")
-except ImportError as error:
-    raise MissingDependency("X601", "the bench against PyTorch needs torch.", hint="pip install torch") from error
+except ImportError as _error:
+    raise MissingDependency("X601", "the bench against PyTorch needs torch.", hint="pip install torch") from _error
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 WALKS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
@@ -95,6 +95,8 @@ class ChannelsNorm(torch.nn.LayerNorm):  # type: ignore[misc]
 
 class UntiedConv2d(torch.nn.Conv2d):  # type: ignore[misc]
     """A convolution with a bias for each output element."""
+
+    bias: Any
 
     def __init__(self, *sizes: int, bias_shape: tuple[int, ...], **options: Any) -> None:
         super().__init__(*sizes, **options, bias=False)

@@ -20,7 +20,7 @@ from xcnn.errors import ArgumentError, OptionError, short
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-WORDS = {
+WORDS: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
