@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -227,12 +228,19 @@ class CorrelationCase:
         """(batch, channels, size, size)"""
         return self.batch, self.channels, self.size, self.size
 
-    def data(self) -> tuple[HostArray, HostArray, HostArray]:
-        """x, k and dy."""
-        rng = np.random.default_rng(0)
-        shapes = self.x_shape, self.k_shape, self.y_shape
-        x, k, dy = (rng.standard_normal(shape, dtype="float32") for shape in shapes)
-        return x, k, dy
+    def data(self) -> tuple[HostArray, ...]:
+        """x, k and dy: noise, which can't be written to."""
+        return noise(self.x_shape, self.k_shape, self.y_shape)
+
+
+@lru_cache(maxsize=1)
+def noise(*shapes: Shape) -> tuple[HostArray, ...]:
+    """Noise of these shapes, drawn once for all ways and precisions in which one case is computed after another."""
+    rng = np.random.default_rng(0)
+    drawn = tuple(rng.standard_normal(shape, dtype="float32") for shape in shapes)
+    for array in drawn:
+        array.flags.writeable = False
+    return drawn
 
 
 CORRELATIONS = (
