@@ -19,8 +19,8 @@ from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
-from xcnn.training.schedules import is_idle
-from xcnn.training.state import HostArray
+from xcnn.training.schedules import is_idle, learning_rate
+from xcnn.training.state import HostArray, TrainingState
 
 Data = tuple[HostArray, HostArray]
 log = logging.getLogger("xcnn")
@@ -44,7 +44,7 @@ def fit(
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
-    before = {"state": model.state, "plan": model.plan}
+    before: dict[str, Any] = {"state": model.state, "plan": model.plan}
     begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
     how = Batches(changing(model, augment), weigh, validation_weigh)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
@@ -188,6 +188,7 @@ def begin(
             f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
+    plan["callbacks"] = model.plan.get("callbacks", {}) if resume else {}
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
@@ -227,7 +228,8 @@ def train(
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
-    made = batches.change, batches.weigh, batches.validation_weigh
+    watchers = [callback.step for callback in callbacks if callable(getattr(callback, "step", None))]  # type: ignore[attr-defined]
+    made: Any = batches.change, batches.weigh, batches.validation_weigh, bool(watchers)
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, len(data[0]))
         progress.advance(model.state.seen, 0.0)
@@ -235,6 +237,8 @@ def train(
         try:
             for state in loop.epoch(model.trainer, model.state, *data, *how, validation, *made):
                 before, model.state = model.state, state
+                if state.seen and told_of_step(watchers, model, before, state):
+                    return "early"
                 if state.seen:
                     progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
@@ -245,6 +249,19 @@ def train(
         if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
             return "early"
     return "finished"
+
+
+def told_of_step(
+    watchers: list[Callable[[Held, Row], object]], model: Held, before: TrainingState, state: TrainingState
+) -> bool:
+    """Tell callbacks of a step that is done; whether one of them wants training to end."""
+    if not watchers:
+        return False
+    loss = (state.loss - before.loss) / ((state.weight - before.weight) or 1)
+    rate = learning_rate(model.trainer.optimizer.learning_rate, before.optimizer_state["step"])
+    row = {"step": state.step, "epoch": state.epoch + 1, "loss": loss, "learning_rate": rate}
+    wishes = [watch(model, dict(row)) for watch in watchers]  # all are told
+    return any(isinstance(wish, bool | np.bool_) and bool(wish) for wish in wishes)
 
 
 def enter(history: History, rows: tuple[Row, ...]) -> None:

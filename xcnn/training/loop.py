@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ from xcnn.core import random
 from xcnn.core.types import Weights
 from xcnn.errors import DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
@@ -41,21 +40,23 @@ def epoch(
     change: Change | None = None,
     weigh: Weigh | None = None,
     validation_weigh: Weigh | None = None,
+    by_step: bool = False,
 ) -> Iterator[TrainingState]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
-    Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
+    With `by_step` each is of one step. Who keeps each as it comes has lost no more than one when the loop ends early,
+    however it does.
     """
     trainer.look()
     begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
     order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
     while state.seen < len(x):
-        after = None if change or weigh else trainer.after_span(state, x, t, order, batch_size)
+        after = None if change or weigh or by_step else trainer.after_span(state, x, t, order, batch_size)
         if after is None:
             chosen = order[state.batch * batch_size :][:batch_size]
             batch = x[chosen], t[chosen]
             batch = change(*batch, chosen, (trainer.seed, state.epoch)) if change else batch
-            shares = {"shares": weigh(batch[1], chosen)} if weigh else {}
+            shares: dict[str, Any] = {"shares": weigh(batch[1], chosen)} if weigh else {}
             after, _ = trainer.after_step(state, *batch, **shares)
         state = after
         yield state
@@ -89,7 +90,7 @@ def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
 
 def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
-    measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured: tuple[str, ...] = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
     measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
     return "epoch", *measured, *tested, "learning_rate", *MEASURED
@@ -111,7 +112,7 @@ def measure(
         shares = weigh(targets, np.arange(first, first + len(targets))) if weigh else None
         targets_there = backend.asarray(targets)
         with backend.active():
-            loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
+            loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
             value, _ = value_and_gradient(loss, y, targets_there)
             value, right = to_float(backend, value), 0
             if trainer.threshold is not None:
