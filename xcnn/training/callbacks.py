@@ -126,7 +126,7 @@ def direction(monitor: str, mode: str | None = None, ways: Mapping[str, str] | N
     if found is None:
         raise OptionError(
             "X104",
-            f"it is not known of the column {short(monitor)} whether more of it is better, or less.",
+            f"the name of the column {short(monitor)} does not tell whether more of it is better, or less.",
             hint='give mode="max" or mode="min".',
         )
     return found
@@ -134,7 +134,7 @@ def direction(monitor: str, mode: str | None = None, ways: Mapping[str, str] | N
 
 def way_of(model: Trained, monitor: str, mode: str | None) -> str | None:
     """The mode that was given, or that a metric of the model's knows; None where its name alone may tell it."""
-    return mode or directions(model.metrics).get(monitor)
+    return mode or directions(getattr(model, "metrics", ())).get(monitor)
 
 
 def check_mode(mode: object) -> None:
