@@ -25,7 +25,7 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx
+from xcnn.model import checkpoint, habits, onnx_out
 from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
@@ -49,6 +49,7 @@ from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.rate_search import RateSearch
@@ -859,6 +860,94 @@ class Model:
         return trace(self, x, y, check_flag("train", train))
 
     @explained
+    def show_kernels(self, layer: str | None = None) -> Figure:
+        """The kernels of the net as pictures, red above 0 and blue below: a matplotlib figure, which a notebook shows.
+
+        Parameters
+        ----------
+        layer
+            one layer's name; None is all, the first 16 kernels of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose kernels are no images.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_kernels
+
+        return show_kernels(self, layer)
+
+    @explained
+    def show_maps(self, x: Any, layer: str | None = None) -> Figure:
+        """What layers make of the first sample of x, as pictures: a matplotlib figure.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        layer
+            one layer's name; None is all whose outputs are maps, the first 16 maps of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_maps
+
+        return show_maps(self, x, layer)
+
+    @explained
+    def show_gradients(self, x: Any, y: Any, layer: str | None = None) -> Figure:
+        """The loss's gradients of a batch, by the first sample's pixels and maps, and by the kernels: a figure.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `trace`
+        layer
+            one layer's name; None is all whose outputs are maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_gradients
+
+        return show_gradients(self.trace(x, y), layer)
+
+    @explained
+    def show_class_activation(self, x: Any, y: Any = None, layer: str | None = None) -> Figure:
+        """Where in the first sample the net finds a class: Grad-CAM, Selvaraju et al. 2017, laid over the picture.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        y
+            the class to look for in each; None is the one that the model says
+        layer
+            one layer's name; None is the last whose output is maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a model that is no classifier, or a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_class_activation
+
+        return show_class_activation(self, x, self.probabilities(x).argmax(axis=1) if y is None else y, layer)
+
+    @explained
     def frozen(self) -> Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
@@ -1095,7 +1184,7 @@ class Model:
         MissingDependency
             X601
         """
-        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
+        onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)

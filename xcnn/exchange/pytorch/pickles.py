@@ -240,6 +240,8 @@ class Machine:
 
     def name(self, module: Any, name: Any) -> None:
         """The mark that stands for a name."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("a name is no text")  # nor is it shown: lists within lists can be endless to write
         if f"{module} {name}" not in NAMES:
             raise RefusedError(
                 f"it names {f'{module}.{name}'[:120]}, which no file of weights needs; nothing was called"
@@ -291,7 +293,7 @@ class Machine:
                 text.split()[-1] in STORAGES and len(rest) < 2
             ):
                 if not is_whole(cells) or not 0 <= cells < 2**40:
-                    raise ValueError(f"a storage has {str(cells)[:40]} numbers")
+                    raise ValueError("a storage's size is no number that can be")  # nor is it shown, as no names are
                 self.stack.append(self.storage_of((STORAGES[text.split()[-1]], key, cells, *rest)))
             case ("module", *_):
                 raise RefusedError("it holds the code of a module beside its weights")
