@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xcnn.cli.config_file import Config, PrintConfig
+from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, for_model, load_data, told
 from xcnn.cli.ending import ENDING
 from xcnn.cli.options import (
@@ -44,11 +46,12 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
     model: Annotated[str | None, typer.Option(help="article (the default), lenet, mnist-net or small-resnet.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw or rmsprop.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, callback=finite, help="The optimizer's.")] = None,
     backend: BackendName = None,
     precision: Annotated[
@@ -85,11 +88,28 @@ def run(
     progress: Annotated[
         str | None, typer.Option(help="auto (the default), live, plain or none (with --json the default).")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Measured beside loss and accuracy: f1,top5,precision,recall,iou,confusion.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help='What classes weigh in the loss: balanced, or "cat=1,dog=2.5".')
+    ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Look for a learning rate first, and train with it.")
+    ] = False,
+    config: Config = None,
+    print_config: PrintConfig = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a net and save it. Without arguments: the article's net on MNIST's digits 0 and 1."""
-    choice = Choice(optimizer, learning_rate, backend, batch_size, precision)
+    if print_config:
+        print_options(context)
+        return
+    choice = Choice(optimizer, learning_rate, backend, batch_size, precision, listed(metrics))
+    if find_lr and (learning_rate is not None or resume is not None):
+        other = "--learning-rate" if resume is None else "--resume"
+        raise OptionError("X104", f"--find-lr and {other} contradict each other.", hint="give one of them.")
     if quiet and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
@@ -109,9 +129,13 @@ def run(
         if validation is not None:
             trained.info["validation"] = validation
     else:
-        fixed = {"--model": model, "--seed": seed, **sizes}
+        fixed = {"--model": model, "--seed": seed, "--metrics": metrics, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
         trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+    if class_weights is not None:
+        trained.info["class_weights"] = class_weights
+    if find_lr:
+        choose_rate(trained, samples, quiet or json)
     free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
     if augment is not None:
         trained.info["augment"] = augment
@@ -136,6 +160,7 @@ def train(
             epochs=epochs,
             batch_size=int(model.info["batch_size"]),
             validation_data=data.test if len(data.test) == 2 else data.test[0],
+            class_weight=weights_of_classes(model.info.get("class_weights")),
             callbacks=[saver],
             progress=progress,
             resume=True,
@@ -164,6 +189,7 @@ class Choice:
     backend: str | None
     batch_size: int | None
     precision: str | None
+    metrics: tuple[str, ...] = ()
 
     def optimizer_or(self, default: Optimizer) -> Optimizer:
         """The optimizer of this name, or the default, with this learning rate if one is given."""
@@ -196,6 +222,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         recipe.net(len(data.classes)),
         input_shape=data.shape,
         loss=recipe.loss,
+        metrics=choice.metrics,
         optimizer=choice.optimizer_or(recipe.optimizer_for(data.counts[0], epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
@@ -254,6 +281,44 @@ def check_info(path: Path, info: Mapping[str, object]) -> None:
     except ValueError as error:
         hint = "go on in Python: Model.load(path).fit(...)"
         raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
+
+
+def listed(names: str | None) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name.strip() for name in (names or "").split(",") if name.strip())
+
+
+def weights_of_classes(given: object) -> str | dict[object, float] | None:
+    """What classes weigh, as `fit` takes it: "balanced", or names or numbers with =.
+
+    Raises
+    ------
+    OptionError
+        X104, for another text.
+    """
+    if given is None or given == "balanced":
+        return None if given is None else "balanced"
+    found: dict[object, float] = {}
+    for part in listed(str(given)):
+        name, _, weight = part.rpartition("=")
+        try:
+            found[int(name) if name.isdecimal() else name] = float(weight)
+        except ValueError:
+            name = ""
+        if not name:
+            hint = '"cat=1,dog=2.5", by the names of classes or their numbers; others weigh 1.'
+            raise OptionError(
+                "X104", f'--class-weights is balanced, or has a weight behind each =; got "{part}".', hint=hint
+            )
+    return found
+
+
+def choose_rate(model: Model, data: Data, quiet: bool) -> None:
+    """Look for a learning rate, tell it, and let the model have it; where none is found it keeps its own."""
+    found = model.find_learning_rate(*data.train, batch_size=int(model.info["batch_size"]))
+    tell(str(found), quiet)
+    if found.suggestion is not None:
+        model.learning_rate = found.suggestion
 
 
 def whereabouts(name: str) -> str:
@@ -353,13 +418,17 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
             "train.result",
             test_accuracy=result["accuracy"],
             test_loss=result["loss"],
+            **{f"test_{metric.column}": result[metric.column] for metric in model.metrics},
             epochs=model.state.epoch,
             seconds=seconds,
             model=str(saver.path),
             stopped=history.stopped,
         )
         return
-    print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
+    further = "".join(
+        f", {m.column} {result[m.column]:.4f}" for m in model.metrics if isinstance(result[m.column], float)
+    )
+    print(f"test accuracy {result['accuracy']:.2%}{further} ({right:,} of {counted(total, 'image')}) after "
           f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
           f"saved as {printable(str(saver.path))}")  # fmt: skip
 

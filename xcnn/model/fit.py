@@ -22,7 +22,8 @@ from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
-from xcnn.training.schedules import is_idle
+from xcnn.training.schedules import is_idle, learning_rate
+from xcnn.training.state import TrainingState
 
 log = logging.getLogger("xcnn")
 
@@ -202,6 +203,7 @@ def begin(
             f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
+    plan["callbacks"] = model.plan.get("callbacks", {}) if resume else {}
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
@@ -249,6 +251,8 @@ def train(
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history = model.history
+    watchers = [callback.step for callback in callbacks if callable(getattr(callback, "step", None))]  # type: ignore[attr-defined]
+    way = replace(way, by_step=bool(watchers))
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
@@ -257,6 +261,8 @@ def train(
             with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
                 for state in states:
                     before, model.state = model.state, state
+                    if state.seen and told_of_step(watchers, model, before, state):
+                        return "early"
                     if state.seen:
                         progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
@@ -267,6 +273,19 @@ def train(
         if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
             return "early"
     return "finished"
+
+
+def told_of_step(
+    watchers: list[Callable[[Held, Row], object]], model: Held, before: TrainingState, state: TrainingState
+) -> bool:
+    """Tell callbacks of a step that is done; whether one of them wants training to end."""
+    if not watchers:
+        return False
+    loss = (state.loss - before.loss) / ((state.weight - before.weight) or 1)
+    rate = learning_rate(model.trainer.optimizer.learning_rate, before.optimizer_state["step"])
+    row = {"step": state.step, "epoch": state.epoch + 1, "loss": loss, "learning_rate": rate}
+    wishes = [watch(model, dict(row)) for watch in watchers]  # all are told
+    return any(isinstance(wish, bool | np.bool_) and bool(wish) for wish in wishes)
 
 
 def enter(history: History, rows: tuple[Row, ...]) -> None:

@@ -17,7 +17,7 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
 from xcnn.core.types import Array, Shape, Weights
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
+    from xcnn.model.rate_search import RateSearch
     from xcnn.model.report import Report
     from xcnn.model.trace import Trace
 
@@ -654,6 +655,45 @@ class Model:
         self.trainer.look()
         self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
         return loss
+
+    @explained
+    def find_learning_rate(
+        self, x: Any, y: Any = None, *, first: float = 1e-6, last: float = 1.0, steps: int = 100, batch_size: int = 32
+    ) -> RateSearch:
+        """Train with a rate that grows from step to step, and see where the loss falls most steeply: Smith 2017.
+
+        The steps begin where the model stands, and are thrown away: it stays as it is. They end where the loss is four
+        times its least.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `fit`
+        first, last
+            the rates of the first step and of the last
+        steps
+            in all, at least 10
+        batch_size
+            samples a step
+
+        Raises
+        ------
+        OptionError
+            X104, for an option that can't be.
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Returns
+        -------
+        RateSearch
+            `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+        """
+        from xcnn.model.rate_search import search
+
+        steps, batch_size = check_whole("steps", steps, least=10), check_whole("batch_size", batch_size)
+        first, last = check_rate("first", first), check_rate("last", last)
+        data, _ = to_train_on(self, x, y, None)
+        return search(self, data, first=first, last=last, steps=steps, batch_size=batch_size)
 
     @explained
     def evaluate(

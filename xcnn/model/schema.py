@@ -199,7 +199,13 @@ CONFIG = record(
         "plan": nothing_or(
             record(
                 {"samples": whole(), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text), "class_weight": many(number(0)), "accumulate": whole(1)},
+                {
+                    "began": whole(),
+                    "augment": many(text),
+                    "class_weight": many(number(0)),
+                    "accumulate": whole(1),
+                    "callbacks": not_deep,
+                },
             )
         ),
         "history": many(row),

@@ -17,7 +17,7 @@ from xcnn.core.types import Weights
 from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
@@ -45,6 +45,8 @@ class Way:
         threads that make batches ahead of the steps; 0 makes each when its step comes
     weigh, validation_weigh
         what samples weigh in the loss, those that are trained on and those that are measured after
+    by_step
+        whether each state is of one step, and never of a span of them
     """
 
     batch_size: int
@@ -53,6 +55,7 @@ class Way:
     workers: int = 0
     weigh: Weigh | None = None
     validation_weigh: Weigh | None = None
+    by_step: bool = False
 
 
 def epoch(
@@ -60,7 +63,8 @@ def epoch(
 ) -> Generator[TrainingState, None, None]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
-    Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
+    With `by_step` each is of one step. Who keeps each as it comes has lost no more than one when the loop ends early,
+    however it does.
     """
     trainer.look()
     begun, done_before, number, stall = time.perf_counter(), state.seen, state.epoch + 1, Stall()
@@ -102,7 +106,8 @@ def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Gen
     assert isinstance(data, Arrays)
     order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
     while state.seen < len(data):
-        after = None if way.weigh else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        by_one = way.weigh or way.by_step
+        after = None if by_one else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
         if after is None:
             after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
         state = after
@@ -164,7 +169,7 @@ def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
 
 def columns(trainer: Trainer, validated: bool, fed: bool = False) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
-    measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured: tuple[str, ...] = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
     measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
     return "epoch", *measured, *tested, "learning_rate", *(MEASURED if fed else MEASURED[:2])
@@ -185,7 +190,7 @@ def measure(
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
             targets_there = backend.asarray(targets)
             with backend.active():
-                loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
+                loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
                 value, _ = value_and_gradient(loss, y, targets_there)
                 value, right = to_float(backend, value), 0
                 if trainer.threshold is not None:

@@ -54,7 +54,8 @@ class OfClasses(Metric):
         """The classes that rows of outputs say."""
         if rows.shape[1] == 1:
             return (rows[:, 0] > (self.threshold or 0.0)).astype(np.int64)
-        return rows.argmax(axis=1)
+        largest: HostArray = rows.argmax(axis=1)
+        return largest
 
 
 @checked
