@@ -82,7 +82,12 @@ def source(
 
 def is_indexed(x: Any) -> bool:
     """Whether its samples can be asked for by number."""
-    return hasattr(x, "__len__") and hasattr(x, "__getitem__") and not isinstance(x, str | bytes | Mapping)
+    if not hasattr(x, "__getitem__") or isinstance(x, str | bytes | Mapping):
+        return False
+    try:
+        return len(x) >= 0
+    except TypeError:  # sparse matrices have no length
+        return False
 
 
 def is_lazy(x: Any) -> bool:

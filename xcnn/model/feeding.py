@@ -118,6 +118,7 @@ def to_train_on(model: Held, x: Any, y: Any, steps: int | None) -> tuple[Source,
         given = source(x, y, steps=steps)
         names = given.classes or in_order(getattr(given, "labels", None))
         taking = decided(model.taking, model.output_shape[0] if model.output_shape else 1, given.of_bytes, names)
+        taking.renumbered(given.classes)  # raises where it has others
         return Fed(given, model, taking), taking
     if steps is not None:
         raise OptionError("X104", "steps_per_epoch is for iterables of batches.", hint="leave it out.")
@@ -135,7 +136,9 @@ def to_measure(model: Held, x: Any, y: Any, role: str = "", taking: Taking | Non
     if in_pieces(x, y, taking):
         from xcnn.data.adapters import source
 
-        return Fed(source(x, y), model, taking, role)
+        given = source(x, y)
+        taking.renumbered(given.classes)  # raises where it has others
+        return Fed(given, model, taking, role)
     if y is None:
         raise OptionError("X104", f"{role}arrays x have no targets of their own.", hint="evaluate(x, y)")
     return Arrays(*samples_of(model, x, y, role, taking))

@@ -130,8 +130,10 @@ def fed_steps(
 
 def stepped(trainer: Trainer, state: TrainingState, batch: Batch, way: Way) -> TrainingState:
     """The state after a step on a batch."""
-    shares = way.weigh(batch.t, batch.numbers) if way.weigh else None
-    after, _ = trainer.after_step(state, batch.x, batch.t, shares=shares)
+    if way.weigh is None:
+        after, _ = trainer.after_step(state, batch.x, batch.t)
+    else:
+        after, _ = trainer.after_step(state, batch.x, batch.t, shares=way.weigh(batch.t, batch.numbers))
     return after
 
 
