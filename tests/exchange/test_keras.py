@@ -59,7 +59,8 @@ def poolings(keras, L):
         L.Input((20, 23, 2)),
         L.MaxPooling2D(3, strides=2, padding="same"), L.AveragePooling2D(2, strides=1, padding="same"),
         L.ZeroPadding2D(((1, 0), (2, 3))), L.AveragePooling2D((2, 3)), L.MaxPooling2D(2, strides=3),
-        L.UpSampling2D((2, 3)), L.UpSampling2D(2, interpolation="bilinear"), L.SpatialDropout2D(0.5),
+        L.UpSampling2D((2, 3)), L.Cropping2D(((1, 0), (2, 3))), L.UpSampling2D(2, interpolation="bilinear"),
+        L.SpatialDropout2D(0.5),
     ])  # fmt: skip
 
 
@@ -112,15 +113,22 @@ def branches(keras, L):
 def signals(keras, L):
     return keras.Sequential([
         L.Input((14, 3)), L.Conv1D(4, 3, padding="causal", dilation_rate=2), L.BatchNormalization(),
-        L.Conv1D(4, 3, strides=2, padding="same", activation="relu"), L.Dense(3), L.Flatten(), L.Dense(2),
+        L.Conv1D(4, 3, strides=2, padding="same", activation="relu"),
+        L.Conv1DTranspose(4, 3, strides=2, padding="same"),
+        L.Conv1DTranspose(3, 2, strides=3), L.ZeroPadding1D((1, 2)), L.MaxPooling1D(3, strides=2, padding="same"),
+        L.UpSampling1D(3), L.Cropping1D((2, 1)), L.AveragePooling1D(2), L.Dense(3), L.Flatten(), L.Dense(2),
     ])  # fmt: skip
+
+
+def summits(keras, L):
+    return keras.Sequential([L.Input((5, 3)), L.GlobalMaxPooling1D(keepdims=True), L.GlobalAveragePooling1D()])
 
 
 def first(array):
     return np.moveaxis(array, -1, 1)
 
 
-@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals])
+@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals, summits])
 def test_nets_compute_what_keras_does(keras, make, tmp_path):
     theirs = drawn(make(keras, keras.layers))
     theirs.save(tmp_path / "net.keras")

@@ -83,9 +83,9 @@ class Given:
         return self.config.get(name, default)
 
     def size(self, name: str, default: Any = 1) -> Any:
-        """A whole number, or two in a list, as a number or a pair."""
+        """A whole number, or one or two in a list, as a number or a pair."""
         value = self.option(name, default)
-        return tuple(value) if isinstance(value, list) else value
+        return value if not isinstance(value, list) else value[0] if len(value) == 1 else tuple(value)
 
     def only(self, **expected: Any) -> None:
         """Raise unless these options are as expected, or not told."""
@@ -191,8 +191,7 @@ def conv2d(given: Given) -> list[Part]:
 
 def conv1d(given: Given) -> list[Part]:
     """Conv1D, whose "causal" padding is all in front."""
-    how = {name: value[0] if isinstance(value, tuple) else value for name, value in windows(given).items()}
-    (cells,) = given.size("kernel_size")
+    how, cells = windows(given), given.size("kernel_size")
     if how["padding"] == "causal":
         how["padding"] = ((cells - 1) * how["dilation"], 0)
     layer = layers.Conv1D(given.option("filters"), cells, groups=given.option("groups", 1), **how)
@@ -226,16 +225,22 @@ def separable_conv2d(given: Given) -> list[Part]:
     )  # fmt: skip
 
 
-def conv2d_transpose(given: Given) -> list[Part]:
-    """Conv2DTranspose: without padding as large as its strides at least."""
-    given.only(output_padding=None, dilation_rate=[1, 1], groups=1)
-    how = {name: value for name, value in windows(given).items() if name != "dilation"}
-    sizes, strides = given.size("kernel_size"), given.size("strides")
-    extra = tuple(max(s - k, 0) for k, s in zip(sizes, strides, strict=True))
-    if how["padding"] == "valid" and any(extra):
-        how["output_padding"] = extra
-    layer = layers.Conv2DTranspose(given.option("filters"), sizes, **how)
-    return activated(given, Part(layer, {"kernel": given.array(0, out_in), **biased(given, 1)}))
+def transposed(cls: Callable[..., Layer]) -> Callable[[Given], list[Part]]:
+    """A transposed convolution, whose output without padding is as large as its strides at least."""
+
+    def convert(given: Given) -> list[Part]:
+        given.only(output_padding=None, groups=1)
+        how = windows(given)
+        if how["dilation"] not in (1, (1, 1)):
+            raise UnsupportedError(f"dilation_rate={how['dilation']}")
+        sizes, strides = given.size("kernel_size"), given.size("strides")
+        extra = np.maximum(np.subtract(strides, sizes), 0).tolist()
+        if how["padding"] == "valid" and np.any(extra):
+            how["output_padding"] = tuple(extra) if isinstance(extra, list) else extra
+        layer = cls(given.option("filters"), sizes, **how)
+        return activated(given, Part(layer, {"kernel": given.array(0, out_in), **biased(given, 1)}))
+
+    return convert
 
 
 def dense(given: Given) -> list[Part]:
@@ -348,8 +353,8 @@ def global_pooling(cls: Callable[[], Layer]) -> Callable[[Given], list[Part]]:
 
     def convert(given: Given) -> list[Part]:
         given.only(data_format="channels_last")
-        kept = [Part(layers.Reshape((given.shape[0], 1, 1)), suffix="cell")] if given.option("keepdims", False) else []
-        return [Part(cls()), *kept]
+        kept = [Part(layers.Reshape((given.shape[0], *(1 for _ in given.shape[1:]))), suffix="cell")]
+        return [Part(cls()), *(kept if given.option("keepdims", False) else [])]
 
     return convert
 
@@ -370,11 +375,15 @@ def upsampling(given: Given) -> list[Part]:
     return [Part(layers.UpSampling2D(given.size("size", 2), given.option("interpolation", "nearest")))]
 
 
-def zero_padding(given: Given) -> list[Part]:
-    """ZeroPadding2D"""
-    given.only(data_format="channels_last")
-    around = given.option("padding", 1)
-    return [Part(layers.ZeroPadding2D(tuple(map(_pair, around)) if isinstance(around, list) else around))]
+def edges(cls: Callable[[Any], Layer], name: str) -> Callable[[Given], list[Part]]:
+    """Cells around an image, or a signal, that are added or left out."""
+
+    def convert(given: Given) -> list[Part]:
+        given.only(data_format="channels_last")
+        around = given.option(name, 1)
+        return [Part(cls(tuple(map(_pair, around)) if isinstance(around, list) else around))]
+
+    return convert
 
 
 def _pair(value: Any) -> Any:
@@ -408,22 +417,29 @@ LAYERS: dict[str, Callable[[Given], list[Part]]] = {
     "Activation": activated,
     "ActivityRegularization": nothing,
     "Add": joined(layers.Add),
+    "AveragePooling1D": pooling(layers.AveragePool1D),
     "AveragePooling2D": pooling(layers.AveragePool2D),
     "BatchNormalization": batch_norm,
     "Concatenate": joined(layers.Concatenate),
     "Conv1D": conv1d,
+    "Conv1DTranspose": transposed(layers.Conv1DTranspose),
     "Conv2D": conv2d,
-    "Conv2DTranspose": conv2d_transpose,
+    "Conv2DTranspose": transposed(layers.Conv2DTranspose),
+    "Cropping1D": edges(layers.Cropping1D, "cropping"),
+    "Cropping2D": edges(layers.Cropping2D, "cropping"),
     "Dense": dense,
     "DepthwiseConv2D": depthwise_conv2d,
     "Dropout": plain(lambda given: layers.Dropout(given.option("rate"))),
     "ELU": plain(lambda given: layers.ELU(given.option("alpha", 1.0))),
     "Flatten": plain(lambda given: layers.Flatten()),
+    "GlobalAveragePooling1D": global_pooling(layers.GlobalAveragePool1D),
     "GlobalAveragePooling2D": global_pooling(layers.GlobalAveragePool2D),
+    "GlobalMaxPooling1D": global_pooling(layers.GlobalMaxPool1D),
     "GlobalMaxPooling2D": global_pooling(layers.GlobalMaxPool2D),
     "GroupNormalization": group_norm,
     "LayerNormalization": layer_norm,
     "LeakyReLU": plain(lambda given: layers.LeakyReLU(given.option("negative_slope", 0.3))),
+    "MaxPooling1D": pooling(layers.MaxPool1D),
     "MaxPooling2D": pooling(layers.MaxPool2D),
     "Multiply": joined(layers.Multiply),
     "Normalization": normalization,
@@ -434,8 +450,10 @@ LAYERS: dict[str, Callable[[Given], list[Part]]] = {
     "SeparableConv2D": separable_conv2d,
     "Softmax": softmax,
     "SpatialDropout2D": plain(lambda given: layers.SpatialDropout2D(given.option("rate"))),
+    "UpSampling1D": plain(lambda given: layers.UpSampling1D(given.size("size", 2))),
     "UpSampling2D": upsampling,
-    "ZeroPadding2D": zero_padding,
+    "ZeroPadding1D": edges(layers.ZeroPadding1D, "padding"),
+    "ZeroPadding2D": edges(layers.ZeroPadding2D, "padding"),
 }
 """From a class of Keras's to what makes layers of xcnn's of it."""
 
@@ -450,6 +468,6 @@ def order_after(kind: str, given: Given) -> Order:
         starts = np.cumsum([0, *(shape[0] for shape in given.shapes)])[:-1]
         orders = [np.arange(n) if o is None else o for (n,), o in zip(given.shapes, given.orders, strict=True)]
         return np.concatenate([order + start for order, start in zip(orders, starts, strict=True)])
-    if kind in ("Dense", "GlobalAveragePooling2D", "GlobalMaxPooling2D"):
+    if kind == "Dense" or kind.startswith("Global"):
         return None
     return given.order
