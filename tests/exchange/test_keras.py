@@ -236,6 +236,19 @@ def soft(file, name):
     file[name] = h5py.SoftLink("/other")
 
 
+def functional(*layers):
+    """The net of a model whose layers take each other: (name, what it takes)."""
+
+    def call(name):
+        return {"class_name": "__keras_tensor__", "config": {"keras_history": [name, 0, 0]}}
+
+    listed = [{"module": "keras.layers", "class_name": "ReLU", "config": {"name": name},
+               "inbound_nodes": [{"args": [call(taken)], "kwargs": {}}]} for name, taken in layers]  # fmt: skip
+    given = {"module": "keras.layers", "class_name": INPUT[0], "config": {"name": "x", **INPUT[1]}}
+    config = {"name": "net", "layers": [given, *listed], "input_layers": ["x", 0, 0], "output_layers": ["a", 0, 0]}
+    return json.dumps({"module": "keras", "class_name": "Functional", "config": config})
+
+
 DENSE_0 = "layers/dense/vars/0"
 FORGED = {
     "a link to another file": ({**ARRAYS, DENSE_0: external}, {}),
@@ -243,6 +256,9 @@ FORGED = {
     "a soft link": ({**ARRAYS, DENSE_0: soft}, {}),
     "an array that is not there": ({**ARRAYS, DENSE_0: huge}, {}),
     "an array of another shape": ({**ARRAYS, DENSE_0: np.ones((2, 3), "f4")}, {}),
+    "a circle": (ARRAYS, {"config.json": functional(("a", "b"), ("b", "a"))}),
+    "a layer that takes itself": (ARRAYS, {"config.json": functional(("a", "a"))}),
+    "two layers of one name": (ARRAYS, {"config.json": functional(("a", "x"), ("a", "x"))}),
     "no net": (ARRAYS, {"config.json": "{}"}),
     "no JSON": (ARRAYS, {"config.json": "{"}),
     "JSON too deep": (ARRAYS, {"config.json": "[" * 100_000}),
@@ -263,6 +279,11 @@ def test_what_is_forged_is_refused(case, tmp_path):
     tracemalloc.stop()
     assert took < 1
     assert peak < (64 << 20) + path.stat().st_size
+
+
+def test_a_graph_is_read_if_nothing_is_wrong_with_it(tmp_path):
+    net = functional(("b", "x"), ("a", "b"))
+    assert len(xcnn.load_keras(saved(tmp_path / "net.keras", [], **{"config.json": net}), backend="numpy").net) == 2
 
 
 def test_the_forgery_is_a_model_if_nothing_is_wrong_with_it(tmp_path):

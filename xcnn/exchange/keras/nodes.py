@@ -62,7 +62,7 @@ def graph_of(model: Mapping[str, Any]) -> Graph:
     Raises
     ------
     GraphError
-        where it is none.
+        where it is none. Keras writes each layer after those that it takes: another is in a circle, or takes nothing.
     """
     try:
         graph = _model(model, "", "", None, 0)
@@ -70,20 +70,7 @@ def graph_of(model: Mapping[str, Any]) -> Graph:
         raise GraphError(f"{type(error).__name__}: {str(error)[:100]}") from error
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
         raise GraphError("two layers have one name")
-    return Graph(tuple(in_order(graph)), graph.inputs, graph.outputs)
-
-
-def in_order(graph: Graph) -> Iterator[Node]:
-    """The nodes, each after those that it takes."""
-    done: set[str] = set()
-    waiting = list(graph.nodes)
-    while waiting:
-        ready = [node for node in waiting if done.issuperset(node.takes)]
-        if not ready:
-            raise GraphError(f"{waiting[0].name!r} takes what there is not, or takes part in a cycle")
-        yield from ready
-        done |= {node.name for node in ready}
-        waiting = [node for node in waiting if node.name not in done]
+    return graph
 
 
 def _model(model: Mapping[str, Any], prefix: str, folder: str, given: tuple[str, ...] | None, depth: int) -> Graph:
