@@ -76,13 +76,18 @@ def normalization(given: Given) -> list[Part]:
     """(X - mean) / sqrt(variance) of each channel, with numbers that were measured."""
     given.last_axis()
     given.only(invert=False)
-    if given.order is not None or len(given.arrays) < 2:
-        raise UnsupportedError("numbers of its own" if given.order is None else "what was flattened")
+    if given.order is not None:
+        raise UnsupportedError("what was flattened")
+
+    def numbers(option: str, n: int) -> Callable[[], Numbers]:
+        told = given.option(option)
+        read = given.array(n) if told is None else partial(np.asarray, told, np.float32)
+        return lambda: np.array(np.broadcast_to(read().reshape(-1), given.shape[:1]))
+
+    mean, variance = numbers("mean", 0), numbers("variance", 1)
 
     def inverse() -> Numbers:
-        deviation: Numbers = np.maximum(np.sqrt(given.arrays[1].read().reshape(-1)), 1e-7)
+        deviation: Numbers = np.maximum(np.sqrt(variance()), 1e-7)
         return 1 / deviation
 
-    return [
-        Part(layers.Scale(bias=True), {"scale": inverse, "bias": given.array(0, lambda a: -a.reshape(-1) * inverse())})
-    ]
+    return [Part(layers.Scale(bias=True), {"scale": inverse, "bias": lambda: -mean() * inverse()})]
