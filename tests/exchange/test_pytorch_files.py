@@ -323,6 +323,18 @@ def test_files_that_are_not_there_or_none(tmp_path):
         dense().load_weights(3)
 
 
+def test_a_number_that_was_altered_is_found_and_nothing_is_taken(tmp_path):
+    """The last of its tensors: those before it are read by then."""
+    state, path, mine = twin().state_dict(), tmp_path / "net.pth", model()
+    torch.save(state, path)
+    before, last = mine.state_dict(), state["3.bias"].numpy().tobytes()
+    assert path.read_bytes().count(last) == 1
+    path.write_bytes(path.read_bytes().replace(last, last[:-1] + b"\x42"))
+    with pytest.raises(ExchangeError, match="is damaged"):
+        mine.load_weights(path)
+    assert all((before[name] == value).all() for name, value in mine.state_dict().items())
+
+
 @pytest.mark.parametrize("form", ["archive", "older", "safetensors"])
 def test_files_that_are_damaged(form, tmp_path):
     from safetensors.torch import save_file

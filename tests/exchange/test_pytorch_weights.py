@@ -241,6 +241,15 @@ def test_statistics_that_are_loaded_move_as_pytorchs_do():
         np.testing.assert_allclose(value, twin.state_dict()[name].numpy(), rtol=1e-5)
 
 
+def test_parameters_themselves_and_half_precision_are_taken():
+    mine, twin = model(xcnn.Sequential(xcnn.Dense(3)), (2,)), drawn(nn.Sequential(nn.Linear(2, 3)))
+    mine.load_weights(dict(twin.named_parameters()))
+    assert (mine.state_dict()["0.weight"] == twin[0].weight.detach().numpy()).all()
+    mine.load_weights(twin.bfloat16().state_dict())
+    assert (mine.state_dict()["0.weight"] == twin[0].weight.detach().float().numpy()).all()
+    unchanged(mine, lambda: mine.load_weights(twin), OptionError, "net.state_dict")
+
+
 def test_axes_of_one_cell_are_no_difference():
     mine = model(xcnn.Sequential(xcnn.Conv2D(3, 1)), (2, 4, 4))
     weight = torch.randn(3, 2)
