@@ -413,8 +413,11 @@ class Subject:
         found = error(result, self.exact[quantity])
         if found == inf:
             return "NaN or infinity"
-        near = (name for name, of in self._suspects.items() if error(result, of[quantity]) <= found / NEARER)
-        return next(near, "")
+        rounding, exact = 2 * FORMATS[self.compute].unit, self.exact[quantity]
+        for name, of in self._suspects.items():  # one that differs by rounding alone made no products of this
+            if error(result, of[quantity]) <= found / NEARER and error(of[quantity], exact) > rounding:
+                return name
+        return ""
 
     @cached_property
     def _suspects(self) -> dict[str, Results]:
