@@ -56,7 +56,7 @@ def described(net: Layer, trace: Trace, path: str = "") -> Node:
         return {**_container(net, trace, path), "path": path or NET, "kind": type(net).__name__, "told": ""}
     traced = trace[path or NET]
     make: Callable[[Any, Shape, Shape, Weights], Node] | None = OPERATIONS.get(type(net))
-    if make is None:
+    if make is None or getattr(net, "count_include_pad", False):  # the page's means are of an image's own cells
         raise OptionError(
             "X104",
             f"the page has no arithmetic for {type(net).__name__} {traced.name!r}.",
@@ -218,6 +218,15 @@ OPERATIONS: dict[type, Callable[[Any, Shape, Shape, Weights], Node]] = {
     **dict.fromkeys(ACTIVATIONS, _activation),
 }
 """What gives the node of a layer of exactly this class: one derived from it may compute something else."""
+
+NOT_TOLD: tuple[type, ...] = (
+    layers.AdaptiveAveragePool2D, layers.Add, layers.AveragePool1D, layers.ClippedReLU, layers.Conv1DTranspose,
+    layers.Cropping1D, layers.Cropping2D, layers.GlobalAveragePool1D, layers.GlobalMaxPool1D, layers.Graph,
+    layers.HardSigmoid, layers.HardSwish, layers.InstanceNorm, layers.LocalResponseNorm, layers.LogSoftmax,
+    layers.MaxPool1D, layers.Mish, layers.Multiply, layers.PReLU, layers.Permute, layers.PixelShuffle, layers.Resize,
+    layers.SELU, layers.Scale, layers.Slice, layers.Softsign, layers.StandardizedConv2D, layers.UpSampling1D, layers.ZeroPadding1D,
+)  # fmt: skip
+"""Layers that the page has no arithmetic for, and says so."""
 
 
 def traced_arrays(trace: Trace) -> dict[str, Any]:

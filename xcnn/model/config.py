@@ -12,9 +12,12 @@ from xcnn import layers
 from xcnn.core.checks import plain
 from xcnn.core.initializers import INITIALIZERS
 from xcnn.errors import CheckpointError, XcnnError
+from xcnn.layers.packed import Packed
 from xcnn.model.schema import short
 from xcnn.training.metrics import METRICS, TopK
+from xcnn.training.metrics.outputs import AccuracyOf, LossOf
 from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS
+from xcnn.training.output_losses import OutputLoss, OutputLosses
 from xcnn.training.schedules import SCHEDULES
 
 CLASSES: dict[str, type] = {
@@ -25,7 +28,9 @@ CLASSES: dict[str, type] = {
 LEAVES = (float, int, str, bool)
 """The kinds of most values: a history has tens of thousands."""
 MEASURES: dict[str, type] = {cls.__name__: cls for cls in (*METRICS.values(), TopK)}
-TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | WRAPPERS | SCHEDULES | MEASURES
+OUTPUTS: dict[str, type] = {cls.__name__: cls for cls in (Packed, OutputLoss, OutputLosses, LossOf, AccuracyOf)}
+"""What nets of several inputs and outputs have beside their layers."""
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | WRAPPERS | SCHEDULES | MEASURES | OUTPUTS
 
 
 def to_config(value: Any, own: dict[str, type] | None = None) -> Any:

@@ -25,7 +25,7 @@ from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx_out
+from xcnn.model import checkpoint, habits, onnx_out, several
 from xcnn.model.feeding import to_ask, to_measure, to_train_on
 from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
@@ -166,11 +166,12 @@ class Model:
         dtype = dtype_name(dtype)
         self.policy = policy(precision, dtype)
         seed = random.check_seed(seed)
+        net, input_shape = several.packed(net, input_shape)
         sizes = check_shape("input_shape", input_shape, least=1)
         self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
-        self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._loss, self._optimizer = loss_function(several.losses_of(net, loss)), make_optimizer(optimizer)
         self._kept_scaling = check_scaling(scaling)
-        self._metrics = check_metrics(metrics)
+        self._metrics = several.measured(check_metrics(metrics), self._loss)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
@@ -342,8 +343,8 @@ class Model:
     @loss.setter
     @changes("another loss")
     def loss(self, new: str | Loss) -> None:
-        loss = loss_function(new)
-        self._become(_loss=loss)
+        loss = loss_function(several.losses_of(self.net, new))
+        self._become(_loss=loss, _metrics=several.measured(self.metrics, loss))
         tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
@@ -357,7 +358,7 @@ class Model:
         if self.state.batch:
             hint = "finish it first: fit(..., resume=True)."
             raise OptionError("X104", "other metrics would miss the batches of the epoch that is open.", hint=hint)
-        self._become(_metrics=check_metrics(new))
+        self._become(_metrics=several.measured(check_metrics(new), self.loss))
 
     @property
     def learning_rate(self) -> float:
@@ -614,6 +615,8 @@ class Model:
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
+        several.check_augment(self, augment)
+        x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
         data, taking = to_train_on(self, x, y, steps)
         parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
         return fit(
@@ -651,6 +654,7 @@ class Model:
         DivergedError
             X501, as `fit`.
         """
+        x, y = several.both(self, x, y)
         self.turn.close()
         self.trainer.look()
         self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
@@ -692,7 +696,7 @@ class Model:
 
         steps, batch_size = check_whole("steps", steps, least=10), check_whole("batch_size", batch_size)
         first, last = check_rate("first", first), check_rate("last", last)
-        data, _ = to_train_on(self, x, y, None)
+        data, _ = to_train_on(self, *several.both(self, x, y), None)
         return search(self, data, first=first, last=last, steps=steps, batch_size=batch_size)
 
     @explained
@@ -723,7 +727,7 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
-        data = to_measure(self, x, y)
+        data = to_measure(self, *several.both(self, x, y))
         weigh = weighing(self, data, class_weight, sample_weight)
         return measure(self.trainer, self.trainer.asked(self.state), data, process.processors(), batch_size, weigh)
 
@@ -761,6 +765,7 @@ class Model:
         return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained
+    @several.by_names
     def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 

@@ -283,7 +283,8 @@ def takes_weights(loss: Loss) -> bool:
     loss
         a function (y, t) -> (value, dy), as one of LOSSES or a user's own
     """
-    return "weights" in signature(loss).parameters
+    all_take = getattr(loss, "takes_weights", None)  # of several
+    return "weights" in signature(loss).parameters if all_take is None else bool(all_take)
 
 
 def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ which brings weights and x into the type that is computed in, and the gradients 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeGuard
 
 from xcnn.core import tree
@@ -21,6 +21,7 @@ from xcnn.layers.activations import Activation
 from xcnn.layers.container import Container
 from xcnn.layers.half import may_compute_in_half
 from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.packed import Packed
 from xcnn.training.schedules import Schedule
 
 CONTAINERS: tuple[type, ...] = (Sequential, Residual, Concatenate, Add, Multiply, Graph)
@@ -201,6 +202,8 @@ def mixed(net: Layer, precision: Precision, last: bool = True) -> Layer:
         ends = ends_of(net) if last else ()
         made: Layer = net.with_layers({name: mixed(layer, precision, name in ends) for name, layer in net.named})
         return made
+    if isinstance(net, Packed):
+        return replace(net, graph=mixed(net.graph, precision, last))  # type: ignore[arg-type]
     return Cast(net, precision, last)
 
 
