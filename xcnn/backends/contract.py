@@ -25,7 +25,7 @@ from xcnn.core.types import Array, Pads, Pair, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
 from xcnn.training.losses import Loss, count_correct, value_and_gradient
-from xcnn.training.optimizers import Optimizer, global_norm, weight_norm
+from xcnn.training.optimizers import Composite, Optimizer, global_norm, weight_norm
 from xcnn.training.precision import Precision
 
 if TYPE_CHECKING:
@@ -273,6 +273,8 @@ class Backend:
         """
         if loss_scaling.entries_of(state):
             return loss_scaling.update(optimizer, grads, state, weights)
+        if isinstance(optimizer, Composite):
+            return optimizer.update_by(self.update, grads, state, weights)
         weights, state = optimizer.update(grads, state, weights)
         return weights, state, global_norm(grads), weight_norm(weights, state)
 

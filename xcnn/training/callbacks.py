@@ -18,6 +18,7 @@ from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.metrics import Metric, directions
 from xcnn.training.state import TrainingState
+from xcnn.training.trainer import Trainer
 
 Callback: TypeAlias = Callable[[Any, History], object]
 """callback(model, history), called after each epoch; it ends training by returning True.
@@ -33,6 +34,11 @@ class Trained(Protocol):
     state: TrainingState
     plan: dict[str, Any]
     weights: Weights
+
+    @property
+    def trainer(self) -> Trainer:
+        """What is trained and how."""
+        ...
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -240,7 +246,7 @@ class EarlyStopping:
             self.seen = Best(self.monitor, self.min_delta, max(last, 0), way_of(model, self.monitor, self.mode))
         best = self.seen.of(history)
         if best == last and self.restore_best:
-            self.best = tree.map(model.backend.to_numpy, model.state.weights)
+            self.best = tree.map(model.backend.to_numpy, model.trainer.asked(model.state))
         return last - best >= self.patience
 
     def finish(self, model: Trained, history: History) -> None:
