@@ -174,9 +174,9 @@ def simplified(contents: Contents) -> Contents:
             constants[op.outputs[0]] = constant(op, ())
         else:
             ops.append(replace(op, inputs=inputs))
-    outputs = [replace(end, name=same.get(end.name, end.name)) for end in contents.outputs]
+    outputs = [replace(end, value=same.get(end.name, end.name)) for end in contents.outputs]
     known = Ops(ops, constants)
-    known.uses.update(end.name for end in outputs)
+    known.uses.update(end.value for end in outputs)
     found = [next((new for f in PATTERNS.get(op.kind, ()) if (new := f(op, known))), op) for op in ops]
     return replace(contents, ops=found, constants=constants, outputs=outputs)
 
