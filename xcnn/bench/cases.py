@@ -14,7 +14,7 @@ from xcnn.bench.zoo import NETS
 from xcnn.core.checks import check_whole
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
-from xcnn.core.types import Array, Shape
+from xcnn.core.types import Array, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
 from xcnn.layers import Conv2DTranspose, Sequential

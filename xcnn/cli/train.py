@@ -248,6 +248,14 @@ class Saver:
     Without a path it takes the first of free.xcnn, free-2.xcnn, ... that is free when there is something to save.
     """
 
+    path: Path | None
+    free: str
+    quiet: bool
+    json: bool
+    begun: int
+    saved_step: int
+    heard: bool
+
     def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
         check_path(path or f"{free}.xcnn")
         self.path, self.free, self.quiet, self.json = path, free, quiet, json

@@ -23,7 +23,7 @@ from xcnn.training.schedules import is_idle
 from xcnn.training.state import HostArray
 
 Data = tuple[HostArray, HostArray]
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 def fit(

@@ -25,7 +25,7 @@ from xcnn.model.needs import at_once
 from xcnn.training.losses import loss_name
 from xcnn.training.step import TrainingStep
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 CELLS = 2**24
 """That the layers' outputs of a batch may have: so a step of it takes a fraction of a second."""

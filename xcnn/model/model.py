@@ -59,7 +59,7 @@ LEFT_OUT = ("trainer", "turn")
 
 SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "weights")
 """What may be assigned."""
-KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+KINDS: dict[str, type] = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
@@ -135,6 +135,26 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    dtype: str
+    """The type of the weights, "float32" or "float64"."""
+    history: History
+    """A row for each epoch that it was trained."""
+    info: dict[str, Any]
+    """Yours; checkpoints keep it."""
+    input_shape: Shape
+    """Of one sample."""
+    output_shape: Shape
+    """Of one sample's output."""
+    plan: dict[str, Any]
+    """How it was trained last, of which `fit(resume=True)` goes on."""
+    policy: Precision
+    """The types of the weights and of what layers compute."""
+    seed: int
+    state: TrainingState
+    """The weights, the optimizer's state and how far training is."""
+    trainer: Trainer
+    turn: process.Turn
+
     @explained
     def __init__(
         self,
@@ -171,8 +191,7 @@ class Model:
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
-        self.plan: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
+        self.plan, self.info = {}, {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
         if not isinstance(net, checkpoint.Restored):

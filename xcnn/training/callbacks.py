@@ -148,6 +148,12 @@ class Best:
         "min" or "max", the better way; None takes it from the name
     """
 
+    monitor: str
+    min_delta: float
+    mode: str | None
+    next: int
+    """The row that is looked at next."""
+
     def __init__(self, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> None:
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
         self.next = first

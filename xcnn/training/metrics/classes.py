@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class TopK(OfClasses):
     """
 
     k: int = 5
-    higher_is_better = True
+    higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_whole("k", self.k)
@@ -166,7 +166,7 @@ class OfPairs(OfClasses):
     average: str | None = None
     _: KW_ONLY
     multilabel: bool = False
-    higher_is_better = True
+    higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.average not in (None, *AVERAGES):
