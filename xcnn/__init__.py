@@ -19,6 +19,7 @@ from xcnn.backends import (
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
+from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
 from xcnn.training.history import History
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
+    from xcnn.model.from_keras import load_keras
+    from xcnn.model.onnx_in import load_onnx
 
 __version__ = "0.1.0"
 
@@ -40,6 +43,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "KernelFilm",
     "Model",
     "RMSprop",
     "article",
@@ -57,6 +61,8 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_keras",
+    "load_onnx",
     "losses",
     "metrics",
     "nets",
@@ -81,6 +87,8 @@ LATE = {
     "compare": "xcnn.checking.parity",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
+    "load_keras": "xcnn.model.from_keras",
+    "load_onnx": "xcnn.model.onnx_in",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

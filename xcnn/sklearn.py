@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.types import Shape
+from xcnn.core.types import DTypeName, LossName, Shape
 from xcnn.errors import LabelError, MissingDependency, OptionError, short
 from xcnn.layers import Dense, Layer, ReLU, Reshape, Sequential
 from xcnn.model.model import Model
@@ -58,7 +58,7 @@ class _Estimator(BaseEstimator):
         net: Net = None,
         *,
         input_shape: Shape | None = None,
-        loss: str | Callable[..., Any] | None = None,
+        loss: LossName | Callable[..., Any] | None = None,
         optimizer: Any = "adam",
         epochs: int = 100,
         batch_size: int = 32,
@@ -66,7 +66,7 @@ class _Estimator(BaseEstimator):
         callbacks: Any = (),
         progress: Any = "none",
         backend: Any = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -87,7 +87,7 @@ class _Estimator(BaseEstimator):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = True, False
         return tags
 
-    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: str) -> Model:
+    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: LossName) -> Model:
         """A model of the net, trained on rows (samples, features)."""
         net = mlp if self.net is None else self.net
         if isinstance(net, type) or not isinstance(net, Layer):

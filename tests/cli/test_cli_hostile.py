@@ -386,7 +386,7 @@ def test_other_probabilities_are_a_distribution(units, run):
 def test_a_data_set_is_not_a_folder_of_its_name(run, monkeypatch):
     shutil.move("data", "mnist01")
     samples = xcnn.datasets.image_folder("mnist01", size=(4, 4))
-    monkeypatch.setattr("xcnn.datasets.mnist01", lambda: samples)
+    monkeypatch.setattr("xcnn.data.mnist01", lambda: samples)
     assert run("train", "mnist01", "--epochs", "1", "-q")[0] == 0
     assert Model.load("article-mnist01.xcnn").info["data"] == "mnist01"
 

@@ -12,7 +12,7 @@ from xcnn.core import random, tree
 from xcnn.errors import ExchangeError
 from xcnn.exchange.onnx import verify
 from xcnn.exchange.onnx.layers import LAYERS
-from xcnn.exchange.onnx.write import Net
+from xcnn.exchange.onnx.write import Net, write_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -51,13 +51,13 @@ def net_of(model):
 
 def ran(path, x):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": x})[0]
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def differs(model, path, n):
     """The largest difference to double precision, in roundings of float32 of the largest output."""
     x = random.generator(n).standard_normal((n, *model.input_shape), np.float32)
-    expected = verify.outputs(net_of(model), x)
+    (expected,) = verify.outputs(net_of(model), [x])
     y = ran(path, x)
     assert y.shape == expected.shape
     assert y.dtype == np.float32
@@ -102,6 +102,21 @@ def test_batch_norms_fold_into_all_that_has_filters(tmp_path):
     assert differs(model, path, 3) < 16
     kept = [node.name for node in onnx.load(path).graph.node if node.op_type == "BatchNormalization"]
     assert kept == ["residual1/batchnorm1"]
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    net = xcnn.Graph(
+        a=(xcnn.Conv2D(2, 3), "image"), b=(xcnn.Dense(2), "numbers"), gated=(xcnn.Multiply(), "a", "b"),
+        digit=(xcnn.GlobalMaxPool2D(), "gated"), inputs=("image", "numbers"), outputs=("gated", "digit"),
+    )  # fmt: skip
+    shape, path = ((1, 5, 5), (3,)), tmp_path / "a.onnx"
+    weights = net.init(random.Typed(0, "float32"), shape)[0]
+    write_onnx(Net(net, weights, shape, {}), path, fold=False, check=True)
+    graph = onnx.load(path).graph
+    assert [[end.name for end in ends] for ends in (graph.input, graph.output)] == [
+        ["image", "numbers"],
+        ["gated", "digit"],
+    ]
 
 
 def test_names_and_metadata(tmp_path):

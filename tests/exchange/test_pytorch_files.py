@@ -151,6 +151,9 @@ def test_the_forgery_is_a_file_if_its_numbers_are_right(tmp_path):
     assert (mine.weights["kernel"] == [[0, 2], [1, 3]]).all()
 
 
+FOUR = b"\x8a\x09\x04" + bytes(8)
+LISTS = b"]" + b"".join(b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(60))
+ZERO = b"tQ\x8a\x09" + bytes(9)
 ONE = b"\x8a\x09\x01" + bytes(8)
 
 FORGED = {
@@ -160,9 +163,9 @@ FORGED = {
     "a call within a call": lambda: pickle.dumps(Calls(getattr, (Calls(__import__, ("os",)), "system")), 4),
     "a name on the stack": lambda: b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
     "a name that is dotted": lambda: b"\x80\x04\x8c\x0bcollections\x8c\x15OrderedDict.fromkeys.x\x93.",
-    "lists within each other as a name": lambda: b"\x80\x04]" + b"".join(
-        b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(60)
-    ) + b"h\x00\x93.",
+    "lists within each other as a name": lambda: b"\x80\x04" + LISTS + b"h\x00\x93.",
+    "lists within each other as a size": lambda: tensor((2, 2), (2, 1)).replace(FOUR, LISTS),
+    "lists within each other as a beginning": lambda: tensor((2, 2), (2, 1)).replace(ZERO, b"tQ" + LISTS),
     "an object's state": lambda: b"\x80\x02ccollections\nOrderedDict\n}b.",
     "a class to make": lambda: b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "an extension's number": lambda: b"\x80\x02\x82\x01.",
@@ -180,7 +183,7 @@ FORGED = {
     "a storage of another folder's": lambda: tensor((2, 2), (2, 1), key=b"../data.pkl"),
     "a storage of no kind": lambda: tensor((2, 2), (2, 1), kind=b"UntypedStorage"),
     "a memo's number that is huge": lambda: b"\x80\x02}r\xff\xff\xff\x7f.",
-    "a key that hashes for ever": lambda: b"\x80\x04})" + b"\x94\x86".join([b"0"] * 1) + b"(" + b"2\x86" * 60 + b"Ns.",
+    "a key that hashes for ever": lambda: b"\x80\x02})q\0" + b"h\0h\0\x86q\0" * 28 + b"0" * 29 + b"h\0Ns.",
     "a million instructions": lambda: b"\x80\x02" + b"]" * 300_000 + b".",
     "a text that is not there": lambda: b"\x80\x02X\xff\xff\xff\x7fabc.",
     "nothing": lambda: b"",

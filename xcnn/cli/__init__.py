@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from xcnn import errors
-from xcnn.cli import backends, bench, check, compare, evaluate, export, predict, serve, summary, train
+from xcnn.cli import backends, bench, check, compare, evaluate, explain, export, predict, serve, summary, train
 from xcnn.cli.ending import ENDING
 from xcnn.cli.reports import READER_LEFT, UNWRITTEN, USAGE, exit_code, tell_error
 from xcnn.core.names import meant
@@ -52,7 +52,7 @@ def carried(run: Callable[..., None]) -> Callable[..., None]:
     return running
 
 
-for _command in (train, evaluate, predict, serve, summary, export, backends, check, compare, bench):
+for _command in (train, evaluate, predict, explain, serve, summary, export, backends, check, compare, bench):
     app.command(name=_command.__name__.rpartition(".")[2])(carried(_command.run))
 
 

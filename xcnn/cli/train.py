@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -38,6 +38,7 @@ from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
 if TYPE_CHECKING:
+    from xcnn.core.types import PrecisionName, ProgressName
     from xcnn.data import Dataset
     from xcnn.model.model import Model
     from xcnn.training.history import History
@@ -113,7 +114,7 @@ def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Pa
             batch_size=int(model.info["batch_size"]),
             validation_data=data.test,
             callbacks=[saver],
-            progress=progress,
+            progress=cast("ProgressName", progress),
             resume=True,
         )
         if history.stopped != "interrupted":
@@ -173,7 +174,7 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
         optimizer=choice.optimizer_or(recipe.optimizer_for(len(data.train.x), epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
-        precision=choice.precision,
+        precision=cast("PrecisionName | None", choice.precision),
         seed=seed,
     )
     model.info |= {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from math import prod
 from typing import Any
 
@@ -109,8 +109,13 @@ def multiply_adds(node: Node, weights: Mapping[str, Any]) -> int:
 
 
 def _options(layer: Layer) -> str:
-    """A layer's options as its class writes them, without its name."""
-    return repr(layer).partition("(")[2].removesuffix(")")
+    """A layer's options as its class takes them, those that are its defaults left out."""
+    given = [(each, getattr(layer, each.name)) for each in fields(layer) if each.repr]  # type: ignore[arg-type]
+    return ", ".join(
+        repr(value) if not each.kw_only and each.default is MISSING else f"{each.name}={value!r}"
+        for each, value in given
+        if value != each.default
+    )
 
 
 # A geometry is what page/correlation.js says.

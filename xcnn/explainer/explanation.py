@@ -1,4 +1,4 @@
-"""`xcnn.explain`: a page with all that a net computes of one picture, forward and backward, and NumPy's numbers beside it."""
+"""`xcnn.explain`: a page with all that a net computes of one picture, forward and backward, beside NumPy's numbers."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ class Explanation:
         return f"<{printable(self.title)}: a page of {size:,} bytes; save('why.html') writes it>"
 
     def _repr_html_(self) -> str:
-        inner = html.escape(self.html)
+        title, inner = html.escape(self.title), html.escape(self.html)
         style = "width: 100%; height: 45em; border: 1px solid #888; border-radius: 4px"
-        return f'<iframe title="{html.escape(self.title)}" sandbox="allow-scripts" style="{style}" srcdoc="{inner}"></iframe>'
+        return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{inner}"></iframe>'
 
     def _repr_png_(self) -> bytes | None:
         try:
@@ -109,9 +109,9 @@ class Explanation:
 def explain(model: Model, x: Any, y: Any = None, *, title: str = "") -> Explanation:
     """The equations of a convolutional net with one's own model's numbers: a page that computes forward and backward.
 
-    Why the kernel is rotated on the way back; what one output is made of; each gradient beside its finite difference; the
-    loss, and the chain from it to the first kernel. All of it is computed anew where a pixel, a weight or the target is
-    changed. The page computes in float64, as a prediction does, and says how far it is from NumPy.
+    Why the kernel is rotated on the way back; what one output is made of; each gradient beside its finite difference;
+    the loss, and the chain from it to the first kernel. All of it is computed anew where a pixel, a weight or the
+    target is changed. The page computes in float64, as a prediction does, and says how far it is from NumPy.
 
     Parameters
     ----------

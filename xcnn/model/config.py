@@ -14,7 +14,7 @@ from xcnn.core.initializers import INITIALIZERS
 from xcnn.errors import CheckpointError, XcnnError
 from xcnn.model.schema import short
 from xcnn.training.metrics import METRICS, TopK
-from xcnn.training.optimizers import OPTIMIZERS
+from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS
 from xcnn.training.schedules import SCHEDULES
 
 CLASSES: dict[str, type] = {
@@ -25,7 +25,7 @@ CLASSES: dict[str, type] = {
 LEAVES = (float, int, str, bool)
 """The kinds of most values: a history has tens of thousands."""
 MEASURES: dict[str, type] = {cls.__name__: cls for cls in (*METRICS.values(), TopK)}
-TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | SCHEDULES | MEASURES
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | WRAPPERS | SCHEDULES | MEASURES
 
 
 def to_config(value: Any, own: dict[str, type] | None = None) -> Any:

@@ -40,11 +40,12 @@ def fit(
     augment: tuple[Any, ...] = (),
     weigh: Weighing | None = None,
     validation_weigh: Weighing | None = None,
+    accumulate: int = 1,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
     before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment, weigh)
+    begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
     how = Batches(changing(model, augment), weigh, validation_weigh)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures: list[BaseException] = []
@@ -58,7 +59,7 @@ def fit(
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
-            vars(model).update(before)
+            vars(model).update(before, trainer=model.trainer.accumulating(before["plan"].get("accumulate", 1)))
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]
@@ -153,6 +154,7 @@ def begin(
     resume: bool,
     augment: tuple[Any, ...] = (),
     weigh: Weighing | None = None,
+    accumulate: int = 1,
 ) -> None:
     """Enter into the model how it is going to be trained.
 
@@ -169,6 +171,7 @@ def begin(
         "data": loop.fingerprint(*data, *samples_weights(weigh)),
     }
     plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
+    plan["accumulate"] = accumulate
     plan["class_weight"] = [] if weigh is None else list(weigh.classes)
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if resume and state.batch and plan != was:
@@ -188,7 +191,10 @@ def begin(
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
     history = History([*state.rows], stopped="running")
-    vars(model).update(state=state, plan=plan, history=history)  # one call: an interrupt finds all or none
+    trainer = model.trainer.accumulating(accumulate)
+    vars(model).update(
+        state=state, plan=plan, history=history, trainer=trainer
+    )  # one call: an interrupt finds all or none
 
 
 def samples_weights(weigh: Weighing | None) -> tuple[HostArray, ...]:

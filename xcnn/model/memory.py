@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from xcnn.layers.layer import Hook, Run
 from xcnn.model.held import Held
 from xcnn.model.needs import at_once
 from xcnn.training.losses import loss_name
-from xcnn.training.step import TrainingStep
 
 log: logging.Logger = logging.getLogger("xcnn")
 
@@ -128,7 +127,7 @@ def train(model: Held, x: Array, hook: Hook) -> object:
     """A training step: the weights and moments that it would leave."""
     trainer, state = model.trainer, model.state
     loss = trainer.loss if loss_name(trainer.loss) else nothing
-    step = TrainingStep(trainer.net, loss, trainer.optimizer, trainer.threshold, trainer.backend)
+    step = replace(trainer.plain_step, loss=loss)
     run = Run(trainer.backend, train=True, key=(0, 0), hook=hook, wants_dx=False)
     return step.taken(run, state.weights, state.optimizer_state, x, targets(model, len(x)))
 

@@ -20,12 +20,22 @@ from xcnn.core import process, random, tree
 from xcnn.core.checks import check_flag, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import (
+    Array,
+    DType,
+    DTypeName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ProgressName,
+    Shape,
+    Weights,
+)
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx
+from xcnn.model import checkpoint, habits, onnx_out
 from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
@@ -49,6 +59,7 @@ from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
     from xcnn.model.report import Report
@@ -135,7 +146,7 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
-    dtype: str
+    dtype: DTypeName
     """The type of the weights, "float32" or "float64"."""
     history: History
     """A row for each epoch that it was trained."""
@@ -161,23 +172,23 @@ class Model:
         net: Layer,
         input_shape: Shape,
         *,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         metrics: Iterable[Any] | str | Metric = (),
-        optimizer: str | Optimizer = "adam",
+        optimizer: OptimizerName | Optimizer = "adam",
         backend: str | Backend | None = None,
-        dtype: str = "float32",
-        precision: str | None = None,
+        dtype: DType = "float32",
+        precision: PrecisionName | None = None,
         seed: int = 0,
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
-        dtype = dtype_name(dtype)
-        self.policy = policy(precision, dtype)
+        kind = dtype_name(dtype)
+        self.policy = policy(precision, kind)
         seed = random.check_seed(seed)
         sizes = check_shape("input_shape", input_shape, least=1)
-        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, kind, seed
         self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
         self._metrics = check_metrics(metrics)
         self._check_numbers(self._optimizer, self._loss, self.policy)
@@ -223,6 +234,7 @@ class Model:
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
         ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
         metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
             optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
@@ -238,8 +250,11 @@ class Model:
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics))),
+            step=backend.compile(
+                TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics), accumulate)
+            ),
             metrics=metrics,
+            accumulate=accumulate,
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -307,7 +322,7 @@ class Model:
         return self._backend
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> PrecisionName:
         """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
         return self.policy.name
 
@@ -399,7 +414,16 @@ class Model:
         here = dict(tree.items(self.state.weights))
         old = {path: self.backend.to_numpy(w) for path, w in here.items() if path.endswith(RUNNING)}
         sent = {path: self._send(w) for path, w in settled(new, old).items()}
-        self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
+        state = self.state
+        following = {
+            name: tree.filled(state.optimizer_state[name], {**dict(tree.items(state.optimizer_state[name])), **sent})
+            for name in self.optimizer.following
+        }
+        self.state = replace(
+            state,
+            weights=tree.filled(state.weights, {**here, **sent}),
+            optimizer_state={**state.optimizer_state, **following},
+        )
 
     @contextmanager
     def edit(self, path: str) -> Iterator[HostArray]:
@@ -447,7 +471,7 @@ class Model:
         moments = state.optimizer_state
         goes_on = optimizer.learning_rate is before.learning_rate
         done = moments["step"] + state.rate_offset if goes_on else 0
-        if type(before) is not type(optimizer) or before.moments != optimizer.moments:
+        if not optimizer.goes_on_from(before, state.weights):
             moments = self._first_state(optimizer, state.weights, moments)
         state = replace(state, optimizer_state=moments, rate_offset=done - moments["step"])
         self._become(_optimizer=optimizer, state=state)
@@ -513,12 +537,13 @@ class Model:
         validation_data: tuple[Any, Any] | None = None,
         validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback | None = (),
-        progress: str | bool | Progress = "auto",
+        progress: ProgressName | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
         sample_weight: Any = None,
+        accumulate: int = 1,
     ) -> History:
         """Train on host arrays, each batch moved to the backend.
 
@@ -559,6 +584,10 @@ class Model:
         sample_weight : (samples,)
             what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
             count each sample once
+        accumulate
+            parts that each batch is computed in, one after another, their gradients added up: a step is that of the
+            whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
+            dropout's masks others than of the whole
 
         Raises
         ------
@@ -578,6 +607,7 @@ class Model:
             self,
             parts.data,
             parts.validation,
+            accumulate=check_whole("accumulate", accumulate),
             weigh=parts.weigh,
             validation_weigh=parts.validation_weigh,
             epochs=epochs,
@@ -641,7 +671,7 @@ class Model:
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         data = samples_of(self, x, y)
         weigh = weighing(self, data[1], class_weight, sample_weight)
-        return measure(self.trainer, self.state.weights, *data, batch_size, weigh)
+        return measure(self.trainer, self.trainer.asked(self.state), *data, batch_size, weigh)
 
     @explained
     def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
@@ -705,7 +735,7 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.state.weights
+        x, weights = inputs_of(self, x), self.trainer.asked(self.state)
         first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
         if len(x) <= batch_size:
             return np.array(first, order="C")  # it may be memory of others, or not be written
@@ -763,7 +793,7 @@ class Model:
         weights
             a tree on the model's backend
         """
-        return self.trainer.forward(self.state.weights if weights is None else weights, x)
+        return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
@@ -820,6 +850,94 @@ class Model:
         return trace(self, x, y, check_flag("train", train))
 
     @explained
+    def show_kernels(self, layer: str | None = None) -> Figure:
+        """The kernels of the net as pictures, red above 0 and blue below: a matplotlib figure, which a notebook shows.
+
+        Parameters
+        ----------
+        layer
+            one layer's name; None is all, the first 16 kernels of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose kernels are no images.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_kernels
+
+        return show_kernels(self, layer)
+
+    @explained
+    def show_maps(self, x: Any, layer: str | None = None) -> Figure:
+        """What layers make of the first sample of x, as pictures: a matplotlib figure.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        layer
+            one layer's name; None is all whose outputs are maps, the first 16 maps of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_maps
+
+        return show_maps(self, x, layer)
+
+    @explained
+    def show_gradients(self, x: Any, y: Any, layer: str | None = None) -> Figure:
+        """The loss's gradients of a batch, by the first sample's pixels and maps, and by the kernels: a figure.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `trace`
+        layer
+            one layer's name; None is all whose outputs are maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_gradients
+
+        return show_gradients(self.trace(x, y), layer)
+
+    @explained
+    def show_class_activation(self, x: Any, y: Any = None, layer: str | None = None) -> Figure:
+        """Where in the first sample the net finds a class: Grad-CAM, Selvaraju et al. 2017, laid over the picture.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        y
+            the class to look for in each; None is the one that the model says
+        layer
+            one layer's name; None is the last whose output is maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a model that is no classifier, or a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_class_activation
+
+        return show_class_activation(self, x, self.probabilities(x).argmax(axis=1) if y is None else y, layer)
+
+    @explained
     def frozen(self) -> Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
@@ -839,7 +957,11 @@ class Model:
         True
         """
         made = copy(self)
-        made._become(state=replace(made.state, weights=tree.map(self.backend.frozen, made.state.weights)))
+        asked = tree.map(self.backend.frozen, made.trainer.asked(made.state))
+        if (state := made.state).weights is made.trainer.asked(state):
+            made._become(state=replace(state, weights=asked))
+        else:
+            made._become(state=replace(state, optimizer_state={**state.optimizer_state, "average": asked}))
         return made
 
     # Files.
@@ -963,7 +1085,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         metrics: Iterable[Any] | str | Metric | None = None,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).
@@ -1052,7 +1174,7 @@ class Model:
         MissingDependency
             X601
         """
-        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
+        onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)

@@ -199,7 +199,7 @@ CONFIG = record(
         "plan": nothing_or(
             record(
                 {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text), "class_weight": many(number(0))},
+                {"began": whole(), "augment": many(text), "class_weight": many(number(0)), "accumulate": whole(1)},
             )
         ),
         "history": many(row),

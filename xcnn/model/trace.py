@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from xcnn.core import html, tree
+from xcnn.core.arrays import namespace
 from xcnn.core.text import columns
 from xcnn.core.types import Array, Backward, Shape, Weights
 from xcnn.errors import OptionError, counted, host_memory, printable
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Hook, Layer, Next, Run
 from xcnn.model.held import Held
-from xcnn.model.host_data import samples_of
-from xcnn.training.losses import value_and_gradient
+from xcnn.model.host_data import inputs_of, samples_of
+from xcnn.training.losses import Loss, targets, value_and_gradient
 from xcnn.training.precision import within
 from xcnn.training.state import HostArray
 
@@ -164,24 +165,38 @@ class Watch:
         return looking
 
 
-def trace(model: Held, x: Any, y: Any, train: bool) -> Trace:
-    """Send a batch through the net and back, as `Model.trace` says."""
-    x, t = samples_of(model, x, y)
+def trace(model: Held, x: Any, y: Any, train: bool = False, loss: Loss | None = None) -> Trace:
+    """Send a batch through the net and back, as `Model.trace` says; by another loss than the model's, if one is given.
+
+    Without y the targets are zeros.
+    """
+    if y is None:
+        x = inputs_of(model, x)
+        t = np.zeros((len(x), *model.output_shape), model.dtype)
+    else:
+        x, t = samples_of(model, x, y)
     backend, weights, trainer = model.trainer.backend, model.state.weights, model.trainer
     watch = Watch()
     run = Run(backend, train, (trainer.seed, model.state.step), watch.hook)
     with host_memory("this batch"), backend.active():
-        sent, targets = backend.asarray(x), backend.asarray(t)
+        sent, wanted = backend.asarray(x), backend.asarray(t)
         out, backward = trainer.layers(weights, sent, run)
         if not isinstance(model.net, Container):
             watch.before((NET,), model.net, weights, sent)
             backward = watch.after((NET,), model.net, out, backward)
-        value, dy = value_and_gradient(model.loss, out, targets)
-        loss = value if isinstance(value, int | float) else backend.to_number(value)
+        value, dy = value_and_gradient(loss or model.loss, out, wanted)
+        number = value if isinstance(value, int | float) else backend.to_number(value)
         dx, grads = backward(dy)
         host = Host(backend, model.dtype)
         layers = {name: host.layer(name, seen) for name, seen in watch.seen.items()}
-        return Trace(float(loss), x, host.array(out), t, host.array(dx), host.array(dy), host.tree(grads), layers)
+        return Trace(float(number), x, host.array(out), t, host.array(dx), host.array(dy), host.tree(grads), layers)
+
+
+def score(y: Array, t: Array) -> tuple[Array, Array]:
+    """The output of the class that t names, as a loss: E = sum of t y, and for a single unit y or -y;  dE/dy = t."""
+    xp, named = namespace(y, t), targets(y, t)
+    named = 2 * named - 1 if y.ndim > 1 and y.shape[1] == 1 and tuple(t.shape) != tuple(y.shape) else named
+    return xp.sum(named * y), named
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
 from xcnn.core import tree
 from xcnn.core.checks import check_call, check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
-from xcnn.core.types import Weights
+from xcnn.core.types import Better, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.metrics import Metric, directions
 from xcnn.training.state import TrainingState
+from xcnn.training.trainer import Trainer
 
 Callback: TypeAlias = Callable[[Any, History], object]
 """callback(model, history), called after each epoch; it ends training by returning True.
@@ -33,6 +34,11 @@ class Trained(Protocol):
     state: TrainingState
     plan: dict[str, Any]
     weights: Weights
+
+    @property
+    def trainer(self) -> Trainer:
+        """What is trained and how."""
+        ...
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -124,7 +130,7 @@ def way_of(model: Trained, monitor: str, mode: str | None) -> str | None:
 
 def check_mode(mode: object) -> None:
     """Raise X104 unless it is "min", "max" or None."""
-    if mode not in ("min", "max", None):
+    if mode not in (*get_args(Better), None):
         raise OptionError("X104", f'mode must be "min", "max" or None; got {short(mode)}.')
 
 
@@ -226,7 +232,7 @@ class EarlyStopping:
     _: KW_ONLY
     min_delta: float = 0.0
     restore_best: bool = True
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_whole("patience", self.patience)
@@ -246,7 +252,7 @@ class EarlyStopping:
             self.seen = Best(self.monitor, self.min_delta, max(last, 0), way_of(model, self.monitor, self.mode))
         best = self.seen.of(history)
         if best == last and self.restore_best:
-            self.best = tree.map(model.backend.to_numpy, model.state.weights)
+            self.best = tree.map(model.backend.to_numpy, model.trainer.asked(model.state))
         return last - best >= self.patience
 
     def finish(self, model: Trained, history: History) -> None:
@@ -285,7 +291,7 @@ class Checkpoint:
     path: str | Path
     monitor: str | None = None
     _: KW_ONLY
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_mode(self.mode)

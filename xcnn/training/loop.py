@@ -63,7 +63,7 @@ def epoch(
 
     row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        measured = measure(trainer, state.weights, *validation, weigh=validation_weigh)
+        measured = measure(trainer, trainer.asked(state), *validation, weigh=validation_weigh)
         row |= {f"val_{name}": value for name, value in measured.items()}
         if not isfinite(row["val_loss"]):
             raise DivergedError(

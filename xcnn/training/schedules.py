@@ -17,6 +17,11 @@ from xcnn.errors import OptionError, short
 class Schedule:
     """schedule(step) -> learning rate, step counting from 0."""
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it gives what a compiled step is given: an array, or what stands for it in a tracer."""
+        return False
+
     def __call__(self, step: int) -> float:
         """The learning rate of this step."""
         raise NotImplementedError
@@ -247,6 +252,46 @@ class OneCycle(Schedule):
         return last + (self.rate - last) * (1 + cos(pi * down)) / 2
 
 
+@checked
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """factor · then, and at least `least`, but not above `then` itself.
+
+    Parameters
+    ----------
+    then
+        a schedule, or a rate
+    factor
+        what it is multiplied by
+    least
+        the smallest rate
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    then: Schedule | float
+    factor: float
+    _: KW_ONLY
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.then, Schedule):
+            check_rate("then", self.then)
+        check_rate("factor", self.factor)
+        check_rate("least", self.least)
+
+    @property
+    def is_given(self) -> bool:
+        return isinstance(self.then, Schedule) and self.then.is_given
+
+    def __call__(self, step: int) -> float:
+        rate = learning_rate(self.then, step)
+        return rate * self.factor if not self.least else max(rate * self.factor, min(self.least, rate))
+
+
 @dataclass(frozen=True)
 class Shifted(Schedule):
     """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState).
@@ -278,11 +323,15 @@ class Given(Schedule):
 
     rate: Any
 
+    @property
+    def is_given(self) -> bool:
+        return True
+
     def __call__(self, step: int) -> Any:
         return self.rate
 
 
-SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Step, WarmUp)}
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Scaled, Step, WarmUp)}
 
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
@@ -303,7 +352,7 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not isinstance(rate, Schedule):
         return float(rate)
     value = rate(step)
-    if isinstance(rate, Given):
+    if rate.is_given:
         return value
     number: Any = plain(value)
     if not is_number(number) or not 0 <= number < inf:
@@ -335,6 +384,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "OneCycle",
+    "Scaled",
     "Schedule",
     "Step",
     "WarmUp",

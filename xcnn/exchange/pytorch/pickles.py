@@ -297,7 +297,7 @@ class Machine:
                 text.split()[-1] in STORAGES and len(rest) < 2
             ):
                 if not is_whole(cells) or not 0 <= cells < 2**40:
-                    raise ValueError(f"a storage has {str(cells)[:40]} numbers")
+                    raise ValueError("a storage's size is no number that can be")  # nor is it shown, as no names are
                 self.stack.append(self.storage_of((STORAGES[text.split()[-1]], key, cells, *rest)))
             case ("module", *_):
                 raise RefusedError("it holds the code of a module beside its weights")

@@ -9,11 +9,10 @@ import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
+from xcnn.core.types import AVERAGES, Average
 from xcnn.errors import OptionError, ShapeError, short
 from xcnn.training.metrics.metric import Metric, Result
 from xcnn.training.state import Counts, HostArray
-
-AVERAGES = ("binary", "macro", "micro", "each")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class OfPairs(OfClasses):
         the label of what does not count; None is the loss's
     """
 
-    average: str | None = None
+    average: Average | None = None
     _: KW_ONLY
     multilabel: bool = False
     higher_is_better: ClassVar[bool] = True
