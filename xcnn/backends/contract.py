@@ -21,7 +21,7 @@ from xcnn.backends.explanation import Explanation, explained
 from xcnn.core import memory, process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
-from xcnn.core.types import Array, Pads, Pair, Shape, Weights
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
 from xcnn.training.losses import Loss, count_correct, value_and_gradient
@@ -219,11 +219,11 @@ class Backend:
     sum_pool: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool)
     sum_pool_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool_adjoint)
 
-    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         """One kernel slid over one plane: by default by `correlate`."""
         return reference.correlate2d(x, k, mode, self.correlate)
 
-    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def convolve2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         """The same with the kernel rotated by 180 degrees."""
         return reference.convolve2d(x, k, mode, self.correlate)
 

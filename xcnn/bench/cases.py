@@ -15,7 +15,7 @@ from xcnn.bench.zoo import NETS
 from xcnn.core.checks import check_whole
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import Array, LossName, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
 from xcnn.layers import Conv2DTranspose, Sequential
@@ -55,7 +55,7 @@ class StepCase:
     net: Sequential
     input_shape: Shape
     batch: int
-    loss: str
+    loss: LossName
     optimizer: SGD
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -40,6 +40,7 @@ from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
 if TYPE_CHECKING:
+    from xcnn.core.types import PrecisionName, ProgressName
     from xcnn.model.model import Model
     from xcnn.training.history import History
     from xcnn.training.optimizers import Optimizer
@@ -162,7 +163,7 @@ def train(
             validation_data=data.test if len(data.test) == 2 else data.test[0],
             class_weight=weights_of_classes(model.info.get("class_weights")),
             callbacks=[saver],
-            progress=progress,
+            progress=cast("ProgressName", progress),
             resume=True,
             augment=augmentations(str(model.info.get("augment", ""))),
             workers=workers,
@@ -226,7 +227,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         optimizer=choice.optimizer_or(recipe.optimizer_for(data.counts[0], epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
-        precision=choice.precision,
+        precision=cast("PrecisionName | None", choice.precision),
         seed=seed,
     )
     model.info |= {
@@ -338,6 +339,14 @@ class Saver:
 
     Without a path it takes the first of free.xcnn, free-2.xcnn, ... that is free when there is something to save.
     """
+
+    path: Path | None
+    free: str
+    quiet: bool
+    json: bool
+    begun: int
+    saved_step: int
+    heard: bool
 
     def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
         check_path(path or f"{free}.xcnn")

@@ -25,7 +25,7 @@ from xcnn.training.progress import Progress
 from xcnn.training.schedules import is_idle, learning_rate
 from xcnn.training.state import TrainingState
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 def fit(

@@ -20,7 +20,17 @@ from xcnn.core import process, random, tree
 from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import (
+    Array,
+    DType,
+    DTypeName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ProgressName,
+    Shape,
+    Weights,
+)
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
@@ -65,7 +75,7 @@ LEFT_OUT = ("trainer", "turn")
 
 SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "scaling", "weights")
 """What may be assigned."""
-KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+KINDS: dict[str, type] = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
@@ -144,18 +154,38 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    dtype: DTypeName
+    """The type of the weights, "float32" or "float64"."""
+    history: History
+    """A row for each epoch that it was trained."""
+    info: dict[str, Any]
+    """Yours; checkpoints keep it."""
+    input_shape: Shape
+    """Of one sample."""
+    output_shape: Shape
+    """Of one sample's output."""
+    plan: dict[str, Any]
+    """How it was trained last, of which `fit(resume=True)` goes on."""
+    policy: Precision
+    """The types of the weights and of what layers compute."""
+    seed: int
+    state: TrainingState
+    """The weights, the optimizer's state and how far training is."""
+    trainer: Trainer
+    turn: process.Turn
+
     @explained
     def __init__(
         self,
         net: Layer,
         input_shape: Shape,
         *,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         metrics: Iterable[Any] | str | Metric = (),
-        optimizer: str | Optimizer = "adam",
+        optimizer: OptimizerName | Optimizer = "adam",
         backend: str | Backend | None = None,
-        dtype: str = "float32",
-        precision: str | None = None,
+        dtype: DType = "float32",
+        precision: PrecisionName | None = None,
         seed: int = 0,
         scaling: str | None = None,
     ) -> None:
@@ -163,12 +193,12 @@ class Model:
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
-        dtype = dtype_name(dtype)
-        self.policy = policy(precision, dtype)
+        kind = dtype_name(dtype)
+        self.policy = policy(precision, kind)
         seed = random.check_seed(seed)
         net, input_shape = several.packed(net, input_shape)
         sizes = check_shape("input_shape", input_shape, least=1)
-        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, kind, seed
         self._loss, self._optimizer = loss_function(several.losses_of(net, loss)), make_optimizer(optimizer)
         self._kept_scaling = check_scaling(scaling)
         self._metrics = several.measured(check_metrics(metrics), self._loss)
@@ -183,8 +213,7 @@ class Model:
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
-        self.plan: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
+        self.plan, self.info = {}, {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
         if not isinstance(net, checkpoint.Restored):
@@ -304,7 +333,7 @@ class Model:
         return self._backend
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> PrecisionName:
         """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
         return self.policy.name
 
@@ -538,7 +567,7 @@ class Model:
         validation_data: Any = None,
         validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback | None = (),
-        progress: str | bool | Progress = "auto",
+        progress: ProgressName | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
@@ -1166,7 +1195,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         metrics: Iterable[Any] | str | Metric | None = None,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).

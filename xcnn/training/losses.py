@@ -331,7 +331,7 @@ def loss_name(loss: Loss) -> str:
     return next((name for name, known in LOSSES.items() if known is function), "")
 
 
-BOUNDED = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
+BOUNDED: dict[type, tuple[int, int]] = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
 """Layers that give numbers of this range: probabilities, not logits."""
 
 
