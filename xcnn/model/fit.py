@@ -45,11 +45,10 @@ def fit(
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
     before: dict[str, Any] = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
+    begin(model, plan_of(data, batch_size, shuffle, augment, weigh, accumulate), resume)
     how = Batches(changing(model, augment), weigh, validation_weigh)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
-    failures: list[BaseException] = []
-    started: list[Callback] = []
+    failures, started = list[BaseException](), list[Callback]()
     try:
         for callback in callbacks:
             started.append(callback)
@@ -146,56 +145,57 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(
-    model: Held,
-    data: Data,
-    batch_size: int,
-    shuffle: bool,
-    resume: bool,
-    augment: tuple[Any, ...] = (),
-    weigh: Weighing | None = None,
-    accumulate: int = 1,
-) -> None:
-    """Enter into the model how it is going to be trained.
-
-    Raises
-    ------
-    CheckpointError
-        X405, where a training is to go on that was begun on other data, or within an epoch in another way.
-    """
-    state, samples = model.state, len(data[0])
-    plan = {
-        "samples": samples,
+def plan_of(
+    data: Data, batch_size: int, shuffle: bool, augment: tuple[Any, ...], weigh: Weighing | None, accumulate: int
+) -> dict[str, Any]:
+    """How a model is going to be trained, as checkpoints keep it."""
+    return {
+        "samples": len(data[0]),
         "batch_size": batch_size,
         "shuffle": shuffle,
         "data": loop.fingerprint(*data, *samples_weights(weigh)),
+        "augment": [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment],
+        "class_weight": [] if weigh is None else list(weigh.classes),
+        "accumulate": accumulate,
     }
-    plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
-    plan["accumulate"] = accumulate
-    plan["class_weight"] = [] if weigh is None else list(weigh.classes)
+
+
+def check_resumed(model: Held, plan: dict[str, Any]) -> None:
+    """Raise X405 where a training is to go on that was begun on other data, or within an epoch in another way."""
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
-    if resume and state.batch and plan != was:
+    if model.state.batch and plan != was:
         raise CheckpointError(
             "X405",
             "training stopped within an epoch and can only be resumed as it was.",
             f"got {plan}, was {was}",
             hint="give the same data and batch size, or fit without resume=True.",
         )
-    if resume and plan["data"] != was["data"]:
+    if plan["data"] != was["data"]:
         raise CheckpointError(
             "X405",
             "training can only be resumed on the data that it began with; these are others.",
-            f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
+            f"got {plan['samples']} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
+
+
+def begin(model: Held, plan: dict[str, Any], resume: bool) -> None:
+    """Enter into the model how it is going to be trained.
+
+    Raises
+    ------
+    CheckpointError
+        X405, as `check_resumed`.
+    """
+    state = model.state
+    if resume:
+        check_resumed(model, plan)
     plan["callbacks"] = model.plan.get("callbacks", {}) if resume else {}
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
-    history = History([*state.rows], stopped="running")
-    trainer = model.trainer.accumulating(accumulate)
-    vars(model).update(
-        state=state, plan=plan, history=history, trainer=trainer
-    )  # one call: an interrupt finds all or none
+    history, trainer = History([*state.rows], stopped="running"), model.trainer.accumulating(plan["accumulate"])
+    # One call: an interrupt finds all or none.
+    vars(model).update(state=state, plan=plan, history=history, trainer=trainer)
 
 
 def samples_weights(weigh: Weighing | None) -> tuple[HostArray, ...]:
