@@ -18,6 +18,7 @@ from xcnn.cli.config_file import Config, PrintConfig
 from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, for_model, load_data, told
 from xcnn.cli.ending import ENDING
+from xcnn.cli.measures import listed, rate_found, weights_of_classes
 from xcnn.cli.options import (
     DATA_HELP,
     SETS,
@@ -136,7 +137,9 @@ def run(
     if class_weights is not None:
         trained.info["class_weights"] = class_weights
     if find_lr:
-        choose_rate(trained, samples, quiet or json)
+        said, rate = rate_found(trained, samples)
+        tell(said, quiet or json)
+        trained.learning_rate = trained.optimizer.learning_rate if rate is None else rate
     free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
     if augment is not None:
         trained.info["augment"] = augment
@@ -282,44 +285,6 @@ def check_info(path: Path, info: Mapping[str, object]) -> None:
     except ValueError as error:
         hint = "go on in Python: Model.load(path).fit(...)"
         raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
-
-
-def listed(names: str | None) -> tuple[str, ...]:
-    """Names with commas between them."""
-    return tuple(name.strip() for name in (names or "").split(",") if name.strip())
-
-
-def weights_of_classes(given: object) -> str | dict[object, float] | None:
-    """What classes weigh, as `fit` takes it: "balanced", or names or numbers with =.
-
-    Raises
-    ------
-    OptionError
-        X104, for another text.
-    """
-    if given is None or given == "balanced":
-        return None if given is None else "balanced"
-    found: dict[object, float] = {}
-    for part in listed(str(given)):
-        name, _, weight = part.rpartition("=")
-        try:
-            found[int(name) if name.isdecimal() else name] = float(weight)
-        except ValueError:
-            name = ""
-        if not name:
-            hint = '"cat=1,dog=2.5", by the names of classes or their numbers; others weigh 1.'
-            raise OptionError(
-                "X104", f'--class-weights is balanced, or has a weight behind each =; got "{part}".', hint=hint
-            )
-    return found
-
-
-def choose_rate(model: Model, data: Data, quiet: bool) -> None:
-    """Look for a learning rate, tell it, and let the model have it; where none is found it keeps its own."""
-    found = model.find_learning_rate(*data.train, batch_size=int(model.info["batch_size"]))
-    tell(str(found), quiet)
-    if found.suggestion is not None:
-        model.learning_rate = found.suggestion
 
 
 def whereabouts(name: str) -> str:

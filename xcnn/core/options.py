@@ -278,7 +278,8 @@ CLASSES = {
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
     "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
     "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
-    "RMSProp": "RMSprop",
+    "RMSProp": "RMSprop", "Nadam": "NAdam", "AveragedModel": "EMA", "ReduceLROnPlateau": "ReduceOnPlateau",
+    "SummaryWriter": "TensorBoard",
 }  # fmt: skip
 """Names of classes in Keras and PyTorch, and the name here."""
 

@@ -224,7 +224,8 @@ NOT_TOLD: tuple[type, ...] = (
     layers.Cropping1D, layers.Cropping2D, layers.GlobalAveragePool1D, layers.GlobalMaxPool1D, layers.Graph,
     layers.HardSigmoid, layers.HardSwish, layers.InstanceNorm, layers.LocalResponseNorm, layers.LogSoftmax,
     layers.MaxPool1D, layers.Mish, layers.Multiply, layers.PReLU, layers.Permute, layers.PixelShuffle, layers.Resize,
-    layers.SELU, layers.Scale, layers.Slice, layers.Softsign, layers.StandardizedConv2D, layers.UpSampling1D, layers.ZeroPadding1D,
+    layers.SELU, layers.Scale, layers.Slice, layers.Softsign, layers.StandardizedConv2D, layers.UpSampling1D,
+    layers.ZeroPadding1D,
 )  # fmt: skip
 """Layers that the page has no arithmetic for, and says so."""
 

@@ -229,10 +229,10 @@ class Monitoring:
 class EarlyStopping(Monitoring):
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first; not
-    where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
-    by itself. `mode`, "min" or "max", says which way is better; losses and accuracies tell it by their names, and where
-    a name does not, `fit` refuses to begin.
+    With `restore_best` the model ends with the weights of the best epoch, or their average where that is measured
+    (EMA), also where the epochs run out first; not where training was interrupted or failed, so that it can be resumed.
+    Each training, also a resumed one, is counted by itself. `mode`, "min" or "max", says which way is better; metrics
+    know it, losses and accuracies tell it by their names, and where neither does, `fit` refuses to begin.
 
     Parameters
     ----------

@@ -78,14 +78,7 @@ def epoch(
 
     row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
-        row |= {f"val_{name}": value for name, value in measured.items()}
-        if not isfinite(row["val_loss"]):
-            raise DivergedError(
-                "X501",
-                f"validation loss became {row['val_loss']} after epoch {number}.",
-                hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
-            )
+        row |= validated(trainer, state, validation, way)
     row |= {
         "learning_rate": learning_rate(trainer.optimizer.learning_rate, max(state.optimizer_state["step"] - 1, 0)),
         "images_per_second": (state.seen - done_before) / max(seconds, 1e-9),
@@ -159,6 +152,24 @@ class Stall:
         batch = next(batches, None)
         self.seconds += time.perf_counter() - begun
         return batch
+
+
+def validated(trainer: Trainer, state: TrainingState, validation: Source, way: Way) -> Row:
+    """What is measured of validation data at an epoch's end.
+
+    Raises
+    ------
+    DivergedError
+        X501, where the loss is not finite.
+    """
+    measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
+    if not isfinite(measured["loss"]):
+        raise DivergedError(
+            "X501",
+            f"validation loss became {measured['loss']} after epoch {state.epoch + 1}.",
+            hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
+        )
+    return {f"val_{name}": value for name, value in measured.items()}
 
 
 def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
