@@ -107,7 +107,7 @@ def branches(keras, L):
     given = L.Input((6, 5, 4))
     x = L.Conv2D(4, 1)(block(given))
     gate = L.Dense(4, activation="sigmoid")(L.Reshape((1, 1, 4))(L.GlobalAveragePooling2D()(x)))
-    x = x * gate + x
+    x = x * gate + 0.5 * (x + 1)
     x = L.Multiply()([x, L.Conv2D(4, 1)(gate), L.GlobalMaxPooling2D(keepdims=True)(x)])
     return keras.Model(given, L.GlobalMaxPooling2D()(x))
 
@@ -185,14 +185,14 @@ def test_all_that_is_missing_is_told_at_once(keras, tmp_path):
     twice = L.Conv2D(2, 1)
     x = L.Lambda(lambda x: open("/planted", "w"), output_shape=(8, 8, 2), name="code")(given)  # noqa: SIM115
     y = twice(twice(L.GaussianNoise(0.1)(given)))
-    z = L.Conv2D(2, 1, activation="exponential", name="odd")(given) + 1
+    z = L.Conv2D(2, 1, activation="exponential", name="odd")(given) - 1
     keras.Model(given, [x, L.Flatten()(z), y]).save(tmp_path / "net.keras")
     with pytest.raises(ExchangeError, match="X418") as told:
         xcnn.load_keras(tmp_path / "net.keras")
     reasons = told.value.missing
     assert reasons.pop("the model") == "1 inputs and 3 outputs"
     assert len(reasons) == 5
-    assert "the operation Add with a number, which xcnn has no layer for" in reasons.values()
+    assert "the operation Subtract, which xcnn has no layer for" in reasons.values()
     assert reasons[twice.name] == "Conv2D that is called 2 times"
     assert reasons["code"] == "Lambda, which xcnn has no layer for"
     assert reasons["odd"] == "Conv2D with activation='exponential'"

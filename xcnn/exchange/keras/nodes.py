@@ -11,8 +11,8 @@ from typing import Any
 DEEPEST = 16
 MOST_NODES = 10_000
 MODELS = ("Functional", "Model", "Sequential")
-OPERATIONS = ("Add", "Multiply")
-"""Those that are what the layers of these names are; others have options of their own."""
+OPERATIONS = {"Add": "offset", "Multiply": "scale"}
+"""Those that are what the layers of these names are, and with a number an option of Rescaling."""
 HOMES = ("keras", "keras.layers", "keras.models", "keras.src.models")
 """Modules whose classes are Keras's own: others are somebody's."""
 
@@ -106,8 +106,8 @@ def _model(model: Mapping[str, Any], prefix: str, folder: str, given: tuple[str,
             nodes += inner.nodes
             stands[own] = last = inner.outputs
             continue
-        kind = operation(layer, kind, len(takes))
-        nodes.append(Node(whole, kind, layer["config"], takes, place, max(len(calls), 1)))
+        kind, config_of = operation(layer, kind)
+        nodes.append(Node(whole, kind, config_of, takes, place, max(len(calls), 1)))
         stands[own] = last = (whole,)
     if chained and given is None and not inputs:
         raise GraphError("a Sequential without an Input has not told its input's shape")
@@ -122,15 +122,19 @@ def kind_of(layer: Mapping[str, Any]) -> str:
     return name if own and layer.get("registered_name") in (None, name) else f"{layer.get('registered_name')}.{name}"
 
 
-def operation(layer: Mapping[str, Any], kind: str, taken: int) -> str:
-    """The kind of a node; `x + y` is an operation of Keras's, and stands for its layer of that name."""
+def operation(layer: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
+    """The kind and the options of a node; `x + y` and `2 * x` are operations of Keras's, and stand for layers."""
+    config: Mapping[str, Any] = layer["config"]
     if not str(layer.get("module")).startswith("keras.src.ops."):
-        return kind
-    name, calls = str(layer["class_name"]), layer.get("inbound_nodes") or [{}]
-    given = len(calls[0].get("args", ())) + len(calls[0].get("kwargs") or {})
-    if name not in OPERATIONS:
-        return f"the operation {name}"
-    return name if given == taken else f"the operation {name} with a number"
+        return kind, config
+    name, call = str(layer["class_name"]), (layer.get("inbound_nodes") or [{}])[0]
+    args, numbers = call.get("args") or [], [each for each in call.get("args") or [] if isinstance(each, int | float)]
+    if name in OPERATIONS and len(args) == 2 and not call.get("kwargs"):
+        if not numbers and len(references(args)) == 2:
+            return name, config
+        if len(numbers) == 1 and len(references(args)) == 1:
+            return "Rescaling", {OPERATIONS[name]: numbers[0]}
+    return f"the operation {name}", config
 
 
 def references(given: Any, depth: int = 0) -> list[str]:
