@@ -359,6 +359,8 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
             stopped=history.stopped,
         )
         return
+    for line in model.history.waited:
+        tell(line, saver.quiet)
     print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
           f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
           f"saved as {printable(str(saver.path))}")  # fmt: skip
