@@ -73,7 +73,7 @@ def test_train_on_a_folder_evaluate_and_predict(shapes, run):
     assert code == 0
     assert out.startswith("test accuracy ")
     assert out.rstrip().endswith("saved as lenet-shapes.xcnn")
-    assert [line.split()[0] for line in err.splitlines()] == ["lenet", "epoch", "1", "2", "3", "4", "5", "6"]
+    assert [line.split()[0] for line in err.splitlines()] == ["lenet", "epoch", "1", "2", "3", "4", "5", "6", "steps"]
     code, out, err = run("evaluate", "lenet-shapes.xcnn", shapes, "--min-accuracy", 0.9)
     assert (code, err) == (0, "")
     assert out.startswith("accuracy ")

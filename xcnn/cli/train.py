@@ -399,6 +399,8 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
             stopped=history.stopped,
         )
         return
+    for line in model.history.waited:
+        tell(line, saver.quiet)
     further = "".join(
         f", {m.column} {result[m.column]:.4f}" for m in model.metrics if isinstance(result[m.column], float)
     )
