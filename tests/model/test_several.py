@@ -134,6 +134,18 @@ def test_a_net_of_one_input_takes_it_as_any_other(backend):
     assert [*model.evaluate(x, (np.arange(6) % 2, np.ones((6, 1))))] == ["loss", "a_loss", "a_accuracy", "b_loss"]
 
 
+def test_labels_of_a_single_unit_are_its_0_and_1():
+    net = xcnn.Graph(a=xcnn.Dense(1), b=(xcnn.Dense(2), "a"), outputs=("a", "b"))
+    model = xcnn.Model(net, (3,), loss=("binary_cross_entropy_with_logits", "mse"), backend="numpy")
+    x, bits, numbers = np.random.default_rng(0).random((6, 3)), np.arange(6) % 3 // 2, np.ones((6, 2))
+    found = model.evaluate(x, (bits, numbers))
+    said = model.predict(x)["a"].astype("float64")
+    expected, _ = xcnn.losses.binary_cross_entropy_with_logits(said, bits)
+    assert found["a_loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert found["a_accuracy"] == np.mean((said[:, 0] > 0) == bits)
+    assert model.evaluate(x, (bits[:, None], numbers)) == found
+
+
 def test_samples_may_have_weights():
     (x, y), model = data(8), built()
     some = np.array([1.0, 2.0] + [0.0] * 6)

@@ -83,23 +83,29 @@ def contrastive(y: Array, t: Array, *, temperature: float = 0.1) -> tuple[Array,
         raise ShapeError("X202", "this loss takes a vector of each sample.", told, hint="put Flatten() behind the net.")
     if t.ndim == 2:
         t = xp.argmax(t, axis=1)
-    zero, one, nothing = zeros(y, ()), full(y, (), 1.0), full(y, (), -2.0) / temperature
+    one = full(y, (), 1.0)
     length = xp.sqrt(xp.sum(y * y, axis=1, keepdims=True))
-    z = y / xp.where(length > 0, length, one)
-    number = xp.arange(y.shape[0], device=device(y))
+    length = xp.where(length > 0, length, one)
+    z = y / length
+    value, g = attraction(z, t, temperature)
+    dz = (g + xp.matrix_transpose(g)) @ z / temperature
+    return value, (dz - z * xp.sum(z * dz, axis=1, keepdims=True)) / length
+
+
+def attraction(z: Array, t: Array, temperature: float) -> tuple[Array, Array]:
+    """E of vectors of length 1, and its gradient g by each of their products s (N, N); see `contrastive`."""
+    xp = namespace(z)
+    zero, one, least = zeros(z, ()), full(z, (), 1.0), full(z, (), -2.0) / temperature
+    number = xp.arange(z.shape[0], device=device(z))
     itself = xp.expand_dims(number, axis=1) == number
-    alike = xp.where(itself, zero, xp.astype(xp.expand_dims(t, axis=1) == t, y.dtype))
+    alike = xp.where(itself, zero, xp.astype(xp.expand_dims(t, axis=1) == t, z.dtype))
     others = xp.sum(alike, axis=1, keepdims=True)
     counts = xp.where(others > 0, one, zero)
-    share = counts / xp.maximum(xp.sum(counts), one)
-    s = xp.where(itself, nothing, z @ xp.matrix_transpose(z) / temperature)
-    s = s - xp.max(s, axis=1, keepdims=True) if y.shape[0] else s
+    share, ways = counts / xp.maximum(xp.sum(counts), one), alike / xp.maximum(others, one)
+    s = xp.where(itself, least, z @ xp.matrix_transpose(z) / temperature)
+    s = s - xp.max(s, axis=1, keepdims=True) if z.shape[0] else s
     powers = xp.where(itself, zero, xp.exp(s))
     total = xp.sum(powers, axis=1, keepdims=True)
     total = xp.where(total > 0, total, one)
-    ways = alike / xp.maximum(others, one)
     value = -xp.sum(share * ways * xp.where(itself, zero, s - xp.log(total)))
-    g = share * (powers / total - ways)
-    dz = (g + xp.matrix_transpose(g)) @ z / temperature
-    dy = (dz - z * xp.sum(z * dz, axis=1, keepdims=True)) / xp.where(length > 0, length, one)
-    return value, dy
+    return value, share * (powers / total - ways)

@@ -101,18 +101,23 @@ def focal(
     """
     gamma, alpha = check_rate("gamma", gamma), check_rate("alpha", alpha)
     t, counts = without(y, t, ignore_index)
-    xp, t, zero = namespace(y, t), targets(y, t), zeros(y, ())
+    terms, slopes = focal_terms(y, targets(y, t), gamma, alpha)
+    portion = portions(y, weights, counts)
+    if portion is not None:
+        return namespace(y).sum(parts(portion, terms)), portion * slopes
+    size = at_least_one(prod(y.shape))
+    return namespace(y).sum(terms) / size, slopes / size
+
+
+def focal_terms(y: Array, t: Array, gamma: float, alpha: float) -> tuple[Array, Array]:
+    """A q^gamma e of each cell, and its slope; see `focal`."""
+    xp, zero = namespace(y), zeros(y, ())
     p, rest = sigmoid(xp, y), sigmoid(xp, -y)
     e = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
     q = t * rest + (1 - t) * p
     fraction = xp.where(q > 0, p * rest / xp.where(q > 0, q, full(y, (), 1.0)), zero)  # p (1 - p) / q
     by = (t * alpha + (1 - t) * (1 - alpha)) * q**gamma
-    slopes = by * ((1 - t) * p - t * rest + gamma * (1 - 2 * t) * fraction * e)
-    portion = portions(y, weights, counts)
-    if portion is not None:
-        return xp.sum(parts(portion, by * e)), portion * slopes
-    size = at_least_one(prod(y.shape))
-    return xp.sum(by * e) / size, slopes / size
+    return by * e, by * ((1 - t) * p - t * rest + gamma * (1 - 2 * t) * fraction * e)
 
 
 @rounded_once
