@@ -135,7 +135,10 @@ def first(array):
     return np.moveaxis(array, -1, 1)
 
 
-@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals, summits, one_channel])
+NETS = [convolutions, poolings, norms, activations, orders, branches, signals, summits, one_channel]
+
+
+@pytest.mark.parametrize("make", NETS)
 def test_nets_compute_what_keras_does(keras, make, tmp_path):
     theirs = drawn(make(keras, keras.layers))
     theirs.save(tmp_path / "net.keras")
