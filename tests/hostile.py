@@ -252,11 +252,14 @@ def targets(engine, folder):
             f"load_weights of a {what}", small(engine).load_weights, named, {"source"}, {"source"}
         )
     yield lambda: Target("save_weights", made.save_weights, {"path": folder / "v.safetensors"}, {"path"}, {"path"})
-    yield lambda: Target(
-        "load_keras", xcnn.load_keras,
-        {"path": folder / "net.keras", "input_shape": (1, 6, 6), "loss": None, "optimizer": "adam", "backend": engine},
-        {"path", "loss"}, {"path"},
-    )  # fmt: skip
+    keras = {
+        "path": folder / "net.keras",
+        "input_shape": (1, 6, 6),
+        "loss": None,
+        "optimizer": "adam",
+        "backend": engine,
+    }
+    yield lambda: Target("load_keras", xcnn.load_keras, keras, {"path", "loss"}, {"path"})
     yield lambda: Target("to", small(engine).to, {"backend": engine})
     for name, value in (("optimizer", "sgd"), ("loss", "mse"), ("precision", "float32"), ("learning_rate", 0.1)):
         yield lambda name=name, value=value: Target(
