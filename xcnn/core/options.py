@@ -153,6 +153,8 @@ def kinds_of(cls: Any) -> Mapping[str, frozenset[Any]]:
     for owner in reversed(cls.__mro__):
         names = vars(sys.modules.get(owner.__module__, sys))
         for name, annotation in vars(owner).get("__annotations__", {}).items():
+            if str(annotation).startswith("ClassVar"):  # no field, and not to be evaluated
+                continue
             found[name] = frozenset(_kinds(evaluated(annotation, names)))
     return found
 

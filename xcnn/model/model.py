@@ -41,7 +41,7 @@ from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
 from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
-from xcnn.model.predict import predict
+from xcnn.model.predict import in_views, mean
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
@@ -795,7 +795,9 @@ class Model:
 
     @explained
     @several.by_names
-    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
+    def predict(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -807,9 +809,14 @@ class Model:
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the outputs are their mean.
+            views=[None, xcnn.augment.Flip(1)] sees each image as it is, and mirrored
 
         Raises
         ------
+        OptionError
+            X104, for what is no view.
         ShapeError, DTypeError
             X101, X103, for samples that do not fit.
         DataError
@@ -823,7 +830,7 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        return predict(self, to_ask(self, x), batch_size, process.processors())
+        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
 
     @explained
     def classify(self, x: Any, batch_size: int | None = None) -> HostArray:
@@ -857,7 +864,9 @@ class Model:
         return self.predict(x)
 
     @explained
-    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
+    def probabilities(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
         Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
@@ -867,15 +876,21 @@ class Model:
 
         Parameters
         ----------
-        x, batch_size
-            as for `predict`
+        x, batch_size, views
+            as for `predict`; of several views the mean of their probabilities
 
         Raises
         ------
         OptionError
             X104, when the loss is not a classifier's.
         """
-        y = self.predict(x, batch_size).astype("float64")
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+        asked = to_ask(self, several.inputs(self, x))
+        return mean(map(self._probable, in_views(self, asked, views, batch_size, process.processors())))
+
+    def _probable(self, y: HostArray) -> HostArray:
+        """Outputs as probabilities."""
+        y = y.astype("float64")
         with np.errstate(all="ignore"):
             match loss_name(self.loss):
                 case "cross_entropy":
