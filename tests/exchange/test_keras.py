@@ -123,14 +123,22 @@ def signals(keras, L):
 
 
 def summits(keras, L):
-    return keras.Sequential([L.Input((5, 3)), L.GlobalMaxPooling1D(keepdims=True), L.GlobalAveragePooling1D()])
+    pooled = [L.GlobalMaxPooling1D(keepdims=True), L.Conv1D(2, 1), L.Flatten()]
+    return keras.Sequential([L.Input((5, 3)), *pooled])
+
+
+def one_channel(keras, L):
+    return keras.Sequential([L.Input((5, 3)), L.Dense(1), L.GlobalAveragePooling1D(keepdims=True), L.Flatten()])
 
 
 def first(array):
     return np.moveaxis(array, -1, 1)
 
 
-@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals, summits])
+NETS = [convolutions, poolings, norms, activations, orders, branches, signals, summits, one_channel]
+
+
+@pytest.mark.parametrize("make", NETS)
 def test_nets_compute_what_keras_does(keras, make, tmp_path):
     theirs = drawn(make(keras, keras.layers))
     theirs.save(tmp_path / "net.keras")

@@ -143,6 +143,8 @@ def order_after(kind: str, given: Given) -> Order:
     """The order of the features that a layer gives."""
     if kind in ("Flatten", "Reshape") and len(given.shape) > 1:
         channels, *places = given.shape
+        if channels == 1 or all(n == 1 for n in places):
+            return None
         numbered = np.arange(channels * int(np.prod(places))).reshape(*places, channels)
         return np.moveaxis(numbered, -1, 0).reshape(-1)
     if kind == "Concatenate" and len(given.shape) == 1 and any(order is not None for order in given.orders):
