@@ -189,10 +189,12 @@ def timed_steps(
 
 
 def data_set(case: StepCase, model: Model) -> tuple[HostArray, HostArray]:
-    """Noise for an epoch of some milliseconds."""
+    """Noise for an epoch of some milliseconds, which can't be written to: captured steps need not look for changes."""
     batch_bytes = case.batch * int(np.prod(case.input_shape)) * np.dtype(model.dtype).itemsize
     steps = min(max(DATA_BYTES // batch_bytes, FEWEST_STEPS), MOST_STEPS)
-    return case.data(*model.output_shape, batches=steps, dtype=model.dtype)
+    x, t = case.data(*model.output_shape, batches=steps, dtype=model.dtype)
+    x.flags.writeable = t.flags.writeable = False
+    return x, t
 
 
 def first(case: StepCase, x: HostArray, t: HostArray) -> tuple[HostArray, HostArray]:

@@ -95,7 +95,8 @@ def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) ->
     """
     xp = check_floating(y, t)
     limits = xp.finfo(y.dtype)
-    p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
+    least, most = (full(y, (), value) for value in (float(limits.smallest_normal), 1 - float(limits.eps) / 2))
+    p = xp.minimum(xp.maximum(y, least), most)
     return _binary_cross_entropy(p, targets(y, t), weights=weights)
 
 
