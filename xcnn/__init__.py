@@ -28,7 +28,7 @@ from xcnn.training.optimizers import EMA, LAMB, SGD, Adagrad, Adam, AdamW, Looka
 from xcnn.training.plateau import ReduceOnPlateau
 
 if TYPE_CHECKING:
-    from xcnn import datasets, testing
+    from xcnn import data, datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
@@ -66,6 +66,7 @@ __all__ = [
     "compare",
     "convolve2d",
     "correlate2d",
+    "data",
     "datasets",
     "errors",
     "explain",
@@ -97,6 +98,7 @@ def __dir__() -> list[str]:
 LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
+    "data": "xcnn.data",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
     "load_keras": "xcnn.model.from_keras",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
-    from xcnn.data import Dataset
+    from xcnn.cli.data import Data
     from xcnn.model.model import Model
 
 
@@ -41,7 +41,7 @@ def weights_of_classes(given: object) -> str | dict[object, float] | None:
     return found
 
 
-def rate_found(model: Model, data: Dataset) -> tuple[str, float | None]:
+def rate_found(model: Model, data: Data) -> tuple[str, float | None]:
     """What a search for a learning rate came to, in words, and the rate; None where none was found."""
     found = model.find_learning_rate(*data.train, batch_size=int(model.info["batch_size"]))
     return str(found), found.suggestion

@@ -10,12 +10,15 @@ from xcnn.errors import OptionError, short
 HABITS: Mapping[str, Mapping[str, str]] = {
     "loss": {
         "categoricalcrossentropy": "cross_entropy", "sparsecategoricalcrossentropy": "cross_entropy",
-        "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "nll": "cross_entropy", "nllloss": "cross_entropy",
+        "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "nllloss": "nll",
         "logloss": "cross_entropy", "bce": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
         "binarycrossentropy": "binary_cross_entropy", "bcewithlogits": "binary_cross_entropy_with_logits",
         "bcewithlogitsloss": "binary_cross_entropy_with_logits", "meansquarederror": "mse", "mseloss": "mse",
         "l2": "mse", "l2loss": "mse", "meanabsoluteerror": "mae", "l1": "mae", "l1loss": "mae", "smoothl1": "huber",
-        "smoothl1loss": "huber", "huberloss": "huber",
+        "smoothl1loss": "huber", "huberloss": "huber", "kldivloss": "kl_divergence", "kldiv": "kl_divergence",
+        "kldivergence": "kl_divergence", "binaryfocalcrossentropy": "focal", "sigmoidfocalloss": "focal",
+        "focalloss": "focal", "diceloss": "dice", "hingeloss": "hinge", "squaredhinge": "squared_hinge",
+        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "triplet": "contrastive",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
     "metric": {

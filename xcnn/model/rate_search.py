@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from math import inf, isfinite, log10
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xcnn.core import html, random
+from xcnn.core import html
+from xcnn.data.source import Batch, Pass, Source
 from xcnn.errors import DivergedError, MissingDependency, OptionError
 from xcnn.model.held import Held
 from xcnn.training.schedules import Exponential, Shifted
-from xcnn.training.state import HostArray
 
 KEPT = 0.9
 """The share of the smoothed loss that stays from step to step."""
@@ -104,9 +105,7 @@ class RateSearch:
         return figure
 
 
-def search(
-    model: Held, x: HostArray, t: HostArray, *, first: float, last: float, steps: int, batch_size: int
-) -> RateSearch:
+def search(model: Held, data: Source, *, first: float, last: float, steps: int, batch_size: int) -> RateSearch:
     """Take steps from where the model stands, on states of their own: the model stays as it is."""
     if not 0 < first < last < inf:
         hint = "first=1e-6, last=1.0 are usual."
@@ -120,9 +119,9 @@ def search(
     losses: list[float] = []
     smoothed: list[float] = []
     mean, diverged = 0.0, False
-    for n, chosen in zip(range(steps), batches(trainer.seed, len(x), batch_size), strict=False):
+    for n, batch in zip(range(steps), batches(data, trainer.seed, batch_size), strict=False):
         try:
-            state, loss = trainer.after_step(state, x[chosen], t[chosen], within_epoch=False)
+            state, loss = trainer.after_step(state, batch.x, batch.t, within_epoch=False)
         except DivergedError:
             diverged = True
             break
@@ -138,13 +137,15 @@ def search(
     return RateSearch(rates, losses, smoothed, steepest(rates, smoothed), diverged)
 
 
-def batches(seed: int, samples: int, batch_size: int) -> Iterator[HostArray]:
-    """Numbers of samples, epoch after epoch, each in an order of its own."""
-    epoch = 0
-    while True:
-        order = random.generator(seed, epoch).permutation(samples)
-        yield from (order[at : at + batch_size] for at in range(0, samples, batch_size))
-        epoch += 1
+def batches(data: Source, seed: int, batch_size: int) -> Iterator[Batch]:
+    """Those of epoch after epoch, each in an order of its own."""
+    for epoch in count():
+        empty = True
+        for job in data.jobs(Pass(batch_size, seed, epoch, shuffle=True)):
+            empty = False
+            yield job()
+        if empty:
+            return
 
 
 def steepest(rates: list[float], smoothed: list[float]) -> float | None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
 from xcnn.core import tree
 from xcnn.core.checks import check_call, check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
-from xcnn.core.types import Weights
+from xcnn.core.types import Better, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.metrics import Metric, directions
@@ -139,7 +139,7 @@ def way_of(model: Trained, monitor: str, mode: str | None) -> str | None:
 
 def check_mode(mode: object) -> None:
     """Raise X104 unless it is "min", "max" or None."""
-    if mode not in ("min", "max", None):
+    if mode not in (*get_args(Better), None):
         raise OptionError("X104", f'mode must be "min", "max" or None; got {short(mode)}.')
 
 
@@ -176,6 +176,12 @@ class Best:
     mode
         "min" or "max", the better way; None takes it from the name
     """
+
+    monitor: str
+    min_delta: float
+    mode: str | None
+    next: int
+    """The row that is looked at next."""
 
     def __init__(self, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> None:
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
@@ -252,7 +258,7 @@ class EarlyStopping(Monitoring):
     _: KW_ONLY
     min_delta: float = 0.0
     restore_best: bool = True
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_whole("patience", self.patience)
@@ -311,7 +317,7 @@ class Checkpoint(Monitoring):
     path: str | Path
     monitor: str | None = None
     _: KW_ONLY
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_mode(self.mode)

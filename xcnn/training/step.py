@@ -175,6 +175,14 @@ class Kept:
     arguments: Collection[str] = ()
     """Options of the optimizer that are arguments of what is kept, beside its rate."""
 
+    step: TrainingStep
+    compiles: bool
+    fixed: bool
+    unkept: str
+    """Why nothing is kept; "" where it is."""
+    reason: str
+    """Why steps run operation by operation; "" where they do not."""
+
     def __init__(self, step: TrainingStep, compiles: bool) -> None:
         self.step, self.compiles = step, compiles
         self.made_of: Hashable = None
