@@ -262,7 +262,7 @@ def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
         room -= _count(row)
         if room < 0:
             warnings.warn(f"the checkpoint keeps the last {n:,} of {len(rows):,} epochs of the history", stacklevel=4)
-            return list(rows[-n:])
+            return list(rows[len(rows) - n :])
     return list(rows)
 
 
