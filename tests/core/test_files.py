@@ -212,6 +212,12 @@ WRITES = re.compile(
 )
 
 
+BY_LINES = {"xcnn/training/loggers.py", "benchmarks/on_gpu/run.py"}
+"""Logs, which grow line by line: what was written stays, should the next line not be."""
+PASSING = {"xcnn/serving/service.py"}
+"""An upload in a folder of its own, gone with the answer."""
+
+
 def test_nothing_else_writes_files():
     """So that each is whole or not there: plots, reports, benchmarks and examples too."""
     files_of = [
@@ -219,7 +225,7 @@ def test_nothing_else_writes_files():
     ]
     assert len(files_of) > 200
     others = {path for path in files_of if WRITES.search(path.read_text(encoding="utf-8"))}
-    assert {path.relative_to(OURS) for path in others} == set()
+    assert {path.relative_to(OURS).as_posix() for path in others} == BY_LINES | PASSING
     for line in (
         'path.write_text("x")',
         "figure.savefig(path)",
