@@ -15,7 +15,7 @@ from xcnn.backends import libraries
 from xcnn.backends.libraries import FUNCTIONS, LibraryBackend, library_backend
 from xcnn.checking.backend import check_backend
 from xcnn.errors import BackendError, BackendUnavailable, DTypeError
-from xcnn.training.optimizers import _norm
+from xcnn.training.optimizer import _norm
 
 array_api_strict = pytest.importorskip("array_api_strict")
 
