@@ -24,7 +24,7 @@ WINGS = [
 ]
 """From the ground up: a wing imports what lies on floors below its own. `xcnn` is nearly the roof."""
 
-FACES = ["datasets", "initializers", "losses", "metrics", "optimizers", "schedules", "testing"]
+FACES = ["datasets", "initializers", "losses", "metrics", "optimizers", "schedules", "testing", "types"]
 """Modules that only give short names to what lies in a wing: for users, not for xcnn itself."""
 
 

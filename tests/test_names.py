@@ -24,6 +24,7 @@ MODULES = [
     "optimizers",
     "schedules",
     "testing",
+    "types",
 ]
 if importlib.util.find_spec("sklearn"):
     MODULES.append("sklearn")
@@ -84,7 +85,7 @@ def test_a_public_name_is_told_in_words(thing):
 @pytest.mark.parametrize("thing", CALLABLES + METHODS)
 def test_every_parameter_is_told(thing):
     """By the class or by one that it is derived from; and no other is."""
-    if thing in (xcnn.Layer, xcnn.testing.CheckFailed):  # a protocol, and a plain exception
+    if thing in (xcnn.Layer, xcnn.types.Progress, xcnn.testing.CheckFailed):  # protocols, and a plain exception
         return
     parameters = {name for name in inspect.signature(thing).parameters if name not in ("self", "_")}
     told = [named(docstring) for docstring in own(thing)]

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules
+from xcnn import article, errors, initializers, layers, losses, metrics, nets, optimizers, schedules, types
 from xcnn.backends import (
     Backend,
     available_backends,
@@ -17,6 +17,7 @@ from xcnn.backends import (
     use_backend,
 )
 from xcnn.backends.algorithms import explain_algorithm
+from xcnn.core.process import set_threads
 from xcnn.core.pure import pure
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model.film import KernelFilm
@@ -84,7 +85,9 @@ __all__ = [
     "rot180",
     "schedules",
     "set_backend",
+    "set_threads",
     "testing",
+    "types",
     "use_backend",
     *layers.__all__,
 ]

@@ -31,6 +31,23 @@ def test_there_is_a_processor():
     assert 1 <= threads.available() <= os.cpu_count()
 
 
+@pytest.fixture
+def as_before():
+    yield
+    xcnn.set_threads(None)
+
+
+def test_threads_that_are_set_are_those_of_backends_without_a_number_of_their_own(as_before):
+    before, own = threads.available(), xcnn.backend("numpy", threads=2)
+    xcnn.set_threads(np.int64(5))
+    assert (xcnn.backend("numpy").workers, own.workers) == (5, 2)
+    with pytest.raises(OptionError, match="number must be a whole number of at least 1"):
+        xcnn.set_threads(0)
+    assert xcnn.backend("numpy").workers == 5
+    xcnn.set_threads(None)
+    assert xcnn.backend("numpy").workers == before
+
+
 # Python functions.
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import wraps
 from itertools import pairwise
 from typing import Annotated, Any
@@ -91,7 +91,7 @@ def outcome(arguments: list[str]) -> int:
     try:
         refuse_empty(arguments)
         if not arguments:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), suppress(SystemExit):  # which older releases of Typer raise
                 app(args=["--help"], prog_name="xcnn", standalone_mode=False)
             return USAGE
         code = app(args=arguments, prog_name="xcnn", standalone_mode=False)

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from xcnn.core.checks import check_whole
 from xcnn.errors import BackendError
 
 Item = TypeVar("Item")
@@ -36,8 +37,41 @@ LONGEST = 60.0
 """Seconds that a thread waits for others to let go of a setting; then it is told."""
 
 
+_wanted: int | None = None
+"""What `set_threads` was told."""
+
+
+def set_threads(number: int | None) -> None:
+    """Let xcnn use so many threads in this process: NumPy's engine for its work, the reading of images.
+
+    It counts for all backends that were not made with a `threads` of their own, from the next call on; predictions that
+    a frozen model has recorded go on as they were. Results are the same bits for any number. BLAS, which is called
+    without the compiled library alone, PyTorch and JAX have settings of their own: OMP_NUM_THREADS and
+    OPENBLAS_NUM_THREADS in the environment, `torch.set_num_threads`.
+
+    Parameters
+    ----------
+    number
+        at least 1; None is as many as the process may use processors, as it is at first
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no whole number of at least 1.
+
+    Examples
+    --------
+    >>> xcnn.set_threads(2)
+    >>> xcnn.set_threads(None)
+    """
+    global _wanted
+    _wanted = None if number is None else check_whole("number", number)
+
+
 def processors() -> int:
-    """How many processors this process may use."""
+    """How many threads are used at a time: what `set_threads` was told, or the processors of this process."""
+    if _wanted is not None:
+        return _wanted
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -52,7 +52,10 @@ LossName: TypeAlias = Literal[
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber", "mae", "mse"
 ]
 
-OptimizerName: TypeAlias = Literal["Adam", "AdamW", "RMSprop", "SGD", "adam", "adamw", "rmsprop", "sgd"]
+OptimizerName: TypeAlias = Literal[
+    "Adagrad", "Adam", "AdamW", "LAMB", "Muon", "NAdam", "RMSprop", "SGD",
+    "adagrad", "adam", "adamw", "lamb", "muon", "nadam", "rmsprop", "sgd",
+]  # fmt: skip
 
 DTypeName: TypeAlias = Literal["float32", "float64"]
 DTYPES: tuple[DTypeName, ...] = get_args(DTypeName)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 from xcnn.core import html
 from xcnn.core.checks import plain
@@ -15,7 +15,13 @@ from xcnn.core.files import write_whole
 from xcnn.core.options import nearest
 from xcnn.errors import MissingDependency, OptionError, short
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
+"""One epoch: "epoch" is an int, the other columns of COLUMNS are floats; metrics add columns, numbers or lists."""
+
+Numbers: TypeAlias = Literal[
+    "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_second", "seconds"
+]
+"""Columns of floats."""
 
 COLUMNS = {
     "epoch": "d",
@@ -57,6 +63,12 @@ class History:
     rows: list[Row] = field(default_factory=list)
     stopped: str = "finished"
 
+    @overload
+    def __getitem__(self, column: Literal["epoch"]) -> list[int]: ...
+    @overload
+    def __getitem__(self, column: Numbers) -> list[float]: ...
+    @overload
+    def __getitem__(self, column: str) -> list[Any]: ...
     def __getitem__(self, column: str) -> list[Any]:
         if not isinstance(column, str):
             raise OptionError("X104", f"columns have names; got {short(column)}.", hint="an epoch is history.rows[0].")
