@@ -91,7 +91,7 @@ def hard_swish(op: Op, ops: Ops) -> Op | None:
 
 def is_sixth(op: Op) -> bool:
     """Whether a HardSigmoid is x / 6 + 1/2 between 0 and 1."""
-    return abs(op.get("alpha", 0.2) - 1 / 6) < 1e-5 and abs(op.get("beta", 0.5) - 0.5) < 1e-5
+    return bool(abs(op.get("alpha", 0.2) - 1 / 6) < 1e-5 and abs(op.get("beta", 0.5) - 0.5) < 1e-5)
 
 
 def is_held(name: str, x: str, ops: Ops) -> bool:
