@@ -20,6 +20,7 @@ import numpy as np
 from xcnn.core import tree
 from xcnn.core.types import Array, Weights
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.snapshot import Snapshot
 from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
 from xcnn.training.step import Kept
 from xcnn_cupy.batches import gather_batch
@@ -78,6 +79,7 @@ class Data:
     order: Array
     known: HostArray
     """The host's order: each epoch makes its own."""
+    source: Snapshot
 
 
 class CapturedStep(Kept, Paced):
@@ -124,7 +126,7 @@ class CapturedStep(Kept, Paced):
             return None
 
     def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data:
-        """The data set on the device, as it is in this epoch: between two of them it may have been changed."""
+        """The data set on the device, brought there once, and again where it was changed between two epochs."""
         device, held = self.backend.gpu, self.data
         if held is not None and held.known is order:
             return held
@@ -136,10 +138,12 @@ class CapturedStep(Kept, Paced):
             if wanted > free // 2:
                 raise NotCaptured(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
             x_there, t_there, order_there = (device.empty(array.shape, array.dtype) for array in (x, t, order))
-            held = Data(x_there, t_there, order_there, order)
-        for there, here in ((held.x, x), (held.t, t), (held.order, order)):
+            held, kept = Data(x_there, t_there, order_there, order, Snapshot.of(x, t)), False
+        else:
+            kept = held.source.is_of(x, t)
+        for there, here in ((held.order, order),) if kept else ((held.x, x), (held.t, t), (held.order, order)):
             device.put(there, np.ascontiguousarray(here))
-        self.data = replace(held, known=order)
+        self.data = replace(held, known=order, source=held.source if kept else Snapshot.of(x, t))
         return self.data
 
     def replay(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> TrainingState | None:

@@ -111,7 +111,9 @@ def rates_of_span(optimizer: Optimizer, step: int, count: int) -> HostArray:
 
 
 def leaves_of(optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights) -> list[Leaf]:
-    """All leaves in order."""
+    """All leaves in order; none where there is no kernel of the optimizer's: its moments may be other trees."""
+    if type(optimizer) not in RULES:
+        return []
     moments = (state[name] for name in optimizer.moments)
     return tree.leaves(tree.map(lambda *leaf: leaf, weights, grads, *moments))
 

@@ -22,6 +22,7 @@ from xcnn.core.types import Array, Weights
 from xcnn.training.loss_scaling import LEAST
 from xcnn.training.optimizers import moments_of
 from xcnn.training.schedules import Given, learning_rate
+from xcnn.training.snapshot import Snapshot
 from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
 from xcnn.training.step import Kept, StepResult
 
@@ -157,6 +158,7 @@ class Data:
     order: Array
     known: HostArray
     """The host's order: each epoch makes its own."""
+    source: Snapshot
 
 
 class CapturedStep(Kept, Paced):
@@ -306,10 +308,12 @@ class CapturedStep(Kept, Paced):
 
     def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data | None:
         """The data set on the device, as it is in this epoch; None where it is too large."""
-        if self.data is None or self.data.known is not order:
+        if self.data is not None and self.data.known is not order and self.data.source.is_of(x, t):
+            self.data = replace(self.data, order=self.backend.asarray(order), known=order)
+        elif self.data is None or self.data.known is not order:
             self.data = None
             if x.nbytes + t.nbytes + order.nbytes > self.graphs.free_memory() // 2:
                 return None
             x_there, t_there, order_there = (self.backend.asarray(np.ascontiguousarray(host)) for host in (x, t, order))
-            self.data = Data(x_there, t_there, order_there, order)
+            self.data = Data(x_there, t_there, order_there, order, Snapshot.of(x, t))
         return self.data

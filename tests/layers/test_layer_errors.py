@@ -9,29 +9,44 @@ from xcnn.core import random, tree
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError
 from xcnn.layers import (
     ELU,
+    AdaptiveAveragePool2D,
+    AveragePool1D,
     AveragePool2D,
     BatchNorm,
+    ClippedReLU,
     Concatenate,
     Conv1D,
+    Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
     GroupNorm,
+    HardSigmoid,
+    InstanceNorm,
     LayerNorm,
     LeakyReLU,
+    LocalResponseNorm,
+    LogSoftmax,
+    MaxPool1D,
     MaxPool2D,
     Next,
+    PixelShuffle,
+    PReLU,
     ReLU,
     Reshape,
     Residual,
+    Resize,
     Run,
+    Scale,
     Sequential,
     Softmax,
     SpatialDropout2D,
+    StandardizedConv2D,
     StochasticDepth,
     UpSampling2D,
     ZeroPadding2D,
@@ -65,6 +80,12 @@ def told(error):
         (BatchNorm(), (2,), (3,), "BatchNorm expects 2 input features but got 3."),
         (GroupNorm(2), (2, 8), (4, 8), "GroupNorm expects 2 input channels but got 4."),
         (LayerNorm(), (2, 3, 4), (2, 4, 3), "LayerNorm expects sizes (2, 3, 4) on axes (1, 2, 3). got x (2, 2, 4, 3)"),
+        (PReLU(), (2, 8), (3, 8), "PReLU expects 2 input channels but got 3."),
+        (Scale(), (2,), (3,), "Scale expects 2 input features but got 3."),
+        (InstanceNorm(), (2, 8), (3, 8), "InstanceNorm expects 2 input channels but got 3."),
+        (PixelShuffle(2), (4, 2, 2), (6, 2, 2), "PixelShuffle makes 2x2 pixels of 4 channels, which do not divide 6."),
+        (Conv1DTranspose(4, 3), (2, 8), (3, 8), "Conv1DTranspose expects 2 input channels but got 3."),
+        (StandardizedConv2D(4, 3), (2, 8, 8), (3, 8, 8), "StandardizedConv2D expects 2 input channels but got 3."),
         (Reshape((3, -1)), (6,), (7,), "Reshape can't make (3, -1) of (7,). got 7 cells for each sample, the target"),
         (
             Conv2D(4, 3, bias="untied"),
@@ -140,6 +161,13 @@ def test_signals_and_vectors_of_another_rank(backend):
         (Conv1D(4, 5, padding=(0, 1)), (1, 8), (1, 3), "Conv1D has a 1x5 kernel but its input is only 1x3, 1x4 with"),
         (MaxPool2D(3), (1, 8, 8), (1, 3, 2), "MaxPool2D has a 3x3 kernel but its input is only 3x2."),
         (AveragePool2D(3), (1, 8, 8), (1, 3, 2), 'hint: use padding="same" or "full", a smaller kernel, or fewer'),
+        (
+            Cropping2D(2),
+            (1, 8, 8),
+            (1, 4, 5),
+            "Cropping2D leaves nothing of an input of 4x5. output = input - ",
+        ),
+        (Resize(factor=0.3), (1, 8, 8), (1, 3, 8), "Resize leaves nothing of an input of 3x8."),
         (
             Conv2DTranspose(4, 3, padding=2),
             (1, 8, 8),
@@ -282,7 +310,32 @@ def test_the_gradient_has_its_outputs_shape(backend):
         (lambda: ELU(float("inf")), "alpha must be at least 0"),
         (lambda: init(Softmax(2), (3,)), "Softmax has axis 2, but the axes are 1 to 1 (0 is the batch's)."),
         (lambda: Softmax("channels"), "Softmax: axis must be a whole number; got 'channels'."),
-        (lambda: Concatenate(), "Concatenate needs at least one branch."),
+        (lambda: init(Concatenate(), (3,)), "Concatenate needs at least one branch."),
+        (lambda: ClippedReLU(0), "max_value must be a positive number; got 0."),
+        (lambda: HardSigmoid(-0.2), "slope must be a positive number; got -0.2."),
+        (lambda: PReLU(initial=-1.0), "initial must be at least 0"),
+        (lambda: Scale(float("inf")), "initial must be a finite number; got inf."),
+        (lambda: LogSoftmax(0), "LogSoftmax has axis 0, which is the batch's."),
+        (lambda: InstanceNorm(epsilon=0), "epsilon must be a positive number; got 0."),
+        (lambda: LocalResponseNorm(0), "size must be a whole number of at least 1; got 0."),
+        (lambda: LocalResponseNorm(alpha=-1.0), "alpha must be at least 0"),
+        (lambda: PixelShuffle(0), "factor must be a whole number of at least 1; got 0."),
+        (lambda: Cropping2D("same"), "Cropping2D: cropping must be a whole number or a tuple; got 'same'."),
+        (lambda: Cropping2D((1, -1)), "cropping must be a whole number of at least 0, or two of them; got (1, -1)."),
+        (lambda: Resize(), "Resize takes a size or a factor, one of the two. hint: Resize(factor=2), or Resize(32)."),
+        (lambda: Resize(3, factor=2), "Resize takes a size or a factor, one of the two."),
+        (lambda: Resize(factor=0), "factor must be a positive number, or two of them; got 0."),
+        (lambda: Resize(factor=(1.0, 2.0, 3.0)), "factor must be a positive number, or two of them; got"),
+        (
+            lambda: Resize(3, interpolation="cubic"),
+            'interpolation must be one of "nearest", "nearest-exact", "bili',
+        ),
+        (lambda: Resize(3, align_corners=True), 'align_corners goes with interpolation="bilinear" alone.'),
+        (lambda: AdaptiveAveragePool2D(0), "output_size must be a whole number of at least 1, or two of them; got 0."),
+        (lambda: MaxPool1D(2, padding=2), "padding must be smaller than the window"),
+        (lambda: AveragePool1D(2, 0), "stride must be a whole number of at least 1; got 0."),
+        (lambda: Conv1DTranspose(4, 3, stride=2, output_padding=2), "output_padding must be below the stride"),
+        (lambda: StandardizedConv2D(4, 3, epsilon=0), "epsilon must be a positive number; got 0."),
         (lambda: Residual(ReLU, shortcut=ReLU()), "Residual holds layers; "),
     ],
     ids=lambda v: v[:50] if isinstance(v, str) else "",
@@ -361,6 +414,14 @@ WINDOWS = [
     (xcnn.AveragePool2D(3, padding=1), (2, 4, 5)),
     (xcnn.GlobalMaxPool2D(), (2, 4, 5)),
     (xcnn.GlobalAveragePool2D(), (2, 4, 5)),
+    (xcnn.AdaptiveAveragePool2D(2), (2, 4, 5)),
+    (xcnn.Resize(2), (2, 4, 5)),
+    (xcnn.MaxPool1D(3, padding=1), (2, 6)),
+    (xcnn.AveragePool1D(3, padding=1, count_include_pad=True), (2, 6)),
+    (xcnn.GlobalMaxPool1D(), (2, 6)),
+    (xcnn.GlobalAveragePool1D(), (2, 6)),
+    (xcnn.Conv1DTranspose(2, 3), (2, 6)),
+    (xcnn.StandardizedConv2D(2, 3, padding="same"), (2, 4, 5)),
 ]
 
 
@@ -383,7 +444,10 @@ def test_windows_need_cells(backend, layer, shape, fuse):
 EMPTY = [
     (layer, tuple(0 if n == axis else size for n, size in enumerate(shape)))
     for layer, shape in CASES
-    if not any(name in repr(layer) for name in ("Conv", "Pool", "Reshape", "Residual"))
+    if not any(
+        name in repr(layer)
+        for name in ("Conv", "Crop", "Graph", "Multiply", "Pool", "Residual", "Reshape", "Resize", "Slice")
+    )
     for axis in range(len(shape))
 ]
 

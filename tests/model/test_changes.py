@@ -144,7 +144,7 @@ class Negative(Schedule):
 
 
 REFUSED = {
-    "loss": lambda m: setattr(m, "loss", "hinge"),
+    "loss": lambda m: setattr(m, "loss", "quantile"),
     "loss that can't be": lambda m: setattr(m, "loss", "cross_entropy"),
     "optimizer": lambda m: setattr(m, "optimizer", "newton"),
     "optimizer's numbers": lambda m: setattr(m, "optimizer", Adam(epsilon=1e-46)),

@@ -190,6 +190,9 @@ def test_a_model_that_is_no_classifier_of_images():
     service = pytest.importorskip("xcnn.serving.service")
     with pytest.raises(ShapeError, match="from images to classes"):
         service.Service(xcnn.Model(xcnn.Dense(2), (3,), backend="numpy"), service.Serving())
+    sums = xcnn.Graph(y=(xcnn.Add(), "a", "b", "c"), inputs=("a", "b", "c"))
+    with pytest.raises(ShapeError, match="from images to classes"):
+        service.Service(xcnn.Model(sums, ((2,), (2,), (2,)), backend="numpy"), service.Serving())
 
 
 # Batches by themselves.

@@ -239,3 +239,12 @@ def test_others_are_taken_between_epochs(data):
     model.metrics = ["f1"]
     assert "f1" in model.fit(*data, **QUIET)
     assert [metric.column for metric in model.metrics] == ["f1"]
+
+
+def test_a_matrix_that_no_history_has_room_for_leaves_the_history_out(data, tmp_path):
+    model = tiny(metrics="confusion")
+    model.fit(*data, **QUIET)
+    model.history.rows[0]["confusion"] = vars(model)["state"].rows[0]["confusion"] = [[0] * 400] * 400
+    with pytest.warns(UserWarning, match="keeps the last 0 of 1 epochs"):
+        model.save(tmp_path / "m.xcnn")
+    assert len(xcnn.Model.load(tmp_path / "m.xcnn", backend="numpy").history) == 0

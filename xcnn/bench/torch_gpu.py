@@ -64,9 +64,14 @@ def ways(device: str) -> list[Way]:
 
 @contextmanager
 def switches(tf32: bool, benchmark: bool) -> Iterator[None]:
-    """Whether products of float32 may be rounded to TF32, and whether cuDNN's plans are timed, within the block."""
+    """Whether products of float32 may be rounded to TF32, and whether cuDNN's plans are timed, within the block.
+
+    Without the limit, PyTorch tries ten plans at most; ours looks at all.
+    """
     cudnn, product = torch.backends.cudnn, torch.backends.cuda.matmul
     places: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", benchmark)]
+    if hasattr(cudnn, "benchmark_limit"):  # builds for CUDA
+        places.append((cudnn, "benchmark_limit", 0))
     if hasattr(product, "fp32_precision"):
         places += [(place, "fp32_precision", "tf32" if tf32 else "ieee") for place in (product, cudnn.conv)]
     else:  # before PyTorch 2.9
@@ -79,6 +84,19 @@ def switches(tf32: bool, benchmark: bool) -> Iterator[None]:
     finally:
         for (place, name, _), value in zip(places, before, strict=True):
             setattr(place, name, value)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect no garbage in this block: memory of the other side that is freed meanwhile would break a capture."""
+    gc.collect()
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 # Training.
@@ -98,6 +116,18 @@ class Training:
     precision
         "float32", "tf32", "bfloat16", "float16" or "float64"
     """
+
+    case: StepCase
+    device: Any
+    precision: str
+    way: Way
+    twin: Any
+    images: Any
+    targets: Any
+    sgd: Any
+    scaler: Any
+    rows: Any
+    at: Any
 
     def __init__(
         self, case: StepCase, weights: Weights, x: HostArray, t: HostArray, device: str, precision: str, way: Way
@@ -171,7 +201,7 @@ class Training:
             torch.cuda.current_stream().wait_stream(stream)
             self.sgd.zero_grad(set_to_none=True)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with uncollected(), torch.cuda.graph(graph, capture_error_mode="relaxed"):
                 next_step()
         replay: Call = graph.replay
         return replay

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from xcnn.core.several import is_several
 from xcnn.errors import DataError, DivergedError, ShapeError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def check_classifier(model: Model) -> list[str]:
     """
     from xcnn.model.held import numbered_names
 
-    if len(model.input_shape) != 3 or len(model.output_shape) != 1:
+    several = is_several(model.input_shape) or is_several(model.output_shape)
+    if several or len(model.input_shape) != 3 or len(model.output_shape) != 1:
         raise ShapeError(
             "X101",
             f"predict takes nets from images to classes; this one goes from {model.input_shape} to "

@@ -18,6 +18,7 @@ from xcnn_cupy.cudnn.constants import DescriptorType
 from xcnn_cupy.cudnn.description import A100, B200, H100
 from xcnn_cupy.cudnn.library import SIGNATURES, CudnnError
 from xcnn_cupy.cudnn.plan import MOST_PACKS
+from xcnn_cupy.cudnn.plans import promising
 
 import xcnn
 from xcnn.errors import BackendError, BackendUnavailable, DeviceMemoryError, OptionError, ShapeError
@@ -429,6 +430,31 @@ def test_measured_plans_are_the_fastest(choosy):
     assert plans.plan(question).choice.engine == 4
     assert plans.plan(question) is plans.plan(question)
     assert measured == [1, 2, 4, 5, 6]
+
+
+def test_only_plans_that_a_glance_finds_promising_are_measured(choosy):
+    """At the glance engine 2 is thrice as slow as the fastest, and 6 more than that; engine 1 does not run."""
+    glances, measured = {2: 3e-3, 4: 1e-3, 5: 1.5e-3, 6: 3.1e-3}, []
+
+    def glance(plan):
+        if plan.choice.engine == 1:
+            raise DeviceMemoryError("X304", "the device has no memory left for a workspace.")
+        return glances[plan.choice.engine]
+
+    def measure(plan):
+        measured.append(plan.choice.engine)
+        return {2: 1.0, 4: 3.0, 5: 2.0}[plan.choice.engine]
+
+    plans = plans_on(choosy, measure=measure, glance=glance)
+    assert plans.plan(Question.dense(*SMALL, math="tf32")).choice.engine == 2
+    assert measured == [2, 4, 5]
+
+
+def test_at_most_ten_plans_are_measured():
+    timed = [(n, 1.0 + (7 * n % 15) / 15) for n in range(15)]
+    fastest = sorted(range(15), key=lambda n: timed[n][1])[:10]
+    assert promising(timed) == sorted(fastest)
+    assert promising([]) == []
 
 
 def test_threads_share_one_answer(stub):

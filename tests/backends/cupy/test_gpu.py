@@ -333,6 +333,25 @@ def test_data_that_is_changed_between_epochs_is_seen(rng):
         assert np.allclose(w, v, rtol=1e-9, atol=1e-12)
 
 
+def test_data_is_brought_to_the_device_once(rng, monkeypatch):
+    """Each epoch brings its order alone; what cannot be written to is not even looked at."""
+    model = small(RehearsedGpu())
+    x, labels = data(rng, (1, 6, 6), 2)
+    x.flags.writeable = labels.flags.writeable = False
+    brought, device = [], type(model.backend.gpu)
+    put = device.put
+
+    def counted(self, there, here):
+        brought.append(here.nbytes)
+        put(self, there, here)
+
+    monkeypatch.setattr(device, "put", counted)
+    model.fit(x, labels, epochs=4, batch_size=4, progress="none")
+    assert model.compiled_step.reason == ""
+    order = 8 * len(x)
+    assert [brought.count(size) for size in (x.nbytes, order)] == [1, 4 + (labels.nbytes == order)]
+
+
 def test_graphs_can_be_turned_off(rng):
     x, t = data(rng, (1, 6, 6), 2)
     model = small(RehearsedGpu(compiles=False))

@@ -292,6 +292,28 @@ def test_data_that_is_changed_between_epochs_is_seen(rng):
     assert_same(*both)
 
 
+def test_data_is_brought_to_the_device_once(rng, monkeypatch):
+    """In each fit, and once more when it was changed; each epoch brings its order."""
+    captured, _ = models()
+    x, labels = data(rng)
+    brought, asarray = [], TorchBackend.asarray
+
+    def counted(self, array, dtype=None):
+        if isinstance(array, np.ndarray):
+            brought.append(array.nbytes)
+        return asarray(self, array, dtype)
+
+    def turn(model, history):
+        if len(history) == 3:
+            x[:] = x[::-1].copy()
+
+    captured.fit(x, labels, epochs=1, batch_size=5, progress=False)
+    monkeypatch.setattr(TorchBackend, "asarray", counted)
+    captured.fit(x, labels, epochs=4, batch_size=5, callbacks=[turn], progress=False)
+    order = len(x) * 8
+    assert sorted(brought) == sorted([order] * 4 + 2 * [x.nbytes, labels.nbytes])
+
+
 def test_an_interrupted_span_is_forgotten(rng):
     captured, single = models()
     x, labels = data(rng)

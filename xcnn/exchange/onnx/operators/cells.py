@@ -219,13 +219,13 @@ def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow
         return net.seen(scaled(name, net.seen(x, (1,), name), factor, summand, net), (), name)
     if all(each is None or each.size == 1 for each in given) and 0 < len(x.held) <= 3:
         held = replace(x, shape=x.held, order=None)
-        return net.like(x, with_scale(name, held, given, net))
+        return net.like(x, with_scale(name, held, flat(given[0]), flat(given[1]), net))
     axes = {axis for each in given if each is not None for axis in varying(each, x)}
     if len(axes) <= 1:
         axis = next(iter(axes), 0)
         order = [axis, *(n for n in range(len(x.shape)) if n != axis)]
         turned = net.plain(net.turned(x, order, name))
-        y = with_scale(name, turned, given, net)
+        y = with_scale(name, turned, flat(given[0]), flat(given[1]), net)
         return net.turned(y, [order.index(n) for n in range(len(order))], name)
     if given[0] is None or given[0].size != 1 or given[1] is None or len(x.shape) not in (2, 3):
         shape = next(each.shape for each in given if each is not None and each.size > 1)
@@ -239,12 +239,17 @@ def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow
     return net.add(name, layer, {"kernel": kernel, "bias": bias}, x)
 
 
-def with_scale(name: str, x: Flow, given: list[Any], net: Building) -> Flow:
-    """A Scale of a value as it is held, by a factor and a summand."""
-    c, (factor, summand) = x.held[:1], given
-    weights = {"scale": np.broadcast_to(factor.ravel(), c)}
+def flat(each: Any) -> Any:
+    """Numbers in a row, if there are any."""
+    return None if each is None else each.ravel()
+
+
+def with_scale(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow:
+    """A Scale of a value as it is held."""
+    c = x.held[:1]
+    weights = {"scale": np.broadcast_to(factor, c)}
     if summand is not None:
-        weights["bias"] = np.broadcast_to(summand.ravel(), c)
+        weights["bias"] = np.broadcast_to(summand, c)
     return net.add(name, Scale(bias=summand is not None), weights, x)
 
 
