@@ -71,7 +71,8 @@ def constant_of_shape(op: Op, xs: Sequence[Any]) -> Value:
     """One number in all cells."""
     sizes = tuple(int(n) for n in xs[0])
     made(prod(sizes))
-    return np.full(sizes, np.reshape(op.get("value", np.zeros(1, np.float32)), ())[()])
+    number = np.reshape(op.get("value", np.zeros(1, np.float32)), ())
+    return np.asarray(np.full(sizes, number, number.dtype))
 
 
 def gather(op: Op, xs: Sequence[Any]) -> Value:

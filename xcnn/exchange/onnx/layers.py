@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any, TypeVar
 
@@ -16,36 +17,48 @@ from xcnn.layers import (
     ELU,
     GELU,
     SELU,
+    AdaptiveAveragePool2D,
     Add,
+    AveragePool1D,
     AveragePool2D,
     BatchNorm,
     ClippedReLU,
     Concatenate,
     Conv1D,
+    Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    Cropping1D,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
+    GlobalAveragePool1D,
     GlobalAveragePool2D,
+    GlobalMaxPool1D,
     GlobalMaxPool2D,
     Graph,
     GroupNorm,
     HardSigmoid,
     HardSwish,
+    InstanceNorm,
     Layer,
     LayerNorm,
     LeakyReLU,
+    LocalResponseNorm,
     LogSoftmax,
+    MaxPool1D,
     MaxPool2D,
     Mish,
     Multiply,
     Permute,
+    PixelShuffle,
     PReLU,
     ReLU,
     Reshape,
     Residual,
+    Resize,
     Scale,
     Sequential,
     Sigmoid,
@@ -55,11 +68,18 @@ from xcnn.layers import (
     Softplus,
     Softsign,
     SpatialDropout2D,
+    StandardizedConv2D,
     StochasticDepth,
     Tanh,
+    UpSampling1D,
     UpSampling2D,
+    ZeroPadding1D,
     ZeroPadding2D,
 )
+from xcnn.layers.adaptive_average_pool2d import means
+from xcnn.layers.normalisation import standardise
+from xcnn.layers.signals import OfSignals
+from xcnn.layers.standardized_conv2d import AXES
 
 Tree = Mapping[str, Any]
 """Weights as NumPy arrays."""
@@ -189,6 +209,13 @@ def untied(layer: Any, weights: Tree, y: Tensor, here: Scope) -> Tensor:
     return here.node("Add", y, here.constant("bias", weights["bias"]), shape=y.shape, part="bias_added")
 
 
+@writes(StandardizedConv2D)
+def standardized_conv2d(layer: StandardizedConv2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A convolution by the kernel that it comes to."""
+    kernel, _ = standardise(np, np.asarray(weights["kernel"], np.float64), AXES, layer.epsilon)
+    return conv2d(layer, {**weights, "kernel": kernel}, x, here)
+
+
 @writes(DepthwiseConv2D)
 def depthwise_conv2d(layer: DepthwiseConv2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """A convolution with a group for each channel."""
@@ -242,7 +269,16 @@ def max_pool2d(layer: MaxPool2D, weights: Tree, x: Tensor, here: Scope) -> Tenso
 
 @writes(AveragePool2D)
 def average_pool2d(layer: AveragePool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The mean of each window, without its padding."""
+    """The mean of each window, without its padding, or with what was asked for as zeros."""
+    if layer.count_include_pad:
+        around = replace(layer, ceil_mode=False).window(x.shape[1:])["padding"]
+        if any(map(any, around)):
+            pads = here.constant("pads", flat(((0, 0), (0, 0), *around)))
+            sizes = (n + lo + hi for n, (lo, hi) in zip(x.shape[1:], around, strict=True))
+            x = here.node("Pad", x, pads, shape=(x.shape[0], *sizes), part="padded", mode="constant")
+        whole = layer.window(tuple(y - sum(of) for y, of in zip(x.shape[1:], around, strict=True)))["padding"]
+        more = tuple((0, end - hi) for (_, end), (_, hi) in zip(whole, around, strict=True))  # of ceil_mode
+        layer = replace(layer, padding=more, count_include_pad=False, ceil_mode=False)
     return here.node("AveragePool", x, shape=after(layer, x.shape), count_include_pad=0, **pooled(layer, x))
 
 
@@ -262,6 +298,64 @@ def global_pool2d(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor
     op = "GlobalAveragePool" if isinstance(layer, GlobalAveragePool2D) else "GlobalMaxPool"
     y = here.node(op, x, shape=(x.shape[0], 1, 1))
     return here.node("Flatten", y, shape=x.shape[:1], part="flat", axis=1)
+
+
+@writes(AdaptiveAveragePool2D)
+def adaptive_average_pool2d(layer: AdaptiveAveragePool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The means of windows: one size of them, or rows and columns by a product with a matrix each."""
+    shape = after(layer, x.shape)
+    if all(n % m == 0 for n, m in zip(x.shape[1:], shape[1:], strict=True)):
+        return average_pool2d(AveragePool2D((x.shape[1] // shape[1], x.shape[2] // shape[2])), weights, x, here)
+    rows, columns = (means(np.zeros(()), n, m) for n, m in zip(x.shape[1:], shape[1:], strict=True))
+    wide = here.node("MatMul", x, here.constant("columns", columns.T), shape=(*x.shape[:2], shape[2]), part="across")
+    return here.node("MatMul", here.constant("rows", rows), wide, shape=shape)
+
+
+@writes(
+    MaxPool1D, AveragePool1D, GlobalAveragePool1D, GlobalMaxPool1D, UpSampling1D, ZeroPadding1D, Cropping1D,
+    Conv1DTranspose,
+)  # fmt: skip
+def of_signals(layer: OfSignals, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The layer of images that it is, on images of height 1."""
+    shape = (x.shape[0], 1, *x.shape[1:])
+    image = here.node("Reshape", x, here.constant("image", (0, *shape)), shape=shape, part="image")
+    flat = {name: np.expand_dims(w, -2) if np.ndim(w) > 1 else w for name, w in weights.items()}
+    y: Tensor = write(layer.twin(), flat, image, here)
+    output = after(layer, x.shape)  # type: ignore[arg-type]
+    if y.shape == output:
+        return y
+    return here.node("Reshape", y, here.constant("signal", (0, *output)), shape=output, part="signal")
+
+
+@writes(Cropping2D)
+def cropping2d(layer: Cropping2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Rows and columns from the first that stays to the last."""
+    (top, bottom), (left, right) = layer.edges()
+    values = (("start", (top, left)), ("stop", (x.shape[1] - bottom, x.shape[2] - right)), ("axes", (2, 3)))
+    given = [here.constant(name, value) for name, value in values]
+    return here.node("Slice", x, *given, shape=after(layer, x.shape))
+
+
+@writes(PixelShuffle)
+def pixel_shuffle(layer: PixelShuffle, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Channels as pixels."""
+    return here.node("DepthToSpace", x, shape=after(layer, x.shape), blocksize=layer.factor, mode="CRD")
+
+
+@writes(Resize)
+def resize(layer: Resize, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """To a size, or by factors, which say themselves where new cells lie."""
+    places = "align_corners" if layer.align_corners else "half_pixel"
+    how: dict[str, dict[str, Any]] = {
+        "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        "nearest-exact": {"mode": "nearest", "nearest_mode": "round_prefer_ceil"},
+        "bilinear": {"mode": "linear", "coordinate_transformation_mode": places},
+    }
+    shape, factors = after(layer, x.shape), layer.factors()
+    by_size = factors[0] is None or layer.align_corners
+    scales = None if by_size else here.constant("scales", np.array(factors, np.float32))
+    sizes = [here.constant("sizes", shape[1:])] if by_size else []
+    return here.node("Resize", x, None, scales, *sizes, shape=shape, axes=[2, 3], **how[layer.interpolation])
 
 
 @writes(Flatten)
@@ -332,6 +426,31 @@ def group_norm(layer: GroupNorm, weights: Tree, x: Tensor, here: Scope) -> Tenso
     long = here.node("Unsqueeze", x, axis, shape=(*x.shape, 1), part="unsqueezed")
     y = here.node("GroupNormalization", long, *given, shape=long.shape, **how)
     return here.node("Squeeze", y, axis, shape=x.shape, part="squeezed")
+
+
+@writes(InstanceNorm)
+def instance_norm(layer: InstanceNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Each channel of each sample."""
+    given = weights if layer.affine else {"scale": np.ones(x.shape[0]), "bias": np.zeros(x.shape[0])}
+    scale, bias = (here.constant(name, given[name]) for name in ("scale", "bias"))
+    return here.node("InstanceNormalization", x, scale, bias, shape=x.shape, epsilon=layer.epsilon)
+
+
+@writes(LocalResponseNorm)
+def local_response_norm(layer: LocalResponseNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """ONNX's own for images and an odd size, which it is the same for; else the sums by a matrix of ones and zeros."""
+    if len(x.shape) == 3 and layer.size % 2:
+        how: dict[str, Any] = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k, "size": layer.size}
+        return here.node("LRN", x, shape=x.shape, **how)
+    c, before, behind = x.shape[0], layer.size // 2, (layer.size - 1) // 2
+    apart = np.arange(c) - np.arange(c)[:, None]
+    band = np.where((apart >= -before) & (apart <= behind), layer.alpha / layer.size, 0.0)
+    square = here.node("Mul", x, x, shape=x.shape, part="square")
+    kernel = here.constant("band", band.T if len(x.shape) == 1 else band.reshape(c, c, *(1 for _ in x.shape[1:])))
+    given = (square, kernel, here.constant("k", np.full(c, float(layer.k))))
+    sums = here.node("Gemm" if len(x.shape) == 1 else "Conv", *given, shape=x.shape, part="sums")
+    power = here.node("Pow", sums, here.constant("beta", float(layer.beta)), shape=x.shape, part="power")
+    return here.node("Div", x, power, shape=x.shape)
 
 
 @writes(LayerNorm)

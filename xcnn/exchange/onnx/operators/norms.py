@@ -10,7 +10,7 @@ import numpy as np
 from xcnn.exchange.onnx.file import Op
 from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, fixed, flow
 from xcnn.exchange.onnx.operators.table import reads
-from xcnn.layers import BatchNorm, GroupNorm, LayerNorm
+from xcnn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xcnn.layers.batch_norm import SETTLED
 
 
@@ -27,15 +27,31 @@ def batch_norm(op: Op, args: Args, net: Building) -> Flow:
     return net.add(op.name, layer, {**weights, "running_steps": np.full(1, SETTLED)}, net.plain(flow(args)))
 
 
-@reads("InstanceNormalization", "GroupNormalization")
+@reads("InstanceNormalization")
+def instance_norm(op: Op, args: Args, net: Building) -> Flow:
+    """Each channel of each sample."""
+    weights = {"scale": fixed(args, 1), "bias": fixed(args, 2)}
+    return net.add(op.name, InstanceNorm(epsilon=op.get("epsilon", 1e-5)), weights, net.plain(flow(args)))
+
+
+@reads("GroupNormalization")
 def group_norm(op: Op, args: Args, net: Building) -> Flow:
-    """Groups of channels, or each by itself; until opset 21 a group had one scale."""
-    x = net.plain(flow(args))
+    """Groups of channels; until opset 21 a group had one scale."""
+    x, groups = net.plain(flow(args)), op.get("num_groups", 1)
     scale, bias = np.asarray(fixed(args, 1)), np.asarray(fixed(args, 2))
-    groups = op.get("num_groups", 1) if op.kind == "GroupNormalization" else x.shape[0]
     if len(scale) == groups != x.shape[0]:
         scale, bias = (np.repeat(each, x.shape[0] // groups) for each in (scale, bias))
     return net.add(op.name, GroupNorm(groups, epsilon=op.get("epsilon", 1e-5)), {"scale": scale, "bias": bias}, x)
+
+
+@reads("LRN")
+def local_response_norm(op: Op, args: Args, net: Building) -> Flow:
+    """Neighbouring channels, as many on both sides."""
+    size = op.get("size")
+    if size % 2 == 0:
+        raise Inexpressible("its size is even, and has one channel more behind")
+    layer = LocalResponseNorm(size, alpha=op.get("alpha", 1e-4), beta=op.get("beta", 0.75), k=op.get("bias", 1.0))
+    return net.add(op.name, layer, {}, net.plain(flow(args)))
 
 
 @reads("LayerNormalization")

@@ -10,7 +10,7 @@ import numpy as np
 
 from xcnn.core.windows import extent
 from xcnn.exchange.onnx.file import Op
-from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, fixed, flow
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, fixed, flow
 from xcnn.exchange.onnx.operators.table import numbers, one, padding_of, reads, shortest
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D
 
@@ -109,7 +109,12 @@ def gemm(op: Op, args: Args, net: Building) -> Flow:
 
 @reads("MatMul")
 def matmul(op: Op, args: Args, net: Building) -> Flow:
-    """A dense layer of features."""
+    """A dense layer of features; a matrix on the left goes along the last axis but one."""
+    if isinstance(args[0], Known) and len(flow(args, 1).shape) > 1:
+        x = flow(args, 1)
+        swapped = [*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2]
+        y = dense(op, net.turned(x, swapped, op.name), fixed(args, 0).T, None, net)
+        return net.turned(y, swapped, op.name)
     return dense(op, flow(args), fixed(args, 1), None, net)
 
 

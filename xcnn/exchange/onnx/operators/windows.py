@@ -15,7 +15,10 @@ from xcnn.layers import (
     AveragePool2D,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
+    Layer,
     MaxPool2D,
+    PixelShuffle,
+    Resize,
     UpSampling2D,
     ZeroPadding2D,
 )
@@ -45,12 +48,12 @@ def pool(op: Op, args: Args, net: Building) -> Flow:
     if len([name for name in op.outputs if name]) > 1 and net.uses.get(op.outputs[1]):
         raise Inexpressible("it gives the places of the maxima")
     counts = op.kind == "AveragePool" and op.get("count_include_pad", 0) and any(map(any, pads))
+    asked = pads
     if op.get("ceil_mode", 0):
         pads = with_last(x.shape[1:], kernel, stride, pads)
     if counts:
-        if op.get("ceil_mode", 0):
-            raise Inexpressible("its padding counts, and its last windows are cut")
-        x, pads = net.add(f"{op.name}_padded", ZeroPadding2D(shortest(pads)), {}, x), [(0, 0), (0, 0)]
+        around, more = shortest(asked), [(0, hi - end) for (_, hi), (_, end) in zip(pads, asked, strict=True)]
+        x, pads = net.add(f"{op.name}_padded", ZeroPadding2D(0 if around == "valid" else around), {}, x), more
     layer = (MaxPool2D if op.kind == "MaxPool" else AveragePool2D)(one(kernel), one(stride), padding=shortest(pads))
     y = net.add(op.name, layer, {}, x)
     return y if rank == 2 else net.seen(y, (y.shape[0], y.shape[2]), op.name)
@@ -121,18 +124,27 @@ def pad(op: Op, args: Args, net: Building) -> Flow:
     return y if rank == 4 else net.seen(y, (y.shape[0], y.shape[2]), op.name)
 
 
+@reads("DepthToSpace")
+def depth_to_space(op: Op, args: Args, net: Building) -> Flow:
+    """Channels as pixels; in the order in which a channel's pixels lie together."""
+    if op.get("mode", "DCR") != "CRD":
+        raise Inexpressible("its pixels come before its channels")
+    return net.add(op.name, PixelShuffle(op.get("blocksize")), {}, net.plain(flow(args)))
+
+
 @reads("Resize", "Upsample")
 def resize(op: Op, args: Args, net: Building) -> Flow:
-    """Whole multiples of height and width: cells repeated, or straight lines between their middles."""
+    """Cells repeated, or straight lines between their middles; or to any size."""
     x = flow(args)
     sizes = scaled(op, args, x)
     times = [m // n for n, m in zip(x.shape, sizes, strict=True)]
-    if len(x.shape) != 3 or times[0] != 1 or any(n * t != m for n, t, m in zip(x.shape, times, sizes, strict=True)):
-        raise Inexpressible(f"it resizes {x.shape} to {tuple(sizes)}, which are no whole multiples in height and width")
+    if len(x.shape) != 3 or sizes[0] != x.shape[0] or min(sizes) < 1:
+        raise Inexpressible(f"it resizes {x.shape} to {tuple(sizes)}, more than height and width")
+    whole = all(n * t == m for n, t, m in zip(x.shape, times, sizes, strict=True))
     mode, places = op.get("mode", "nearest"), op.get("coordinate_transformation_mode", "half_pixel")
     if op.kind == "Upsample" or net.opset < 11:
         places = "asymmetric"
-    if times == [1, 1, 1]:
+    if sizes == [*x.shape]:
         return x
     rounded = op.get("nearest_mode", "round_prefer_floor")
     repeats = mode == "nearest" and (
@@ -140,9 +152,34 @@ def resize(op: Op, args: Args, net: Building) -> Flow:
         or (places in ("half_pixel", "pytorch_half_pixel") and rounded.startswith("round"))
     )
     lines = mode == "linear" and (places == "half_pixel" or (places == "pytorch_half_pixel" and min(sizes[1:]) > 1))
-    if not (repeats or lines) or op.get("antialias", 0):
-        raise Inexpressible(f"it interpolates by {mode} at {places} places")
-    return net.add(op.name, UpSampling2D(one(times[1:]), "nearest" if repeats else "bilinear"), {}, net.plain(x))
+    if whole and (repeats or lines) and not op.get("antialias", 0):
+        layer: Layer = UpSampling2D(one(times[1:]), "nearest" if repeats else "bilinear")
+    else:
+        layer = resized(op, args, x, sizes, mode, places, rounded)
+    return net.add(op.name, layer, {}, net.plain(x))
+
+
+def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rounded: str) -> Resize:
+    """A Resize to any size; by scales that are not those of the sizes only as these are."""
+    by_scale = len(args) < 4 or args[3] is None
+    exact = not by_scale or all(
+        abs(n * float(s) - m) < 1e-6 * m
+        for n, s, m in zip(x.shape[1:], fixed(args, 2, op.get("scales"))[-2:], sizes[1:], strict=True)
+    )
+    kinds = {
+        ("nearest", "asymmetric", "floor"): "nearest",
+        ("nearest", "half_pixel", "round_prefer_ceil"): "nearest-exact",
+        ("linear", "half_pixel", rounded): "bilinear",
+        ("linear", "align_corners", rounded): "bilinear",
+    }
+    interpolation = kinds.get((mode, places, rounded))
+    kept = op.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if interpolation is None or op.get("antialias", 0) or not kept:
+        raise Inexpressible(f"it makes {tuple(sizes)} of {x.shape} by {mode}, {rounded}, at {places} places")
+    if not exact and places != "align_corners":
+        rows, columns = (float(f) for f in fixed(args, 2, op.get("scales"))[-2:])
+        return Resize(factor=(rows, columns), interpolation=interpolation)
+    return Resize(one(sizes[1:]), interpolation=interpolation, align_corners=places == "align_corners")
 
 
 def scaled(op: Op, args: Args, x: Flow) -> list[int]:
