@@ -19,29 +19,45 @@ from xcnn.backends import (
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.pure import pure
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
+from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
 from xcnn.training.history import History
-from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.training.loggers import CSVLogger, JSONLogger, TensorBoard
+from xcnn.training.optimizers import EMA, LAMB, SGD, Adagrad, Adam, AdamW, Lookahead, Muon, NAdam, RMSprop
+from xcnn.training.plateau import ReduceOnPlateau
 
 if TYPE_CHECKING:
-    from xcnn import datasets, testing
+    from xcnn import data, datasets, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
+    from xcnn.model.from_keras import load_keras
+    from xcnn.model.onnx_in import load_onnx
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CSVLogger",
+    "EMA",
+    "LAMB",
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Backend",
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "JSONLogger",
+    "KernelFilm",
+    "Lookahead",
     "Model",
+    "Muon",
+    "NAdam",
     "RMSprop",
+    "ReduceOnPlateau",
+    "TensorBoard",
     "article",
     "augment",
     "available_backends",
@@ -50,6 +66,7 @@ __all__ = [
     "compare",
     "convolve2d",
     "correlate2d",
+    "data",
     "datasets",
     "errors",
     "explain",
@@ -57,6 +74,8 @@ __all__ = [
     "get_backend",
     "initializers",
     "layers",
+    "load_keras",
+    "load_onnx",
     "losses",
     "metrics",
     "nets",
@@ -79,8 +98,11 @@ def __dir__() -> list[str]:
 LATE = {
     "augment": "xcnn.data.augment",
     "compare": "xcnn.checking.parity",
+    "data": "xcnn.data",
     "datasets": "xcnn.datasets",
     "explain": "xcnn.explainer",
+    "load_keras": "xcnn.model.from_keras",
+    "load_onnx": "xcnn.model.onnx_in",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

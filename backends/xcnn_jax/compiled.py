@@ -27,7 +27,7 @@ from xcnn.core.tracing import standing
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.loss_scaling import LEAST
-from xcnn.training.optimizers import OPTIMIZERS, Optimizer, moments_of
+from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.spans import MOST_STEPS, Paced
 from xcnn.training.step import Kept
@@ -382,8 +382,10 @@ class CompiledStep(Kept, Paced):
 
 def constants_of(optimizer: Optimizer) -> dict[str, float]:
     """The numbers of xcnn's own optimizers that are arguments of compiled code. One that is 0 leaves a term out."""
-    own = type(optimizer) in OPTIMIZERS.values()
-    options = {name: value for name, value in vars(optimizer).items() if own and name != "learning_rate"}
+    if type(optimizer) not in (*OPTIMIZERS.values(), *WRAPPERS.values()):
+        return {}
+    constant = ("learning_rate", *optimizer.structure)
+    options = {name: value for name, value in vars(optimizer).items() if name not in constant}
     return {name: float(value) for name, value in options.items() if type(value) in (int, float) and value}
 
 

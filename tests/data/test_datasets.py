@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from draws import draws
 from PIL import Image
 
 from xcnn import datasets
@@ -216,12 +217,12 @@ def test_load_idx_refuses_what_is_not_a_file(tmp_path):
 
 
 def test_load_idx_survives_mutations(tmp_path, rng):
-    """Thousands of damaged files give the array that they spell, or a DataError."""
+    """Damaged files give the array that they spell, or a DataError."""
     path = tmp_path / "cells"
     types = {8: ">u1", 9: ">i1", 0xB: ">i2", 0xC: ">i4", 0xD: ">f4", 0xE: ">f8"}
     accepted = refused = 0
     start = time.process_time()
-    for trial in range(4000):
+    for trial in range(count := draws(1000)):
         content = bytearray(gzip.compress(GOOD, mtime=0) if trial % 4 == 0 else GOOD)
         for _ in range(rng.integers(1, 4)):
             place = int(rng.integers(0, min(len(content), 20) if rng.random() < 0.7 else len(content)))
@@ -246,9 +247,9 @@ def test_load_idx_survives_mutations(tmp_path, rng):
         cells = np.frombuffer(plain[4 + 4 * plain[3] :], types[plain[2]])
         np.testing.assert_array_equal(read, cells.reshape(shape))
         accepted += 1
-    assert accepted > 200
-    assert refused > 2000
-    assert time.process_time() - start < 20
+    assert accepted > count // 20
+    assert refused > count // 2
+    assert time.process_time() - start < 0.005 * count
 
 
 # Published files
@@ -521,7 +522,7 @@ def test_downloads_once(server, parts):
 def test_a_download_is_told_in_lines_of_ours_or_not_at_all(server, capsys, quiet):
     import pooch
 
-    from xcnn.cli.options import load_data
+    from xcnn.cli.data import load_data
 
     told, logger = io.StringIO(), pooch.get_logger()
     handler = logging.StreamHandler(told)

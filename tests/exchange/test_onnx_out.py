@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES
+from onnx_models import SHAPES, built
 
 import xcnn
-from xcnn.core import random, tree
+from xcnn.core import random
 from xcnn.errors import ExchangeError
 from xcnn.exchange.onnx import verify
 from xcnn.exchange.onnx.layers import LAYERS
-from xcnn.exchange.onnx.write import Net
+from xcnn.exchange.onnx.write import Net, write_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -23,25 +24,6 @@ NO_LAYERS = {
     "Next": "stands among gradients",
     "Run": "what a layer is called with",
 }
-SHAPES = dict.fromkeys(("article", "fast", "lenet", "mnist-net"), (1, 28, 28)) | {"small-resnet": (3, 16, 16)}
-
-
-def moved(model, seed=1):
-    """The model with weights that are all away from what they begin with: biases, scales and running statistics."""
-    rng = random.generator(seed)
-    weights = {path: np.array(w) for path, w in tree.items(model.weights)}
-    for path, w in weights.items():
-        name = path.rpartition("/")[2]
-        if name in ("bias", "running_mean", "scale"):
-            w += rng.uniform(-0.4, 0.4, w.shape).astype(w.dtype)
-        elif name == "running_variance":
-            w *= rng.uniform(0.5, 2, w.shape).astype(w.dtype)
-    model.weights = tree.from_items(weights)
-    return model
-
-
-def built(layer, shape, **options):
-    return moved(xcnn.Model(layer, shape, loss="mse", backend="numpy", seed=3, **options))
 
 
 def net_of(model):
@@ -51,13 +33,13 @@ def net_of(model):
 
 def ran(path, x):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": x})[0]
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def differs(model, path, n):
     """The largest difference to double precision, in roundings of float32 of the largest output."""
     x = random.generator(n).standard_normal((n, *model.input_shape), np.float32)
-    expected = verify.outputs(net_of(model), x)
+    (expected,) = verify.outputs(net_of(model), [x])
     y = ran(path, x)
     assert y.shape == expected.shape
     assert y.dtype == np.float32
@@ -77,7 +59,7 @@ def test_every_layer(case, tmp_path):
 @pytest.mark.parametrize("name", xcnn.nets.RECIPES)
 @pytest.mark.parametrize("fold", [False, True])
 def test_every_net(name, fold, tmp_path):
-    model, path = built(xcnn.nets.RECIPES[name].net(10), SHAPES[name]), tmp_path / "a.onnx"
+    model, path = built(xcnn.nets.RECIPES[name].net(10), SHAPES.get(name, (1, 28, 28))), tmp_path / "a.onnx"
     model.to_onnx(path, fold_batch_norm=fold, verify=False)
     for n in (1, 5):
         assert differs(model, path, n) < 16
@@ -102,6 +84,21 @@ def test_batch_norms_fold_into_all_that_has_filters(tmp_path):
     assert differs(model, path, 3) < 16
     kept = [node.name for node in onnx.load(path).graph.node if node.op_type == "BatchNormalization"]
     assert kept == ["residual1/batchnorm1"]
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    net = xcnn.Graph(
+        a=(xcnn.Conv2D(2, 3), "image"), b=(xcnn.Dense(2), "numbers"), gated=(xcnn.Multiply(), "a", "b"),
+        digit=(xcnn.GlobalMaxPool2D(), "gated"), inputs=("image", "numbers"), outputs=("gated", "digit"),
+    )  # fmt: skip
+    shape, path = ((1, 5, 5), (3,)), tmp_path / "a.onnx"
+    weights = net.init(random.Typed(0, "float32"), shape)[0]
+    write_onnx(Net(net, weights, shape, {}), path, fold=False, check=True)
+    graph = onnx.load(path).graph
+    assert [[end.name for end in ends] for ends in (graph.input, graph.output)] == [
+        ["image", "numbers"],
+        ["gated", "digit"],
+    ]
 
 
 def test_names_and_metadata(tmp_path):

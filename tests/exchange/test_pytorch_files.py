@@ -151,6 +151,9 @@ def test_the_forgery_is_a_file_if_its_numbers_are_right(tmp_path):
     assert (mine.weights["kernel"] == [[0, 2], [1, 3]]).all()
 
 
+FOUR = b"\x8a\x09\x04" + bytes(8)
+LISTS = b"]" + b"".join(b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(60))
+ZERO = b"tQ\x8a\x09" + bytes(9)
 ONE = b"\x8a\x09\x01" + bytes(8)
 
 FORGED = {
@@ -160,9 +163,9 @@ FORGED = {
     "a call within a call": lambda: pickle.dumps(Calls(getattr, (Calls(__import__, ("os",)), "system")), 4),
     "a name on the stack": lambda: b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
     "a name that is dotted": lambda: b"\x80\x04\x8c\x0bcollections\x8c\x15OrderedDict.fromkeys.x\x93.",
-    "lists within each other as a name": lambda: b"\x80\x04]" + b"".join(
-        b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([n]) + b"e" for n in range(60)
-    ) + b"h\x00\x93.",
+    "lists within each other as a name": lambda: b"\x80\x04" + LISTS + b"h\x00\x93.",
+    "lists within each other as a size": lambda: tensor((2, 2), (2, 1)).replace(FOUR, LISTS),
+    "lists within each other as a beginning": lambda: tensor((2, 2), (2, 1)).replace(ZERO, b"tQ" + LISTS),
     "an object's state": lambda: b"\x80\x02ccollections\nOrderedDict\n}b.",
     "a class to make": lambda: b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "an extension's number": lambda: b"\x80\x02\x82\x01.",
@@ -180,7 +183,7 @@ FORGED = {
     "a storage of another folder's": lambda: tensor((2, 2), (2, 1), key=b"../data.pkl"),
     "a storage of no kind": lambda: tensor((2, 2), (2, 1), kind=b"UntypedStorage"),
     "a memo's number that is huge": lambda: b"\x80\x02}r\xff\xff\xff\x7f.",
-    "a key that hashes for ever": lambda: b"\x80\x04})" + b"\x94\x86".join([b"0"] * 1) + b"(" + b"2\x86" * 60 + b"Ns.",
+    "a key that hashes for ever": lambda: b"\x80\x02})q\0" + b"h\0h\0\x86q\0" * 28 + b"0" * 29 + b"h\0Ns.",
     "a million instructions": lambda: b"\x80\x02" + b"]" * 300_000 + b".",
     "a text that is not there": lambda: b"\x80\x02X\xff\xff\xff\x7fabc.",
     "nothing": lambda: b"",
@@ -240,6 +243,13 @@ def test_archives_with_two_records_of_one_name(tmp_path):
             whole.writestr("net/data.pkl", tensor((2, 2), (2, 1)))
     with pytest.raises(ExchangeError, match="one name"):
         dense().load_weights(tmp_path / "net.pth")
+
+
+def test_archives_whose_records_reach_beyond_them(tmp_path):
+    as_archive(tensor((2, 2), (2, 1)), tmp_path / "net.pth", a=bytes(16))
+    text, long = (tmp_path / "net.pth").read_bytes(), struct.pack("<II", 1 << 30, 1 << 30)
+    (tmp_path / "net.pth").write_bytes(text.replace(struct.pack("<II", 16, 16), long))
+    refused(tmp_path / "net.pth", "beyond the file")
 
 
 def test_a_list_of_records_that_is_large(tmp_path):
@@ -311,6 +321,18 @@ def test_files_that_are_not_there_or_none(tmp_path):
         dense().load_weights(tmp_path / "fifo")
     with pytest.raises(XcnnError, match="X104"):
         dense().load_weights(3)
+
+
+def test_a_number_that_was_altered_is_found_and_nothing_is_taken(tmp_path):
+    """The last of its tensors: those before it are read by then."""
+    state, path, mine = twin().state_dict(), tmp_path / "net.pth", model()
+    torch.save(state, path)
+    before, last = mine.state_dict(), state["3.bias"].numpy().tobytes()
+    assert path.read_bytes().count(last) == 1
+    path.write_bytes(path.read_bytes().replace(last, last[:-1] + b"\x42"))
+    with pytest.raises(ExchangeError, match="is damaged"):
+        mine.load_weights(path)
+    assert all((before[name] == value).all() for name, value in mine.state_dict().items())
 
 
 @pytest.mark.parametrize("form", ["archive", "older", "safetensors"])

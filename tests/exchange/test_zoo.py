@@ -9,29 +9,49 @@ from torchvision_models import models, torch
 
 import xcnn
 from xcnn.core import tree
+from xcnn.core.random import Planner
 from xcnn.exchange.pytorch.names import twins
 
 ZOO = {
     "resnet18": (3, 64, 64),
-    "resnet34": (3, 40, 48),
     "resnet50": (3, 40, 40),
+    "mobilenet_v2": (3, 64, 48),
+    "efficientnet_b0": (3, 64, 48),
+    "convnext_tiny": (3, 32, 32),
+    "unet": (3, 32, 48),
+    "vgg11_bn": (3, 40, 32),
 }
+PUBLISHED = ["resnet34", "vgg11", "vgg16", "vgg16_bn"]
+"""Of these the names and shapes alone: they are built as the others are."""
 CLASSES = 7
+BIASES = {"mobilenet_v2": (1, 2)}
+"""Mean and deviation of norms' biases: so that ReLU6 has something to clip."""
 
 
 def theirs(name):
     """Torchvision's, with weights and statistics that are drawn."""
     torch.manual_seed(3)
-    net = getattr(models, name)(weights=None, num_classes=CLASSES)
+    if name == "unet":
+        net = Hub(CLASSES, 8)
+    else:
+        net = getattr(models, name)(num_classes=CLASSES, **({"init_weights": False} if "vgg" in name else {}))
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 2)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.1)
+            torch.nn.init.normal_(module.bias, *BIASES.get(name, (0, 0.1)))
         elif type(module).__name__ == "CNBlock":
             torch.nn.init.uniform_(module.layer_scale, 0.5, 1)
     return net.eval()
+
+
+def with_small_head(net, twin):
+    """A VGG without its hundred million weights of dense layers."""
+    small = xcnn.Sequential(xcnn.Dense(8), xcnn.ReLU(), xcnn.Dropout(0.5), xcnn.Dense(CLASSES))
+    mine = xcnn.Sequential(**{**net.layers, "classifier": small})
+    nn = torch.nn
+    return mine, nn.Sequential(nn.Linear(512 * 49, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, CLASSES)).eval()
 
 
 def apart(mine, other):
@@ -43,7 +63,10 @@ def apart(mine, other):
 def pair(request):
     name = request.param
     twin, shape = theirs(name), ZOO[name]
-    model = xcnn.Model(getattr(xcnn.nets, name)(CLASSES), shape, backend="numpy")
+    made = getattr(xcnn.nets, name)(CLASSES, **({"features": 8} if name == "unet" else {}))
+    if name.startswith("vgg"):
+        made, twin.classifier = with_small_head(made, twin)
+    model = xcnn.Model(made, shape, loss="mse", backend="numpy")
     loaded = model.load_weights(twin.state_dict())
     assert not loaded.missing
     assert not loaded.unexpected
@@ -53,7 +76,7 @@ def pair(request):
 def test_state_dicts_go_in_and_out_bit_for_bit(pair):
     _, twin, model = pair
     state, back = twin.state_dict(), model.state_dict()
-    assert [*back] == [name for name in state if not name.endswith("num_batches_tracked")]
+    assert sorted(back) == sorted(name for name in state if not name.endswith("num_batches_tracked"))
     assert all(
         state[name].shape == value.shape and (state[name].numpy() == value).all() for name, value in back.items()
     )
@@ -79,3 +102,65 @@ def test_outputs_and_gradients_are_torchvisions(pair):
         if path in names and names[path].name in parameters:
             found = names[path].turned(np.asarray(grad)).reshape(names[path].shape)
             assert apart(found, parameters[names[path].name].grad.numpy()) < 1e-5, path
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name != "unet"] + PUBLISHED)
+def test_names_and_shapes_are_torchvisions(name):
+    """Of the nets as they are published, for a thousand classes and 224x224 pixels; nothing of their size is made."""
+    with torch.device("meta"):
+        state = getattr(models, name)(weights=None).state_dict()
+    net = getattr(xcnn.nets, name)()
+    weights, output = net.init(Planner(), (3, 224, 224))
+    expected = {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert {twin.name: twin.shape for twin in twins(net, weights).values()} == expected
+    assert output == (1000,)
+
+
+class Hub(torch.nn.Module):
+    """The U-Net of PyTorch's hub, by its names."""
+
+    def __init__(self, classes, features):
+        super().__init__()
+        widths = [3, *(features * 2**n for n in range(5))]
+        for n in range(1, 5):
+            setattr(self, f"encoder{n}", self.twice(f"enc{n}", widths[n - 1], widths[n]))
+            setattr(self, f"upconv{n}", torch.nn.ConvTranspose2d(widths[n + 1], widths[n], 2, stride=2))
+            setattr(self, f"decoder{n}", self.twice(f"dec{n}", widths[n + 1], widths[n]))
+        self.bottleneck = self.twice("bottleneck", widths[4], widths[5])
+        self.conv = torch.nn.Conv2d(features, classes, 1)
+
+    @staticmethod
+    def twice(name, channels, filters):
+        made = torch.nn.Sequential()
+        for n in (1, 2):
+            conv = torch.nn.Conv2d(channels if n == 1 else filters, filters, 3, padding=1, bias=False)
+            made.add_module(f"{name}conv{n}", conv)
+            made.add_module(f"{name}norm{n}", torch.nn.BatchNorm2d(filters))
+            made.add_module(f"{name}relu{n}", torch.nn.ReLU())
+        return made
+
+    def forward(self, x):
+        kept = []
+        for n in range(1, 5):
+            kept.append(x := getattr(self, f"encoder{n}")(x))
+            x = torch.nn.functional.max_pool2d(x, 2)
+        x = self.bottleneck(x)
+        for n in range(4, 0, -1):
+            x = getattr(self, f"decoder{n}")(torch.cat([getattr(self, f"upconv{n}")(x), kept[n - 1]], dim=1))
+        return self.conv(x)
+
+
+def test_a_head_is_replaced_the_rest_frozen_and_the_net_fine_tuned():
+    """As the README has it: what is loaded stays, bit for bit, and the head learns."""
+    state = theirs("resnet18").state_dict()
+    model = xcnn.Model(xcnn.nets.resnet18(classes=2), (3, 32, 32), backend="numpy")
+    loaded = model.load_weights(state, without="fc")
+    assert loaded.missing == ("fc.weight", "fc.bias")
+    groups = xcnn.optimizers.Group("fc/*"), xcnn.optimizers.Group("*", frozen=True)
+    model.optimizer = xcnn.optimizers.Groups(xcnn.AdamW(0.02), groups)
+    x = np.random.default_rng(0).normal(size=(16, 3, 32, 32)).astype("float32")
+    y = np.arange(16) % 2
+    losses = [model.step(x, y) for _ in range(8)]
+    assert losses[-1] < 0.5 * losses[0]
+    after = model.state_dict()
+    assert all((after[name] == state[name].numpy()).all() for name in after if not name.startswith("fc"))

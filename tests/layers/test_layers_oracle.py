@@ -1,5 +1,7 @@
 """Layers against PyTorch in float64: y, dx and the gradient of every weight."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from cases import settled
@@ -12,43 +14,60 @@ from xcnn.layers import (
     ELU,
     GELU,
     SELU,
+    AdaptiveAveragePool2D,
     Add,
+    AveragePool1D,
     AveragePool2D,
     BatchNorm,
     ClippedReLU,
     Concatenate,
     Conv1D,
+    Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
+    Cropping1D,
+    Cropping2D,
     Dense,
     DepthwiseConv2D,
     Flatten,
+    GlobalAveragePool1D,
     GlobalAveragePool2D,
+    GlobalMaxPool1D,
     GlobalMaxPool2D,
     Graph,
     GroupNorm,
     HardSigmoid,
     HardSwish,
+    InstanceNorm,
     LayerNorm,
     LeakyReLU,
+    LocalResponseNorm,
     LogSoftmax,
+    MaxPool1D,
     MaxPool2D,
     Mish,
     Multiply,
     Next,
+    Permute,
+    PixelShuffle,
     PReLU,
     ReLU,
     Reshape,
+    Resize,
     Run,
     Scale,
     Sequential,
     Sigmoid,
     SiLU,
+    Slice,
     Softmax,
     Softplus,
     Softsign,
+    StandardizedConv2D,
     Tanh,
+    UpSampling1D,
     UpSampling2D,
+    ZeroPadding1D,
     ZeroPadding2D,
 )
 
@@ -187,6 +206,35 @@ def layer_norm(moved=(), epsilon=1e-3):
     return f
 
 
+CEILED = [
+    (2, 2, 0, (2, 5, 6)),
+    (3, 2, 1, (2, 6, 7)),
+    (2, 3, 0, (1, 6, 7)),
+    ((3, 2), (2, 3), (1, 0), (2, 6, 8)),
+    (3, 3, 1, (1, 5, 6)),
+]
+"""Windows, strides, padding and images, some with cells left over at an end, some with windows in the padding alone."""
+RESAMPLING = (("nearest", False), ("nearest-exact", False), ("bilinear", False), ("bilinear", True))
+"""Interpolations, and whether corners stay."""
+
+
+def max_pool_ceil(k, s, p, x, w):
+    return F.max_pool2d(x, k, s, p, ceil_mode=True)
+
+
+def average_pool_as_asked(k, s, p, ceil, counts, x, w):
+    return F.avg_pool2d(x, k, s, p, ceil, counts)
+
+
+def resized(size, factor, mode, corners, x, w):
+    return F.interpolate(x, size, factor, mode, corners if mode == "bilinear" else None)
+
+
+def standardised(kernel, epsilon):
+    variance, mean = torch.var_mean(kernel, (1, 2, 3), correction=0, keepdim=True)
+    return (kernel - mean) / torch.sqrt(variance + epsilon)
+
+
 def graph_by_hand(x, w):
     a = F.conv2d(x, w["a/kernel"])
     return torch.cat([F.relu(a) * F.conv2d(a, w["c/kernel"]) * a, a], 1).flatten(1)
@@ -255,6 +303,8 @@ ORACLES = [
     (GlobalMaxPool2D(), (2, 3, 4), lambda x, w: F.adaptive_max_pool2d(x, 1).flatten(1)),
     (Flatten(), (2, 3, 4), lambda x, w: x.flatten(1)),
     (Reshape((4, -1)), (2, 3, 4), lambda x, w: x.reshape(-1, 4, 6)),
+    (Permute((3, 1, 2)), (2, 3, 4), lambda x, w: x.permute(0, 3, 1, 2)),
+    (Slice(1, -1, axis=2, step=2), (2, 7, 3), lambda x, w: x[:, :, 1:-1:2]),
     (ZeroPadding2D(((1, 2), (0, 3))), (2, 3, 4), lambda x, w: F.pad(x, (0, 3, 1, 2))),
     (UpSampling2D((2, 3)), (2, 3, 4), upsample((2, 3), "nearest")),
     (UpSampling2D((2, 3), "bilinear"), (2, 3, 4), upsample((2, 3), "bilinear")),
@@ -278,6 +328,69 @@ ORACLES = [
     (Sigmoid(), (3, 4), lambda x, w: torch.sigmoid(x)),
     (Tanh(), (3, 4), lambda x, w: torch.tanh(x)),
     (Softplus(), (3, 4), lambda x, w: F.softplus(x, threshold=40)),
+    (
+        StandardizedConv2D(4, 3, padding=1, groups=2),
+        (2, 5, 6),
+        lambda x, w: F.conv2d(x, standardised(w["kernel"], 1e-6), w["bias"], padding=1, groups=2),
+    ),
+    (
+        Conv1DTranspose(4, 3, stride=2, padding=1, output_padding=1, groups=2),
+        (2, 5),
+        lambda x, w: F.conv_transpose1d(x, w["kernel"], w["bias"], 2, 1, 1, 2),
+    ),
+    *((MaxPool2D(k, s, padding=p, ceil_mode=True), size, partial(max_pool_ceil, k, s, p)) for k, s, p, size in CEILED),
+    *(
+        (
+            AveragePool2D(k, s, padding=p, ceil_mode=ceil, count_include_pad=counts),
+            size,
+            partial(average_pool_as_asked, k, s, p, ceil, counts),
+        )
+        for k, s, p, size in CEILED
+        for ceil in (False, True)
+        for counts in (False, True)
+    ),
+    (MaxPool1D(3, 2, padding=1, ceil_mode=True), (2, 8), lambda x, w: F.max_pool1d(x, 3, 2, 1, ceil_mode=True)),
+    (MaxPool1D(), (2, 7), lambda x, w: F.max_pool1d(x, 2)),
+    (AveragePool1D(3, 2, padding=1), (2, 8), lambda x, w: F.avg_pool1d(x, 3, 2, 1, count_include_pad=False)),
+    (AveragePool1D(3, 2, padding=1, count_include_pad=True), (2, 8), lambda x, w: F.avg_pool1d(x, 3, 2, 1)),
+    (GlobalAveragePool1D(), (3, 5), lambda x, w: x.mean(2)),
+    (GlobalMaxPool1D(), (3, 5), lambda x, w: x.amax(2)),
+    (AdaptiveAveragePool2D(1), (3, 4, 5), lambda x, w: F.adaptive_avg_pool2d(x, 1)),
+    (AdaptiveAveragePool2D((3, 2)), (3, 7, 5), lambda x, w: F.adaptive_avg_pool2d(x, (3, 2))),
+    (AdaptiveAveragePool2D((7, 6)), (3, 5, 4), lambda x, w: F.adaptive_avg_pool2d(x, (7, 6))),
+    (Cropping2D(((1, 0), (0, 2))), (2, 3, 4), lambda x, w: x[:, :, 1:, :-2]),
+    (Cropping1D((1, 2)), (2, 5), lambda x, w: x[:, :, 1:-2]),
+    (ZeroPadding1D((1, 2)), (2, 5), lambda x, w: F.pad(x, (1, 2))),
+    (PixelShuffle(3), (18, 2, 3), lambda x, w: F.pixel_shuffle(x, 3)),
+    (UpSampling1D(3), (2, 5), lambda x, w: F.interpolate(x, scale_factor=3)),
+    (UpSampling1D(4, "bilinear"), (2, 5), lambda x, w: F.interpolate(x, scale_factor=4, mode="linear")),
+    *(
+        (
+            Resize(size, interpolation=how, align_corners=corners),
+            (2, 5, 6),
+            partial(resized, size, None, how, corners),
+        )
+        for size in ((3, 11), (10, 4), (5, 6), (1, 1))
+        for how, corners in RESAMPLING
+    ),
+    *(
+        (
+            Resize(factor=factor, interpolation=how, align_corners=corners),
+            (2, 5, 6),
+            partial(resized, None, factor, how, corners),
+        )
+        for factor in (2, 0.5, 0.4, 1.7, (2.5, 0.75))
+        for how, corners in RESAMPLING
+    ),
+    (InstanceNorm(), (3, 4, 5), lambda x, w: F.instance_norm(x, None, None, w["scale"], w["bias"], eps=1e-3)),
+    (InstanceNorm(affine=False, epsilon=1e-5), (3, 6), lambda x, w: F.instance_norm(x)),
+    (
+        LocalResponseNorm(5, alpha=0.3, beta=0.6, k=2.0),
+        (7, 3, 2),
+        lambda x, w: F.local_response_norm(x, 5, 0.3, 0.6, 2.0),
+    ),
+    (LocalResponseNorm(4, alpha=0.7), (6, 5), lambda x, w: F.local_response_norm(x, 4, 0.7, 0.75, 1.0)),
+    (LocalResponseNorm(9, alpha=0.7), (3, 5), lambda x, w: F.local_response_norm(x, 9, 0.7, 0.75, 1.0)),
     (ClippedReLU(), (3, 4), lambda x, w: F.relu6(x)),
     (ClippedReLU(0.5), (3, 4), lambda x, w: F.hardtanh(x, 0.0, 0.5)),
     (SELU(), (3, 4), lambda x, w: F.selu(x)),
@@ -337,7 +450,7 @@ ORACLES = [
 
 def short(value):
     """A layer's or a shape's repr; nothing for functions, whose addresses differ from process to process."""
-    return "" if hasattr(value, "__name__") else repr(value)[:60]
+    return "" if isinstance(value, partial) or hasattr(value, "__name__") else repr(value)[:60]
 
 
 @pytest.mark.parametrize(("layer", "input_shape", "oracle"), ORACLES, ids=short)

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -132,9 +133,14 @@ def test_what_is_refused_says_why(client, case):
     assert "/tmp" not in answer.text
 
 
-def test_an_upload_without_a_length_is_cut_off(client):
-    answer = client.post("/predict", content=(b"x" * 10_000 for _ in range(100)))
-    assert answer.status_code == 413
+def test_an_upload_without_a_length_is_cut_off(server):
+    """The answer comes while the upload still goes on."""
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(11):
+            client.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_other_ways_are_none(client):
@@ -234,6 +240,16 @@ def test_what_is_raised_is_told_to_all_of_its_batch_and_no_others():
 
     results = asked(Batcher(compute, Limits(batch=2, wait=0.1)), range(6))
     assert [isinstance(result, MemoryError) for result in results] == [False, False, True, True, False, False]
+
+
+def test_what_waits_at_the_end_is_computed():
+    async def ends():
+        async with Batcher(doubled([]), Limits(batch=8, wait=5)) as batcher:
+            waits = asyncio.create_task(batcher.ask(np.ones(2)))
+            await asyncio.sleep(0.01)
+        return await waits
+
+    assert int(asyncio.run(ends())[0]) == 2
 
 
 def test_who_has_left_is_passed_by():

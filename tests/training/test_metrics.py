@@ -111,7 +111,7 @@ def test_r2_of_targets_that_are_all_the_same(sk):
     assert over(m.R2(), y, t, [1]) == sk.r2_score(t, y) == 0
 
 
-def accuracy(y, t):
+def hits(y, t):
     return float((y.argmax(1) == t).mean())
 
 
@@ -141,14 +141,14 @@ def data(rng):
 
 
 def test_a_model_measures_them_everywhere(backend, data):
-    model = tiny(backend, metrics=["top2", "f1_macro", "confusion", accuracy, Largest()])
+    model = tiny(backend, metrics=["top2", "f1_macro", "confusion", hits, Largest()])
     history = model.fit(*data, epochs=2, batch_size=8, validation_data=data, **QUIET)
     row, found = history.rows[-1], model.evaluate(*data)
     assert row["accuracy"] == pytest.approx(row["val_accuracy"], abs=0.5)
     y = model.predict(data[0])
-    assert found["accuracy"] == found["accuracy"] == accuracy(y, data[1])
+    assert found["accuracy"] == found["accuracy"] == hits(y, data[1])
     assert found["largest"] == y.max()
-    for name in ("top2", "f1_macro", "confusion", "accuracy", "largest"):
+    for name in ("top2", "f1_macro", "confusion", "hits", "largest"):
         assert found[name] == row[f"val_{name}"], name
     assert np.sum(row["confusion"]) == 22
     assert np.trace(row["confusion"]) == round(row["accuracy"] * 22)
@@ -173,7 +173,7 @@ class Stop:
         return self.after_step(state, *batch, **options)
 
 
-@pytest.mark.parametrize("own", [[], [accuracy]], ids=["xcnn's", "and a user's own"])
+@pytest.mark.parametrize("own", [[], [hits]], ids=["xcnn's", "and a user's own"])
 def test_an_epoch_goes_on_exactly_from_a_file(data, tmp_path, own):
     chosen = ["f1", "confusion", "top2", *own]
     whole = tiny(metrics=chosen).fit(*data, epochs=2, batch_size=5, **QUIET)
@@ -184,7 +184,7 @@ def test_an_epoch_goes_on_exactly_from_a_file(data, tmp_path, own):
     assert model.state.batch == 2
     model.save(tmp_path / "m.xcnn")
     if own:
-        with pytest.raises(CheckpointError, match=r"metric of its user's own, 'accuracy'") as error:
+        with pytest.raises(CheckpointError, match=r"metric of its user's own, 'hits'") as error:
             xcnn.Model.load(tmp_path / "m.xcnn", backend="numpy")
         assert "metrics=[...]" in str(error.value) or own
     loaded = xcnn.Model.load(tmp_path / "m.xcnn", backend="numpy", metrics=chosen if own else None)

@@ -15,7 +15,7 @@ from xcnn.bench.zoo import NETS
 from xcnn.core.checks import check_whole
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
-from xcnn.core.types import Array, Shape
+from xcnn.core.types import Array, LossName, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
 from xcnn.layers import Conv2DTranspose, Sequential
@@ -55,7 +55,7 @@ class StepCase:
     net: Sequential
     input_shape: Shape
     batch: int
-    loss: str
+    loss: LossName
     optimizer: SGD
 
     def __str__(self) -> str:
@@ -152,9 +152,13 @@ def step_call(model: Model, x: HostArray, t: HostArray) -> Call:
 class Ledger(Planner):
     """Notes each layer of a net, its input's shape and its output's, and draws no weights."""
 
+    rows: list[tuple[Layer, Shape, Shape]]
+    weights: Weights
+    output_shape: Shape
+
     def __init__(self, net: Layer, input_shape: Shape) -> None:
         super().__init__()
-        self.rows: list[tuple[Layer, Shape, Shape]] = []
+        self.rows = []
         self.weights, self.output_shape = net.init(self, input_shape)
 
     def note(self, layer: Layer, input_shape: Shape, output_shape: Shape) -> None:

@@ -25,9 +25,10 @@ from xcnn.bench.comparison import Result, computing, has_option
 from xcnn.bench.timing import ON_GPU, Times, alternate
 from xcnn.core import tree
 from xcnn.core.types import Array, Shape
+from xcnn.data.source import Arrays
 from xcnn.model.model import Model
 from xcnn.model.summary import count
-from xcnn.training.loop import epoch
+from xcnn.training.loop import Way, epoch
 from xcnn.training.precision import Precision
 from xcnn.training.state import HostArray
 
@@ -207,7 +208,7 @@ def epochs(case: StepCase, backend: Backend, precision: str | None, x: HostArray
     model = case.model(backend, precision)
 
     def call() -> None:
-        for state in epoch(model.trainer, model.state, x, t, case.batch, True, None):
+        for state in epoch(model.trainer, model.state, Arrays(x, t), Way(case.batch), None):
             model.state = state
 
     return Side(call, len(x) // case.batch, lambda: getattr(model.compiled_step, "reason", ""))

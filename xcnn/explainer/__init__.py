@@ -1,4 +1,4 @@
-"""One's own net on one's own picture, forward and backward, with the numbers put into the equations: a page for browsers."""
+"""One's own net on one's own picture, forward and backward, with the numbers put into the equations: a page."""
 
 from xcnn.explainer.explanation import Explanation, explain
 

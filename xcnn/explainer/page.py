@@ -14,8 +14,8 @@ from xcnn.core.html import escape
 
 SCRIPTS = (
     "numbers.js", "correlation.js", "activations.js", "operations.js", "losses.js", "network.js", "dom.js", "map.js",
-    "state.js", "picture.js", "overview.js", "rotation.js", "window.js", "geometry.js", "gradients.js", "differences.js",
-    "loss_section.js", "chain.js", "descent.js", "drawing.js", "main.js",
+    "state.js", "picture.js", "overview.js", "rotation.js", "window.js", "geometry.js", "gradients.js",
+    "differences.js", "loss_section.js", "chain.js", "descent.js", "drawing.js", "main.js",
 )  # fmt: skip
 """In the order in which they stand: each uses those before it."""
 
@@ -31,7 +31,8 @@ def page(title: str, data: Mapping[str, Any]) -> str:
         plain values, as `explanation.page_data` gives them
     """
     script, style = scripts(), part("page.css")
-    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; base-uri 'none'; form-action 'none'"
+    sources = f"script-src '{digest(script)}'; style-src '{digest(style)}'"
+    policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
     return part("page.html").format(
         title=escape(title), policy=escape(policy), style=style, script=script, data=json_in_html(data)
     )

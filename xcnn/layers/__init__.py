@@ -15,13 +15,16 @@ from xcnn.layers.activations import (
     Softsign,
     Tanh,
 )
+from xcnn.layers.adaptive_average_pool2d import AdaptiveAveragePool2D
 from xcnn.layers.add import Add
 from xcnn.layers.average_pool2d import AveragePool2D
 from xcnn.layers.batch_norm import BatchNorm
 from xcnn.layers.concatenate import Concatenate
 from xcnn.layers.conv1d import Conv1D
+from xcnn.layers.conv1d_transpose import Conv1DTranspose
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.conv2d_transpose import Conv2DTranspose
+from xcnn.layers.cropping2d import Cropping2D
 from xcnn.layers.dense import Dense
 from xcnn.layers.depthwise_conv2d import DepthwiseConv2D
 from xcnn.layers.dropout import Dropout, SpatialDropout2D, StochasticDepth
@@ -32,17 +35,26 @@ from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
 from xcnn.layers.graph import Graph
 from xcnn.layers.group_norm import GroupNorm
 from xcnn.layers.half import computes_in_half as computes_in_half
+from xcnn.layers.instance_norm import InstanceNorm
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.layer_norm import LayerNorm
+from xcnn.layers.local_response_norm import LocalResponseNorm
 from xcnn.layers.log_softmax import LogSoftmax
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.multiply import Multiply
+from xcnn.layers.permute import Permute
+from xcnn.layers.pixel_shuffle import PixelShuffle
+from xcnn.layers.pooling1d import AveragePool1D, GlobalAveragePool1D, GlobalMaxPool1D, MaxPool1D
 from xcnn.layers.prelu import PReLU
+from xcnn.layers.resampling1d import Cropping1D, UpSampling1D, ZeroPadding1D
 from xcnn.layers.reshape import Reshape
 from xcnn.layers.residual import Residual
+from xcnn.layers.resize import Resize
 from xcnn.layers.scale import Scale
 from xcnn.layers.sequential import Sequential
+from xcnn.layers.slice import Slice
 from xcnn.layers.softmax import Softmax
+from xcnn.layers.standardized_conv2d import StandardizedConv2D
 from xcnn.layers.upsampling2d import UpSampling2D
 from xcnn.layers.zero_padding2d import ZeroPadding2D
 
@@ -50,48 +62,65 @@ __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "AdaptiveAveragePool2D",
     "Add",
+    "AveragePool1D",
     "AveragePool2D",
     "BatchNorm",
     "ClippedReLU",
     "Concatenate",
     "Conv1D",
+    "Conv1DTranspose",
     "Conv2D",
     "Conv2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GlobalAveragePool1D",
     "GlobalAveragePool2D",
+    "GlobalMaxPool1D",
     "GlobalMaxPool2D",
     "Graph",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",
+    "InstanceNorm",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "LocalResponseNorm",
     "LogSoftmax",
+    "MaxPool1D",
     "MaxPool2D",
     "Mish",
     "Multiply",
     "Next",
     "PReLU",
+    "Permute",
+    "PixelShuffle",
     "ReLU",
     "Reshape",
     "Residual",
+    "Resize",
     "Run",
     "Scale",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "Softplus",
     "Softsign",
     "SpatialDropout2D",
+    "StandardizedConv2D",
     "StochasticDepth",
     "Tanh",
+    "UpSampling1D",
     "UpSampling2D",
+    "ZeroPadding1D",
     "ZeroPadding2D",
 ]
 

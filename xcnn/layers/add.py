@@ -20,7 +20,7 @@ class Add(Branches):
 
     Parameters
     ----------
-    *layers
+    *branches
         layers that are all given X; `Sequential()` passes X itself on
     **named
         branches that come after those, with names of yours

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from xcnn.core.arrays import full
+from xcnn.core.arrays import full, pad
 from xcnn.core.checks import IMAGE, check_cells, check_input
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
@@ -20,7 +20,7 @@ from xcnn.layers.pooling import Pool2D
 class AveragePool2D(Pool2D):
     """Y = sum of each window / count of its cells;  dX = dY / count to each cell, summed over the windows.
 
-    Padded cells are not counted.
+    Padded cells are not counted, unless `count_include_pad` asks for it; those that only `ceil_mode` adds never are.
 
     Parameters
     ----------
@@ -30,6 +30,10 @@ class AveragePool2D(Pool2D):
         cells from a window to the next, down and across; None is the window's size
     padding
         "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+    ceil_mode
+        whether cells that are left over at an end make one window more, as PyTorch's option
+    count_include_pad
+        whether padded cells count, as zeros; so it is by default in PyTorch, and is not in Keras
 
     Raises
     ------
@@ -39,13 +43,15 @@ class AveragePool2D(Pool2D):
         X101, for an input that does not fit; X102, where the window does not fit into it.
     """
 
+    count_include_pad: bool = False
+
     @wide
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE, backend=run.backend)
         check_cells(self, x.shape[1:])
         size, how, backend, x_shape = pair("pool_size", self.pool_size), self.window(x.shape[2:]), run.backend, x.shape
         self.positions(x.shape[2:])
-        count = backend.sum_pool(full(x, (1, 1, *x.shape[2:]), 1.0), size, **how)
+        count = self.count(x, run)
         y = backend.sum_pool(x, size, **how) / count
         made = likeness(y)
 
@@ -54,3 +60,13 @@ class AveragePool2D(Pool2D):
             return backend.sum_pool_adjoint(dy / count, x_shape, size, **how), {}
 
         return y, backward
+
+    def count(self, x: Array, run: Run) -> Array:
+        """The cells of each window, (1, 1, H', W')."""
+        size, how = pair("pool_size", self.pool_size), self.window(x.shape[2:])
+        ones = full(x, (1, 1, *x.shape[2:]), 1.0)
+        if self.count_include_pad:
+            asked = replace(self, ceil_mode=False).window(x.shape[2:])["padding"]
+            ones = pad(ones, asked, 1.0)
+            how["padding"] = tuple((0, more[1] - of[1]) for more, of in zip(how["padding"], asked, strict=True))
+        return run.backend.sum_pool(ones, size, **how)

@@ -13,7 +13,7 @@ from xcnn.core.several import is_several
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.container import Container
-from xcnn.layers.layer import Run
+from xcnn.layers.layer import Layer, Run
 
 Split: TypeAlias = Callable[[Array], Sequence[Array]]
 """From the gradient of what was made of several arrays to the gradients of these."""
@@ -25,6 +25,9 @@ class Branches(Container):
 
     Without branches it joins several values as they are, which a node of a Graph may be given.
     """
+
+    def __init__(self, *branches: Layer, **named: Layer) -> None:
+        super().__init__(*branches, **named)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         self.check_given(is_several(input_shape))

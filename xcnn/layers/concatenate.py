@@ -21,8 +21,8 @@ class Concatenate(Branches):
 
     Parameters
     ----------
-    *layers
-        branches, which are all given X
+    *branches
+        layers that are all given X
     **named
         branches that come after those, with names of yours
 

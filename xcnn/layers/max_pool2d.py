@@ -31,6 +31,8 @@ class MaxPool2D(Pool2D):
         cells from a window to the next, down and across; None is the window's size
     padding
         "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+    ceil_mode
+        whether cells that are left over at an end make one window more, as PyTorch's option
 
     Raises
     ------

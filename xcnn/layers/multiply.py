@@ -22,7 +22,7 @@ class Multiply(Branches):
 
     Parameters
     ----------
-    *layers
+    *branches
         layers that are all given X; `Sequential()` passes X itself on
     **named
         branches that come after those, with names of yours

@@ -17,13 +17,15 @@ from xcnn.errors import OptionError, short
 class Pool2D:
     """Windows of `pool_size`, `stride` cells apart (by default side by side), (N, C, H, W) -> (N, C, H', W').
 
-    Padded cells count for nothing, so there must be fewer of them on each side than a window has.
+    Padded cells count for nothing, so there must be fewer of them on each side than a window has. With `ceil_mode`
+    there is one window more where cells are left over at an end, as long as it begins before the padding there.
     """
 
     pool_size: int | Pair = 2
     stride: int | Pair | None = None
     _: KW_ONLY
     padding: Padding = "valid"
+    ceil_mode: bool = False
 
     def __post_init__(self) -> None:
         size, around = pair("pool_size", self.pool_size), self.window((1, 1))["padding"]
@@ -46,4 +48,17 @@ class Pool2D:
         size = pair("pool_size", self.pool_size)
         stride = size if self.stride is None else pair("stride", self.stride)
         around = pads(self.padding, sizes, size, stride)
+        if self.ceil_mode:
+            rows, columns = map(ends_added, sizes, size, stride, around)
+            around = rows, columns
         return {"stride": within(stride, sizes, around), "padding": around}
+
+
+def ends_added(size: int, window: int, stride: int, padding: Pair) -> Pair:
+    """The padding, with as much more at the end as one window more needs, if that begins within the image or before."""
+    before, behind = padding
+    beyond = size + before + behind - window
+    if beyond < 0 or beyond % stride == 0:
+        return padding
+    start = (beyond // stride + 1) * stride
+    return (before, start + window - size - before) if start < size + before else padding

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from array_api_compat import device
-
-from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import IMAGE, check_input, check_rank
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
+from xcnn.core.types import INTERPOLATIONS, Array, Backward, Interpolation, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import OptionError, short
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
+from xcnn.layers.separable import lines, numbers
 
 
 @checked
@@ -41,11 +39,11 @@ class UpSampling2D:
     """
 
     size: int | Pair = 2
-    interpolation: str = "nearest"
+    interpolation: Interpolation = "nearest"
 
     def __post_init__(self) -> None:
         pair("size", self.size)
-        if self.interpolation not in ("nearest", "bilinear"):
+        if self.interpolation not in INTERPOLATIONS:
             raise OptionError(
                 "X104", f'interpolation must be "nearest" or "bilinear"; got {short(self.interpolation)}.'
             )
@@ -77,19 +75,8 @@ class UpSampling2D:
 
 
 def tents(like: Array, cells: int, size: int) -> Array:
-    """The matrix (cells size, cells) of linear interpolation: A[i, j] = max(0, 1 - |p[i] - j|).
+    """The matrix (cells size, cells) of linear interpolation at p[i] = (i + 1/2) / size - 1/2.
 
-    p[i] = (i + 1/2) / size - 1/2, held between the first cell and the last, is where the i-th new cell lies among the
-    old ones. Distances are counted in whole halves of new cells, so that only the last division rounds.
+    That is where the i-th new cell lies among the old ones; it is counted in whole halves of new cells.
     """
-    xp, whole = namespace(like), 2 * size
-
-    def numbers(count: int) -> Array:
-        return xp.arange(count, dtype=like.dtype, device=device(like))
-
-    def least(count: float) -> Array:
-        return full(like, (), count)
-
-    places = xp.minimum(xp.maximum(2 * numbers(cells * size) + (1 - size), least(0)), least(whole * (cells - 1)))
-    distances = xp.abs(xp.expand_dims(places, axis=1) - whole * numbers(cells))
-    return xp.maximum(whole - distances, least(0)) / whole
+    return lines(like, 2 * numbers(like, cells * size) + (1 - size), 2 * size, cells)

@@ -28,11 +28,13 @@ from xcnn.model.checkpoint_file import COUNTS, FORMAT, MOST_VALUES, Contents, op
 from xcnn.model.config import LEAVES, MEASURES, check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
+from xcnn.model.taking import check_scaling
 from xcnn.training import loss_scaling, losses
 from xcnn.training.history import Row
 from xcnn.training.losses import Loss
 from xcnn.training.metrics import Metric, OfClasses, OfPairs, Own
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.output_losses import OutputLosses
 from xcnn.training.precision import Precision, policy, type_name
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import Counts, HostArray, TrainingState
@@ -41,6 +43,8 @@ MAX_BYTES = 1 << 31
 """What a sample may take in a net that is loaded, of weights apart."""
 MOST_OF_HISTORY = MOST_VALUES // 2
 """Values of the history that are kept: those of 14,000 epochs with eight columns."""
+SEVERAL = "several"
+"""In the place of a loss's name: there is one for each output."""
 COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
 LATER = ("rate_offset", "weight", "labels")
 """Those that older files lack."""
@@ -65,6 +69,8 @@ class Saved:
     """The user's own."""
     made_by: dict[str, Any]
     """The backend and the versions of libraries."""
+    scaling: str | None = None
+    """What it makes of samples: "bytes", "floats" or None."""
 
 
 def save(saved: Saved, path: str | Path, fetch: Callable[[Array], HostArray]) -> None:
@@ -118,6 +124,8 @@ def checked(saved: Saved) -> tuple[Weights, str]:
         "history": _last_rows(state.rows),
         "info": saved.info,
     }
+    if saved.scaling is not None:
+        config["takes"] = saved.scaling
     for name in _names(state.weights):
         if not isinstance(name, str) or "/" in name:
             raise CheckpointError(
@@ -179,7 +187,7 @@ def load(
     made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
         built.net, built.input_shape, built.loss, built.optimizer, measured, chosen, config["seed"], state,
-        config["plan"], config["info"], made_by,
+        config["plan"], config["info"], made_by, _scaling(path, config),
     )  # fmt: skip
 
 
@@ -373,10 +381,21 @@ def _may_count(metric: Metric, counts: Counts, output_shape: Shape) -> bool:
 def _check_standing(path: str | Path, places: int, at: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     """Refuse a standing within an epoch that no training can have: its batches are not those of its samples."""
     seen = min(at["batch"] * plan["batch_size"], plan["samples"]) if at["batch"] and plan else 0
-    if at["seen"] != seen or (at["batch"] - 1) * plan.get("batch_size", 1) >= max(seen, 1):
+    if plan and not plan["samples"] and (at["seen"] >= at["batch"] > 0 or at["batch"] == at["seen"] == 0):
+        seen = at["seen"]  # batches came one after another, of any size
+    least = plan.get("batch_size", 1) if plan.get("samples") else 1
+    if at["seen"] != seen or (at["batch"] - 1) * least >= max(seen, 1):
         refuse(path, f"it can't have seen {at['seen']:,} samples in {at['batch']:,} batches of {plan}.")
     if at["right"] > seen * max(places, 1) or (not seen and at["loss"]):
         refuse(path, f"it can't have {at['right']:,} right, and a loss of {at['loss']:g}, of {seen:,} samples.")
+
+
+def _scaling(path: str | Path, config: Mapping[str, Any]) -> str | None:
+    """What the model makes of samples; None where the file does not say it."""
+    try:
+        return check_scaling(config.get("takes"))
+    except XcnnError as error:
+        refuse(path, f"its scaling is not valid: {error}", error)
 
 
 def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:
@@ -388,6 +407,8 @@ def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:
 
 
 def _loss_config(loss: Loss) -> dict[str, Any]:
+    if isinstance(loss, OutputLosses) and loss.is_known:
+        return {"name": SEVERAL, "options": {}, "parts": to_config(loss)}
     name, options = losses.loss_name(loss), getattr(loss, "keywords", {})
     return {"name": name, "options": {key: plain(value) for key, value in options.items()} if name else {}}
 
@@ -402,6 +423,8 @@ def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) ->
             f"{Path(path).name} was saved with a loss of its user's own.",
             hint="Model.load(path, loss=that_function)",
         )
+    if name == SEVERAL:
+        return _losses_from(path, config.get("parts"))
     if name not in losses.LOSSES:
         refuse(path, f"there is no loss {short(name)}.")
     if not options:
@@ -412,6 +435,19 @@ def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) ->
     except (XcnnError, TypeError, ValueError, ArithmeticError) as error:
         refuse(path, f"its loss can't have the options {str(options)[:200]}: {_told(error)}", error)
     return chosen
+
+
+def _losses_from(path: str | Path, config: Any) -> Loss:
+    """The losses of several outputs."""
+    built = from_config(config)
+    if not isinstance(built, OutputLosses) or not built.is_known:
+        refuse(path, "the losses of its outputs are none.")
+    for part in built.parts:
+        try:
+            part.function(np.zeros((1, 2)), np.zeros((1, 2)))
+        except (XcnnError, TypeError, ValueError, ArithmeticError) as error:
+            refuse(path, f"the loss of {part.output[:60]!r} can't be: {_told(error)}", error)
+    return built
 
 
 def _told(error: BaseException) -> str:

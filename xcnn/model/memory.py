@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,9 @@ from xcnn.core.types import Array, Shape
 from xcnn.layers.layer import Hook, Run
 from xcnn.model.held import Held
 from xcnn.model.needs import at_once
-from xcnn.training.losses import loss_name
-from xcnn.training.step import TrainingStep
+from xcnn.training.losses import OF_LABELS, loss_name
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 CELLS = 2**24
 """That the layers' outputs of a batch may have: so a step of it takes a fraction of a second."""
@@ -128,7 +127,7 @@ def train(model: Held, x: Array, hook: Hook) -> object:
     """A training step: the weights and moments that it would leave."""
     trainer, state = model.trainer, model.state
     loss = trainer.loss if loss_name(trainer.loss) else nothing
-    step = TrainingStep(trainer.net, loss, trainer.optimizer, trainer.threshold, trainer.backend)
+    step = replace(trainer.plain_step, loss=loss)
     run = Run(trainer.backend, train=True, key=(0, 0), hook=hook, wants_dx=False)
     return step.taken(run, state.weights, state.optimizer_state, x, targets(model, len(x)))
 
@@ -147,6 +146,8 @@ def zeros(model: Held, shape: Shape) -> Array:
 
 def targets(model: Held, samples: int) -> Array:
     """What a loss takes: labels for classifiers, as they mostly are, else zeros shaped like the output."""
+    if loss_name(model.trainer.loss) in OF_LABELS:
+        return model.trainer.backend.asarray(np.zeros(samples, "int64"))
     if model.trainer.threshold is not None and model.output_shape[0] > 1:
         return model.trainer.backend.asarray(np.zeros((samples, *model.output_shape[1:]), "int64"))
     return zeros(model, (samples, *model.output_shape))

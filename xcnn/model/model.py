@@ -17,25 +17,39 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import (
+    Array,
+    DType,
+    DTypeName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ProgressName,
+    Shape,
+    Weights,
+)
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx
+from xcnn.model import checkpoint, habits, onnx_out, several
+from xcnn.model.feeding import to_ask, to_measure, to_train_on
 from xcnn.model.fit import augmentations, fit, weighed
-from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
+from xcnn.model.held import class_names
+from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
+from xcnn.model.predict import in_views, mean
 from xcnn.model.summary import Summary, summarize
+from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -49,17 +63,19 @@ from xcnn.training.step import Step, TrainingStep
 from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
+    from xcnn.model.rate_search import RateSearch
     from xcnn.model.report import Report
     from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
 
-SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "weights")
+SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "scaling", "weights")
 """What may be assigned."""
-KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+KINDS: dict[str, type] = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
@@ -124,6 +140,9 @@ class Model:
         float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
     seed
         of the initial weights, the order of samples and dropout's masks: one seed gives the same on every backend
+    scaling
+        what is made of samples: "bytes" divides bytes (uint8) by 255, and takes floating-point numbers in 0..1 alone;
+        "floats" takes numbers as they are, and no bytes; None lets the first training decide
 
     Raises
     ------
@@ -135,31 +154,54 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    dtype: DTypeName
+    """The type of the weights, "float32" or "float64"."""
+    history: History
+    """A row for each epoch that it was trained."""
+    info: dict[str, Any]
+    """Yours; checkpoints keep it."""
+    input_shape: Shape
+    """Of one sample."""
+    output_shape: Shape
+    """Of one sample's output."""
+    plan: dict[str, Any]
+    """How it was trained last, of which `fit(resume=True)` goes on."""
+    policy: Precision
+    """The types of the weights and of what layers compute."""
+    seed: int
+    state: TrainingState
+    """The weights, the optimizer's state and how far training is."""
+    trainer: Trainer
+    turn: process.Turn
+
     @explained
     def __init__(
         self,
         net: Layer,
         input_shape: Shape,
         *,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         metrics: Iterable[Any] | str | Metric = (),
-        optimizer: str | Optimizer = "adam",
+        optimizer: OptimizerName | Optimizer = "adam",
         backend: str | Backend | None = None,
-        dtype: str = "float32",
-        precision: str | None = None,
+        dtype: DType = "float32",
+        precision: PrecisionName | None = None,
         seed: int = 0,
+        scaling: str | None = None,
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
-        dtype = dtype_name(dtype)
-        self.policy = policy(precision, dtype)
+        kind = dtype_name(dtype)
+        self.policy = policy(precision, kind)
         seed = random.check_seed(seed)
+        net, input_shape = several.packed(net, input_shape)
         sizes = check_shape("input_shape", input_shape, least=1)
-        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
-        self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
-        self._metrics = check_metrics(metrics)
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, kind, seed
+        self._loss, self._optimizer = loss_function(several.losses_of(net, loss)), make_optimizer(optimizer)
+        self._kept_scaling = check_scaling(scaling)
+        self._metrics = several.measured(check_metrics(metrics), self._loss)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
@@ -171,8 +213,7 @@ class Model:
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
-        self.plan: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
+        self.plan, self.info = {}, {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
         if not isinstance(net, checkpoint.Restored):
@@ -192,7 +233,7 @@ class Model:
         """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
         self._check_numbers(self.optimizer, self.loss, self.policy)
         name = loss_name(self.loss)
-        threshold, least = THRESHOLDS.get(name), 2 if name == "cross_entropy" else 1
+        threshold, least = THRESHOLDS.get(name), 2 if name in OF_ONE_CLASS else 1
         if threshold is not None and (not self.output_shape or self.output_shape[0] < least):
             raise OptionError(
                 "X104",
@@ -204,6 +245,7 @@ class Model:
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
         ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
         metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
             optimizer = optimizer.with_rate(Shifted(optimizer.learning_rate, began))
@@ -219,8 +261,11 @@ class Model:
             dtype=self.dtype,
             precision=self.precision,
             backend=backend,
-            step=backend.compile(TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics))),
+            step=backend.compile(
+                TrainingStep(net, self.loss, optimizer, threshold, backend, bool(metrics), accumulate)
+            ),
             metrics=metrics,
+            accumulate=accumulate,
         )
 
     def _check_numbers(self, optimizer: Optimizer, loss: Loss, policy: Precision) -> None:
@@ -288,7 +333,7 @@ class Model:
         return self._backend
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> PrecisionName:
         """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
         return self.policy.name
 
@@ -301,6 +346,25 @@ class Model:
         self._become(policy=chosen, state=state)
 
     @property
+    def scaling(self) -> str | None:
+        """What it makes of samples: "bytes" scales bytes to 0..1, "floats" takes numbers as they are; None is open.
+
+        It is "bytes" once a model is trained on bytes or on photos, and "floats" once it is trained on numbers, whose
+        scale nobody has told: then bytes are refused, unless "bytes" is assigned. Checkpoints keep it.
+        """
+        return self.taking.scaling
+
+    @scaling.setter
+    @changes("another scaling")
+    def scaling(self, new: str | None) -> None:
+        self._kept_scaling = check_scaling(new)
+
+    @property
+    def taking(self) -> Taking:
+        """What it makes of bytes and of the names of classes, as the rooms of this wing ask for it."""
+        return Taking(self._kept_scaling or ("floats" if self.state.step else None), tuple(class_names(self)))
+
+    @property
     def loss(self) -> Loss:
         """The loss. Another may be assigned, by name or as a function."""
         return self._loss
@@ -308,8 +372,8 @@ class Model:
     @loss.setter
     @changes("another loss")
     def loss(self, new: str | Loss) -> None:
-        loss = loss_function(new)
-        self._become(_loss=loss)
+        loss = loss_function(several.losses_of(self.net, new))
+        self._become(_loss=loss, _metrics=several.measured(self.metrics, loss))
         tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
@@ -323,7 +387,7 @@ class Model:
         if self.state.batch:
             hint = "finish it first: fit(..., resume=True)."
             raise OptionError("X104", "other metrics would miss the batches of the epoch that is open.", hint=hint)
-        self._become(_metrics=check_metrics(new))
+        self._become(_metrics=several.measured(check_metrics(new), self.loss))
 
     @property
     def learning_rate(self) -> float:
@@ -380,7 +444,16 @@ class Model:
         here = dict(tree.items(self.state.weights))
         old = {path: self.backend.to_numpy(w) for path, w in here.items() if path.endswith(RUNNING)}
         sent = {path: self._send(w) for path, w in settled(new, old).items()}
-        self.state = replace(self.state, weights=tree.filled(self.state.weights, {**here, **sent}))
+        state = self.state
+        following = {
+            name: tree.filled(state.optimizer_state[name], {**dict(tree.items(state.optimizer_state[name])), **sent})
+            for name in self.optimizer.following
+        }
+        self.state = replace(
+            state,
+            weights=tree.filled(state.weights, {**here, **sent}),
+            optimizer_state={**state.optimizer_state, **following},
+        )
 
     @contextmanager
     def edit(self, path: str) -> Iterator[HostArray]:
@@ -428,7 +501,7 @@ class Model:
         moments = state.optimizer_state
         goes_on = optimizer.learning_rate is before.learning_rate
         done = moments["step"] + state.rate_offset if goes_on else 0
-        if type(before) is not type(optimizer) or before.moments != optimizer.moments:
+        if not optimizer.goes_on_from(before, state.weights):
             moments = self._first_state(optimizer, state.weights, moments)
         state = replace(state, optimizer_state=moments, rate_offset=done - moments["step"])
         self._become(_optimizer=optimizer, state=state)
@@ -487,21 +560,24 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback | None = (),
-        progress: str | bool | Progress = "auto",
+        progress: ProgressName | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
+        steps_per_epoch: int | None = None,
+        workers: int | None = None,
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
         sample_weight: Any = None,
+        accumulate: int = 1,
     ) -> History:
-        """Train on host arrays, each batch moved to the backend.
+        """Train on host arrays, or on what is read as it is needed, each batch moved to the backend.
 
         An epoch's order is a permutation drawn from (seed, epoch); a last smaller batch counts by its size. Ctrl-C ends
         training with the weights of the last finished step and `history.stopped == "interrupted"`.
@@ -509,15 +585,18 @@ class Model:
         Parameters
         ----------
         x : (samples, *input_shape)
-            floating-point numbers
+            floating-point numbers, or bytes, which are scaled to 0..1 (`model.scaling`). What lies on disk is read as
+            it is needed: memory maps, HDF5 and zarr arrays, `xcnn.data.folder`, `xcnn.data.tar`, data sets of PyTorch
+            or Hugging Face, iterables of batches (x, y): see `xcnn.data.source`
         y : (samples,) or (samples, *output_shape)
-            whole-number labels for classifiers, or targets shaped like the output
+            whole-number labels for classifiers, names of classes, which the model keeps in its `info`, or targets
+            shaped like the output. None where x gives them too
         epochs
             how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y), or (x, y, sample_weight), measured after each epoch
+            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
             from the seed as `xcnn.datasets.split` does
@@ -534,12 +613,22 @@ class Model:
         augment
             augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
             follows from the seed, the epoch and each sample's number
+        steps_per_epoch
+            batches of an epoch, where x is an iterable of them that does not begin anew
+        workers
+            threads that make batches ahead of the steps, where these are read, scaled or augmented: None is one for
+            each processor, 0 makes each when its step comes. They change no bit of any result; functions of yours that
+            augment are called by several at once. `history["stall"]` is the seconds that steps waited in each epoch
         class_weight
             what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
             "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
         sample_weight : (samples,)
             what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
             count each sample once
+        accumulate
+            parts that each batch is computed in, one after another, their gradients added up: a step is that of the
+            whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
+            dropout's masks others than of the whole
 
         Raises
         ------
@@ -554,11 +643,17 @@ class Model:
             of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
-        parts = weighed(self, samples_of(self, x, y), validation_data, validation_split, class_weight, sample_weight)
+        steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
+        several.check_augment(self, augment)
+        x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
+        data, taking = to_train_on(self, x, y, steps)
+        parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
         return fit(
             self,
             parts.data,
             parts.validation,
+            taking=taking,
+            accumulate=check_whole("accumulate", accumulate),
             weigh=parts.weigh,
             validation_weigh=parts.validation_weigh,
             epochs=epochs,
@@ -568,6 +663,7 @@ class Model:
             shuffle=check_flag("shuffle", shuffle),
             resume=check_flag("resume", resume),
             augment=augmentations(augment),
+            workers=process.processors() if workers is None else check_whole("workers", workers, least=0),
         )
 
     @explained
@@ -587,16 +683,56 @@ class Model:
         DivergedError
             X501, as `fit`.
         """
+        x, y = several.both(self, x, y)
         self.turn.close()
         self.trainer.look()
         self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
         return loss
 
     @explained
+    def find_learning_rate(
+        self, x: Any, y: Any = None, *, first: float = 1e-6, last: float = 1.0, steps: int = 100, batch_size: int = 32
+    ) -> RateSearch:
+        """Train with a rate that grows from step to step, and see where the loss falls most steeply: Smith 2017.
+
+        The steps begin where the model stands, and are thrown away: it stays as it is. They end where the loss is four
+        times its least.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `fit`
+        first, last
+            the rates of the first step and of the last
+        steps
+            in all, at least 10
+        batch_size
+            samples a step
+
+        Raises
+        ------
+        OptionError
+            X104, for an option that can't be.
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Returns
+        -------
+        RateSearch
+            `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+        """
+        from xcnn.model.rate_search import search
+
+        steps, batch_size = check_whole("steps", steps, least=10), check_whole("batch_size", batch_size)
+        first, last = check_rate("first", first), check_rate("last", last)
+        data, _ = to_train_on(self, *several.both(self, x, y), None)
+        return search(self, data, first=first, last=last, steps=steps, batch_size=batch_size)
+
+    @explained
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int | None = None,
         *,
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
@@ -607,7 +743,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, host arrays as for `fit`
+            samples and their labels or targets, or a source of both, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
@@ -620,12 +756,12 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
-        data = samples_of(self, x, y)
-        weigh = weighing(self, data[1], class_weight, sample_weight)
-        return measure(self.trainer, self.state.weights, *data, batch_size, weigh)
+        data = to_measure(self, *several.both(self, x, y))
+        weigh = weighing(self, data, class_weight, sample_weight)
+        return measure(self.trainer, self.trainer.asked(self.state), data, process.processors(), batch_size, weigh)
 
     @explained
-    def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
+    def report(self, x: Any, y: Any = None, *, batch_size: int | None = None, worst: int = 12) -> Report:
         """What a classifier gets right and wrong: it prints itself, shows itself in a notebook, and can be a page.
 
         Accuracy with its 95 % interval, precision, recall and F1 of each class, the confusion matrix, the pairs of
@@ -634,7 +770,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels, as for `evaluate`
+            samples and their labels, or a source of both, as for `evaluate`
         batch_size
             samples that are computed at once
         worst
@@ -658,7 +794,10 @@ class Model:
         return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained
-    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
+    @several.by_names
+    def predict(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -666,13 +805,18 @@ class Model:
         Parameters
         ----------
         x
-            (samples, *input_shape), floating-point numbers on the host
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the outputs are their mean.
+            views=[None, xcnn.augment.Flip(1)] sees each image as it is, and mirrored
 
         Raises
         ------
+        OptionError
+            X104, for what is no view.
         ShapeError, DTypeError
             X101, X103, for samples that do not fit.
         DataError
@@ -686,28 +830,11 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.state.weights
-        first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
-        if len(x) <= batch_size:
-            return np.array(first, order="C")  # it may be memory of others, or not be written
-        y = np.empty((len(x), *first.shape[1:]), first.dtype)
-        y[:batch_size] = first
-        del first
-        for at in range(batch_size, len(x), batch_size):
-            y[at : at + batch_size] = self.backend.to_numpy(self.forward(x[at : at + batch_size], weights))
-        return y
-
-    def __call__(self, x: Any) -> HostArray:
-        """What `predict` gives."""
-        return self.predict(x)
+        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
 
     @explained
-    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
-        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
-
-        Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
-        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
-        probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+    def classify(self, x: Any, batch_size: int | None = None) -> HostArray:
+        """The likeliest class of each sample, (samples,): its name where the model knows names, else its number.
 
         Parameters
         ----------
@@ -718,17 +845,64 @@ class Model:
         ------
         OptionError
             X104, when the loss is not a classifier's.
+
+        Examples
+        --------
+        >>> net, sgd = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), xcnn.SGD(1.0)
+        >>> model = xcnn.Model(net, (1, 4, 4), optimizer=sgd, backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), ["left", "left", "right", "right"] * 4
+        >>> history = model.fit(x, y, epochs=50, progress="none")
+        >>> str(model.classify(x[:1])[0])
+        'left'
         """
-        y = self.predict(x, batch_size).astype("float64")
+        likeliest: HostArray = self.probabilities(x, batch_size).argmax(axis=1)
+        names = np.array(class_names(self))
+        return names[likeliest] if len(names) == max(self.output_shape[0], 2) else likeliest
+
+    def __call__(self, x: Any) -> HostArray:
+        """What `predict` gives."""
+        return self.predict(x)
+
+    @explained
+    def probabilities(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
+        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
+
+        Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
+        binary_cross_entropy_with_logits, and the outputs themselves for dice and binary_cross_entropy. A single unit p
+        gives the two classes 1 - p and p. A logit of -inf is the probability 0; rows of them alone, and those with
+        +inf, are NaN, as PyTorch has it.
+
+        Parameters
+        ----------
+        x, batch_size, views
+            as for `predict`; of several views the mean of their probabilities
+
+        Raises
+        ------
+        OptionError
+            X104, when the loss is not a classifier's.
+        """
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+        asked = to_ask(self, several.inputs(self, x))
+        return mean(map(self._probable, in_views(self, asked, views, batch_size, process.processors())))
+
+    def _probable(self, y: HostArray) -> HostArray:
+        """Outputs as probabilities."""
+        y = y.astype("float64")
         with np.errstate(all="ignore"):
             match loss_name(self.loss):
                 case "cross_entropy":
                     p = np.exp(y - y.max(axis=1, keepdims=True))
                     p = p / p.sum(axis=1, keepdims=True)
                     rest = 1 - p
-                case "binary_cross_entropy_with_logits":
+                case "nll":
+                    p = np.exp(y)
+                    rest = 1 - p
+                case "binary_cross_entropy_with_logits" | "focal":
                     p, rest = sigmoid(np, y), sigmoid(np, -y)
-                case "binary_cross_entropy":
+                case "binary_cross_entropy" | "dice":
                     p, rest = y, 1 - y
                 case other:
                     raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
@@ -744,7 +918,7 @@ class Model:
         weights
             a tree on the model's backend
         """
-        return self.trainer.forward(self.state.weights if weights is None else weights, x)
+        return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
     @explained
     def summary(self, batch_size: int = 32) -> Summary:
@@ -801,6 +975,94 @@ class Model:
         return trace(self, x, y, check_flag("train", train))
 
     @explained
+    def show_kernels(self, layer: str | None = None) -> Figure:
+        """The kernels of the net as pictures, red above 0 and blue below: a matplotlib figure, which a notebook shows.
+
+        Parameters
+        ----------
+        layer
+            one layer's name; None is all, the first 16 kernels of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose kernels are no images.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_kernels
+
+        return show_kernels(self, layer)
+
+    @explained
+    def show_maps(self, x: Any, layer: str | None = None) -> Figure:
+        """What layers make of the first sample of x, as pictures: a matplotlib figure.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        layer
+            one layer's name; None is all whose outputs are maps, the first 16 maps of each
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_maps
+
+        return show_maps(self, x, layer)
+
+    @explained
+    def show_gradients(self, x: Any, y: Any, layer: str | None = None) -> Figure:
+        """The loss's gradients of a batch, by the first sample's pixels and maps, and by the kernels: a figure.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `trace`
+        layer
+            one layer's name; None is all whose outputs are maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_gradients
+
+        return show_gradients(self.trace(x, y), layer)
+
+    @explained
+    def show_class_activation(self, x: Any, y: Any = None, layer: str | None = None) -> Figure:
+        """Where in the first sample the net finds a class: Grad-CAM, Selvaraju et al. 2017, laid over the picture.
+
+        Parameters
+        ----------
+        x
+            samples, as for `predict`
+        y
+            the class to look for in each; None is the one that the model says
+        layer
+            one layer's name; None is the last whose output is maps
+
+        Raises
+        ------
+        OptionError
+            X104, for a model that is no classifier, or a layer whose output is no maps.
+        MissingDependency
+            X601, without matplotlib.
+        """
+        from xcnn.model.pictures import show_class_activation
+
+        return show_class_activation(self, x, self.probabilities(x).argmax(axis=1) if y is None else y, layer)
+
+    @explained
     def frozen(self) -> Model:
         """A copy of the model for many predictions: what a backend makes of its weights is made once and kept.
 
@@ -820,7 +1082,11 @@ class Model:
         True
         """
         made = copy(self)
-        made._become(state=replace(made.state, weights=tree.map(self.backend.frozen, made.state.weights)))
+        asked = tree.map(self.backend.frozen, made.trainer.asked(made.state))
+        if (state := made.state).weights is made.trainer.asked(state):
+            made._become(state=replace(state, weights=asked))
+        else:
+            made._become(state=replace(state, optimizer_state={**state.optimizer_state, "average": asked}))
         return made
 
     # Files.
@@ -932,7 +1198,7 @@ class Model:
         plan, state = self.standing()
         return checkpoint.Saved(
             self.net, self.input_shape, self.loss, self.optimizer, self.metrics, self.policy, self.seed, state, plan,
-            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()},
+            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()}, self.scaling,
         )  # fmt: skip
 
     @classmethod
@@ -944,7 +1210,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         metrics: Iterable[Any] | str | Metric | None = None,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).
@@ -996,7 +1262,7 @@ class Model:
             state = replace(state, weights=model.state.weights, optimizer_state=kept)
             model._become(
                 _net=saved.net, _optimizer=saved.optimizer, state=state, history=History([*state.rows]),
-                plan=saved.plan, info=saved.info,
+                plan=saved.plan, info=saved.info, _kept_scaling=saved.scaling,
             )  # fmt: skip
         return model
 
@@ -1033,7 +1299,7 @@ class Model:
         MissingDependency
             X601
         """
-        onnx.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
+        onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 
     def _send(self, array: Any) -> Array:
         return self.backend.asarray(array, self.dtype)

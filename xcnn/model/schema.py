@@ -161,7 +161,7 @@ def built(value: Any, place: str) -> None:
 def loss(value: Any, place: str) -> None:
     """A loss by its name, with options that are numbers; a user's own has no name, and is not built from the file."""
     own = isinstance(value, dict) and value.get("name") == ""
-    record({"name": text, "options": mapping(not_deep if own else number())})(value, place)
+    record({"name": text, "options": mapping(not_deep if own else number())}, {"parts": built})(value, place)
 
 
 def metric(value: Any, place: str) -> None:
@@ -198,8 +198,14 @@ CONFIG = record(
         "updates": whole(),
         "plan": nothing_or(
             record(
-                {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text), "class_weight": many(number(0))},
+                {"samples": whole(), "batch_size": whole(1), "shuffle": flag},
+                {
+                    "began": whole(),
+                    "augment": many(text),
+                    "class_weight": many(number(0)),
+                    "accumulate": whole(1),
+                    "callbacks": not_deep,
+                },
             )
         ),
         "history": many(row),
@@ -208,6 +214,7 @@ CONFIG = record(
     {
         "precision": text,
         "metrics": many(metric, most=1000),
+        "takes": text,
         "backend": text,
         "versions": mapping(text),
         "scaling": nothing_or(

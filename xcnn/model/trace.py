@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from xcnn.core import html, tree
+from xcnn.core.arrays import namespace
 from xcnn.core.text import columns
-from xcnn.core.types import Array, Backward, Shape, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import OptionError, counted, host_memory, printable
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Hook, Layer, Next, Run
 from xcnn.model.held import Held
-from xcnn.model.host_data import samples_of
-from xcnn.training.losses import value_and_gradient
+from xcnn.model.host_data import inputs_of, samples_of
+from xcnn.training.losses import Loss, targets, value_and_gradient
 from xcnn.training.precision import within
 from xcnn.training.state import HostArray
 
@@ -59,14 +60,14 @@ class LayerTrace:
 
     def __repr__(self) -> str:
         arrays = {"x": self.x, "y": self.y, "dx": self.dx, "dy": self.dy, **dict(tree.items(self.weights))}
-        shapes = ", ".join(f"{name} {_by(array.shape)}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {_size(array)}" for name, array in arrays.items())
         return f"<{self.kind} {printable(self.name)!r}: {shapes}>"
 
     def cells(self) -> tuple[str, ...]:
         """The layer's line in the table."""
         grads = ", ".join(f"{path} {_norm(grad)}" for path, grad in tree.items(self.grads))
         norms = (_norm(array) for array in (self.y, self.dy, self.dx))
-        return printable(self.name), self.kind, _by(self.y.shape[1:]), *norms, grads
+        return printable(self.name), self.kind, _size(self.y, 1), *norms, grads
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,7 +116,7 @@ class Trace(Mapping[str, LayerTrace]):
 
     def _rows(self) -> list[tuple[str, ...]]:
         own = [layer.cells() for layer in self.layers.values()]
-        return [("input", "", _by(self.x.shape[1:]), _norm(self.x), _norm(self.dx), "", ""), *own]
+        return [("input", "", _size(self.x, 1), _norm(self.x), _norm(self.dx), "", ""), *own]
 
     def _note(self) -> str:
         return f"loss {self.loss:.6g} of {counted(len(self.x), 'sample')}; |A| is the root of the sum of squares"
@@ -164,24 +165,38 @@ class Watch:
         return looking
 
 
-def trace(model: Held, x: Any, y: Any, train: bool) -> Trace:
-    """Send a batch through the net and back, as `Model.trace` says."""
-    x, t = samples_of(model, x, y)
+def trace(model: Held, x: Any, y: Any, train: bool = False, loss: Loss | None = None) -> Trace:
+    """Send a batch through the net and back, as `Model.trace` says; by another loss than the model's, if one is given.
+
+    Without y the targets are zeros.
+    """
+    if y is None:
+        x = inputs_of(model, x)
+        t = np.zeros((len(x), *model.output_shape), model.dtype)
+    else:
+        x, t = samples_of(model, x, y)
     backend, weights, trainer = model.trainer.backend, model.state.weights, model.trainer
     watch = Watch()
     run = Run(backend, train, (trainer.seed, model.state.step), watch.hook)
     with host_memory("this batch"), backend.active():
-        sent, targets = backend.asarray(x), backend.asarray(t)
+        sent, wanted = backend.asarray(x), backend.asarray(t)
         out, backward = trainer.layers(weights, sent, run)
         if not isinstance(model.net, Container):
             watch.before((NET,), model.net, weights, sent)
             backward = watch.after((NET,), model.net, out, backward)
-        value, dy = value_and_gradient(model.loss, out, targets)
-        loss = value if isinstance(value, int | float) else backend.to_number(value)
+        value, dy = value_and_gradient(loss or model.loss, out, wanted)
+        number = value if isinstance(value, int | float) else backend.to_number(value)
         dx, grads = backward(dy)
         host = Host(backend, model.dtype)
         layers = {name: host.layer(name, seen) for name, seen in watch.seen.items()}
-        return Trace(float(loss), x, host.array(out), t, host.array(dx), host.array(dy), host.tree(grads), layers)
+        return Trace(float(number), x, host.array(out), t, host.array(dx), host.array(dy), host.tree(grads), layers)
+
+
+def score(y: Array, t: Array) -> tuple[Array, Array]:
+    """The output of the class that t names, as a loss: E = sum of t y, and for a single unit y or -y;  dE/dy = t."""
+    xp, named = namespace(y, t), targets(y, t)
+    named = 2 * named - 1 if y.ndim > 1 and y.shape[1] == 1 and tuple(t.shape) != tuple(y.shape) else named
+    return xp.sum(named * y), named
 
 
 @dataclass(frozen=True)
@@ -191,8 +206,10 @@ class Host:
     backend: Any
     dtype: str
 
-    def array(self, array: Array) -> HostArray:
-        """A copy that nobody else has."""
+    def array(self, array: Array) -> Any:
+        """A copy that nobody else has; of several arrays, as a graph's, a tuple."""
+        if isinstance(array, tuple | list):
+            return tuple(map(self.array, array))
         here: HostArray = np.array(self.backend.to_numpy(array), self.dtype)
         return here
 
@@ -213,9 +230,14 @@ class Host:
         return LayerTrace(name, seen.layer, x, y, dx, dy, self.tree(seen.weights), self.tree(seen.grads))
 
 
-def _norm(array: HostArray) -> str:
+def _norm(array: Any) -> str:
+    if isinstance(array, tuple):
+        return ", ".join(map(_norm, array))
     return f"{np.linalg.norm(array.astype('float64')):.4g}"
 
 
-def _by(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "1"
+def _size(array: Any, first: int = 0) -> str:
+    """The sizes of an array's axes from this one on; of several arrays, each one's."""
+    if isinstance(array, tuple):
+        return ", ".join(_size(each, first) for each in array)
+    return "x".join(map(str, array.shape[first:])) or "1"

@@ -1,18 +1,31 @@
 """Nets that are ready, by name: small ones with how each is trained (recipes.py), and a zoo of well-known ones."""
 
+from xcnn.nets.convnext import convnext_tiny
+from xcnn.nets.efficientnet import efficientnet_b0
+from xcnn.nets.mobilenet import mobilenet_v2
 from xcnn.nets.recipes import RECIPES, Recipe, article, fast, lenet, mnist_net, residual_block, small_resnet
 from xcnn.nets.resnet import resnet18, resnet34, resnet50
+from xcnn.nets.unet import unet
+from xcnn.nets.vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 
 __all__ = [
     "RECIPES",
     "Recipe",
     "article",
+    "convnext_tiny",
+    "efficientnet_b0",
     "fast",
     "lenet",
     "mnist_net",
+    "mobilenet_v2",
     "residual_block",
     "resnet18",
     "resnet34",
     "resnet50",
     "small_resnet",
+    "unet",
+    "vgg11",
+    "vgg11_bn",
+    "vgg16",
+    "vgg16_bn",
 ]

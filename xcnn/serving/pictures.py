@@ -54,6 +54,27 @@ def prepared(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers,
     return x, f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
 
 
+def from_file(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers, str]:
+    """The picture of a file as the model takes it, and how it was prepared.
+
+    Raises
+    ------
+    DataError
+        X207, X208; its message names the file.
+    ShapeError
+        X101, where the model takes no images.
+    """
+    if len(model.input_shape) != 3:
+        told = f"the net takes samples of shape {model.input_shape}, not images."
+        raise ShapeError("X101", told, hint="give them in Python.")
+    try:
+        return prepared(model, path, limits)
+    except DataError as error:
+        if path.name not in error.message:
+            error.message = f"{path.name}: {error.message}"
+        raise
+
+
 def answer(model: Model, names: list[str], probabilities: Numbers, how: str, name: str) -> dict[str, Any]:
     """The likeliest class of a picture, all classes' probabilities from the likeliest on, and how it was prepared.
 
@@ -89,10 +110,5 @@ def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any])
     DivergedError
         X501
     """
-    try:
-        x, how = prepared(model, path, limits)
-    except DataError as error:
-        if path.name not in error.message:
-            error.message = f"{path.name}: {error.message}"
-        raise
+    x, how = from_file(model, path, limits)
     return answer(model, names, model.probabilities(x[None])[0], how, path.name)

@@ -17,6 +17,11 @@ from xcnn.errors import OptionError, short
 class Schedule:
     """schedule(step) -> learning rate, step counting from 0."""
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it gives what a compiled step is given: an array, or what stands for it in a tracer."""
+        return False
+
     def __call__(self, step: int) -> float:
         """The learning rate of this step."""
         raise NotImplementedError
@@ -247,6 +252,46 @@ class OneCycle(Schedule):
         return last + (self.rate - last) * (1 + cos(pi * down)) / 2
 
 
+@checked
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """factor · then, and at least `least`, but not above `then` itself.
+
+    Parameters
+    ----------
+    then
+        a schedule, or a rate
+    factor
+        what it is multiplied by
+    least
+        the smallest rate
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    then: Schedule | float
+    factor: float
+    _: KW_ONLY
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.then, Schedule):
+            check_rate("then", self.then)
+        check_rate("factor", self.factor)
+        check_rate("least", self.least)
+
+    @property
+    def is_given(self) -> bool:
+        return isinstance(self.then, Schedule) and self.then.is_given
+
+    def __call__(self, step: int) -> float:
+        rate = learning_rate(self.then, step)
+        return rate * self.factor if not self.least else max(rate * self.factor, min(self.least, rate))
+
+
 @dataclass(frozen=True)
 class Shifted(Schedule):
     """A schedule that began with another step than the optimizer's first, as a Model knows (TrainingState).
@@ -278,11 +323,54 @@ class Given(Schedule):
 
     rate: Any
 
+    @property
+    def is_given(self) -> bool:
+        return True
+
     def __call__(self, step: int) -> Any:
         return self.rate
 
 
-SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Step, WarmUp)}
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Scaled, Step, WarmUp)}
+
+
+def cosine_by_epochs(
+    rate: float, *, epochs: int, samples: int, batch_size: int, warm_up: float = 0.0, final: float = 0.0
+) -> Schedule:
+    """Up to `rate` in the epochs of `warm_up`, in equal steps, then in half a cosine to `final` as the last one ends.
+
+    Parameters
+    ----------
+    rate
+        the largest
+    epochs
+        in all
+    samples, batch_size
+        of which an epoch has samples / batch_size steps, rounded up
+    warm_up
+        epochs of the rise, also parts of one
+    final
+        the rate afterwards
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> schedule = xcnn.schedules.cosine_by_epochs(0.1, epochs=30, samples=60000, batch_size=128, warm_up=3)
+    >>> schedule(469 * 3 - 1), schedule(469 * 30)
+    (0.1, 0.0)
+    """
+    check_whole("epochs", epochs)
+    check_whole("samples", samples)
+    check_whole("batch_size", batch_size)
+    check_between("warm_up", warm_up, 0, epochs)
+    each = -(-samples // batch_size)
+    rise = round(warm_up * each)
+    cosine = Cosine(rate, max(epochs * each - rise, 1), final=final)
+    return WarmUp(rise, cosine) if rise else cosine
 
 
 def learning_rate(rate: Schedule | float, step: int) -> float:
@@ -303,7 +391,7 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     if not isinstance(rate, Schedule):
         return float(rate)
     value = rate(step)
-    if isinstance(rate, Given):
+    if rate.is_given:
         return value
     number: Any = plain(value)
     if not is_number(number) or not 0 <= number < inf:
@@ -335,8 +423,10 @@ __all__ = [
     "Cosine",
     "Exponential",
     "OneCycle",
+    "Scaled",
     "Schedule",
     "Step",
     "WarmUp",
+    "cosine_by_epochs",
     "learning_rate",
 ]

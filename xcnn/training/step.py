@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, is_dataclass
-from functools import partial
-from typing import Protocol, TypeAlias
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias
 
-from xcnn.core import random
+from xcnn.core import random, tree
+from xcnn.core.arrays import full, is_floating, namespace
 from xcnn.core.likeness import likeness
 from xcnn.core.primitives import HostPort, Primitives
 from xcnn.core.pure import Impure, is_fixed, is_own, made_of
 from xcnn.core.types import Array, Weights
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
-from xcnn.training.losses import Loss
-from xcnn.training.optimizers import Optimizer
+from xcnn.training.losses import Loss, weighted
+from xcnn.training.optimizers import Composite, Optimizer
 from xcnn.training.state import HostArray, TrainingState
 
 
@@ -59,6 +60,10 @@ whose loss or gradient is not finite.
 """
 
 
+Gradients: TypeAlias = tuple[Weights, Array, "Array | None", Array]
+"""Of a batch: the gradients, the loss, how much is right, and the outputs."""
+
+
 @dataclass(frozen=True)
 class TrainingStep:
     """One training step. A value like its parts, so that a backend can tell that it has compiled an equal one."""
@@ -70,6 +75,8 @@ class TrainingStep:
     backend: Engine
     tells_outputs: bool = False
     """Whether the result has the net's outputs."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after another, whose gradients are added up."""
 
     def __call__(
         self, key: random.Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
@@ -81,14 +88,77 @@ class TrainingStep:
         self, run: Run, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
     ) -> tuple[Weights, Weights, StepResult]:
         """The same in a run that somebody may look at."""
+        sums = self.gradients if self.accumulate == 1 else self.accumulated
+        grads, value, right, y = sums(run, weights, state.get("loss_scale"), x, t, shares)
+        weights, state, norm, weight_norm = self.backend.update(self.optimizer, grads, state, weights)
+        return weights, state, StepResult(value, norm, weight_norm, right, y if self.tells_outputs else None)
+
+    def gradients(
+        self, run: Run, weights: Weights, loss_scale: Array | None, x: Array, t: Array, shares: Array | None
+    ) -> Gradients:
+        """Those of a batch, its loss, how much of it is right, and the outputs."""
         y, backward = self.net(weights, x, run)
         if not is_own(type(self.net)):
             backward = held(self.net, weights, likeness(y), backward)
-        loss = self.loss if shares is None else partial(self.loss, weights=shares)
-        value, dy, right = self.backend.loss_and_gradient(loss, self.threshold, y, t, state.get("loss_scale"))
+        loss = weighted(self.loss, shares)
+        value, dy, right = self.backend.loss_and_gradient(loss, self.threshold, y, t, loss_scale)
         _, grads = backward(dy)
-        weights, state, norm, weight_norm = self.backend.update(self.optimizer, grads, state, weights)
-        return weights, state, StepResult(value, norm, weight_norm, right, y if self.tells_outputs else None)
+        return grads, value, right, y
+
+    def accumulated(
+        self, run: Run, weights: Weights, loss_scale: Array | None, x: Array, t: Array, shares: Array | None
+    ) -> Gradients:
+        """The same, part by part: each counts by its share in the mean, as if the batch were computed in one go.
+
+        What follows from the statistics of a batch, as BatchNorm's, follows from those of each part.
+        """
+        whole: Gradients | None = None
+        cuts = [x.shape[0] * n // self.accumulate for n in range(self.accumulate + 1)]
+        total = portion_of(self.loss, t, shares)
+        for first, end in pairwise(cuts):
+            if first == end:
+                continue
+            here = slice(first, end)
+            mine = None if shares is None else shares[here, ...]
+            inner = Run(run.backend, run.train, (*run.key, first), run.hook, run.wants_dx)
+            part = self.gradients(inner, weights, loss_scale, x[here, ...], t[here, ...], mine)
+            weights = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, weights, part[0])
+            whole = joined(whole, part, portion_of(self.loss, t[here, ...], mine) / total)
+        if whole is None:  # a batch of no samples
+            return self.gradients(run, weights, loss_scale, x, t, shares)
+        return whole
+
+
+def portion_of(loss: Loss, t: Array, shares: Array | None) -> Any:
+    """What the mean of a batch's loss is divided by, but for a factor that all of its parts share; above 0."""
+    ignored = getattr(loss, "keywords", {}).get("ignore_index")
+    if shares is None and (ignored is None or is_floating(t)):
+        return t.shape[0]
+    xp = namespace(t if shares is None else shares)
+    count = xp.sum(xp.astype(t != ignored, xp.float64)) if shares is None else xp.sum(shares)
+    return xp.maximum(count, full(count, (), 1e-30))
+
+
+def joined(whole: Gradients | None, part: Gradients, portion: Any) -> Gradients:
+    """The sums with one more part, which is this portion of the batch."""
+
+    def weighed(g: Any) -> Any:
+        return g if isinstance(g, Next) else g * (portion if isinstance(portion, float) else as_type(portion, g))
+
+    grads, value, right, y = part
+    grads, value = tree.map(weighed, grads), weighed(value)
+    if whole is None:
+        return grads, value, right, y
+    before, sum_of_losses, so_far, outputs = whole
+    added = tree.map(lambda a, b: b if isinstance(b, Next) else a + b, before, grads)
+    xp = namespace(y)
+    count = None if right is None or so_far is None else so_far + right
+    return added, sum_of_losses + value, count, xp.concat([outputs, y], axis=0)
+
+
+def as_type(number: Array, like: Array) -> Array:
+    """A number in an array's type."""
+    return namespace(number).astype(number, like.dtype, copy=False)
 
 
 class Kept:
@@ -104,6 +174,14 @@ class Kept:
 
     arguments: Collection[str] = ()
     """Options of the optimizer that are arguments of what is kept, beside its rate."""
+
+    step: TrainingStep
+    compiles: bool
+    fixed: bool
+    unkept: str
+    """Why nothing is kept; "" where it is."""
+    reason: str
+    """Why steps run operation by operation; "" where they do not."""
 
     def __init__(self, step: TrainingStep, compiles: bool) -> None:
         self.step, self.compiles = step, compiles
@@ -132,7 +210,9 @@ class Kept:
         step, optimizer = self.step, self.step.optimizer
         if not is_dataclass(optimizer):
             raise Impure(f"{type(optimizer).__name__} is no dataclass.")
-        parts = made_of((self.net_and_loss(), step.threshold, step.backend, step.tells_outputs))
+        parts = made_of((self.net_and_loss(), step.threshold, step.backend, step.tells_outputs, step.accumulate))
+        if isinstance(optimizer, Composite):  # whose rate is that of another
+            return parts, made_of(optimizer.with_rate(0.0), self.arguments)
         return parts, made_of(optimizer, ("learning_rate", *self.arguments))
 
     def net_and_loss(self) -> tuple[object, object]:

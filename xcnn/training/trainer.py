@@ -18,7 +18,7 @@ from xcnn.training.losses import Loss
 from xcnn.training.metrics import Metric, added
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import HostArray, TrainingState
-from xcnn.training.step import Span, Step
+from xcnn.training.step import Span, Step, TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,21 @@ class Trainer:
     """The step, compiled."""
     metrics: tuple[Metric, ...] = ()
     """What is measured beside the loss."""
+    accumulate: int = 1
+    """Parts that a batch is computed in."""
+
+    @property
+    def plain_step(self) -> TrainingStep:
+        """The step, not compiled."""
+        how = bool(self.metrics), self.accumulate
+        return TrainingStep(self.net, self.loss, self.optimizer, self.threshold, self.backend, *how)
+
+    def accumulating(self, parts: int) -> Trainer:
+        """The same, whose batches are computed in so many parts."""
+        if parts == self.accumulate:
+            return self
+        other = replace(self, accumulate=parts)
+        return replace(other, step=self.backend.compile(other.plain_step))
 
     def look(self) -> None:
         """Let a compiled step see what callbacks and users have changed: before each epoch, and each single step."""
@@ -58,6 +73,10 @@ class Trainer:
         with host_memory("this batch"), self.backend.active():
             y, _ = self.net(weights, self.backend.asarray(x, self.dtype), self.asking)
         return y
+
+    def asked(self, state: TrainingState) -> Weights:
+        """The weights that predictions are made with: those that are trained, or their average."""
+        return self.optimizer.asked(state.weights, state.optimizer_state)
 
     @cached_property
     def asking(self) -> Run:

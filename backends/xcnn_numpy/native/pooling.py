@@ -179,4 +179,5 @@ class Pooled:
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Pooled] | None:
     """A pooling."""
     name, layer = layers[n]
-    return (1, Pooled(backend, name, layer)) if type(layer) in LAYERS else None
+    counts = type(layer) is AveragePool2D and layer.count_include_pad  # cells that the kernel does not count
+    return (1, Pooled(backend, name, layer)) if type(layer) in LAYERS and not counts else None

@@ -173,6 +173,8 @@ class Single:
             return False
         if isinstance(layer, UpSampling2D):
             return is_placed(layer)
+        if isinstance(layer, AveragePool2D) and layer.count_include_pad:
+            return False
         return not isinstance(layer, MaxPool2D | AveragePool2D) or pool_of(layer, x) is not None
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:

@@ -49,16 +49,23 @@ class Graph:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     opset: int = OPSET
     taken: set[str] = field(default_factory=set)
-    """The names of nodes and of tensors."""
+    """The names of tensors."""
+    called: set[str] = field(default_factory=set)
+    """The names of nodes."""
 
     def fresh(self, name: str) -> str:
-        """The name, or where it is taken, one like it."""
-        found, n = name, 1
-        while found in self.taken:
-            n += 1
-            found = f"{name}_{n}"
-        self.taken.add(found)
-        return found
+        """A name for a tensor: this, or where it is taken, one like it."""
+        return fresh(name, self.taken)
+
+
+def fresh(name: str, taken: set[str]) -> str:
+    """The name, or where it is taken, one like it; it is taken then."""
+    found, n = name, 1
+    while found in taken:
+        n += 1
+        found = f"{name}_{n}"
+    taken.add(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Scope:
         **attributes
             numbers, texts, and lists of them
         """
-        name = self.graph.fresh("/".join((*self.path, part) if part else self.path) or op)
+        name = fresh("/".join((*self.path, part) if part else self.path) or op, self.graph.called)
         output = self.graph.fresh(f"{name}/y")
         self.graph.nodes.append(Node(op, name, [x.name if x else "" for x in inputs], output, attributes))
         self.graph.opset = max(self.graph.opset, opset)

@@ -15,8 +15,11 @@ from xcnn.exchange.onnx.graph import Scope, Tensor
 from xcnn.layers import (
     ELU,
     GELU,
+    SELU,
+    Add,
     AveragePool2D,
     BatchNorm,
+    ClippedReLU,
     Concatenate,
     Conv1D,
     Conv2D,
@@ -27,20 +30,32 @@ from xcnn.layers import (
     Flatten,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
+    Graph,
     GroupNorm,
+    HardSigmoid,
+    HardSwish,
     Layer,
     LayerNorm,
     LeakyReLU,
+    LogSoftmax,
     MaxPool2D,
+    Mish,
+    Multiply,
+    Permute,
+    PReLU,
     ReLU,
     Reshape,
     Residual,
+    Scale,
     Sequential,
     Sigmoid,
     SiLU,
+    Slice,
     Softmax,
     Softplus,
+    Softsign,
     SpatialDropout2D,
+    StochasticDepth,
     Tanh,
     UpSampling2D,
     ZeroPadding2D,
@@ -48,7 +63,7 @@ from xcnn.layers import (
 
 Tree = Mapping[str, Any]
 """Weights as NumPy arrays."""
-Writer = Callable[[Any, Tree, Tensor, Scope], Tensor]
+Writer = Callable[[Any, Tree, Any, Scope], Any]
 """From a layer, its weights, its input and its place to its output."""
 
 LAYERS: dict[type, Writer] = {}
@@ -67,11 +82,10 @@ def writes(*classes: type) -> Callable[[Written], Written]:
     return enter
 
 
-def write(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Add a layer's nodes, by the table or by its own `to_onnx`, and give its output."""
+def write(layer: Layer, weights: Tree, x: Any, here: Scope) -> Any:
+    """Add a layer's nodes, by the table or by its own `to_onnx`, and give its output; several are tuples."""
     writer = LAYERS.get(type(layer))
-    made = writer(layer, weights, x, here) if writer else layer.to_onnx(weights, x, here)  # type: ignore[attr-defined]
-    return made if isinstance(made, Tensor) else Tensor(str(made), after(layer, x.shape))
+    return writer(layer, weights, x, here) if writer else layer.to_onnx(weights, x, here)  # type: ignore[attr-defined]
 
 
 def after(layer: Layer, shape: Shape) -> Shape:
@@ -104,11 +118,52 @@ def residual(net: Residual, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Add", y, beside, shape=y.shape)
 
 
+@writes(Graph)
+def graph(net: Graph, weights: Tree, x: Any, here: Scope) -> Any:
+    """Nodes by name; several inputs or outputs are tuples."""
+    values = dict(zip(net.inputs, x if isinstance(x, tuple) else (x,), strict=True))
+    for (name, layer), taken in net.wired_nodes():
+        given = tuple(values[one] for one in taken)
+        values[name] = write(layer, weights.get(name, {}), given if len(given) > 1 else given[0], here.child(name))
+    y = tuple(values[name] for name in net.outputs)
+    return y if len(y) > 1 else y[0]
+
+
+def branches(net: Any, weights: Tree, x: Any, here: Scope) -> list[Tensor]:
+    """The outputs of a container's branches, or the values that it is given."""
+    if not net.named:
+        return list(x)
+    return [write(layer, weights.get(name, {}), x, here.child(name)) for name, layer in net.named]
+
+
 @writes(Concatenate)
-def concatenate(net: Concatenate, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The branches' channels, joined."""
-    ys = [write(layer, weights.get(name, {}), x, here.child(name)) for name, layer in net.named]
+def concatenate(net: Concatenate, weights: Tree, x: Any, here: Scope) -> Tensor:
+    """Channels, joined."""
+    ys = branches(net, weights, x, here)
     return here.node("Concat", *ys, shape=(sum(y.shape[0] for y in ys), *ys[0].shape[1:]), axis=1)
+
+
+@writes(Add, Multiply)
+def joined(net: Add | Multiply, weights: Tree, x: Any, here: Scope) -> Tensor:
+    """A sum or a product; one number for a channel is given axes of size 1 behind it."""
+    ys = branches(net, weights, x, here)
+    rank = max(len(y.shape) for y in ys)
+    first, *others = [lengthened(y, rank, here) for y in ys]
+    if not others:
+        return first
+    op = "Add" if isinstance(net, Add) else "Mul"
+    for n, y in enumerate(others, 1):
+        shape = tuple(map(max, first.shape, y.shape))
+        first = here.node(op, first, y, shape=shape, part="" if n == len(others) else f"part{n}")
+    return first
+
+
+def lengthened(x: Tensor, rank: int, here: Scope) -> Tensor:
+    """A tensor with so many axes."""
+    if len(x.shape) == rank:
+        return x
+    shape = (*x.shape, *(1 for _ in range(rank - len(x.shape))))
+    return here.node("Reshape", x, here.constant("shape", (0, *shape)), shape=shape, part="lengthened")
 
 
 # Sums with kernels.
@@ -222,6 +277,21 @@ def reshape(layer: Reshape, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Reshape", x, here.constant("shape", (0, *shape)), shape=shape)
 
 
+@writes(Permute)
+def permute(layer: Permute, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """The one layer that is a Transpose itself."""
+    return here.node("Transpose", x, shape=after(layer, x.shape), perm=[0, *layer.axes])
+
+
+@writes(Slice)
+def slices(layer: Slice, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A part of an axis."""
+    axis, cells = layer.cells(x.shape)
+    values = (("start", cells.start), ("stop", cells.stop), ("axis", axis), ("step", cells.step))
+    given = [here.constant(name, [value]) for name, value in values]
+    return here.node("Slice", x, *given, shape=after(layer, x.shape))
+
+
 @writes(ZeroPadding2D)
 def zero_padding2d(layer: ZeroPadding2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Zeros around each channel."""
@@ -286,13 +356,45 @@ def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tenso
     return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
 
 
+@writes(Scale)
+def scale(layer: Scale, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A factor, and a summand, for each channel."""
+    wide = (-1, *(1 for _ in x.shape[1:]))
+    factor = here.constant("scale", np.reshape(weights["scale"], wide))
+    if not layer.bias:
+        return here.node("Mul", x, factor, shape=x.shape)
+    bias = here.constant("bias", np.reshape(weights["bias"], wide))
+    return here.node("Add", here.node("Mul", x, factor, shape=x.shape, part="scaled"), bias, shape=x.shape)
+
+
 # Cell by cell.
 
 
-@writes(ReLU, Sigmoid, Tanh, Softplus)
+@writes(ReLU, Sigmoid, Tanh, Softplus, Mish, HardSwish, Softsign, SELU)
 def by_name(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Activations that ONNX has without options."""
-    return here.node("Relu" if type(layer) is ReLU else type(layer).__name__, x, shape=x.shape)
+    op = {"ReLU": "Relu", "SELU": "Selu"}.get(type(layer).__name__, type(layer).__name__)
+    return here.node(op, x, shape=x.shape)
+
+
+@writes(ClippedReLU)
+def clipped_relu(layer: ClippedReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A line between two levels."""
+    least, most = here.constant("least", 0.0), here.constant("most", layer.max_value)
+    return here.node("Clip", x, least, most, shape=x.shape)
+
+
+@writes(HardSigmoid)
+def hard_sigmoid(layer: HardSigmoid, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """A line between 0 and 1."""
+    return here.node("HardSigmoid", x, shape=x.shape, alpha=layer.slope, beta=0.5)
+
+
+@writes(PReLU)
+def prelu(layer: PReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Two lines for each channel."""
+    wide = (-1, *(1 for _ in x.shape[1:]))
+    return here.node("PRelu", x, here.constant("slope", np.reshape(weights["negative_slope"], wide)), shape=x.shape)
 
 
 @writes(LeakyReLU)
@@ -319,10 +421,10 @@ def silu(layer: SiLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Mul", x, here.node("Sigmoid", x, shape=x.shape, part="sigmoid"), shape=x.shape)
 
 
-@writes(Softmax)
-def softmax(layer: Softmax, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(Softmax, LogSoftmax)
+def softmax(layer: Softmax | LogSoftmax, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Along one axis."""
-    return here.node("Softmax", x, shape=x.shape, axis=layer.axis)
+    return here.node(type(layer).__name__, x, shape=x.shape, axis=layer.axis)
 
 
 @writes(Dropout)
@@ -331,7 +433,7 @@ def dropout(layer: Dropout, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Dropout", x, here.constant("rate", np.array(layer.rate, "float32")), shape=x.shape)
 
 
-@writes(SpatialDropout2D)
-def spatial_dropout2d(layer: SpatialDropout2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Nothing: ONNX has no dropout of whole channels."""
+@writes(SpatialDropout2D, StochasticDepth)
+def dropped_whole(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Nothing: ONNX has no dropout of whole channels or samples."""
     return here.node("Identity", x, shape=x.shape)

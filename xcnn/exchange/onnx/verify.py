@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from xcnn.backends import backend
 from xcnn.core import random, tree
+from xcnn.core.several import arrays_of, shapes_of
 from xcnn.errors import ExchangeError, MissingDependency, told_by
 from xcnn.exchange.onnx.package import runtime
 from xcnn.layers import Run
@@ -48,22 +50,27 @@ def verify(contents: bytes, net: Any, wanted: bool | None) -> None:
     except Exception as error:
         raise refused(f"onnxruntime does not take it: {told_by(error)}") from error
     for n in BATCHES:
-        x = random.generator(n).standard_normal((n, *net.input_shape), np.float32)
-        expected = outputs(net, x)
+        rng = random.generator(n)
+        xs = [rng.standard_normal((n, *shape), np.float32) for shape in shapes_of(net.input_shape)]
         try:
-            y = session.run(None, {session.get_inputs()[0].name: x})[0]
+            ys = session.run(None, {end.name: x for end, x in zip(session.get_inputs(), xs, strict=True)})
         except Exception as error:
             raise refused(f"onnxruntime fails on a batch of {n}: {told_by(error)}") from error
-        compare(n, np.asarray(y, np.float64), expected)
+        for y, expected in zip(ys, outputs(net, xs), strict=True):
+            compare(n, np.asarray(y, np.float64), expected)
 
 
-def outputs(net: Any, x: NDArray[Any]) -> NDArray[np.float64]:
-    """What the net gives in double precision, outside of training."""
+def outputs(net: Any, xs: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
+    """What the net gives in double precision, outside of training, for its one or several inputs."""
     engine = backend("numpy")
-    weights = tree.map(lambda w: engine.asarray(np.asarray(w, np.float64), "float64"), dict(net.weights))
+
+    def sent(array: Any) -> Any:
+        return engine.asarray(np.asarray(array, np.float64), "float64")
+
+    weights, given = tree.map(sent, dict(net.weights)), tuple(map(sent, xs))
     with engine.active():
-        y, _ = net.layer(weights, engine.asarray(x.astype(np.float64), "float64"), Run(engine, wants_backward=False))
-    return np.asarray(engine.to_numpy(y), np.float64)
+        y, _ = net.layer(weights, given if len(given) > 1 else given[0], Run(engine, wants_backward=False))
+    return [np.asarray(engine.to_numpy(one), np.float64) for one in arrays_of(y)]
 
 
 def compare(n: int, y: NDArray[np.float64], expected: NDArray[np.float64]) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 
 from xcnn.core import tree
 from xcnn.core.files import check_path, write_whole
-from xcnn.core.types import Shape, Weights
+from xcnn.core.several import is_several, shapes_of
+from xcnn.core.types import Weights
 from xcnn.errors import ExchangeError, counted
 from xcnn.exchange.onnx.folding import fold_batch_norms
 from xcnn.exchange.onnx.graph import Graph, Scope, Tensor
-from xcnn.exchange.onnx.layers import LAYERS, after, write
+from xcnn.exchange.onnx.layers import LAYERS, write
 from xcnn.exchange.onnx.package import onnx_package
 from xcnn.exchange.onnx.verify import verify
+from xcnn.layers import Graph as NetGraph
 from xcnn.layers import Layer
 from xcnn.layers.container import Container
 
@@ -40,14 +42,14 @@ class Net:
     weights
         its tree, NumPy arrays
     input_shape
-        of one sample
+        of one sample, or of several inputs a tuple of them
     info
         what stands in the file beside the graph: texts, or what JSON has
     """
 
     layer: Layer
     weights: Weights
-    input_shape: Shape
+    input_shape: Any
     info: Mapping[str, Any]
 
 
@@ -75,13 +77,13 @@ def write_onnx(net: Net, path: str | Path, *, fold: bool, check: bool | None) ->
     onnx = onnx_package("to_onnx")
     check_path(path)
     check_layers(net.layer)
-    graph, output = graph_of(net)
+    graph, *ends = graph_of(net)
     if fold:
         fold_batch_norms(graph)
     size = sum(array.nbytes for array in graph.constants.values())
     if size > LARGEST - (1 << 20):
         raise ExchangeError("X411", f"the net's weights have {size:,} bytes; an ONNX file has at most {LARGEST:,}.")
-    model = model_of(onnx, net, graph, output)
+    model = model_of(onnx, net.info, graph, *ends)
     onnx.checker.check_model(model, full_check=True)
     contents = model.SerializeToString()
     verify(contents, net, check)
@@ -107,35 +109,37 @@ def leaves(layer: Layer, name: str = "") -> Iterator[tuple[str, Layer]]:
             yield from leaves(inner, f"{name}.{own}" if name else own)
 
 
-def graph_of(net: Net) -> tuple[Graph, Tensor]:
-    """The graph of a net, and its output."""
-    graph = Graph()
-    graph.taken |= {INPUT, OUTPUT}
-    path = () if isinstance(net.layer, Container) else (type(net.layer).__name__.lower(),)
-    here = Scope(graph, path)
-    y = write(net.layer, tree.map(np.asarray, dict(net.weights)), Tensor(INPUT, net.input_shape), here)
-    if y.name == INPUT:
-        y = here.node("Identity", y, shape=y.shape)
-    last = next(node for node in graph.nodes if node.output == y.name)
+def graph_of(net: Net) -> tuple[Graph, list[Tensor], list[Tensor]]:
+    """The graph of a net, its inputs and its outputs."""
+    names = net.layer.inputs if isinstance(net.layer, NetGraph) else (INPUT,)
+    several = is_several(net.input_shape)
+    inputs = [Tensor(name, tuple(shape)) for name, shape in zip(names, shapes_of(net.input_shape), strict=True)]
+    graph = Graph(taken={*names})
+    here = Scope(graph, () if isinstance(net.layer, Container) else (type(net.layer).__name__.lower(),))
+    y = write(net.layer, tree.map(np.asarray, dict(net.weights)), tuple(inputs) if several else inputs[0], here)
+    outputs = [*y] if isinstance(y, tuple) else [y]
+    told = net.layer.outputs if len(outputs) > 1 else (OUTPUT,)  # type: ignore[attr-defined]
+    ends = [here.node("Identity", one, shape=one.shape) if one in inputs else one for one in outputs]
+    renamed = {one.name: graph.fresh(name) for one, name in zip(ends, told, strict=True)}
     for node in graph.nodes:
-        node.inputs = [OUTPUT if name == last.output else name for name in node.inputs]
-    last.output = OUTPUT
-    return graph, Tensor(OUTPUT, after(net.layer, net.input_shape))
+        node.inputs = [renamed.get(name, name) for name in node.inputs]
+        node.output = renamed.get(node.output, node.output)
+    return graph, inputs, [Tensor(renamed[one.name], one.shape) for one in ends]
 
 
-def model_of(onnx: Any, net: Net, graph: Graph, output: Tensor) -> Any:
+def model_of(onnx: Any, info: Mapping[str, Any], graph: Graph, inputs: list[Tensor], outputs: list[Tensor]) -> Any:
     """The file's message."""
     make = onnx.helper
     nodes = [make.make_node(n.op, n.inputs, [n.output], name=n.name, **n.attributes) for n in graph.nodes]
-    ends = [
-        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *shape])
-        for name, shape in ((INPUT, net.input_shape), (OUTPUT, output.shape))
-    ]
+    first, last = (
+        [make.make_tensor_value_info(end.name, onnx.TensorProto.FLOAT, [BATCH, *end.shape]) for end in ends]
+        for ends in (inputs, outputs)
+    )
     constants = [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
-    whole = make.make_graph(nodes, "xcnn", ends[:1], ends[1:], constants)
+    whole = make.make_graph(nodes, "xcnn", first, last, constants)
     opset = make.make_opsetid("", graph.opset)
     model = make.make_model(whole, opset_imports=[opset], ir_version=make.find_min_ir_version_for([opset]))
     model.producer_name, model.producer_version = "xcnn", version("xcnn")
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in net.info.items()}
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in info.items()}
     make.set_model_props(model, texts)
     return model

@@ -152,7 +152,7 @@ def of_older(path: str | Path, file: io.BufferedReader) -> Any:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise RefusedError("it was written by a big-endian machine")
     value, keys = loads(head, storage_of), loads(head, no_storage)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(places):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(places):
         raise ValueError("its storages are not those that its tensors are of")
     at = head.tell()
     for key in keys:

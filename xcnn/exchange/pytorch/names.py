@@ -6,7 +6,7 @@ others, so that a net of xcnn's can be one of PyTorch's: `_3` is called "3", `_`
 PyTorch does not have, and a shortcut is a "downsample", as torchvision has it.
 
 A 1x1 convolution whose name begins with "linear" is a torch.nn.Linear of the channels at each place, which is how nets
-with their channels last have it; `linear_3` is called "3".
+with their channels last have it; `linear_3` is called "3". A Scale without bias is a parameter of the module around it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from xcnn.core import tree
 from xcnn.core.types import Shape, Weights
 from xcnn.exchange.pytorch.tensors import Numbers
-from xcnn.layers import Dense
+from xcnn.layers import Dense, Scale
 from xcnn.layers.container import Container, counted
 from xcnn.layers.layer import Layer
 
@@ -82,6 +82,8 @@ def _walk(layer: Layer, weights: Weights, path: str, parts: tuple[str, ...]) -> 
 
 def twin_of(layer: Layer, name: str, shape: Shape, parts: tuple[str, ...], called: list[str]) -> Twin:
     """The twin of one weight of a layer, which its container calls so."""
+    if isinstance(layer, Scale) and not layer.bias:
+        return Twin(".".join(parts) or "weight", (*shape, 1, 1))
     whole = ".".join([*parts, LEAVES.get(name, name.replace("/", "."))])
     if isinstance(layer, Dense) and name == "kernel":
         return Twin(whole, shape[::-1], transposed=True)

@@ -82,7 +82,7 @@ def view(storage: Storage, first: object, shape: object, strides: object, order:
     """
     sizes, steps = _whole_numbers(shape), _whole_numbers(strides)
     if not is_whole(first) or not 0 <= first < MOST_CELLS or len(sizes) != len(steps):  # type: ignore[operator]
-        raise ValueError(f"a tensor has the sizes {sizes} and the strides {steps} from {str(first)[:40]} on")
+        raise ValueError(f"a tensor has the sizes {sizes} and the strides {steps}, or begins nowhere")
     begin, count = int(first), prod(sizes)  # type: ignore[call-overload]
     span = 1 + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True)) if count else 0
     if count > storage.cells or begin + span > storage.cells:

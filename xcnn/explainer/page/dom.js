@@ -48,6 +48,8 @@ function gridTable(caption, { rows, columns, cells }, name, marked = () => false
 
 /** The terms of a sum: the largest ones, what the others add, and the sum. A term is {label, parts: [numbers], value, name}. */
 function termTable(caption, head, terms, sum, { most = 9, sign = "×" } = {}) {
+  const plain = terms.every(({ parts }) => !parts.length); // then there is no column of them
+  const line = (cells) => cells.filter((_, n) => n !== 1 || !plain);
   const order = terms.map((_, n) => n).sort((a, b) => Math.abs(terms[b].value) - Math.abs(terms[a].value) || a - b);
   const shown = order.slice(0, most).sort((a, b) => a - b).map((n) => terms[n]);
   const rest = order.slice(most);
@@ -59,7 +61,7 @@ function termTable(caption, head, terms, sum, { most = 9, sign = "×" } = {}) {
     rows.push([`${rest.length} more terms`, "…", element("span", {}, written(others))]);
   }
   rows.push([{ cell: strong("sum"), class: "sum" }, { cell: "", class: "sum" }, { cell: sum, class: "sum" }]);
-  return table(caption, head, rows);
+  return table(caption, line(head), rows.map(line));
 }
 
 /** Choices of a list, with a label. */

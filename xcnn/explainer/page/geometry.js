@@ -33,7 +33,7 @@ class GeometrySection extends Section {
       paragraph("This layer is ", code(`${view.node.kind}(${view.node.told})`), "."),
       paragraph("Rows: ", code(size(0)), ". Columns: ", code(size(1)), "."),
       element("div", { class: "row" },
-        this.padded.show(padded(view.X, g.padding), { frames: [...next, moved(windowFrame(g, p, q))], label: `X with its padding, the window of Y[${p}, ${q}] and the next one` }),
+        this.padded.show(padded(view.X, g.padding), { frames: [...next, moved(windowFrame(g, p, q))], label: `X with its padding, the window of Y[${p}, ${q}] and the next one`, palette: paletteOf(view.X) }),
         this.modes(g)),
       this.identity(state, view));
   }

@@ -32,7 +32,7 @@ class GradientsSection extends Section {
       `K[${a}, ${b}] was multiplied with every cell in the frame in X, once for each output. What is ∂E/∂K[${a}, ${b}], the sum of those cells times their outputs' gradients?`,
       paragraph(code("∂E/∂K = X ⋆ ∂E/∂Y"), ": the gradient has become the kernel that slides over X", g.stride.some((s) => s > 1) ? ", its cells as far apart as the stride." : "."),
       element("div", { class: "row" },
-        this.X.show(view.X, { frames: [area], label: `X, channel ${view.j}: what K[${a}, ${b}] met` }),
+        this.X.show(view.X, { frames: [area], label: `X, channel ${view.j}: what K[${a}, ${b}] met`, palette: paletteOf(view.X) }),
         this.dY.show(view.dY, { chosen: state.element, name: view.dy, label: `∂E/∂Y, filter ${view.i}` }),
         this.dK.show(view.dK, { chosen: [a, b], name: view.dk, label: `∂E/∂K, filter ${view.i}, channel ${view.j}` })),
       termTable(`∂E/∂K[${a}, ${b}]: the largest of ${terms.length} terms`, ["where", "X × ∂E/∂Y", "product"], terms, number(cellAt(view.dK, a, b), view.dk(a, b), 7)),

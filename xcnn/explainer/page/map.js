@@ -27,6 +27,9 @@ function colourOf(value, most, palette) {
   return mixed(zero, value < 0 ? minus : plus, share);
 }
 
+/** The palette of what a layer is given: a picture's where nothing is below 0. */
+const paletteOf = ({ cells }) => (cells.every((value) => value >= 0) ? "picture" : "signed");
+
 /** Whether dark letters are read on this colour. */
 const isLight = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b > 140;
 
@@ -50,7 +53,7 @@ function paint(context, { rows, columns, cells }, { palette, most = largest(cell
 
 /** Draws a frame around cells that reads on every colour. */
 function frame(context, { row, column, rows = 1, columns = 1 }, size, dashed = false) {
-  for (const [colour, width] of [["#000", 4], ["#fff", 2]]) {
+  for (const [colour, width] of size < 16 ? [["#000", 3], ["#fff", 1]] : [["#000", 4], ["#fff", 2]]) {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.setLineDash(dashed ? [5, 4] : []);
@@ -69,15 +72,14 @@ class PlaneMap {
   constructor({ label, palette = "signed", onselect, onsplash, width = 196 }) {
     Object.assign(this, { label, palette, onselect, onsplash, width });
     this.canvas = element("canvas", onselect
-      ? { tabindex: 0, role: "application", "aria-roledescription": "map of numbers",
-        onkeydown: (event) => this.key(event), onpointerdown: (event) => this.point(event) }
+      ? { tabindex: 0, role: "application", onkeydown: (event) => this.key(event), onpointerdown: (event) => this.point(event) }
       : { role: "img" });
     this.caption = element("figcaption", {});
     this.root = element("figure", { class: "map" }, this.canvas, this.caption);
   }
 
   /** Shows a plane; `chosen` is [row, column], `frames` are rectangles, `name` says what a cell is. */
-  show(plane, { chosen, frames = [], label = this.label, name, most } = {}) {
+  show(plane, { chosen, frames = [], label = this.label, name, most, palette = this.palette } = {}) {
     this.plane = plane;
     this.chosen = chosen || [0, 0];
     this.label = label;
@@ -85,7 +87,7 @@ class PlaneMap {
     this.canvas.width = plane.columns * size;
     this.canvas.height = plane.rows * size;
     const context = this.canvas.getContext("2d");
-    paint(context, plane, { palette: this.palette, size, most });
+    paint(context, plane, { palette, size, most });
     frames.forEach((each) => frame(context, each, size, each.dashed));
     if (chosen) frame(context, { row: chosen[0], column: chosen[1] }, size);
     const words = chosen ? this.words() : `${label}, ${plane.rows} by ${plane.columns}`;

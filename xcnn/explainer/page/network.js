@@ -21,6 +21,7 @@ class Network {
         Object.entries(node.weights || {}).map(([name, path]) => [name, { path, ...this.weights.get(path) }]),
       );
     this.x = decoded(data.x).cells;
+    this.shape = data.x.shape;
     this.t = decoded(data.t).cells;
     this.given = { x: this.x.slice(), t: this.t.slice() };
     for (const [path, weight] of this.weights) this.given[path] = weight.cells.slice();

@@ -23,7 +23,8 @@ class State {
     this.listeners = [];
     this.compute();
     this.chooseLayer(this.correlations[0]?.path);
-    this.pixel = { plane: 0, at: [0, 0] };
+    const [{ rows, columns }] = planesOf(network.x, network.shape);
+    this.pixel = { plane: 0, at: [Math.floor(rows / 2), Math.floor(columns / 2)] };
   }
 
   compute() {
@@ -44,13 +45,16 @@ class State {
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
   }
 
-  /** A layer in full, its output with the largest |dY| first. */
+  /** A layer in full; first the output with the largest |dY| |window|: of an empty window there is nothing to see. */
   chooseLayer(path) {
     this.path = path;
     if (path === undefined) return;
-    const { node, dy } = this.result.layers.get(path);
+    const { node, x, dy } = this.result.layers.get(path);
     const g = node.geometry;
-    [this.filter, ...this.element] = indicesOf(placeOfLargest(dy), [g.filters, ...g.output]);
+    const ones = new Float64Array((g.filters * g.channels * g.kernel[0] * g.kernel[1]) / g.groups).fill(1);
+    const windows = correlate(x.map((value) => value * value), ones, g);
+    const shares = dy.map((value, n) => value * Math.sqrt(windows[n]));
+    [this.filter, ...this.element] = indicesOf(placeOfLargest(shares), [g.filters, ...g.output]);
     const sums = Array.from({ length: g.channels / g.groups }, (_, c) => windowSum(this, c));
     this.share = placeOfLargest(sums);
     this.chooseElement(...this.element);

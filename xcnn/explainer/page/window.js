@@ -34,7 +34,7 @@ class WindowSection extends Section {
     this.fill(
       `Lay K on the frame in X, multiply what lies on each other, add, and add the bias. What is Y[${p}, ${q}] of filter ${view.i}?`,
       element("div", { class: "row" },
-        this.X.show(X, { chosen: state.cell, name: view.x, frames: [windowFrame(g, p, q)], label: `X, channel ${view.j}` }),
+        this.X.show(X, { chosen: state.cell, name: view.x, frames: [windowFrame(g, p, q)], label: `X, channel ${view.j}`, palette: paletteOf(X) }),
         this.K.show(K, { chosen: state.tap, name: view.k, label: `K, filter ${view.i}, channel ${view.j}` }),
         this.Y.show(Y, { chosen: [p, q], name: view.y, label: `Y, filter ${view.i}` })),
       element("div", { class: "row" }, this.field.root),

@@ -1,0 +1,262 @@
+"""The page in a browser: it asks for nothing, complains of nothing, shows NumPy's numbers, and all can read it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from browser import AXE, REASON, USABLE, Browser
+from scipy.signal import convolve2d, correlate2d
+
+import xcnn
+from xcnn.training.losses import targets
+
+pytestmark = pytest.mark.skipif(not USABLE, reason=REASON)
+
+NET = xcnn.Sequential(
+    xcnn.Conv2D(3, 3, stride=2, padding=1), xcnn.Tanh(), xcnn.Conv2D(2, 2, bias="untied"), xcnn.Sigmoid(),
+    xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dense(3),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One window for all tests: it takes seconds to start."""
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A net with stride, padding, several channels and both kinds of bias, its picture and target."""
+    model = xcnn.Model(NET, (1, 12, 11), backend="numpy", dtype="float64", seed=4)
+    return xcnn.explain(model, np.random.default_rng(3).random((1, 12, 11)), 1, title="</script><b>&amp; a net")
+
+
+@pytest.fixture
+def opened(browser, page, tmp_path):
+    """The page, in the browser."""
+    page.save(tmp_path / "why.html")
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.size(1400)
+    browser.open(tmp_path / "why.html")
+    return browser
+
+
+class Numbers:
+    """What NumPy and SciPy make of a number's name: "conv1/x[3] * conv1/dy[0]", "part(conv1,0,0,3,4)", "loss"."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __call__(self, name):
+        if name == "0":
+            return 0.0
+        if " * " in name:
+            return float(np.prod([self(each) for each in name.split(" * ")]))
+        if found := re.fullmatch(r"(\w+)\((.*)\)", name):
+            return float(getattr(self, found[1])(*found[2].split(",")))
+        if found := re.fullmatch(r"(.*)\[(\d+)\]", name):
+            return float(self.array(found[1]).ravel()[int(found[2])])
+        return float(self.trace.loss)
+
+    def array(self, path):
+        layer, _, name = path.rpartition("/")
+        if not layer:
+            whole = {"y": self.trace.y, "dy": self.trace.dy, "x": self.trace.x}
+            return {**whole, **self.of_loss()}[name]
+        traced = self.trace[layer]
+        if name in ("x", "y", "dx", "dy"):
+            return getattr(traced, name)
+        return traced.grads[name[1:]] if name[0] == "d" else traced.weights[name]
+
+    def of_loss(self):
+        """Cross-entropy's parts, by its definition."""
+        y = self.trace.y[0]
+        p = np.exp(y) / np.exp(y).sum()
+        t = targets(self.trace.y, self.trace.t)[0]
+        return {"p": p, "t": t, "term": -t * np.log(p)}
+
+    def norm(self, path):
+        return np.linalg.norm(self.array(path))
+
+    def difference(self, cell):
+        """Of central differences nothing but the gradient is known: it is within 1e-6."""
+        path, _, at = cell.rpartition("/")
+        return self(f"{path}/d{at}")
+
+    def padded(self, layer, j):
+        traced, (top, _) = self.trace[layer], (1, 1) if layer == "conv1" else (0, 0)
+        return np.pad(traced.x[0, int(j)], top), traced.layer.stride
+
+    def window(self, layer, i, j, p, q):
+        image, stride = self.padded(layer, j)
+        kernel = self.trace[layer].weights["kernel"][int(i), int(j)]
+        return correlate2d(image, kernel, "valid")[::stride, ::stride][int(p), int(q)]
+
+    def turned(self, layer, i, j, p, q):
+        image, stride = self.padded(layer, j)
+        kernel = self.trace[layer].weights["kernel"][int(i), int(j)]
+        return convolve2d(image, kernel, "valid")[::stride, ::stride][int(p), int(q)]
+
+    def part(self, layer, i, j, m, n):
+        """What filter i gives to dX[j, m, n]: full convolution of the spread gradient."""
+        traced, (image, stride) = self.trace[layer], self.padded(layer, j)
+        dy = traced.dy[0, int(i)]
+        h, w = traced.weights["kernel"].shape[2:]
+        spread = np.zeros((image.shape[0] - h + 1, image.shape[1] - w + 1))
+        spread[::stride, ::stride][: dy.shape[0], : dy.shape[1]] = dy
+        full = convolve2d(spread, traced.weights["kernel"][int(i), int(j)], "full")
+        edge = 1 if layer == "conv1" else 0
+        return full[int(m) + edge, int(n) + edge]
+
+
+SHOWN = "[...document.querySelectorAll('data[data-name]')].map(e => [e.dataset.name, +e.value, e.textContent])"
+
+
+def check_numbers(browser, trace):
+    """Every number that is shown is NumPy's to 1e-6, and is written as it is; how many."""
+    shown, numbers = browser.ask(SHOWN), Numbers(trace)
+    named = [(name, value, text) for name, value, text in shown if name]
+    for name, value, text in named:
+        expected = numbers(name)
+        assert value == pytest.approx(expected, rel=1e-6, abs=1e-6), name
+        assert float(text.replace("−", "-")) == pytest.approx(value, rel=1e-3, abs=1e-300), name
+    return len(named)
+
+
+def test_it_asks_for_nothing_and_complains_of_nothing(opened, page):
+    assert opened.requests == [opened.ask("location.href")]
+    assert opened.complaints == []
+    assert opened.ask("document.title") == "</script><b>&amp; a net"
+    assert opened.ask("fetch('https://example.org').then(() => 'went', () => 'refused')") == "refused"
+    assert opened.ask("+document.getElementById('badge').dataset.worst") < 1e-12
+    assert opened.ask("+document.getElementById('badge').dataset.count") > 300
+
+
+def test_every_number_is_numpys_of_each_layer_and_after_each_change(opened, page):
+    """As given; of the second layer; after a pixel, a weight, the target and two steps were changed."""
+    model, x = page.model, page.trace.x.copy()
+    assert check_numbers(opened, page.trace) > 150
+    opened.ask("(xcnn.state.chooseLayer('conv2'), xcnn.state.chooseElement(1, 0), xcnn.state.show(), 0)")
+    assert check_numbers(opened, page.trace) > 150
+    changed = xcnn.Model(NET, (1, 12, 11), backend="numpy", dtype="float64", optimizer=xcnn.SGD(0.1), seed=4)
+    x[0, 0, 5, 6] = 2.5
+    kernel = np.array(changed.weights["conv1"]["kernel"])
+    kernel[1, 0, 2, 0] = -1.25
+    changed.weights["conv1"]["kernel"] = kernel
+    opened.ask(
+        "(xcnn.state.network.x[5 * 11 + 6] = 2.5, xcnn.state.network.weights.get('conv1/kernel').cells[9 + 6] = -1.25, "
+        "xcnn.state.network.t.set([0, 0, 1]), xcnn.state.changed(), 0)"
+    )
+    check_numbers(opened, changed.trace(x, np.array([2])))
+    assert "no longer" in opened.ask("document.getElementById('changed').textContent")
+    before = opened.ask("xcnn.state.result.loss")
+    press = "document.querySelectorAll('#descent .row button')[0].click()"
+    opened.ask(f"({press}, {press}, 0)")
+    for _ in range(2):
+        changed.step(x, np.array([2]))
+    check_numbers(opened, changed.trace(x, np.array([2])))
+    assert opened.ask("xcnn.state.result.loss") < before
+    opened.ask("(document.querySelector('#picture button').click(), 0)")
+    check_numbers(opened, model.trace(page.trace.x, np.array([1])))
+    assert opened.complaints == []
+
+
+def test_the_keyboard_alone_reaches_everything(opened):
+    """Each control is a stop of the Tab key, once; within a map arrows, Home and End choose a cell, and it is said."""
+    stops = "[...document.querySelectorAll('button:not([disabled]), input, select, summary, [tabindex=\"0\"]')]"
+    expected = opened.ask(f"{stops}.forEach((e, n) => e.dataset.stop = n), {stops}.length")
+    reached = set()
+    for _ in range(expected + 5):
+        opened.press("Tab", 9)
+        reached.add(opened.ask("document.activeElement.dataset.stop ?? ''"))
+    assert {str(n) for n in range(expected)} <= reached
+    opened.ask("(document.querySelector('#window canvas[tabindex]').focus(), 0)")
+    row, column = opened.ask("xcnn.state.cell")
+    opened.press("ArrowRight", 39)
+    assert opened.ask("xcnn.state.cell") == [row, column + 1]
+    assert f"row {row}, column {column + 1}" in opened.ask("document.getElementById('live').textContent")
+    opened.press("End", 35)
+    opened.press("ArrowDown", 40)
+    assert opened.ask("xcnn.state.cell") == [row + 1, 10]
+    assert opened.ask("document.activeElement === document.querySelector('#window canvas[tabindex]')")
+    opened.press("Home", 36)
+    assert opened.ask("xcnn.state.cell") == [row + 1, 0]
+    opened.ask("(document.querySelector('#picture canvas').focus(), 0)")
+    at = opened.ask("xcnn.state.pixel.at")
+    opened.press(" ", 32, text=" ")
+    assert opened.ask(f"xcnn.state.network.x[{at[0]} * 11 + {at[1]}]") in (0, 1)
+    assert opened.ask("xcnn.state.changes") == 1
+
+
+def test_questions_are_answered(opened):
+    """A right guess is right, a wrong one is told the number; answers can be covered."""
+    y = "xcnn.state.view().Y"
+    answer = opened.ask(f"String({y}.cells[xcnn.state.element[0] * {y}.columns + xcnn.state.element[1]])")
+    guess = (
+        "(guess => { const box = document.querySelector('#window .question'); box.querySelector('input').value = guess;"
+        "box.querySelector('button').click(); return box.querySelector('output').textContent; })"
+    )
+    assert opened.ask(f"{guess}('{answer}')") == "Right."
+    assert opened.ask(f"{guess}('')").startswith("Not so: ")
+    assert opened.ask("document.querySelectorAll('details.answer[open]').length") == 9
+    opened.ask("(document.querySelector('main > label input').click(), 0)")
+    assert opened.ask("document.querySelectorAll('section:not(#overview) > details[open]').length") == 0
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (1400, True)])
+def test_it_can_be_read_at_every_width_and_in_the_dark(opened, width, dark):
+    opened.size(width, dark=dark)
+    assert opened.ask("document.documentElement.scrollWidth") <= width
+    ink, paper = opened.ask("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+    assert (bright[0] > bright[1]) == dark
+    if AXE is not None:
+        assert opened.axe() == []
+
+
+def test_paper_has_every_answer_and_no_controls(opened):
+    opened.ask("(document.querySelectorAll('details').forEach(e => e.open = false), 0)")
+    opened.ask("(dispatchEvent(new Event('beforeprint')), 0)")
+    assert opened.ask("document.querySelectorAll('details:not([open])').length") == 0
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    assert opened.ask("getComputedStyle(document.querySelector('.bar')).display") == "none"
+    assert opened.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    opened.call("Emulation.setEmulatedMedia", media="")
+    opened.ask("(dispatchEvent(new Event('afterprint')), 0)")
+
+
+def test_a_digit_is_drawn_and_centred(browser, tmp_path):
+    model = xcnn.Model(xcnn.nets.lenet(10), (1, 28, 28), backend="numpy", seed=0)
+    xcnn.explain(model, np.zeros((1, 28, 28), "float32"), 3).save(tmp_path / "lenet.html")
+    browser.size(1400, 1200)
+    browser.open(tmp_path / "lenet.html")
+    browser.ask("(document.querySelector('.paper').scrollIntoView(), 0)")
+    x, y = browser.ask("(box => [box.x, box.y])(document.querySelector('.paper').getBoundingClientRect())")
+    mouse = {"button": "left", "buttons": 1, "clickCount": 1}
+    browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x + 40, y=y + 30, **mouse)
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 45, y=y + 200, **mouse)
+    browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 45, y=y + 200, **mouse)
+    drawn = np.array(browser.ask("[...xcnn.state.network.x]")).reshape(28, 28)
+    rows, columns = np.nonzero(drawn > 0.1)
+    assert np.ptp(rows) + 1 == 20
+    assert np.ptp(columns) < 8
+    for axis in (0, 1):
+        assert abs(drawn.sum(axis=1 - axis) @ np.arange(28) / drawn.sum() - 14) <= 1
+    logits = model.predict(drawn[None, None].astype("float32"))[0]
+    np.testing.assert_allclose(browser.ask("[...xcnn.state.result.y]"), logits, atol=1e-5)
+
+
+def test_a_notebook_gets_a_frame_and_a_picture(browser, page, tmp_path):
+    """The frame runs its page, though it may do nothing else."""
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><title>n</title>{page._repr_html_()}", "utf-8")
+    browser.complaints.clear()
+    browser.open(tmp_path / "notebook.html")
+    assert browser.ask("document.querySelector('iframe').title") == page.title
+    assert browser.complaints == []
+    assert json.loads(json.dumps(page.data)) is not None
+    pytest.importorskip("matplotlib", reason="the extra xcnn[plot] is not installed")
+    assert page._repr_png_().startswith(b"\x89PNG")

@@ -1,0 +1,78 @@
+"""`xcnn explain`: a page with what a model computes of an image, forward and backward, number by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xcnn.cli.options import (
+    BackendName,
+    Formats,
+    Json,
+    MaxBytes,
+    MaxPixels,
+    ModelFile,
+    PrecisionName,
+    image_limits,
+    load_model,
+    print_json,
+)
+from xcnn.errors import OptionError, printable, short
+
+if TYPE_CHECKING:
+    from xcnn.model.model import Model
+
+
+def run(
+    model: ModelFile,
+    image: Annotated[Path, typer.Argument(help="An image file of any size and colour.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page, such as why.html; why.png is a picture of it.")
+    ] = Path("why.html"),
+    label: Annotated[
+        str | None, typer.Option(help="The class that it is, by name or number; by default what the model says.")
+    ] = None,
+    backend: BackendName = None,
+    precision: PrecisionName = None,
+    max_bytes: MaxBytes = None,
+    max_pixels: MaxPixels = None,
+    formats: Formats = None,
+    json: Json = False,
+) -> None:
+    """Write a page that shows a model's numbers of an image, forward and backward. It needs no network."""
+    from xcnn.explainer import explain
+    from xcnn.serving.pictures import from_file
+
+    loaded = load_model(model, backend, precision, max_bytes)
+    target = None if label is None else class_of(loaded, label)
+    x, prepared = from_file(loaded, image, image_limits(max_pixels, formats))
+    page = explain(loaded, x, target, title=f"{image.name} in {model.name}")
+    page.save(output)
+    size, loss = output.stat().st_size, page.trace.loss
+    if json:
+        print_json("explain", page=str(output), bytes=size, loss=loss, prepared=prepared)
+    else:
+        print(printable(f"saved as {output} ({size:,} bytes)   loss {loss:.6g}   prepared: {prepared}"))
+
+
+def class_of(model: Model, label: str) -> int:
+    """The number of a class that is named, by its name or its number.
+
+    Raises
+    ------
+    OptionError
+        X104, where there is none.
+    """
+    from xcnn.core.names import meant
+    from xcnn.model.held import numbered_names
+
+    names = numbered_names(model, max(model.output_shape[0], 2) if model.output_shape else 2)
+    if label in names:
+        return names.index(label)
+    if label.isascii() and label.isdigit() and int(label) < len(names):
+        return int(label)
+    guess = meant("class", label, names)
+    hint = f"did you mean {guess!r}?" if guess else f"they are {', '.join(map(short, names[:12]))}."
+    raise OptionError("X104", f"the model has no class {short(label)}.", hint=hint)

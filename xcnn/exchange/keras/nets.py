@@ -1,0 +1,213 @@
+"""A net of xcnn's from a graph of Keras's layers, with the file's weights; what it can't express is told at once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcnn.core.random import Planner
+from xcnn.core.types import Shape, Weights
+from xcnn.core.windows import is_whole
+from xcnn.errors import ExchangeError, OptionError, XcnnError
+from xcnn.exchange.archives import refuse
+from xcnn.exchange.keras.files import Arrays, reading
+from xcnn.exchange.keras.given import Given, Order, Part, UnsupportedError
+from xcnn.exchange.keras.layers import LAYERS, order_after
+from xcnn.exchange.keras.nodes import Graph, GraphError, Node, graph_of
+from xcnn.layers import Graph as GraphLayer
+from xcnn.layers import Sequential, Sigmoid, Softmax
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer
+
+ODD = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+"""What options that no Keras writes make of a converter."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a file holds.
+
+    Parameters
+    ----------
+    net
+        its layers
+    input_shape
+        of a sample
+    output_shape
+        of what the net makes of it
+    weights
+        their tree, on the host
+    """
+
+    net: Layer
+    input_shape: Shape
+    output_shape: Shape
+    weights: Weights
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether its last layer is a Softmax or a Sigmoid."""
+        layers = [*self.net] if isinstance(self.net, Container) else []
+        return bool(layers) and isinstance(layers[-1], Softmax | Sigmoid)
+
+
+def load(path: str | Path, input_shape: Shape | None) -> Built:
+    """The net of a .keras file.
+
+    Parameters
+    ----------
+    path
+        of the file
+    input_shape
+        of a sample, (channels, height, width), where the file leaves sizes open
+
+    Raises
+    ------
+    ExchangeError
+        X416, for what can't be read; X418, for layers that xcnn does not have, all of them.
+    OptionError
+        X104, where the file leaves sizes open and none are given.
+    MissingDependency
+        X601, without h5py.
+    """
+    with reading(path) as (config, arrays):
+        try:
+            graph = graph_of(config)
+        except (GraphError, RecursionError) as error:
+            refuse(path, f"its net is no graph of layers: {error}.", cause=error)
+        return Builder(path, arrays, graph).built(input_shape)
+
+
+class Builder:
+    """Goes through the nodes in order, and knows of each value its shape, its features' order, and its name here."""
+
+    def __init__(self, path: str | Path, arrays: Arrays, graph: Graph) -> None:
+        self.path, self.arrays, self.graph = path, arrays, graph
+        self.shapes: dict[str, Shape] = {}
+        self.orders: dict[str, Order] = {}
+        self.called: dict[str, str] = {}
+        self.layers: dict[str, tuple[Layer, tuple[str, ...]]] = {}
+        self.weights: Weights = {}
+        self.missing: dict[str, str] = {}
+        self.names, self.seen = set[str](), Counter[str]()
+
+    def built(self, input_shape: Shape | None) -> Built:
+        """The net, if all of it can be built."""
+        if len(self.graph.inputs) != 1 or len(self.graph.outputs) != 1:
+            self.missing["the model"] = f"{len(self.graph.inputs)} inputs and {len(self.graph.outputs)} outputs"
+        for node in self.graph.nodes:
+            if node.kind == "InputLayer":
+                self.enter_input(node, input_shape)
+            else:
+                self.enter(node)
+        last = self.graph.outputs[0]
+        if self.orders.get(last) is not None:
+            self.missing[last] = "its outputs would be in another order, as nothing follows its Flatten"
+        if self.missing:
+            raise not_expressed(self.path, self.missing)
+        chained = all(taken == (before,) for (_, taken), before in zip(
+            self.layers.values(), [self.called[self.graph.inputs[0]], *self.layers], strict=False
+        ))  # fmt: skip
+        net = self.chain() if chained else self.net()
+        return Built(net, self.shapes[self.graph.inputs[0]], self.shapes[last], self.weights)
+
+    def chain(self) -> Layer:
+        """Layers one after another."""
+        return Sequential(**{name: layer for name, (layer, _) in self.layers.items()})
+
+    def net(self) -> Layer:
+        """Layers that take each other's values."""
+        nodes: dict[str, Any] = {name: (layer, *taken) for name, (layer, taken) in self.layers.items()}
+        inputs, outputs = self.called[self.graph.inputs[0]], self.called[self.graph.outputs[0]]
+        return GraphLayer(**nodes, inputs=inputs, outputs=outputs)
+
+    def enter_input(self, node: Node, given: Shape | None) -> None:
+        """The shape of the input, channels first."""
+        told = node.config.get("batch_shape") or node.config.get("batch_input_shape") or ()
+        *places, channels = told[1:] or (None,)
+        shape = (channels, *places) if given is None else given
+        if not all(is_whole(n) and 0 < n < 2**31 for n in shape) or len(shape) > 3:
+            raise OptionError(
+                "X104", f"{Path(self.path).name} leaves its input's sizes open: {told}.",
+                hint="give them: input_shape=(3, 224, 224), channels first.",
+            )  # fmt: skip
+        self.shapes[node.name], self.orders[node.name] = tuple(shape), None
+        self.called[node.name] = self.name(node.name)
+
+    def enter(self, node: Node) -> None:
+        """One of Keras's layers."""
+        if node.kind not in LAYERS:
+            self.missing[node.name] = f"{node.kind}, which xcnn has no layer for"
+            return
+        if node.calls > 1:
+            self.missing[node.name] = f"{node.kind} that is called {node.calls} times"
+            return
+        if not all(name in self.shapes for name in node.takes) or not node.takes:
+            if not node.takes:
+                self.missing[node.name] = f"{node.kind} without an input"
+            return  # where what it takes is missing, that alone is told
+        given = Given(
+            node.config, [self.shapes[name] for name in node.takes], [self.orders[name] for name in node.takes],
+            self.arrays(node.folder),
+        )  # fmt: skip
+        try:
+            self.enter_parts(node, LAYERS[node.kind](given))
+            self.orders[node.name] = order_after(node.kind, given)
+        except UnsupportedError as error:
+            self.missing[node.name] = f"{node.kind} with {error}"
+        except ExchangeError:
+            raise
+        except XcnnError as error:
+            self.missing[node.name] = f"{node.kind}: {error.summary}"
+        except ODD as error:
+            self.missing[node.name] = f"{node.kind} with options that can't be ({type(error).__name__})"
+
+    def enter_parts(self, node: Node, parts: list[Part]) -> None:
+        """The layers that one of Keras's becomes, one after another."""
+        taken, shapes = tuple(self.called[name] for name in node.takes), [self.shapes[name] for name in node.takes]
+        shape: Any = tuple(shapes) if len(shapes) > 1 else shapes[0]
+        for part in parts:
+            name = self.name(f"{node.name}_{part.suffix}" if part.suffix and len(parts) > 1 else node.name)
+            planned, shape = part.layer.init(Planner(), shape)
+            if planned:
+                self.weights[name] = self.leaves(node, part, planned)
+            self.layers[name], taken = (part.layer, taken), (name,)
+        if not parts and len(taken) > 1:
+            raise UnsupportedError("several inputs")
+        self.shapes[node.name], self.called[node.name] = shape, taken[0]
+
+    def leaves(self, node: Node, part: Part, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """The arrays of a layer, in the net's shapes."""
+        found = {name: np.asarray(part.weights[name]()) for name in planned if name in part.weights}
+        for name, array in found.items():
+            if array.shape != np.shape(planned[name]):
+                expected = np.shape(planned[name])
+                refuse(self.path, f"{node.name!r} has {name} {array.shape}, where its options ask for {expected}.")
+        return found
+
+    def name(self, wanted: str) -> str:
+        """A name for a layer that no other has."""
+        name = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_") or "layer"
+        name = f"layer_{name}" if name[0].isdigit() or name in ("inputs", "outputs", "takes", "self") else name
+        n = next(n for n in count(self.seen[name]) if (f"{name}_{n}" if n else name) not in self.names)
+        found = f"{name}_{n}" if n else name
+        self.seen[name] = n + 1
+        self.names.add(found)
+        return found
+
+
+def not_expressed(path: str | Path, missing: Mapping[str, str]) -> ExchangeError:
+    """X418, with all of them in an attribute of the error, and as many in its lines as fit."""
+    told = [f"{name!r}: {why}" for name, why in missing.items()]
+    lines = told if len(told) <= 8 else [*told[:7], f"and {len(told) - 7} more: error.missing has all"]
+    hint = "nothing of a file is executed: what a Lambda or a layer of somebody's own computes is written in xcnn anew."
+    error = ExchangeError("X418", f"{Path(path).name} has what xcnn can't express.", *lines, hint=hint)
+    error.missing = dict(missing)  # type: ignore[attr-defined]
+    return error

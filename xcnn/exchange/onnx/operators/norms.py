@@ -1,0 +1,77 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xcnn.exchange.onnx.file import Op
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, fixed, flow
+from xcnn.exchange.onnx.operators.table import reads
+from xcnn.layers import BatchNorm, GroupNorm, LayerNorm
+from xcnn.layers.batch_norm import SETTLED
+
+
+@reads("BatchNormalization")
+def batch_norm(op: Op, args: Args, net: Building) -> Flow:
+    """With running statistics that have seen enough: they go on by momentum."""
+    if op.get("training_mode", 0) or not op.get("spatial", 1):
+        raise Inexpressible(
+            "it takes the batch's own statistics" if op.get("spatial", 1) else "it has one for each cell"
+        )
+    scale, bias, mean, variance = (np.asarray(fixed(args, n), np.float32) for n in range(1, 5))
+    layer = BatchNorm(momentum=min(max(float(op.get("momentum", 0.9)), 0.0), 1 - 1e-7), epsilon=op.get("epsilon", 1e-5))
+    weights = {"scale": scale, "bias": bias, "running_mean": mean, "running_variance": variance}
+    return net.add(op.name, layer, {**weights, "running_steps": np.full(1, SETTLED)}, net.plain(flow(args)))
+
+
+@reads("InstanceNormalization", "GroupNormalization")
+def group_norm(op: Op, args: Args, net: Building) -> Flow:
+    """Groups of channels, or each by itself; until opset 21 a group had one scale."""
+    x = net.plain(flow(args))
+    scale, bias = np.asarray(fixed(args, 1)), np.asarray(fixed(args, 2))
+    groups = op.get("num_groups", 1) if op.kind == "GroupNormalization" else x.shape[0]
+    if len(scale) == groups != x.shape[0]:
+        scale, bias = (np.repeat(each, x.shape[0] // groups) for each in (scale, bias))
+    return net.add(op.name, GroupNorm(groups, epsilon=op.get("epsilon", 1e-5)), {"scale": scale, "bias": bias}, x)
+
+
+@reads("LayerNormalization")
+def layer_norm(op: Op, args: Args, net: Building) -> Flow:
+    """The last axes of a sample, from one on."""
+    x = flow(args)
+    rank = len(x.shape) + 1
+    first = op.get("axis", -1) % rank
+    if first == 0 or any(net.uses.get(name) for name in op.outputs[1:]):
+        raise Inexpressible("it goes over the batch" if first == 0 else "its mean or deviation is taken")
+    axes, shape = tuple(range(first, rank)), x.shape[first - 1 :]
+    scale = np.broadcast_to(fixed(args, 1), shape)
+    bias = np.broadcast_to(fixed(args, 2, np.float32(0)), shape)
+    return over_axes(op, x, axes, op.get("epsilon", 1e-5), scale, bias, net)
+
+
+def over_axes(op: Op, x: Flow, axes: tuple[int, ...], epsilon: float, scale: Any, bias: Any, net: Building) -> Flow:
+    """A layer normalisation over some axes, in the order in which they are held."""
+    held = x
+    if x.order is not None and x.shape == x.turned:
+        there = [x.order[axis - 1] + 1 for axis in axes]
+        order = np.argsort(there)
+        axes, held = tuple(sorted(there)), replace(x, shape=x.held, order=None)
+        scale, bias = (np.transpose(each, order) for each in (scale, bias))
+    else:
+        x = held = net.plain(x)
+    whole = len(axes) == len(x.shape)
+    layer = LayerNorm(axis=None if whole else axes[0] if len(axes) == 1 else axes, epsilon=epsilon)
+    return net.like(x, net.add(op.name, layer, {"scale": scale, "bias": bias}, held))
+
+
+@reads("xcnn::LayerNorm")
+def composed(op: Op, args: Args, net: Building) -> Flow:
+    """A layer normalisation that an exporter wrote as its formula, of ones and zeros."""
+    x = flow(args)
+    rank = len(x.shape) + 1
+    axes = tuple(sorted(axis % rank for axis in op.get("axes")))
+    shape = tuple(x.shape[axis - 1] for axis in axes)
+    return over_axes(op, x, axes, op.get("epsilon"), np.ones(shape), np.zeros(shape), net)

@@ -1,0 +1,196 @@
+"""Several operators for what a layer is: exporters write activations and norms as their formulas.
+
+Each is found from its last operator backwards, and put in its place as one operator; what only it took goes with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+from xcnn.exchange.onnx.constants import axes_of, constant
+from xcnn.exchange.onnx.file import Contents, Op, by_output, takers
+
+NEAR = 1e-4
+"""Of a constant in a formula, as exporters round it."""
+
+
+class Ops:
+    """The operators of a file: who gives a value, who takes it, and the constants."""
+
+    def __init__(self, ops: list[Op], constants: Mapping[str, Any]) -> None:
+        self.by_output, self.constants = by_output(ops), constants
+        self.uses = Counter(name for name, _ in takers(ops))
+
+    def made(self, name: str, *kinds: str) -> Op | None:
+        """The operator of one of these types that gives a value."""
+        op = self.by_output.get(name)
+        return op if op is not None and op.kind in kinds and name == op.outputs[0] else None
+
+    def inner(self, name: str, *kinds: str) -> Op | None:
+        """Such an operator whose value nobody else takes."""
+        return self.made(name, *kinds) if self.uses[name] == 1 else None
+
+    def is_number(self, name: str, *values: float) -> bool:
+        """Whether a value is a constant of one cell, and nearly one of these numbers."""
+        found = self.constants.get(name)
+        if found is None or found.size != 1 or found.dtype.kind not in "fiu":
+            return False
+        return any(abs(float(found.ravel()[0]) - value) <= NEAR * abs(value) for value in values)
+
+    def beside(self, op: Op | None, *values: float) -> str | None:
+        """Of an operator with two inputs, one of which is such a number, the other."""
+        if op is None or len(op.inputs) != 2:
+            return None
+        a, b = op.inputs
+        return a if self.is_number(b, *values) else b if self.is_number(a, *values) and op.kind != "Div" else None
+
+    def pairs(self, op: Op) -> Iterator[tuple[str, str]]:
+        """Both orders of two inputs."""
+        if len(op.inputs) == 2:
+            yield op.inputs[0], op.inputs[1]
+            yield op.inputs[1], op.inputs[0]
+
+
+def silu(op: Op, ops: Ops) -> Op | None:
+    """X sigmoid(x)"""
+    for x, gate in ops.pairs(op):
+        sigmoid = ops.inner(gate, "Sigmoid")
+        if sigmoid and sigmoid.inputs == (x,):
+            return Op(op.name, "xcnn::SiLU", (x,), op.outputs, {})
+    return None
+
+
+def mish(op: Op, ops: Ops) -> Op | None:
+    """X tanh(log(1 + exp(x)))"""
+    for x, gate in ops.pairs(op):
+        tanh = ops.inner(gate, "Tanh")
+        softplus = tanh and ops.inner(tanh.inputs[0], "Softplus")
+        if softplus and softplus.inputs == (x,):
+            return Op(op.name, "Mish", (x,), op.outputs, {})
+    return None
+
+
+def hard_swish(op: Op, ops: Ops) -> Op | None:
+    """X times x + 3, held between 0 and 6, by 6: the division at the end, or within."""
+    found = Op(op.name, "HardSwish", (), op.outputs, {})
+    product = ops.inner(ops.beside(op, 6.0) or "", "Mul") if op.kind == "Div" else None
+    for x, gate in ops.pairs(product or op):
+        if product is None and op.kind == "Mul":
+            sigmoid = ops.inner(gate, "HardSigmoid")
+            if sigmoid and sigmoid.inputs == (x,) and is_sixth(sigmoid):
+                return replace(found, inputs=(x,))
+            gate = ops.beside(ops.inner(gate, "Div"), 6.0) or ""
+        if is_held(gate, x, ops):
+            return replace(found, inputs=(x,))
+    return None
+
+
+def is_sixth(op: Op) -> bool:
+    """Whether a HardSigmoid is x / 6 + 1/2 between 0 and 1."""
+    return bool(abs(op.get("alpha", 0.2) - 1 / 6) < 1e-5 and abs(op.get("beta", 0.5) - 0.5) < 1e-5)
+
+
+def is_held(name: str, x: str, ops: Ops) -> bool:
+    """Whether a value is x + 3, held between 0 and 6."""
+    clip = ops.inner(name, "Clip")
+    if clip is None or ops.beside(ops.inner(clip.inputs[0], "Add"), 3.0) != x:
+        return False
+    if len(clip.inputs) == 3:
+        return ops.is_number(clip.inputs[1], 0.0) and ops.is_number(clip.inputs[2], 6.0)
+    return bool(clip.get("min") == 0 and clip.get("max") == 6)
+
+
+def gelu(op: Op, ops: Ops) -> Op | None:
+    """X (1 + erf(x / sqrt(2))) / 2, multiplied in any order."""
+    factors = factors_of(op, ops)
+    halves = [name for name in factors if ops.is_number(name, 0.5)]
+    others = [name for name in factors if name not in halves]
+    if len(halves) != 1 or len(others) != 2:
+        return None
+    for x, gate in (others, reversed(others)):
+        erf = ops.inner(ops.beside(ops.inner(gate, "Add"), 1.0) or "", "Erf")
+        if erf is None:
+            continue
+        within = erf.inputs[0]
+        parts = ops.beside(ops.inner(within, "Div"), sqrt(2)) or ops.beside(ops.inner(within, "Mul"), sqrt(0.5))
+        if parts == x:
+            return Op(op.name, "Gelu", (x,), op.outputs, {})
+    return None
+
+
+def factors_of(op: Op, ops: Ops) -> list[str]:
+    """What a product multiplies, those of a product within it too."""
+    for name, other in ops.pairs(op):
+        inner = ops.inner(name, "Mul")
+        if inner is not None:
+            return [*inner.inputs, other]
+    return [*op.inputs]
+
+
+def layer_norm(op: Op, ops: Ops) -> Op | None:
+    """(x - mean) / sqrt(mean of its square + epsilon)"""
+    root = ops.inner(op.inputs[1], "Sqrt")
+    raised = root and ops.inner(root.inputs[0], "Add")
+    if raised is None:
+        return None
+    for name, added in ops.pairs(raised):
+        epsilon, variance = ops.constants.get(added), ops.inner(name, "ReduceMean")
+        centred = ops.made(op.inputs[0], "Sub")
+        if epsilon is None or epsilon.size != 1 or variance is None or centred is None:
+            continue
+        square, mean = ops.inner(variance.inputs[0], "Pow", "Mul"), ops.made(centred.inputs[1], "ReduceMean")
+        if square is None or mean is None or mean.inputs[0] != centred.inputs[0]:
+            continue
+        squared = square.inputs == (centred.outputs[0],) * 2 or (
+            square.kind == "Pow" and square.inputs[0] == centred.outputs[0] and ops.is_number(square.inputs[1], 2.0)
+        )
+        axes = [axes_of(each, [None, *(ops.constants.get(n) for n in each.inputs[1:])]) for each in (mean, variance)]
+        kept = mean.get("keepdims", 1) and variance.get("keepdims", 1)
+        if squared and axes[0] and axes[0] == axes[1] and kept:
+            how = {"axes": axes[0], "epsilon": float(epsilon.ravel()[0])}
+            return Op(op.name, "xcnn::LayerNorm", (centred.inputs[0],), op.outputs, how)
+    return None
+
+
+PATTERNS: dict[str, tuple[Callable[[Op, Ops], Op | None], ...]] = {
+    "Mul": (silu, mish, hard_swish, gelu),
+    "Div": (hard_swish, layer_norm),
+}
+"""By the type of the last operator."""
+
+
+def simplified(contents: Contents) -> Contents:
+    """The same file without Identity and Constant, and with formulas as one operator each."""
+    constants, ops, same = dict(contents.constants), [], dict[str, str]()
+    for op in contents.ops:
+        inputs = tuple(same.get(name, name) for name in op.inputs)
+        if op.kind == "Identity" and inputs[0] and len(op.outputs) == 1:
+            same[op.outputs[0]] = inputs[0]
+        elif op.kind == "Constant" and any(name.startswith("value") for name in op.attributes) and is_numeric(op):
+            constants[op.outputs[0]] = constant(op, ())
+        else:
+            ops.append(replace(op, inputs=inputs))
+    outputs = [replace(end, value=same.get(end.name, end.name)) for end in contents.outputs]
+    known = Ops(ops, constants)
+    known.uses.update(end.value for end in outputs)
+    found = [next((new for f in PATTERNS.get(op.kind, ()) if (new := f(op, known))), op) for op in ops]
+    return replace(contents, ops=found, constants=constants, outputs=outputs)
+
+
+def is_numeric(op: Op) -> bool:
+    """Whether a Constant holds numbers."""
+    return any(op.get(name) is not None for name in ("value", "value_int", "value_ints", "value_float", "value_floats"))
+
+
+def needed(ops: list[Op], outputs: list[str]) -> list[Op]:
+    """The operators that the outputs follow from."""
+    wanted, found = {*outputs}, []
+    for op in reversed(ops):
+        if wanted & {*op.outputs}:
+            wanted |= {*op.inputs}
+            found.append(op)
+    return found[::-1]

@@ -1,0 +1,142 @@
+"""Poolings of signals: those of images, on images of height 1."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from xcnn.core.checks import check_whole
+from xcnn.core.options import checked
+from xcnn.core.types import PaddingName, Pair
+from xcnn.layers.average_pool2d import AveragePool2D
+from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
+from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
+from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.max_pool2d import MaxPool2D
+from xcnn.layers.signals import OfSignals, along
+
+
+@checked
+@dataclass(frozen=True)
+class Pool1D(OfSignals):
+    """Windows of `pool_size` cells, `stride` cells apart (by default side by side), (N, C, L) -> (N, C, L')."""
+
+    pool_size: int = 2
+    stride: int | None = None
+    _: KW_ONLY
+    padding: PaddingName | int | Pair = "valid"
+    ceil_mode: bool = False
+
+    of_images: ClassVar[Any]
+    """The two-dimensional layer's class."""
+
+    def __post_init__(self) -> None:
+        check_whole("pool_size", self.pool_size)
+        if self.stride is not None:
+            check_whole("stride", self.stride)
+        self.twin()
+
+    def twin(self) -> Any:
+        return self.of_images(
+            (1, self.pool_size),
+            None if self.stride is None else (1, self.stride),
+            padding=along(self.padding),
+            ceil_mode=self.ceil_mode,
+        )
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class MaxPool1D(Pool1D):
+    """Y = max of each window, (N, C, L) -> (N, C, L');  dX = dY where the maximum stood, as in MaxPool2D.
+
+    Parameters
+    ----------
+    pool_size
+        cells of the window
+    stride
+        cells from a window to the next; None is the window's size
+    padding
+        "valid", "same", "full", p for both ends or (before, after)
+    ceil_mode
+        whether cells that are left over at the end make one window more
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
+    """
+
+    of_images = MaxPool2D
+
+
+@checked
+@dataclass(frozen=True)
+class AveragePool1D(Pool1D):
+    """Y = mean of each window, (N, C, L) -> (N, C, L');  dX = dY / count to each of its cells, as in AveragePool2D.
+
+    Parameters
+    ----------
+    pool_size
+        cells of the window
+    stride
+        cells from a window to the next; None is the window's size
+    padding
+        "valid", "same", "full", p for both ends or (before, after)
+    ceil_mode
+        whether cells that are left over at the end make one window more
+    count_include_pad
+        whether padded cells count, as zeros
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where the window does not fit into it.
+    """
+
+    count_include_pad: bool = False
+
+    __call__ = wide(OfSignals.__call__)
+
+    def twin(self) -> AveragePool2D:
+        stride = None if self.stride is None else (1, self.stride)
+        around, ceil, padded = along(self.padding), self.ceil_mode, self.count_include_pad
+        return AveragePool2D((1, self.pool_size), stride, padding=around, ceil_mode=ceil, count_include_pad=padded)
+
+
+@checked
+@dataclass(frozen=True)
+class GlobalAveragePool1D(OfSignals):
+    """Y = mean of X over its length, (N, C, L) -> (N, C);  dX = dY / L in every cell.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that is not (N, C, L).
+    """
+
+    __call__ = wide(OfSignals.__call__)
+
+    def twin(self) -> GlobalAveragePool2D:
+        return GlobalAveragePool2D()
+
+
+@computes_in_half
+@checked
+@dataclass(frozen=True)
+class GlobalMaxPool1D(OfSignals):
+    """Y = max of X over its length, (N, C, L) -> (N, C);  dX = dY where the first maximum stood, else 0.
+
+    Raises
+    ------
+    ShapeError
+        X101, for an input that is not (N, C, L).
+    """
+
+    def twin(self) -> GlobalMaxPool2D:
+        return GlobalMaxPool2D()
