@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from array_api_compat import is_array_api_obj
 
-from xcnn.core.arrays import is_real, namespace, rounded_once, zeros
+from xcnn.core.arrays import full, is_real, namespace, rounded_once, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, home, is_number, plain
 from xcnn.core.likeness import is_like, likeness
 from xcnn.core.names import unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn.training.loop import fingerprint
+from xcnn.data.source import fingerprint
 from xcnn.training.state import HostArray
 
 
