@@ -545,11 +545,13 @@ def trained(case, precision, way, dtype="float32"):
 @pytest.mark.parametrize("name", ["article", "lenet"])
 def test_an_epoch_of_both_sides_ends_with_the_same_weights(name, layout):
     from xcnn.bench import torch_gpu, torch_side
+    from xcnn.data.source import Arrays
+    from xcnn.training.loop import Way, epoch
 
     training, model, (x, t) = trained(picked(f"{name}:3"), "float64", torch_gpu.Way(layout), "float64")
     assert training.steps == 6
     training.epoch()
-    for state in xcnn.training.loop.epoch(model.trainer, model.state, x, t, 3, False, None):
+    for state in epoch(model.trainer, model.state, Arrays(x, t), Way(3, shuffle=False), None):
         model.state = state
     after = dict(torch_side.tensors(training.twin, model.weights))
     for path, weight in tree.items(model.weights):

@@ -84,6 +84,37 @@ def test_train_on_a_folder_evaluate_and_predict(shapes, run):
     assert ": lying (" in second
 
 
+def test_sizes_and_colours_of_pictures_are_found_and_told(shapes, tmp_path, run):
+    code, _, err = run("train", shapes, "--epochs", 1, "--backend", "numpy", "--validation", 0.3, "-o", "a.xcnn")
+    assert code == 0
+    assert "; pictures of 20x20, grey, read as 28x28 grey; " in err
+    assert Model.load("a.xcnn", backend="numpy").input_shape == (1, 28, 28)
+    test = sum(int(line.split()[0]) for line in re.findall(r"(\d+ test) images", err))
+    assert test == len(xcnn.data.folder(shapes, part="test", test_fraction=0.3))
+    for file in (tmp_path / "shapes").glob("*/*.png"):
+        PIL.open(file).convert("RGB").resize((50, 40)).save(file.with_suffix(".jpg"))
+        file.unlink()
+    code, _, err = run("train", shapes, "--epochs", 1, "--backend", "numpy", "-o", "b.xcnn")
+    assert (code, "; pictures of 40x50, in colour, read as 40x40 RGB; " in err) == (0, True)
+    code, _, err = run(
+        "train", shapes, "--epochs", 1, "--backend", "numpy", "-o", "c.xcnn", "--grey", "--image-size", 9
+    )
+    assert (code, "read as 9x9 grey" in err) == (0, True)
+
+
+def test_augmentations_and_the_share_of_tests_are_resumed(shapes, run):
+    common = ("--backend", "numpy", "-q", "--workers")
+    chosen = ("--augment", "flip, translate", "--validation", 0.3, "--image-size", 12)
+    assert run("train", shapes, *common, 0, *chosen, "--epochs", 3, "-o", "whole.xcnn")[0] == 0
+    assert run("train", shapes, *common, 3, *chosen, "--epochs", 1, "-o", "part.xcnn")[0] == 0
+    assert run("train", shapes, *common, 1, "--resume", "part.xcnn", "--epochs", 3)[0] == 0
+    whole, part = Model.load("whole.xcnn", backend="numpy"), Model.load("part.xcnn", backend="numpy")
+    np.testing.assert_array_equal(whole.weights["conv1"]["kernel"], part.weights["conv1"]["kernel"])
+    assert part.plan["augment"] == ["Flip(horizontal=0.5, vertical=0.0)", "Translate(cells=4, mode='reflect')"]
+    code, _, err = run("train", shapes, "--augment", "mirror")
+    assert (code, "there is no augmentation 'mirror'" in err) == (2, True)
+
+
 def test_train_as_json_tells_each_epoch_and_the_result(shapes, run):
     code, out, err = run("train", shapes, "--epochs", 2, "--json", "-o", "m.xcnn", "--seed", 3, "--backend", "numpy")
     lines = [json.loads(line) for line in out.splitlines()]
@@ -179,7 +210,7 @@ def held_out(folder):
 
 
 def test_resume_refuses_what_the_checkpoint_has_fixed(trained, run):
-    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--image-size", 14]):
+    for option in (["--seed", 3], ["--model", "lenet"], ["--rgb"], ["--grey"], ["--image-size", 14]):
         code, _, err = run("train", "--resume", trained, *option)
         assert code == 2
         assert f"OptionError[X104]: {option[0]} can't be given with --resume." in err

@@ -472,7 +472,7 @@ def test_no_control_character_of_others_reaches_the_terminal(command, evil, run,
 @pytest.mark.parametrize("answer", [None, "n", "y"])
 def test_a_folder_that_a_file_names_is_shown_and_asked_for(command, answer, run, monkeypatch):
     read, asked = [], []
-    monkeypatch.setattr("xcnn.data.image_folder", lambda name, **_: read.append(name) or 1 / 0)
+    monkeypatch.setattr("xcnn.data.folder", lambda name, *_, **__: read.append(name) or 1 / 0)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: answer is not None, raising=False)
     monkeypatch.setattr("xcnn.core.output.Notes.isatty", lambda self: answer is not None)
     monkeypatch.setattr(typer, "confirm", lambda text, err: asked.append(text) or answer == "y")
@@ -492,7 +492,7 @@ def test_the_limits_of_images_and_models_are_options(run):
     assert run("predict", "m.xcnn", image)[0] == 4
     assert run("predict", "m.xcnn", image, "--formats", "tiff")[0] == 0
     assert run("predict", "m.xcnn", image, "--formats", "tiff", "--max-pixels", "15")[0] == 4
-    assert run("evaluate", "m.xcnn", "data")[0] == 4
+    assert run(*TRAIN)[0] == 4
     assert run("evaluate", "m.xcnn", "data", "--formats", "png, tiff")[0] == 0
     assert run("evaluate", "m.xcnn", "data", "--formats", "png,tiff", "--max-pixels", "15")[0] == 4
     assert run(*TRAIN, "--formats", "png,tiff")[0] == 0

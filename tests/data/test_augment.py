@@ -358,8 +358,8 @@ LABELS = np.arange(N) % 3
 
 def test_batches_are_the_same_on_every_backend(backend):
     here, there = Watch(), Watch()
-    made("numpy").fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, here], progress="none")
-    made(backend).fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, there], progress="none")
+    made("numpy").fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, here], progress="none", workers=0)
+    made(backend).fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, there], progress="none", workers=0)
     assert len(here.seen) == 6
     for one, other in zip(here.seen, there.seen, strict=True):
         assert one[0] == other[0]
@@ -372,16 +372,15 @@ def test_batches_are_the_same_on_every_backend(backend):
 def test_a_resumed_epoch_goes_on_with_the_same_batches(tmp_path):
     whole, first, rest = Watch(), Watch(last=4), Watch()
     model = made("numpy")
-    model.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, whole], progress="none")
+    model.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, whole], progress="none", workers=0)
     stopped = made("numpy")
-    assert (
-        stopped.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, first], progress="none").stopped == "interrupted"
-    )
+    history = stopped.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, first], progress="none", workers=0)
+    assert history.stopped == "interrupted"
     stopped.save(tmp_path / "m.xcnn")
     resumed = xcnn.Model.load(tmp_path / "m.xcnn", backend="numpy")
     with pytest.raises(xcnn.errors.CheckpointError, match="X405"):
         resumed.fit(X, LABELS, epochs=3, batch_size=5, augment=LIST[:1], progress="none", resume=True)
-    resumed.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, rest], progress="none", resume=True)
+    resumed.fit(X, LABELS, epochs=3, batch_size=5, augment=[*LIST, rest], progress="none", workers=0, resume=True)
     assert len(whole.seen) == len(first.seen) + len(rest.seen)
     for one, other in zip(whole.seen, first.seen + rest.seen, strict=True):
         np.testing.assert_array_equal(one[2], other[2])

@@ -522,7 +522,7 @@ def test_downloads_once(server, parts):
 def test_a_download_is_told_in_lines_of_ours_or_not_at_all(server, capsys, quiet):
     import pooch
 
-    from xcnn.cli.options import load_data
+    from xcnn.cli.data import load_data
 
     told, logger = io.StringIO(), pooch.get_logger()
     handler = logging.StreamHandler(told)

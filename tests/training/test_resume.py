@@ -7,8 +7,8 @@ import pytest
 
 import xcnn
 from xcnn.core import tree
+from xcnn.data.source import FINGERPRINT_BYTES, fingerprint
 from xcnn.errors import CheckpointError
-from xcnn.training.loop import FINGERPRINT_BYTES, fingerprint
 
 
 @pytest.fixture

@@ -521,7 +521,8 @@ class Recorder:
         return self.layer.init(rng, input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        self.weights, self.x = weights, x
+        self.weights: Weights = weights
+        self.x: Array = x
         y, inner_backward = within(self.layer)(weights, x, run)
 
         def backward(dy: Array) -> tuple[Array, Weights]:

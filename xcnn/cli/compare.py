@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xcnn.cli.data import for_model
 from xcnn.cli.evaluate import relabelled
 from xcnn.cli.options import (
     DATA_HELP,
@@ -17,7 +18,6 @@ from xcnn.cli.options import (
     ModelFile,
     PrecisionName,
     image_limits,
-    load_data,
     load_model,
     named_data,
     print_json,
@@ -80,5 +80,9 @@ def batch(
         if data_dir is not None:
             raise OptionError("X104", "--data-dir can't be given with random images.", hint="leave it out.")
         return np.random.default_rng(0).random((samples, *model.input_shape), dtype="float32"), None
-    data = load_data(name, data_dir, model.input_shape, limits=limits)
-    return data.test.x[:samples], relabelled(model, data)[:samples]
+    data = relabelled(model, for_model(model, name, data_dir, limits=limits))
+    if len(data.test) == 2:
+        x, y = data.test
+        return x[:samples], y[:samples]
+    x, y, _ = data.test[0].batch(np.arange(min(samples, data.counts[1])))
+    return x, y

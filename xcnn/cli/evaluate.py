@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xcnn.cli.data import for_model
 from xcnn.cli.options import (
     DATA_HELP,
     BackendName,
@@ -20,7 +23,6 @@ from xcnn.cli.options import (
     PrecisionName,
     finite,
     image_limits,
-    load_data,
     load_model,
     named_data,
     print_json,
@@ -30,7 +32,8 @@ from xcnn.errors import DataError, DivergedError, counted, printable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xcnn.data import Dataset
+    from xcnn.cli.data import Data
+    from xcnn.data import Folder
     from xcnn.model.model import Model
 
 
@@ -52,27 +55,27 @@ def run(
     json: Json = False,
 ) -> None:
     """Measure a model on a data set's test images."""
-    from xcnn.data import Samples
-
     loaded = load_model(model, backend, precision, max_bytes)
     if loaded.trainer.threshold is None:
         raise DataError(
             "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
         )
     name = named_data(loaded, data, "mnist01")
-    found = load_data(name, data_dir, loaded.input_shape, limits=image_limits(max_pixels, formats))
-    samples = Samples(found.test.x, relabelled(loaded, found))
-    result = loaded.evaluate(*samples)
+    found = relabelled(loaded, for_model(loaded, name, data_dir, limits=image_limits(max_pixels, formats)))
+    result = loaded.evaluate(*found.test)
     if not isfinite(result["loss"]):
         raise DivergedError("X501", f"the loss is {result['loss']}: the model's outputs overflow on this data.")
     if report is not None:
-        loaded.report(*samples).write(report)
+        loaded.report(*found.test).write(report)
     passed = min_accuracy is None or result["accuracy"] >= min_accuracy
     if json:
-        print_json("evaluate", data=name, samples=len(samples.x), **result, min_accuracy=min_accuracy, passed=passed)
+        print_json("evaluate", data=name, samples=found.counts[1], **result, min_accuracy=min_accuracy, passed=passed)
     else:
-        images = counted(len(samples.x), "test image")
-        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {printable(name)}")
+        images = counted(found.counts[1], "test image")
+        further = "".join(
+            f", {m.column} {result[m.column]:.4f}" for m in loaded.metrics if isinstance(result[m.column], float)
+        )
+        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}{further} on {images} of {printable(name)}")
         if report is not None:
             print(f"wrote {printable(str(report))}")
         if not passed:
@@ -81,8 +84,8 @@ def run(
         raise typer.Exit(1)
 
 
-def relabelled(model: Model, data: Dataset) -> NDArray[Any]:
-    """The test labels, counted as the model counts its classes.
+def relabelled(model: Model, data: Data) -> Data:
+    """The data, with labels to test on that are counted as the model counts its classes.
 
     Raises
     ------
@@ -104,5 +107,15 @@ def relabelled(model: Model, data: Dataset) -> NDArray[Any]:
             f"it was trained on {', '.join(known)}",
             hint="evaluate it on data whose classes are among these.",
         )
-    labels: NDArray[Any] = np.array([known.index(name) for name in data.classes])[data.test.y]
-    return labels
+    if len(data.test) == 2:
+        x, y = data.test
+        return replace(data, test=(x, np.array([known.index(name) for name in data.classes])[y]))
+    labels = np.array([known.index(name) for name in data.classes])[data.test[0].labels]
+    return replace(data, test=(renumbered(data.test[0], labels, tuple(known)),))
+
+
+def renumbered(source: Folder, labels: NDArray[Any], classes: tuple[str, ...]) -> Folder:
+    """A folder with other numbers for its classes."""
+    other = copy(source)
+    other.labels, other.classes = labels, classes
+    return other

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from xcnn.core.names import meant
-from xcnn.errors import DataError, OptionError, ShapeError, printable, short
+from xcnn.errors import DataError, OptionError, printable
 
 if TYPE_CHECKING:
+    from xcnn.core import types
     from xcnn.data import Dataset
     from xcnn.model.model import Model
 
@@ -81,19 +81,11 @@ def image_limits(max_pixels: int | None, formats: str | None) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def load_data(
-    name: str,
-    data_dir: Path | None,
-    input_shape: tuple[int, ...] = (1, 28, 28),
-    quiet: bool = False,
-    limits: Mapping[str, Any] | None = None,
-) -> Dataset:
-    """The data set of this name, or of a folder, its images as large as the net takes them.
+def load_set(name: str, data_dir: Path | None, quiet: bool, limits: Mapping[str, Any] | None) -> Dataset | None:
+    """The data set of this name, None where it is none.
 
     Raises
     ------
-    DataError
-        X205, when there is neither.
     OptionError
         X104, when a folder of MNIST's files is given for what is not among them.
     """
@@ -118,14 +110,7 @@ def load_data(
                 return datasets.mnist(folder)
             case "fashion-mnist":
                 return datasets.fashion_mnist(folder)
-    if not Path(name).is_dir():
-        found = meant("data set", name, SETS)
-        hint = f"did you mean {found!r}?" if found else f"give {DATA_HELP}"
-        raise DataError("X205", f"there is no data set or folder {short(name)}.", hint=hint)
-    if len(input_shape) != 3:
-        raise ShapeError("X101", f"the net takes samples of shape {input_shape}, not images.", hint="use it in Python.")
-    channels, height, width = input_shape
-    return datasets.image_folder(name, size=(height, width), mode="L" if channels == 1 else "RGB", **(limits or {}))
+    return None
 
 
 @contextlib.contextmanager
@@ -147,7 +132,7 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
     from xcnn.model.model import Model
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
-    return Model.load(path, backend=backend, precision=precision, **limits)
+    return Model.load(path, backend=backend, precision=cast("types.PrecisionName | None", precision), **limits)
 
 
 def print_json(schema: str, **values: Any) -> None:

@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from xcnn.cli.config_file import Config, PrintConfig
+from xcnn.cli.config_file import print_config as print_options
+from xcnn.cli.data import Data, augmentations, for_model, load_data, told
 from xcnn.cli.ending import ENDING
+from xcnn.cli.measures import listed, rate_found, weights_of_classes
 from xcnn.cli.options import (
     DATA_HELP,
     SETS,
@@ -27,7 +31,6 @@ from xcnn.cli.options import (
     Quiet,
     finite,
     image_limits,
-    load_data,
     load_model,
     named_data,
     print_json,
@@ -38,18 +41,19 @@ from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
 if TYPE_CHECKING:
-    from xcnn.data import Dataset
+    from xcnn.core.types import PrecisionName, ProgressName
     from xcnn.model.model import Model
     from xcnn.training.history import History
     from xcnn.training.optimizers import Optimizer
 
 
 def run(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
     model: Annotated[str | None, typer.Option(help="article (the default), lenet, mnist-net or small-resnet.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw or rmsprop.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, callback=finite, help="The optimizer's.")] = None,
     backend: BackendName = None,
     precision: Annotated[
@@ -60,46 +64,94 @@ def run(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint, saved each epoch.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A checkpoint to go on from, exactly.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="Height and width of a folder's images; 28 by default.")
+        int | None,
+        typer.Option(
+            min=1, max=4096, help="Height and width of a folder's images; by default what suits them, 28 to 64."
+        ),
     ] = None,
     max_bytes: MaxBytes = None,
     max_pixels: MaxPixels = None,
     formats: Formats = None,
-    rgb: Annotated[bool, typer.Option("--rgb", help="A folder's images in colour.")] = False,
+    rgb: Annotated[
+        bool | None, typer.Option("--rgb/--grey", help="A folder's images in colour or grey; by default as they are.")
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, max=0.99, callback=finite, help="The share of a folder's images to test on; 0.2 by default."
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="flip,translate,...: affine, color, crop, cutmix, cutout, mixup, rotate.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Threads that read images; by default one for each processor.")
+    ] = None,
     progress: Annotated[
         str | None, typer.Option(help="auto (the default), live, plain or none (with --json the default).")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Measured beside loss and accuracy: f1,top5,precision,recall,iou,confusion.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help='What classes weigh in the loss: balanced, or "cat=1,dog=2.5".')
+    ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Look for a learning rate first, and train with it.")
+    ] = False,
+    config: Config = None,
+    print_config: PrintConfig = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a net and save it. Without arguments: the article's net on MNIST's digits 0 and 1."""
-    choice = Choice(optimizer, learning_rate, backend, batch_size, precision)
+    if print_config:
+        print_options(context)
+        return
+    choice = Choice(optimizer, learning_rate, backend, batch_size, precision, listed(metrics))
+    if find_lr and (learning_rate is not None or resume is not None):
+        other = "--learning-rate" if resume is None else "--resume"
+        raise OptionError("X104", f"--find-lr and {other} contradict each other.", hint="give one of them.")
     if quiet and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
     limits = image_limits(max_pixels, formats)
-    sizes = {"--image-size": image_size, "--rgb": rgb or None}
+    colour = None if rgb is None else "--rgb" if rgb else "--grey"
+    sizes = {"--image-size": image_size, str(colour): colour, "--validation": validation}
+    augmentations(augment)
     if resume is None:
         name = data or "mnist01"
         if name in SETS:
             refuse(sizes, f"can't be given with {name}", "it is for folders of images, which can be read in any size.")
-        size = image_size or 28
-        samples = load_data(name, data_dir, (3 if rgb else 1, size, size), quiet, limits)
+        size = None if image_size is None else (image_size, image_size)
+        mode = None if rgb is None else "RGB" if rgb else "L"
+        samples = load_data(name, data_dir, size, mode, quiet, limits, validation)
         trained = build(model or "article", samples, choice, seed or 0, epochs)
         trained.info["data"] = whereabouts(name)
+        if validation is not None:
+            trained.info["validation"] = validation
     else:
-        fixed = {"--model": model, "--seed": seed, **sizes}
+        fixed = {"--model": model, "--seed": seed, "--metrics": metrics, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
         trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+    if class_weights is not None:
+        trained.info["class_weights"] = class_weights
+    if find_lr:
+        said, rate = rate_found(trained, samples)
+        tell(said, quiet or json)
+        trained.learning_rate = trained.optimizer.learning_rate if rate is None else rate
     free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
-    train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir)
+    if augment is not None:
+        trained.info["augment"] = augment
+    train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir, workers)
 
 
-def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Path | None) -> None:
+def train(
+    model: Model, data: Data, saver: Saver, progress: str, data_dir: Path | None, workers: int | None = None
+) -> None:
     """Fit the model to the end of its epochs, save it after each, and show the result."""
     epochs, quiet = int(model.info["epochs"]), saver.quiet or saver.json
-    tell(f"{describe(model)}; {counted(len(data.train.x), 'training image')} and "
-         f"{counted(len(data.test.x), 'test image')}", quiet)  # fmt: skip
+    tell("; ".join(filter(None, (describe(model), data.said, told(data)))), quiet)
     if model.state.epoch >= epochs:
         done = counted(model.state.epoch, "epoch") + (" is" if model.state.epoch == 1 else " are") + " done"
         of = f"{epochs} of " if model.state.epoch == epochs else ""
@@ -111,10 +163,13 @@ def train(model: Model, data: Dataset, saver: Saver, progress: str, data_dir: Pa
             *data.train,
             epochs=epochs,
             batch_size=int(model.info["batch_size"]),
-            validation_data=data.test,
+            validation_data=data.test if len(data.test) == 2 else data.test[0],
+            class_weight=weights_of_classes(model.info.get("class_weights")),
             callbacks=[saver],
-            progress=progress,
+            progress=cast("ProgressName", progress),
             resume=True,
+            augment=augmentations(str(model.info.get("augment", ""))),
+            workers=workers,
         )
         if history.stopped != "interrupted":
             saver.finish(model, model.history)
@@ -138,6 +193,7 @@ class Choice:
     backend: str | None
     batch_size: int | None
     precision: str | None
+    metrics: tuple[str, ...] = ()
 
     def optimizer_or(self, default: Optimizer) -> Optimizer:
         """The optimizer of this name, or the default, with this learning rate if one is given."""
@@ -150,15 +206,15 @@ class Choice:
         return chosen if self.learning_rate is None else chosen.with_rate(self.learning_rate)
 
 
-def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | None) -> Model:
+def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) -> Model:
     """A new model by its name."""
     from xcnn.model.model import Model
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
         raise unknown("model", name, RECIPES)
-    images = counted(len(data.test.x), "test image")
-    if len(data.classes) < 2 or not len(data.test.x):
+    images = counted(data.counts[1], "test image")
+    if len(data.classes) < 2 or not data.counts[1]:
         raise DataError(
             "X209",
             f"the data has {counted(len(data.classes), 'class', 'classes')} and {images}.",
@@ -168,12 +224,13 @@ def build(name: str, data: Dataset, choice: Choice, seed: int, epochs: int | Non
     epochs, batch_size = recipe.epochs if epochs is None else epochs, choice.batch_size or recipe.batch_size
     model = Model(
         recipe.net(len(data.classes)),
-        input_shape=data.train.x.shape[1:],
+        input_shape=data.shape,
         loss=recipe.loss,
-        optimizer=choice.optimizer_or(recipe.optimizer_for(len(data.train.x), epochs, batch_size)),
+        metrics=choice.metrics,
+        optimizer=choice.optimizer_or(recipe.optimizer_for(data.counts[0], epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
-        precision=choice.precision,
+        precision=cast("PrecisionName | None", choice.precision),
         seed=seed,
     )
     model.info |= {
@@ -194,17 +251,17 @@ def reload(
     quiet: bool,
     max_bytes: int | None,
     limits: Mapping[str, object],
-) -> tuple[Model, Dataset]:
+) -> tuple[Model, Data]:
     """The model of a checkpoint to go on with, and its data."""
     model = load_model(path, choice.backend, choice.precision, max_bytes)
     check_info(path, model.info)
     name = named_data(model, data, "mnist01")
-    samples = load_data(name, data_dir, model.input_shape, quiet, limits)
-    if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.train.x.shape[1:]:
+    samples = for_model(model, name, data_dir, quiet, limits)
+    if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.shape:
         raise CheckpointError(
             "X405",
             f"{path.name} was trained on other classes or images than this data's.",
-            f"got {', '.join(samples.classes)} {samples.train.x.shape[1:]}, it was trained on "
+            f"got {', '.join(samples.classes)} {samples.shape}, it was trained on "
             f"{', '.join(map(str, model.info['classes']))} {model.input_shape}",
             f"the file names the data {model.info['data']}",
             hint="name the data that it was trained on.",
@@ -247,6 +304,14 @@ class Saver:
 
     Without a path it takes the first of free.xcnn, free-2.xcnn, ... that is free when there is something to save.
     """
+
+    path: Path | None
+    free: str
+    quiet: bool
+    json: bool
+    begun: int
+    saved_step: int
+    heard: bool
 
     def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
         check_path(path or f"{free}.xcnn")
@@ -318,22 +383,26 @@ def given(part: Path, path: Path) -> bool:
     return True
 
 
-def show_result(model: Model, history: History, data: Dataset, saver: Saver, seconds: float) -> None:
+def show_result(model: Model, history: History, data: Data, saver: Saver, seconds: float) -> None:
     """The accuracy on the test images and where the model lies, on stdout."""
     result = model.evaluate(*data.test)
-    right, total = round(result["accuracy"] * len(data.test.x)), len(data.test.x)
+    right, total = round(result["accuracy"] * data.counts[1]), data.counts[1]
     if saver.json:
         print_json(
             "train.result",
             test_accuracy=result["accuracy"],
             test_loss=result["loss"],
+            **{f"test_{metric.column}": result[metric.column] for metric in model.metrics},
             epochs=model.state.epoch,
             seconds=seconds,
             model=str(saver.path),
             stopped=history.stopped,
         )
         return
-    print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
+    further = "".join(
+        f", {m.column} {result[m.column]:.4f}" for m in model.metrics if isinstance(result[m.column], float)
+    )
+    print(f"test accuracy {result['accuracy']:.2%}{further} ({right:,} of {counted(total, 'image')}) after "
           f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
           f"saved as {printable(str(saver.path))}")  # fmt: skip
 

@@ -21,6 +21,12 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "triplet": "contrastive",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
+    "metric": {
+        "jaccard": "iou", "jaccardscore": "iou", "meaniou": "iou", "miou": "iou", "f1score": "f1", "fscore": "f1",
+        "fbeta": "f1", "r2score": "r2", "rsquared": "r2", "meanabsoluteerror": "mae", "meansquarederror": "mse",
+        "rootmeansquarederror": "rmse", "confusionmatrix": "confusion", "sensitivity": "recall",
+        "topkcategoricalaccuracy": "top5", "topk": "top5", "topkaccuracy": "top5",
+    },
     "initializer": {
         "xavier": "glorot_uniform", "xavieruniform": "glorot_uniform", "xaviernormal": "glorot_normal",
         "kaiming": "he_normal", "kaiminguniform": "he_uniform", "kaimingnormal": "he_normal",

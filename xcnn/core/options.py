@@ -20,7 +20,7 @@ from xcnn.errors import ArgumentError, OptionError, short
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-WORDS = {
+WORDS: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -153,6 +153,8 @@ def kinds_of(cls: Any) -> Mapping[str, frozenset[Any]]:
     for owner in reversed(cls.__mro__):
         names = vars(sys.modules.get(owner.__module__, sys))
         for name, annotation in vars(owner).get("__annotations__", {}).items():
+            if str(annotation).startswith("ClassVar"):  # no field, and not to be evaluated
+                continue
             found[name] = frozenset(_kinds(evaluated(annotation, names)))
     return found
 
@@ -278,7 +280,8 @@ CLASSES = {
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
     "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
     "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
-    "RMSProp": "RMSprop",
+    "RMSProp": "RMSprop", "Nadam": "NAdam", "AveragedModel": "EMA", "ReduceLROnPlateau": "ReduceOnPlateau",
+    "SummaryWriter": "TensorBoard",
 }  # fmt: skip
 """Names of classes in Keras and PyTorch, and the name here."""
 

@@ -67,19 +67,39 @@ def image_folder(
     formats = check_image_options(size, mode, formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)
     check_whole("seed", seed, 0)
-    root = path_of(path)
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        train, test = _classes(root / "train", root), _classes(root / "test", root)
-        if train.keys() != test.keys():
-            names = ", ".join(sorted(train.keys() ^ test.keys()))
-            raise DataError("X209", f"train and test in {root} have different classes.", f"in one only: {names}")
-    else:
-        train, test = _split(_classes(root, root), test_fraction, seed)
+    train, test = parts_of(path_of(path), test_fraction, seed)
     files = [file for part in (train, test) for group in part.values() for file in group]
     x = _read(files, size, mode, formats, max_pixels)
     y = np.asarray([label for part in (train, test) for label, group in enumerate(part.values()) for _ in group])
     count = sum(map(len, train.values()))
     return Dataset(Samples(x[:count], y[:count]), Samples(x[count:], y[count:]), tuple(train))
+
+
+def parts_of(root: Path, test_fraction: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """The files of each class to train on, and those to test on, as `image_folder` says.
+
+    Raises
+    ------
+    DataError
+        X209
+    """
+    if not is_parted(root):
+        return _split(classes_of(root), test_fraction, seed)
+    train, test = _classes(root / "train", root), _classes(root / "test", root)
+    if train.keys() != test.keys():
+        names = ", ".join(sorted(train.keys() ^ test.keys()))
+        raise DataError("X209", f"train and test in {root} have different classes.", f"in one only: {names}")
+    return train, test
+
+
+def is_parted(root: Path) -> bool:
+    """Whether a folder has folders train and test."""
+    return (root / "train").is_dir() and (root / "test").is_dir()
+
+
+def classes_of(root: Path) -> dict[str, list[Path]]:
+    """The files of each class of a folder that is not parted; X209 where it is not laid out so."""
+    return _classes(root, root)
 
 
 def _split(

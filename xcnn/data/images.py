@@ -143,6 +143,10 @@ def to_array(image: Image.Image, mode: str, y: NDArray[np.float32] | None = None
 class Room:
     """Pixels that several threads may decode at once: one that wants more than are left waits for the others."""
 
+    pixels: int
+    left: int
+    changed: threading.Condition
+
     def __init__(self, pixels: int = MAX_PIXELS) -> None:
         self.pixels = self.left = pixels
         self.changed = threading.Condition()
@@ -165,8 +169,8 @@ class Room:
 class _Pieces(io.BufferedReader):
     """A file that is read in a bounded number of pieces."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+    def __init__(self, raw: Any) -> None:
+        super().__init__(raw)
         self.left = MAX_PIECES
 
     def read(self, size: int | None = -1) -> bytes:
@@ -183,8 +187,11 @@ def open_image(
     size: tuple[int, int] | None,
     max_pixels: int = MAX_PIXELS,
     room: Room | None = None,
+    content: bytes | None = None,
 ) -> Image.Image:
     """An image file as a Pillow image of mode L or RGB, or of mode F in 0..1; with `room`, decoded when there is some.
+
+    With `content` these are the file's bytes, and the path is what errors call it.
 
     Raises
     ------
@@ -192,28 +199,12 @@ def open_image(
         X207
     """
     path = path_of(path)
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise DataError("X207", f"{path} is {'not a file' if path.exists() else 'not there'}.")
     try:
-        with _Pieces(path) as file:
-            count = os.fstat(file.fileno()).st_size
-            if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
-                raise ValueError(f"it has {count:,} bytes, too many for so few pixels")
-            image = _recognise(file, formats)
-            limit = min(max_pixels, PIXELS_PER_BYTE * count) if image.format in FORMATS else max_pixels
-            if image.width * image.height > limit:
-                raise ValueError(f"it promises {image.width}x{image.height} pixels, more than {limit:,}")
-            meant = meaning(image)
-            if image.format == "JPEG":
-                _check_scans(file, image.width * image.height, max_pixels)
-                if size:
-                    image.draft(None, (2 * max(size), 2 * max(size)))  # decoded smaller
-            covered = image.tile[0][1] if image.format == "GIF" and image.tile else None
-            with room.taken(image.width * image.height) if room else nullcontext():
-                image.load()
-                turn = orientation(image)
-                whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
-                return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
+        with _Pieces(io.FileIO(path) if content is None else io.BytesIO(content)) as file:
+            count = os.fstat(file.fileno()).st_size if content is None else len(content)
+            return _decoded(file, count, mode, formats, size, max_pixels, room)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
@@ -221,6 +212,49 @@ def open_image(
             f"{path} can't be read as an image: {reason}.",
             hint=f"the formats are {', '.join(formats)}; at most {max_pixels:,} pixels.",
         ) from error
+
+
+def _decoded(
+    file: _Pieces,
+    count: int,
+    mode: str,
+    formats: Sequence[str],
+    size: tuple[int, int] | None,
+    max_pixels: int,
+    room: Room | None,
+) -> Image.Image:
+    """The picture in a file of so many bytes."""
+    if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
+        raise ValueError(f"it has {count:,} bytes, too many for so few pixels")
+    image: Image.Image = _recognise(file, formats)
+    limit = min(max_pixels, PIXELS_PER_BYTE * count) if image.format in FORMATS else max_pixels
+    pixels = image.width * image.height
+    if pixels > limit:
+        raise ValueError(f"it promises {image.width}x{image.height} pixels, more than {limit:,}")
+    meant = meaning(image)
+    if image.format == "JPEG":
+        _check_scans(file, pixels, max_pixels)
+        if size:
+            image.draft(None, (2 * max(size), 2 * max(size)))  # decoded smaller
+    tile = getattr(image, "tile", None)
+    covered = tile[0][1] if image.format == "GIF" and tile else None
+    with room.taken(image.width * image.height) if room else nullcontext():
+        image.load()
+        turn = orientation(image)
+        whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
+        return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
+
+
+def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:
+    """The height, width and mode that an image's header tells, as it is to be seen; None where none can be read."""
+    try:
+        with _Pieces(io.FileIO(path)) as file:
+            image = _recognise(file, formats)
+            turned = image.format == "JPEG" and orientation(image) > 4
+            height, width = (image.width, image.height) if turned else (image.height, image.width)
+            return height, width, image.mode
+    except Exception:
+        return None
 
 
 def _recognise(file: io.BufferedReader, formats: Sequence[str]) -> ImageFile.ImageFile:

@@ -10,6 +10,7 @@ from xcnn.core import random
 from xcnn.core.arrays import unmasked
 from xcnn.core.checks import is_number
 from xcnn.data.dataset import Samples
+from xcnn.data.source import Numbered, Part, Source
 from xcnn.errors import DataError, OptionError, counted, short
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ SPLIT = 0x5717
 """What tells the keys of splits from others."""
 
 
-def split(x: Any, y: Any, share: float = 0.2, *, seed: int = 0) -> tuple[Samples, Samples]:
+def split(x: Any, y: Any = None, share: float = 0.2, *, seed: int = 0) -> tuple[Any, Any]:
     """(x, y) to train on and (x, y) that is held back, each in the order that the samples had; no sample is in both.
 
     Of labels each class gives its share, as nearly as whole numbers go, and keeps one sample at least to train on.
@@ -28,7 +29,8 @@ def split(x: Any, y: Any, share: float = 0.2, *, seed: int = 0) -> tuple[Samples
     Parameters
     ----------
     x, y
-        host arrays with a sample for each place of their first axis; y holds labels or targets
+        host arrays with a sample for each place of their first axis; y holds labels or targets. Or x is a source whose
+        samples have numbers, such as `xcnn.data.folder` gives, and y None
     share
         of the samples that are held back, above 0 and below 1
     seed
@@ -37,12 +39,12 @@ def split(x: Any, y: Any, share: float = 0.2, *, seed: int = 0) -> tuple[Samples
     Returns
     -------
     ((x, y), (x, y))
-        copies: those to train on first
+        copies: those to train on first; of a source two sources, which read it
 
     Raises
     ------
     OptionError
-        X104, for a share or a seed that it can't have.
+        X104, for a share or a seed that it can't have, and a source whose samples come one after another.
     DataError
         X203, where x and y are of different lengths, or one part would be empty.
 
@@ -53,12 +55,24 @@ def split(x: Any, y: Any, share: float = 0.2, *, seed: int = 0) -> tuple[Samples
     >>> len(x), len(xv), sorted(map(int, yv))
     (8, 2, [0, 1])
     """
+    if isinstance(x, Source):
+        return split_source(x, share, seed)
     x, y = (np.asarray(unmasked(given, name)) for given, name in ((x, "x"), (y, "y")))
     if not (x.ndim and y.ndim) or len(x) != len(y):
         told = f"x has {counted(len(x), 'sample')}, y {len(y)}" if x.ndim and y.ndim else "x and y have no samples"
         raise DataError("X203", f"{told}.", hint="give as many labels as images.")
     held = held_back(y, share, seed)
     return Samples(x[~held], y[~held]), Samples(x[held], y[held])
+
+
+def split_source(source: Source, share: float, seed: int) -> tuple[Part, Part]:
+    """A source in two parts: what is trained on, and what is held back, of each class alike where labels are known."""
+    if not isinstance(source, Numbered):
+        hint = "give validation data of their own."
+        raise OptionError("X104", "samples that come one after another can't be split.", hint=hint)
+    labels = np.zeros(len(source), np.int64) if source.labels is None else np.asarray(source.labels)
+    held = held_back(labels, share, seed)
+    return Part(source, np.flatnonzero(~held)), Part(source, np.flatnonzero(held))
 
 
 def held_back(y: NDArray[Any], share: float, seed: int) -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ from xcnn.model.checkpoint_file import COUNTS, FORMAT, MOST_VALUES, Contents, op
 from xcnn.model.config import LEAVES, MEASURES, check_same, from_config, to_config
 from xcnn.model.needs import Counter
 from xcnn.model.schema import short
+from xcnn.model.taking import check_scaling
 from xcnn.training import loss_scaling, losses
 from xcnn.training.history import Row
 from xcnn.training.losses import Loss
@@ -68,6 +69,8 @@ class Saved:
     """The user's own."""
     made_by: dict[str, Any]
     """The backend and the versions of libraries."""
+    scaling: str | None = None
+    """What it makes of samples: "bytes", "floats" or None."""
 
 
 def save(saved: Saved, path: str | Path, fetch: Callable[[Array], HostArray]) -> None:
@@ -121,6 +124,8 @@ def checked(saved: Saved) -> tuple[Weights, str]:
         "history": _last_rows(state.rows),
         "info": saved.info,
     }
+    if saved.scaling is not None:
+        config["takes"] = saved.scaling
     for name in _names(state.weights):
         if not isinstance(name, str) or "/" in name:
             raise CheckpointError(
@@ -182,7 +187,7 @@ def load(
     made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
         built.net, built.input_shape, built.loss, built.optimizer, measured, chosen, config["seed"], state,
-        config["plan"], config["info"], made_by,
+        config["plan"], config["info"], made_by, _scaling(path, config),
     )  # fmt: skip
 
 
@@ -376,10 +381,21 @@ def _may_count(metric: Metric, counts: Counts, output_shape: Shape) -> bool:
 def _check_standing(path: str | Path, places: int, at: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     """Refuse a standing within an epoch that no training can have: its batches are not those of its samples."""
     seen = min(at["batch"] * plan["batch_size"], plan["samples"]) if at["batch"] and plan else 0
-    if at["seen"] != seen or (at["batch"] - 1) * plan.get("batch_size", 1) >= max(seen, 1):
+    if plan and not plan["samples"] and (at["seen"] >= at["batch"] > 0 or at["batch"] == at["seen"] == 0):
+        seen = at["seen"]  # batches came one after another, of any size
+    least = plan.get("batch_size", 1) if plan.get("samples") else 1
+    if at["seen"] != seen or (at["batch"] - 1) * least >= max(seen, 1):
         refuse(path, f"it can't have seen {at['seen']:,} samples in {at['batch']:,} batches of {plan}.")
     if at["right"] > seen * max(places, 1) or (not seen and at["loss"]):
         refuse(path, f"it can't have {at['right']:,} right, and a loss of {at['loss']:g}, of {seen:,} samples.")
+
+
+def _scaling(path: str | Path, config: Mapping[str, Any]) -> str | None:
+    """What the model makes of samples; None where the file does not say it."""
+    try:
+        return check_scaling(config.get("takes"))
+    except XcnnError as error:
+        refuse(path, f"its scaling is not valid: {error}", error)
 
 
 def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:

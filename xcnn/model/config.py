@@ -21,9 +21,9 @@ from xcnn.training.output_losses import OutputLoss, OutputLosses
 from xcnn.training.schedules import SCHEDULES
 
 CLASSES: dict[str, type] = {
-    name: cls
+    name: _cls
     for name in layers.__all__
-    if isinstance(cls := getattr(layers, name), type) and is_dataclass(cls) and hasattr(cls, "init")
+    if isinstance(_cls := getattr(layers, name), type) and is_dataclass(_cls) and hasattr(_cls, "init")
 }
 LEAVES = (float, int, str, bool)
 """The kinds of most values: a history has tens of thousands."""

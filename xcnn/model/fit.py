@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xcnn.data.source import Arrays, Source, digest, fingerprint
 from xcnn.errors import CheckpointError, DivergedError, OptionError, counted
+from xcnn.model.feeding import Fed, to_measure
 from xcnn.model.held import Held
-from xcnn.model.host_data import samples_of
+from xcnn.model.taking import Taking
 from xcnn.model.weighing import Weighing, weighing
 from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
-from xcnn.training.schedules import is_idle
-from xcnn.training.state import HostArray
+from xcnn.training.schedules import is_idle, learning_rate
+from xcnn.training.state import TrainingState
 
-Data = tuple[HostArray, HostArray]
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 def fit(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     *,
+    taking: Taking,
     epochs: int,
     batch_size: int,
     callbacks: tuple[Callback, ...],
@@ -38,24 +41,25 @@ def fit(
     shuffle: bool,
     resume: bool,
     augment: tuple[Any, ...] = (),
+    workers: int = 0,
     weigh: Weighing | None = None,
     validation_weigh: Weighing | None = None,
     accumulate: int = 1,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
-    check_monitors(callbacks, loop.columns(model.trainer, validation is not None), directions(model.trainer.metrics))
-    before = {"state": model.state, "plan": model.plan}
-    begin(model, data, batch_size, shuffle, resume, augment, weigh, accumulate)
-    how = Batches(changing(model, augment), weigh, validation_weigh)
+    way = loop.Way(batch_size, shuffle, changing(model, augment), workers, weigh, validation_weigh)
+    written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
+    check_monitors(callbacks, written, directions(model.trainer.metrics))
+    before: dict[str, Any] = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
+    begin(model, plan_of(data, way, augment, accumulate), taking, resume)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
-    failures: list[BaseException] = []
-    started: list[Callback] = []
+    failures, started = list[BaseException](), list[Callback]()
     try:
         for callback in callbacks:
             started.append(callback)
             getattr(callback, "start", ignore)(model)
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress, how)
+        history.stopped = train(model, data, validation, last, callbacks, progress, way)
     except BaseException as error:
         failures.append(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
@@ -77,26 +81,23 @@ def fit(
 
 
 @dataclass(frozen=True)
-class Batches:
-    """What is made of each batch: by augmentations, and what its samples weigh, as those of validation data do."""
-
-    change: loop.Change | None
-    weigh: Weighing | None
-    validation_weigh: Weighing | None
-
-
-@dataclass(frozen=True)
 class Parted:
     """What is trained on, and what is measured after each epoch, with what their samples weigh."""
 
-    data: Data
-    validation: Data | None
+    data: Source
+    validation: Source | None
     weigh: Weighing | None
     validation_weigh: Weighing | None
 
 
 def weighed(
-    model: Held, data: Data, validation: Any, share: float | None, class_weight: Any, sample_weight: Any
+    model: Held,
+    data: Source,
+    taking: Taking,
+    validation: Any,
+    share: float | None,
+    class_weight: Any,
+    sample_weight: Any,
 ) -> Parted:
     """Both, their weights checked. Those of classes are for training alone."""
     if sample_weight is not None and share is not None:
@@ -105,27 +106,40 @@ def weighed(
     theirs = None
     if isinstance(validation, tuple | list) and len(validation) == 3:
         *validation, theirs = validation
-    train, held = parted(model, data, validation, share)
-    of_held = None if held is None else weighing(model, held[1], None, theirs, role="validation ")
-    return Parted(train, held, weighing(model, train[1], class_weight, sample_weight), of_held)
+    train, held = parted(model, data, taking, validation, share)
+    of_held = None if held is None else weighing(model, held, None, theirs, "validation ", taking.classes)
+    return Parted(train, held, weighing(model, train, class_weight, sample_weight, "", taking.classes), of_held)
 
 
-def parted(model: Held, data: Data, validation: Any, share: float | None) -> tuple[Data, Data | None]:
+def parted(
+    model: Held, data: Source, taking: Taking, validation: Any, share: float | None
+) -> tuple[Source, Source | None]:
     """What is trained on, and what is measured after each epoch: data that was given, or a share of the samples."""
     if validation is not None and share is not None:
         hint = "give one of them."
         raise OptionError("X104", "validation_data and validation_split are two ways to say the same.", hint=hint)
     if share is not None:
-        from xcnn.data.split import split
-
-        train, held = split(*data, share, seed=model.trainer.seed)
-        return tuple(train), tuple(held)  # type: ignore[return-value]
+        return split(data, share, model.trainer.seed)
     if validation is None:
         return data, None
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
+    if isinstance(validation, tuple | list) and len(validation) == 2:
+        x, y = validation
+        return data, to_measure(model, x, y, "validation ", taking)
+    if isinstance(validation, tuple | list | np.ndarray):
         raise OptionError("X104", "validation_data must be a pair (x, y), or (x, y, sample_weight).")
-    x, y = validation
-    return data, samples_of(model, x, y, role="validation ")
+    return data, to_measure(model, validation, None, "validation ", taking)
+
+
+def split(data: Source, share: float, seed: int) -> tuple[Source, Source]:
+    """Two parts: of arrays copies, of what is read as it is needed the numbers of its samples."""
+    from xcnn.data.split import split as split_data
+
+    if isinstance(data, Arrays):
+        train, held = split_data(data.x, data.labels, share, seed=seed)
+        return Arrays(*train), Arrays(*held)
+    assert isinstance(data, Fed)
+    parts = split_data(data.source, share=share, seed=seed)
+    return replace(data, source=parts[0]), replace(data, source=parts[1], role="validation ")
 
 
 def augmentations(given: Any) -> tuple[Any, ...]:
@@ -146,60 +160,69 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(
-    model: Held,
-    data: Data,
-    batch_size: int,
-    shuffle: bool,
-    resume: bool,
-    augment: tuple[Any, ...] = (),
-    weigh: Weighing | None = None,
-    accumulate: int = 1,
-) -> None:
-    """Enter into the model how it is going to be trained.
-
-    Raises
-    ------
-    CheckpointError
-        X405, where a training is to go on that was begun on other data, or within an epoch in another way.
-    """
-    state, samples = model.state, len(data[0])
-    plan = {
-        "samples": samples,
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "data": loop.fingerprint(*data, *samples_weights(weigh)),
+def plan_of(data: Source, way: loop.Way, augment: tuple[Any, ...], accumulate: int) -> dict[str, Any]:
+    """How a model is going to be trained, as checkpoints keep it."""
+    weigh: Any = way.weigh
+    return {
+        "samples": data.samples or 0,
+        "batch_size": way.batch_size,
+        "shuffle": way.shuffle,
+        "data": checksum(data, weigh),
+        "augment": [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment],
+        "class_weight": [] if weigh is None else list(weigh.classes),
+        "accumulate": accumulate,
     }
-    plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
-    plan["accumulate"] = accumulate
-    plan["class_weight"] = [] if weigh is None else list(weigh.classes)
+
+
+def check_resumed(model: Held, plan: dict[str, Any]) -> None:
+    """Raise X405 where a training is to go on that was begun on other data, or within an epoch in another way."""
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
-    if resume and state.batch and plan != was:
+    if model.state.batch and plan != was:
         raise CheckpointError(
             "X405",
             "training stopped within an epoch and can only be resumed as it was.",
             f"got {plan}, was {was}",
             hint="give the same data and batch size, or fit without resume=True.",
         )
-    if resume and plan["data"] != was["data"]:
+    if plan["data"] != was["data"]:
         raise CheckpointError(
             "X405",
             "training can only be resumed on the data that it began with; these are others.",
-            f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
+            f"got {plan['samples']} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
+
+
+def begin(model: Held, plan: dict[str, Any], taking: Taking, resume: bool) -> None:
+    """Enter into the model how it is going to be trained.
+
+    Raises
+    ------
+    CheckpointError
+        X405, as `check_resumed`.
+    """
+    state = model.state
+    if resume:
+        check_resumed(model, plan)
+    plan["callbacks"] = model.plan.get("callbacks", {}) if resume else {}
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
-    history = History([*state.rows], stopped="running")
-    trainer = model.trainer.accumulating(accumulate)
-    vars(model).update(
-        state=state, plan=plan, history=history, trainer=trainer
-    )  # one call: an interrupt finds all or none
+    history, trainer = History([*state.rows], stopped="running"), model.trainer.accumulating(plan["accumulate"])
+    if taking.classes and "classes" not in model.info:
+        model.info["classes"] = list(taking.classes)
+    if taking.scaling != model.taking.scaling:
+        log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
+    # One call: an interrupt finds all or none.
+    vars(model).update(state=state, plan=plan, history=history, trainer=trainer, _kept_scaling=taking.scaling)
 
 
-def samples_weights(weigh: Weighing | None) -> tuple[HostArray, ...]:
-    """Those of a training's samples, if they have any."""
-    return () if weigh is None or weigh.samples is None else (weigh.samples,)
+def checksum(data: Source, weigh: Weighing | None) -> str:
+    """One of the data, with the weights of their samples, if they have any."""
+    if weigh is None or weigh.samples is None:
+        return data.fingerprint()
+    if isinstance(data, Arrays):
+        return fingerprint(data.x, data.labels, weigh.samples)
+    return digest(data.fingerprint(), weigh.samples)
 
 
 def tell_idle(model: Held, last: int) -> None:
@@ -207,7 +230,7 @@ def tell_idle(model: Held, last: int) -> None:
     state, plan, optimizer = model.state, model.plan, model.trainer.optimizer
     steps = (last - state.epoch) * -(-plan["samples"] // plan["batch_size"]) - state.batch
     first = state.optimizer_state["step"]
-    if steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
+    if plan["samples"] and steps > 0 and is_idle(optimizer.learning_rate, range(first, first + steps)):
         log.warning(
             "the learning rate is 0 at every step of this training (%s), so that no weight is trained, by %r; "
             "model.learning_rate = ... gives another.",
@@ -218,25 +241,29 @@ def tell_idle(model: Held, last: int) -> None:
 
 def train(
     model: Held,
-    data: Data,
-    validation: Data | None,
+    data: Source,
+    validation: Source | None,
     last: int,
     callbacks: tuple[Callback, ...],
     progress: Progress,
-    batches: Batches,
+    way: loop.Way,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
-    history, how = model.history, (model.plan["batch_size"], model.plan["shuffle"])
-    made = batches.change, batches.weigh, batches.validation_weigh
+    history = model.history
+    watchers = [callback.step for callback in callbacks if callable(getattr(callback, "step", None))]  # type: ignore[attr-defined]
+    way = replace(way, by_step=bool(watchers))
     while (number := model.state.epoch + 1) <= last:
-        progress.start(number, last, len(data[0]))
+        progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            for state in loop.epoch(model.trainer, model.state, *data, *how, validation, *made):
-                before, model.state = model.state, state
-                if state.seen:
-                    progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
+            with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
+                for state in states:
+                    before, model.state = model.state, state
+                    if state.seen and told_of_step(watchers, model, before, state):
+                        return "early"
+                    if state.seen:
+                        progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
         enter(history, model.state.rows)
@@ -245,6 +272,19 @@ def train(
         if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
             return "early"
     return "finished"
+
+
+def told_of_step(
+    watchers: list[Callable[[Held, Row], object]], model: Held, before: TrainingState, state: TrainingState
+) -> bool:
+    """Tell callbacks of a step that is done; whether one of them wants training to end."""
+    if not watchers:
+        return False
+    loss = (state.loss - before.loss) / ((state.weight - before.weight) or 1)
+    rate = learning_rate(model.trainer.optimizer.learning_rate, before.optimizer_state["step"])
+    row = {"step": state.step, "epoch": state.epoch + 1, "loss": loss, "learning_rate": rate}
+    wishes = [watch(model, dict(row)) for watch in watchers]  # all are told
+    return any(isinstance(wish, bool | np.bool_) and bool(wish) for wish in wishes)
 
 
 def enter(history: History, rows: tuple[Row, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt, prod
 from typing import Any
@@ -30,14 +30,19 @@ from xcnn.errors import (
 from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.layer import Layer
 from xcnn.model.held import Held
+from xcnn.model.taking import Taking
 from xcnn.training.losses import OF_LABELS, OF_ONE_CLASS, check_target_shape, loss_name
 from xcnn.training.state import HostArray
 
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
 
 
-def samples_of(model: Held, x: Any, y: Any, role: str = "") -> tuple[HostArray, HostArray]:
+def samples_of(
+    model: Held, x: Any, y: Any, role: str = "", taking: Taking | None = None
+) -> tuple[HostArray, HostArray]:
     """Samples and their targets, in the types that the model takes; `role` is "validation " for those of validation.
+
+    `taking` is what the model is about to make of bytes and of names, where that is not its own yet.
 
     Raises
     ------
@@ -46,15 +51,16 @@ def samples_of(model: Held, x: Any, y: Any, role: str = "") -> tuple[HostArray, 
     LabelError
         X201, for labels that are none of the classes.
     """
-    x, y = inputs_of(model, x, f"{role}x"), host_array(f"{role}y", y)
+    taking = taking or model.taking
+    x, y = inputs_of(model, x, f"{role}x", taking), host_array(f"{role}y", y)
     if len(x) != len(y) or not len(x):
         what = "x and y are empty." if len(x) == len(y) else f"x has {counted(len(x), 'sample')}, y {len(y)}."
         raise DataError("X203", f"{role}{what}", hint="give as many labels as images, and at least one.")
-    return x, targets_of(model, y, role)
+    return x, targets_of(model, taking.numbered(y, role), role)
 
 
-def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
-    """Labels as int64, targets in the model's type."""
+def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], str] | None = None) -> HostArray:
+    """Labels as int64, targets in the model's type; `told` is what errors call a sample."""
     shaped = y.shape[1:] == model.output_shape
     if loss_name(model.loss) in OF_LABELS:
         return check_names(y.argmax(axis=1) if shaped else y, role)
@@ -63,7 +69,7 @@ def targets_of(model: Held, y: HostArray, role: str = "") -> HostArray:
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
         ignored = model.trainer.ignore_index
         counting = y if ignored is None or shaped or y.dtype.kind not in "iufb" else np.where(y == ignored, 0, y)
-        check_labels(counting, model.output_shape[0], shaped, role)
+        check_labels(counting, model.output_shape[0], shaped, role, told)
         if not shaped:
             return y.astype("int64")
     with np.errstate(all="ignore"):
@@ -121,8 +127,12 @@ def _takes(net: Layer, shape: Shape) -> bool:
     return True
 
 
-def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
-    """Samples, in the type that the model takes; errors call them by this name.
+def inputs_of(
+    model: Held, x: Any, name: str = "x", taking: Taking | None = None, told: Callable[[int], str] | None = None
+) -> HostArray:
+    """Samples, in the type that the model takes; errors call them by this name, and each sample as `told` does.
+
+    Bytes are scaled to 0..1 where the model takes bytes.
 
     Raises
     ------
@@ -145,9 +155,14 @@ def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
             f"{_listed(model.input_shape)})",
             hint=_shape_hint(x.shape, model.input_shape, name),
         )
+    taking = taking or model.taking
+    if x.dtype == np.uint8 and taking.scaling is not None:
+        scaled: HostArray = taking.scaled(x, name, model.dtype)
+        return scaled
     if x.dtype.kind != "f":
-        told = f"{name} is {x.dtype.name}; layers compute in {model.dtype}."
-        raise DTypeError("X103", told, hint=conversion("x", x, model.dtype))
+        raise DTypeError(
+            "X103", f"{name} is {x.dtype.name}; layers compute in {model.dtype}.", hint=conversion("x", x, model.dtype)
+        )
     inputs: HostArray = x
     if x.dtype != model.dtype:
         with np.errstate(all="ignore"):
@@ -157,12 +172,14 @@ def inputs_of(model: Held, x: Any, name: str = "x") -> HostArray:
         beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
         what = f"numbers beyond {model.dtype}" if beyond else "NaN or infinity"
         whole = "numpy.isfinite(x)" if x.dtype == inputs.dtype else f'(abs(x) <= numpy.finfo("{model.dtype}").max)'
+        where = told(bad[0]) if told else f"sample {bad[0]}"
         raise DataError(
             "X203",
-            f"{name} holds {what} in sample {bad[0]} ({counted(len(bad), 'such sample')}).",
+            f"{name} holds {what} in {where} ({counted(len(bad), 'such sample')}).",
             hint=('scale x, build the model with dtype="float64"' if beyond else "mend the data")
-            + f", or leave those out: x[{whole}.all(axis={tuple(range(1, x.ndim))})].",
+            + ("." if told else f", or leave those out: x[{whole}.all(axis={tuple(range(1, x.ndim))})]."),
         )
+    taking.check_range(inputs, name, told)
     return inputs
 
 
@@ -200,7 +217,9 @@ def host_array(name: str, x: Any) -> HostArray:
     return array
 
 
-def check_labels(labels: HostArray, outputs: int, soft: bool = False, role: str = "") -> None:
+def check_labels(
+    labels: HostArray, outputs: int, soft: bool = False, role: str = "", told: Callable[[int], str] | None = None
+) -> None:
     """Raise LabelError X201 where labels are not whole numbers 0 .. outputs - 1, or with `soft` lie between them.
 
     A single output tells two classes apart, 0 and 1.
@@ -222,8 +241,8 @@ def check_labels(labels: HostArray, outputs: int, soft: bool = False, role: str 
         more = np.isfinite(labels).all() and np.max(labels) > last
         raise LabelError(
             "X201",
-            f"{role}labels must be 0..{last} for {allowed}; found {labels[at]} at index "
-            f"{', '.join(map(str, at))} (and {len(wrong) - 1} more).",
+            f"{role}labels must be 0..{last} for {allowed}; found {labels[at]} "
+            f"{f'of {told(at[0])}' if told else f'at index {_listed(at)}'} (and {len(wrong) - 1} more).",
             hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
             if more
             else "count classes from 0.",

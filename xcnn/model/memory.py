@@ -24,7 +24,7 @@ from xcnn.model.held import Held
 from xcnn.model.needs import at_once
 from xcnn.training.losses import OF_LABELS, loss_name
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 CELLS = 2**24
 """That the layers' outputs of a batch may have: so a step of it takes a fraction of a second."""

@@ -17,19 +17,33 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import (
+    Array,
+    DType,
+    DTypeName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ProgressName,
+    Shape,
+    Weights,
+)
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint, habits, onnx_out, several
+from xcnn.model.feeding import to_ask, to_measure, to_train_on
 from xcnn.model.fit import augmentations, fit, weighed
-from xcnn.model.host_data import fitting, inputs_of, samples_of, weight_of, weights_of
+from xcnn.model.held import class_names
+from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
+from xcnn.model.predict import in_views, mean
 from xcnn.model.summary import Summary, summarize
+from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
 from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
@@ -52,15 +66,16 @@ if TYPE_CHECKING:
     from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
+    from xcnn.model.rate_search import RateSearch
     from xcnn.model.report import Report
     from xcnn.model.trace import Trace
 
 LEFT_OUT = ("trainer", "turn")
 """What copies and pickles make anew."""
 
-SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "weights")
+SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "scaling", "weights")
 """What may be assigned."""
-KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+KINDS: dict[str, type] = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
@@ -125,6 +140,9 @@ class Model:
         float32 weights, "float64" with those; as far as the backend has it. float16 scales the loss's gradient
     seed
         of the initial weights, the order of samples and dropout's masks: one seed gives the same on every backend
+    scaling
+        what is made of samples: "bytes" divides bytes (uint8) by 255, and takes floating-point numbers in 0..1 alone;
+        "floats" takes numbers as they are, and no bytes; None lets the first training decide
 
     Raises
     ------
@@ -136,31 +154,53 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    dtype: DTypeName
+    """The type of the weights, "float32" or "float64"."""
+    history: History
+    """A row for each epoch that it was trained."""
+    info: dict[str, Any]
+    """Yours; checkpoints keep it."""
+    input_shape: Shape
+    """Of one sample."""
+    output_shape: Shape
+    """Of one sample's output."""
+    plan: dict[str, Any]
+    """How it was trained last, of which `fit(resume=True)` goes on."""
+    policy: Precision
+    """The types of the weights and of what layers compute."""
+    seed: int
+    state: TrainingState
+    """The weights, the optimizer's state and how far training is."""
+    trainer: Trainer
+    turn: process.Turn
+
     @explained
     def __init__(
         self,
         net: Layer,
         input_shape: Shape,
         *,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         metrics: Iterable[Any] | str | Metric = (),
-        optimizer: str | Optimizer = "adam",
+        optimizer: OptimizerName | Optimizer = "adam",
         backend: str | Backend | None = None,
-        dtype: str = "float32",
-        precision: str | None = None,
+        dtype: DType = "float32",
+        precision: PrecisionName | None = None,
         seed: int = 0,
+        scaling: str | None = None,
     ) -> None:
         if not isinstance(net, Layer) or isinstance(net, type):
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
-        dtype = dtype_name(dtype)
-        self.policy = policy(precision, dtype)
+        kind = dtype_name(dtype)
+        self.policy = policy(precision, kind)
         seed = random.check_seed(seed)
         net, input_shape = several.packed(net, input_shape)
         sizes = check_shape("input_shape", input_shape, least=1)
-        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, kind, seed
         self._loss, self._optimizer = loss_function(several.losses_of(net, loss)), make_optimizer(optimizer)
+        self._kept_scaling = check_scaling(scaling)
         self._metrics = several.measured(check_metrics(metrics), self._loss)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
@@ -173,8 +213,7 @@ class Model:
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
-        self.plan: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
+        self.plan, self.info = {}, {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
         if not isinstance(net, checkpoint.Restored):
@@ -294,7 +333,7 @@ class Model:
         return self._backend
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> PrecisionName:
         """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
         return self.policy.name
 
@@ -305,6 +344,25 @@ class Model:
         moments = {name: leaf for name, leaf in before.items() if name not in loss_scaling.TYPES}
         state = replace(self.state, optimizer_state={**moments, **self._scaling(chosen, before)})
         self._become(policy=chosen, state=state)
+
+    @property
+    def scaling(self) -> str | None:
+        """What it makes of samples: "bytes" scales bytes to 0..1, "floats" takes numbers as they are; None is open.
+
+        It is "bytes" once a model is trained on bytes or on photos, and "floats" once it is trained on numbers, whose
+        scale nobody has told: then bytes are refused, unless "bytes" is assigned. Checkpoints keep it.
+        """
+        return self.taking.scaling
+
+    @scaling.setter
+    @changes("another scaling")
+    def scaling(self, new: str | None) -> None:
+        self._kept_scaling = check_scaling(new)
+
+    @property
+    def taking(self) -> Taking:
+        """What it makes of bytes and of the names of classes, as the rooms of this wing ask for it."""
+        return Taking(self._kept_scaling or ("floats" if self.state.step else None), tuple(class_names(self)))
 
     @property
     def loss(self) -> Loss:
@@ -502,22 +560,24 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 1,
         batch_size: int = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback | None = (),
-        progress: str | bool | Progress = "auto",
+        progress: ProgressName | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
+        steps_per_epoch: int | None = None,
+        workers: int | None = None,
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
         sample_weight: Any = None,
         accumulate: int = 1,
     ) -> History:
-        """Train on host arrays, each batch moved to the backend.
+        """Train on host arrays, or on what is read as it is needed, each batch moved to the backend.
 
         An epoch's order is a permutation drawn from (seed, epoch); a last smaller batch counts by its size. Ctrl-C ends
         training with the weights of the last finished step and `history.stopped == "interrupted"`.
@@ -525,15 +585,18 @@ class Model:
         Parameters
         ----------
         x : (samples, *input_shape)
-            floating-point numbers
+            floating-point numbers, or bytes, which are scaled to 0..1 (`model.scaling`). What lies on disk is read as
+            it is needed: memory maps, HDF5 and zarr arrays, `xcnn.data.folder`, `xcnn.data.tar`, data sets of PyTorch
+            or Hugging Face, iterables of batches (x, y): see `xcnn.data.source`
         y : (samples,) or (samples, *output_shape)
-            whole-number labels for classifiers, or targets shaped like the output
+            whole-number labels for classifiers, names of classes, which the model keeps in its `info`, or targets
+            shaped like the output. None where x gives them too
         epochs
             how many more; with `resume` how many in all, the unfinished one going on where it stood, on the same data
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y), or (x, y, sample_weight), measured after each epoch
+            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
             from the seed as `xcnn.datasets.split` does
@@ -550,6 +613,12 @@ class Model:
         augment
             augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
             follows from the seed, the epoch and each sample's number
+        steps_per_epoch
+            batches of an epoch, where x is an iterable of them that does not begin anew
+        workers
+            threads that make batches ahead of the steps, where these are read, scaled or augmented: None is one for
+            each processor, 0 makes each when its step comes. They change no bit of any result; functions of yours that
+            augment are called by several at once. `history["stall"]` is the seconds that steps waited in each epoch
         class_weight
             what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
             "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
@@ -574,13 +643,16 @@ class Model:
             of all epochs so far, `model.history` until the next call, which makes one of its own
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
+        steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
         several.check_augment(self, augment)
         x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
-        parts = weighed(self, samples_of(self, x, y), validation_data, validation_split, class_weight, sample_weight)
+        data, taking = to_train_on(self, x, y, steps)
+        parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
         return fit(
             self,
             parts.data,
             parts.validation,
+            taking=taking,
             accumulate=check_whole("accumulate", accumulate),
             weigh=parts.weigh,
             validation_weigh=parts.validation_weigh,
@@ -591,6 +663,7 @@ class Model:
             shuffle=check_flag("shuffle", shuffle),
             resume=check_flag("resume", resume),
             augment=augmentations(augment),
+            workers=process.processors() if workers is None else check_whole("workers", workers, least=0),
         )
 
     @explained
@@ -617,10 +690,49 @@ class Model:
         return loss
 
     @explained
+    def find_learning_rate(
+        self, x: Any, y: Any = None, *, first: float = 1e-6, last: float = 1.0, steps: int = 100, batch_size: int = 32
+    ) -> RateSearch:
+        """Train with a rate that grows from step to step, and see where the loss falls most steeply: Smith 2017.
+
+        The steps begin where the model stands, and are thrown away: it stays as it is. They end where the loss is four
+        times its least.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `fit`
+        first, last
+            the rates of the first step and of the last
+        steps
+            in all, at least 10
+        batch_size
+            samples a step
+
+        Raises
+        ------
+        OptionError
+            X104, for an option that can't be.
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Returns
+        -------
+        RateSearch
+            `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+        """
+        from xcnn.model.rate_search import search
+
+        steps, batch_size = check_whole("steps", steps, least=10), check_whole("batch_size", batch_size)
+        first, last = check_rate("first", first), check_rate("last", last)
+        data, _ = to_train_on(self, *several.both(self, x, y), None)
+        return search(self, data, first=first, last=last, steps=steps, batch_size=batch_size)
+
+    @explained
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int | None = None,
         *,
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
@@ -631,7 +743,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, host arrays as for `fit`
+            samples and their labels or targets, or a source of both, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
@@ -644,12 +756,12 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
-        data = samples_of(self, *several.both(self, x, y))
-        weigh = weighing(self, data[1], class_weight, sample_weight)
-        return measure(self.trainer, self.trainer.asked(self.state), *data, batch_size, weigh)
+        data = to_measure(self, *several.both(self, x, y))
+        weigh = weighing(self, data, class_weight, sample_weight)
+        return measure(self.trainer, self.trainer.asked(self.state), data, process.processors(), batch_size, weigh)
 
     @explained
-    def report(self, x: Any, y: Any, *, batch_size: int | None = None, worst: int = 12) -> Report:
+    def report(self, x: Any, y: Any = None, *, batch_size: int | None = None, worst: int = 12) -> Report:
         """What a classifier gets right and wrong: it prints itself, shows itself in a notebook, and can be a page.
 
         Accuracy with its 95 % interval, precision, recall and F1 of each class, the confusion matrix, the pairs of
@@ -658,7 +770,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels, as for `evaluate`
+            samples and their labels, or a source of both, as for `evaluate`
         batch_size
             samples that are computed at once
         worst
@@ -683,7 +795,9 @@ class Model:
 
     @explained
     @several.by_names
-    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
+    def predict(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -691,13 +805,18 @@ class Model:
         Parameters
         ----------
         x
-            (samples, *input_shape), floating-point numbers on the host
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the outputs are their mean.
+            views=[None, xcnn.augment.Flip(1)] sees each image as it is, and mirrored
 
         Raises
         ------
+        OptionError
+            X104, for what is no view.
         ShapeError, DTypeError
             X101, X103, for samples that do not fit.
         DataError
@@ -711,29 +830,11 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        x, weights = inputs_of(self, x), self.trainer.asked(self.state)
-        first = self.backend.to_numpy(self.forward(x[:batch_size], weights))
-        if len(x) <= batch_size:
-            return np.array(first, order="C")  # it may be memory of others, or not be written
-        y = np.empty((len(x), *first.shape[1:]), first.dtype)
-        y[:batch_size] = first
-        del first
-        for at in range(batch_size, len(x), batch_size):
-            y[at : at + batch_size] = self.backend.to_numpy(self.forward(x[at : at + batch_size], weights))
-        return y
-
-    def __call__(self, x: Any) -> HostArray:
-        """What `predict` gives."""
-        return self.predict(x)
+        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
 
     @explained
-    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
-        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
-
-        Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
-        binary_cross_entropy_with_logits, and the outputs themselves for dice and binary_cross_entropy. A single unit p
-        gives the two classes 1 - p and p. A logit of -inf is the probability 0; rows of them alone, and those with
-        +inf, are NaN, as PyTorch has it.
+    def classify(self, x: Any, batch_size: int | None = None) -> HostArray:
+        """The likeliest class of each sample, (samples,): its name where the model knows names, else its number.
 
         Parameters
         ----------
@@ -744,8 +845,52 @@ class Model:
         ------
         OptionError
             X104, when the loss is not a classifier's.
+
+        Examples
+        --------
+        >>> net, sgd = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), xcnn.SGD(1.0)
+        >>> model = xcnn.Model(net, (1, 4, 4), optimizer=sgd, backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), ["left", "left", "right", "right"] * 4
+        >>> history = model.fit(x, y, epochs=50, progress="none")
+        >>> str(model.classify(x[:1])[0])
+        'left'
         """
-        y = self.predict(x, batch_size).astype("float64")
+        likeliest: HostArray = self.probabilities(x, batch_size).argmax(axis=1)
+        names = np.array(class_names(self))
+        return names[likeliest] if len(names) == max(self.output_shape[0], 2) else likeliest
+
+    def __call__(self, x: Any) -> HostArray:
+        """What `predict` gives."""
+        return self.predict(x)
+
+    @explained
+    def probabilities(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
+        """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
+
+        Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
+        binary_cross_entropy_with_logits, and the outputs themselves for dice and binary_cross_entropy. A single unit p
+        gives the two classes 1 - p and p. A logit of -inf is the probability 0; rows of them alone, and those with
+        +inf, are NaN, as PyTorch has it.
+
+        Parameters
+        ----------
+        x, batch_size, views
+            as for `predict`; of several views the mean of their probabilities
+
+        Raises
+        ------
+        OptionError
+            X104, when the loss is not a classifier's.
+        """
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+        asked = to_ask(self, several.inputs(self, x))
+        return mean(map(self._probable, in_views(self, asked, views, batch_size, process.processors())))
+
+    def _probable(self, y: HostArray) -> HostArray:
+        """Outputs as probabilities."""
+        y = y.astype("float64")
         with np.errstate(all="ignore"):
             match loss_name(self.loss):
                 case "cross_entropy":
@@ -1053,7 +1198,7 @@ class Model:
         plan, state = self.standing()
         return checkpoint.Saved(
             self.net, self.input_shape, self.loss, self.optimizer, self.metrics, self.policy, self.seed, state, plan,
-            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()},
+            self.info, {"backend": self.backend.spec, "versions": self.backend.versions()}, self.scaling,
         )  # fmt: skip
 
     @classmethod
@@ -1065,7 +1210,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         metrics: Iterable[Any] | str | Metric | None = None,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).
@@ -1117,7 +1262,7 @@ class Model:
             state = replace(state, weights=model.state.weights, optimizer_state=kept)
             model._become(
                 _net=saved.net, _optimizer=saved.optimizer, state=state, history=History([*state.rows]),
-                plan=saved.plan, info=saved.info,
+                plan=saved.plan, info=saved.info, _kept_scaling=saved.scaling,
             )  # fmt: skip
         return model
 

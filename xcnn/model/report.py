@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,11 @@ import numpy as np
 from xcnn.core import html
 from xcnn.core.files import check_path, write_whole
 from xcnn.core.text import columns
+from xcnn.data.source import Arrays, Source
 from xcnn.errors import OptionError, counted, printable
+from xcnn.model.feeding import Fed, known_targets, to_measure
 from xcnn.model.held import numbered_names
-from xcnn.model.host_data import samples_of
+from xcnn.training.loop import in_order
 
 if TYPE_CHECKING:
     from xcnn.model.held import Held
@@ -28,6 +31,8 @@ CONFIDENCE = 1.959963984540054
 SHOWN = 12
 """Classes beyond which no matrix is printed; on a page it is, up to WIDE."""
 WIDE = 40
+BATCH = 256
+"""Samples that are read at a time where labels come with them."""
 TITLES = ("class", "samples", "precision", "recall", "F1")
 
 
@@ -230,9 +235,9 @@ def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], Hos
     if model.trainer.threshold is None or len(model.output_shape) != 1:
         told = f"a report is of a classifier of whole samples; this model's output is {model.output_shape}"
         raise OptionError("X104", f"{told}, its loss {model.loss!r}.", hint="model.evaluate(x, y) measures any.")
-    x, targets = samples_of(model, x, y)
+    data = to_measure(model, x, y)
     p = probabilities(x)
-    labels = labels_of(targets, p.shape[1])
+    labels = labels_of(targets_in(data), p.shape[1])
     own = p[np.arange(len(p)), labels]
     losses = -np.log(np.maximum(own, np.finfo(np.float64).tiny))
     taken = p.argmax(axis=1)
@@ -240,9 +245,19 @@ def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], Hos
     np.add.at(confusion, (labels, taken), 1)
     order = np.argsort(-losses, kind="stable")[:worst]
     surprises = tuple(Surprise(int(n), int(labels[n]), int(taken[n]), float(own[n]), float(losses[n])) for n in order)
-    pictures = x.ndim == 4 and x.shape[1] in (1, 3)
-    classes, images = tuple(numbered_names(model, p.shape[1])), x[order] if pictures else None
+    pictures = len(model.input_shape) == 3 and model.input_shape[0] in (1, 3) and len(order) > 0
+    images = data.batch(order).x if pictures and isinstance(data, Arrays | Fed) and data.samples else None
+    classes = tuple(numbered_names(model, p.shape[1]))
     return Report(classes, confusion, float(losses.mean()), surprises, images)
+
+
+def targets_in(data: Source) -> HostArray:
+    """The targets of all samples: where they are known without the samples, these are not read."""
+    known = known_targets(data)
+    if known is not None:
+        return known
+    with closing(in_order(data, BATCH, 0)) as batches:
+        return np.concatenate([batch.t for batch in batches])
 
 
 def labels_of(targets: HostArray, classes: int) -> HostArray:

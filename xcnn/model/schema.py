@@ -198,8 +198,14 @@ CONFIG = record(
         "updates": whole(),
         "plan": nothing_or(
             record(
-                {"samples": whole(1), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text), "class_weight": many(number(0)), "accumulate": whole(1)},
+                {"samples": whole(), "batch_size": whole(1), "shuffle": flag},
+                {
+                    "began": whole(),
+                    "augment": many(text),
+                    "class_weight": many(number(0)),
+                    "accumulate": whole(1),
+                    "callbacks": not_deep,
+                },
             )
         ),
         "history": many(row),
@@ -208,6 +214,7 @@ CONFIG = record(
     {
         "precision": text,
         "metrics": many(metric, most=1000),
+        "takes": text,
         "backend": text,
         "versions": mapping(text),
         "scaling": nothing_or(

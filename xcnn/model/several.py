@@ -177,7 +177,8 @@ def target(part: OutputLoss, t: HostArray, role: str) -> HostArray:
         return t
     check_labels(t, part.shape[0], role=role)
     classes = np.arange(max(part.shape[0], 2)).reshape(1, -1, *(1 for _ in part.shape[1:]))
-    return (t[:, None] == classes)[:, -part.shape[0] :]
+    rows: HostArray = (t[:, None] == classes)[:, -part.shape[0] :]
+    return rows
 
 
 def side_by_side(arrays: Sequence[HostArray], names: Sequence[str], dtype: str, role: str) -> HostArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from xcnn.core.checks import is_number, plain
 from xcnn.core.options import nearest
+from xcnn.data.source import Source
 from xcnn.errors import DataError, OptionError, short
+from xcnn.model.feeding import known_targets
 from xcnn.model.held import Held, class_names
 from xcnn.model.host_data import host_array
 from xcnn.training.losses import loss_name, takes_weights
@@ -55,8 +57,12 @@ class Weighing:
         return weighed
 
 
-def weighing(model: Held, y: HostArray, class_weight: Any, sample_weight: Any, role: str = "") -> Weighing | None:
-    """What `fit` was given as class_weight and sample_weight, for these targets; None where all count alike.
+def weighing(
+    model: Held, data: Source, class_weight: Any, sample_weight: Any, role: str = "", names: Sequence[Any] = ()
+) -> Weighing | None:
+    """What `fit` was given as class_weight and sample_weight, for these data; None where all count alike.
+
+    `names` are those of the classes, where the model does not know them yet.
 
     Raises
     ------
@@ -74,19 +80,26 @@ def weighing(model: Held, y: HostArray, class_weight: Any, sample_weight: Any, r
             hint="a loss (y, t, *, weights=None) does: their weighted mean is sum(weights * e) / sum(weights).",
         )
     labels = model.output_shape[1:]
-    classes = () if class_weight is None else class_weights(model, y, class_weight)
-    samples = None if sample_weight is None else sample_weights(sample_weight, len(y), role)
+    classes = () if class_weight is None else class_weights(model, data, class_weight, names)
+    if sample_weight is not None and data.samples is None:
+        told = "sample_weight is for data whose samples have numbers; these come one after another"
+        raise OptionError("X104", f"{told}.", hint="class_weight=[...] weighs their classes.")
+    samples = None if sample_weight is None else sample_weights(sample_weight, data.samples or 0, role)
     return Weighing(model.dtype, labels, classes, samples, model.trainer.ignore_index)
 
 
-def class_weights(model: Held, y: HostArray, given: Any) -> tuple[float, ...]:
+def class_weights(model: Held, data: Source, given: Any, names: Sequence[Any] = ()) -> tuple[float, ...]:
     """The weight of each class: as a list has them, or a dict, in which others weigh 1, or "balanced"."""
     if model.trainer.threshold is None:
         raise OptionError("X104", "class_weight is for classifiers.", hint="sample_weight weighs each sample.")
-    count, names = max(model.output_shape[0], 2), class_names(model)
+    count, names = max(model.output_shape[0], 2), [*map(str, names)] or class_names(model)
     if isinstance(given, str):
         if given != "balanced":
             raise OptionError("X104", f'class_weight is "balanced", a list or a dict; got {short(given)}.')
+        y = known_targets(data)
+        if y is None:
+            told = 'class_weight="balanced" counts labels, which these data do not tell before they are read'
+            raise OptionError("X104", f"{told}.", hint="give y beside x, or the weights as a list.")
         return balanced(model, y, count)
     if isinstance(given, Mapping):
         found = dict.fromkeys(range(count), 1.0)

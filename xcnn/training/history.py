@@ -28,8 +28,8 @@ COLUMNS = {
     "seconds": ".1f",
 }
 """What a row may hold, and how it is printed; further numbers as ".4f"."""
-MEASURED = ("images_per_second", "seconds")
-"""What differs between two runs that are otherwise the same."""
+MEASURED = ("images_per_second", "seconds", "stall")
+"""What differs between two runs that are otherwise the same; `stall` is the seconds that steps waited for batches."""
 
 
 @dataclass
@@ -84,7 +84,15 @@ class History:
         if not self.rows:
             return "no epoch was finished"
         whole = self._whole()
-        return "\n".join([header(whole), *(line(row, whole) for row in self.rows)])
+        return "\n".join([header(whole), *(line(row, whole) for row in self.rows), *self.waited])
+
+    @property
+    def waited(self) -> list[str]:
+        """A line that tells how long steps waited for their batches, where batches were made beside them; else none."""
+        rows = [row for row in self.rows if "stall" in row]
+        stall, seconds = (sum(row[name] for row in rows) for name in ("stall", "seconds"))
+        told = f"steps waited {stall:.1f} of {seconds:.1f} s for batches ({stall / max(seconds, 1e-9):.0%})"
+        return [told] if rows else []
 
     def _whole(self) -> Row:
         """A row with each column that any row has."""
@@ -95,7 +103,7 @@ class History:
             return html.note(str(self))
         shown = printed(self._whole())
         rows = [[cells(row).get(name, "") for name in shown] for row in self.rows]
-        return html.table([_title(name) for name in shown], rows, words=0)
+        return html.table([_title(name) for name in shown], rows, words=0) + "".join(map(html.note, self.waited))
 
     def reproducible(self) -> list[Row]:
         """The rows without the times that they took: equal for two runs from one seed."""
@@ -153,6 +161,11 @@ def missing_column(name: str, known: Iterable[str]) -> str:
     if meant.startswith("val_") and meant not in known:
         return "give validation_data" + ("." if meant == name else f"; the column is then {meant!r}.")
     return f"did you mean {meant!r}?" if meant in known else ""
+
+
+def plain_row(row: Mapping[str, Any]) -> Row:
+    """A row for JSON."""
+    return {name: _plain(value) for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:

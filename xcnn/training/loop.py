@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from xcnn.core import random
+from xcnn.core.ahead import ahead
 from xcnn.core.types import Weights
-from xcnn.errors import DivergedError
+from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
+from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
-
-FINGERPRINT_BYTES = 1 << 22
 
 Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
 """What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
@@ -30,53 +29,147 @@ Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]],
 """What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
 
 
+@dataclass(frozen=True)
+class Way:
+    """How epochs go through their data.
+
+    Parameters
+    ----------
+    batch_size
+        samples of a step
+    shuffle
+        whether each epoch has an order of its own
+    change
+        what augmentation makes of each batch
+    workers
+        threads that make batches ahead of the steps; 0 makes each when its step comes
+    weigh, validation_weigh
+        what samples weigh in the loss, those that are trained on and those that are measured after
+    by_step
+        whether each state is of one step, and never of a span of them
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    change: Change | None = None
+    workers: int = 0
+    weigh: Weigh | None = None
+    validation_weigh: Weigh | None = None
+    by_step: bool = False
+
+
 def epoch(
-    trainer: Trainer,
-    state: TrainingState,
-    x: HostArray,
-    t: HostArray,
-    batch_size: int,
-    shuffle: bool,
-    validation: tuple[HostArray, HostArray] | None,
-    change: Change | None = None,
-    weigh: Weigh | None = None,
-    validation_weigh: Weigh | None = None,
-) -> Iterator[TrainingState]:
+    trainer: Trainer, state: TrainingState, data: Source, way: Way, validation: Source | None
+) -> Generator[TrainingState, None, None]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
-    Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
+    With `by_step` each is of one step. Who keeps each as it comes has lost no more than one when the loop ends early,
+    however it does.
     """
     trainer.look()
-    begun, done_before, number = time.perf_counter(), state.seen, state.epoch + 1
-    order = random.generator(trainer.seed, state.epoch).permutation(len(x)) if shuffle else np.arange(len(x))
-    while state.seen < len(x):
-        after = None if change or weigh else trainer.after_span(state, x, t, order, batch_size)
-        if after is None:
-            chosen = order[state.batch * batch_size :][:batch_size]
-            batch = x[chosen], t[chosen]
-            batch = change(*batch, chosen, (trainer.seed, state.epoch)) if change else batch
-            shares = {"shares": weigh(batch[1], chosen)} if weigh else {}
-            after, _ = trainer.after_step(state, *batch, **shares)
-        state = after
-        yield state
+    begun, done_before, number, stall = time.perf_counter(), state.seen, state.epoch + 1, Stall()
+    fed = is_fed(data, way)
+    taken = fed_steps(trainer, state, data, way, stall) if fed else steps(trainer, state, data, way)
+    with closing(taken):
+        for after in taken:
+            state = after
+            yield state
     seconds = time.perf_counter() - begun
 
     row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        measured = measure(trainer, trainer.asked(state), *validation, weigh=validation_weigh)
-        row |= {f"val_{name}": value for name, value in measured.items()}
-        if not isfinite(row["val_loss"]):
-            raise DivergedError(
-                "X501",
-                f"validation loss became {row['val_loss']} after epoch {number}.",
-                hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
-            )
+        row |= validated(trainer, state, validation, way)
     row |= {
         "learning_rate": learning_rate(trainer.optimizer.learning_rate, max(state.optimizer_state["step"] - 1, 0)),
         "images_per_second": (state.seen - done_before) / max(seconds, 1e-9),
         "seconds": seconds,
     }
+    if fed:
+        row["stall"] = stall.seconds
     yield replace(state.without_epoch(), epoch=number, rows=(*state.rows, row))
+
+
+def is_fed(data: Source, way: Way) -> bool:
+    """Whether batches are made ahead of the steps: what lies in memory as it is trained on is only cut."""
+    return not isinstance(data, Arrays) or way.change is not None
+
+
+def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Generator[TrainingState, None, None]:
+    """The states of an epoch on arrays in memory, by spans where the compiled step has them."""
+    assert isinstance(data, Arrays)
+    order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
+    while state.seen < len(data):
+        by_one = way.weigh or way.by_step
+        after = None if by_one else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        if after is None:
+            after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
+        state = after
+        yield state
+
+
+def fed_steps(
+    trainer: Trainer, state: TrainingState, data: Source, way: Way, stall: Stall
+) -> Generator[TrainingState, None, None]:
+    """The states of an epoch on batches that threads make ahead."""
+    key = trainer.seed, state.epoch
+    passing = Pass(way.batch_size, *key, way.shuffle, state.batch)
+    with closing(ahead(changed(data.jobs(passing), way.change, key), way.workers)) as batches:
+        while (batch := stall.next(batches)) is not None:
+            state = stepped(trainer, state, batch, way)
+            yield state
+    if not state.seen:
+        raise DataError("X203", "the data gave no batch in this epoch.", hint="give samples.")
+
+
+def stepped(trainer: Trainer, state: TrainingState, batch: Batch, way: Way) -> TrainingState:
+    """The state after a step on a batch."""
+    if way.weigh is None:
+        after, _ = trainer.after_step(state, batch.x, batch.t)
+    else:
+        after, _ = trainer.after_step(state, batch.x, batch.t, shares=way.weigh(batch.t, batch.numbers))
+    return after
+
+
+def changed(jobs: Iterator[Job], change: Change | None, key: tuple[int, int]) -> Iterator[Job]:
+    """Jobs that put augmentations to their batches."""
+    return (partial(augmented, job, change, key) for job in jobs) if change else jobs
+
+
+def augmented(job: Job, change: Change, key: tuple[int, int]) -> Batch:
+    """A batch, changed by augmentations."""
+    x, t, numbers = job()
+    return Batch(*change(x, t, numbers, key), numbers)
+
+
+class Stall:
+    """The seconds that steps waited for their batches."""
+
+    seconds = 0.0
+
+    def next(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch, None where there is none."""
+        begun = time.perf_counter()
+        batch = next(batches, None)
+        self.seconds += time.perf_counter() - begun
+        return batch
+
+
+def validated(trainer: Trainer, state: TrainingState, validation: Source, way: Way) -> Row:
+    """What is measured of validation data at an epoch's end.
+
+    Raises
+    ------
+    DivergedError
+        X501, where the loss is not finite.
+    """
+    measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
+    if not isfinite(measured["loss"]):
+        raise DivergedError(
+            "X501",
+            f"validation loss became {measured['loss']} after epoch {state.epoch + 1}.",
+            hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
+        )
+    return {f"val_{name}": value for name, value in measured.items()}
 
 
 def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
@@ -87,50 +180,46 @@ def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
     return found | results(trainer.metrics, state.counts)
 
 
-def columns(trainer: Trainer, validated: bool) -> tuple[str, ...]:
+def columns(trainer: Trainer, validated: bool, fed: bool = False) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
-    measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured: tuple[str, ...] = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
     measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
-    return "epoch", *measured, *tested, "learning_rate", *MEASURED
+    return "epoch", *measured, *tested, "learning_rate", *(MEASURED if fed else MEASURED[:2])
 
 
 def measure(
     trainer: Trainer,
     weights: Weights,
-    x: HostArray,
-    t: HostArray,
+    data: Source,
+    workers: int = 0,
     batch_size: int | None = None,
     weigh: Weigh | None = None,
 ) -> dict[str, Any]:
     """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
-    backend, batch_size = trainer.backend, batch_size or trainer.at_once
-    state = TrainingState({}, {})
-    for first in range(0, len(x), batch_size):
-        y, targets = trainer.forward(weights, x[first : first + batch_size]), t[first : first + batch_size]
-        shares = weigh(targets, np.arange(first, first + len(targets))) if weigh else None
-        targets_there = backend.asarray(targets)
-        with backend.active():
-            loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
-            value, _ = value_and_gradient(loss, y, targets_there)
-            value, right = to_float(backend, value), 0
-            if trainer.threshold is not None:
-                right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
-        counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
-        state = replace(state, right=state.right + right, **counted)
+    backend, state = trainer.backend, TrainingState({}, {})
+    with closing(in_order(data, batch_size or trainer.at_once, workers)) as batches:
+        for x, targets, numbers in batches:
+            y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
+            targets_there = backend.asarray(targets)
+            with backend.active():
+                loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
+                value, _ = value_and_gradient(loss, y, targets_there)
+                value, right = to_float(backend, value), 0
+                if trainer.threshold is not None:
+                    right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
+            counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
+            state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
+    if not state.seen:
+        raise DataError("X203", "the data gave no batch.", hint="give samples.")
     return totals(trainer, state)
 
 
-def fingerprint(*arrays: HostArray) -> str:
-    """A checksum of the samples: of all of them up to 4 MiB, beyond that of as many, evenly spaced from first to last.
-
-    It tells other data by their number, shape, type and values; of large ones it may miss a few changed samples.
-    """
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape} {array.dtype.name} ".encode())
-        size = max(array[:1].nbytes, 1)
-        count = min(len(array), max(2, FINGERPRINT_BYTES // size))
-        chosen = array if count == len(array) else array[np.linspace(0, len(array) - 1, count).astype(np.int64)]
-        digest.update(chosen.tobytes())
-    return digest.hexdigest()[:16]
+def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:
+    """All samples as they stand: of arrays in memory slices, without a copy."""
+    if not isinstance(data, Arrays):
+        yield from ahead(data.jobs(Pass(batch_size)), workers)
+        return
+    for first in range(0, len(data), batch_size):
+        t = None if data.labels is None else data.labels[first : first + batch_size]
+        yield Batch(data.x[first : first + batch_size], t, np.arange(first, min(first + batch_size, len(data))))

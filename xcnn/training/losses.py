@@ -262,6 +262,19 @@ def loss_function(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
+def weighted(loss: Loss, weights: Array | None) -> Loss:
+    """A loss with these weights of the samples, or as it is where they have none.
+
+    Parameters
+    ----------
+    loss
+        a function (y, t) -> (value, dy) that takes `weights`
+    weights
+        (N,), or None
+    """
+    return loss if weights is None else partial(loss, weights=weights)  # type: ignore[call-arg]
+
+
 def takes_weights(loss: Loss) -> bool:
     """Whether a loss has an option `weights`, of the samples.
 
@@ -318,7 +331,7 @@ def loss_name(loss: Loss) -> str:
     return next((name for name, known in LOSSES.items() if known is function), "")
 
 
-BOUNDED = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
+BOUNDED: dict[type, tuple[int, int]] = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
 """Layers that give numbers of this range: probabilities, not logits."""
 
 

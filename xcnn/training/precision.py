@@ -14,7 +14,7 @@ from xcnn.core.arrays import is_floating
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.names import meant, unknown
 from xcnn.core.several import arrays_of, each
-from xcnn.core.types import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import DTYPES, Array, Backward, DTypeName, PrecisionName, Rng, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.layers import Add, Concatenate, Graph, Multiply, Residual, Sequential
 from xcnn.layers.activations import Activation
@@ -41,8 +41,8 @@ class Precision:
         whether the loss's gradient is scaled on its way back, so that small gradients do not vanish
     """
 
-    name: str
-    dtype: str
+    name: PrecisionName
+    dtype: DTypeName
     compute: str
     scales: bool = False
 
@@ -52,7 +52,7 @@ class Precision:
         return self.compute != self.dtype
 
 
-PRECISIONS = {
+PRECISIONS: dict[str, Precision] = {
     known.name: known
     for known in (
         Precision("float32", "float32", "float32"),
@@ -63,11 +63,9 @@ PRECISIONS = {
     )
 }
 """tf32 is float32 whose products may be rounded to 10 binary digits; float32 itself is strict."""
-DTYPES = ("float32", "float64")
-"""Of weights."""
 
 
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> DTypeName:
     """The name "float32" or "float64", also of what NumPy, PyTorch and others name so: np.float32, torch.float64.
 
     Raises

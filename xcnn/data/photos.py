@@ -1,0 +1,238 @@
+"""A folder of pictures, one folder a class, read as they are needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from xcnn.core.checks import check_between, check_whole
+from xcnn.core.files import path_of
+from xcnn.data.folder import classes_of, is_parted, parts_of
+from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, open_image, size_of, to_array
+from xcnn.data.source import Batch, Numbered, Numbers, digest
+from xcnn.errors import DataError, OptionError, counted, printable, short
+
+log = logging.getLogger("xcnn")
+
+LEAST, MOST = 28, 64
+"""Sides of the images that are made of pictures where nobody says how large."""
+LOOKED_AT = 200
+"""Files of which the size and colour are looked at, evenly spaced."""
+GREYS = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def folder(
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    mode: str | None = None,
+    *,
+    part: str | None = None,
+    bad: str = "raise",
+    formats: Sequence[str] = FORMATS,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
+) -> Folder:
+    """The images in path/<class>, read as they are needed: a source for `fit`, `evaluate` and `predict`.
+
+    What is a class, and which images are those of the part "test", is as in `xcnn.data.image_folder`, and each image is
+    made as it makes it: turned as its EXIF data say, on white where it is transparent, from any mode and depth, and
+    stretched. The files' names are read at once, the files when a batch wants them.
+
+    Parameters
+    ----------
+    path
+        "~" stands for the user's folder.
+    size
+        (height, width) of the images; None takes a square, of the median of the pictures' shorter sides, but 28 to 64;
+        pictures of both parts are looked at
+    mode
+        "L" for grey, one channel, "RGB" for colour; None takes grey where all pictures that are looked at are so
+    part
+        "train" or "test": those in path/train and path/test, or as image_folder's hash tells them apart; None for all
+    bad
+        what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
+        batch, with a warning, and counts it in `skipped`
+    formats, max_pixels
+        as for `xcnn.data.images.read_image`
+    test_fraction, seed
+        the share of images to test on, and which they are
+
+    Returns
+    -------
+    Folder
+
+    Raises
+    ------
+    OptionError
+        X104: an option that is none.
+    DataError
+        X209, as `image_folder`; X207, when a batch wants a file that can't be read.
+    """
+    formats = check_image_options(size, mode or "L", formats, max_pixels)
+    check_between("test_fraction", test_fraction, 0, 1)
+    check_whole("seed", seed, 0)
+    check_choice("part", part, (None, "train", "test"))
+    root = path_of(path)
+    check_choice("bad", bad, ("raise", "skip"))
+    if part is None and is_parted(root):
+        hint = 'part="train" or part="test".'
+        raise DataError("X209", f"{root} has folders train and test, and nothing says which is meant.", hint=hint)
+    parts = (classes_of(root),) if part is None else parts_of(root, test_fraction, seed)
+    found = survey([file for classes in parts for files in classes.values() for file in files], formats)
+    classes = parts[part == "test"]
+    return Folder(root, classes, Reading(size or found.size, mode or found.mode, formats, max_pixels, bad), found)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are made images: see `folder`."""
+
+    size: tuple[int, int]
+    mode: str
+    formats: Sequence[str] = FORMATS
+    max_pixels: int = MAX_PIXELS
+    bad: str = "raise"
+
+    def images(self, pictures: Iterable[tuple[Any, bytes | None]], count: int, room: Room, skipped: Skipped) -> Any:
+        """Pictures, files or bytes with a name, as (samples, channels, height, width), and which of them they are."""
+        x, kept = np.empty((count, len(self.mode), *self.size), np.float32), list[int]()
+        for place, (path, content) in enumerate(pictures):
+            try:
+                image = open_image(path, self.mode, self.formats, self.size, self.max_pixels, room, content)
+            except DataError as error:
+                if self.bad == "raise":
+                    raise
+                skipped.add(str(path), error)
+                continue
+            to_array(image, self.mode, x[len(kept)])
+            kept.append(place)
+        if not kept:
+            raise DataError("X207", f"all {counted(count, 'picture')} of a batch can't be read.", hint="look at them.")
+        return x[: len(kept)], np.array(kept)
+
+
+class Skipped(dict[str, str]):
+    """The pictures that were left out, and why: told of once each."""
+
+    def add(self, name: str, error: DataError) -> None:
+        """One more, or one of them again."""
+        if name not in self:
+            self[name] = error.message
+            log.warning("left out: %s", printable(error.message))
+
+
+class Folder(Numbered):
+    """Pictures in folders: what `folder` gives.
+
+    Parameters
+    ----------
+    root
+        the folder
+    classes
+        the files of each class, by its name
+    reading
+        how they are made images
+    found
+        what their sizes and colours are
+
+    Raises
+    ------
+    DataError
+        X207, from `batch`, for a file that can't be read
+    """
+
+    of_bytes = True
+
+    def __init__(self, root: Path, classes: dict[str, list[Path]], reading: Reading, found: Survey) -> None:
+        self.root, self.reading, self.found = root, reading, found
+        self.classes = tuple(classes)
+        self.files = [os.path.relpath(file, root) for files in classes.values() for file in files]
+        self.labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+
+    def __repr__(self) -> str:
+        classes = f"{counted(len(self.classes), 'class', 'classes')}: {printable(', '.join(self.classes))}"
+        return f"<Folder: {counted(len(self), 'picture')} as {'x'.join(map(str, self.shape))}, {classes}>"
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def samples(self) -> int | None:  # type: ignore[override]
+        """As many as there are files, unless some may be left out."""
+        return None if self.reading.bad == "skip" else len(self)
+
+    @property
+    def expected(self) -> int:
+        """As many as there are files."""
+        return len(self)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image: the model's input_shape."""
+        return len(self.reading.mode), *self.reading.size
+
+    def told(self, number: int) -> str:
+        """The file."""
+        return str(self.root / self.files[number])
+
+    def batch(self, numbers: Numbers) -> Batch:
+        """These pictures, read and decoded."""
+        pictures = ((self.root / self.files[number], None) for number in numbers)
+        x, kept = self.reading.images(pictures, len(numbers), self.room, self.skipped)
+        return Batch(x, self.labels[numbers[kept]], numbers[kept])
+
+    def fingerprint(self) -> str:
+        """A checksum of how they are read, and of the names, classes and sizes of all files."""
+        sizes = np.array([(self.root / file).stat().st_size for file in self.files], np.int64)
+        how = f"{self.reading.size} {self.reading.mode}"
+        return digest(how, "\0".join(self.files), self.labels.astype(np.int64), sizes)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Sizes and colours of pictures, as far as they were looked at.
+
+    Parameters
+    ----------
+    size, mode
+        what images are made of them where nobody says otherwise
+    smallest, largest
+        (height, width) of those with the fewest and the most pixels
+    """
+
+    size: tuple[int, int]
+    mode: str
+    smallest: tuple[int, int] = (0, 0)
+    largest: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        sizes = " to ".join(dict.fromkeys(f"{height}x{width}" for height, width in (self.smallest, self.largest)))
+        return f"pictures of {sizes}, {'grey' if self.mode == 'L' else 'in colour'}"
+
+
+def survey(files: Sequence[Path], formats: Sequence[str]) -> Survey:
+    """Look at the headers of some files, evenly spaced from first to last; those that have none are passed by."""
+    chosen = np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).astype(np.int64))
+    seen = [found for number in chosen if (found := size_of(files[number], formats)) is not None]
+    if not seen:
+        return Survey((LEAST, LEAST), "L")
+    side = round(min(max(median(min(height, width) for height, width, _ in seen), LEAST), MOST))
+    sizes = sorted(((height, width) for height, width, _ in seen), key=lambda size: (size[0] * size[1], size))
+    mode = "L" if all(colours in GREYS for _, _, colours in seen) else "RGB"
+    return Survey((side, side), mode, sizes[0], sizes[-1])
+
+
+def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    """Raise X104 unless it is one of them."""
+    if value not in choices:
+        known = ", ".join("None" if each is None else f'"{each}"' for each in choices)
+        raise OptionError("X104", f"{name} must be one of {known}; got {short(value)}.")

@@ -1,0 +1,227 @@
+"""Tars of pictures and their classes, read in sequence: many small files are read as a few large ones.
+
+The layout is WebDataset's: files that belong together follow each other and have one name up to its first dot, as
+"0001.jpg" and "0001.cls".
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from xcnn.core import random
+from xcnn.core.checks import check_whole
+from xcnn.data.images import BYTES_PER_PIXEL, FORMATS, MAX_PIXELS, SPARE_BYTES, Room, check_image_options
+from xcnn.data.photos import Reading, Skipped, check_choice
+from xcnn.data.source import Batch, Job, Pass, Source, digest
+from xcnn.errors import DataError, counted, short
+
+PICTURES = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
+MOST_TEXT = 1 << 16
+"""Bytes of a class's file."""
+SHARDS, BUFFER = 0x7A4, 0x7A5
+"""What tells the keys of the order of shards, and of samples, from others."""
+
+
+class Record(NamedTuple):
+    """A sample as it stands in a tar: its number, its name, the picture's bytes and its class."""
+
+    number: int
+    name: str
+    content: bytes
+    label: str
+
+
+def tar(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    size: tuple[int, int],
+    mode: str = "RGB",
+    *,
+    classes: Sequence[str] = (),
+    buffer: int = 1000,
+    bad: str = "raise",
+    formats: Sequence[str] = FORMATS,
+    max_pixels: int = MAX_PIXELS,
+) -> Tar:
+    """Pictures and their classes in tars, each read from its beginning to its end: a source for `fit` and the others.
+
+    Of each sample there are a picture, such as "0001.jpg", and its class, "0001.cls": a whole number, or one of the
+    `classes`. In training the tars have an order of their own each epoch, and so have the samples, of which each is
+    drawn from a buffer; both follow from (seed, epoch). What an augmentation draws follows from a sample's place in its
+    tar.
+
+    Parameters
+    ----------
+    paths
+        files, or a pattern such as "shards/*.tar"; they may be compressed
+    size, mode, bad, formats, max_pixels
+        as for `xcnn.data.folder`
+    classes
+        the names of labels 0, 1, 2, ...
+    buffer
+        samples of which the next is drawn; they are kept as they are in the file
+
+    Returns
+    -------
+    Tar
+
+    Raises
+    ------
+    OptionError
+        X104: an option that is none.
+    DataError
+        X209: there are no such files, or a sample lacks its class; X207: a file that can't be read.
+    """
+    formats = check_image_options(size, mode, formats, max_pixels)
+    check_choice("bad", bad, ("raise", "skip"))
+    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    files = [Path(found) for path in listed for found in matching(os.path.expanduser(path))]
+    reading = Reading(size, mode, formats, max_pixels, bad)
+    return Tar(files, reading, tuple(map(str, classes)), check_whole("buffer", buffer))
+
+
+def matching(path: str) -> list[str]:
+    """The file of this name, or those that a pattern names, sorted."""
+    found = [path] if os.path.isfile(path) else sorted(glob.glob(path))
+    if not found:
+        raise DataError("X209", f"there is no tar {short(path)}.", hint='give files, or a pattern as "shards/*.tar".')
+    return found
+
+
+class Tar(Source):
+    """Pictures in tars: what `tar` gives.
+
+    Parameters
+    ----------
+    files
+        the tars
+    reading
+        how pictures are made images
+    classes
+        their names
+    buffer
+        samples of which the next is drawn
+
+    Raises
+    ------
+    DataError
+        X207, X209, from `jobs` and what they give, for what can't be read or is not laid out so
+    """
+
+    of_bytes = True
+
+    def __init__(self, files: list[Path], reading: Reading, classes: tuple[str, ...], buffer: int) -> None:
+        self.files, self.reading, self.classes, self.buffer = files, reading, classes, buffer
+        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+
+    def told(self, number: int) -> str:
+        """The tar, and the place of the sample in it."""
+        return f"sample {number & 0xFFFFFFFF} of {self.files[number >> 32]}"
+
+    def jobs(self, way: Pass) -> Iterator[Job]:
+        """Batches in the order in which samples are read, or drawn from the buffer."""
+        records = iter(drawn(self.records(way), self.buffer, way) if way.shuffle else self.records(way))
+        number = 0
+        while chosen := list(islice(records, way.batch_size)):
+            number += 1
+            if number > way.done:
+                yield partial(self.decoded, chosen)
+
+    def records(self, way: Pass) -> Iterator[Record]:
+        """The samples of all tars."""
+        order = np.arange(len(self.files))
+        if way.shuffle:
+            order = random.generator(way.seed, way.epoch, SHARDS).permutation(len(order))
+        for shard in map(int, order):
+            file, most = self.files[shard], BYTES_PER_PIXEL * self.reading.max_pixels + SPARE_BYTES
+            for place, (name, content, label) in enumerate(samples_of(file, most)):
+                yield Record((shard << 32) + place, f"{file}/{name}", content, label)
+
+    def decoded(self, records: list[Record]) -> Batch:
+        """A batch of pictures."""
+        pictures = [(record.name, record.content) for record in records]
+        x, kept = self.reading.images(pictures, len(records), self.room, self.skipped)
+        labels = [self.label_of(records[place]) for place in kept]
+        return Batch(x, np.array(labels, np.int64), np.array([records[place].number for place in kept], np.int64))
+
+    def label_of(self, record: Record) -> int:
+        """The number of a sample's class."""
+        if record.label in self.classes:
+            return self.classes.index(record.label)
+        if not record.label.isdecimal():
+            hint = "tar(..., classes=[...]) names them." if not self.classes else "mend the tar, or the classes."
+            raise DataError(
+                "X209", f"{record.name} has the class {short(record.label)}, which is no number.", hint=hint
+            )
+        return int(record.label)
+
+    def fingerprint(self) -> str:
+        """A checksum of how they are read, and of the names and sizes of the tars."""
+        how = f"{self.reading.size} {self.reading.mode} {self.buffer}"
+        return digest(how, *(f"{file.name} {file.stat().st_size} " for file in self.files))
+
+
+def drawn(records: Iterator[Record], buffer: int, way: Pass) -> Iterator[Record]:
+    """Samples in an order that is drawn: each is one of the buffer, whose place the next sample takes."""
+    rng = random.generator(way.seed, way.epoch, BUFFER)
+    held = list(islice(records, buffer))
+    for record in records:
+        place = int(rng.integers(len(held)))
+        yield held[place]
+        held[place] = record
+    for place in rng.permutation(len(held)):
+        yield held[place]
+
+
+def samples_of(path: Path, most: int) -> Iterator[tuple[str, bytes, str]]:
+    """The samples of a tar: name, picture and class."""
+    try:
+        with tarfile.open(path, "r|*") as shard:
+            for name, parts in grouped(shard, path, most):
+                picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
+                if picture is None or "cls" not in parts:
+                    has = ", ".join(sorted(parts)) or "nothing"
+                    told = f"sample {short(name)} of {path} must have a picture and its class (cls); it has {has}"
+                    hint = 'files of a sample follow each other, as "1.jpg", "1.cls".'
+                    raise DataError("X209", f"{told}.", hint=hint)
+                yield name, picture, parts["cls"].decode("utf-8", "replace").strip()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError("X207", f"{path} can't be read as a tar: {error}.", hint="make it anew.") from error
+
+
+def grouped(members: Iterable[tarfile.TarInfo], path: Path, most: int) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The files of each sample, by what follows the first dot of their names."""
+    name, parts = "", dict[str, bytes]()
+    for member in members:
+        folder, _, base = member.name.rpartition("/")
+        if not member.isfile() or base.startswith("."):
+            continue
+        stem, _, ending = base.partition(".")
+        key = f"{folder}/{stem}" if folder else stem
+        if key != name and parts:
+            yield name, parts
+            parts = {}
+        name, ending = key, ending.lower()
+        if ending in (*PICTURES, "cls"):
+            parts[ending] = read(members, member, path, MOST_TEXT if ending == "cls" else most)
+        else:
+            parts.setdefault(ending, b"")
+    if parts:
+        yield name, parts
+
+
+def read(shard: Any, member: tarfile.TarInfo, path: Path, most: int) -> bytes:
+    """What a file of a tar holds, if that is not too much."""
+    if member.size > most:
+        told = f"{member.name} of {path} has {counted(member.size, 'byte')}, more than the {most:,} allowed"
+        raise DataError("X207", f"{told}.", hint="max_pixels allows larger pictures.")
+    file: IO[bytes] | None = shard.extractfile(member)
+    return file.read() if file else b""

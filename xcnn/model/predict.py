@@ -1,0 +1,72 @@
+"""`Model.predict`: the outputs of all samples, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from xcnn.core.checks import check_whole
+from xcnn.data.source import Source
+from xcnn.errors import DataError, OptionError, counted
+from xcnn.model.held import Held
+from xcnn.training.loop import in_order
+from xcnn.training.state import HostArray
+
+
+def in_views(model: Held, data: Source, views: Any, batch_size: int | None, workers: int) -> Iterator[HostArray]:
+    """The outputs of all samples in each view; as they are, where no view is given."""
+    if views is None:
+        yield predict(model, data, batch_size, workers)
+        return
+    from xcnn.data.augment.views import Seen, check_views
+
+    if not (chosen := check_views(views)):
+        raise OptionError("X104", "views is empty.", hint="None alone sees the samples as they are: views=[None].")
+    for place, view in enumerate(chosen):
+        seen = data if view is None else Seen(data, view, (model.trainer.seed, place))
+        yield predict(model, seen, batch_size, workers)
+
+
+def mean(parts: Iterator[HostArray]) -> HostArray:
+    """Of arrays of one shape, in their type."""
+    total, count = next(parts), 1
+    for part in parts:
+        total, count = total + part, count + 1
+    return total if count == 1 else total / np.asarray(count, total.dtype)
+
+
+def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> HostArray:
+    """The outputs (samples, *output_shape), all by the weights of one moment.
+
+    Raises
+    ------
+    DataError
+        X203, where a source left samples out, or gave none: nobody could tell whose outputs they are.
+    """
+    trainer, weights = model.trainer, model.trainer.asked(model.state)
+    size = trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+    parts: list[HostArray] = []
+    y: HostArray | None = None
+    seen, known = 0, data.samples
+    with closing(in_order(data, size, workers)) as batches:
+        for x, _, numbers in batches:
+            made = trainer.backend.to_numpy(trainer.forward(weights, x))
+            if y is None and known is not None:
+                if known <= len(x):
+                    return np.array(made, order="C")  # it may be memory of others, or not be written
+                y = np.empty((known, *made.shape[1:]), made.dtype)
+            if y is None:
+                parts.append(np.array(made, order="C"))
+            else:
+                y[seen : seen + len(x)] = made
+            if data.expected and numbers[-1] != seen + len(x) - 1:
+                told = f"{counted(data.expected, 'sample')} were asked for, and some of them can't be read"
+                raise DataError("X203", f"{told}.", hint="leave them out before: outputs would belong to others.")
+            seen += len(x)
+    if y is None and not parts:
+        nothing = trainer.forward(weights, np.zeros((0, *model.input_shape), model.dtype))
+        return np.array(trainer.backend.to_numpy(nothing))
+    return np.concatenate(parts) if y is None else y
