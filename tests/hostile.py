@@ -244,6 +244,22 @@ def targets(engine, folder):
     yield lambda: Target("probabilities", made.probabilities, {"x": X, "batch_size": 2})
     yield lambda: Target("summary", made.summary, {"batch_size": 2})
     yield lambda: Target("save", made.save, {"path": folder / "n.xcnn"}, {"path"}, {"path"})
+    made.save_weights(folder / "w.safetensors")
+    state = made.state_dict()
+    for what, source in (("file", folder / "w.safetensors"), ("dict", state)):
+        named = {"source": source, "rename": {}, "strict": True, "without": (), "key": None}
+        yield lambda what=what, named=named: Target(
+            f"load_weights of a {what}", small(engine).load_weights, named, {"source"}, {"source"}
+        )
+    yield lambda: Target("save_weights", made.save_weights, {"path": folder / "v.safetensors"}, {"path"}, {"path"})
+    keras = {
+        "path": folder / "net.keras",
+        "input_shape": (1, 6, 6),
+        "loss": None,
+        "optimizer": "adam",
+        "backend": engine,
+    }
+    yield lambda: Target("load_keras", xcnn.load_keras, keras, {"path", "loss"}, {"path"})
     yield lambda: Target("to", small(engine).to, {"backend": engine})
     for name, value in (("optimizer", "sgd"), ("loss", "mse"), ("precision", "float32"), ("learning_rate", 0.1)):
         yield lambda name=name, value=value: Target(
@@ -264,7 +280,7 @@ def targets(engine, folder):
             f"initializers.{name}", initialize,
             {"rng": np.random.default_rng(0), "shape": (2, 3), "fan_in": 2, "fan_out": 3}, {"rng", "fan_in", "fan_out"},
         )  # fmt: skip
-    for name in ("article", "lenet", "mnist_net", "small_resnet"):
+    for name in ("article", "lenet", "mnist_net", "small_resnet", "resnet18", "unet", "vgg11_bn"):
         yield lambda name=name: Target(f"nets.{name}", getattr(xcnn.nets, name), {"classes": 2})
     for function in (xcnn.correlate2d, xcnn.convolve2d):
         yield lambda function=function: Target(

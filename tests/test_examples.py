@@ -19,6 +19,8 @@ xcnn.datasets.mnist = lambda data_dir: ((x[:2000], y[:2000]), test)
 """,
 }
 """What is put in the place of a download."""
+NEEDS = {"tune_optuna.py": ["optuna"]}
+"""Packages that are no dependencies."""
 ARGUMENTS = {"mnist.py": ["nowhere", "1"]}
 
 EXPECTED = {
@@ -46,6 +48,7 @@ EXPECTED = {
         r"^largest difference from the reference: \de-1[3-9]$",
         r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
     ],
+    "tune_optuna.py": [r"^6 trials, best accuracy (9[5-9]\.\d\d|100\.00)% with \{.*'rate': .*\}$"],
     "own_layer.py": [
         r"^numpy: Swish\(\): gradient \d",
         r"^strict: Swish\(\): gradient \d",
@@ -71,6 +74,8 @@ xcnn.available_backends = lambda: {name: probe(name) for name in ("numpy", "stri
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_script(script, tmp_path):
+    for name in NEEDS.get(script.name, ()):
+        pytest.importorskip(name, reason=f"{name} is what it shows; it is not installed")
     run_script(script, tmp_path, "numpy")
 
 

@@ -192,6 +192,7 @@ KNOWN = {
     "loss": lambda: xcnn.losses.LOSSES,
     "optimizer": lambda: xcnn.optimizers.OPTIMIZERS,
     "initializer": lambda: xcnn.initializers.INITIALIZERS,
+    "metric": lambda: (*xcnn.metrics.METRICS, "top5"),
     "backend": backend_names,
 }
 

@@ -23,7 +23,9 @@ from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
 from xcnn.training.callbacks import Checkpoint, EarlyStopping
 from xcnn.training.history import History
-from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.training.loggers import CSVLogger, JSONLogger, TensorBoard
+from xcnn.training.optimizers import EMA, LAMB, SGD, Adagrad, Adam, AdamW, Lookahead, Muon, NAdam, RMSprop
+from xcnn.training.plateau import ReduceOnPlateau
 
 if TYPE_CHECKING:
     from xcnn import data, datasets, testing
@@ -36,16 +38,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CSVLogger",
+    "EMA",
+    "LAMB",
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "Backend",
     "Checkpoint",
     "EarlyStopping",
     "History",
+    "JSONLogger",
     "KernelFilm",
+    "Lookahead",
     "Model",
+    "Muon",
+    "NAdam",
     "RMSprop",
+    "ReduceOnPlateau",
+    "TensorBoard",
     "article",
     "augment",
     "available_backends",

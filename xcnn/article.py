@@ -105,6 +105,17 @@ class Dense(Layer):
         X101, for a sample of another shape.
     """
 
+    input: Array
+    output: Array
+    weights: Array
+    """(output_size, input_size)"""
+    bias: Array
+    """(output_size, 1)"""
+    weights_gradient: Array
+    bias_gradient: Array
+    input_size: int
+    output_size: int
+
     def __init__(self, input_size: int, output_size: int, rng: Rng | int | None = None) -> None:
         input_size, output_size = check_whole("input_size", input_size), check_whole("output_size", output_size)
         self.input_size, self.output_size = input_size, output_size
@@ -169,6 +180,20 @@ class Convolutional(Layer):
     [[[[15.0, 12.0], [15.0, 8.0]]]]
     """
 
+    input: Array
+    output: Array
+    kernels: Array
+    """(depth, input_depth, kernel_size, kernel_size)"""
+    biases: Array
+    """One for each cell of Y."""
+    kernels_gradient: Array
+    biases_gradient: Array
+    input_shape: Shape
+    output_shape: Shape
+    kernels_shape: Shape
+    input_depth: int
+    depth: int
+
     def __init__(self, input_shape: Shape, kernel_size: int, depth: int, rng: Rng | int | None = None) -> None:
         self.input_shape = check_rank(self, check_shape("input_shape", input_shape, least=1), IMAGE)
         self.input_depth, height, width = self.input_shape
@@ -229,6 +254,11 @@ class Reshape(Layer):
         X101, for a sample of another shape, or an output of another number of cells.
     """
 
+    input: Array
+    output: Array
+    input_shape: Shape
+    output_shape: Shape
+
     def __init__(self, input_shape: Shape, output_shape: Shape) -> None:
         self.input_shape = input_shape = check_shape("input_shape", input_shape, least=1)
         self.output_shape = output_shape = check_shape("output_shape", output_shape, least=1)
@@ -267,6 +297,11 @@ class Activation(Layer):
     ShapeError
         X101, for a gradient of another shape than Y.
     """
+
+    input: Array
+    output: Array
+    activation: Callable[[Array], Array]
+    activation_prime: Callable[[Array], Array]
 
     def __init__(self, activation: Callable[[Array], Array], activation_prime: Callable[[Array], Array]) -> None:
         for function in (activation, activation_prime):

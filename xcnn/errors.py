@@ -43,6 +43,17 @@ class XcnnError(Exception):
         the hint instead, where other layers of a net come before that one: what reaches it is not the net's input.
     """
 
+    code: str
+    """Such as "X101": the section of docs/errors.md."""
+    message: str
+    details: tuple[str, ...]
+    hint: str
+    behind: str
+    subject: str
+    """The class of the layer at fault; "" where it is none."""
+    names: tuple[str, ...]
+    """Its name in each container around it, outermost first."""
+
     def __init__(
         self, code: str, message: str, *details: str, hint: str = "", layer: object = None, behind: str = ""
     ) -> None:
@@ -50,7 +61,7 @@ class XcnnError(Exception):
         super().__init__(code, message, *details)
         self.code, self.message, self.details, self.hint, self.behind = code, message, details, hint, behind
         self.subject = "" if layer is None else type(layer).__name__
-        self.names: tuple[str, ...] = ()
+        self.names = ()
 
     def inside(self, name: str, behind: bool = False) -> XcnnError:
         """Note that the layer at fault has this name in the container that calls, and whether others come before it."""
@@ -131,6 +142,9 @@ class inside:
 
     __slots__ = ("behind", "name")
 
+    name: str
+    behind: bool
+
     def __init__(self, name: str, behind: bool = False) -> None:
         self.name, self.behind = name, behind
 
@@ -150,6 +164,8 @@ class host_memory:
     """Tell X304 where the host has no memory left for this block; of blocks within blocks the outermost tells."""
 
     __slots__ = ("what",)
+
+    what: str
 
     def __init__(self, what: str) -> None:
         self.what = what

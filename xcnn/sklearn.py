@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.types import Shape
+from xcnn.core.types import DTypeName, LossName, Shape
 from xcnn.errors import LabelError, MissingDependency, OptionError, short
 from xcnn.layers import Dense, Layer, ReLU, Reshape, Sequential
 from xcnn.model.model import Model
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    if not TYPE_CHECKING:
+        from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, check_random_state, column_or_1d, validate_data
-except ImportError as error:
+except ImportError as _error:
     hint = 'pip install "xcnn[sklearn]"'
-    raise MissingDependency("X601", "xcnn.sklearn needs scikit-learn 1.6 or later.", hint=hint) from error
+    raise MissingDependency("X601", "xcnn.sklearn needs scikit-learn 1.6 or later.", hint=hint) from _error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from xcnn.core.estimators import BaseEstimator, ClassifierMixin, RegressorMixin
 
 Net = Layer | Callable[[int], Layer] | None
 
@@ -45,7 +48,7 @@ def mlp(outputs: int) -> Sequential:
     return Sequential(Dense(100), ReLU(), Dense(outputs))
 
 
-class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _Estimator(BaseEstimator):
     """What both have in common: options that are kept as they are given, and a model that `fit` makes."""
 
     _losses: tuple[str, ...]
@@ -55,7 +58,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         net: Net = None,
         *,
         input_shape: Shape | None = None,
-        loss: str | Callable[..., Any] | None = None,
+        loss: LossName | Callable[..., Any] | None = None,
         optimizer: Any = "adam",
         epochs: int = 100,
         batch_size: int = 32,
@@ -63,7 +66,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         callbacks: Any = (),
         progress: Any = "none",
         backend: Any = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -84,7 +87,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = True, False
         return tags
 
-    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: str) -> Model:
+    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: LossName) -> Model:
         """A model of the net, trained on rows (samples, features)."""
         net = mlp if self.net is None else self.net
         if isinstance(net, type) or not isinstance(net, Layer):
@@ -113,7 +116,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return rows.astype(self.dtype)
 
 
-class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
+class Classifier(ClassifierMixin, _Estimator):
     """A net that tells classes apart, as an estimator of scikit-learn.
 
     Parameters
@@ -155,6 +158,9 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     >>> Classifier(epochs=200, random_state=0).fit(x, y).predict(x[:4]).tolist()
     ['even', 'odd', 'odd', 'even']
     """
+
+    model_: Model
+    classes_: NDArray[Any]
 
     def fit(self, X: Any, y: Any) -> Classifier:
         """Train a new model.
@@ -198,7 +204,7 @@ class Classifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         return labels
 
 
-class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+class Regressor(RegressorMixin, _Estimator):
     """A net that predicts numbers, as an estimator of scikit-learn.
 
     Targets are taken as they are; `sklearn.compose.TransformedTargetRegressor` scales large ones.
@@ -243,6 +249,8 @@ class Regressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+    model_: Model
 
     def fit(self, X: Any, y: Any) -> Regressor:
         """Train a new model.

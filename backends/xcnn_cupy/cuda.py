@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
@@ -18,10 +19,13 @@ from xcnn.errors import BackendUnavailable, DeviceMemoryError
 from xcnn_cupy.cudnn import Handles, Plan, Plans, Present, Question, load
 from xcnn_cupy.kernels import OPTIONS, Kernel, source
 from xcnn_cupy.kernels.instances import instances
+from xcnn_cupy.pools import Pools
 
 GIB = 2**30
-TRIES = 9
-"""How often a plan is run to be timed, after two runs that do not count."""
+RUNS, LAUNCHES = 10, 5
+"""Executions of a plan that is timed, in one captured graph, so that the host is not measured; and of that graph."""
+POOLS = Pools()
+"""Of graphs that are gone."""
 log = logging.getLogger("xcnn")
 
 
@@ -88,7 +92,8 @@ class Cuda:
         """
         properties, library = cupy.cuda.runtime.getDeviceProperties(self.number), load()
         name = f"{properties['name'].decode()}, sm_{properties['major']}{properties['minor']}"
-        plans = Plans(library, Present(name, self.handles), self.seconds if self.tune else None)
+        timed = {"measure": self.seconds, "glance": self.glance} if self.tune else {}
+        plans = Plans(library, Present(name, self.handles), **timed)
         if self.choices is not None:
             plans.load(self.choices)
             atexit.register(plans.save, self.choices)
@@ -130,25 +135,40 @@ class Cuda:
         plan.execute(handle, addresses, 0 if scratch is None else self.address(scratch))
 
     def seconds(self, plan: Plan) -> float:
-        """The median time of a plan, on arrays of its own."""
-        question = plan.question
+        """The median time of a plan, on arrays of its own, many of them running in a row."""
+        with apart():
+            arrays = self.noise(plan.question)
+
+            def runs() -> None:
+                for _ in range(RUNS):
+                    self.execute(plan, arrays)
+
+            graph = self.capture(runs)
+            middle: float = median(elapsed(graph.launch) for _ in range(LAUNCHES))
+        return middle / RUNS
+
+    def glance(self, plan: Plan) -> float:
+        """The time of one run of a plan, after one that loads it; of a small one, that of the host."""
+        with apart():
+            arrays = self.noise(plan.question)
+            self.execute(plan, arrays)
+            return elapsed(lambda: self.execute(plan, arrays))
+
+    def noise(self, question: Question) -> dict[str, Array]:
+        """Arrays that a question describes, by role.
+
+        Raises
+        ------
+        DeviceMemoryError
+            X304
+        """
         shapes = {role: getattr(question, role).shape for role in ("x", "kernel", "y")}
         if question.bias:
             shapes["bias"] = (question.kernel.shape[0],)
-        drawn = {role: cupy.random.standard_normal(shape, cupy.float32) for role, shape in shapes.items()}  # not zeros
         last = question.x.strides[1] == 1
-        arrays = {role: self.like(x, question.dtype, last) for role, x in drawn.items()}
-        times = []
-        for n in range(2 + TRIES):
-            start, end = cupy.cuda.Event(), cupy.cuda.Event()
-            start.record()
-            self.execute(plan, arrays)
-            end.record()
-            end.synchronize()
-            if n >= 2:
-                times.append(cupy.cuda.get_elapsed_time(start, end) / 1e3)
-        middle: float = median(times)
-        return middle
+        with room("the arrays on which cuDNN's plans are timed"):
+            drawn = {role: cupy.random.standard_normal(shape, cupy.float32) for role, shape in shapes.items()}
+            return {role: self.like(x, question.dtype, last) for role, x in drawn.items()}
 
     def like(self, x: Array, dtype: str, channels_last: bool) -> Array:
         """A copy in this type and order of memory."""
@@ -170,7 +190,7 @@ class Cuda:
         """
         stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
         cupy.cuda.get_current_stream().synchronize()
-        with stream, cupy.cuda.using_allocator(pool.malloc):
+        with POOLS.held(), stream, cupy.cuda.using_allocator(pool.malloc):
             for _ in range(2):
                 work()
             stream.synchronize()
@@ -180,20 +200,40 @@ class Cuda:
             except BaseException:
                 with suppress(Exception):  # of which there is one more, since the recording is not whole
                     stream.end_capture()
+                POOLS.give_back(pool)
                 raise
             recorded = stream.end_capture()
         return Graph(recorded, stream, pool)
 
 
 class Graph:
-    """Recorded work, to be done again as often as wanted, one after the other."""
+    """Recorded work, to be done again as often as wanted, one after the other. Its memory goes with it."""
 
     def __init__(self, recorded: Any, stream: Any, pool: Any) -> None:
         self.recorded, self.stream, self.pool = recorded, stream, pool
+        weakref.finalize(self, POOLS.give_back, pool).atexit = False
 
     def launch(self) -> None:
         """Do the work, in line with what was given to this graph and to the current stream before."""
         self.recorded.launch(cupy.cuda.get_current_stream())
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Take memory from CuPy's own pool: that of a graph which is about to be captured would keep it."""
+    with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
+        yield
+
+
+def elapsed(work: Callable[[], object]) -> float:
+    """Seconds of work on the current stream, between two events."""
+    start, end = cupy.cuda.Event(), cupy.cuda.Event()
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    seconds: float = cupy.cuda.get_elapsed_time(start, end) / 1e3
+    return seconds
 
 
 @cache

@@ -8,6 +8,7 @@ then the layers themselves say what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from xcnn.core.likeness import check_dy, likeness
@@ -17,6 +18,7 @@ from xcnn.layers import Add, Concatenate, Graph, Multiply, Residual, Sequential
 from xcnn.layers.branches import Branches
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
+from xcnn.layers.packed import Packed
 from xcnn.training.precision import within
 
 if TYPE_CHECKING:
@@ -162,6 +164,8 @@ def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
         return net if same else net.with_layers(dict(branches))
     if type(net) is Graph:
         return FusedGraph(backend, net.with_layers(dict(rewritten(backend, net, fuses))), fuses)
+    if type(net) is Packed:
+        return replace(net, graph=rewrite(backend, net.graph, fuses))  # type: ignore[arg-type]
     if type(net) is Residual:
         fused = Residual(**dict(rewritten(backend, net, fuses)))
         body = Sequential(**{name: layer for name, layer in fused.named if name != "shortcut"})

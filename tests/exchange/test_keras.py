@@ -59,13 +59,15 @@ def poolings(keras, L):
         L.Input((20, 23, 2)),
         L.MaxPooling2D(3, strides=2, padding="same"), L.AveragePooling2D(2, strides=1, padding="same"),
         L.ZeroPadding2D(((1, 0), (2, 3))), L.AveragePooling2D((2, 3)), L.MaxPooling2D(2, strides=3),
-        L.UpSampling2D((2, 3)), L.UpSampling2D(2, interpolation="bilinear"), L.SpatialDropout2D(0.5),
+        L.UpSampling2D((2, 3)), L.Cropping2D(((1, 0), (2, 3))), L.UpSampling2D(2, interpolation="bilinear"),
+        L.SpatialDropout2D(0.5),
     ])  # fmt: skip
 
 
 def norms(keras, L):
     return keras.Sequential([
-        L.Input((3, 4, 6)), L.Rescaling(0.25, offset=-1.0), L.Normalization(mean=None),
+        L.Input((3, 4, 6)), L.Rescaling(0.25, offset=-1.0), L.Normalization(),
+        L.Normalization(mean=[1.0, 2, 3, 4, 5, 6], variance=[2.0, 1, 2, 1, 2, 1]),
         L.BatchNormalization(epsilon=0.01), L.BatchNormalization(scale=False),
         L.BatchNormalization(center=False, axis=3),
         L.LayerNormalization(), L.LayerNormalization(axis=[1, 2, 3]), L.GroupNormalization(3), L.GroupNormalization(-1),
@@ -105,6 +107,7 @@ def branches(keras, L):
     given = L.Input((6, 5, 4))
     x = L.Conv2D(4, 1)(block(given))
     gate = L.Dense(4, activation="sigmoid")(L.Reshape((1, 1, 4))(L.GlobalAveragePooling2D()(x)))
+    x = x * gate + 0.5 * (x + 1)
     x = L.Multiply()([x, L.Conv2D(4, 1)(gate), L.GlobalMaxPooling2D(keepdims=True)(x)])
     return keras.Model(given, L.GlobalMaxPooling2D()(x))
 
@@ -112,15 +115,22 @@ def branches(keras, L):
 def signals(keras, L):
     return keras.Sequential([
         L.Input((14, 3)), L.Conv1D(4, 3, padding="causal", dilation_rate=2), L.BatchNormalization(),
-        L.Conv1D(4, 3, strides=2, padding="same", activation="relu"), L.Dense(3), L.Flatten(), L.Dense(2),
+        L.Conv1D(4, 3, strides=2, padding="same", activation="relu"),
+        L.Conv1DTranspose(4, 3, strides=2, padding="same"),
+        L.Conv1DTranspose(3, 2, strides=3), L.ZeroPadding1D((1, 2)), L.MaxPooling1D(3, strides=2, padding="same"),
+        L.UpSampling1D(3), L.Cropping1D((2, 1)), L.AveragePooling1D(2), L.Dense(3), L.Flatten(), L.Dense(2),
     ])  # fmt: skip
+
+
+def summits(keras, L):
+    return keras.Sequential([L.Input((5, 3)), L.GlobalMaxPooling1D(keepdims=True), L.GlobalAveragePooling1D()])
 
 
 def first(array):
     return np.moveaxis(array, -1, 1)
 
 
-@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals])
+@pytest.mark.parametrize("make", [convolutions, poolings, norms, activations, orders, branches, signals, summits])
 def test_nets_compute_what_keras_does(keras, make, tmp_path):
     theirs = drawn(make(keras, keras.layers))
     theirs.save(tmp_path / "net.keras")
@@ -175,13 +185,14 @@ def test_all_that_is_missing_is_told_at_once(keras, tmp_path):
     twice = L.Conv2D(2, 1)
     x = L.Lambda(lambda x: open("/planted", "w"), output_shape=(8, 8, 2), name="code")(given)  # noqa: SIM115
     y = twice(twice(L.GaussianNoise(0.1)(given)))
-    z = L.Conv2D(2, 1, activation="exponential", name="odd")(given)
+    z = L.Conv2D(2, 1, activation="exponential", name="odd")(given) - 1
     keras.Model(given, [x, L.Flatten()(z), y]).save(tmp_path / "net.keras")
     with pytest.raises(ExchangeError, match="X418") as told:
         xcnn.load_keras(tmp_path / "net.keras")
     reasons = told.value.missing
     assert reasons.pop("the model") == "1 inputs and 3 outputs"
-    assert len(reasons) == 4
+    assert len(reasons) == 5
+    assert "the operation Subtract, which xcnn has no layer for" in reasons.values()
     assert reasons[twice.name] == "Conv2D that is called 2 times"
     assert reasons["code"] == "Lambda, which xcnn has no layer for"
     assert reasons["odd"] == "Conv2D with activation='exponential'"
@@ -228,6 +239,19 @@ def soft(file, name):
     file[name] = h5py.SoftLink("/other")
 
 
+def functional(*layers):
+    """The net of a model whose layers take each other: (name, what it takes)."""
+
+    def call(name):
+        return {"class_name": "__keras_tensor__", "config": {"keras_history": [name, 0, 0]}}
+
+    listed = [{"module": "keras.layers", "class_name": "ReLU", "config": {"name": name},
+               "inbound_nodes": [{"args": [call(taken)], "kwargs": {}}]} for name, taken in layers]  # fmt: skip
+    given = {"module": "keras.layers", "class_name": INPUT[0], "config": {"name": "x", **INPUT[1]}}
+    config = {"name": "net", "layers": [given, *listed], "input_layers": ["x", 0, 0], "output_layers": ["a", 0, 0]}
+    return json.dumps({"module": "keras", "class_name": "Functional", "config": config})
+
+
 DENSE_0 = "layers/dense/vars/0"
 FORGED = {
     "a link to another file": ({**ARRAYS, DENSE_0: external}, {}),
@@ -235,6 +259,9 @@ FORGED = {
     "a soft link": ({**ARRAYS, DENSE_0: soft}, {}),
     "an array that is not there": ({**ARRAYS, DENSE_0: huge}, {}),
     "an array of another shape": ({**ARRAYS, DENSE_0: np.ones((2, 3), "f4")}, {}),
+    "a circle": (ARRAYS, {"config.json": functional(("a", "b"), ("b", "a"))}),
+    "a layer that takes itself": (ARRAYS, {"config.json": functional(("a", "a"))}),
+    "two layers of one name": (ARRAYS, {"config.json": functional(("a", "x"), ("a", "x"))}),
     "no net": (ARRAYS, {"config.json": "{}"}),
     "no JSON": (ARRAYS, {"config.json": "{"}),
     "JSON too deep": (ARRAYS, {"config.json": "[" * 100_000}),
@@ -255,6 +282,11 @@ def test_what_is_forged_is_refused(case, tmp_path):
     tracemalloc.stop()
     assert took < 1
     assert peak < (64 << 20) + path.stat().st_size
+
+
+def test_a_graph_is_read_if_nothing_is_wrong_with_it(tmp_path):
+    net = functional(("b", "x"), ("a", "b"))
+    assert len(xcnn.load_keras(saved(tmp_path / "net.keras", [], **{"config.json": net}), backend="numpy").net) == 2
 
 
 def test_the_forgery_is_a_model_if_nothing_is_wrong_with_it(tmp_path):

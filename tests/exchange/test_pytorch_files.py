@@ -245,6 +245,13 @@ def test_archives_with_two_records_of_one_name(tmp_path):
         dense().load_weights(tmp_path / "net.pth")
 
 
+def test_archives_whose_records_reach_beyond_them(tmp_path):
+    as_archive(tensor((2, 2), (2, 1)), tmp_path / "net.pth", a=bytes(16))
+    text, long = (tmp_path / "net.pth").read_bytes(), struct.pack("<II", 1 << 30, 1 << 30)
+    (tmp_path / "net.pth").write_bytes(text.replace(struct.pack("<II", 16, 16), long))
+    refused(tmp_path / "net.pth", "beyond the file")
+
+
 def test_a_list_of_records_that_is_large(tmp_path):
     names = b"".join(b"PK\x01\x02" + bytes(24) + b"\x04\0" + bytes(16) + b"%04d" % n for n in range(9999)) * 10
     end = b"PK\x05\x06" + bytes(4) + struct.pack("<HHIIH", 0xFFFF, 0xFFFF, len(names), 30, 0)
@@ -314,6 +321,18 @@ def test_files_that_are_not_there_or_none(tmp_path):
         dense().load_weights(tmp_path / "fifo")
     with pytest.raises(XcnnError, match="X104"):
         dense().load_weights(3)
+
+
+def test_a_number_that_was_altered_is_found_and_nothing_is_taken(tmp_path):
+    """The last of its tensors: those before it are read by then."""
+    state, path, mine = twin().state_dict(), tmp_path / "net.pth", model()
+    torch.save(state, path)
+    before, last = mine.state_dict(), state["3.bias"].numpy().tobytes()
+    assert path.read_bytes().count(last) == 1
+    path.write_bytes(path.read_bytes().replace(last, last[:-1] + b"\x42"))
+    with pytest.raises(ExchangeError, match="is damaged"):
+        mine.load_weights(path)
+    assert all((before[name] == value).all() for name, value in mine.state_dict().items())
 
 
 @pytest.mark.parametrize("form", ["archive", "older", "safetensors"])

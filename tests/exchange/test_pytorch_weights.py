@@ -42,6 +42,11 @@ TWINS = {
         nn.Sequential(nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm([4, 5, 5])),
         (4, 5, 5),
     ),
+    "learned slopes and factors": (
+        xcnn.Sequential(xcnn.InstanceNorm(epsilon=1e-5), xcnn.PReLU(), xcnn.PReLU(shared=True)),
+        nn.Sequential(nn.InstanceNorm2d(4, affine=True), nn.PReLU(4), nn.PReLU()),
+        (4, 5, 5),
+    ),
     "transposed": (
         xcnn.Sequential(xcnn.Conv2DTranspose(4, 3, stride=2, padding=1, groups=2, output_padding=1)),
         nn.Sequential(nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, groups=2, output_padding=1)),
@@ -53,7 +58,11 @@ TWINS = {
         nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False), nn.Linear(5, 5), nn.Linear(5, 3)),
         (3, 2, 2),
     ),
-    "signals": (xcnn.Sequential(xcnn.Conv1D(3, 2, dilation=2)), nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2)), (2, 8)),
+    "signals": (
+        xcnn.Sequential(xcnn.Conv1D(4, 2, dilation=2), xcnn.Conv1DTranspose(2, 3, stride=2, groups=2)),
+        nn.Sequential(nn.Conv1d(2, 4, 2, dilation=2), nn.ConvTranspose1d(4, 2, 3, stride=2, groups=2)),
+        (2, 8),
+    ),
     "within each other": (
         xcnn.Sequential(xcnn.Sequential(xcnn.Sequential(), xcnn.Conv2D(2, 1)), xcnn.ReLU(), xcnn.Conv2D(2, 2)),
         nn.Sequential(nn.Sequential(nn.Sequential(), nn.Conv2d(1, 2, 1)), nn.ReLU(), nn.Conv2d(2, 2, 2)),
@@ -230,6 +239,15 @@ def test_statistics_that_are_loaded_move_as_pytorchs_do():
         twin.train()(torch.from_numpy(x))
     for name, value in mine.state_dict().items():
         np.testing.assert_allclose(value, twin.state_dict()[name].numpy(), rtol=1e-5)
+
+
+def test_parameters_themselves_and_half_precision_are_taken():
+    mine, twin = model(xcnn.Sequential(xcnn.Dense(3)), (2,)), drawn(nn.Sequential(nn.Linear(2, 3)))
+    mine.load_weights(dict(twin.named_parameters()))
+    assert (mine.state_dict()["0.weight"] == twin[0].weight.detach().numpy()).all()
+    mine.load_weights(twin.bfloat16().state_dict())
+    assert (mine.state_dict()["0.weight"] == twin[0].weight.detach().float().numpy()).all()
+    unchanged(mine, lambda: mine.load_weights(twin), OptionError, "net.state_dict")
 
 
 def test_axes_of_one_cell_are_no_difference():

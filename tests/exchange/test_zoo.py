@@ -19,7 +19,10 @@ ZOO = {
     "efficientnet_b0": (3, 64, 48),
     "convnext_tiny": (3, 32, 32),
     "unet": (3, 32, 48),
+    "vgg11_bn": (3, 40, 32),
 }
+PUBLISHED = ["resnet34", "vgg11", "vgg16", "vgg16_bn"]
+"""Of these the names and shapes alone: they are built as the others are."""
 CLASSES = 7
 BIASES = {"mobilenet_v2": (1, 2)}
 """Mean and deviation of norms' biases: so that ReLU6 has something to clip."""
@@ -28,7 +31,10 @@ BIASES = {"mobilenet_v2": (1, 2)}
 def theirs(name):
     """Torchvision's, with weights and statistics that are drawn."""
     torch.manual_seed(3)
-    net = Hub(CLASSES, 8) if name == "unet" else getattr(models, name)(weights=None, num_classes=CLASSES)
+    if name == "unet":
+        net = Hub(CLASSES, 8)
+    else:
+        net = getattr(models, name)(num_classes=CLASSES, **({"init_weights": False} if "vgg" in name else {}))
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -38,6 +44,14 @@ def theirs(name):
         elif type(module).__name__ == "CNBlock":
             torch.nn.init.uniform_(module.layer_scale, 0.5, 1)
     return net.eval()
+
+
+def with_small_head(net, twin):
+    """A VGG without its hundred million weights of dense layers."""
+    small = xcnn.Sequential(xcnn.Dense(8), xcnn.ReLU(), xcnn.Dropout(0.5), xcnn.Dense(CLASSES))
+    mine = xcnn.Sequential(**{**net.layers, "classifier": small})
+    nn = torch.nn
+    return mine, nn.Sequential(nn.Linear(512 * 49, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, CLASSES)).eval()
 
 
 def apart(mine, other):
@@ -50,6 +64,8 @@ def pair(request):
     name = request.param
     twin, shape = theirs(name), ZOO[name]
     made = getattr(xcnn.nets, name)(CLASSES, **({"features": 8} if name == "unet" else {}))
+    if name.startswith("vgg"):
+        made, twin.classifier = with_small_head(made, twin)
     model = xcnn.Model(made, shape, loss="mse", backend="numpy")
     loaded = model.load_weights(twin.state_dict())
     assert not loaded.missing
@@ -88,7 +104,7 @@ def test_outputs_and_gradients_are_torchvisions(pair):
             assert apart(found, parameters[names[path].name].grad.numpy()) < 1e-5, path
 
 
-@pytest.mark.parametrize("name", [name for name in ZOO if name != "unet"] + ["resnet34"])
+@pytest.mark.parametrize("name", [name for name in ZOO if name != "unet"] + PUBLISHED)
 def test_names_and_shapes_are_torchvisions(name):
     """Of the nets as they are published, for a thousand classes and 224x224 pixels; nothing of their size is made."""
     with torch.device("meta"):
@@ -132,3 +148,19 @@ class Hub(torch.nn.Module):
         for n in range(4, 0, -1):
             x = getattr(self, f"decoder{n}")(torch.cat([getattr(self, f"upconv{n}")(x), kept[n - 1]], dim=1))
         return self.conv(x)
+
+
+def test_a_head_is_replaced_the_rest_frozen_and_the_net_fine_tuned():
+    """As the README has it: what is loaded stays, bit for bit, and the head learns."""
+    state = theirs("resnet18").state_dict()
+    model = xcnn.Model(xcnn.nets.resnet18(classes=2), (3, 32, 32), backend="numpy")
+    loaded = model.load_weights(state, without="fc")
+    assert loaded.missing == ("fc.weight", "fc.bias")
+    groups = xcnn.optimizers.Group("fc/*"), xcnn.optimizers.Group("*", frozen=True)
+    model.optimizer = xcnn.optimizers.Groups(xcnn.AdamW(0.02), groups)
+    x = np.random.default_rng(0).normal(size=(16, 3, 32, 32)).astype("float32")
+    y = np.arange(16) % 2
+    losses = [model.step(x, y) for _ in range(8)]
+    assert losses[-1] < 0.5 * losses[0]
+    after = model.state_dict()
+    assert all((after[name] == state[name].numpy()).all() for name in after if not name.startswith("fc"))

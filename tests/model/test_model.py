@@ -341,7 +341,7 @@ def test_a_net_that_does_not_fit_names_the_layer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "hinge"}, "no loss 'hinge'"),
+        ({"loss": "hing"}, "no loss 'hing'"),
         ({"optimizer": "newton"}, "no optimizer 'newton'"),
         ({"dtype": "float16"}, 'must be "float32" or "float64"'),
         ({"precision": "half"}, "there is no precision 'half'"),

@@ -39,12 +39,37 @@ def torch_table():
         "mse": (losses.mse, f.mse_loss, "logits", "reals"),
         "mae": (losses.mae, f.l1_loss, "logits", "reals"),
         "huber": (partial(losses.huber, delta=0.7), partial(f.huber_loss, delta=0.7), "logits", "reals"),
+        "nll": (losses.nll, f.nll_loss, "logits", "labels"),
+        "kl_divergence": (losses.kl_divergence, partial(f.kl_div, reduction="batchmean"), "logits", "soft"),
+        "focal": (losses.focal, partial(sigmoid_focal, 2.0, 0.25), "logits", "bits"),
+        "soft_focal": (partial(losses.focal, gamma=1.5, alpha=0.6), partial(sigmoid_focal, 1.5, 0.6), "logits", "soft"),
+        "no_focus": (partial(losses.focal, gamma=0.0, alpha=1.0), partial(sigmoid_focal, 0.0, 1.0), "logits", "bits"),
+        "hinge": (losses.hinge, lambda y, t: (1 - (2 * t - 1) * y).clamp(min=0).mean(), "logits", "bits"),
+        "squared_hinge": (
+            partial(losses.squared_hinge, margin=0.5),
+            lambda y, t: ((0.5 - (2 * t - 1) * y).clamp(min=0) ** 2).mean(),
+            "logits",
+            "bits",
+        ),
     }
+
+
+def sigmoid_focal(gamma, alpha, y, t):
+    """As torchvision.ops.sigmoid_focal_loss has it."""
+    import torch
+
+    p = torch.sigmoid(y)
+    e = torch.nn.functional.binary_cross_entropy_with_logits(y, t, reduction="none")
+    p_t = p * t + (1 - p) * (1 - t)
+    return ((alpha * t + (1 - alpha) * (1 - t)) * (1 - p_t) ** gamma * e).mean()
 
 
 @pytest.mark.parametrize(
     "name",
-    ["cross_entropy", "label_smoothing", "soft_labels", "binary_cross_entropy", "with_logits", "mse", "mae", "huber"],
+    [
+        *("cross_entropy", "label_smoothing", "soft_labels", "binary_cross_entropy", "with_logits", "mse", "mae"),
+        *("huber", "nll", "kl_divergence", "focal", "soft_focal", "no_focus", "hinge", "squared_hinge"),
+    ],
 )
 def test_against_pytorch(name, backend, rng):
     torch, table = torch_table()
@@ -73,6 +98,90 @@ def test_cross_entropy_of_images(backend, rng):
     expected.backward()
     np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
     np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-12)
+
+
+def test_dice_of_areas(backend, rng):
+    """Written out for each sample and class, and its gradient by PyTorch."""
+    torch, _ = torch_table()
+    y, labels = rng.uniform(0.01, 0.99, (3, 4, 5, 2)), rng.integers(0, 4, (3, 5, 2))
+    hot = np.moveaxis(np.eye(4)[labels], -1, 1)
+    y_t = torch.tensor(y, requires_grad=True)
+    t = torch.tensor(hot)
+    inner, sums = (y_t * t).sum((2, 3)), y_t.sum((2, 3)) + t.sum((2, 3))
+    for smooth in (1.0, 0.0, 7.5):
+        y_t.grad = None
+        expected = (1 - (2 * inner + smooth) / (sums + smooth)).mean()
+        expected.backward(retain_graph=True)
+        for target in (labels, hot):
+            value, dy = both(backend, partial(losses.dice, smooth=smooth), y, target)
+            np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
+            np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-12)
+    assert both(backend, losses.dice, hot, labels)[0] == pytest.approx(0, abs=1e-15)
+    nothing = np.zeros((2, 1, 3, 3))
+    assert both(backend, losses.dice, nothing, nothing)[0] == 0
+    assert np.isfinite(both(backend, partial(losses.dice, smooth=0.0), nothing, nothing)[1]).all()
+    weighted = both(backend, partial(losses.dice, weights=backend.asarray(np.array([1.0, 0.0, 0.0]))), y, labels)[0]
+    assert weighted == pytest.approx(both(backend, losses.dice, y[:1], labels[:1])[0], rel=1e-13)
+
+
+def test_contrastive_by_hand(backend, rng):
+    """Each anchor and each other of its label, one by one; and its gradient by PyTorch."""
+    torch, _ = torch_table()
+    y, labels, temperature = rng.normal(size=(7, 3)), np.array([0, 1, 0, 2, 1, 0, 5]), 0.4
+    y_t = torch.tensor(y, requires_grad=True)
+    z = y_t / y_t.norm(dim=1, keepdim=True)
+    anchors = []
+    for i in range(7):
+        others = [a for a in range(7) if a != i]
+        below = sum(torch.exp(z[i] @ z[a] / temperature) for a in others)
+        same = [torch.log(torch.exp(z[i] @ z[p] / temperature) / below) for p in others if labels[p] == labels[i]]
+        anchors += [-sum(same) / len(same)] if same else []
+    expected = sum(anchors) / len(anchors)
+    expected.backward()
+    value, dy = both(backend, partial(losses.contrastive, temperature=temperature), y, labels)
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
+    np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-11, atol=1e-15)
+
+
+def test_contrastive_at_its_ends(backend):
+    sharp = partial(losses.contrastive, temperature=0.001)
+    y = np.array([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], dtype=np.float32)
+    value, dy = both(backend, sharp, y, np.array([0, 0, 1, 1]))
+    assert np.isfinite(value)
+    assert np.isfinite(dy).all()
+    for labels in ([0, 1, 2, 3], [7] * 4):
+        value, dy = both(backend, losses.contrastive, y, np.array(labels))
+        assert np.isfinite(value)
+        assert np.isfinite(dy).all()
+    assert both(backend, losses.contrastive, y[:1], np.array([0]))[0] == 0
+    hot = np.eye(2)[[0, 0, 1, 1]]
+    assert both(backend, sharp, y, hot)[0] == both(backend, sharp, y, np.array([0, 0, 1, 1]))[0]
+    with pytest.raises(ShapeError, match=r"X202.*a vector of each sample"):
+        both(backend, losses.contrastive, y[:, :, None], np.zeros((4, 1)))
+
+
+def test_focal_and_hinge_at_the_ends(backend):
+    y, t = np.array([[1e4, -1e4, 0.0]], dtype=np.float32), np.array([[1.0, 0.0, 1.0]], dtype=np.float32)
+    for loss in (losses.focal, partial(losses.focal, gamma=0.5), losses.hinge, losses.squared_hinge):
+        for target in (t, 1 - t):
+            value, dy = both(backend, loss, y, target)
+            assert np.isfinite(value)
+            assert np.isfinite(dy).all()
+    right = both(backend, losses.focal, y[:, :2], t[:, :2])
+    assert right[0] == 0
+    assert not right[1].any()
+
+
+def test_places_that_are_ignored_do_not_count(backend, rng):
+    y, labels = np.log(rng.dirichlet(np.ones(3), (2, 4))).transpose(0, 2, 1), rng.integers(0, 3, (2, 4))
+    for loss in (losses.nll, losses.focal):
+        kept = both(backend, loss, y[:, :, :2], labels[:, :2])
+        holes = labels.copy()
+        holes[:, 2:] = -100
+        value, dy = both(backend, partial(loss, ignore_index=-100), y, holes)
+        assert value == pytest.approx(kept[0], rel=1e-13)
+        np.testing.assert_allclose(dy[:, :, :2], kept[1], rtol=1e-12)
+        assert not dy[:, :, 2:].any()
 
 
 @pytest.mark.parametrize("name", sorted(losses.LOSSES))
@@ -199,5 +308,5 @@ def test_losses_by_name():
     assert losses.loss_function("mse") is losses.mse
     assert losses.loss_name(partial(losses.huber, delta=2.0)) == "huber"
     assert losses.loss_name(lambda y, t: (y, y)) == ""
-    with pytest.raises(OptionError, match=r"no loss 'hinge'"):
-        losses.loss_function("hinge")
+    with pytest.raises(OptionError, match=r"no loss 'quantile'"):
+        losses.loss_function("quantile")

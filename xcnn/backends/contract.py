@@ -21,7 +21,7 @@ from xcnn.backends.explanation import Explanation, explained
 from xcnn.core import memory, process, random, reference
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
-from xcnn.core.types import Array, Pads, Pair, Shape, Weights
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
 from xcnn.training.losses import Loss, count_correct, value_and_gradient
@@ -31,7 +31,7 @@ from xcnn.training.precision import Precision
 if TYPE_CHECKING:
     from xcnn.layers.layer import Layer
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 Step = TypeVar("Step", bound=Callable[..., Any])
 
 
@@ -211,19 +211,19 @@ class Backend:
 
     # Primitives: see reference.py.
 
-    correlate = staticmethod(reference.correlate)
-    correlate_input_adjoint = staticmethod(reference.correlate_input_adjoint)
-    correlate_kernel_adjoint = staticmethod(reference.correlate_kernel_adjoint)
-    max_pool = staticmethod(reference.max_pool)
-    max_pool_adjoint = staticmethod(reference.max_pool_adjoint)
-    sum_pool = staticmethod(reference.sum_pool)
-    sum_pool_adjoint = staticmethod(reference.sum_pool_adjoint)
+    correlate: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate)
+    correlate_input_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate_input_adjoint)
+    correlate_kernel_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.correlate_kernel_adjoint)
+    max_pool: ClassVar[staticmethod[..., tuple[Array, Array]]] = staticmethod(reference.max_pool)
+    max_pool_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.max_pool_adjoint)
+    sum_pool: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool)
+    sum_pool_adjoint: ClassVar[staticmethod[..., Array]] = staticmethod(reference.sum_pool_adjoint)
 
-    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         """One kernel slid over one plane: by default by `correlate`."""
         return reference.correlate2d(x, k, mode, self.correlate)
 
-    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def convolve2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         """The same with the kernel rotated by 180 degrees."""
         return reference.convolve2d(x, k, mode, self.correlate)
 

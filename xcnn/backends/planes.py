@@ -9,15 +9,15 @@ from array_api_compat import is_array_api_obj
 
 from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core import reference
 from xcnn.core.arrays import is_floating, namespace, unmasked
 from xcnn.core.checks import check_planes
-from xcnn.core.types import Array
+from xcnn.core.reference import rot180 as rot180
+from xcnn.core.types import Array, PaddingName
 from xcnn.errors import DataError, DTypeError, short, told_by
 from xcnn.training.precision import type_name
 
 
-def correlate2d(x: Any, k: Any, mode: str = "valid") -> Array:
+def correlate2d(x: Any, k: Any, mode: PaddingName = "valid") -> Array:
     """The article's X * K: one plane (H, W) correlated with one kernel (h, w), by the array's own library.
 
     scipy.signal runs it for NumPy arrays, cupyx.scipy.signal for CuPy arrays, `correlate` of their backend for others.
@@ -52,7 +52,7 @@ def correlate2d(x: Any, k: Any, mode: str = "valid") -> Array:
     return _of_planes("correlate2d", x, k, mode)
 
 
-def convolve2d(x: Any, k: Any, mode: str = "valid") -> Array:
+def convolve2d(x: Any, k: Any, mode: PaddingName = "valid") -> Array:
     """One plane convolved with one kernel: `correlate2d` with the kernel rotated by 180 degrees.
 
     Parameters
@@ -73,7 +73,7 @@ def convolve2d(x: Any, k: Any, mode: str = "valid") -> Array:
     return _of_planes("convolve2d", x, k, mode)
 
 
-def _of_planes(name: str, x: Any, k: Any, mode: str) -> Array:
+def _of_planes(name: str, x: Any, k: Any, mode: PaddingName) -> Array:
     x, k = _listed(name, x, k), _listed(name, k, x)
     check_planes(name, x, k, mode)
     backend, wide = backend_of(x), _plane_type(name, x, k)
@@ -109,6 +109,3 @@ def _plane_type(name: str, x: Array, k: Array) -> str:
     if x.dtype != k.dtype or not is_floating(x):
         return "float64"
     return "float32" if type_name(x) in ("float16", "bfloat16") else ""
-
-
-rot180 = reference.rot180

@@ -25,7 +25,7 @@ OURS = {
     "jax": "xcnn_jax:JaxBackend",
 }
 """xcnn's own entry points, for where it was copied without its metadata: into a zip, or into a frozen app."""
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 _loaded: dict[str, type[Backend]] = {}
 _owners: dict[str, type[Backend]] = {}

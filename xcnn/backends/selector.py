@@ -18,7 +18,7 @@ from xcnn.training.precision import Precision
 AUTO_ORDER = ("cupy", "numpy")
 """What "auto" tries, best first."""
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 _default: Backend | None = None
 _told: set[str] = set()

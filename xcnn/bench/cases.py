@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import prod
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from xcnn.bench.zoo import NETS
 from xcnn.core.checks import check_whole
 from xcnn.core.names import unknown
 from xcnn.core.random import Planner
-from xcnn.core.types import Array, Shape
+from xcnn.core.types import Array, LossName, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import OptionError
 from xcnn.layers import Conv2DTranspose, Sequential
@@ -54,7 +55,7 @@ class StepCase:
     net: Sequential
     input_shape: Shape
     batch: int
-    loss: str
+    loss: LossName
     optimizer: SGD
 
     def __str__(self) -> str:
@@ -151,9 +152,13 @@ def step_call(model: Model, x: HostArray, t: HostArray) -> Call:
 class Ledger(Planner):
     """Notes each layer of a net, its input's shape and its output's, and draws no weights."""
 
+    rows: list[tuple[Layer, Shape, Shape]]
+    weights: Weights
+    output_shape: Shape
+
     def __init__(self, net: Layer, input_shape: Shape) -> None:
         super().__init__()
-        self.rows: list[tuple[Layer, Shape, Shape]] = []
+        self.rows = []
         self.weights, self.output_shape = net.init(self, input_shape)
 
     def note(self, layer: Layer, input_shape: Shape, output_shape: Shape) -> None:
@@ -223,12 +228,19 @@ class CorrelationCase:
         """(batch, channels, size, size)"""
         return self.batch, self.channels, self.size, self.size
 
-    def data(self) -> tuple[HostArray, HostArray, HostArray]:
-        """x, k and dy."""
-        rng = np.random.default_rng(0)
-        shapes = self.x_shape, self.k_shape, self.y_shape
-        x, k, dy = (rng.standard_normal(shape, dtype="float32") for shape in shapes)
-        return x, k, dy
+    def data(self) -> tuple[HostArray, ...]:
+        """x, k and dy: noise, which can't be written to."""
+        return noise(self.x_shape, self.k_shape, self.y_shape)
+
+
+@lru_cache(maxsize=1)
+def noise(*shapes: Shape) -> tuple[HostArray, ...]:
+    """Noise of these shapes, drawn once for all ways and precisions in which one case is computed after another."""
+    rng = np.random.default_rng(0)
+    drawn = tuple(rng.standard_normal(shape, dtype="float32") for shape in shapes)
+    for array in drawn:
+        array.flags.writeable = False
+    return drawn
 
 
 CORRELATIONS = (

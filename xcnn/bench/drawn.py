@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from random import Random
 from typing import Any, TypeVar
@@ -75,6 +76,14 @@ def seconds(case: StepCase) -> float:
 
 class Pen:
     """Draws nets, from `random` alone, whose numbers are the same in every version of Python."""
+
+    random: Callable[[], float]
+    kind: str
+    """The norm of all blocks of a net."""
+    usual: Layer
+    """Their activation."""
+    sides: list[int]
+    channels: int
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed).random

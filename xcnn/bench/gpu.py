@@ -24,7 +24,7 @@ from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase, maps
 from xcnn.bench.comparison import Result, computing, has_option
 from xcnn.bench.timing import ON_GPU, Times, alternate
 from xcnn.core import tree
-from xcnn.core.types import Array
+from xcnn.core.types import Array, Shape
 from xcnn.data.source import Arrays
 from xcnn.model.model import Model
 from xcnn.model.summary import count
@@ -40,8 +40,8 @@ EAGER_STEPS = 32
 """Of its epochs where steps are taken one by one, which takes longer."""
 REPEATS = 20
 """Correlations that a call does."""
-SIDE, PRODUCTS = 8192, 4
-"""Rows and columns of the matrix product that is the ceiling, and how many a call does."""
+SIDE, PRODUCTS, TILE = 8192, 4, 2**20
+"""Rows and columns of the matrix product that is the ceiling, products of a call, and numbers that are drawn."""
 LAYOUTS = ("NCHW", "channels_last")
 STRICT = ("float32", "float64")
 """Precisions without tensor cores, for which images lie as they are indexed."""
@@ -293,7 +293,7 @@ def ceilings(backend: Backend, against_torch: bool, seconds: float, precision: s
     """
     under, policy = computing(backend, precision)
     case = CorrelationCase(SIDE, SIDE, 1, SIDE, 1)
-    x, k, _ = case.data()
+    x, k = tiled_noise(case.x_shape), tiled_noise(case.k_shape)
     there = (laid_out(under, array, policy.compute, "NCHW") for array in (x, k))
     sides = {backend.library or backend.name: repeated(under, partial(under.correlate, *there), PRODUCTS)}
     if against_torch:
@@ -304,6 +304,11 @@ def ceilings(backend: Backend, against_torch: bool, seconds: float, precision: s
         sides["torch"] = torch_gpu.matrix_product(x[:, :, 0, 0], k[:, :, 0, 0].T, device, policy.name, PRODUCTS)
     taken = alternate(list(sides.values()), seconds, ON_GPU)
     return {name: PRODUCTS * case.flop / times.best / 1e9 for name, times in zip(sides, taken, strict=True)}
+
+
+def tiled_noise(shape: Shape) -> HostArray:
+    """Noise that repeats itself: to draw as much as a large matrix holds takes longer than what it is timed for."""
+    return np.resize(np.random.default_rng(0).standard_normal(TILE, dtype="float32"), shape)
 
 
 # Memory.

@@ -43,9 +43,10 @@ from xcnn.training.state import HostArray
 
 try:
     jax: Any = import_module("jax")
-except ImportError as error:
-    raise MissingDependency("X601", "the bench against JAX needs jax.", hint='pip install "xcnn[jax]"') from error
-jnp, lax = jax.numpy, jax.lax
+except ImportError as _error:
+    raise MissingDependency("X601", "the bench against JAX needs jax.", hint='pip install "xcnn[jax]"') from _error
+jnp: Any = jax.numpy
+lax: Any = jax.lax
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def dropouts(layer: Layer) -> int:
     return sum(map(dropouts, layer)) if isinstance(layer, Container) else isinstance(layer, Dropout)
 
 
-TURNED = {4: (2, 3, 1, 0), 3: (1, 2, 0)}
+TURNED: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 3: (1, 2, 0)}
 """The axes of a kernel (filters, channels, height, width), and of an untied bias, where channels lie last."""
 
 
@@ -218,6 +219,14 @@ class Training:
     x, t
         host arrays: images (N, C, H, W) in the weights' type, and labels or one-hot rows
     """
+
+    case: StepCase
+    layout: Layout
+    double: bool
+    x: Any
+    t: Any
+    state: dict[str, Any]
+    compiled: Any
 
     def __init__(self, case: StepCase, weights: Weights, x: HostArray, t: HostArray, layout: Layout) -> None:
         self.case, self.layout, self.double = case, layout, x.dtype == np.float64

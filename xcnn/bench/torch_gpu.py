@@ -99,6 +99,18 @@ class Training:
         "float32", "tf32", "bfloat16", "float16" or "float64"
     """
 
+    case: StepCase
+    device: Any
+    precision: str
+    way: Way
+    twin: Any
+    images: Any
+    targets: Any
+    sgd: Any
+    scaler: Any
+    rows: Any
+    at: Any
+
     def __init__(
         self, case: StepCase, weights: Weights, x: HostArray, t: HostArray, device: str, precision: str, way: Way
     ) -> None:

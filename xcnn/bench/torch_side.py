@@ -55,8 +55,8 @@ from xcnn.training.state import HostArray
 
 try:
     torch: Any = import_module("torch")
-except ImportError as error:
-    raise MissingDependency("X601", "the bench against PyTorch needs torch.", hint="pip install torch") from error
+except ImportError as _error:
+    raise MissingDependency("X601", "the bench against PyTorch needs torch.", hint="pip install torch") from _error
 
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 WALKS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
@@ -65,7 +65,7 @@ WALKS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"f
 # The net.
 
 
-class ResidualTwin(torch.nn.Sequential):  # type: ignore[misc]
+class _ResidualTwin(torch.nn.Sequential):  # type: ignore[misc]
     """Modules one after another, beside one that is named "shortcut" or beside the input itself."""
 
     def forward(self, x: Any) -> Any:
@@ -77,7 +77,7 @@ class ResidualTwin(torch.nn.Sequential):  # type: ignore[misc]
         return y + (self.shortcut(x) if hasattr(self, "shortcut") else x)
 
 
-class ConcatenateTwin(torch.nn.Sequential):  # type: ignore[misc]
+class _ConcatenateTwin(torch.nn.Sequential):  # type: ignore[misc]
     """Modules side by side, whose outputs' channels are joined."""
 
     def forward(self, x: Any) -> Any:
@@ -85,7 +85,7 @@ class ConcatenateTwin(torch.nn.Sequential):  # type: ignore[misc]
         return torch.cat([module(x) for module in self], dim=1)
 
 
-class ChannelsNorm(torch.nn.LayerNorm):  # type: ignore[misc]
+class _ChannelsNorm(torch.nn.LayerNorm):  # type: ignore[misc]
     """Normalises the channels at each place of images; a mere view of them as NHWC where they lie so."""
 
     def forward(self, x: Any) -> Any:
@@ -93,8 +93,10 @@ class ChannelsNorm(torch.nn.LayerNorm):  # type: ignore[misc]
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class UntiedConv2d(torch.nn.Conv2d):  # type: ignore[misc]
+class _UntiedConv2d(torch.nn.Conv2d):  # type: ignore[misc]
     """A convolution with a bias for each output element."""
+
+    bias: Any
 
     def __init__(self, *sizes: int, bias_shape: tuple[int, ...], **options: Any) -> None:
         super().__init__(*sizes, **options, bias=False)
@@ -128,9 +130,9 @@ def module(layer: Layer, weights: Weights, before: Layer | None = None) -> Any:
         case Sequential():
             return nn.Sequential(modules(layer, weights))
         case Residual():
-            return ResidualTwin(modules(layer, weights))
+            return _ResidualTwin(modules(layer, weights))
         case Concatenate():
-            return ConcatenateTwin(modules(layer, weights))
+            return _ConcatenateTwin(modules(layer, weights))
         case Conv2D() | DepthwiseConv2D() | Conv2DTranspose():
             return convolution(layer, weights)
         case Dense():
@@ -191,7 +193,7 @@ def norm(layer: Layer, weights: Weights) -> Any:
         case LayerNorm(axis=None):
             return nn.LayerNorm(weights["scale"].shape, eps=layer.epsilon)
         case LayerNorm(axis=1):
-            return ChannelsNorm(weights["scale"].shape, eps=layer.epsilon)
+            return _ChannelsNorm(weights["scale"].shape, eps=layer.epsilon)
     return None
 
 
@@ -214,7 +216,7 @@ def convolution(layer: Conv2D | DepthwiseConv2D | Conv2DTranspose, weights: Weig
         return torch.nn.ConvTranspose2d(filters, channels * layer.groups, kernel, **options)
     sizes = channels * layer.groups, filters, kernel
     if layer.bias == "untied":
-        return UntiedConv2d(*sizes, bias_shape=weights["bias"].shape, **options)
+        return _UntiedConv2d(*sizes, bias_shape=weights["bias"].shape, **options)
     return torch.nn.Conv2d(*sizes, bias=layer.bias, **options)
 
 

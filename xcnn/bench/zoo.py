@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from xcnn.core.types import Shape
+from xcnn.core.types import LossName, Shape
 from xcnn.layers import (
     GELU,
     AveragePool2D,
@@ -174,7 +174,7 @@ class Known:
     """A net's maker and loss, how many classes it tells apart here or channels it gives, its images, usual batches."""
 
     net: Callable[[int], Sequential]
-    loss: str = "cross_entropy"
+    loss: LossName = "cross_entropy"
     classes: int = 10
     input_shape: Shape = (1, 28, 28)
     batches: tuple[int, ...] = (32,)

@@ -47,6 +47,7 @@ from xcnn.errors import (
 )
 from xcnn.layers import Sequential
 from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.packed import Packed
 from xcnn.model.host_data import inputs_of, samples_of
 from xcnn.model.model import Model
 from xcnn.training.precision import Cast, Precision, is_container, mixed, type_name, within
@@ -412,8 +413,11 @@ class Subject:
         found = error(result, self.exact[quantity])
         if found == inf:
             return "NaN or infinity"
-        near = (name for name, of in self._suspects.items() if error(result, of[quantity]) <= found / NEARER)
-        return next(near, "")
+        rounding, exact = 2 * FORMATS[self.compute].unit, self.exact[quantity]
+        for name, of in self._suspects.items():  # one that differs by rounding alone made no products of this
+            if error(result, of[quantity]) <= found / NEARER and error(of[quantity], exact) > rounding:
+                return name
+        return ""
 
     @cached_property
     def _suspects(self) -> dict[str, Results]:
@@ -483,6 +487,8 @@ def leafwise(net: Layer, wrapped: Callable[[tuple[str, ...], Layer], Layer], pat
     if is_container(net):
         made: Layer = net.with_layers({name: leafwise(layer, wrapped, (*path, name)) for name, layer in net.named})
         return made
+    if isinstance(net, Packed):
+        return replace(net, graph=leafwise(net.graph, wrapped, path))  # type: ignore[arg-type]
     return wrapped(path, net)
 
 
@@ -515,7 +521,8 @@ class Recorder:
         return self.layer.init(rng, input_shape)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
-        self.weights, self.x = weights, x
+        self.weights: Weights = weights
+        self.x: Array = x
         y, inner_backward = within(self.layer)(weights, x, run)
 
         def backward(dy: Array) -> tuple[Array, Weights]:

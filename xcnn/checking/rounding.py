@@ -112,7 +112,7 @@ def multiplies(function: Function) -> bool:
     return not isinstance(function, np.ufunc) or function.signature is not None
 
 
-EXACT = {
+EXACT: set[Function] = {
     np.absolute, np.ceil, np.copysign, np.fabs, np.floor, np.fmax, np.fmin, np.maximum, np.minimum, np.negative,
     np.positive, np.rint, np.sign, np.trunc,
 }  # fmt: skip

@@ -25,7 +25,7 @@ from xcnn.cli.reports import READER_LEFT, UNWRITTEN, USAGE, exit_code, tell_erro
 from xcnn.core.names import meant
 from xcnn.core.output import OutputLost, Results, process_streams
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="xcnn",
     help="Convolutional networks that read like the mathematics. `xcnn train` trains the article's net on MNIST.",
     add_completion=False,
@@ -52,8 +52,8 @@ def carried(run: Callable[..., None]) -> Callable[..., None]:
     return running
 
 
-for command in (train, evaluate, predict, explain, serve, summary, export, backends, check, compare, bench):
-    app.command(name=command.__name__.rpartition(".")[2])(carried(command.run))
+for _command in (train, evaluate, predict, explain, serve, summary, export, backends, check, compare, bench):
+    app.command(name=_command.__name__.rpartition(".")[2])(carried(_command.run))
 
 
 def _print_version(wanted: bool) -> None:

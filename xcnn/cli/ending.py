@@ -21,12 +21,18 @@ DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 class Ending:
     """The handler of all three."""
 
+    first: int | None
+    """The signal that was heard first."""
+    raised: float
+    holds: int
+    waiting: bool
+
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
         """Begin anew: nothing was asked."""
-        self.first: int | None = None
+        self.first = None
         self.raised = -SAME
         self.holds, self.waiting = 0, False
 

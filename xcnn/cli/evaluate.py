@@ -72,7 +72,10 @@ def run(
         print_json("evaluate", data=name, samples=found.counts[1], **result, min_accuracy=min_accuracy, passed=passed)
     else:
         images = counted(found.counts[1], "test image")
-        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f} on {images} of {printable(name)}")
+        further = "".join(
+            f", {m.column} {result[m.column]:.4f}" for m in loaded.metrics if isinstance(result[m.column], float)
+        )
+        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}{further} on {images} of {printable(name)}")
         if report is not None:
             print(f"wrote {printable(str(report))}")
         if not passed:

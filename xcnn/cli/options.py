@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from xcnn.errors import DataError, OptionError, printable
 
 if TYPE_CHECKING:
+    from xcnn.core import types
     from xcnn.data import Dataset
     from xcnn.model.model import Model
 
@@ -131,7 +132,7 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
     from xcnn.model.model import Model
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
-    return Model.load(path, backend=backend, precision=precision, **limits)
+    return Model.load(path, backend=backend, precision=cast("types.PrecisionName | None", precision), **limits)
 
 
 def print_json(schema: str, **values: Any) -> None:

@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from xcnn.cli.config_file import Config, PrintConfig
+from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, for_model, load_data, told
 from xcnn.cli.ending import ENDING
+from xcnn.cli.measures import listed, rate_found, weights_of_classes
 from xcnn.cli.options import (
     DATA_HELP,
     SETS,
@@ -38,17 +41,19 @@ from xcnn.core.output import OutputLost
 from xcnn.errors import CheckpointError, DataError, OptionError, counted, printable
 
 if TYPE_CHECKING:
+    from xcnn.core.types import PrecisionName, ProgressName
     from xcnn.model.model import Model
     from xcnn.training.history import History
     from xcnn.training.optimizers import Optimizer
 
 
 def run(
+    context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
     model: Annotated[str | None, typer.Option(help="article (the default), lenet, mnist-net or small-resnet.")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw or rmsprop.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0.0, callback=finite, help="The optimizer's.")] = None,
     backend: BackendName = None,
     precision: Annotated[
@@ -85,11 +90,28 @@ def run(
     progress: Annotated[
         str | None, typer.Option(help="auto (the default), live, plain or none (with --json the default).")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Measured beside loss and accuracy: f1,top5,precision,recall,iou,confusion.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help='What classes weigh in the loss: balanced, or "cat=1,dog=2.5".')
+    ] = None,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Look for a learning rate first, and train with it.")
+    ] = False,
+    config: Config = None,
+    print_config: PrintConfig = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a net and save it. Without arguments: the article's net on MNIST's digits 0 and 1."""
-    choice = Choice(optimizer, learning_rate, backend, batch_size, precision)
+    if print_config:
+        print_options(context)
+        return
+    choice = Choice(optimizer, learning_rate, backend, batch_size, precision, listed(metrics))
+    if find_lr and (learning_rate is not None or resume is not None):
+        other = "--learning-rate" if resume is None else "--resume"
+        raise OptionError("X104", f"--find-lr and {other} contradict each other.", hint="give one of them.")
     if quiet and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
@@ -109,9 +131,15 @@ def run(
         if validation is not None:
             trained.info["validation"] = validation
     else:
-        fixed = {"--model": model, "--seed": seed, **sizes}
+        fixed = {"--model": model, "--seed": seed, "--metrics": metrics, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
         trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+    if class_weights is not None:
+        trained.info["class_weights"] = class_weights
+    if find_lr:
+        said, rate = rate_found(trained, samples)
+        tell(said, quiet or json)
+        trained.learning_rate = trained.optimizer.learning_rate if rate is None else rate
     free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
     if augment is not None:
         trained.info["augment"] = augment
@@ -136,8 +164,9 @@ def train(
             epochs=epochs,
             batch_size=int(model.info["batch_size"]),
             validation_data=data.test if len(data.test) == 2 else data.test[0],
+            class_weight=weights_of_classes(model.info.get("class_weights")),
             callbacks=[saver],
-            progress=progress,
+            progress=cast("ProgressName", progress),
             resume=True,
             augment=augmentations(str(model.info.get("augment", ""))),
             workers=workers,
@@ -164,6 +193,7 @@ class Choice:
     backend: str | None
     batch_size: int | None
     precision: str | None
+    metrics: tuple[str, ...] = ()
 
     def optimizer_or(self, default: Optimizer) -> Optimizer:
         """The optimizer of this name, or the default, with this learning rate if one is given."""
@@ -196,10 +226,11 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         recipe.net(len(data.classes)),
         input_shape=data.shape,
         loss=recipe.loss,
+        metrics=choice.metrics,
         optimizer=choice.optimizer_or(recipe.optimizer_for(data.counts[0], epochs, batch_size)),
         backend=choice.backend,
         dtype="float64" if choice.precision == "float64" else "float32",
-        precision=choice.precision,
+        precision=cast("PrecisionName | None", choice.precision),
         seed=seed,
     )
     model.info |= {
@@ -273,6 +304,14 @@ class Saver:
 
     Without a path it takes the first of free.xcnn, free-2.xcnn, ... that is free when there is something to save.
     """
+
+    path: Path | None
+    free: str
+    quiet: bool
+    json: bool
+    begun: int
+    saved_step: int
+    heard: bool
 
     def __init__(self, path: Path | None, free: str, quiet: bool, json: bool) -> None:
         check_path(path or f"{free}.xcnn")
@@ -353,6 +392,7 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
             "train.result",
             test_accuracy=result["accuracy"],
             test_loss=result["loss"],
+            **{f"test_{metric.column}": result[metric.column] for metric in model.metrics},
             epochs=model.state.epoch,
             seconds=seconds,
             model=str(saver.path),
@@ -361,7 +401,10 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
         return
     for line in model.history.waited:
         tell(line, saver.quiet)
-    print(f"test accuracy {result['accuracy']:.2%} ({right:,} of {counted(total, 'image')}) after "
+    further = "".join(
+        f", {m.column} {result[m.column]:.4f}" for m in model.metrics if isinstance(result[m.column], float)
+    )
+    print(f"test accuracy {result['accuracy']:.2%}{further} ({right:,} of {counted(total, 'image')}) after "
           f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
           f"saved as {printable(str(saver.path))}")  # fmt: skip
 

@@ -54,6 +54,8 @@ class _Computing:
 class own_alone:
     """One thread a call for BLAS libraries that have a number for each thread that calls, in this thread."""
 
+    before: list[tuple[Any, int]]
+
     def __enter__(self) -> None:
         self.before = [(library, library.get_num_threads()) for library in libraries()[1]]
         for library, _ in self.before:
@@ -107,4 +109,4 @@ def _restore_blas(numbers: list[int]) -> None:
         set_threads(library, number)
 
 
-blas_threads = Held(_read_blas, _write_blas, _restore_blas, "the number of BLAS's threads")
+blas_threads: Held = Held(_read_blas, _write_blas, _restore_blas, "the number of BLAS's threads")

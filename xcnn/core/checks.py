@@ -14,7 +14,7 @@ from array_api_compat import device
 
 from xcnn.core.arrays import check_array, is_floating, namespace, unmasked
 from xcnn.core.tracing import behind, check_limits
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import PADDINGS, Array, Shape, Weights
 from xcnn.core.windows import COUNTABLE, is_whole
 from xcnn.errors import BackendError, DTypeError, OptionError, ShapeError, XcnnError, counted, short
 
@@ -303,7 +303,7 @@ def on_behalf_of(layer: object) -> Iterator[None]:
 
 def check_planes(name: str, x: Array, k: Array, mode: str) -> None:
     """Raise unless x and k are planes of one library and device and, for "valid", the kernel fits."""
-    if not isinstance(mode, str) or mode not in ("valid", "full", "same"):
+    if not isinstance(mode, str) or mode not in PADDINGS:
         raise OptionError("X104", f'{name}: mode must be "valid", "full" or "same"; got {short(mode)}.')
     for label, array in (("x", x), ("k", k)):
         unmasked(array, f"{name}: {label}")

@@ -47,7 +47,7 @@ class Meter:
     """What was alive at the last mark, counted as in `peaks`."""
 
     def __post_init__(self) -> None:
-        self.before = self.read()[0]
+        self.before: int = self.read()[0]
         self.reset()
 
     def mark(self) -> None:

@@ -10,14 +10,23 @@ from xcnn.errors import OptionError, short
 HABITS: Mapping[str, Mapping[str, str]] = {
     "loss": {
         "categoricalcrossentropy": "cross_entropy", "sparsecategoricalcrossentropy": "cross_entropy",
-        "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "nll": "cross_entropy", "nllloss": "cross_entropy",
+        "crossentropyloss": "cross_entropy", "ce": "cross_entropy", "nllloss": "nll",
         "logloss": "cross_entropy", "bce": "binary_cross_entropy", "bceloss": "binary_cross_entropy",
         "binarycrossentropy": "binary_cross_entropy", "bcewithlogits": "binary_cross_entropy_with_logits",
         "bcewithlogitsloss": "binary_cross_entropy_with_logits", "meansquarederror": "mse", "mseloss": "mse",
         "l2": "mse", "l2loss": "mse", "meanabsoluteerror": "mae", "l1": "mae", "l1loss": "mae", "smoothl1": "huber",
-        "smoothl1loss": "huber", "huberloss": "huber",
+        "smoothl1loss": "huber", "huberloss": "huber", "kldivloss": "kl_divergence", "kldiv": "kl_divergence",
+        "kldivergence": "kl_divergence", "binaryfocalcrossentropy": "focal", "sigmoidfocalloss": "focal",
+        "focalloss": "focal", "diceloss": "dice", "hingeloss": "hinge", "squaredhinge": "squared_hinge",
+        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "triplet": "contrastive",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
+    "metric": {
+        "jaccard": "iou", "jaccardscore": "iou", "meaniou": "iou", "miou": "iou", "f1score": "f1", "fscore": "f1",
+        "fbeta": "f1", "r2score": "r2", "rsquared": "r2", "meanabsoluteerror": "mae", "meansquarederror": "mse",
+        "rootmeansquarederror": "rmse", "confusionmatrix": "confusion", "sensitivity": "recall",
+        "topkcategoricalaccuracy": "top5", "topk": "top5", "topkaccuracy": "top5",
+    },
     "initializer": {
         "xavier": "glorot_uniform", "xavieruniform": "glorot_uniform", "xaviernormal": "glorot_normal",
         "kaiming": "he_normal", "kaiminguniform": "he_uniform", "kaimingnormal": "he_normal",

@@ -20,7 +20,7 @@ from xcnn.errors import ArgumentError, OptionError, short
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-WORDS = {
+WORDS: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -32,7 +32,9 @@ SIMPLE = (bool, int, float, str, NoneType, complex, bytes)
 
 ACTIVATIONS = {
     "relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax", "gelu": "GELU", "silu": "SiLU",
-    "swish": "SiLU", "elu": "ELU", "softplus": "Softplus", "leaky_relu": "LeakyReLU",
+    "swish": "SiLU", "elu": "ELU", "softplus": "Softplus", "leaky_relu": "LeakyReLU", "relu6": "ClippedReLU",
+    "selu": "SELU", "mish": "Mish", "hard_sigmoid": "HardSigmoid", "hardsigmoid": "HardSigmoid", "prelu": "PReLU",
+    "hard_swish": "HardSwish", "hardswish": "HardSwish", "softsign": "Softsign", "log_softmax": "LogSoftmax",
 }  # fmt: skip
 FOLLOWS = "it follows from the input: leave it out."
 OF_MODEL = "give it to xcnn.Model."
@@ -151,6 +153,8 @@ def kinds_of(cls: Any) -> Mapping[str, frozenset[Any]]:
     for owner in reversed(cls.__mro__):
         names = vars(sys.modules.get(owner.__module__, sys))
         for name, annotation in vars(owner).get("__annotations__", {}).items():
+            if str(annotation).startswith("ClassVar"):  # no field, and not to be evaluated
+                continue
             found[name] = frozenset(_kinds(evaluated(annotation, names)))
     return found
 
@@ -272,11 +276,12 @@ CLASSES = {
     "BatchNormalization": "BatchNorm", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm", "Linear": "Dense",
     "Conv1d": "Conv1D", "Conv2d": "Conv2D", "ConvTranspose2d": "Conv2DTranspose", "MaxPooling2D": "MaxPool2D",
     "MaxPool2d": "MaxPool2D", "AveragePooling2D": "AveragePool2D", "AvgPool2d": "AveragePool2D",
-    "AdaptiveAvgPool2d": "GlobalAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
+    "AdaptiveAvgPool2d": "AdaptiveAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
     "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
     "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
-    "RMSProp": "RMSprop",
+    "RMSProp": "RMSprop", "Nadam": "NAdam", "AveragedModel": "EMA", "ReduceLROnPlateau": "ReduceOnPlateau",
+    "SummaryWriter": "TensorBoard",
 }  # fmt: skip
 """Names of classes in Keras and PyTorch, and the name here."""
 

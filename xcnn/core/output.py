@@ -37,6 +37,9 @@ class OutputLost(Exception):
 class Notes:
     """A stream for progress and messages. After the first failure nothing more is tried."""
 
+    stream: Any
+    lost: bool
+
     def __init__(self, stream: Any) -> None:
         self.stream, self.lost = stream, False
 

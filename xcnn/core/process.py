@@ -75,12 +75,18 @@ class Computing:
     In it NumPy raises and warns of nothing that is not finite, whatever the process has told it: who computes looks.
     """
 
+    lock: threading.Lock
+    changed: threading.Condition
+    here: _Here
+    running: int
+    """How many threads are within, but for those that fork."""
+    forks: int
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.here = _Here()
         self.running = 0
-        """How many threads are within, but for those that fork."""
         self.forks = 0
 
     def __enter__(self) -> None:
@@ -132,7 +138,7 @@ class Computing:
         self.running, self.forks = int(self.here.depth > 0), 0
 
 
-computing = Computing()
+computing: Computing = Computing()
 
 
 class Held:
@@ -150,6 +156,19 @@ class Held:
         for the error: what the setting is
     """
 
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    restore: Callable[[Any], None]
+    what: str
+    lock: threading.Lock
+    changed: threading.Condition
+    holders: dict[int, int]
+    """In how many blocks each thread is."""
+    queue: list[object]
+    value: Any
+    before: Any
+    after: Any
+
     def __init__(
         self, read: Callable[[], Any], write: Callable[[Any], None], restore: Callable[[Any], None], what: str
     ) -> None:
@@ -161,9 +180,7 @@ class Held:
         """Nobody holds it."""
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
-        self.holders: dict[int, int] = {}  # in how many blocks each thread is
-        self.queue: list[object] = []
-        self.value: Any = None
+        self.holders, self.queue, self.value = {}, [], None
         self.before = self.after = None
 
     def __call__(self, value: Any) -> _Holding:
@@ -279,6 +296,9 @@ class _Holding:
     """A block of Held's."""
 
     __slots__ = ("held", "value", "was")
+    held: Held
+    value: Any
+    was: Any
 
     def __init__(self, held: Held, value: Any) -> None:
         self.held, self.value = held, value
@@ -305,6 +325,12 @@ class Survivor:
     started
         asks the library whether it has threads already, for others than xcnn
     """
+
+    name: str
+    remedy: str
+    started: Callable[[], bool]
+    used: bool
+    lost: bool
 
     def __init__(self, name: str, remedy: str = "", started: Callable[[], bool] = bool) -> None:
         self.name, self.remedy, self.started = name, remedy, started
@@ -352,12 +378,16 @@ if hasattr(os, "register_at_fork"):  # where processes can be forked
 class Hold:
     """Somebody's turn: of a process and a thread, since in a forked child those of the parent do not count."""
 
+    thread: tuple[int, int]
+    before: Hold | None
+    """That of the same thread, within which this one is."""
+    closed: bool
+    """Whether what is done within it would be overwritten."""
+
     def __init__(self) -> None:
         self.thread = os.getpid(), get_ident()
-        self.before: Hold | None = None
-        """That of the same thread, within which this one is."""
+        self.before = None
         self.closed = False
-        """Whether what is done within it would be overwritten."""
 
 
 class Turn:

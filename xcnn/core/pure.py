@@ -23,7 +23,7 @@ OWN = (
     "xcnn_cupy",
 )  # fmt: skip
 """The packages whose classes are pure."""
-LITERALS = {bool, int, float, complex, str, bytes, NoneType}
+LITERALS: set[type] = {bool, int, float, complex, str, bytes, NoneType}
 DRAWING = "kernel_initializer"
 """An option that a step does not read: weights are drawn before it."""
 MARKED: WeakSet[Any] = WeakSet()

@@ -16,7 +16,7 @@ from math import prod
 from array_api_compat import device
 
 from xcnn.core.arrays import dilate, namespace, pad, rounded_once, zeros
-from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape
 from xcnn.core.windows import extent, first_taps, output_size, pads, taps
 
 NO_PADDING: Pads = ((0, 0), (0, 0))
@@ -185,7 +185,7 @@ def _spread(parts: Iterable[Array], dy: Array, x_shape: Shape, size: Pair, strid
     return dx
 
 
-def correlate2d(x: Array, k: Array, mode: str = "valid", by: Callable[..., Array] = correlate) -> Array:
+def correlate2d(x: Array, k: Array, mode: PaddingName = "valid", by: Callable[..., Array] = correlate) -> Array:
     """One kernel (h, w) slid over one plane (H, W): the article's X * K. Modes "valid", "full" and "same".
 
     `by` is the `correlate` that does it for a batch of one and one channel.
@@ -193,7 +193,7 @@ def correlate2d(x: Array, k: Array, mode: str = "valid", by: Callable[..., Array
     return _plane(x, k, pads(mode, x.shape, k.shape, (1, 1)), by)
 
 
-def convolve2d(x: Array, k: Array, mode: str = "valid", by: Callable[..., Array] = correlate) -> Array:
+def convolve2d(x: Array, k: Array, mode: PaddingName = "valid", by: Callable[..., Array] = correlate) -> Array:
     """Correlation with the kernel rotated by 180 degrees; the odd cell of "same" is rotated too."""
     (top, bottom), (left, right) = pads(mode, x.shape, k.shape, (1, 1))
     return _plane(x, rot180(k), ((bottom, top), (right, left)), by)

@@ -66,6 +66,10 @@ class Guarded(dict[str, Any]):
     plain dicts, and nobody's.
     """
 
+    change: Callable[[str, Weights], Weights]
+    show: Callable[[Any, str], Any]
+    path: str
+
     def __init__(
         self,
         shown: Weights,
@@ -101,10 +105,23 @@ class Guarded(dict[str, Any]):
             self[name] = value
         return self[name]
 
-    def _kept(self, *_: Any) -> NoReturn:
+    def _kept(self) -> NoReturn:
         raise OptionError("X104", "a tree of weights keeps its names: none can be taken out.", hint="set zeros there.")
 
-    __delitem__ = pop = popitem = clear = _kept
+    def __delitem__(self, name: str) -> NoReturn:
+        self._kept()
+
+    def pop(self, *_: Any) -> NoReturn:
+        """Raises."""
+        self._kept()
+
+    def popitem(self) -> NoReturn:
+        """Raises."""
+        self._kept()
+
+    def clear(self) -> NoReturn:
+        """Raises."""
+        self._kept()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)

@@ -143,6 +143,10 @@ def to_array(image: Image.Image, mode: str, y: NDArray[np.float32] | None = None
 class Room:
     """Pixels that several threads may decode at once: one that wants more than are left waits for the others."""
 
+    pixels: int
+    left: int
+    changed: threading.Condition
+
     def __init__(self, pixels: int = MAX_PIXELS) -> None:
         self.pixels = self.left = pixels
         self.changed = threading.Condition()

@@ -28,7 +28,7 @@ TIMEOUT = 30.0
 """Seconds that a mirror may keep silent."""
 SLOWEST = 2**14
 """Bytes a second: who serves fewer, beyond silences of twice those seconds in all, is given up."""
-log = logging.getLogger("xcnn.datasets")
+log: logging.Logger = logging.getLogger("xcnn.datasets")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ def archive(path: str | Path, file: io.BufferedReader) -> zipfile.ZipFile:
         found = zipfile.ZipFile(file)
     except BROKEN as error:
         refuse(path, f"its archive is damaged ({type(error).__name__}: {error}).", cause=error)
+    length = file.seek(0, io.SEEK_END)
+    if any(info.header_offset + info.compress_size > length for info in found.infolist()):
+        refuse(path, "a record of its archive reaches beyond the file.")  # to read it, room for all of it would be made
     if len({*found.namelist()}) < len(found.namelist()):
         refuse(path, "two records of its archive have one name.")
     return found

@@ -7,16 +7,14 @@ from dataclasses import MISSING, asdict, fields
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from xcnn import layers
 from xcnn.core.types import Shape, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import OptionError
+from xcnn.explainer.linear import both_sides, moved_from
 from xcnn.layers.container import Container
 from xcnn.layers.gelu import MILLS
 from xcnn.layers.layer import Layer
-from xcnn.layers.upsampling2d import tents
 from xcnn.model.trace import NET, Trace
 
 Node = dict[str, Any]
@@ -30,9 +28,45 @@ ACTIVATIONS: dict[type, str] = {
     layers.Sigmoid: "sigmoid",
     layers.Tanh: "tanh",
     layers.Softplus: "softplus",
+    layers.ClippedReLU: "clipped_relu",
+    layers.SELU: "selu",
+    layers.Mish: "mish",
+    layers.HardSigmoid: "hard_sigmoid",
+    layers.HardSwish: "hard_swish",
+    layers.Softsign: "softsign",
 }
-SAME: tuple[type, ...] = (layers.Flatten, layers.Reshape, layers.Dropout, layers.SpatialDropout2D)
-"""Layers that give what they get, in a prediction, in whatever shape."""
+SIGNALS: tuple[type, ...] = (
+    layers.AveragePool1D,
+    layers.Conv1D,
+    layers.Conv1DTranspose,
+    layers.Cropping1D,
+    layers.GlobalAveragePool1D,
+    layers.GlobalMaxPool1D,
+    layers.MaxPool1D,
+    layers.UpSampling1D,
+    layers.ZeroPadding1D,
+)
+MOVING: tuple[type, ...] = (
+    layers.Cropping2D,
+    layers.Dropout,
+    layers.Flatten,
+    layers.Permute,
+    layers.PixelShuffle,
+    layers.Reshape,
+    layers.Slice,
+    layers.SpatialDropout2D,
+    layers.StochasticDepth,
+    layers.ZeroPadding2D,
+)
+"""Layers that give cells of X and zeros, in whatever order, in a prediction."""
+TWO_SIDED: tuple[type, ...] = (
+    layers.AdaptiveAveragePool2D,
+    layers.AveragePool2D,
+    layers.GlobalAveragePool2D,
+    layers.Resize,
+    layers.UpSampling2D,
+)
+"""Layers that give A X Bᵀ of each channel."""
 
 
 def described(net: Layer, trace: Trace, path: str = "") -> Node:
@@ -56,12 +90,8 @@ def described(net: Layer, trace: Trace, path: str = "") -> Node:
         return {**_container(net, trace, path), "path": path or NET, "kind": type(net).__name__, "told": ""}
     traced = trace[path or NET]
     make: Callable[[Any, Shape, Shape, Weights], Node] | None = OPERATIONS.get(type(net))
-    if make is None:
-        raise OptionError(
-            "X104",
-            f"the page has no arithmetic for {type(net).__name__} {traced.name!r}.",
-            hint="model.trace(x, y) gives the numbers of any layer.",
-        )
+    if make is None or getattr(net, "count_include_pad", False):  # the page's means are of an image's own cells
+        raise refused(net, traced.name)
     given, got = traced.x.shape[1:], traced.y.shape[1:]
     return {
         **make(net, given, got, traced.weights),
@@ -74,18 +104,40 @@ def described(net: Layer, trace: Trace, path: str = "") -> Node:
     }
 
 
+CONTAINERS: dict[type, str] = {
+    layers.Sequential: "sequential",
+    layers.Concatenate: "concatenate",
+}
+
+
 def _container(net: Container, trace: Trace, path: str) -> Node:
     """The node of a container: it and what it holds."""
     children = [described(layer, trace, f"{path}.{name}".lstrip(".")) for name, layer in net.named]
-    match net:
-        case layers.Sequential():
-            return {"op": "sequential", "children": children}
-        case layers.Residual():
-            *body, shortcut = children if net.shortcut else [*children, None]
-            return {"op": "residual", "children": body, "shortcut": shortcut}
-        case layers.Concatenate():
-            return {"op": "concatenate", "children": children}
-    raise OptionError("X104", f"the page has no arithmetic for {type(net).__name__} {path or NET!r}.")
+    if type(net) is layers.Residual:
+        *body, shortcut = children if net.shortcut else [*children, None]
+        return {"op": "residual", "children": body, "shortcut": shortcut}
+    if type(net) is layers.Add and children:
+        whole = whole_of(trace, path)
+        sizes = [trace[f"{path}.{name}".lstrip(".")].y.shape[1:] for name, _ in net.named]
+        axes = [[n for n, size in enumerate(own) if size == whole[n]] for own in sizes]
+        return {"op": "add", "children": children, "view": whole, "axes": axes}
+    if type(net) in CONTAINERS and children:
+        return {"op": CONTAINERS[type(net)], "children": children}
+    if type(net) is layers.Sequential:
+        return {"op": "moved", "from": None, "output": whole_of(trace, path)}
+    raise refused(net, path or NET)
+
+
+def whole_of(trace: Trace, path: str) -> Shape:
+    """The shape of a container's output; the net's own has no name in the trace."""
+    shape: Shape = (trace[path].y if path else trace.y).shape[1:]
+    return shape
+
+
+def refused(layer: object, name: str) -> OptionError:
+    """X104 for a layer that the page can't follow."""
+    told = f"the page has no arithmetic for {type(layer).__name__} {name!r}."
+    return OptionError("X104", told, hint="model.trace(x, y) gives the numbers of any layer.")
 
 
 def weights_of(trace: Trace) -> dict[str, Any]:
@@ -139,8 +191,11 @@ def _depthwise(layer: layers.DepthwiseConv2D, given: Shape, got: Shape, weights:
     return _conv2d(layer.conv2d(given[0]), given, got, weights)
 
 
-def _conv1d(layer: layers.Conv1D, given: Shape, got: Shape, weights: Weights) -> Node:
-    return _conv2d(layer.conv2d(), (given[0], 1, given[1]), (got[0], 1, got[1]), weights)
+def _signal(layer: Any, given: Shape, got: Shape, weights: Weights) -> Node:
+    """A layer of signals: that of its twin, on images of height 1."""
+    twin = layer.conv2d() if isinstance(layer, layers.Conv1D) else layer.twin()
+    seen = (got[0], 1, *got[1:]) if len(got) > 1 else got
+    return OPERATIONS[type(twin)](twin, (given[0], 1, *given[1:]), seen, weights)
 
 
 def _transpose(layer: layers.Conv2DTranspose, given: Shape, got: Shape, weights: Weights) -> Node:
@@ -153,21 +208,32 @@ def _transpose(layer: layers.Conv2DTranspose, given: Shape, got: Shape, weights:
     }
 
 
-def _pool(op: str) -> Callable[[Any, Shape, Shape, Weights], Node]:
-    def node(layer: Any, given: Shape, got: Shape, weights: Weights) -> Node:
-        size = pair("pool_size", layer.pool_size)
-        how = layer.window(given[1:])
-        return {"op": op, "geometry": _geometry(given[0], given[0], given[0], given[1:], got[1:], size, how)}
-
-    return node
+def _max_pool(layer: layers.MaxPool2D, given: Shape, got: Shape, weights: Weights) -> Node:
+    size, how = pair("pool_size", layer.pool_size), layer.window(given[1:])
+    return {"op": "max_pool", "geometry": _geometry(given[0], given[0], given[0], given[1:], got[1:], size, how)}
 
 
-def _global_pool(op: str) -> Callable[[Any, Shape, Shape, Weights], Node]:
-    def node(layer: Any, given: Shape, got: Shape, weights: Weights) -> Node:
-        how = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
-        return {"op": op, "geometry": _geometry(given[0], given[0], given[0], given[1:], (1, 1), given[1:], how)}
+def _global_max(layer: layers.GlobalMaxPool2D, given: Shape, got: Shape, weights: Weights) -> Node:
+    how = {"stride": (1, 1), "padding": ((0, 0), (0, 0))}
+    return {"op": "max_pool", "geometry": _geometry(given[0], given[0], given[0], given[1:], (1, 1), given[1:], how)}
 
-    return node
+
+def _moving(layer: Layer, given: Shape, got: Shape, weights: Weights) -> Node:
+    return {"op": "moved", "from": moved_from(layer, given)}
+
+
+def _two_sided(layer: Layer, given: Shape, got: Shape, weights: Weights) -> Node:
+    rows, columns = both_sides(layer, given[1:])
+    return {"op": "two_sided", "view": given, "rows": rows.tolist(), "columns": columns.tolist()}
+
+
+def _softmax(layer: layers.Softmax | layers.LogSoftmax, given: Shape, got: Shape, weights: Weights) -> Node:
+    axis = layer.axis % (len(given) + 1) - 1
+    return {"op": "softmax", "axis": axis, "logarithm": isinstance(layer, layers.LogSoftmax)}
+
+
+def _by_channel(op: str) -> Callable[[Any, Shape, Shape, Weights], Node]:
+    return lambda layer, given, got, weights: {"op": op}
 
 
 def _activation(layer: Any, given: Shape, got: Shape, weights: Weights) -> Node:
@@ -185,36 +251,29 @@ def _group_norm(layer: layers.GroupNorm, given: Shape, got: Shape, weights: Weig
     return {"op": "standardise", "view": view, "axes": [1, 2], "scale_axes": [0, 1], "epsilon": layer.epsilon}
 
 
-def _resample(layer: layers.UpSampling2D, given: Shape, got: Shape, weights: Weights) -> Node:
-    """The matrices of rows and of columns."""
-    matrices = []
-    for cells, size in zip(given[1:], pair("size", layer.size), strict=True):
-        nearest = np.repeat(np.eye(cells), size, axis=0)
-        matrix = nearest if layer.interpolation == "nearest" else tents(np.zeros(1), cells, size)
-        matrices.append(matrix.tolist())
-    return {"op": "resample", "rows": matrices[0], "columns": matrices[1]}
+def _instance_norm(layer: layers.InstanceNorm, given: Shape, got: Shape, weights: Weights) -> Node:
+    view = (given[0], prod(given[1:]))
+    return {"op": "standardise", "view": view, "axes": [1], "scale_axes": [0], "epsilon": layer.epsilon}
 
 
 OPERATIONS: dict[type, Callable[[Any, Shape, Shape, Weights], Node]] = {
     layers.Conv2D: _conv2d,
     layers.DepthwiseConv2D: _depthwise,
-    layers.Conv1D: _conv1d,
     layers.Conv2DTranspose: _transpose,
     layers.Dense: lambda layer, given, got, weights: {"op": "dense"},
-    layers.MaxPool2D: _pool("max_pool"),
-    layers.AveragePool2D: _pool("average_pool"),
-    layers.GlobalMaxPool2D: _global_pool("max_pool"),
-    layers.GlobalAveragePool2D: _global_pool("average_pool"),
-    layers.ZeroPadding2D: lambda layer, given, got, weights: {"op": "pad", "padding": layer.around()},
-    layers.UpSampling2D: _resample,
-    layers.Softmax: lambda layer, given, got, weights: {
-        "op": "softmax",
-        "axis": (layer.axis or 0) % (len(given) + 1) - 1,
-    },
+    layers.MaxPool2D: _max_pool,
+    layers.GlobalMaxPool2D: _global_max,
+    layers.Softmax: _softmax,
+    layers.LogSoftmax: _softmax,
+    layers.Scale: _by_channel("scale"),
+    layers.PReLU: _by_channel("prelu"),
     layers.BatchNorm: lambda layer, given, got, weights: {"op": "batch_norm", "epsilon": layer.epsilon},
     layers.LayerNorm: _layer_norm,
     layers.GroupNorm: _group_norm,
-    **dict.fromkeys(SAME, lambda layer, given, got, weights: {"op": "same"}),
+    layers.InstanceNorm: _instance_norm,
+    **dict.fromkeys(SIGNALS, _signal),
+    **dict.fromkeys(MOVING, _moving),
+    **dict.fromkeys(TWO_SIDED, _two_sided),
     **dict.fromkeys(ACTIVATIONS, _activation),
 }
 """What gives the node of a layer of exactly this class: one derived from it may compute something else."""

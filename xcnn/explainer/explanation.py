@@ -15,7 +15,8 @@ from xcnn.core import html, tree
 from xcnn.core.arrays import unmasked
 from xcnn.core.files import check_path, path_of, write_whole
 from xcnn.core.options import explained
-from xcnn.errors import MissingDependency, OptionError, ShapeError, counted, printable, short
+from xcnn.core.several import is_several
+from xcnn.errors import DivergedError, MissingDependency, OptionError, ShapeError, counted, printable, short
 from xcnn.explainer.description import described, multiply_adds, traced_arrays, weights_of
 from xcnn.explainer.page import page
 from xcnn.layers.container import Container
@@ -37,6 +38,15 @@ COMPARED = 8192
 """Numbers of NumPy that a page carries to be compared by."""
 EACH = 256
 """The most of one array."""
+LOSSES: dict[str, tuple[str, ...]] = {
+    "binary_cross_entropy": (),
+    "binary_cross_entropy_with_logits": (),
+    "cross_entropy": ("label_smoothing",),
+    "huber": ("delta",),
+    "mae": (),
+    "mse": (),
+}
+"""Losses that page/losses.js has, with their options."""
 RATE = 0.1
 """The learning rate that the page begins with."""
 
@@ -130,6 +140,8 @@ def explain(model: Model, x: Any, y: Any = None, *, title: str = "") -> Explanat
         X104, for a model that is too large, or whose layers or loss are not xcnn's.
     DataError, ShapeError, DTypeError, LabelError
         X203, X101, X103, X201, for a sample or target that does not fit.
+    DivergedError
+        X501, where the net makes numbers of it that are not finite.
 
     Returns
     -------
@@ -146,18 +158,23 @@ def explain(model: Model, x: Any, y: Any = None, *, title: str = "") -> Explanat
     if not isinstance(model, Model):
         raise OptionError("X104", f"explain takes a Model; got {short(model)}.", hint="xcnn.explain(model, x, y)")
     name = loss_name(model.loss)
-    if not name:
+    if name not in LOSSES:
         raise OptionError(
             "X104", f"the page has no arithmetic for the loss {short(model.loss)}.", hint="model.loss = ..."
         )
+    if is_several(model.input_shape) or is_several(model.output_shape):
+        raise OptionError("X104", "the page has no arithmetic for nets with several inputs or outputs.")
+    loss_options(model)
     exact, x = in_float64(model), one_sample(model, x)
     if y is None:
         y = taken_for(exact, x)
     y = np.asarray(unmasked(y, "y"))
     y = y[None] if y.shape in ((), model.output_shape) and y.shape != (1, *model.output_shape) else y
     trace = exact.trace(x, y)
+    if not np.isfinite(trace.loss):
+        raise DivergedError("X501", f"the loss of this sample is {trace.loss}.", hint="model.trace(x, y) shows where.")
     data = page_data(model, exact, trace)
-    return Explanation(exact, trace, data, printable(title) or titled(model, data))
+    return Explanation(exact, trace, data, printable(title) or titled(trace, data))
 
 
 def in_float64(model: Model) -> Model:
@@ -233,7 +250,13 @@ def page_data(model: Model, exact: Model, trace: Trace) -> dict[str, Any]:
 def loss_options(model: Model) -> dict[str, Any]:
     """The keywords that the loss was bound with, and the places of an output with more than one."""
     bound = model.loss.keywords if isinstance(model.loss, partial) else {}
-    return {**bound, "places": int(np.prod(model.output_shape[1:]))}
+    odd = [
+        option for option, value in bound.items() if option not in LOSSES[loss_name(model.loss)] and value is not None
+    ]
+    if odd:
+        raise OptionError("X104", f"the page has no arithmetic for a loss with {odd[0]}.", hint="explain without it.")
+    given = {option: value for option, value in bound.items() if value is not None}
+    return {**given, "places": int(np.prod(model.output_shape[1:]))}
 
 
 def class_labels(model: Model) -> list[str]:
@@ -263,7 +286,7 @@ def packed(array: Any, kind: np.dtype[Any]) -> dict[str, Any]:
     return {"type": kind.name, "shape": [*cells.shape], "data": base64.b64encode(cells.tobytes()).decode()}
 
 
-def titled(model: Model, data: Mapping[str, Any]) -> str:
+def titled(trace: Trace, data: Mapping[str, Any]) -> str:
     """A title that tells the net."""
-    kinds = [type(layer).__name__ for layer in model.net] if isinstance(model.net, Container) else []
-    return f"Forward and backward, with numbers: {counted(len(kinds) or 1, 'layer')}, {data['parameters']:,} parameters"
+    layers = sum(not isinstance(each.layer, Container) for each in trace.values())
+    return f"Forward and backward, with numbers: {counted(layers, 'layer')}, {counted(data['parameters'], 'parameter')}"

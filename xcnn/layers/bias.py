@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from xcnn.core.arrays import namespace, total
 from xcnn.core.initializers import zeros
-from xcnn.core.types import Array, Rng, Shape, Weights
+from xcnn.core.types import Array, Bias, Rng, Shape, Weights
 from xcnn.errors import OptionError, ShapeError, short
 
 
 class Biased:
     """Y = Z + B.   dB = dY, summed where B is shared. A layer's `bias` is True, False or "untied"."""
 
-    bias: bool | str
+    bias: Bias
 
     def check_bias(self) -> None:
         """Raise X104 unless the option is one of its three values."""

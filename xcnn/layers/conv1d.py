@@ -16,7 +16,7 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import Initializer
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Bias, InitializerName, Padding, PaddingName, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -61,11 +61,11 @@ class Conv1D:
     kernel_size: int
     _: KW_ONLY
     stride: int = 1
-    padding: str | int | Pair = "valid"
+    padding: PaddingName | int | Pair = "valid"
     dilation: int = 1
     groups: int = 1
-    bias: bool | str = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias: Bias = True
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "stride", "dilation"):

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from xcnn.core.checks import check_whole
 from xcnn.core.initializers import Initializer
 from xcnn.core.options import checked
-from xcnn.core.types import Pair, Weights
+from xcnn.core.types import Bias, InitializerName, PaddingName, Pair, Weights
 from xcnn.layers.conv2d_transpose import Conv2DTranspose
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.signals import OfSignals, along
@@ -56,12 +56,12 @@ class Conv1DTranspose(OfSignals):
     kernel_size: int
     _: KW_ONLY
     stride: int = 1
-    padding: str | int | Pair = "valid"
+    padding: PaddingName | int | Pair = "valid"
     output_padding: int = 0
     dilation: int = 1
     groups: int = 1
-    bias: bool | str = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias: Bias = True
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         for name in ("kernel_size", "stride", "dilation"):

@@ -16,7 +16,7 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Bias, InitializerName, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pads, pair, positions, within
 from xcnn.layers.bias import Biased
 from xcnn.layers.half import computes_in_half
@@ -71,8 +71,8 @@ class Conv2D(Biased):
     padding: Padding = "valid"
     dilation: int | Pair = 1
     groups: int = 1
-    bias: bool | str = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias: Bias = True
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         check_whole("filters", self.filters)

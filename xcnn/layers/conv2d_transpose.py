@@ -16,7 +16,7 @@ from xcnn.core.checks import (
 from xcnn.core.initializers import Initializer, initial, initializer
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Bias, InitializerName, Padding, Pair, Rng, Shape, Weights
 from xcnn.core.windows import extent, pads, pair, within
 from xcnn.errors import OptionError, ShapeError
 from xcnn.layers.bias import Biased
@@ -72,8 +72,8 @@ class Conv2DTranspose(Biased):
     output_padding: int | Pair = 0
     dilation: int | Pair = 1
     groups: int = 1
-    bias: bool | str = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias: Bias = True
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         check_whole("filters", self.filters)

@@ -9,7 +9,7 @@ from xcnn.core.checks import VECTOR, check_input, check_rank, check_whole
 from xcnn.core.initializers import Initializer, initial, initializer, zeros
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, InitializerName, Rng, Shape, Weights
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
 
@@ -48,7 +48,7 @@ class Dense:
     units: int
     _: KW_ONLY
     bias: bool = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         check_whole("units", self.units)

@@ -8,7 +8,7 @@ from xcnn.core.checks import IMAGE, check_cells, check_rank, check_whole, on_beh
 from xcnn.core.initializers import Initializer
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Padding, Pair, Rng, Shape, Weights
+from xcnn.core.types import Array, Backward, Bias, InitializerName, Padding, Pair, Rng, Shape, Weights
 from xcnn.layers.conv2d import Conv2D
 from xcnn.layers.half import computes_in_half
 from xcnn.layers.layer import Run
@@ -53,8 +53,8 @@ class DepthwiseConv2D:
     stride: int | Pair = 1
     padding: Padding = "valid"
     dilation: int | Pair = 1
-    bias: bool | str = True
-    kernel_initializer: str | Initializer = "glorot_uniform"
+    bias: Bias = True
+    kernel_initializer: InitializerName | Initializer = "glorot_uniform"
 
     def __post_init__(self) -> None:
         check_whole("depth_multiplier", self.depth_multiplier)

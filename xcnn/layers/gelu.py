@@ -8,9 +8,10 @@ from typing import Any
 
 from xcnn.core.arrays import full
 from xcnn.core.options import checked
-from xcnn.core.types import Array
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.activations import Activation, Slope, sigmoid
 from xcnn.layers.half import wide
+from xcnn.layers.layer import Run
 
 LIMIT = 40.0
 """Beyond it every number here is 0 or 1 in float64 too: exp(-40^2 / 2) is 0."""
@@ -57,7 +58,9 @@ class GELU(Activation):
     _: KW_ONLY
     approximate: bool = False
 
-    __call__ = wide(Activation.__call__)
+    @wide
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        return super().__call__(weights, x, run)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         if self.approximate:

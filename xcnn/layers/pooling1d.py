@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
-from xcnn.core.types import Pair
+from xcnn.core.types import PaddingName, Pair
 from xcnn.layers.average_pool2d import AveragePool2D
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
 from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
@@ -24,7 +24,7 @@ class Pool1D(OfSignals):
     pool_size: int = 2
     stride: int | None = None
     _: KW_ONLY
-    padding: str | int | Pair = "valid"
+    padding: PaddingName | int | Pair = "valid"
     ceil_mode: bool = False
 
     of_images: ClassVar[Any]

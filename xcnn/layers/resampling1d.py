@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
-from xcnn.core.types import Pair
+from xcnn.core.types import Interpolation, Pair
 from xcnn.layers.cropping2d import Cropping2D
 from xcnn.layers.half import computes_in_half, wide
 from xcnn.layers.signals import OfSignals, along
@@ -35,7 +35,7 @@ class UpSampling1D(OfSignals):
     """
 
     size: int = 2
-    interpolation: str = "nearest"
+    interpolation: Interpolation = "nearest"
 
     def __post_init__(self) -> None:
         check_whole("size", self.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from math import floor, isfinite
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import IMAGE, check_cells, check_input, check_rank, is_number
@@ -16,7 +16,8 @@ from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.separable import chosen, lines, mapped, numbers, wholes
 
-INTERPOLATIONS = ("nearest", "nearest-exact", "bilinear")
+Interpolation: TypeAlias = Literal["nearest", "nearest-exact", "bilinear"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 
 @checked
@@ -57,7 +58,7 @@ class Resize:
     size: int | Pair | None = None
     _: KW_ONLY
     factor: float | tuple[float, float] | None = None
-    interpolation: str = "nearest"
+    interpolation: Interpolation = "nearest"
     align_corners: bool = False
 
     def __post_init__(self) -> None:
@@ -130,4 +131,4 @@ class Resize:
         both: Any = self.factor if isinstance(self.factor, tuple) else (self.factor, self.factor)
         if len(both) != 2:
             raise OptionError("X104", f"factor must be a positive number, or two of them; got {short(both)}.")
-        return both
+        return both[0], both[1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xcnn.core.checks import IMAGE, check_input, check_rank
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
-from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
+from xcnn.core.types import INTERPOLATIONS, Array, Backward, Interpolation, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import OptionError, short
 from xcnn.layers.half import wide
@@ -39,11 +39,11 @@ class UpSampling2D:
     """
 
     size: int | Pair = 2
-    interpolation: str = "nearest"
+    interpolation: Interpolation = "nearest"
 
     def __post_init__(self) -> None:
         pair("size", self.size)
-        if self.interpolation not in ("nearest", "bilinear"):
+        if self.interpolation not in INTERPOLATIONS:
             raise OptionError(
                 "X104", f'interpolation must be "nearest" or "bilinear"; got {short(self.interpolation)}.'
             )

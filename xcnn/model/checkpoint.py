@@ -34,6 +34,7 @@ from xcnn.training.history import Row
 from xcnn.training.losses import Loss
 from xcnn.training.metrics import Metric, OfClasses, OfPairs, Own
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.output_losses import OutputLosses
 from xcnn.training.precision import Precision, policy, type_name
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import Counts, HostArray, TrainingState
@@ -42,6 +43,8 @@ MAX_BYTES = 1 << 31
 """What a sample may take in a net that is loaded, of weights apart."""
 MOST_OF_HISTORY = MOST_VALUES // 2
 """Values of the history that are kept: those of 14,000 epochs with eight columns."""
+SEVERAL = "several"
+"""In the place of a loss's name: there is one for each output."""
 COUNTED = ("step", "epoch", "batch", "loss", "right", "seen")
 LATER = ("rate_offset", "weight", "labels")
 """Those that older files lack."""
@@ -404,6 +407,8 @@ def _policy(path: str | Path, config: Mapping[str, Any]) -> Precision:
 
 
 def _loss_config(loss: Loss) -> dict[str, Any]:
+    if isinstance(loss, OutputLosses) and loss.is_known:
+        return {"name": SEVERAL, "options": {}, "parts": to_config(loss)}
     name, options = losses.loss_name(loss), getattr(loss, "keywords", {})
     return {"name": name, "options": {key: plain(value) for key, value in options.items()} if name else {}}
 
@@ -418,6 +423,8 @@ def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) ->
             f"{Path(path).name} was saved with a loss of its user's own.",
             hint="Model.load(path, loss=that_function)",
         )
+    if name == SEVERAL:
+        return _losses_from(path, config.get("parts"))
     if name not in losses.LOSSES:
         refuse(path, f"there is no loss {short(name)}.")
     if not options:
@@ -428,6 +435,19 @@ def _loss_from(path: str | Path, config: Mapping[str, Any], own: Loss | None) ->
     except (XcnnError, TypeError, ValueError, ArithmeticError) as error:
         refuse(path, f"its loss can't have the options {str(options)[:200]}: {_told(error)}", error)
     return chosen
+
+
+def _losses_from(path: str | Path, config: Any) -> Loss:
+    """The losses of several outputs."""
+    built = from_config(config)
+    if not isinstance(built, OutputLosses) or not built.is_known:
+        refuse(path, "the losses of its outputs are none.")
+    for part in built.parts:
+        try:
+            part.function(np.zeros((1, 2)), np.zeros((1, 2)))
+        except (XcnnError, TypeError, ValueError, ArithmeticError) as error:
+            refuse(path, f"the loss of {part.output[:60]!r} can't be: {_told(error)}", error)
+    return built
 
 
 def _told(error: BaseException) -> str:

@@ -56,10 +56,14 @@ Tensors = dict[str, HostArray]
 class Sum:
     """A SHA-256 of pieces, within a `with` block that reads or writes them: a thread sums the last one meanwhile."""
 
+    digest: Any
+    beside: ThreadPoolExecutor | None
+    last: Future[None] | None
+
     def __init__(self, digest: Any, size: int) -> None:
         self.digest = digest
         self.beside = ThreadPoolExecutor(1, "xcnn-sum") if size > FREE else None
-        self.last: Future[None] | None = None
+        self.last = None
 
     def __enter__(self) -> Sum:
         return self

@@ -12,20 +12,25 @@ from xcnn import layers
 from xcnn.core.checks import plain
 from xcnn.core.initializers import INITIALIZERS
 from xcnn.errors import CheckpointError, XcnnError
+from xcnn.layers.packed import Packed
 from xcnn.model.schema import short
 from xcnn.training.metrics import METRICS, TopK
+from xcnn.training.metrics.outputs import AccuracyOf, LossOf
 from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS
+from xcnn.training.output_losses import OutputLoss, OutputLosses
 from xcnn.training.schedules import SCHEDULES
 
 CLASSES: dict[str, type] = {
-    name: cls
+    name: _cls
     for name in layers.__all__
-    if isinstance(cls := getattr(layers, name), type) and is_dataclass(cls) and hasattr(cls, "init")
+    if isinstance(_cls := getattr(layers, name), type) and is_dataclass(_cls) and hasattr(_cls, "init")
 }
 LEAVES = (float, int, str, bool)
 """The kinds of most values: a history has tens of thousands."""
 MEASURES: dict[str, type] = {cls.__name__: cls for cls in (*METRICS.values(), TopK)}
-TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | WRAPPERS | SCHEDULES | MEASURES
+OUTPUTS: dict[str, type] = {cls.__name__: cls for cls in (Packed, OutputLoss, OutputLosses, LossOf, AccuracyOf)}
+"""What nets of several inputs and outputs have beside their layers."""
+TABLE: Mapping[str, type] = CLASSES | OPTIMIZERS | WRAPPERS | SCHEDULES | MEASURES | OUTPUTS
 
 
 def to_config(value: Any, own: dict[str, type] | None = None) -> Any:

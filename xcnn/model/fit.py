@@ -22,9 +22,10 @@ from xcnn.training.callbacks import Callback, check_monitors
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
-from xcnn.training.schedules import is_idle
+from xcnn.training.schedules import is_idle, learning_rate
+from xcnn.training.state import TrainingState
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 def fit(
@@ -50,10 +51,9 @@ def fit(
     written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
     check_monitors(callbacks, written, directions(model.trainer.metrics))
     before: dict[str, Any] = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
-    begin(model, data, way, resume, augment, taking, weigh, accumulate)
+    begin(model, plan_of(data, way, augment, accumulate), taking, resume)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
-    failures: list[BaseException] = []
-    started: list[Callback] = []
+    failures, started = list[BaseException](), list[Callback]()
     try:
         for callback in callbacks:
             started.append(callback)
@@ -160,59 +160,60 @@ def changing(model: Held, augment: tuple[Any, ...]) -> loop.Change | None:
     return partial(augmented, augment, output_shape=model.output_shape)
 
 
-def begin(
-    model: Held,
-    data: Source,
-    way: loop.Way,
-    resume: bool,
-    augment: tuple[Any, ...],
-    taking: Taking,
-    weigh: Weighing | None = None,
-    accumulate: int = 1,
-) -> None:
-    """Enter into the model how it is going to be trained.
-
-    Raises
-    ------
-    CheckpointError
-        X405, where a training is to go on that was begun on other data, or within an epoch in another way.
-    """
-    state, samples = model.state, data.samples or 0
-    plan = {
-        "samples": samples,
+def plan_of(data: Source, way: loop.Way, augment: tuple[Any, ...], accumulate: int) -> dict[str, Any]:
+    """How a model is going to be trained, as checkpoints keep it."""
+    weigh: Any = way.weigh
+    return {
+        "samples": data.samples or 0,
         "batch_size": way.batch_size,
         "shuffle": way.shuffle,
         "data": checksum(data, weigh),
+        "augment": [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment],
+        "class_weight": [] if weigh is None else list(weigh.classes),
+        "accumulate": accumulate,
     }
-    plan["augment"] = [each.__qualname__ if hasattr(each, "__qualname__") else repr(each) for each in augment]
-    plan["accumulate"] = accumulate
-    plan["class_weight"] = [] if weigh is None else list(weigh.classes)
+
+
+def check_resumed(model: Held, plan: dict[str, Any]) -> None:
+    """Raise X405 where a training is to go on that was begun on other data, or within an epoch in another way."""
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
-    if resume and state.batch and plan != was:
+    if model.state.batch and plan != was:
         raise CheckpointError(
             "X405",
             "training stopped within an epoch and can only be resumed as it was.",
             f"got {plan}, was {was}",
             hint="give the same data and batch size, or fit without resume=True.",
         )
-    if resume and plan["data"] != was["data"]:
+    if plan["data"] != was["data"]:
         raise CheckpointError(
             "X405",
             "training can only be resumed on the data that it began with; these are others.",
-            f"got {samples} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
+            f"got {plan['samples']} samples of checksum {plan['data']}, were {was['samples']} of {was['data']}",
             hint="give the same data; to go on with others, fit without resume=True.",
         )
+
+
+def begin(model: Held, plan: dict[str, Any], taking: Taking, resume: bool) -> None:
+    """Enter into the model how it is going to be trained.
+
+    Raises
+    ------
+    CheckpointError
+        X405, as `check_resumed`.
+    """
+    state = model.state
+    if resume:
+        check_resumed(model, plan)
+    plan["callbacks"] = model.plan.get("callbacks", {}) if resume else {}
     plan["began"] = model.plan.get("began", 0) if resume else state.epoch
     state = (state if resume else state.without_epoch()).with_rows_of_its_own()
-    history = History([*state.rows], stopped="running")
+    history, trainer = History([*state.rows], stopped="running"), model.trainer.accumulating(plan["accumulate"])
     if taking.classes and "classes" not in model.info:
         model.info["classes"] = list(taking.classes)
     if taking.scaling != model.taking.scaling:
         log.info("bytes 0..255 are taken as 0..1, here and from now on (model.scaling is %r)", taking.scaling)
-    trainer = model.trainer.accumulating(accumulate)
-    vars(model).update(
-        state=state, plan=plan, history=history, trainer=trainer, _kept_scaling=taking.scaling
-    )  # one call: an interrupt finds all or none
+    # One call: an interrupt finds all or none.
+    vars(model).update(state=state, plan=plan, history=history, trainer=trainer, _kept_scaling=taking.scaling)
 
 
 def checksum(data: Source, weigh: Weighing | None) -> str:
@@ -249,6 +250,8 @@ def train(
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history = model.history
+    watchers = [callback.step for callback in callbacks if callable(getattr(callback, "step", None))]  # type: ignore[attr-defined]
+    way = replace(way, by_step=bool(watchers))
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
@@ -257,6 +260,8 @@ def train(
             with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
                 for state in states:
                     before, model.state = model.state, state
+                    if state.seen and told_of_step(watchers, model, before, state):
+                        return "early"
                     if state.seen:
                         progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
@@ -267,6 +272,19 @@ def train(
         if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
             return "early"
     return "finished"
+
+
+def told_of_step(
+    watchers: list[Callable[[Held, Row], object]], model: Held, before: TrainingState, state: TrainingState
+) -> bool:
+    """Tell callbacks of a step that is done; whether one of them wants training to end."""
+    if not watchers:
+        return False
+    loss = (state.loss - before.loss) / ((state.weight - before.weight) or 1)
+    rate = learning_rate(model.trainer.optimizer.learning_rate, before.optimizer_state["step"])
+    row = {"step": state.step, "epoch": state.epoch + 1, "loss": loss, "learning_rate": rate}
+    wishes = [watch(model, dict(row)) for watch in watchers]  # all are told
+    return any(isinstance(wish, bool | np.bool_) and bool(wish) for wish in wishes)
 
 
 def enter(history: History, rows: tuple[Row, ...]) -> None:

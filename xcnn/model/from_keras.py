@@ -11,7 +11,7 @@ from xcnn.core import tree
 from xcnn.core.checks import check_shape, check_whole
 from xcnn.core.options import explained
 from xcnn.core.text import readable
-from xcnn.core.types import Shape
+from xcnn.core.types import LossName, OptimizerName, Shape
 from xcnn.errors import ExchangeError
 from xcnn.exchange.keras import nets
 from xcnn.layers.batch_norm import SETTLED
@@ -27,8 +27,8 @@ def load_keras(
     path: str | Path,
     *,
     input_shape: Shape | None = None,
-    loss: str | Loss | None = None,
-    optimizer: str | Optimizer = "adam",
+    loss: LossName | Loss | None = None,
+    optimizer: OptimizerName | Optimizer = "adam",
     backend: str | Backend | None = None,
     max_bytes: int = checkpoint.MAX_BYTES,
 ) -> Model:

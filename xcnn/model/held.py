@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from xcnn.backends.contract import Backend
 from xcnn.core.process import Turn
-from xcnn.core.types import Shape, Weights
+from xcnn.core.types import DTypeName, Shape, Weights
 from xcnn.layers.layer import Layer
 from xcnn.model.taking import Taking
 from xcnn.training.history import History
@@ -18,7 +18,7 @@ from xcnn.training.trainer import Trainer
 class Held(Protocol):
     """A net that is built, and where its training stands."""
 
-    dtype: str
+    dtype: DTypeName
     input_shape: Shape
     output_shape: Shape
     trainer: Trainer

@@ -31,7 +31,7 @@ from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.layer import Layer
 from xcnn.model.held import Held
 from xcnn.model.taking import Taking
-from xcnn.training.losses import check_target_shape, loss_name
+from xcnn.training.losses import OF_LABELS, OF_ONE_CLASS, check_target_shape, loss_name
 from xcnn.training.state import HostArray
 
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
@@ -62,6 +62,8 @@ def samples_of(
 def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], str] | None = None) -> HostArray:
     """Labels as int64, targets in the model's type; `told` is what errors call a sample."""
     shaped = y.shape[1:] == model.output_shape
+    if loss_name(model.loss) in OF_LABELS:
+        return check_names(y.argmax(axis=1) if shaped else y, role)
     if loss_name(model.loss):
         check_target_shape((len(y), *model.output_shape), y.shape, model.trainer.threshold is not None, role)
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
@@ -77,8 +79,20 @@ def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], 
             whole = f"{role}y must hold finite numbers of {model.dtype}; {what}."
             raise DataError("X203", whole, hint="mend the targets.")
     if model.trainer.threshold is not None and shaped:
-        check_shares(y, loss_name(model.loss) == "cross_entropy", role)
+        check_shares(y, loss_name(model.loss) in OF_ONE_CLASS, role)
     return targets
+
+
+def check_names(labels: HostArray, role: str = "") -> HostArray:
+    """Labels that only tell which samples are alike, as int64: one whole number a sample; else raise X201 or X202."""
+    if labels.ndim != 1:
+        told = f"the {role}targets must be a label for each sample; got an array {labels.shape}."
+        raise ShapeError("X202", told, hint="rows that name a class: y.argmax(axis=1).")
+    whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels)))
+    if not whole or not np.isfinite(labels).all():
+        hint = "number the classes: y = numpy.unique(y, return_inverse=True)[1]."
+        raise LabelError("X201", f"{role}labels must be whole numbers; got {labels.dtype.name}.", hint=hint)
+    return labels.astype("int64")
 
 
 @contextmanager

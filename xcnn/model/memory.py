@@ -22,9 +22,9 @@ from xcnn.core.types import Array, Shape
 from xcnn.layers.layer import Hook, Run
 from xcnn.model.held import Held
 from xcnn.model.needs import at_once
-from xcnn.training.losses import loss_name
+from xcnn.training.losses import OF_LABELS, loss_name
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 CELLS = 2**24
 """That the layers' outputs of a batch may have: so a step of it takes a fraction of a second."""
@@ -146,6 +146,8 @@ def zeros(model: Held, shape: Shape) -> Array:
 
 def targets(model: Held, samples: int) -> Array:
     """What a loss takes: labels for classifiers, as they mostly are, else zeros shaped like the output."""
+    if loss_name(model.trainer.loss) in OF_LABELS:
+        return model.trainer.backend.asarray(np.zeros(samples, "int64"))
     if model.trainer.threshold is not None and model.output_shape[0] > 1:
         return model.trainer.backend.asarray(np.zeros((samples, *model.output_shape[1:]), "int64"))
     return zeros(model, (samples, *model.output_shape))

@@ -17,21 +17,31 @@ from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
 from xcnn.backends.selector import get_backend, with_precision
 from xcnn.core import process, random, tree
-from xcnn.core.checks import check_flag, check_shape, check_whole
+from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
-from xcnn.core.types import Array, Shape, Weights
+from xcnn.core.types import (
+    Array,
+    DType,
+    DTypeName,
+    LossName,
+    OptimizerName,
+    PrecisionName,
+    ProgressName,
+    Shape,
+    Weights,
+)
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
-from xcnn.model import checkpoint, habits, onnx_out
+from xcnn.model import checkpoint, habits, onnx_out, several
 from xcnn.model.feeding import to_ask, to_measure, to_train_on
 from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
 from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
-from xcnn.model.predict import predict
+from xcnn.model.predict import in_views, mean
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
@@ -39,7 +49,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
     from xcnn.core.figure import Figure
     from xcnn.data.augment import Augmentation
     from xcnn.exchange.pytorch.weights import Loaded
+    from xcnn.model.rate_search import RateSearch
     from xcnn.model.report import Report
     from xcnn.model.trace import Trace
 
@@ -64,7 +75,7 @@ LEFT_OUT = ("trainer", "turn")
 
 SET = ("learning_rate", "loss", "metrics", "optimizer", "precision", "scaling", "weights")
 """What may be assigned."""
-KINDS = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
+KINDS: dict[str, type] = {"info": dict, "plan": dict, "state": TrainingState, "trainer": Trainer}
 """What may be assigned if it is of this kind, by users or by the rooms of this wing."""
 FIXED = ("backend", "compiled_step", "dtype", "history", "input_shape", "net", "output_shape", "policy", "seed")
 """What a model is built with: another asks for another model, or for `to`."""
@@ -143,18 +154,38 @@ class Model:
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
     """
 
+    dtype: DTypeName
+    """The type of the weights, "float32" or "float64"."""
+    history: History
+    """A row for each epoch that it was trained."""
+    info: dict[str, Any]
+    """Yours; checkpoints keep it."""
+    input_shape: Shape
+    """Of one sample."""
+    output_shape: Shape
+    """Of one sample's output."""
+    plan: dict[str, Any]
+    """How it was trained last, of which `fit(resume=True)` goes on."""
+    policy: Precision
+    """The types of the weights and of what layers compute."""
+    seed: int
+    state: TrainingState
+    """The weights, the optimizer's state and how far training is."""
+    trainer: Trainer
+    turn: process.Turn
+
     @explained
     def __init__(
         self,
         net: Layer,
         input_shape: Shape,
         *,
-        loss: str | Loss = "cross_entropy",
+        loss: LossName | Loss = "cross_entropy",
         metrics: Iterable[Any] | str | Metric = (),
-        optimizer: str | Optimizer = "adam",
+        optimizer: OptimizerName | Optimizer = "adam",
         backend: str | Backend | None = None,
-        dtype: str = "float32",
-        precision: str | None = None,
+        dtype: DType = "float32",
+        precision: PrecisionName | None = None,
         seed: int = 0,
         scaling: str | None = None,
     ) -> None:
@@ -162,14 +193,15 @@ class Model:
             raise OptionError(
                 "X104", f"net must be a layer; got {short(net)}.", hint="put the layers into xcnn.Sequential()."
             )
-        dtype = dtype_name(dtype)
-        self.policy = policy(precision, dtype)
+        kind = dtype_name(dtype)
+        self.policy = policy(precision, kind)
         seed = random.check_seed(seed)
+        net, input_shape = several.packed(net, input_shape)
         sizes = check_shape("input_shape", input_shape, least=1)
-        self._net, self.input_shape, self.dtype, self.seed = net, sizes, dtype, seed
-        self._loss, self._optimizer = loss_function(loss), make_optimizer(optimizer)
+        self._net, self.input_shape, self.dtype, self.seed = net, sizes, kind, seed
+        self._loss, self._optimizer = loss_function(several.losses_of(net, loss)), make_optimizer(optimizer)
         self._kept_scaling = check_scaling(scaling)
-        self._metrics = check_metrics(metrics)
+        self._metrics = several.measured(check_metrics(metrics), self._loss)
         self._check_numbers(self._optimizer, self._loss, self.policy)
         self._backend = get_backend() if backend is None else make_backend(backend)
         with_precision(self._backend, self.policy)
@@ -181,8 +213,7 @@ class Model:
         self._shapes = {path: np.shape(w) for path, w in tree.items(drawn)}
         self.state = TrainingState(weights, self._first_state(self._optimizer, weights))
         self.history = History()
-        self.plan: dict[str, Any] = {}
-        self.info: dict[str, Any] = {}
+        self.plan, self.info = {}, {}
         self.trainer = self._made()
         tell_bounded_logits(loss_name(self.loss), net, self.output_shape)
         if not isinstance(net, checkpoint.Restored):
@@ -202,7 +233,7 @@ class Model:
         """The trainer, which follows from the net, loss, optimizer, backend and precision together."""
         self._check_numbers(self.optimizer, self.loss, self.policy)
         name = loss_name(self.loss)
-        threshold, least = THRESHOLDS.get(name), 2 if name == "cross_entropy" else 1
+        threshold, least = THRESHOLDS.get(name), 2 if name in OF_ONE_CLASS else 1
         if threshold is not None and (not self.output_shape or self.output_shape[0] < least):
             raise OptionError(
                 "X104",
@@ -302,7 +333,7 @@ class Model:
         return self._backend
 
     @property
-    def precision(self) -> str:
+    def precision(self) -> PrecisionName:
         """What the layers compute in. Another that goes with the weights' type may be assigned; None is that type."""
         return self.policy.name
 
@@ -341,8 +372,8 @@ class Model:
     @loss.setter
     @changes("another loss")
     def loss(self, new: str | Loss) -> None:
-        loss = loss_function(new)
-        self._become(_loss=loss)
+        loss = loss_function(several.losses_of(self.net, new))
+        self._become(_loss=loss, _metrics=several.measured(self.metrics, loss))
         tell_bounded_logits(loss_name(loss), self.net, self.output_shape, stacklevel=5)
 
     @property
@@ -356,7 +387,7 @@ class Model:
         if self.state.batch:
             hint = "finish it first: fit(..., resume=True)."
             raise OptionError("X104", "other metrics would miss the batches of the epoch that is open.", hint=hint)
-        self._become(_metrics=check_metrics(new))
+        self._become(_metrics=several.measured(check_metrics(new), self.loss))
 
     @property
     def learning_rate(self) -> float:
@@ -536,7 +567,7 @@ class Model:
         validation_data: Any = None,
         validation_split: float | None = None,
         callbacks: Iterable[Callback] | Callback | None = (),
-        progress: str | bool | Progress = "auto",
+        progress: ProgressName | bool | Progress = "auto",
         shuffle: bool = True,
         resume: bool = False,
         augment: Augmentation | Iterable[Augmentation] = (),
@@ -613,6 +644,8 @@ class Model:
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
+        several.check_augment(self, augment)
+        x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
         data, taking = to_train_on(self, x, y, steps)
         parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
         return fit(
@@ -650,10 +683,50 @@ class Model:
         DivergedError
             X501, as `fit`.
         """
+        x, y = several.both(self, x, y)
         self.turn.close()
         self.trainer.look()
         self.state, loss = self.trainer.after_step(self.state, *samples_of(self, x, y), within_epoch=False)
         return loss
+
+    @explained
+    def find_learning_rate(
+        self, x: Any, y: Any = None, *, first: float = 1e-6, last: float = 1.0, steps: int = 100, batch_size: int = 32
+    ) -> RateSearch:
+        """Train with a rate that grows from step to step, and see where the loss falls most steeply: Smith 2017.
+
+        The steps begin where the model stands, and are thrown away: it stays as it is. They end where the loss is four
+        times its least.
+
+        Parameters
+        ----------
+        x, y
+            samples and their labels or targets, as for `fit`
+        first, last
+            the rates of the first step and of the last
+        steps
+            in all, at least 10
+        batch_size
+            samples a step
+
+        Raises
+        ------
+        OptionError
+            X104, for an option that can't be.
+        DataError, ShapeError, DTypeError, LabelError
+            X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Returns
+        -------
+        RateSearch
+            `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+        """
+        from xcnn.model.rate_search import search
+
+        steps, batch_size = check_whole("steps", steps, least=10), check_whole("batch_size", batch_size)
+        first, last = check_rate("first", first), check_rate("last", last)
+        data, _ = to_train_on(self, *several.both(self, x, y), None)
+        return search(self, data, first=first, last=last, steps=steps, batch_size=batch_size)
 
     @explained
     def evaluate(
@@ -683,7 +756,7 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
-        data = to_measure(self, x, y)
+        data = to_measure(self, *several.both(self, x, y))
         weigh = weighing(self, data, class_weight, sample_weight)
         return measure(self.trainer, self.trainer.asked(self.state), data, process.processors(), batch_size, weigh)
 
@@ -721,7 +794,10 @@ class Model:
         return report(self, x, y, partial(self.probabilities, batch_size=batch_size), worst)
 
     @explained
-    def predict(self, x: Any, batch_size: int | None = None) -> HostArray:
+    @several.by_names
+    def predict(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The net's outputs (samples, *output_shape) as a NumPy array.
 
         While another thread trains the model, all batches meet the weights of one step.
@@ -733,9 +809,14 @@ class Model:
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the outputs are their mean.
+            views=[None, xcnn.augment.Flip(1)] sees each image as it is, and mirrored
 
         Raises
         ------
+        OptionError
+            X104, for what is no view.
         ShapeError, DTypeError
             X101, X103, for samples that do not fit.
         DataError
@@ -749,7 +830,7 @@ class Model:
         (3, 2)
         """
         batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
-        return predict(self, to_ask(self, x), batch_size, process.processors())
+        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
 
     @explained
     def classify(self, x: Any, batch_size: int | None = None) -> HostArray:
@@ -783,33 +864,45 @@ class Model:
         return self.predict(x)
 
     @explained
-    def probabilities(self, x: Any, batch_size: int | None = None) -> HostArray:
+    def probabilities(
+        self, x: Any, batch_size: int | None = None, views: Iterable[Augmentation | None] | None = None
+    ) -> HostArray:
         """The outputs of a classifier as probabilities (samples, classes), float64, by what its loss takes them for.
 
-        Softmax of the logits of cross_entropy, sigmoid of those of binary_cross_entropy_with_logits, and the outputs
-        themselves for binary_cross_entropy. A single unit p gives the two classes 1 - p and p. A logit of -inf is the
-        probability 0; rows of them alone, and those with +inf, are NaN, as PyTorch has it.
+        Softmax of the logits of cross_entropy, exp of what nll takes, sigmoid of the logits of focal and of
+        binary_cross_entropy_with_logits, and the outputs themselves for dice and binary_cross_entropy. A single unit p
+        gives the two classes 1 - p and p. A logit of -inf is the probability 0; rows of them alone, and those with
+        +inf, are NaN, as PyTorch has it.
 
         Parameters
         ----------
-        x, batch_size
-            as for `predict`
+        x, batch_size, views
+            as for `predict`; of several views the mean of their probabilities
 
         Raises
         ------
         OptionError
             X104, when the loss is not a classifier's.
         """
-        y = self.predict(x, batch_size).astype("float64")
+        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+        asked = to_ask(self, several.inputs(self, x))
+        return mean(map(self._probable, in_views(self, asked, views, batch_size, process.processors())))
+
+    def _probable(self, y: HostArray) -> HostArray:
+        """Outputs as probabilities."""
+        y = y.astype("float64")
         with np.errstate(all="ignore"):
             match loss_name(self.loss):
                 case "cross_entropy":
                     p = np.exp(y - y.max(axis=1, keepdims=True))
                     p = p / p.sum(axis=1, keepdims=True)
                     rest = 1 - p
-                case "binary_cross_entropy_with_logits":
+                case "nll":
+                    p = np.exp(y)
+                    rest = 1 - p
+                case "binary_cross_entropy_with_logits" | "focal":
                     p, rest = sigmoid(np, y), sigmoid(np, -y)
-                case "binary_cross_entropy":
+                case "binary_cross_entropy" | "dice":
                     p, rest = y, 1 - y
                 case other:
                     raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
@@ -1117,7 +1210,7 @@ class Model:
         layers: Mapping[str, type] | None = None,
         loss: Loss | None = None,
         metrics: Iterable[Any] | str | Metric | None = None,
-        precision: str | None = None,
+        precision: PrecisionName | None = None,
         max_bytes: int = checkpoint.MAX_BYTES,
     ) -> Model:
         """The model that was saved, on any backend (by default the process's).

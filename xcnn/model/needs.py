@@ -30,6 +30,8 @@ class Counter(Planner):
     A training step keeps about as many of each sample.
     """
 
+    cells: int
+
     def __init__(self, input_shape: Shape) -> None:
         super().__init__()
         self.cells = prod(input_shape)

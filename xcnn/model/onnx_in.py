@@ -15,7 +15,7 @@ from xcnn.backends.selector import get_backend
 from xcnn.core import tree
 from xcnn.core.checks import check_shape, check_whole
 from xcnn.core.text import readable
-from xcnn.core.types import Shape
+from xcnn.core.types import LossName, OptimizerName, Shape
 from xcnn.errors import ExchangeError
 from xcnn.layers import Layer, LogSoftmax, Sequential
 from xcnn.model import checkpoint
@@ -34,8 +34,8 @@ def load_onnx(
     *,
     input_shape: Shape | None = None,
     output: str | None = None,
-    loss: str | Loss | None = None,
-    optimizer: str | Optimizer = "adam",
+    loss: LossName | Loss | None = None,
+    optimizer: OptimizerName | Optimizer = "adam",
     backend: str | Backend | None = None,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
@@ -110,7 +110,7 @@ def counted_shape(path: str | Path, read: Read, max_bytes: int) -> Shape:
     return output_shape
 
 
-def default_loss(net: Layer, output_shape: Shape) -> str:
+def default_loss(net: Layer, output_shape: Shape) -> LossName:
     """That of scores of classes, where the net may give such, else mse."""
     while type(net) is Sequential and net.named:
         net = net.named[-1][1]

@@ -11,7 +11,7 @@ from xcnn.core.checks import check_flag
 from xcnn.errors import OptionError, short
 from xcnn.model.held import Held, class_names
 
-PIXELS = {"dtype": "float32", "layout": "NCHW", "range": [0, 1]}
+PIXELS: dict[str, Any] = {"dtype": "float32", "layout": "NCHW", "range": [0, 1]}
 """What the command line makes of images: light, or of digits ink, from 0 to 1."""
 
 

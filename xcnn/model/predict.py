@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.data.source import Source
-from xcnn.errors import DataError, counted
+from xcnn.errors import DataError, OptionError, counted
 from xcnn.model.held import Held
 from xcnn.training.loop import in_order
 from xcnn.training.state import HostArray
+
+
+def in_views(model: Held, data: Source, views: Any, batch_size: int | None, workers: int) -> Iterator[HostArray]:
+    """The outputs of all samples in each view; as they are, where no view is given."""
+    if views is None:
+        yield predict(model, data, batch_size, workers)
+        return
+    from xcnn.data.augment.views import Seen, check_views
+
+    if not (chosen := check_views(views)):
+        raise OptionError("X104", "views is empty.", hint="None alone sees the samples as they are: views=[None].")
+    for place, view in enumerate(chosen):
+        seen = data if view is None else Seen(data, view, (model.trainer.seed, place))
+        yield predict(model, seen, batch_size, workers)
+
+
+def mean(parts: Iterator[HostArray]) -> HostArray:
+    """Of arrays of one shape, in their type."""
+    total, count = next(parts), 1
+    for part in parts:
+        total, count = total + part, count + 1
+    return total if count == 1 else total / np.asarray(count, total.dtype)
 
 
 def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> HostArray:

@@ -161,7 +161,7 @@ def built(value: Any, place: str) -> None:
 def loss(value: Any, place: str) -> None:
     """A loss by its name, with options that are numbers; a user's own has no name, and is not built from the file."""
     own = isinstance(value, dict) and value.get("name") == ""
-    record({"name": text, "options": mapping(not_deep if own else number())})(value, place)
+    record({"name": text, "options": mapping(not_deep if own else number())}, {"parts": built})(value, place)
 
 
 def metric(value: Any, place: str) -> None:
@@ -199,7 +199,13 @@ CONFIG = record(
         "plan": nothing_or(
             record(
                 {"samples": whole(), "batch_size": whole(1), "shuffle": flag},
-                {"began": whole(), "augment": many(text), "class_weight": many(number(0)), "accumulate": whole(1)},
+                {
+                    "began": whole(),
+                    "augment": many(text),
+                    "class_weight": many(number(0)),
+                    "accumulate": whole(1),
+                    "callbacks": not_deep,
+                },
             )
         ),
         "history": many(row),

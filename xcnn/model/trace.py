@@ -11,7 +11,7 @@ import numpy as np
 from xcnn.core import html, tree
 from xcnn.core.arrays import namespace
 from xcnn.core.text import columns
-from xcnn.core.types import Array, Backward, Shape, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.errors import OptionError, counted, host_memory, printable
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Hook, Layer, Next, Run
@@ -60,14 +60,14 @@ class LayerTrace:
 
     def __repr__(self) -> str:
         arrays = {"x": self.x, "y": self.y, "dx": self.dx, "dy": self.dy, **dict(tree.items(self.weights))}
-        shapes = ", ".join(f"{name} {_by(array.shape)}" for name, array in arrays.items())
+        shapes = ", ".join(f"{name} {_size(array)}" for name, array in arrays.items())
         return f"<{self.kind} {printable(self.name)!r}: {shapes}>"
 
     def cells(self) -> tuple[str, ...]:
         """The layer's line in the table."""
         grads = ", ".join(f"{path} {_norm(grad)}" for path, grad in tree.items(self.grads))
         norms = (_norm(array) for array in (self.y, self.dy, self.dx))
-        return printable(self.name), self.kind, _by(self.y.shape[1:]), *norms, grads
+        return printable(self.name), self.kind, _size(self.y, 1), *norms, grads
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,7 +116,7 @@ class Trace(Mapping[str, LayerTrace]):
 
     def _rows(self) -> list[tuple[str, ...]]:
         own = [layer.cells() for layer in self.layers.values()]
-        return [("input", "", _by(self.x.shape[1:]), _norm(self.x), _norm(self.dx), "", ""), *own]
+        return [("input", "", _size(self.x, 1), _norm(self.x), _norm(self.dx), "", ""), *own]
 
     def _note(self) -> str:
         return f"loss {self.loss:.6g} of {counted(len(self.x), 'sample')}; |A| is the root of the sum of squares"
@@ -206,8 +206,10 @@ class Host:
     backend: Any
     dtype: str
 
-    def array(self, array: Array) -> HostArray:
-        """A copy that nobody else has."""
+    def array(self, array: Array) -> Any:
+        """A copy that nobody else has; of several arrays, as a graph's, a tuple."""
+        if isinstance(array, tuple | list):
+            return tuple(map(self.array, array))
         here: HostArray = np.array(self.backend.to_numpy(array), self.dtype)
         return here
 
@@ -228,9 +230,14 @@ class Host:
         return LayerTrace(name, seen.layer, x, y, dx, dy, self.tree(seen.weights), self.tree(seen.grads))
 
 
-def _norm(array: HostArray) -> str:
+def _norm(array: Any) -> str:
+    if isinstance(array, tuple):
+        return ", ".join(map(_norm, array))
     return f"{np.linalg.norm(array.astype('float64')):.4g}"
 
 
-def _by(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "1"
+def _size(array: Any, first: int = 0) -> str:
+    """The sizes of an array's axes from this one on; of several arrays, each one's."""
+    if isinstance(array, tuple):
+        return ", ".join(_size(each, first) for each in array)
+    return "x".join(map(str, array.shape[first:])) or "1"

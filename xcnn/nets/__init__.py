@@ -6,6 +6,7 @@ from xcnn.nets.mobilenet import mobilenet_v2
 from xcnn.nets.recipes import RECIPES, Recipe, article, fast, lenet, mnist_net, residual_block, small_resnet
 from xcnn.nets.resnet import resnet18, resnet34, resnet50
 from xcnn.nets.unet import unet
+from xcnn.nets.vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 
 __all__ = [
     "RECIPES",
@@ -23,4 +24,8 @@ __all__ = [
     "resnet50",
     "small_resnet",
     "unet",
+    "vgg11",
+    "vgg11_bn",
+    "vgg16",
+    "vgg16_bn",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xcnn.core.types import LossName
 from xcnn.layers import (
     BatchNorm,
     Conv2D,
@@ -135,7 +136,7 @@ class Recipe:
     """
 
     net: Callable[[int], Sequential]
-    loss: str = "cross_entropy"
+    loss: LossName = "cross_entropy"
     optimizer: Optimizer | Callable[[int], Optimizer] = ADAM
     epochs: int = 3
     batch_size: int = 64

@@ -52,6 +52,12 @@ class Batcher:
         is told the size of each batch
     """
 
+    compute: Callable[[Numbers], Numbers]
+    limits: Limits
+    done: Callable[[int], None]
+    thread: ThreadPoolExecutor
+    closed: bool
+
     def __init__(
         self, compute: Callable[[Numbers], Numbers], limits: Limits, done: Callable[[int], None] = lambda size: None
     ) -> None:

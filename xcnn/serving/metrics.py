@@ -13,6 +13,10 @@ SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 class Histogram:
     """How many numbers are at most as large as each of these bounds, how many there are, and their sum."""
 
+    bounds: Sequence[float]
+    counts: list[int]
+    sum: float
+
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
 
@@ -33,6 +37,9 @@ class Histogram:
 
 class Metrics:
     """Requests by their status, seconds that predictions took, sizes of batches, and what waits now."""
+
+    seconds: Histogram
+    batches: Histogram
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.waiting = waiting

@@ -57,6 +57,9 @@ class Serving:
 class RefusedError(Exception):
     """A request that is answered with this status."""
 
+    status: int
+    told: dict[str, str]
+
     def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.status, self.told = status, {"code": code, "message": message, "hint": hint}
@@ -64,6 +67,11 @@ class RefusedError(Exception):
 
 class Service:
     """A model, its batches, and what is counted."""
+
+    model: Model
+    serving: Serving
+    names: list[str]
+    metrics: Metrics
 
     def __init__(self, model: Model, serving: Serving) -> None:
         self.model, self.serving = model.frozen(), serving

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, get_args
 
 from xcnn.core import tree
 from xcnn.core.checks import check_call, check_rate, check_whole, plain
 from xcnn.core.files import check_path
 from xcnn.core.options import checked
 from xcnn.core.primitives import HostPort
-from xcnn.core.types import Weights
+from xcnn.core.types import Better, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
 from xcnn.training.metrics import Metric, directions
+from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import TrainingState
 from xcnn.training.trainer import Trainer
 
@@ -24,7 +25,9 @@ Callback: TypeAlias = Callable[[Any, History], object]
 """callback(model, history), called after each epoch; it ends training by returning True.
 
 An object with a method `start(model)` has it called when a training begins, and one with a method
-`finish(model, history)` when it is over, however it ended: `history.stopped` says how.
+`finish(model, history)` when it is over, however it ended: `history.stopped` says how. One with a method
+`step(model, row)` has it called after each training step, with a dict of its number, its epoch, the batch's loss and
+the learning rate; True ends training there. Steps are then taken one by one, where a backend would take many in one go.
 """
 
 
@@ -34,6 +37,12 @@ class Trained(Protocol):
     state: TrainingState
     plan: dict[str, Any]
     weights: Weights
+    learning_rate: Any
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        ...
 
     @property
     def trainer(self) -> Trainer:
@@ -84,7 +93,7 @@ def check_monitors(
     """
     others = False
     for callback in callbacks:
-        if not isinstance(callback, EarlyStopping | Checkpoint):
+        if not isinstance(callback, Monitoring):
             others = True
         elif callback.monitor is not None:
             if not others and callback.monitor not in known:
@@ -117,7 +126,7 @@ def direction(monitor: str, mode: str | None = None, ways: Mapping[str, str] | N
     if found is None:
         raise OptionError(
             "X104",
-            f"it is not known of the column {short(monitor)} whether more of it is better, or less.",
+            f"the name of the column {short(monitor)} does not tell whether more of it is better, or less.",
             hint='give mode="max" or mode="min".',
         )
     return found
@@ -125,18 +134,32 @@ def direction(monitor: str, mode: str | None = None, ways: Mapping[str, str] | N
 
 def way_of(model: Trained, monitor: str, mode: str | None) -> str | None:
     """The mode that was given, or that a metric of the model's knows; None where its name alone may tell it."""
-    return mode or directions(model.metrics).get(monitor)
+    return mode or directions(getattr(model, "metrics", ())).get(monitor)
 
 
 def check_mode(mode: object) -> None:
     """Raise X104 unless it is "min", "max" or None."""
-    if mode not in ("min", "max", None):
+    if mode not in (*get_args(Better), None):
         raise OptionError("X104", f'mode must be "min", "max" or None; got {short(mode)}.')
 
 
 def is_better(way: str, new: float, best: float, by: float = 0.0) -> bool:
     """Whether a monitored value improved: upwards for "max", downwards for "min"."""
     return new > best + by if way == "max" else new < best - by
+
+
+def value_of(row: Mapping[str, Any], monitor: str) -> float | None:
+    """What a row has in a monitored column; None where it has none.
+
+    Raises
+    ------
+    OptionError
+        X104, for what is no number.
+    """
+    value: Any = plain(row.get(monitor))
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise OptionError("X104", f"{short(monitor)} can't be monitored: it must be a number, and is {short(value)}.")
+    return None if value is None else float(value)
 
 
 class Best:
@@ -153,6 +176,12 @@ class Best:
     mode
         "min" or "max", the better way; None takes it from the name
     """
+
+    monitor: str
+    min_delta: float
+    mode: str | None
+    next: int
+    """The row that is looked at next."""
 
     def __init__(self, monitor: str, min_delta: float = 0.0, first: int = 0, mode: str | None = None) -> None:
         self.monitor, self.min_delta, self.mode = monitor, min_delta, mode
@@ -175,11 +204,7 @@ class Best:
         way = direction(self.monitor, self.mode)
         best = (-inf if way == "max" else inf) if self.value is None else self.value
         for n in range(self.next, len(history)):
-            value = plain(history.rows[n].get(self.monitor))
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise OptionError(
-                    "X104", f"{short(self.monitor)} can't be monitored: it must be a number, and is {short(value)}."
-                )
+            value = value_of(history.rows[n], self.monitor)
             if value is not None and is_better(way, value, best, self.min_delta):
                 best = self.value = value
                 self.at = n
@@ -192,15 +217,22 @@ def best_epoch(history: History, monitor: str, min_delta: float = 0.0, first: in
     return Best(monitor, min_delta, first, mode).of(history)
 
 
+class Monitoring:
+    """What looks at a column of the history: `fit` refuses to begin where there will be none."""
+
+    monitor: str | None
+    mode: str | None
+
+
 @checked
 @dataclass
-class EarlyStopping:
+class EarlyStopping(Monitoring):
     """Ends training when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    With `restore_best` the model ends with the weights of the best epoch, also where the epochs run out first; not
-    where training was interrupted or failed, so that it can be resumed. Each training, also a resumed one, is counted
-    by itself. `mode`, "min" or "max", says which way is better; losses and accuracies tell it by their names, and where
-    a name does not, `fit` refuses to begin.
+    With `restore_best` the model ends with the weights of the best epoch, or their average where that is measured
+    (EMA), also where the epochs run out first; not where training was interrupted or failed, so that it can be resumed.
+    Each training, also a resumed one, is counted by itself. `mode`, "min" or "max", says which way is better; metrics
+    know it, losses and accuracies tell it by their names, and where neither does, `fit` refuses to begin.
 
     Parameters
     ----------
@@ -226,7 +258,7 @@ class EarlyStopping:
     _: KW_ONLY
     min_delta: float = 0.0
     restore_best: bool = True
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_whole("patience", self.patience)
@@ -258,7 +290,7 @@ class EarlyStopping:
 
 @checked
 @dataclass
-class Checkpoint:
+class Checkpoint(Monitoring):
     """Saves the model after every epoch, or with `monitor` ("val_accuracy", "loss", ...) after each best one.
 
     The best is that of the present training, what a loaded model was trained before not counted. A training that is
@@ -285,7 +317,7 @@ class Checkpoint:
     path: str | Path
     monitor: str | None = None
     _: KW_ONLY
-    mode: str | None = None
+    mode: Better | None = None
 
     def __post_init__(self) -> None:
         check_mode(self.mode)

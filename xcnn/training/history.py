@@ -163,6 +163,11 @@ def missing_column(name: str, known: Iterable[str]) -> str:
     return f"did you mean {meant!r}?" if meant in known else ""
 
 
+def plain_row(row: Mapping[str, Any]) -> Row:
+    """A row for JSON."""
+    return {name: _plain(value) for name, value in row.items()}
+
+
 def _plain(value: Any) -> Any:
     """A value for JSON: NumPy's numbers as Python's, what is not finite as None."""
     value = plain(value)

@@ -17,7 +17,7 @@ from xcnn.core.types import Weights
 from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct, value_and_gradient
+from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import HostArray, TrainingState
@@ -45,6 +45,8 @@ class Way:
         threads that make batches ahead of the steps; 0 makes each when its step comes
     weigh, validation_weigh
         what samples weigh in the loss, those that are trained on and those that are measured after
+    by_step
+        whether each state is of one step, and never of a span of them
     """
 
     batch_size: int
@@ -53,6 +55,7 @@ class Way:
     workers: int = 0
     weigh: Weigh | None = None
     validation_weigh: Weigh | None = None
+    by_step: bool = False
 
 
 def epoch(
@@ -60,7 +63,8 @@ def epoch(
 ) -> Generator[TrainingState, None, None]:
     """The rest of the present epoch: the state after each step, or span of steps; the last has the epoch's row.
 
-    Who keeps each as it comes has lost no more than one when the loop ends early, however it does.
+    With `by_step` each is of one step. Who keeps each as it comes has lost no more than one when the loop ends early,
+    however it does.
     """
     trainer.look()
     begun, done_before, number, stall = time.perf_counter(), state.seen, state.epoch + 1, Stall()
@@ -74,14 +78,7 @@ def epoch(
 
     row: Row = {"epoch": number, **totals(trainer, state)}
     if validation is not None:
-        measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
-        row |= {f"val_{name}": value for name, value in measured.items()}
-        if not isfinite(row["val_loss"]):
-            raise DivergedError(
-                "X501",
-                f"validation loss became {row['val_loss']} after epoch {number}.",
-                hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
-            )
+        row |= validated(trainer, state, validation, way)
     row |= {
         "learning_rate": learning_rate(trainer.optimizer.learning_rate, max(state.optimizer_state["step"] - 1, 0)),
         "images_per_second": (state.seen - done_before) / max(seconds, 1e-9),
@@ -102,7 +99,8 @@ def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Gen
     assert isinstance(data, Arrays)
     order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
     while state.seen < len(data):
-        after = None if way.weigh else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        by_one = way.weigh or way.by_step
+        after = None if by_one else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
         if after is None:
             after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
         state = after
@@ -156,6 +154,24 @@ class Stall:
         return batch
 
 
+def validated(trainer: Trainer, state: TrainingState, validation: Source, way: Way) -> Row:
+    """What is measured of validation data at an epoch's end.
+
+    Raises
+    ------
+    DivergedError
+        X501, where the loss is not finite.
+    """
+    measured = measure(trainer, trainer.asked(state), validation, way.workers, weigh=way.validation_weigh)
+    if not isfinite(measured["loss"]):
+        raise DivergedError(
+            "X501",
+            f"validation loss became {measured['loss']} after epoch {state.epoch + 1}.",
+            hint="try a smaller learning rate, or clip_norm; the weights are those after this epoch.",
+        )
+    return {f"val_{name}": value for name, value in measured.items()}
+
+
 def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
     """What the sums of an epoch come to: the mean loss, for classifiers the accuracy, and the metrics."""
     found: dict[str, Any] = {"loss": state.loss / (state.weight or 1)}
@@ -166,7 +182,7 @@ def totals(trainer: Trainer, state: TrainingState) -> dict[str, Any]:
 
 def columns(trainer: Trainer, validated: bool, fed: bool = False) -> tuple[str, ...]:
     """The columns of a row that `epoch` makes."""
-    measured = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
+    measured: tuple[str, ...] = ("loss",) if trainer.threshold is None else ("loss", "accuracy")
     measured += tuple(metric.column for metric in trainer.metrics)
     tested = tuple(f"val_{name}" for name in measured) if validated else ()
     return "epoch", *measured, *tested, "learning_rate", *(MEASURED if fed else MEASURED[:2])
@@ -187,7 +203,7 @@ def measure(
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
             targets_there = backend.asarray(targets)
             with backend.active():
-                loss = trainer.loss if shares is None else partial(trainer.loss, weights=backend.asarray(shares))
+                loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
                 value, _ = value_and_gradient(loss, y, targets_there)
                 value, right = to_float(backend, value), 0
                 if trainer.threshold is not None:

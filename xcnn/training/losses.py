@@ -14,18 +14,23 @@ from inspect import signature
 from math import exp, prod
 from typing import Any, TypeAlias
 
-from array_api_compat import device, is_array_api_obj
+from array_api_compat import is_array_api_obj
 
-from xcnn.core.arrays import check_array, full, is_floating, is_real, namespace, rounded_once, together, widened, zeros
+from xcnn.core.arrays import is_real, namespace, rounded_once, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, home, is_number, plain
 from xcnn.core.likeness import is_like, likeness
 from xcnn.core.names import unknown
 from xcnn.core.pure import pure
 from xcnn.core.types import Array, Shape
-from xcnn.errors import DTypeError, OptionError, ShapeError, counted, short
+from xcnn.errors import OptionError, short
 from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
+from xcnn.training.batch_losses import contrastive, dice
+from xcnn.training.class_losses import focal, hinge, kl_divergence, nll, squared_hinge
+from xcnn.training.targets import at_least_one, check_floating, mean_of, same_shape, share
+from xcnn.training.targets import check_target_shape as check_target_shape
+from xcnn.training.targets import targets as targets
 from xcnn.training.weighting import parts, portions, without
 
 Loss: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
@@ -61,7 +66,7 @@ def cross_entropy(
     t = targets(y, t) * (1 - label_smoothing) + label_smoothing / y.shape[1]
     shifted = y - xp.max(y, axis=1, keepdims=True)
     log_p = shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))
-    samples, dy = _at_least_one(prod(y.shape) // y.shape[1]), xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t
+    samples, dy = at_least_one(prod(y.shape) // y.shape[1]), xp.exp(log_p) * xp.sum(t, axis=1, keepdims=True) - t
     portion = portions(y, weights, counts, outputs=False)
     if portion is not None:
         return -xp.sum(parts(portion, share(t, log_p))), portion * dy
@@ -88,7 +93,7 @@ def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) ->
     ShapeError
         X202, when t fits neither way.
     """
-    xp = _check_floating(y, t)
+    xp = check_floating(y, t)
     limits = xp.finfo(y.dtype)
     p = xp.minimum(xp.maximum(y, float(limits.smallest_normal)), 1 - float(limits.eps) / 2)
     return _binary_cross_entropy(p, targets(y, t), weights=weights)
@@ -97,7 +102,7 @@ def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) ->
 @rounded_once
 def _binary_cross_entropy(p: Array, t: Array, *, weights: Array | None) -> tuple[Array, Array]:
     """The formula, for probabilities that are clipped."""
-    xp, size = namespace(p, t), _at_least_one(prod(p.shape))
+    xp, size = namespace(p, t), at_least_one(prod(p.shape))
     portion = portions(p, weights)
     if portion is not None:
         terms = t * xp.log(p) + (1 - t) * xp.log(1 - p)
@@ -129,7 +134,7 @@ def binary_cross_entropy_with_logits(y: Array, t: Array, *, weights: Array | Non
     xp = namespace(y, t)
     t, zero = targets(y, t), zeros(y, ())
     value = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
-    return _mean(y, value, (1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y), weights)
+    return mean_of(y, value, (1 - t) * sigmoid(xp, y) - t * sigmoid(xp, -y), weights)
 
 
 @rounded_once
@@ -156,8 +161,8 @@ def mse(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     >>> float(value), dy.tolist()
     (0.5, [1.0, 0.0])
     """
-    error = y - _same_shape(y, t)
-    return _mean(y, error * error, 2 * error, weights)
+    error = y - same_shape(y, t)
+    return mean_of(y, error * error, 2 * error, weights)
 
 
 @rounded_once
@@ -179,8 +184,8 @@ def mae(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
         X202, where t is not.
     """
     xp = namespace(y, t)
-    error = y - _same_shape(y, t)
-    return _mean(y, xp.abs(error), xp.sign(error), weights)
+    error = y - same_shape(y, t)
+    return mean_of(y, xp.abs(error), xp.sign(error), weights)
 
 
 @rounded_once
@@ -209,25 +214,27 @@ def huber(y: Array, t: Array, *, delta: float = 1.0, weights: Array | None = Non
     """
     delta = check_positive("delta", delta)
     xp = namespace(y, t)
-    error = y - _same_shape(y, t)
+    error = y - same_shape(y, t)
     near = xp.clip(error, -delta, delta)
-    return _mean(y, near * (error - 0.5 * near), near, weights)
-
-
-def _mean(y: Array, terms: Array, slopes: Array, weights: Array | None) -> tuple[Array, Array]:
-    """The mean of terms like y, each sample by its weight, and its gradient from their own."""
-    xp, size, portion = namespace(terms), _at_least_one(prod(y.shape)), portions(y, weights)
-    if portion is not None:
-        return xp.sum(parts(portion, terms)), portion * slopes
-    return xp.sum(terms) / size, slopes / size
+    return mean_of(y, near * (error - 0.5 * near), near, weights)
 
 
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
     f.__name__: pure(f)
-    for f in (binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber, mae, mse)
-}
-THRESHOLDS = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0}
+    for f in (
+        binary_cross_entropy, binary_cross_entropy_with_logits, contrastive, cross_entropy, dice, focal, hinge, huber,
+        kl_divergence, mae, mse, nll, squared_hinge,
+    )
+}  # fmt: skip
+THRESHOLDS = {
+    "binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0, "dice": 0.5,
+    "focal": 0.0, "hinge": 0.0, "nll": 0.0, "squared_hinge": 0.0,
+}  # fmt: skip
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
+OF_ONE_CLASS = ("cross_entropy", "nll")
+"""Those in which a sample is of one class among several, so that targets are distributions."""
+OF_LABELS = ("contrastive",)
+"""Losses that take a label for each sample, whatever the outputs are."""
 
 
 def loss_function(loss: str | Loss) -> Loss:
@@ -255,6 +262,19 @@ def loss_function(loss: str | Loss) -> Loss:
     return LOSSES[loss]
 
 
+def weighted(loss: Loss, weights: Array | None) -> Loss:
+    """A loss with these weights of the samples, or as it is where they have none.
+
+    Parameters
+    ----------
+    loss
+        a function (y, t) -> (value, dy) that takes `weights`
+    weights
+        (N,), or None
+    """
+    return loss if weights is None else partial(loss, weights=weights)  # type: ignore[call-arg]
+
+
 def takes_weights(loss: Loss) -> bool:
     """Whether a loss has an option `weights`, of the samples.
 
@@ -263,7 +283,8 @@ def takes_weights(loss: Loss) -> bool:
     loss
         a function (y, t) -> (value, dy), as one of LOSSES or a user's own
     """
-    return "weights" in signature(loss).parameters
+    all_take = getattr(loss, "takes_weights", None)  # of several
+    return "weights" in signature(loss).parameters if all_take is None else bool(all_take)
 
 
 def value_and_gradient(loss: Loss, y: Array, t: Array) -> tuple[Array, Array]:
@@ -310,7 +331,7 @@ def loss_name(loss: Loss) -> str:
     return next((name for name, known in LOSSES.items() if known is function), "")
 
 
-BOUNDED = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
+BOUNDED: dict[type, tuple[int, int]] = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
 """Layers that give numbers of this range: probabilities, not logits."""
 
 
@@ -342,90 +363,22 @@ def count_correct(y: Array, t: Array, threshold: float) -> Array:
     return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
 
 
-def share(t: Array, x: Array) -> Array:
-    """T x, and 0 where t is 0, also of an infinite x."""
-    xp = namespace(t, x)
-    return xp.where(t == 0, zeros(x, ()), t * x)
-
-
-def targets(y: Array, t: Array) -> Array:
-    """Targets shaped and typed like y: t itself, its one-hot rows, or for a single unit its column.
-
-    Raises
-    ------
-    ShapeError
-        X202
-    """
-    xp = _check_floating(y, t)
-    if y.ndim > 1 and y.shape[1] == 0:
-        raise ShapeError("X202", "there are no outputs to compare with targets.", f"got predictions {tuple(y.shape)}")
-    check_target_shape(y.shape, t.shape, labels=True)
-    if tuple(t.shape) == tuple(y.shape):
-        return xp.astype(t, y.dtype)
-    labels = xp.expand_dims(widened(t) if is_floating(t) else xp.astype(t, xp.int64), axis=1)
-    counted = xp.arange(max(y.shape[1], 2), dtype=labels.dtype, device=device(y))
-    hot = labels == xp.reshape(counted, (1, -1, *(1 for _ in y.shape[2:])))
-    known = xp.any(hot, axis=1, keepdims=True)
-    one_hot = xp.astype(hot[:, -y.shape[1] :, ...], y.dtype)
-    return xp.where(known, one_hot, full(y, (), float("nan")))
-
-
-def check_target_shape(y: Shape, t: Shape, labels: bool, role: str = "") -> None:
-    """Raise X202 unless targets of this shape fit predictions of that: shaped alike, or where they may be, labels."""
-    y, t = tuple(y), tuple(t)
-    if t != y and not (labels and len(y) > 1 and t == (y[0], *y[2:])):
-        raise ShapeError(
-            "X202",
-            f"the {role}targets do not fit the predictions.",
-            f"got targets {t}, predictions {y} = ({', '.join(('batch', 'outputs', 'height', 'width')[: len(y)])})",
-            hint=_target_hint(y, t, labels),
-        )
-
-
-def _target_hint(y: Shape, t: Shape, labels: bool) -> str:
-    if t == (*y[:1], 1, *y[2:]) and labels:
-        return "labels have no axis of outputs: y[:, 0]."
-    if y[1:] == (1,) and t == y[:1]:
-        return "a single output has an axis of its own: y[:, None]."
-    if len(t) == len(y) and t[2:] == y[2:] and len(y) > 1 and t[1]:
-        return f"let the last layer have {counted(t[1], 'output')}, as the targets have."
-    if prod(y) == prod(t):
-        return f"give targets shaped like the net's output: y.reshape(-1, {', '.join(map(str, y[1:]))})."
-    return "give targets shaped like the net's output" + (", or one whole number a sample." if labels else ".")
-
-
-def _same_shape(y: Array, t: Array) -> Array:
-    xp = _check_floating(y, t)
-    check_target_shape(y.shape, t.shape, labels=False)
-    return xp.astype(t, y.dtype)
-
-
-def _check_floating(y: Array, t: Array) -> Any:
-    """The namespace of both, if they are arrays and the predictions floating-point numbers; else raise X103."""
-    for name, array in (("y", y), ("t", t)):
-        if not isinstance(getattr(array, "shape", None), tuple):
-            check_array(array, name)
-    if not is_floating(y):
-        raise DTypeError("X103", f"a loss takes floating-point predictions; got {y.dtype}.", hint="convert them.")
-    if not is_real(t):
-        raise DTypeError("X103", f"a loss takes targets of real numbers; got {t.dtype}.", hint="convert them.")
-    return together(y, t)
-
-
-def _at_least_one(size: int) -> int:
-    """The mean over nothing is taken as 0."""
-    return max(size, 1)
-
-
 __all__ = [
     "LOSSES",
     "THRESHOLDS",
     "Loss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "contrastive",
     "cross_entropy",
+    "dice",
+    "focal",
+    "hinge",
     "huber",
+    "kl_divergence",
     "loss_function",
     "mae",
     "mse",
+    "nll",
+    "squared_hinge",
 ]

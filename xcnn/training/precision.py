@@ -6,7 +6,7 @@ which brings weights and x into the type that is computed in, and the gradients 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeGuard
 
 from xcnn.core import tree
@@ -14,13 +14,14 @@ from xcnn.core.arrays import is_floating
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.names import meant, unknown
 from xcnn.core.several import arrays_of, each
-from xcnn.core.types import Array, Backward, Rng, Shape, Weights
+from xcnn.core.types import DTYPES, Array, Backward, DTypeName, PrecisionName, Rng, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.layers import Add, Concatenate, Graph, Multiply, Residual, Sequential
 from xcnn.layers.activations import Activation
 from xcnn.layers.container import Container
 from xcnn.layers.half import may_compute_in_half
 from xcnn.layers.layer import Layer, Next, Run
+from xcnn.layers.packed import Packed
 from xcnn.training.schedules import Schedule
 
 CONTAINERS: tuple[type, ...] = (Sequential, Residual, Concatenate, Add, Multiply, Graph)
@@ -40,8 +41,8 @@ class Precision:
         whether the loss's gradient is scaled on its way back, so that small gradients do not vanish
     """
 
-    name: str
-    dtype: str
+    name: PrecisionName
+    dtype: DTypeName
     compute: str
     scales: bool = False
 
@@ -51,7 +52,7 @@ class Precision:
         return self.compute != self.dtype
 
 
-PRECISIONS = {
+PRECISIONS: dict[str, Precision] = {
     known.name: known
     for known in (
         Precision("float32", "float32", "float32"),
@@ -62,11 +63,9 @@ PRECISIONS = {
     )
 }
 """tf32 is float32 whose products may be rounded to 10 binary digits; float32 itself is strict."""
-DTYPES = ("float32", "float64")
-"""Of weights."""
 
 
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> DTypeName:
     """The name "float32" or "float64", also of what NumPy, PyTorch and others name so: np.float32, torch.float64.
 
     Raises
@@ -201,6 +200,8 @@ def mixed(net: Layer, precision: Precision, last: bool = True) -> Layer:
         ends = ends_of(net) if last else ()
         made: Layer = net.with_layers({name: mixed(layer, precision, name in ends) for name, layer in net.named})
         return made
+    if isinstance(net, Packed):
+        return replace(net, graph=mixed(net.graph, precision, last))  # type: ignore[arg-type]
     return Cast(net, precision, last)
 
 

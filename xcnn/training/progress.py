@@ -6,11 +6,15 @@ A stderr that is missing, closed, full or broken ends nothing: what can't be tol
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
-from xcnn.core.output import notes, same_terminal
+from xcnn.core.output import Notes, notes, same_terminal
 from xcnn.errors import OptionError, short
 from xcnn.training.history import Row, header, line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
 
 
 class Progress(Protocol):
@@ -41,6 +45,9 @@ class Silent:
 class Plain(Silent):
     """One line an epoch, without colours or carriage returns: for logs."""
 
+    titles: str
+    notes: Notes
+
     def __init__(self) -> None:
         self.titles = ""
         self.notes = notes()
@@ -58,6 +65,10 @@ class Plain(Silent):
 
 class Live(Plain):
     """Rich's bar within the epoch: images a second, time left, the loss so far."""
+
+    console: Console
+    bar: Bar
+    task: Any
 
     def __init__(self) -> None:
         super().__init__()

@@ -334,6 +334,45 @@ class Given(Schedule):
 SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Exponential, OneCycle, Scaled, Step, WarmUp)}
 
 
+def cosine_by_epochs(
+    rate: float, *, epochs: int, samples: int, batch_size: int, warm_up: float = 0.0, final: float = 0.0
+) -> Schedule:
+    """Up to `rate` in the epochs of `warm_up`, in equal steps, then in half a cosine to `final` as the last one ends.
+
+    Parameters
+    ----------
+    rate
+        the largest
+    epochs
+        in all
+    samples, batch_size
+        of which an epoch has samples / batch_size steps, rounded up
+    warm_up
+        epochs of the rise, also parts of one
+    final
+        the rate afterwards
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> schedule = xcnn.schedules.cosine_by_epochs(0.1, epochs=30, samples=60000, batch_size=128, warm_up=3)
+    >>> schedule(469 * 3 - 1), schedule(469 * 30)
+    (0.1, 0.0)
+    """
+    check_whole("epochs", epochs)
+    check_whole("samples", samples)
+    check_whole("batch_size", batch_size)
+    check_between("warm_up", warm_up, 0, epochs)
+    each = -(-samples // batch_size)
+    rise = round(warm_up * each)
+    cosine = Cosine(rate, max(epochs * each - rise, 1), final=final)
+    return WarmUp(rise, cosine) if rise else cosine
+
+
 def learning_rate(rate: Schedule | float, step: int) -> float:
     """The learning rate of this step.
 
@@ -388,5 +427,6 @@ __all__ = [
     "Schedule",
     "Step",
     "WarmUp",
+    "cosine_by_epochs",
     "learning_rate",
 ]

@@ -17,7 +17,7 @@ def is_of_capture(error: Exception) -> bool:
 class Paced:
     """A compiled step whose spans find their length by how long they take."""
 
-    pace = 1
+    pace: int = 1
     """Steps of the next span, if the epoch has so many."""
 
     def steps_of_span(self, first: int, samples: int, batch_size: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, is_dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
@@ -16,7 +15,7 @@ from xcnn.core.pure import Impure, is_fixed, is_own, made_of
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
-from xcnn.training.losses import Loss
+from xcnn.training.losses import Loss, weighted
 from xcnn.training.optimizers import Composite, Optimizer
 from xcnn.training.state import HostArray, TrainingState
 
@@ -101,7 +100,7 @@ class TrainingStep:
         y, backward = self.net(weights, x, run)
         if not is_own(type(self.net)):
             backward = held(self.net, weights, likeness(y), backward)
-        loss = self.loss if shares is None else partial(self.loss, weights=shares)
+        loss = weighted(self.loss, shares)
         value, dy, right = self.backend.loss_and_gradient(loss, self.threshold, y, t, loss_scale)
         _, grads = backward(dy)
         return grads, value, right, y
@@ -175,6 +174,14 @@ class Kept:
 
     arguments: Collection[str] = ()
     """Options of the optimizer that are arguments of what is kept, beside its rate."""
+
+    step: TrainingStep
+    compiles: bool
+    fixed: bool
+    unkept: str
+    """Why nothing is kept; "" where it is."""
+    reason: str
+    """Why steps run operation by operation; "" where they do not."""
 
     def __init__(self, step: TrainingStep, compiles: bool) -> None:
         self.step, self.compiles = step, compiles

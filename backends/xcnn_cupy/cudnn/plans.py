@@ -21,6 +21,8 @@ from xcnn_cupy.cudnn.plan import Plan
 from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.cudnn.target import Target
 
+MOST_EXACT, TOO_SLOW = 10, 3.0
+"""How many plans are measured exactly, and how many times the fastest one's time, at a glance, is too much for it."""
 log = logging.getLogger("xcnn")
 
 
@@ -68,10 +70,18 @@ class Plans:
     measure
         gives the median of a plan's seconds; then the fastest plan is chosen, else the first that cuDNN proposes. A
         plan is passed over whose measure raises CudnnError or DeviceMemoryError.
+    glance
+        gives a plan's seconds in less time, and not as well: only plans that it finds promising are measured
     """
 
-    def __init__(self, library: Library, target: Target, measure: Callable[[Plan], float] | None = None) -> None:
-        self.library, self.target, self.measure = library, target, measure
+    def __init__(
+        self,
+        library: Library,
+        target: Target,
+        measure: Callable[[Plan], float] | None = None,
+        glance: Callable[[Plan], float] | None = None,
+    ) -> None:
+        self.library, self.target, self.measure, self.glance = library, target, measure, glance
         self._plans: dict[Question, Plan | Refused] = {}
         self._chosen: dict[str, Chosen] = {}
         self._lock = threading.RLock()
@@ -156,16 +166,20 @@ class Plans:
 
     def _fastest(self, candidates: Iterator[Plan], measure: Callable[[Plan], float], refused: Refused) -> Plan | None:
         """The plan of the least time; of plans that are equally fast the first."""
-        fastest, least = None, float("inf")
+        if self.glance is not None:
+            candidates = iter(promising(list(self._timed(candidates, self.glance, refused))))
+        timed = list(self._timed(candidates, measure, refused))
+        return min(timed, key=lambda each: each[1])[0] if timed else None
+
+    def _timed(
+        self, candidates: Iterator[Plan], measure: Callable[[Plan], float], refused: Refused
+    ) -> Iterator[tuple[Plan, float]]:
+        """Each plan that runs, and its seconds; `refused` learns why others do not."""
         for plan in candidates:
             try:
-                seconds = measure(plan)
+                yield plan, measure(plan)
             except (CudnnError, DeviceMemoryError) as error:  # the others may run all the same
                 refused.add(error.message, plan.choice.engine)
-                continue
-            if seconds < least:
-                fastest, least = plan, seconds
-        return fastest
 
     def _candidates(self, question: Question, refused: Refused) -> Iterator[Plan]:
         """Plans in cuDNN's order; `refused` learns why the other engines are left out."""
@@ -207,3 +221,10 @@ class Plans:
             refused.add(reason, engine.choice.engine)
             return None
         return plan
+
+
+def promising(timed: list[tuple[Plan, float]]) -> list[Plan]:
+    """The plans that may be the fastest, by a glance at their seconds, in the order in which they came."""
+    least = min((seconds for _, seconds in timed), default=0.0)
+    near = sorted((seconds, n) for n, (_, seconds) in enumerate(timed) if seconds <= TOO_SLOW * least)
+    return [timed[n][0] for n in sorted(n for _, n in near[:MOST_EXACT])]

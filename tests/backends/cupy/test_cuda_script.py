@@ -1,12 +1,15 @@
 """benchmarks/gpu.py where there is no GPU: its dry run, its parts on what stands in a GPU's place, its tables."""
 
-import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,26 +24,47 @@ from xcnn.bench import comparison, gpu, timing
 from xcnn.bench.cases import CorrelationCase, StepCase
 
 PATH = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
+PARTS = ("session", "machine", "clock", "plans", "nets", "random_nets", "speed", "plan_times", "smoke", "tables", "run")
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch, the other side, is not installed")
 
 
 @pytest.fixture(scope="module")
 def script():
-    """The script as a module, which is not run."""
-    spec = spec_from_file_location("benchmarks_gpu", PATH)
-    module = sys.modules[spec.name] = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    """The script and the modules of its parts: names are looked up in whichever has them."""
+    sys.path.insert(0, str(PATH.parent))
+    try:
+        names = ("gpu", *(f"on_gpu.{name}" for name in PARTS))
+        yield Modules([import_module(name) for name in names])
+    finally:
+        sys.path.remove(str(PATH.parent))
+        for name in [name for name in sys.modules if name == "gpu" or name.split(".")[0] == "on_gpu"]:
+            del sys.modules[name]
+
+
+class Modules:
+    """Several modules as one; what is patched is patched in all that have it."""
+
+    def __init__(self, modules):
+        self.modules = modules
+
+    def __getattr__(self, name):
+        return next(vars(module)[name] for module in self.modules if name in vars(module))
+
+    def patch(self, monkeypatch, name, value):
+        having = [module for module in self.modules if name in vars(module)]
+        assert having, name
+        for module in having:
+            monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture
 def run(script, tmp_path):
-    """Run some parts: the report as it was written."""
+    """Run some parts: the report as its lines were read."""
 
     def run(names, session=None, minutes=1.0, dry=False):
-        script.run(session or script.Session(StandIn()), names, minutes, tmp_path / "gpu.json", dry)
-        return json.loads((tmp_path / "gpu.json").read_text())
+        parts = {name: script.PARTS[name] for name in names}
+        script.run(session or script.Session(StandIn()), parts, minutes, script.Log(tmp_path / "gpu.jsonl"), dry)
+        return script.report(tmp_path / "gpu.jsonl")
 
     return run
 
@@ -74,8 +98,8 @@ def test_dry_run_says_for_each_part_what_it_would_do_and_why_it_stopped(script, 
     command = [sys.executable, str(PATH), "--out", str(tmp_path / "new"), "--dry-run"]
     without = {name: value for name, value in os.environ.items() if name != "XCNN_DATA_DIR"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=without)
-    report = json.loads((tmp_path / "new" / "gpu.json").read_text())
-    assert report["schema"] == "xcnn.gpu.1"
+    report = script.report(tmp_path / "new" / "gpu.jsonl")
+    assert report["schema"] == "xcnn.gpu.2"
     assert [*report["parts"]] == [*script.PARTS]
     for name, part in report["parts"].items():
         assert part["about"] == script.PARTS[name][0].__doc__
@@ -111,7 +135,8 @@ def test_a_task_that_fails_leaves_its_traceback_and_the_next_one_runs(script, ru
 
 def test_a_part_ends_with_its_share_and_the_next_has_what_it_left(script, run, monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(script.time, "perf_counter", lambda: clock.now)
+    script.patch(monkeypatch, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    script.patch(monkeypatch, "cut_after", lambda seconds: nullcontext())
 
     def part(count, seconds):
         def takes():
@@ -121,25 +146,71 @@ def test_a_part_ends_with_its_share_and_the_next_has_what_it_left(script, run, m
 
     monkeypatch.setitem(script.PARTS, "short", (part(2, 1), 30))
     monkeypatch.setitem(script.PARTS, "long", (part(100, 10), 30))
-    parts = run(["short", "long", "short"], minutes=1.5)["parts"]
-    assert [*parts] == ["short", "long"]  # by name
+    parts = run(["short", "long"], minutes=1.0)["parts"]
     assert len(parts["long"]["results"]) == 6  # from 2 to 62 s, when 60 have passed
     assert parts["long"]["undone"][0] == "6"
 
 
-def test_the_report_is_written_after_each_part(script, tmp_path, monkeypatch):
-    def first(session):
+def test_each_task_is_written_as_soon_as_it_is_done(script, tmp_path, monkeypatch):
+    def part(session):
+        """Two tasks, and one that is killed."""
         yield script.Task("task", lambda: 1)
+        yield script.Task("fails", lambda: 1 / 0)
+        yield script.Task("killed", killed)
 
-    def killed(session):
+    def killed():
         raise KeyboardInterrupt
-        yield
 
-    monkeypatch.setitem(script.PARTS, "first", (first, 1))
-    monkeypatch.setitem(script.PARTS, "killed", (killed, 1))
+    log = script.Log(tmp_path / "gpu.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        script.run(script.Session(), ["first", "killed"], 1.0, tmp_path / "gpu.json", False)
-    assert json.loads((tmp_path / "gpu.json").read_text())["parts"]["first"]["results"] == {"task": 1}
+        script.run(script.Session(), {"part": (part, 1.0)}, 1.0, log)
+    with log.path.open("a") as file:
+        file.write('{"part": "part", "task": "torn", "resu')
+    found = script.report(log.path)["parts"]["part"]
+    assert found["results"] == {"task": 1}
+    assert [*found["errors"]] == ["fails"]
+    assert found["about"] == "Two tasks, and one that is killed."
+    tables = [sys.executable, str(PATH.with_name("gpu_tables.py")), str(tmp_path)]
+    told = subprocess.run(tables, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("part: 1 tasks done, 1 failed, 0 left, 0 s\n  FAILED fails: ZeroDivisionError")
+
+
+def test_a_task_is_cut_when_its_time_is_up(script, tmp_path):
+    """Whatever it catches. The part's share is over too; the next part has its own."""
+
+    def stubborn():
+        while True:
+            with suppress(Exception):
+                time.sleep(10)
+
+    def long(session):
+        yield script.Task("stubborn", stubborn)
+        yield script.Task("never", lambda: 2)
+
+    def short(session):
+        yield script.Task("quick", lambda: 3)
+
+    begun = time.perf_counter()
+    handler = signal.getsignal(signal.SIGALRM)
+    script.run_part(script.Session(), "long", long, begun + 0.2, begun + 0.3, script.Log(tmp_path / "a"))
+    assert time.perf_counter() - begun < 5
+    assert script.run_part(script.Session(), "short", short, begun + 60, begun + 70, script.Log(tmp_path / "a"))
+    parts = script.report(tmp_path / "a")["parts"]
+    assert "TimeUp: cut after" in parts["long"]["errors"]["stubborn"]["message"]
+    assert parts["long"]["undone"] == ["never"]
+    assert parts["short"]["results"] == {"quick": 3}
+    assert signal.getsignal(signal.SIGALRM) == handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_minutes_are_minutes_though_a_call_does_not_return(tmp_path):
+    code = (
+        "import sys, threading; sys.path.insert(0, sys.argv[1]); import on_gpu.run as r; r.HUNG = 0.0\n"
+        "with r.ended_after(0.005): threading.Lock().acquire() and threading.Event().wait(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(PATH.parent)], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
 
 
 def test_unknown_parts_are_refused(tmp_path):
@@ -206,14 +277,14 @@ def test_algorithms_against_float64(script, run):
 @needs_compiler
 def test_captured_steps_of_the_rehearsed_backend_equal_eager_ones(script, monkeypatch):
     """All of the CuPy backend's own code, its kernels on the host."""
-    monkeypatch.setattr(script, "picked", lambda choice: small_case("small:2"))
-    monkeypatch.setattr(script, "CAPTURED", 3)
+    script.patch(monkeypatch, "picked", lambda choice: small_case("small:2"))
+    script.patch(monkeypatch, "CAPTURED", 3)
     found = script.capture_errors(script.Session(RehearsedGpu()), "small", "float32")
     assert found == {"ok": True, "worst": 0.0, "not captured": ""}
 
 
 def test_steps_that_are_not_captured_are_no_success(script, run, monkeypatch):
-    monkeypatch.setattr(script, "picked", small_case)
+    script.patch(monkeypatch, "picked", small_case)
     found = run(["capture"])["parts"]["capture"]
     assert found["results"]["lenet, float32"] == {"ok": False, "worst": 0.0, "not captured": StandIn.reason}
     assert "does not compute in float16" in found["errors"]["lenet, float16"]["message"]
@@ -295,7 +366,7 @@ def test_steps_beside_pytorch(script, run, quick):
 
 @needs_torch
 def test_correlations_beside_pytorch(script, run, quick, monkeypatch):
-    monkeypatch.setattr(script, "RESNET18", (CorrelationCase(2, 3, 6, 4, 3), CorrelationCase(2, 4, 6, 4, 1)))
+    script.patch(monkeypatch, "RESNET18", (CorrelationCase(2, 3, 6, 4, 3), CorrelationCase(2, 4, 6, 4, 1)))
     results = run(["correlations"], script.Session(StandIn(threads=1)))["parts"]["correlations"]["results"]
     assert len(results) == 2 * 2
     header, rule, *rows = script.correlation_table(results)
@@ -326,7 +397,7 @@ def test_ratios_in_the_tables(script):
 
 def test_seconds_until_the_accuracy_is_reached(script, run, monkeypatch):
     data = xcnn.datasets.mnist01()
-    monkeypatch.setattr(script, "digits", lambda folder: ((data.train.x[:1500], data.train.y[:1500]), data.test))
+    script.patch(monkeypatch, "digits", lambda folder: ((data.train.x[:1500], data.train.y[:1500]), data.test))
     monkeypatch.setattr(xcnn.nets, "mnist_net", xcnn.nets.lenet)
     report = run(["mnist"])
     found = report["parts"]["mnist"]["results"]["float32"]
@@ -346,35 +417,42 @@ def test_digits_come_from_a_folder_alone(script, tmp_path, monkeypatch):
 
 @needs_torch
 def test_host_microseconds(script, run, monkeypatch):
-    monkeypatch.setattr(script, "HOST_CALLS", 2)
+    script.patch(monkeypatch, "HOST_CALLS", 2)
     found = run(["host"])["parts"]["host"]
     assert found["errors"] == {}
     assert len(found["results"]) == 4
     assert all(0 < value < 1e6 for value in found["results"].values())
 
 
-def test_plans_are_timed_between_events_on_inputs_in_turn(script, monkeypatch):
-    """Runs on the n-th inputs take n + 1 milliseconds of the stand-in's clock; the first two runs do not count."""
-    clock, seen = SimpleNamespace(now=0.0), []
+class Slow:
+    """A device on which the n-th plan takes n + 1 ms, the first time 100 ms more."""
 
-    class Event:
-        def record(self):
-            self.at = clock.now
+    def __init__(self, clock):
+        self.clock, self.loaded, self.runs = clock, set(), []
 
-        def synchronize(self):
-            pass
+    def capture(self, work):
+        work()
+        return SimpleNamespace(launch=work)
 
-    def execute(plan, inputs):
-        seen.append(inputs["n"])
-        clock.now += 100.0 if len(seen) <= 2 else inputs["n"] + 1.0
+    def execute(self, plan, inputs):
+        self.clock.now += plan.n + 1.0 + 100.0 * (plan.n not in self.loaded)
+        self.loaded.add(plan.n)
+        self.runs.append((plan.n, inputs["n"]))
 
-    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: end.at - start.at)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    backend = SimpleNamespace(gpu=SimpleNamespace(execute=execute))
-    inputs = [{"n": n} for n in range(3)]
-    assert script.plan_microseconds(backend, None, inputs) == 2000.0
-    assert len(seen) == script.TIMED + 2
-    assert seen[2:8] == [0, 1, 2, 0, 1, 2]
+
+def test_plans_are_timed_exactly_where_a_glance_finds_them_promising(script, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    script.patch(monkeypatch, "time", SimpleNamespace(perf_counter=lambda: 1e-3 * clock.now))
+    choice = SimpleNamespace(engine=1, knobs=())
+    plans = [SimpleNamespace(n=n, choice=choice, workspace=0) for n in range(20)]
+    device = Slow(clock)
+    device.plans = SimpleNamespace(candidates=lambda question: iter(plans))
+    backend = SimpleNamespace(gpu=device, active=nullcontext, synchronize=lambda: None)
+    rows = script.times_of(backend, None, [{"n": n} for n in range(3)])
+    assert [row["glance"] for row in rows] == pytest.approx([1e3 * (n + 1) for n in range(20)])
+    exact = {n: row["microseconds"] for n, row in enumerate(rows) if "microseconds" in row}
+    assert exact == pytest.approx({0: 1000, 1: 2000, 2: 3000})  # the others take over 3 times as long as the first
+    assert [inputs for n, inputs in device.runs if n == 2][-20:] == [n % 3 for n in range(20)]
 
 
 def test_what_is_printed_while_the_run_goes_on(script):
@@ -388,10 +466,63 @@ def test_what_is_printed_while_the_run_goes_on(script):
 def test_a_summary_without_results(script):
     nothing = {"results": {}, "errors": {"a": {"message": "no GPU"}}, "undone": ["b"]}
     text = script.summary({"parts": dict.fromkeys(("steps", "correlations", "mnist"), nothing)})
-    assert text.splitlines()[:2] == ["steps: 0 tasks done, 1 failed, 1 left", "  FAILED a: no GPU"]
+    assert text.splitlines()[:2] == ["steps: 0 tasks done, 1 failed, 1 left, 0 s", "  FAILED a: no GPU"]
     assert "|" not in text
 
 
 def test_sessions_make_backends_with_options(script):
     made = script.Session(replace(StandIn(), compiles=False)).made(deterministic=True)
     assert (made.compiles, made.deterministic) == (False, True)
+
+
+# The smoke test.
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_smoke_test_finds_convolutions_right_and_nan_kept(script, precision):
+    session = script.Session(RehearsedGpu())
+    for found in (script.convolution_errors(session, precision), script.nan_kept(session, precision)):
+        assert len(found) == 3
+        assert all(one["ok"] for one in found.values()), found
+
+
+@needs_compiler
+def test_the_smoke_test_finds_lost_nan(script):
+    class Careless:
+        def __init__(self, device):
+            self.device = device
+
+        def __getattr__(self, name):
+            return getattr(self.device, name)
+
+        def convolve(self, question, x, kernel, y, bias=None):
+            self.device.convolve(question, x, kernel, y, bias)
+            if question.activation == "relu":
+                y[...] = np.nan_to_num(y, nan=0.0)
+
+    @dataclass(frozen=True, repr=False)
+    class Backend(RehearsedGpu):
+        @property
+        def gpu(self):
+            return Careless(super().gpu)
+
+    found = script.nan_kept(script.Session(Backend()), "float32")
+    assert {name: one["ok"] for name, one in found.items()} == {"ReLU": False, "Sigmoid": True, "Tanh": True}
+
+
+@needs_compiler
+def test_the_smoke_test_times_the_product_of_a_dense_layer(script, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((4, 48), dtype="float32"), rng.standard_normal((48, 8), dtype="float32")
+    assert 0 < script.dense_microseconds(RehearsedGpu(), "float32", x, w) < 1e6
+
+
+def test_a_smoke_test_that_fails_has_status_1(script, tmp_path):
+    if xcnn.available_backends()["cupy"].available:
+        pytest.skip("there is a GPU here: the script would use it")
+    command = [sys.executable, str(PATH), "--out", str(tmp_path), "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    found = script.report(tmp_path / "smoke.jsonl")["parts"]["smoke"]
+    assert {"backend", "kernels", "convolution, float32", "NaN, float16", "memory"} <= set(found["errors"])

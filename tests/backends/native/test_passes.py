@@ -15,15 +15,20 @@ from xcnn.core.windows import output_size
 from xcnn.layers import (
     ELU,
     GELU,
+    SELU,
     AveragePool2D,
     BatchNorm,
+    ClippedReLU,
     Dropout,
     GlobalAveragePool2D,
     GlobalMaxPool2D,
     GroupNorm,
+    HardSigmoid,
+    HardSwish,
     LayerNorm,
     LeakyReLU,
     MaxPool2D,
+    Mish,
     Next,
     ReLU,
     Residual,
@@ -32,6 +37,7 @@ from xcnn.layers import (
     Sigmoid,
     SiLU,
     Softplus,
+    Softsign,
     Tanh,
 )
 
@@ -40,7 +46,10 @@ if native.library() is None:
 
 from xcnn_numpy.native import PASSES, pooling
 
-ACTIVATIONS = [ReLU(), LeakyReLU(0.1), ELU(), Sigmoid(), Tanh(), SiLU(), Softplus(), GELU(), GELU(approximate=True)]
+ACTIVATIONS = [
+    ReLU(), LeakyReLU(0.1), ELU(), Sigmoid(), Tanh(), SiLU(), Softplus(), GELU(), GELU(approximate=True), ClippedReLU(),
+    SELU(), Mish(), HardSigmoid(), HardSwish(), Softsign(),
+]  # fmt: skip
 SHAPES = [(5,), (16, 7), (16, 7, 9), (64, 14, 14), (600, 3, 2), (1030, 2, 1), (3, 4, 1), (1, 33, 70), (8, 1, 1)]
 EPS = {"float32": 2e-5, "float64": 1e-12}
 IMAGE = [

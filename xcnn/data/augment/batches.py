@@ -60,21 +60,25 @@ def augmented(
     LabelError
         X201, for labels that can't be mixed.
     """
-    shape, dtype = x.shape, x.dtype
     for place, each in enumerate(augment):
         draws = Draws((*key, AUGMENT, place), samples)
         if hasattr(each, "mix"):
-            x, t = each.mix(x, shares(each, t, x, output_shape), draws)
+            mixed, t = each.mix(x, shares(each, t, x, output_shape), draws)
+            x = kept_alike(each, x, mixed)
         else:
-            x = each(x, draws)
-        if tuple(x.shape) != tuple(shape):
-            told = f"got {tuple(x.shape)}, the batch was {tuple(shape)}"
-            raise ShapeError("X101", "changed the shape of its batch.", told, layer=each)
-        if x.dtype != dtype:
-            raise DTypeError(
-                "X103", f"{short(each)} made {dtype} {x.dtype}.", hint="give an array like the one it is given."
-            )
+            x = kept_alike(each, x, each(x, draws))
     return x, t
+
+
+def kept_alike(augmentation: Any, x: Array, made: Array) -> Array:
+    """What an augmentation made of x; raises X101 or X103 where that is of another shape or type."""
+    if tuple(made.shape) != tuple(x.shape):
+        told = f"got {tuple(made.shape)}, the batch was {tuple(x.shape)}"
+        raise ShapeError("X101", "changed the shape of its batch.", told, layer=augmentation)
+    if made.dtype != x.dtype:
+        hint = "give an array like the one it is given."
+        raise DTypeError("X103", f"{short(augmentation)} made {x.dtype} {made.dtype}.", hint=hint)
+    return made
 
 
 def shares(augmentation: Any, t: Array, x: Array, output_shape: Shape) -> Array:

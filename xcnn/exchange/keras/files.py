@@ -145,7 +145,7 @@ def stored(path: str | Path, h5py: Any, group: Any, name: str) -> Stored:
     shape, kind = tuple(map(int, found.shape or ())), str(found.dtype)
     if kind not in KINDS:
         return Stored(shape, lambda: np.zeros(shape, np.float32))  # a seed's state, which no layer asks for
-    if found.id.get_storage_size() != prod(shape) * np.dtype(kind).itemsize:
+    if found.chunks is not None or found.id.get_storage_size() != prod(shape) * np.dtype(kind).itemsize:
         refuse(path, f"its weights have {name!r} of {shape}, which is not there whole.")
 
     def read() -> NDArray[Any]:

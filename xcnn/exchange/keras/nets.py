@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from xcnn.core.windows import is_whole
 from xcnn.errors import ExchangeError, OptionError, XcnnError
 from xcnn.exchange.archives import refuse
 from xcnn.exchange.keras.files import Arrays, reading
-from xcnn.exchange.keras.layers import LAYERS, Given, Order, Part, UnsupportedError, order_after
+from xcnn.exchange.keras.given import Given, Order, Part, UnsupportedError
+from xcnn.exchange.keras.layers import LAYERS, order_after
 from xcnn.exchange.keras.nodes import Graph, GraphError, Node, graph_of
 from xcnn.layers import Graph as GraphLayer
 from xcnn.layers import Sequential, Sigmoid, Softmax
@@ -93,6 +96,7 @@ class Builder:
         self.layers: dict[str, tuple[Layer, tuple[str, ...]]] = {}
         self.weights: Weights = {}
         self.missing: dict[str, str] = {}
+        self.names, self.seen = set[str](), Counter[str]()
 
     def built(self, input_shape: Shape | None) -> Built:
         """The net, if all of it can be built."""
@@ -192,8 +196,11 @@ class Builder:
         """A name for a layer that no other has."""
         name = re.sub(r"\W", "_", wanted, flags=re.ASCII).strip("_") or "layer"
         name = f"layer_{name}" if name[0].isdigit() or name in ("inputs", "outputs", "takes", "self") else name
-        taken = {*self.layers, *self.called.values()}
-        return next(each for n in range(len(taken) + 1) if (each := f"{name}_{n}" if n else name) not in taken)
+        n = next(n for n in count(self.seen[name]) if (f"{name}_{n}" if n else name) not in self.names)
+        found = f"{name}_{n}" if n else name
+        self.seen[name] = n + 1
+        self.names.add(found)
+        return found
 
 
 def not_expressed(path: str | Path, missing: Mapping[str, str]) -> ExchangeError:

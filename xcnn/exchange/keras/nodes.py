@@ -11,6 +11,8 @@ from typing import Any
 DEEPEST = 16
 MOST_NODES = 10_000
 MODELS = ("Functional", "Model", "Sequential")
+OPERATIONS = {"Add": "offset", "Multiply": "scale"}
+"""Those that are what the layers of these names are, and with a number an option of Rescaling."""
 HOMES = ("keras", "keras.layers", "keras.models", "keras.src.models")
 """Modules whose classes are Keras's own: others are somebody's."""
 
@@ -62,7 +64,7 @@ def graph_of(model: Mapping[str, Any]) -> Graph:
     Raises
     ------
     GraphError
-        where it is none.
+        where it is none. Keras writes each layer after those that it takes: another is in a circle, or takes nothing.
     """
     try:
         graph = _model(model, "", "", None, 0)
@@ -70,20 +72,7 @@ def graph_of(model: Mapping[str, Any]) -> Graph:
         raise GraphError(f"{type(error).__name__}: {str(error)[:100]}") from error
     if len({node.name for node in graph.nodes}) < len(graph.nodes):
         raise GraphError("two layers have one name")
-    return Graph(tuple(in_order(graph)), graph.inputs, graph.outputs)
-
-
-def in_order(graph: Graph) -> Iterator[Node]:
-    """The nodes, each after those that it takes."""
-    done: set[str] = set()
-    waiting = list(graph.nodes)
-    while waiting:
-        ready = [node for node in waiting if done.issuperset(node.takes)]
-        if not ready:
-            raise GraphError(f"{waiting[0].name!r} takes what there is not, or takes part in a cycle")
-        yield from ready
-        done |= {node.name for node in ready}
-        waiting = [node for node in waiting if node.name not in done]
+    return graph
 
 
 def _model(model: Mapping[str, Any], prefix: str, folder: str, given: tuple[str, ...] | None, depth: int) -> Graph:
@@ -117,7 +106,8 @@ def _model(model: Mapping[str, Any], prefix: str, folder: str, given: tuple[str,
             nodes += inner.nodes
             stands[own] = last = inner.outputs
             continue
-        nodes.append(Node(whole, kind, layer["config"], takes, place, max(len(calls), 1)))
+        kind, config_of = operation(layer, kind)
+        nodes.append(Node(whole, kind, config_of, takes, place, max(len(calls), 1)))
         stands[own] = last = (whole,)
     if chained and given is None and not inputs:
         raise GraphError("a Sequential without an Input has not told its input's shape")
@@ -130,6 +120,21 @@ def kind_of(layer: Mapping[str, Any]) -> str:
     module, name = str(layer.get("module")), str(layer["class_name"])
     own = module in HOMES or module.startswith("keras.src.models.")
     return name if own and layer.get("registered_name") in (None, name) else f"{layer.get('registered_name')}.{name}"
+
+
+def operation(layer: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
+    """The kind and the options of a node; `x + y` and `2 * x` are operations of Keras's, and stand for layers."""
+    config: Mapping[str, Any] = layer["config"]
+    if not str(layer.get("module")).startswith("keras.src.ops."):
+        return kind, config
+    name, call = str(layer["class_name"]), (layer.get("inbound_nodes") or [{}])[0]
+    args, numbers = call.get("args") or [], [each for each in call.get("args") or [] if isinstance(each, int | float)]
+    if name in OPERATIONS and len(args) == 2 and not call.get("kwargs"):
+        if not numbers and len(references(args)) == 2:
+            return name, config
+        if len(numbers) == 1 and len(references(args)) == 1:
+            return "Rescaling", {OPERATIONS[name]: numbers[0]}
+    return f"the operation {name}", config
 
 
 def references(given: Any, depth: int = 0) -> list[str]:

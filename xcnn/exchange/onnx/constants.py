@@ -109,7 +109,8 @@ def slices(op: Op, xs: Sequence[Any], rank: int) -> tuple[slice, ...]:
 def squeeze(op: Op, xs: Sequence[Any]) -> Value:
     """Without axes of size 1."""
     axes = axes_of(op, xs)
-    return np.squeeze(xs[0], axis=None if axes is None else tuple(axes))
+    squeezed: Value = np.squeeze(xs[0], axis=None if axes is None else tuple(axes))
+    return squeezed
 
 
 def unsqueeze(op: Op, xs: Sequence[Any]) -> Value:

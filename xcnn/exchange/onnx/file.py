@@ -48,6 +48,8 @@ class End:
     name: str
     kind: int
     sizes: tuple[int | None, ...] | None
+    value: str = ""
+    """The name of what an output is, where that has another."""
 
 
 @dataclass(frozen=True)

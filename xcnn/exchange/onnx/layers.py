@@ -55,6 +55,7 @@ from xcnn.layers import (
     Softplus,
     Softsign,
     SpatialDropout2D,
+    StochasticDepth,
     Tanh,
     UpSampling2D,
     ZeroPadding2D,
@@ -432,7 +433,7 @@ def dropout(layer: Dropout, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Dropout", x, here.constant("rate", np.array(layer.rate, "float32")), shape=x.shape)
 
 
-@writes(SpatialDropout2D)
-def spatial_dropout2d(layer: SpatialDropout2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Nothing: ONNX has no dropout of whole channels."""
+@writes(SpatialDropout2D, StochasticDepth)
+def dropped_whole(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Nothing: ONNX has no dropout of whole channels or samples."""
     return here.node("Identity", x, shape=x.shape)

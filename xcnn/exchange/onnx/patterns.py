@@ -91,7 +91,7 @@ def hard_swish(op: Op, ops: Ops) -> Op | None:
 
 def is_sixth(op: Op) -> bool:
     """Whether a HardSigmoid is x / 6 + 1/2 between 0 and 1."""
-    return abs(op.get("alpha", 0.2) - 1 / 6) < 1e-5 and abs(op.get("beta", 0.5) - 0.5) < 1e-5
+    return bool(abs(op.get("alpha", 0.2) - 1 / 6) < 1e-5 and abs(op.get("beta", 0.5) - 0.5) < 1e-5)
 
 
 def is_held(name: str, x: str, ops: Ops) -> bool:
@@ -174,9 +174,9 @@ def simplified(contents: Contents) -> Contents:
             constants[op.outputs[0]] = constant(op, ())
         else:
             ops.append(replace(op, inputs=inputs))
-    outputs = [replace(end, name=same.get(end.name, end.name)) for end in contents.outputs]
+    outputs = [replace(end, value=same.get(end.name, end.name)) for end in contents.outputs]
     known = Ops(ops, constants)
-    known.uses.update(end.name for end in outputs)
+    known.uses.update(end.value for end in outputs)
     found = [next((new for f in PATTERNS.get(op.kind, ()) if (new := f(op, known))), op) for op in ops]
     return replace(contents, ops=found, constants=constants, outputs=outputs)
 

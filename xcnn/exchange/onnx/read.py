@@ -85,16 +85,16 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
 
 
 def chosen(name: str, outputs: list[End], asked: str | None) -> str:
-    """The output's name."""
+    """The value that is the output."""
     names = [end.name for end in outputs]
     if asked is not None:
         if asked not in names:
             raise OptionError("X104", f"{name} has no output {short(asked)}; it has {', '.join(map(short, names))}.")
-        return asked
+        return outputs[names.index(asked)].value
     if len(names) != 1:
         told = f"{name} has {counted(len(names), 'output')}: {', '.join(map(short, names))}."
         raise OptionError("X104", told, hint=f"choose one: output={short(names[0])}." if names else "")
-    return names[0]
+    return outputs[0].value
 
 
 def the_input(name: str, file: Contents, ops: list[Op]) -> End:

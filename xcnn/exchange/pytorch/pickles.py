@@ -32,7 +32,7 @@ NAMES = {
 }  # fmt: skip
 """All that a file may name, as "module name"."""
 
-CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False}
+CONSTANTS: dict[bytes, bool | None] = {b"N": None, b"\x88": True, b"\x89": False}
 TUPLES = {b")": 0, b"\x85": 1, b"\x86": 2, b"\x87": 3}
 NUMBERS = {b"J": "<i", b"K": "<B", b"M": "<H", b"G": ">d"}
 TEXTS = {b"X": 4, b"\x8c": 1, b"\x8d": 8}
@@ -96,6 +96,10 @@ def loads(file: IO[bytes], storage_of: Callable[[tuple[Any, ...]], Storage], ord
 
 class Machine:
     """The stack, the places where a list of arguments begins on it, and what is kept to be asked for again."""
+
+    file: IO[bytes]
+    storage_of: Callable[[tuple[Any, ...]], Storage]
+    order: Order
 
     def __init__(self, file: IO[bytes], storage_of: Callable[[tuple[Any, ...]], Storage], order: Order) -> None:
         self.file, self.storage_of, self.order = file, storage_of, order

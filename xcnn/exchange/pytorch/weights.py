@@ -21,6 +21,7 @@ from xcnn.exchange.pytorch.tensors import Numbers, Stored
 from xcnn.layers.batch_norm import SETTLED
 from xcnn.layers.layer import Layer
 
+OF_MODULE = "give its weights: model.load_weights(net.state_dict())."
 COUNTS = "num_batches_tracked"
 """What PyTorch's batch normalisation counts: statistics that are loaded count as those of many batches here."""
 
@@ -111,6 +112,8 @@ def load(net: Layer, weights: Weights, source: Any, how: How) -> tuple[dict[str,
     """
     if isinstance(source, Mapping):
         return fitted(net, weights, source, how)
+    if hasattr(source, "state_dict"):
+        raise OptionError("X104", f"weights come from a file or a dict; got a {type(source).__name__}.", hint=OF_MODULE)
     with reading(source) as given:
         return fitted(net, weights, given, how)
 

@@ -33,6 +33,27 @@ const ACTIVATIONS = {
     const [distribution, density] = normal(x, mills);
     return [x * distribution, distribution + x * density];
   },
+  clipped_relu: (x, { max_value: most }) => [Math.min(Math.max(x, 0), most), x > 0 && x < most ? 1 : 0],
+  selu(x) {
+    const [scale, alpha] = [1.0507009873554805, 1.6732632423543772];
+    return x > 0 ? [scale * x, scale] : [scale * alpha * Math.expm1(x), scale * alpha * Math.exp(x)];
+  },
+  mish(x) {
+    const w = Math.tanh(Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))));
+    return [x * w, w + x * (1 - w * w) * sigmoid(x)];
+  },
+  hard_sigmoid(x, { slope }) {
+    const y = Math.min(Math.max(slope * x + 0.5, 0), 1);
+    return [y, y > 0 && y < 1 ? slope : 0];
+  },
+  hard_swish(x) {
+    const h = Math.min(Math.max(x / 6 + 0.5, 0), 1);
+    return [x * h, h > 0 && h < 1 ? h + x / 6 : h];
+  },
+  softsign(x) {
+    const q = 1 / (1 + Math.abs(x));
+    return [x * q, q * q];
+  },
   silu(x) {
     const s = sigmoid(x);
     return [x * s, s + x * s * (1 - s)];

@@ -6,7 +6,7 @@ const cellsOf = (shape) => shape.reduce((product, size) => product * size, 1);
 /** The array of an entry of the page's data: little-endian numbers, in base64. */
 function decoded({ type, shape, data }) {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  const kinds = { float32: Float32Array, float64: Float64Array };
+  const kinds = { int32: Int32Array, float32: Float32Array, float64: Float64Array };
   return { shape, cells: Float64Array.from(new kinds[type](bytes.buffer)) };
 }
 

@@ -32,8 +32,9 @@ function eachWindow(g, visit) {
       }
 }
 
-/** What BatchNorm, LayerNorm and GroupNorm end in: X_hat scale + bias, and both gradients. */
+/** What norms end in: X_hat scale + bias, and both gradients; X_hat itself where there is neither. */
 function scaled(hat, { scale, bias }, places) {
+  if (!scale) return { y: hat, gradients: () => ({}) };
   const y = hat.map((value, n) => value * scale.cells[places[n]] + bias.cells[places[n]]);
   const gradients = (dy) => {
     const grads = { scale: new Float64Array(scale.cells.length), bias: new Float64Array(bias.cells.length) };
@@ -112,44 +113,29 @@ const OPERATIONS = {
     return { y, backward };
   },
 
-  /** AveragePool2D and GlobalAveragePool2D: the mean of a window's cells, padding not counted. */
-  average_pool({ geometry: g }, x) {
-    const y = new Float64Array(g.channels * g.output[0] * g.output[1]);
-    eachWindow(g, (at, window) => (y[at] = window.reduce((sum, cell) => sum + x[cell], 0) / window.length));
+  /** Cells of X and zeros in another order: `from` has for each cell of Y that of X, or −1; nothing is moved where there is none. */
+  moved({ from }, x) {
+    if (!from) return { y: x.slice(), backward: (dy) => ({ dx: dy.slice(), grads: {} }) };
+    const places = decoded(from).cells;
     const backward = (dy) => {
       const dx = new Float64Array(x.length);
-      eachWindow(g, (at, window) => window.forEach((cell) => (dx[cell] += dy[at] / window.length)));
+      places.forEach((place, n) => place >= 0 && (dx[place] += dy[n]));
       return { dx, grads: {} };
     };
-    return { y, backward };
+    return { y: places.map((place) => (place < 0 ? 0 : x[place])), backward };
   },
 
-  /** Flatten and Reshape, and Dropout, which does nothing in a prediction. */
-  same: (node, x) => ({ y: x.slice(), backward: (dy) => ({ dx: dy.slice(), grads: {} }) }),
-
-  /** ZeroPadding2D: each channel as a plane. */
-  pad({ input: [channels, rows, columns], output: [, high, wide], padding }, x) {
-    const each = (cells, size, [m, n], around) => {
-      const one = (c) => padded(plane(m, n, cells.slice(c * size, (c + 1) * size)), around).cells;
-      return Float64Array.from(Array.from({ length: channels }, (_, c) => [...one(c)]).flat());
-    };
-    const cut = padding.map((sides) => sides.map((side) => -side));
-    return {
-      y: each(x, rows * columns, [rows, columns], padding),
-      backward: (dy) => ({ dx: each(dy, high * wide, [high, wide], cut), grads: {} }),
-    };
-  },
-
-  /** UpSampling2D: Y = A X Bᵀ for each channel. */
-  resample({ input: [channels, height, width], rows, columns }, x) {
+  /** Y = A X Bᵀ for each channel: averages, larger and smaller images. */
+  two_sided({ view: [channels, height, width], rows, columns }, x) {
     const [high, wide] = [rows.length, columns.length];
+    const used = columns.map((row) => row.map((_, n) => n).filter((n) => row[n] !== 0));
     const each = (visit) => {
       for (let c = 0; c < channels; c++)
         for (let p = 0; p < high; p++)
-          for (let q = 0; q < wide; q++)
-            for (let m = 0; m < height; m++)
-              if (rows[p][m] !== 0)
-                for (let n = 0; n < width; n++)
+          for (let m = 0; m < height; m++)
+            if (rows[p][m] !== 0)
+              for (let q = 0; q < wide; q++)
+                for (const n of used[q])
                   visit((c * high + p) * wide + q, (c * height + m) * width + n, rows[p][m] * columns[q][n]);
     };
     const y = new Float64Array(channels * high * wide);
@@ -169,23 +155,48 @@ const OPERATIONS = {
     return { y, backward: (dy) => ({ dx: dy.map((value, n) => value * slope[n]), grads: {} }) };
   },
 
-  /** Softmax along an axis. */
-  softmax({ input, axis }, x) {
+  /** Softmax along an axis, or its logarithm. */
+  softmax({ input, axis, logarithm }, x) {
     const others = input.map((_, n) => n).filter((n) => n !== axis);
     const rows = placesOver(input, others);
     const count = cellsOf(input) / input[axis];
     const most = new Float64Array(count).fill(-Infinity);
     x.forEach((value, n) => (most[rows[n]] = Math.max(most[rows[n]], value)));
-    const powers = x.map((value, n) => Math.exp(value - most[rows[n]]));
     const sums = new Float64Array(count);
-    powers.forEach((value, n) => (sums[rows[n]] += value));
-    const y = powers.map((value, n) => value / sums[rows[n]]);
+    x.forEach((value, n) => (sums[rows[n]] += Math.exp(value - most[rows[n]])));
+    const logs = x.map((value, n) => value - most[rows[n]] - Math.log(sums[rows[n]]));
+    const p = logs.map(Math.exp);
     const backward = (dy) => {
       const shares = new Float64Array(count);
-      dy.forEach((value, n) => (shares[rows[n]] += value * y[n]));
-      return { dx: y.map((value, n) => value * (dy[n] - shares[rows[n]])), grads: {} };
+      dy.forEach((value, n) => (shares[rows[n]] += logarithm ? value : value * p[n]));
+      const slope = (value, n) => (logarithm ? dy[n] - value * shares[rows[n]] : value * (dy[n] - shares[rows[n]]));
+      return { dx: p.map(slope), grads: {} };
+    };
+    return { y: logarithm ? logs : p, backward };
+  },
+
+  /** Y = scale X + bias, by channels. */
+  scale({ input, weights: { scale, bias } }, x) {
+    const places = placesOver(input, [0]);
+    const { y, gradients } = scaled(x, { scale, bias: bias || { cells: new Float64Array(scale.cells.length) } }, places);
+    const backward = (dy) => {
+      const { scale: dscale, bias: dbias } = gradients(dy);
+      const dx = dy.map((value, n) => value * scale.cells[places[n]]);
+      return { dx, grads: bias ? { scale: dscale, bias: dbias } : { scale: dscale } };
     };
     return { y, backward };
+  },
+
+  /** Y = max(X, 0) + a min(X, 0), a of each channel or of all. */
+  prelu({ input, weights: { negative_slope: slope } }, x) {
+    const channels = placesOver(input, [0]);
+    const place = (n) => (slope.cells.length > 1 ? channels[n] : 0);
+    const backward = (dy) => {
+      const da = new Float64Array(slope.cells.length);
+      dy.forEach((value, n) => (da[place(n)] += value * Math.min(x[n], 0)));
+      return { dx: dy.map((value, n) => (x[n] > 0 ? value : value * slope.cells[place(n)])), grads: { negative_slope: da } };
+    };
+    return { y: x.map((value, n) => (value > 0 ? value : slope.cells[place(n)] * value)), backward };
   },
 
   /** BatchNorm of a prediction: mean and variance are the running ones. */
@@ -211,7 +222,7 @@ const OPERATIONS = {
     const hat = centred.map((value, n) => value * inverse[groups[n]]);
     const { y, gradients } = scaled(hat, weights, places);
     const backward = (dy) => {
-      const dHat = dy.map((value, n) => value * weights.scale.cells[places[n]]);
+      const dHat = dy.map((value, n) => (weights.scale ? value * weights.scale.cells[places[n]] : value));
       const level = means(dHat, groups, count);
       const slope = means(dHat.map((value, n) => value * hat[n]), groups, count);
       const dx = dHat.map((value, n) => (value - level[groups[n]] - hat[n] * slope[groups[n]]) * inverse[groups[n]]);
@@ -234,12 +245,30 @@ const OPERATIONS = {
   /** Residual: f(X) + g(X). */
   residual({ children, shortcut }, x, call) {
     const body = OPERATIONS.sequential({ children }, x, call);
-    const beside = shortcut ? call(shortcut, x) : OPERATIONS.same({}, x);
+    const beside = shortcut ? call(shortcut, x) : OPERATIONS.moved({}, x);
     const backward = (dy) => {
       const other = beside.backward(dy).dx;
       return { dx: body.backward(dy).dx.map((value, n) => value + other[n]), grads: {} };
     };
     return { y: body.y.map((value, n) => value + beside.y[n]), backward };
+  },
+
+  /** Add: the sum of branches; one with fewer axes counts in every cell along those that it lacks. */
+  add({ children, view, axes }, x, call) {
+    const branches = children.map((child) => call(child, x));
+    const places = axes.map((own) => placesOver(view, own));
+    const y = new Float64Array(cellsOf(view));
+    branches.forEach((branch, at) => y.forEach((_, n) => (y[n] += branch.y[places[at][n]])));
+    const backward = (dy) => {
+      const dx = new Float64Array(x.length);
+      branches.forEach((branch, at) => {
+        const part = new Float64Array(branch.y.length);
+        dy.forEach((value, n) => (part[places[at][n]] += value));
+        branch.backward(part).dx.forEach((value, n) => (dx[n] += value));
+      });
+      return { dx, grads: {} };
+    };
+    return { y, backward };
   },
 
   /** Concatenate: branches side by side, their channels joined. */

@@ -1,23 +1,37 @@
 // The picture, which can be changed pixel by pixel; what the net says of it; the target.
 
+/** Paints three planes as red, green and blue. */
+function paintColours(canvas, planes, most) {
+  const [{ rows, columns, cells }] = planes;
+  const size = Math.max(1, Math.floor(180 / Math.max(rows, columns)));
+  Object.assign(canvas, { width: columns * size, height: rows * size });
+  const context = canvas.getContext("2d");
+  cells.forEach((_, n) => {
+    context.fillStyle = `rgb(${planes.map((plane) => Math.round((Math.max(plane.cells[n], 0) / most) * 255))})`;
+    context.fillRect((n % columns) * size, Math.floor(n / columns) * size, size, size);
+  });
+}
+
 class PictureSection {
   constructor(state, data) {
     Object.assign(this, { state, data });
     this.planes = planesOf(state.network.x, data.x.shape);
     this.maps = this.planes.map((_, n) => new PlaneMap({
-      label: this.planes.length > 1 ? `channel ${n}` : "input X", palette: "picture", width: 280,
+      label: this.planes.length > 1 ? `channel ${n}` : "input X", palette: "picture", width: this.planes.length > 1 ? 180 : 280,
       onselect: (...at) => this.look(n, at), onsplash: (...at) => this.set(n, at, this.valueAt(n, at) > 0.5 ? 0 : 1),
     }));
     this.value = numberField("Value of the chosen pixel", (value) => this.set(state.pixel.plane, state.pixel.at, value));
     this.target = element("div", { class: "row" });
     this.outputs = element("div", {});
     this.makeTarget();
+    this.colours = this.planes.length === 3 ? element("canvas", { role: "img", "aria-label": "the picture in colours" }) : null;
     this.root = element("section", { id: "picture", "aria-labelledby": "picture-title" },
       element("h2", { id: "picture-title" }, "Your picture, and what the net makes of it"),
       paragraph("Choose a pixel by a click or the arrow keys, and give it another value; the space bar makes it 1 or 0. ",
         "All numbers of this page are then computed anew, here in the page."),
       element("div", { class: "columns" },
-        element("div", {}, element("div", { class: "row" }, this.maps.map((map) => map.root)),
+        element("div", {}, element("div", { class: "row" }, this.maps.map((map) => map.root),
+            this.colours && element("figure", { class: "map" }, this.colours, element("figcaption", {}, "in colours"))),
           element("div", { class: "row" }, this.value.root, button("All as it was given", () => this.reset()))),
         element("div", {}, this.target, this.outputs)));
   }
@@ -72,6 +86,7 @@ class PictureSection {
     const most = Math.max(1, largest(network.x));
     this.planes.forEach((plane, n) =>
       this.maps[n].show(plane, { chosen: n === pixel.plane ? pixel.at : undefined, most, name: (...at) => `x[${this.place(n, at)}]` }));
+    if (this.colours) paintColours(this.colours, this.planes, most);
     this.value.input.value = this.valueAt(pixel.plane, pixel.at);
     if (this.pick) this.pick.selectedIndex = placeOfLargest(network.t, (value) => value);
     else this.fields.forEach((field, k) => (field.input.value = network.t[k]));

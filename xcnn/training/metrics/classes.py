@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
+from xcnn.core.types import AVERAGES, Average
 from xcnn.errors import OptionError, ShapeError, short
 from xcnn.training.metrics.metric import Metric, Result
 from xcnn.training.state import Counts, HostArray
-
-AVERAGES = ("binary", "macro", "micro", "each")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ class OfClasses(Metric):
         """The classes that rows of outputs say."""
         if rows.shape[1] == 1:
             return (rows[:, 0] > (self.threshold or 0.0)).astype(np.int64)
-        return rows.argmax(axis=1)
+        largest: HostArray = rows.argmax(axis=1)
+        return largest
 
 
 @checked
@@ -87,7 +87,7 @@ class TopK(OfClasses):
     """
 
     k: int = 5
-    higher_is_better = True
+    higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_whole("k", self.k)
@@ -163,10 +163,10 @@ class OfPairs(OfClasses):
         the label of what does not count; None is the loss's
     """
 
-    average: str | None = None
+    average: Average | None = None
     _: KW_ONLY
     multilabel: bool = False
-    higher_is_better = True
+    higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.average not in (None, *AVERAGES):

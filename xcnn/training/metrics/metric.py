@@ -8,7 +8,7 @@ and what was counted lies in the training's state, from which an epoch goes on e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xcnn.training.state import Counts, HostArray
 
@@ -23,8 +23,14 @@ class Metric:
     the host, from the net's outputs y (N, *output_shape) and the targets t as `fit` was given them, NumPy arrays both.
     """
 
-    higher_is_better: bool | None = None
-    """None where neither is: it can't be monitored then."""
+    if TYPE_CHECKING:  # which a subclass may give in its class, as a dataclass's field, or in each object
+
+        @property
+        def higher_is_better(self) -> bool | None:
+            """Which way is better; None where neither is: it can't be monitored then."""
+
+    else:
+        higher_is_better = None
 
     @property
     def column(self) -> str:

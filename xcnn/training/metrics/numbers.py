@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from math import sqrt
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class OfNumbers(Metric):
 
     _: KW_ONLY
     name: str | None = None
-    higher_is_better = False
+    higher_is_better: ClassVar[bool] = False
 
     def both(self, y: HostArray, t: HostArray) -> tuple[HostArray, HostArray]:
         """Outputs and targets in float64, if they are shaped alike."""
@@ -107,7 +108,7 @@ class R2(OfNumbers):
         X104, for an option that it can't have.
     """
 
-    higher_is_better = True
+    higher_is_better: ClassVar[bool] = True
 
     def counts(self, y: HostArray, t: HostArray) -> Counts:
         y, t = (each.reshape(len(each), -1) for each in self.both(y, t))

@@ -94,24 +94,35 @@ def hard_sigmoid(op: Op, args: Args, net: Building) -> Flow:
 
 @reads("Clip")
 def clip(op: Op, args: Args, net: Building) -> Flow:
-    """Between 0 and a number, or above 0."""
+    """Between 0 and a number, or above 0; other bounds are moved there and back."""
     least, most = fixed(args, 1, op.get("min", -np.inf)), fixed(args, 2, op.get("max", np.inf))
     least, most = float(np.reshape(least, ())), float(np.reshape(most, ()))
-    if least != 0 or not most > 0:
-        raise Inexpressible(f"it holds its input between {least:g} and {most:g}, not 0 and more")
-    layer: Layer = ClippedReLU(most) if most < 1e30 else ReLU()
-    return net.like(flow(args), net.add(op.name, layer, {}, flow(args)))
+    x, above, below = flow(args), least > -1e30, most < 1e30
+    if not least < most:
+        raise Inexpressible(f"it holds its input between {least:g} and {most:g}")
+    if not above:
+        if not below:
+            return x
+        turned = scaled(f"{op.name}_turned", x, -1.0, most, net)
+        return scaled(op.name, net.like(turned, net.add(op.name, ReLU(), {}, turned)), -1.0, most, net)
+    moved = x if least == 0 else scaled(f"{op.name}_moved", x, 1.0, -least, net)
+    layer: Layer = ClippedReLU(most - least) if below else ReLU()
+    y = net.like(moved, net.add(op.name, layer, {}, moved))
+    return y if least == 0 else scaled(f"{op.name}_back", y, 1.0, least, net)
 
 
 @reads("PRelu")
 def prelu(op: Op, args: Args, net: Building) -> Flow:
-    """A slope for all cells, or one for each channel."""
-    x, slope = net.plain(flow(args)), fixed(args, 1)
-    shared = slope.size == 1 and x.shape[0] != 1
-    along = np.ravel(slope) if shared else channels(slope, x)
-    if along is None:
+    """A slope for all cells, or for those along one axis."""
+    x, slope = flow(args), fixed(args, 1)
+    axes = varying(slope, x) or [0]
+    if len(axes) > 1:
         raise Inexpressible(f"its slopes have the shape {slope.shape}")
-    return net.add(op.name, PReLU(shared=shared), {"negative_slope": along}, x)
+    order = [axes[0], *(n for n in range(len(x.shape)) if n != axes[0])]
+    turned = net.plain(net.turned(x, order, op.name))
+    shared = slope.size == 1 and turned.shape[0] != 1
+    y = net.add(op.name, PReLU(shared=shared), {"negative_slope": np.ravel(slope)}, turned)
+    return net.turned(y, [order.index(n) for n in range(len(order))], op.name)
 
 
 @reads("Softmax", "LogSoftmax")
@@ -133,6 +144,8 @@ def dropout(op: Op, args: Args, net: Building) -> Flow:
     x = flow(args)
     if any(net.uses.get(name) for name in op.outputs[1:]):
         raise Inexpressible("its mask is taken")
+    if np.any(fixed(args, 2, False)):
+        raise Inexpressible("it drops outside of training too")
     rate = float(np.reshape(fixed(args, 1, op.get("ratio", 0.5)), ()))
     return net.like(x, net.add(op.name, Dropout(rate), {}, x))
 
@@ -200,23 +213,54 @@ def multiply(op: Op, args: Args, net: Building) -> Flow:
 
 
 def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow:
-    """A Scale with one factor and one summand for each channel."""
-    factor, constant = np.asarray(factor, np.float32), None if summand is None else np.asarray(summand)
-    single = factor.size == 1 and (constant is None or constant.size == 1)
-    if not single:
-        x = net.plain(x)
-    held = replace(x, shape=x.held, order=None)
-    if single and len(x.held) <= 3:
-        factors, summands = (
-            each if each is None else np.full(x.held[0], each.ravel()[0]) for each in (factor, constant)
-        )
-    else:
-        factors, summands = (each if each is None else channels(each, x) for each in (factor, constant))
-        if factors is None or (constant is not None and summands is None):
-            shape = (factor if constant is None else constant).shape
-            raise Inexpressible(f"a constant of shape {shape} meets samples of shape {x.shape}")
-    weights = {"scale": factors} | ({} if summands is None else {"bias": summands})
-    return net.like(x, net.add(name, Scale(bias=summands is not None), weights, held))
+    """A factor and a summand: numbers for all cells, for those along one axis, or summands for each cell."""
+    given = [None if each is None else np.asarray(each, np.float32) for each in (factor, summand)]
+    if not x.shape:
+        return net.seen(scaled(name, net.seen(x, (1,), name), factor, summand, net), (), name)
+    if all(each is None or each.size == 1 for each in given) and 0 < len(x.held) <= 3:
+        held = replace(x, shape=x.held, order=None)
+        return net.like(x, with_scale(name, held, flat(given[0]), flat(given[1]), net))
+    axes = {axis for each in given if each is not None for axis in varying(each, x)}
+    if len(axes) <= 1:
+        axis = next(iter(axes), 0)
+        order = [axis, *(n for n in range(len(x.shape)) if n != axis)]
+        turned = net.plain(net.turned(x, order, name))
+        y = with_scale(name, turned, flat(given[0]), flat(given[1]), net)
+        return net.turned(y, [order.index(n) for n in range(len(order))], name)
+    if given[0] is None or given[0].size != 1 or given[1] is None or len(x.shape) not in (2, 3):
+        shape = next(each.shape for each in given if each is not None and each.size > 1)
+        raise Inexpressible(f"a constant of shape {shape} meets samples of shape {x.shape}")
+    x, c = net.plain(x), x.shape[0]
+    layer: Layer = (
+        Conv1D(c, 1, groups=c, bias="untied") if len(x.shape) == 2 else DepthwiseConv2D(1, bias="untied")
+    )  # of single cells: a bias for each
+    bias = np.broadcast_to(given[1].reshape(given[1].shape[given[1].ndim - len(x.shape) :]), x.shape)
+    kernel = np.full((c, *(1 for _ in x.shape)), given[0].ravel()[0])
+    return net.add(name, layer, {"kernel": kernel, "bias": bias}, x)
+
+
+def flat(each: Any) -> Any:
+    """Numbers in a row, if there are any."""
+    return None if each is None else each.ravel()
+
+
+def with_scale(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow:
+    """A Scale of a value as it is held."""
+    c = x.held[:1]
+    weights = {"scale": np.broadcast_to(factor, c)}
+    if summand is not None:
+        weights["bias"] = np.broadcast_to(summand, c)
+    return net.add(name, Scale(bias=summand is not None), weights, x)
+
+
+def varying(constant: Any, x: Flow) -> list[int]:
+    """The axes of a sample, from 0, along which a constant is not one number."""
+    rank = len(x.shape) + 1
+    wide = (1,) * (rank - constant.ndim) + constant.shape
+    fits = len(wide) == rank and all(n in (1, m) for n, m in zip(wide, (1, *x.shape), strict=True))
+    if not fits:
+        raise Inexpressible(f"a constant of shape {constant.shape} meets samples of shape {x.shape}")
+    return [axis - 1 for axis in range(1, rank) if wide[axis] != 1]
 
 
 def biased(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from xcnn.exchange.onnx.file import Op
@@ -38,7 +41,7 @@ def group_norm(op: Op, args: Args, net: Building) -> Flow:
 @reads("LayerNormalization")
 def layer_norm(op: Op, args: Args, net: Building) -> Flow:
     """The last axes of a sample, from one on."""
-    x = net.plain(flow(args))
+    x = flow(args)
     rank = len(x.shape) + 1
     first = op.get("axis", -1) % rank
     if first == 0 or any(net.uses.get(name) for name in op.outputs[1:]):
@@ -49,19 +52,25 @@ def layer_norm(op: Op, args: Args, net: Building) -> Flow:
     return over_axes(op, x, axes, op.get("epsilon", 1e-5), scale, bias, net)
 
 
-def over_axes(
-    op: Op, x: Flow, axes: tuple[int, ...], epsilon: float, scale: object, bias: object, net: Building
-) -> Flow:
-    """A layer normalisation over some axes."""
+def over_axes(op: Op, x: Flow, axes: tuple[int, ...], epsilon: float, scale: Any, bias: Any, net: Building) -> Flow:
+    """A layer normalisation over some axes, in the order in which they are held."""
+    held = x
+    if x.order is not None and x.shape == x.turned:
+        there = [x.order[axis - 1] + 1 for axis in axes]
+        order = np.argsort(there)
+        axes, held = tuple(sorted(there)), replace(x, shape=x.held, order=None)
+        scale, bias = (np.transpose(each, order) for each in (scale, bias))
+    else:
+        x = held = net.plain(x)
     whole = len(axes) == len(x.shape)
     layer = LayerNorm(axis=None if whole else axes[0] if len(axes) == 1 else axes, epsilon=epsilon)
-    return net.add(op.name, layer, {"scale": scale, "bias": bias}, x)
+    return net.like(x, net.add(op.name, layer, {"scale": scale, "bias": bias}, held))
 
 
 @reads("xcnn::LayerNorm")
 def composed(op: Op, args: Args, net: Building) -> Flow:
     """A layer normalisation that an exporter wrote as its formula, of ones and zeros."""
-    x = net.plain(flow(args))
+    x = flow(args)
     rank = len(x.shape) + 1
     axes = tuple(sorted(axis % rank for axis in op.get("axes")))
     shape = tuple(x.shape[axis - 1] for axis in axes)

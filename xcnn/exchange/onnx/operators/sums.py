@@ -51,7 +51,7 @@ def conv_transpose(op: Op, args: Args, net: Building) -> Flow:
         raise Inexpressible(f"it is a transposed convolution along {rank} axes")
     sizes, groups = kernel.shape[2:], op.get("group", 1)
     stride, dilation = numbers(op, "strides", rank, 1), numbers(op, "dilations", rank, 1)
-    extra = numbers(op, "output_padding", rank, 0)
+    extra = reached(op, x.shape[1:], sizes, stride, dilation, numbers(op, "output_padding", rank, 0))
     pads = taken_away(op, x.shape[1:], sizes, stride, dilation, extra)
     if rank == 1:
         x = net.plain(net.seen(x, (x.shape[0], 1, x.shape[1]), op.name))
@@ -65,6 +65,15 @@ def conv_transpose(op: Op, args: Args, net: Building) -> Flow:
     return y if rank == 2 else net.seen(y, (y.shape[0], y.shape[2]), op.name)
 
 
+def reached(op: Op, sizes: Any, kernel: Any, stride: Any, dilation: Any, extra: Any) -> Any:
+    """Cells more that a transposed convolution gives, where `output_shape` asks for more than its windows reach."""
+    if not op.get("output_shape"):
+        return extra
+    ends = op.get("output_shape")[-len(sizes) :]
+    reach = [(n - 1) * s + extent(k, d) for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)]
+    return [max(e, m - r) for e, m, r in zip(extra, ends, reach, strict=True)]
+
+
 def taken_away(op: Op, sizes: Any, kernel: Any, stride: Any, dilation: Any, extra: Any) -> Any:
     """What a transposed convolution takes away before and after, from `pads`, `output_shape` or `auto_pad`."""
     mode, asked = op.get("auto_pad", "NOTSET"), op.get("output_shape")
@@ -75,8 +84,7 @@ def taken_away(op: Op, sizes: Any, kernel: Any, stride: Any, dilation: Any, extr
     found = []
     for n, k, s, d, e, m in zip(sizes, kernel, stride, dilation, extra, asked[-len(sizes) :], strict=True):
         whole = (n - 1) * s + e + extent(k, d) - m
-        if whole < 0:
-            raise Inexpressible("its output is larger than its windows reach")
+        whole = max(whole, 0)
         less, more = whole // 2, whole - whole // 2
         found.append((less, more) if mode == "SAME_UPPER" else (more, less))
     return found
@@ -106,13 +114,23 @@ def matmul(op: Op, args: Args, net: Building) -> Flow:
 
 
 def dense(op: Op, x: Flow, kernel: Any, bias: Any, net: Building) -> Flow:
-    """A product with a matrix, whose rows go into the order in which the features are held."""
-    if kernel.ndim != 2 or len(x.shape) != 1 or x.shape[0] != kernel.shape[0]:
+    """A product with a matrix, whose rows go into the order in which the features are held.
+
+    Along the last of several axes it is a convolution of single cells, whose channels these are.
+    """
+    if kernel.ndim != 2 or not 1 <= len(x.shape) <= 3 or x.shape[-1] != kernel.shape[0]:
         raise Inexpressible(f"it multiplies samples of shape {x.shape} by an array of shape {kernel.shape}")
+    biased, extra = bias is not None, {} if bias is None else {"bias": bias}
+    if len(x.shape) > 1:
+        last = len(x.shape) - 1
+        turned = net.plain(net.turned(x, [last, *range(last)], op.name))
+        cells = kernel.T.reshape(*kernel.T.shape, *(1 for _ in range(last)))
+        layer: Any = (Conv1D if last == 1 else Conv2D)(kernel.shape[1], 1, bias=biased)
+        return net.turned(
+            net.add(op.name, layer, {"kernel": cells, **extra}, turned), [*range(1, last + 1), 0], op.name
+        )
     if x.order is not None:
         places = np.arange(prod(x.held)).reshape(x.held).transpose(x.order).ravel()
         kernel = kernel[np.argsort(places)]
         x = replace(x, order=None)
-    x = net.plain(x)
-    weights = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
-    return net.add(op.name, Dense(kernel.shape[1], bias=bias is not None), weights, x)
+    return net.add(op.name, Dense(kernel.shape[1], bias=biased), {"kernel": kernel, **extra}, net.plain(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -76,18 +77,26 @@ def global_pool(op: Op, args: Args, net: Building) -> Flow:
 
 @reads("ReduceMean", "ReduceMax")
 def reduce(op: Op, args: Args, net: Building) -> Flow:
-    """The mean or the largest over all places."""
+    """The mean or the largest along some axes: the places of images whose channels are the other axes."""
     x = flow(args)
     rank = len(x.shape) + 1
     asked = axes_of(op, [None, fixed(args, 1)])
-    axes = sorted(axis % rank for axis in (range(rank) if asked is None else asked))
-    if x.order is not None and x.shape == x.turned and axes == [x.order.index(n) + 1 for n in sorted(x.order)[1:]]:
-        x, axes = net.turned(x, [x.order.index(n) for n in range(len(x.order))], op.name), [*range(2, rank)]
-    if axes != [*range(2, rank)] or rank not in (3, 4):
-        raise Inexpressible(f"it goes over the axes {axes}")
-    y = net.add(op.name, GlobalAveragePool2D() if op.kind == "ReduceMean" else GlobalMaxPool2D(), {},
-                image(x, net, op.name))  # fmt: skip
-    return net.seen(y, (y.shape[0], *(1 for _ in axes)), op.name) if op.get("keepdims", 1) else y
+    if not asked and op.get("noop_with_empty_axes", 0):
+        return x
+    axes = sorted({axis % rank for axis in (asked or range(rank))})
+    if axes[0] == 0:
+        raise Inexpressible("it goes over the batch")
+    others = [n for n in range(len(x.shape)) if n + 1 not in axes]
+    order = [*others, *(axis - 1 for axis in axes)]
+    channels, places = ([x.shape[n] for n in part] for part in (others, order[len(others) :]))
+    turned = net.turned(x, order, op.name)
+    image_shape = (
+        (channels[0], *places) if len(channels) == 1 and len(places) == 2 else (prod(channels), 1, prod(places))
+    )
+    layer = GlobalAveragePool2D() if op.kind == "ReduceMean" else GlobalMaxPool2D()
+    y = net.add(op.name, layer, {}, net.plain(net.seen(turned, image_shape, op.name)))
+    kept = [1 if n + 1 in axes else size for n, size in enumerate(x.shape)]
+    return net.seen(y, kept if op.get("keepdims", 1) else channels, op.name)
 
 
 @reads("Pad")

@@ -1,0 +1,149 @@
+"""Is the rest worth its time? Each way that could fail as a whole is gone once, with little work."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+import xcnn
+from on_gpu.clock import microseconds, torch_microseconds
+from on_gpu.machine import about, software
+from on_gpu.nets import capture_errors
+from on_gpu.plans import LIMITS, definition, relative_error
+from on_gpu.session import HALVES, PRECISIONS, Session, Task
+from xcnn.bench import gpu
+from xcnn.bench.cases import CorrelationCase, maps, picked
+
+SMALL = CorrelationCase(4, 16, 14, 32, 3, padding=1)
+DENSE = (64, 9216, 128)
+"""Images, features and units of mnist-net's first dense layer, whose product has few cells and long sums."""
+KEPT = 2**22
+"""Bytes that may be gone when a model is: the device hands out memory in pieces of 2 MiB."""
+
+
+def smoke(session: Session) -> Iterator[Task]:
+    """Versions, kernels, a convolution in each precision, NaN, capture, memory, and the product of a dense layer."""
+    yield Task("software", software)
+    yield Task("backend", lambda: about(session.made()))
+    yield Task("kernels", compile_all)
+    for precision in PRECISIONS:
+        yield Task(f"convolution, {precision}", partial(convolution_errors, session, precision))
+    for precision in PRECISIONS:
+        yield Task(f"NaN, {precision}", partial(nan_kept, session, precision))
+    for precision in ("float32", "bfloat16"):
+        yield Task(f"capture of lenet, {precision}", partial(capture_errors, session, "lenet", precision))
+    yield Task("memory", lambda: memory_kept(session))
+    for precision in ("float32", "tf32", "bfloat16"):
+        yield Task(f"product, {precision}", partial(product_microseconds, session, precision))
+
+
+def compile_all() -> dict[str, float]:
+    """Seconds to compile each file of kernels, or to take them from CuPy's cache."""
+    from xcnn_cupy.cuda import compiled
+    from xcnn_cupy.kernels.instances import INSTANCES
+
+    taken: dict[str, float] = {}
+    for kernel in INSTANCES:
+        begun = time.perf_counter()
+        compiled(kernel)
+        taken[kernel.file] = taken.get(kernel.file, 0.0) + time.perf_counter() - begun
+    return taken
+
+
+def convolution_errors(session: Session, precision: str) -> dict[str, Any]:
+    """The error of each map, as the backend computes it, against float64."""
+    policy = xcnn.training.precision.PRECISIONS[precision]
+    arrays, expected = definition(session, SMALL, precision in HALVES)
+    backend = session.made().with_precision(policy)
+    layout = "NCHW" if precision in gpu.STRICT else "channels_last"
+    with backend.active():
+        there = (gpu.laid_out(backend, arrays[name], policy.compute, layout) for name in ("x", "kernel", "y"))
+        calls = maps(SMALL, backend, *there)
+        errors = {name: relative_error(backend, call(), expected[name]) for name, call in calls.items()}
+    return {name: {"ok": error <= LIMITS[precision], "worst": error} for name, error in errors.items()}
+
+
+def nan_kept(session: Session, precision: str) -> dict[str, Any]:
+    """How many cells are NaN after convolution, bias and each activation, where one cell of an image was, or none."""
+    found = {}
+    for layer in (xcnn.ReLU(), xcnn.Sigmoid(), xcnn.Tanh()):
+        net = xcnn.Sequential(xcnn.Conv2D(8, 3), layer)
+        backend = session.made()
+        model = xcnn.Model(net, (8, 10, 10), loss="mse", backend=backend, precision=precision)
+        x = np.random.default_rng(0).standard_normal((4, 8, 10, 10)).astype("float32")
+        x[1, 2, 5, 5] = math.nan
+        run = xcnn.Run(model.backend, train=True, key=(0, 0), wants_dx=False)
+        with model.trainer.backend.active():
+            y, _ = model.trainer.net(model.weights, model.trainer.backend.asarray(x), run)
+            got = np.isnan(model.backend.to_numpy(model.backend.astype(y, "float32")))
+        wanted = np.zeros_like(got)
+        wanted[1, :, 3:6, 3:6] = True
+        found[type(layer).__name__] = {"ok": bool((got == wanted).all()), "worst": int((got != wanted).sum())}
+    return found
+
+
+def memory_kept(session: Session) -> dict[str, Any]:
+    """Bytes that are free before a model trains in captured steps, while it is there, and when it is gone."""
+    runtime = import_module("cupy").cuda.runtime
+    backend = session.made()
+
+    def free() -> int:
+        gpu.release(backend)
+        bytes_free: int = runtime.memGetInfo()[0]
+        return bytes_free
+
+    def trained() -> xcnn.Model:
+        case = picked("lenet:64")
+        model = case.model(backend)
+        x, t = case.data(*model.output_shape, batches=4)
+        model.fit(x, t, batch_size=case.batch, progress="none")
+        return model
+
+    with backend.active():
+        trained()  # kernels and plans are loaded by now, and stay
+        gc.collect()
+        before = free()
+        model = trained()
+        there = free()
+        del model
+        after = free()
+    gone = before - after
+    return {"free": before, "with a model": there, "without it": after, "ok": gone <= KEPT, "worst": gone}
+
+
+def product_microseconds(session: Session, precision: str) -> dict[str, float]:
+    """Of Y = X W by cuDNN's first plan, by its fastest, by cublasLt, and by PyTorch."""
+    from xcnn.bench.torch_gpu import check_device, switches
+    from xcnn.bench.torch_side import torch
+
+    policy = xcnn.training.precision.PRECISIONS[precision]
+    rng, (images, features, units) = np.random.default_rng(0), DENSE
+    x, w = (rng.standard_normal(shape, dtype="float32") for shape in ((images, features), (features, units)))
+    found = {}
+    for name, backend in {"first plan": session.made(), **gpu.tuned_too(session.made())}.items():
+        found[name] = dense_microseconds(backend.with_precision(policy), policy.compute, x, w)
+    device = gpu.torch_device(session.made())
+    check_device(device)
+    dtype = getattr(torch, policy.compute)
+    x_there, w_there = (torch.tensor(array, dtype=dtype, device=device) for array in (x, w))
+    with switches(precision == "tf32", benchmark=True):
+        found["torch.mm"] = torch_microseconds(torch, lambda: torch.mm(x_there, w_there))
+    return found
+
+
+def dense_microseconds(backend: Any, dtype: str, x: Any, w: Any) -> float:
+    """Of the product as a dense layer has it computed."""
+    with backend.active():
+        x, w = (backend.astype(backend.asarray(array), dtype) for array in (x, w))
+    (images, features), units = x.shape, w.shape[1]
+    x, w = x.reshape(images, features, 1, 1), w.reshape(features, units, 1, 1)
+    how = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    shape = (images, units, 1, 1)
+    return microseconds(backend, lambda n: backend.convolutions.correlate_input_adjoint(x, w, shape, **how))

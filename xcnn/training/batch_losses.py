@@ -1,0 +1,105 @@
+"""Losses of more than single numbers: of how far areas overlap, and of which samples of a batch lie together."""
+
+from __future__ import annotations
+
+from math import prod
+
+from array_api_compat import device
+
+from xcnn.core.arrays import full, namespace, rounded_once, zeros
+from xcnn.core.checks import check_positive, check_rate
+from xcnn.core.types import Array
+from xcnn.errors import ShapeError
+from xcnn.training.targets import check_floating, check_target_shape, mean_of, targets
+
+
+@rounded_once
+def dice(y: Array, t: Array, *, smooth: float = 1.0, weights: Array | None = None) -> tuple[Array, Array]:
+    """E = mean over samples and classes of 1 - D,  D = (2 sum(y t) + s) / (sum(y) + sum(t) + s), sums over the places.
+
+    dE/dy = (D - 2 t) / (sum(y) + sum(t) + s) / (N C). Milletari, Navab and Ahmadi 2016, with sums as Sørensen has them.
+
+    Parameters
+    ----------
+    y : (N, C, ...)
+        probabilities, as Sigmoid or Softmax give them
+    t : shaped like y, or (N, ...)
+        probabilities, or labels
+    smooth
+        s: what is nowhere, and is found nowhere, costs nothing
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the classes too
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    OptionError
+        X104, for a number below 0.
+    """
+    smooth = check_rate("smooth", smooth)
+    xp, t = namespace(y, t), targets(y, t)
+    shape = (*y.shape[:2], prod(y.shape[2:]))
+    areas, of_targets = xp.reshape(y, shape), xp.reshape(t, shape)
+    whole = xp.sum(areas, axis=2) + xp.sum(of_targets, axis=2) + smooth
+    whole = xp.where(whole == 0, full(y, (), 1.0), whole)
+    d = (2 * xp.sum(areas * of_targets, axis=2) + smooth) / whole
+    value, by = mean_of(d, 1 - d, full(d, d.shape, 1.0), weights)
+    slopes = (xp.expand_dims(d, axis=2) - 2 * of_targets) * xp.expand_dims(by / whole, axis=2)
+    return value, xp.reshape(slopes, y.shape)
+
+
+@rounded_once
+def contrastive(y: Array, t: Array, *, temperature: float = 0.1) -> tuple[Array, Array]:
+    """E = -mean over samples i of the mean over others p of its label of log(exp(s_ip) / sum over a != i of exp(s_ia)).
+
+    s = z z^T / temperature,  z = y / |y|. Khosla et al. 2020. With g_ij = (softmax(s_i)_j - [same label] / |p|) / N:
+    dz = (g + g^T) z / temperature,  dy = (dz - z (z . dz)) / |y|.
+
+    Samples of one label are drawn together, all others apart. Those whose label no other of the batch has do not count:
+    batches must be large enough, and a loss depends on which samples are in a batch together.
+
+    Parameters
+    ----------
+    y : (N, features)
+        what the net makes of each sample
+    t : (N,)
+        labels, any whole numbers; or shaped like y, rows whose largest cell names the label
+    temperature
+        the smaller, the more the nearest others count, above 0
+
+    Raises
+    ------
+    ShapeError
+        X202, for other shapes.
+    OptionError
+        X104, for a temperature that can't be.
+    """
+    temperature = check_positive("temperature", temperature)
+    xp = check_floating(y, t)
+    check_target_shape(y.shape, t.shape, labels=True)
+    if y.ndim != 2:
+        told = f"got predictions {tuple(y.shape)}"
+        raise ShapeError("X202", "this loss takes a vector of each sample.", told, hint="put Flatten() behind the net.")
+    if t.ndim == 2:
+        t = xp.argmax(t, axis=1)
+    zero, one, nothing = zeros(y, ()), full(y, (), 1.0), full(y, (), -2.0) / temperature
+    length = xp.sqrt(xp.sum(y * y, axis=1, keepdims=True))
+    z = y / xp.where(length > 0, length, one)
+    number = xp.arange(y.shape[0], device=device(y))
+    itself = xp.expand_dims(number, axis=1) == number
+    alike = xp.where(itself, zero, xp.astype(xp.expand_dims(t, axis=1) == t, y.dtype))
+    others = xp.sum(alike, axis=1, keepdims=True)
+    counts = xp.where(others > 0, one, zero)
+    share = counts / xp.maximum(xp.sum(counts), one)
+    s = xp.where(itself, nothing, z @ xp.matrix_transpose(z) / temperature)
+    s = s - xp.max(s, axis=1, keepdims=True) if y.shape[0] else s
+    powers = xp.where(itself, zero, xp.exp(s))
+    total = xp.sum(powers, axis=1, keepdims=True)
+    total = xp.where(total > 0, total, one)
+    ways = alike / xp.maximum(others, one)
+    value = -xp.sum(share * ways * xp.where(itself, zero, s - xp.log(total)))
+    g = share * (powers / total - ways)
+    dz = (g + xp.matrix_transpose(g)) @ z / temperature
+    dy = (dz - z * xp.sum(z * dz, axis=1, keepdims=True)) / xp.where(length > 0, length, one)
+    return value, dy

@@ -1,0 +1,182 @@
+"""Losses of classes beside cross-entropy: of logarithms of probabilities, of margins, and of those that are hard."""
+
+from __future__ import annotations
+
+from math import prod
+
+from xcnn.core.arrays import full, namespace, rounded_once, zeros
+from xcnn.core.checks import check_positive, check_rate
+from xcnn.core.types import Array
+from xcnn.layers.activations import sigmoid
+from xcnn.training.targets import at_least_one, mean_of, same_shape, share, targets
+from xcnn.training.weighting import parts, portions, without
+
+
+@rounded_once
+def nll(y: Array, t: Array, *, ignore_index: int | None = None, weights: Array | None = None) -> tuple[Array, Array]:
+    """E = -mean over samples of sum_c t_c y_c;  dE/dy = -t / N. The negative logarithm of the likelihood.
+
+    Parameters
+    ----------
+    y : (N, C) or (N, C, ...)
+        logarithms of probabilities, as LogSoftmax gives them, classes on axis 1
+    t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
+    ignore_index
+        a label of places that do not count, such as -100: the mean is over all others
+    weights : (N,) or (N, ...)
+        of the samples or of each place: the mean is then sum(w e) / sum(w)
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    """
+    t, counts = without(y, t, ignore_index)
+    t = targets(y, t)
+    return of_samples(y, -share(t, y), -t, weights, counts)
+
+
+@rounded_once
+def kl_divergence(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Array]:
+    """E = mean over samples of sum_c t_c (log t_c - y_c);  dE/dy = -t / N. Kullback and Leibler 1951.
+
+    Parameters
+    ----------
+    y : (N, C) or (N, C, ...)
+        logarithms of probabilities, as LogSoftmax gives them, classes on axis 1
+    t : shaped like y
+        probabilities, such as another net's
+    weights : (N,) or (N, ...)
+        of the samples or of each place: the mean is then sum(w e) / sum(w)
+
+    Raises
+    ------
+    ShapeError
+        X202, when t is not shaped like y.
+    """
+    xp, t = namespace(y, t), same_shape(y, t)
+    logarithm = xp.log(xp.where(t > 0, t, full(y, (), 1.0)))
+    return of_samples(y, t * logarithm - share(t, y), -t, weights, None)
+
+
+@rounded_once
+def focal(
+    y: Array,
+    t: Array,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    ignore_index: int | None = None,
+    weights: Array | None = None,
+) -> tuple[Array, Array]:
+    """E = mean of a q^gamma e, e being the binary cross-entropy of sigmoid(y), q = |t - sigmoid(y)| for labels.
+
+    q = t (1 - p) + (1 - t) p,  a = t alpha + (1 - t) (1 - alpha),  p = sigmoid(y);
+    dE/dy = a (q^gamma (p - t) + gamma q^(gamma - 1) (1 - 2 t) p (1 - p) e) / size. Lin et al. 2017.
+
+    What is right already counts little. Each output is a class that is there or not, as in torchvision's
+    sigmoid_focal_loss; labels are one-hot.
+
+    Parameters
+    ----------
+    y : (N, units) or (N, units, ...)
+        logits
+    t : shaped like y, or (N,) or (N, ...)
+        probabilities, or labels
+    gamma
+        how much less what is right counts; 0 is weighted cross-entropy
+    alpha
+        the weight of what is there, that of what is not being 1 - alpha
+    ignore_index
+        a label of places that do not count, such as -100
+    weights : (N,) or (N, ...)
+        of the samples or of each place: the mean is then sum(w e) / sum(w), over the outputs too
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    OptionError
+        X104, for a gamma below 0 or an alpha beyond 0 .. 1.
+    """
+    gamma, alpha = check_rate("gamma", gamma), check_rate("alpha", alpha)
+    t, counts = without(y, t, ignore_index)
+    xp, t, zero = namespace(y, t), targets(y, t), zeros(y, ())
+    p, rest = sigmoid(xp, y), sigmoid(xp, -y)
+    e = share(1 - t, xp.maximum(y, zero)) + share(t, xp.maximum(-y, zero)) + xp.log1p(xp.exp(-xp.abs(y)))
+    q = t * rest + (1 - t) * p
+    fraction = xp.where(q > 0, p * rest / xp.where(q > 0, q, full(y, (), 1.0)), zero)  # p (1 - p) / q
+    by = (t * alpha + (1 - t) * (1 - alpha)) * q**gamma
+    slopes = by * ((1 - t) * p - t * rest + gamma * (1 - 2 * t) * fraction * e)
+    portion = portions(y, weights, counts)
+    if portion is not None:
+        return xp.sum(parts(portion, by * e)), portion * slopes
+    size = at_least_one(prod(y.shape))
+    return xp.sum(by * e) / size, slopes / size
+
+
+@rounded_once
+def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = None) -> tuple[Array, Array]:
+    """E = mean(max(0, margin - s y)), s = 2 t - 1;  dE/dy = -s / size where margin > s y, else 0.
+
+    Parameters
+    ----------
+    y : (N, units) or (N, units, ...)
+        scores, above 0 for what is there
+    t : shaped like y, or (N,) or (N, ...)
+        1 for what is there, 0 for what is not, or labels, each output being one class against all others
+    margin
+        how far on its side of 0 a score costs nothing any more
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    OptionError
+        X104, for a margin that is not above 0.
+    """
+    margin = check_positive("margin", margin)
+    xp, s = namespace(y, t), 2 * targets(y, t) - 1
+    short_of = xp.maximum(margin - s * y, zeros(y, ()))
+    return mean_of(y, short_of, xp.where(short_of > 0, -s, zeros(y, ())), weights)
+
+
+@rounded_once
+def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = None) -> tuple[Array, Array]:
+    """E = mean(max(0, margin - s y)^2), s = 2 t - 1;  dE/dy = -2 s max(0, margin - s y) / size.
+
+    Parameters
+    ----------
+    y : (N, units) or (N, units, ...)
+        scores, above 0 for what is there
+    t : shaped like y, or (N,) or (N, ...)
+        1 for what is there, 0 for what is not, or labels, each output being one class against all others
+    margin
+        how far on its side of 0 a score costs nothing any more
+    weights : (N,)
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+
+    Raises
+    ------
+    ShapeError
+        X202, when t fits neither way.
+    OptionError
+        X104, for a margin that is not above 0.
+    """
+    margin = check_positive("margin", margin)
+    xp, s = namespace(y, t), 2 * targets(y, t) - 1
+    short_of = xp.maximum(margin - s * y, zeros(y, ()))
+    return mean_of(y, short_of * short_of, -2 * s * short_of, weights)
+
+
+def of_samples(
+    y: Array, terms: Array, slopes: Array, weights: Array | None, counts: Array | None
+) -> tuple[Array, Array]:
+    """The mean over samples, or places, of sums over classes, and its gradient."""
+    xp, portion = namespace(y), portions(y, weights, counts, outputs=False)
+    if portion is not None:
+        return xp.sum(parts(portion, terms)), portion * slopes
+    samples = at_least_one(prod(y.shape) // max(y.shape[1], 1))
+    return xp.sum(terms) / samples, slopes / samples

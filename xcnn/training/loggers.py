@@ -1,0 +1,202 @@
+"""Callbacks that write down how training goes: CSV, JSON lines, TensorBoard; epoch by epoch, or step by step.
+
+The rows of epochs are those of the history, which checkpoints keep: the file is written whole each time, and that of a
+resumed training is that of one in one go. Rows of steps are appended, each in one call; what stands behind the step
+that a training goes on from, and a line that was cut, is taken out first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from xcnn.core.checks import is_number, plain
+from xcnn.core.files import check_path, write_whole
+from xcnn.core.options import checked
+from xcnn.errors import MissingDependency
+from xcnn.training.callbacks import Trained
+from xcnn.training.history import History, Row, plain_row
+
+STEP = ("step", "epoch", "loss", "learning_rate")
+"""The columns of a step."""
+
+
+@dataclass
+class Logger:
+    """What loggers of files share.
+
+    Parameters
+    ----------
+    path
+        the file
+    steps
+        whether it has a row for each step: its number, its epoch, the batch's loss, the rate; else one for each epoch
+    """
+
+    path: str | Path
+    _: KW_ONLY
+    steps: bool = False
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        if self.steps:
+            self.step = self.enter  # asked for by fit: then no steps are taken in one go
+
+    def start(self, model: Trained) -> None:
+        """A training begins: keep what was written of steps up to here."""
+        check_path(self.path)
+        if self.steps:
+            path = Path(self.path)
+            text = path.read_text("utf-8") if path.exists() and model.state.step else ""
+            rows = [row for line in text.split("\n")[:-1] if (row := self.read(line))["step"] <= model.state.step]
+            write_whole(path, (self.head() + "".join(map(self.line, rows))).encode())
+
+    def __call__(self, model: Trained, history: History) -> None:
+        """An epoch is done."""
+        if not self.steps:
+            write_whole(self.path, self.whole([plain_row(row) for row in history.rows]).encode())
+
+    def enter(self, model: Trained, row: Row) -> None:
+        """A step is done."""
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            file.write(self.line(row))
+
+    def head(self) -> str:
+        """What stands before all rows of steps."""
+        return ""
+
+    def read(self, line: str) -> dict[str, Any]:
+        """A step's row; of a line that is none, one behind all steps."""
+        raise NotImplementedError
+
+    def line(self, row: Mapping[str, Any]) -> str:
+        """A step's row as text."""
+        raise NotImplementedError
+
+    def whole(self, rows: list[Row]) -> str:
+        """The text of all epochs."""
+        raise NotImplementedError
+
+
+NO_STEP = {"step": float("inf")}
+
+
+@checked
+@dataclass
+class CSVLogger(Logger):
+    """Writes a table of commas, its first line the names of the columns; what no epoch has is empty, lists are JSON.
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    def head(self) -> str:
+        return ",".join(STEP) + "\n"
+
+    def read(self, line: str) -> dict[str, Any]:
+        try:
+            step, epoch, loss, rate = line.split(",")
+            return dict(zip(STEP, (int(step), int(epoch), float(loss), float(rate)), strict=True))
+        except ValueError:  # the head, or a line that was cut
+            return dict(NO_STEP)
+
+    def line(self, row: Mapping[str, Any]) -> str:
+        return ",".join(repr(row[name]) for name in STEP) + "\n"
+
+    def whole(self, rows: list[Row]) -> str:
+        text = io.StringIO()
+        names = [*dict.fromkeys(name for row in rows for name in row)]
+        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({n: json.dumps(v) if isinstance(v, list | dict) else v for n, v in row.items()})
+        return text.getvalue()
+
+
+@checked
+@dataclass
+class JSONLogger(Logger):
+    """Writes JSON lines, an object for each epoch or step; what is not finite is null.
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    def read(self, line: str) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = json.loads(line)
+            return row if {*STEP} == {*row} else dict(NO_STEP)
+        except ValueError:
+            return dict(NO_STEP)
+
+    def line(self, row: Mapping[str, Any]) -> str:
+        return json.dumps(plain_row(row), allow_nan=False) + "\n"
+
+    def whole(self, rows: list[Row]) -> str:
+        return "".join(map(self.line, rows))
+
+
+@checked
+@dataclass
+class TensorBoard:
+    """Writes scalars for TensorBoard, by the package tensorboardX: "loss/training" beside "loss/validation", ...
+
+    Parameters
+    ----------
+    folder
+        where its files of events go
+    steps
+        whether each step's loss and rate are written too, as "step/loss" and "step/learning_rate"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    """
+
+    folder: str | Path
+    _: KW_ONLY
+    steps: bool = False
+
+    def __post_init__(self) -> None:
+        self.writer: Any = None
+        if self.steps:
+            self.step = self.enter
+
+    def start(self, model: Trained) -> None:
+        """A training begins."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            hint = 'pip install "xcnn[tensorboard]"'
+            raise MissingDependency("X601", "TensorBoard needs tensorboardX.", hint=hint) from error
+        self.writer = SummaryWriter(str(self.folder))
+
+    def __call__(self, model: Trained, history: History) -> None:
+        """An epoch is done."""
+        row = history.rows[-1]
+        for name, value in row.items():
+            if name != "epoch" and is_number(plain(value)):
+                kind = "validation" if name.startswith("val_") else "training"
+                self.writer.add_scalar(f"{name.removeprefix('val_')}/{kind}", plain(value), row["epoch"])
+        self.writer.flush()
+
+    def enter(self, model: Trained, row: Row) -> None:
+        """A step is done."""
+        for name in ("loss", "learning_rate"):
+            self.writer.add_scalar(f"step/{name}", row[name], row["step"])
+
+    def finish(self, model: Trained, history: History) -> None:
+        """Training is over."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
