@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import tarfile
 from itertools import chain
 
@@ -174,6 +175,9 @@ def test_or_it_is_left_out_counted_and_told_once(spoiled, workers, caplog):
     assert model.evaluate(source)["accuracy"] * 22 == pytest.approx(round(model.evaluate(source)["accuracy"] * 22))
     with pytest.raises(DataError, match=r"X203.*some of them can't be read"):
         model.predict(source)
+    good = [n for n, file in enumerate(source.files) if not file.endswith((f"dog{os.sep}7.jpg", "note.txt"))]
+    batch = source.batch(np.arange(len(source)))
+    assert (batch.numbers.tolist(), batch.t.tolist()) == (good, source.labels[good].tolist())
 
 
 def test_a_training_that_skips_is_saved_and_resumed_in_an_epoch(spoiled, tmp_path_factory):
