@@ -16,7 +16,7 @@ from xcnn_strided import Algorithm
 
 from xcnn.backends.contract import Backend
 from xcnn.core.arrays import unmasked
-from xcnn.core.types import Array
+from xcnn.core.types import Array, PaddingName
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn_cupy.cuda import Cuda, named, out_of_memory
 from xcnn_cupy.cudnn import load
@@ -119,11 +119,11 @@ class CupyBackend(GpuBackend):
     def literal(self) -> Algorithm:
         return literal()
 
-    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         with self.beside(x):
             return signal().correlate2d(x, k, mode)
 
-    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def convolve2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         with self.beside(x):
             return signal().convolve2d(x, k, mode)
 

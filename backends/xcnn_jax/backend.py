@@ -22,7 +22,7 @@ from xcnn.core.arrays import unmasked
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
-from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape
 from xcnn.core.windows import output_size
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
 from xcnn.layers.layer import Layer
@@ -189,10 +189,10 @@ class JaxBackend(Backend):
         how = convolution.How(stride, padding, dilation, groups, self.products)
         return convolution.correlate_kernel_adjoint(x, dy, k_shape, how)
 
-    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         return convolution.plane(reference.correlate2d, x, k, mode, self.products)
 
-    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def convolve2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         return convolution.plane(reference.convolve2d, x, k, mode, self.products)
 
     def max_pool(self, x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) -> tuple[Array, Array]:

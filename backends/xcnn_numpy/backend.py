@@ -24,7 +24,7 @@ from xcnn.core.checks import check_whole
 from xcnn.core.memory import Meter
 from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
-from xcnn.core.types import Array, Pads, Pair, Shape, Weights
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
 from xcnn.layers.layer import Layer
 from xcnn.training.losses import Loss
@@ -204,12 +204,12 @@ class NumpyBackend(StridedBackend):
         """Whether the compiled library computes with this array."""
         return native.library() is not None and holds(x)
 
-    def correlate2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         from scipy.signal import correlate2d  # which takes a second to be imported
 
         return correlate2d(x, k, mode)
 
-    def convolve2d(self, x: Array, k: Array, mode: str = "valid") -> Array:
+    def convolve2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
         from scipy.signal import convolve2d
 
         return convolve2d(x, k, mode)

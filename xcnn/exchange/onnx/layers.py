@@ -277,7 +277,7 @@ def average_pool2d(layer: AveragePool2D, weights: Tree, x: Tensor, here: Scope) 
             sizes = (n + lo + hi for n, (lo, hi) in zip(x.shape[1:], around, strict=True))
             x = here.node("Pad", x, pads, shape=(x.shape[0], *sizes), part="padded", mode="constant")
         whole = layer.window(tuple(y - sum(of) for y, of in zip(x.shape[1:], around, strict=True)))["padding"]
-        more = tuple((0, end - hi) for (_, end), (_, hi) in zip(whole, around, strict=True))  # of ceil_mode
+        more: Any = tuple((0, end - hi) for (_, end), (_, hi) in zip(whole, around, strict=True))  # of ceil_mode
         layer = replace(layer, padding=more, count_include_pad=False, ceil_mode=False)
     return here.node("AveragePool", x, shape=after(layer, x.shape), count_include_pad=0, **pooled(layer, x))
 
@@ -321,7 +321,7 @@ def of_signals(layer: OfSignals, weights: Tree, x: Tensor, here: Scope) -> Tenso
     image = here.node("Reshape", x, here.constant("image", (0, *shape)), shape=shape, part="image")
     flat = {name: np.expand_dims(w, -2) if np.ndim(w) > 1 else w for name, w in weights.items()}
     y: Tensor = write(layer.twin(), flat, image, here)
-    output = after(layer, x.shape)  # type: ignore[arg-type]
+    output = after(layer, x.shape)
     if y.shape == output:
         return y
     return here.node("Reshape", y, here.constant("signal", (0, *output)), shape=output, part="signal")

@@ -166,7 +166,7 @@ def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rou
         abs(n * float(s) - m) < 1e-6 * m
         for n, s, m in zip(x.shape[1:], fixed(args, 2, op.get("scales"))[-2:], sizes[1:], strict=True)
     )
-    kinds = {
+    kinds: dict[tuple[str, str, str], Any] = {
         ("nearest", "asymmetric", "floor"): "nearest",
         ("nearest", "half_pixel", "round_prefer_ceil"): "nearest-exact",
         ("linear", "half_pixel", rounded): "bilinear",
