@@ -395,7 +395,7 @@ ORACLES = [
     (ClippedReLU(0.5), (3, 4), lambda x, w: F.hardtanh(x, 0.0, 0.5)),
     (SELU(), (3, 4), lambda x, w: F.selu(x)),
     (Mish(), (3, 4), lambda x, w: F.mish(x)),
-    (HardSigmoid(), (3, 4), lambda x, w: F.hardsigmoid(x)),
+    (HardSigmoid(), (3, 4), lambda x, w: F.relu6(x + 3) / 6),  # F.hardsigmoid has 1 / 6 in float32
     (HardSigmoid(2.5), (3, 4), lambda x, w: torch.clamp(2.5 * x + 0.5, 0, 1)),
     (HardSwish(), (3, 4), lambda x, w: F.hardswish(x)),
     (Softsign(), (3, 4), lambda x, w: F.softsign(x)),

@@ -225,7 +225,7 @@ def test_softmax_and_probabilities_are_pytorchs(backend, name):
     assert np.isfinite(dx).all() == np.isfinite(expected).all()
 
     class Outputs:
-        def predict(self, x, batch_size):
+        def predict(self, x, batch_size, views=None):
             return y
 
         loss = staticmethod(losses.cross_entropy)

@@ -49,8 +49,9 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 LossName: TypeAlias = Literal[
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber", "mae", "mse"
-]
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "contrastive", "cross_entropy", "dice", "focal",
+    "hinge", "huber", "kl_divergence", "mae", "mse", "nll", "squared_hinge",
+]  # fmt: skip
 
 OptimizerName: TypeAlias = Literal[
     "Adagrad", "Adam", "AdamW", "LAMB", "Muon", "NAdam", "RMSprop", "SGD",

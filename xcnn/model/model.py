@@ -32,7 +32,6 @@ from xcnn.core.types import (
     Weights,
 )
 from xcnn.errors import BusyError, OptionError, host_memory, short
-from xcnn.layers.activations import sigmoid
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
 from xcnn.model import checkpoint, habits, onnx_out, several
@@ -41,7 +40,7 @@ from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
 from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
-from xcnn.model.predict import in_views, mean
+from xcnn.model.predict import as_probabilities, in_views, mean
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
@@ -829,7 +828,6 @@ class Model:
         >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
         (3, 2)
         """
-        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
         return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
 
     @explained
@@ -884,29 +882,11 @@ class Model:
         OptionError
             X104, when the loss is not a classifier's.
         """
-        batch_size = self.trainer.at_once if batch_size is None else check_whole("batch_size", batch_size)
+        if views is None:
+            return as_probabilities(self.loss, self.predict(x, batch_size))
         asked = to_ask(self, several.inputs(self, x))
-        return mean(map(self._probable, in_views(self, asked, views, batch_size, process.processors())))
-
-    def _probable(self, y: HostArray) -> HostArray:
-        """Outputs as probabilities."""
-        y = y.astype("float64")
-        with np.errstate(all="ignore"):
-            match loss_name(self.loss):
-                case "cross_entropy":
-                    p = np.exp(y - y.max(axis=1, keepdims=True))
-                    p = p / p.sum(axis=1, keepdims=True)
-                    rest = 1 - p
-                case "nll":
-                    p = np.exp(y)
-                    rest = 1 - p
-                case "binary_cross_entropy_with_logits" | "focal":
-                    p, rest = sigmoid(np, y), sigmoid(np, -y)
-                case "binary_cross_entropy" | "dice":
-                    p, rest = y, 1 - y
-                case other:
-                    raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
-        return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
+        outputs = in_views(self, asked, views, batch_size, process.processors())
+        return mean(as_probabilities(self.loss, y) for y in outputs)
 
     def forward(self, x: HostArray, weights: Weights | None = None) -> Array:
         """The output for one batch, an array of the backend; with the model's weights unless others are given.

@@ -11,8 +11,10 @@ import numpy as np
 from xcnn.core.checks import check_whole
 from xcnn.data.source import Source
 from xcnn.errors import DataError, OptionError, counted
+from xcnn.layers.activations import sigmoid
 from xcnn.model.held import Held
 from xcnn.training.loop import in_order
+from xcnn.training.losses import Loss, loss_name
 from xcnn.training.state import HostArray
 
 
@@ -28,6 +30,33 @@ def in_views(model: Held, data: Source, views: Any, batch_size: int | None, work
     for place, view in enumerate(chosen):
         seen = data if view is None else Seen(data, view, (model.trainer.seed, place))
         yield predict(model, seen, batch_size, workers)
+
+
+def as_probabilities(loss: Loss, outputs: HostArray) -> HostArray:
+    """Outputs (samples, classes) as probabilities, float64, by what a classifier's loss takes them for.
+
+    Raises
+    ------
+    OptionError
+        X104, when the loss is not a classifier's.
+    """
+    y = outputs.astype("float64")
+    with np.errstate(all="ignore"):
+        match loss_name(loss):
+            case "cross_entropy":
+                p = np.exp(y - y.max(axis=1, keepdims=True))
+                p = p / p.sum(axis=1, keepdims=True)
+                rest = 1 - p
+            case "nll":
+                p = np.exp(y)
+                rest = 1 - p
+            case "binary_cross_entropy_with_logits" | "focal":
+                p, rest = sigmoid(np, y), sigmoid(np, -y)
+            case "binary_cross_entropy" | "dice":
+                p, rest = y, 1 - y
+            case other:
+                raise OptionError("X104", f"the outputs of a net with {other or 'this loss'} are no probabilities.")
+    return np.concatenate([rest, p], axis=1) if p.shape[1] == 1 else p
 
 
 def mean(parts: Iterator[HostArray]) -> HostArray:

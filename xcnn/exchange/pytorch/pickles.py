@@ -16,7 +16,7 @@ from xcnn.core.windows import is_whole
 from xcnn.exchange.pytorch.tensors import Order, Storage, Stored, view
 
 MOST_BYTES = 1 << 24
-MOST_STEPS = 200_000
+MOST_STEPS = 120_000
 """Instructions of one pickle: a tensor takes about 25, and each makes an object at most."""
 LONGEST_NAME = 200
 
