@@ -111,14 +111,15 @@ class Translate:
         for axis in (2, 3):
             size = x.shape[axis]
             if self.mode == "zero":
-                beyond = zeros(x, (*x.shape[:axis], edge, *x.shape[axis + 1 :]))
-                x = xp.concat([beyond, x, beyond], axis=axis)
-                continue
-            at = np.arange(-edge, size + edge)
-            if self.mode == "reflect":
-                at = np.abs(at)
-                at = np.where(at >= size, 2 * (size - 1) - at, at)
-            x = xp.take(x, like(x, np.clip(at, 0, size - 1)), axis=axis)
+                before = after = zeros(x, (*x.shape[:axis], edge, *x.shape[axis + 1 :]))
+            else:
+                at = np.concatenate([np.arange(-edge, 0), np.arange(size, size + edge)])
+                if self.mode == "reflect":
+                    at = np.abs(at)
+                    at = np.where(at >= size, 2 * (size - 1) - at, at)
+                at = np.clip(at, 0, size - 1)
+                before, after = (xp.take(x, like(x, part), axis=axis) for part in (at[:edge], at[edge:]))
+            x = xp.concat([before, x, after], axis=axis)
         return x
 
 
