@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -475,10 +475,14 @@ def fits(hint, value):
     if origin is tuple:
         each = [parts[0]] * len(value) if isinstance(value, tuple | list) and parts[1:] == (...,) else parts
         return isinstance(value, tuple | list) and len(value) == len(each) and all(map(fits, each, value))
-    if origin is Callable:
+    if origin is Callable or hint is Callable:
         return callable(value)
+    if origin is Literal:
+        return isinstance(value, str | int) and value in parts
     if isinstance(value, bool):
         return hint is bool
+    if origin is not None:  # of what is within nothing is asked
+        return isinstance(value, origin)
     return isinstance(value, int | float if hint is float else hint)
 
 

@@ -506,3 +506,11 @@ def test_what_can_not_be_is_told(monkeypatch):
             article.mse(odd, column)
     with pytest.raises(ShapeError, match="X202"):
         article.mse([], [])
+
+
+@pytest.mark.parametrize("what", [np.ndarray, int, None, object()], ids=["a class", "a type", "None", "an object"])
+def test_what_holds_no_numbers_is_told(what, monkeypatch):
+    monkeypatch.setattr("xcnn.backends.selector._default", xcnn.backend("numpy"))
+    for call in (article.Dense(3, 2).forward, article.Sigmoid().forward, lambda x: article.mse(x, [1.0])):
+        with pytest.raises(DTypeError, match=r"X103.*must hold real numbers; it is"):
+            call(what)

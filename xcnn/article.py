@@ -538,16 +538,16 @@ def _layers(network: Sequence[Layer]) -> list[Layer]:
 
 def _numbers(name: str, x: Any) -> Array:
     """An array of floating-point numbers as it is; lists and whole numbers as one of the process's backend, float64."""
-    if is_array_api_obj(x) and not isinstance(x, type) and is_floating(x):
+    is_array = is_array_api_obj(x) and not isinstance(x, type)
+    if is_array and is_floating(x):
         return x
     try:
-        host = np.asarray(unmasked(x, name)) if not is_array_api_obj(x) else backend_of(x).to_numpy(x)
+        host = backend_of(x).to_numpy(x) if is_array else np.asarray(unmasked(x, name))
     except (TypeError, ValueError) as error:
         raise DataError("X203", f"{name} is no regular array: {told_by(error)}") from error
     if host.dtype.kind not in "iufb":
-        raise DTypeError(
-            "X103", f"{name} must hold real numbers; it is {short(x)}.", hint=conversion("it", host, "float64")
-        )
+        hint = "" if host.dtype.kind == "O" else conversion("it", host, "float64")
+        raise DTypeError("X103", f"{name} must hold real numbers; it is {short(x)}.", hint=hint)
     return get_backend().asarray(host.astype("float64"))
 
 

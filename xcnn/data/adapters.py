@@ -222,7 +222,11 @@ class Batches(Source):
         """Samples that those before gave."""
         if self.once is not None and steps is None:
             told = f"{short(batches)} can be gone through once only, and nothing says where an epoch ends"
-            raise OptionError("X104", f"{told}.", hint="fit takes steps_per_epoch=...; else put them together: np.concatenate(list(batches)).")
+            raise OptionError(
+                "X104",
+                f"{told}.",
+                hint="fit takes steps_per_epoch=...; else put them together: np.concatenate(list(batches)).",
+            )
 
     def jobs(self, way: Pass) -> Iterator[Job]:
         """The batches as they come: of what begins anew each epoch, from its beginning."""
