@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from xcnn.core.arrays import full, namespace, rounded_once, zeros
 from xcnn.core.checks import check_positive, check_rate
 from xcnn.core.types import Array
 from xcnn.layers.activations import sigmoid
-from xcnn.training.targets import at_least_one, mean_of, same_shape, share, targets
-from xcnn.training.weighting import parts, portions, without
+from xcnn.training.targets import mean_of, same_shape, share, targets
+from xcnn.training.weighting import without
 
 
 @rounded_once
@@ -33,7 +31,7 @@ def nll(y: Array, t: Array, *, ignore_index: int | None = None, weights: Array |
     """
     t, counts = without(y, t, ignore_index)
     t = targets(y, t)
-    return of_samples(y, -share(t, y), -t, weights, counts)
+    return mean_of(y, -share(t, y), -t, weights, counts, outputs=False)
 
 
 @rounded_once
@@ -56,7 +54,7 @@ def kl_divergence(y: Array, t: Array, *, weights: Array | None = None) -> tuple[
     """
     xp, t = namespace(y, t), same_shape(y, t)
     logarithm = xp.log(xp.where(t > 0, t, full(y, (), 1.0)))
-    return of_samples(y, t * logarithm - share(t, y), -t, weights, None)
+    return mean_of(y, t * logarithm - share(t, y), -t, weights, None, outputs=False)
 
 
 @rounded_once
@@ -102,11 +100,7 @@ def focal(
     gamma, alpha = check_rate("gamma", gamma), check_rate("alpha", alpha)
     t, counts = without(y, t, ignore_index)
     terms, slopes = focal_terms(y, targets(y, t), gamma, alpha)
-    portion = portions(y, weights, counts)
-    if portion is not None:
-        return namespace(y).sum(parts(portion, terms)), portion * slopes
-    size = at_least_one(prod(y.shape))
-    return namespace(y).sum(terms) / size, slopes / size
+    return mean_of(y, terms, slopes, weights, counts)
 
 
 def focal_terms(y: Array, t: Array, gamma: float, alpha: float) -> tuple[Array, Array]:
@@ -142,9 +136,8 @@ def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = No
     OptionError
         X104, for a margin that is not above 0.
     """
-    margin = check_positive("margin", margin)
-    xp, s = namespace(y, t), 2 * targets(y, t) - 1
-    short_of = xp.maximum(margin - s * y, zeros(y, ()))
+    s, short_of = shortfall(y, t, margin)
+    xp = namespace(y)
     return mean_of(y, short_of, xp.where(short_of > 0, -s, zeros(y, ())), weights)
 
 
@@ -170,18 +163,12 @@ def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | N
     OptionError
         X104, for a margin that is not above 0.
     """
-    margin = check_positive("margin", margin)
-    xp, s = namespace(y, t), 2 * targets(y, t) - 1
-    short_of = xp.maximum(margin - s * y, zeros(y, ()))
+    s, short_of = shortfall(y, t, margin)
     return mean_of(y, short_of * short_of, -2 * s * short_of, weights)
 
 
-def of_samples(
-    y: Array, terms: Array, slopes: Array, weights: Array | None, counts: Array | None
-) -> tuple[Array, Array]:
-    """The mean over samples, or places, of sums over classes, and its gradient."""
-    xp, portion = namespace(y), portions(y, weights, counts, outputs=False)
-    if portion is not None:
-        return xp.sum(parts(portion, terms)), portion * slopes
-    samples = at_least_one(prod(y.shape) // max(y.shape[1], 1))
-    return xp.sum(terms) / samples, slopes / samples
+def shortfall(y: Array, t: Array, margin: float) -> tuple[Array, Array]:
+    """The side s = 2 t - 1 on which each score should be, and max(0, margin - s y), what it lacks."""
+    margin = check_positive("margin", margin)
+    s = 2 * targets(y, t) - 1
+    return s, namespace(y, t).maximum(margin - s * y, zeros(y, ()))

@@ -13,11 +13,17 @@ from xcnn.errors import DTypeError, ShapeError, counted
 from xcnn.training.weighting import parts, portions
 
 
-def mean_of(y: Array, terms: Array, slopes: Array, weights: Array | None) -> tuple[Array, Array]:
-    """The mean of terms like y, each sample by its weight, and its gradient from their own."""
-    xp, size, portion = namespace(terms), at_least_one(prod(y.shape)), portions(y, weights)
+def mean_of(
+    y: Array, terms: Array, slopes: Array, weights: Array | None, counts: Array | None = None, outputs: bool = True
+) -> tuple[Array, Array]:
+    """The mean of terms like y, each sample by its weight, and its gradient from their own; see `portions`.
+
+    Without `outputs` it is the mean over samples, or places, of sums over the outputs.
+    """
+    xp, portion = namespace(terms), portions(y, weights, counts, outputs)
     if portion is not None:
         return xp.sum(parts(portion, terms)), portion * slopes
+    size = at_least_one(prod(y.shape) if outputs else prod(y.shape) // max(y.shape[1], 1))
     return xp.sum(terms) / size, slopes / size
 
 
