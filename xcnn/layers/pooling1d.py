@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
 from xcnn.core.checks import check_whole
@@ -101,12 +101,12 @@ class AveragePool1D(Pool1D):
 
     count_include_pad: bool = False
 
+    of_images = AveragePool2D
+
     __call__ = wide(OfSignals.__call__)
 
-    def twin(self) -> AveragePool2D:
-        stride = None if self.stride is None else (1, self.stride)
-        around, ceil, padded = along(self.padding), self.ceil_mode, self.count_include_pad
-        return AveragePool2D((1, self.pool_size), stride, padding=around, ceil_mode=ceil, count_include_pad=padded)
+    def twin(self) -> Any:
+        return replace(super().twin(), count_include_pad=self.count_include_pad)
 
 
 @checked
