@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xcnn.cli.data import for_model
+from xcnn.cli.measures import further
 from xcnn.cli.options import (
     DATA_HELP,
     BackendName,
@@ -72,10 +73,8 @@ def run(
         print_json("evaluate", data=name, samples=found.counts[1], **result, min_accuracy=min_accuracy, passed=passed)
     else:
         images = counted(found.counts[1], "test image")
-        further = "".join(
-            f", {m.column} {result[m.column]:.4f}" for m in loaded.metrics if isinstance(result[m.column], float)
-        )
-        print(f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}{further} on {images} of {printable(name)}")
+        measured = f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}{further(loaded, result)}"
+        print(f"{measured} on {images} of {printable(name)}")
         if report is not None:
             print(f"wrote {printable(str(report))}")
         if not passed:

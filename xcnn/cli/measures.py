@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from xcnn.errors import OptionError
 
@@ -45,3 +46,9 @@ def rate_found(model: Model, data: Data) -> tuple[str, float | None]:
     """What a search for a learning rate came to, in words, and the rate; None where none was found."""
     found = model.find_learning_rate(*data.train, batch_size=int(model.info["batch_size"]))
     return str(found), found.suggestion
+
+
+def further(model: Model, result: Mapping[str, Any]) -> str:
+    """What a model's metrics came to, those that are single numbers, as the rest of a sentence."""
+    single = ((metric.column, result[metric.column]) for metric in model.metrics)
+    return "".join(f", {name} {value:.4f}" for name, value in single if isinstance(value, float))

@@ -18,7 +18,7 @@ from xcnn.cli.config_file import Config, PrintConfig
 from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, for_model, load_data, told
 from xcnn.cli.ending import ENDING
-from xcnn.cli.measures import listed, rate_found, weights_of_classes
+from xcnn.cli.measures import further, listed, rate_found, weights_of_classes
 from xcnn.cli.options import (
     DATA_HELP,
     SETS,
@@ -401,10 +401,8 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
         return
     for line in model.history.waited:
         tell(line, saver.quiet)
-    further = "".join(
-        f", {m.column} {result[m.column]:.4f}" for m in model.metrics if isinstance(result[m.column], float)
-    )
-    print(f"test accuracy {result['accuracy']:.2%}{further} ({right:,} of {counted(total, 'image')}) after "
+    measured = f"test accuracy {result['accuracy']:.2%}{further(model, result)}"
+    print(f"{measured} ({right:,} of {counted(total, 'image')}) after "
           f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
           f"saved as {printable(str(saver.path))}")  # fmt: skip
 
