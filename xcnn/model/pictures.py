@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xcnn.errors import MissingDependency, OptionError, printable, short
+from xcnn.core.plots import new_figure
+from xcnn.errors import OptionError, printable, short
 from xcnn.layers.container import Container
 from xcnn.model.held import Held, numbered_names
 from xcnn.model.trace import LayerTrace, Trace, score
@@ -71,7 +72,7 @@ def show_class_activation(model: Held, x: Any, labels: HostArray, layer: str | N
         raise OptionError("X104", "a class-activation map is of a net of images with a layer whose output is maps.")
     (each,) = chosen
     heat = class_activation(each.y[0], each.dy[0], (trace.x.shape[2], trace.x.shape[3]))
-    figure = new_figure(6.4, 3.4)
+    figure = new_figure(6.4, 3.4, "pictures need")
     picture = image_of(trace.x[0])
     label = int(np.argmax(trace.t[0])) if trace.t.ndim > 1 else int(trace.t[0])
     names = numbered_names(model, max(model.output_shape[0], 2))
@@ -152,7 +153,7 @@ def image_of(x: HostArray) -> HostArray:
 def drawn(rows: Sequence[Row], title: str) -> Figure:
     """A figure of rows of planes, each row with a scale of its own: around 0, or from 0 on where nothing is below."""
     wide = max(len(row.planes) for row in rows)
-    figure = new_figure(max(4.0, 0.75 * wide + 0.5), 0.4 + 1.05 * len(rows))
+    figure = new_figure(max(4.0, 0.75 * wide + 0.5), 0.4 + 1.05 * len(rows), "pictures need")
     figure.suptitle(title, fontsize=10)
     for n, (name, images) in enumerate(rows):
         most = float(np.abs(images).max()) or 1.0
@@ -165,21 +166,6 @@ def drawn(rows: Sequence[Row], title: str) -> Figure:
             if m == 0:
                 axes.set_title(printable(name), fontsize=8, loc="left")
     return figure
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size, in inches.
-
-    Raises
-    ------
-    MissingDependency
-        X601, without matplotlib.
-    """
-    try:
-        from xcnn.core.figure import Figure
-    except ImportError as error:
-        raise MissingDependency("X601", "pictures need matplotlib.", hint='pip install "xcnn[plot]"') from error
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def frame_of(kernel: HostArray, epoch: int) -> Any:

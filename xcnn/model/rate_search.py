@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from xcnn.core import html
+from xcnn.core.plots import new_figure
 from xcnn.data.source import Batch, Pass, Source
-from xcnn.errors import DivergedError, MissingDependency, OptionError
+from xcnn.errors import DivergedError, OptionError
 from xcnn.model.held import Held
 from xcnn.training.schedules import Exponential, Shifted
 
@@ -87,11 +88,7 @@ class RateSearch:
         MissingDependency
             X601, without matplotlib.
         """
-        try:
-            from xcnn.core.figure import Figure
-        except ImportError as error:
-            raise MissingDependency("X601", "plot() needs matplotlib.", hint='pip install "xcnn[plot]"') from error
-        figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+        figure = new_figure(5.5, 3.4, "plot() needs")
         axes = figure.subplots()
         axes.plot(self.rates, self.losses, alpha=0.3, label="loss of a batch")
         axes.plot(self.rates, self.smoothed, label="smoothed")

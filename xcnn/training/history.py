@@ -13,7 +13,8 @@ from xcnn.core import html
 from xcnn.core.checks import plain
 from xcnn.core.files import write_whole
 from xcnn.core.options import nearest
-from xcnn.errors import MissingDependency, OptionError, short
+from xcnn.core.plots import new_figure
+from xcnn.errors import OptionError, short
 
 Row: TypeAlias = dict[str, Any]
 """One epoch: "epoch" is an int, the other columns of COLUMNS are floats; metrics add columns, numbers or lists."""
@@ -145,14 +146,8 @@ class History:
         MissingDependency
             X601, without matplotlib.
         """
-        try:
-            from xcnn.core.figure import Figure
-        except ImportError as error:
-            raise MissingDependency(
-                "X601", "history.plot() needs matplotlib.", hint='pip install "xcnn[plot]"'
-            ) from error
         names = [name for name in ("loss", "accuracy") if name in self]
-        figure = Figure(figsize=(4.5 * max(len(names), 1), 3.2), layout="constrained")
+        figure = new_figure(4.5 * max(len(names), 1), 3.2, "history.plot() needs")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0] if names else [], names, strict=True):
             for column, label in ((name, "training"), (f"val_{name}", "validation")):
                 points = [(row["epoch"], row[column]) for row in self.rows if column in row]
