@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -94,6 +95,29 @@ class Source:
     def expected(self) -> int:
         """About how many samples an epoch has, 0 where nothing tells."""
         return self.samples or 0
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Source):
+    """A source that gives another's batches in its own way, and has as many samples.
+
+    Parameters
+    ----------
+    source
+        the other
+    """
+
+    source: Source
+
+    @property
+    def samples(self) -> int | None:  # type: ignore[override]
+        """As many as the source has."""
+        return self.source.samples
+
+    @property
+    def expected(self) -> int:
+        """About as many."""
+        return self.source.expected
 
 
 class Numbered(Source):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.data.source import Arrays, Batch, Job, Numbered, Numbers, Pass, Source
+from xcnn.data.source import Around, Arrays, Batch, Job, Numbered, Numbers, Pass, Source
 from xcnn.errors import DataError, OptionError
 from xcnn.model.held import Held
 from xcnn.model.host_data import host_array, inputs_of, samples_of, targets_of
@@ -25,7 +25,7 @@ log = logging.getLogger("xcnn")
 
 
 @dataclass(frozen=True, eq=False)
-class Fed(Source):
+class Fed(Around):
     """A source as a model takes it.
 
     Parameters
@@ -42,21 +42,10 @@ class Fed(Source):
         whether targets are wanted
     """
 
-    source: Source
     model: Held
     taking: Taking
     role: str = ""
     asked: bool = True
-
-    @property
-    def samples(self) -> int | None:  # type: ignore[override]
-        """As many as the source has."""
-        return self.source.samples
-
-    @property
-    def expected(self) -> int:
-        """About as many."""
-        return self.source.expected
 
     def fingerprint(self) -> str:
         """That of the source."""

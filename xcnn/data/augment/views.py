@@ -9,7 +9,7 @@ from typing import Any
 
 from xcnn.data.augment.batches import Augmentation, check_augment, kept_alike
 from xcnn.data.augment.draws import Draws
-from xcnn.data.source import Batch, Job, Pass, Source
+from xcnn.data.source import Around, Batch, Job, Pass
 from xcnn.errors import OptionError, short
 
 VIEWS = 0x71E3
@@ -37,7 +37,7 @@ def check_views(given: Any) -> tuple[Augmentation | None, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen(Source):
+class Seen(Around):
     """A source in one view of it.
 
     Parameters
@@ -50,19 +50,8 @@ class Seen(Source):
         what its draws follow from, beside each sample's number
     """
 
-    source: Source
     view: Augmentation
     key: tuple[int, ...]
-
-    @property
-    def samples(self) -> int | None:  # type: ignore[override]
-        """As many as the source has."""
-        return self.source.samples
-
-    @property
-    def expected(self) -> int:
-        """About as many."""
-        return self.source.expected
 
     def jobs(self, way: Pass) -> Iterator[Job]:
         return (partial(self.seen, job) for job in self.source.jobs(way))
