@@ -1,37 +1,17 @@
 """What `xcnn train` measures, weighs and looks for, and its options in a file."""
 
 import json
-import sys
 import tomllib
 
 import numpy as np
 import pytest
 
 import xcnn
-from xcnn import cli
 
 PIL = pytest.importorskip("PIL.Image", reason="Pillow is a dependency")
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("XCNN_BACKEND", "XCNN_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture
