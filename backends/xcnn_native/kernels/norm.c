@@ -264,3 +264,53 @@ EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Inde
     }
   }
 }
+
+// The running statistics after a batch: old + share (new - old) as BatchNorm.moved computes it, cell by cell and rounded
+// alike. `steps`, if there are any, are the batches that they have seen, from which the share follows, at least `share`;
+// statistics that somebody set by hand have seen `settled`. Variances are multiplied by `unbiased` before.
+EXPORT void NAME(moved)(Index channels, double unbiased, double share, double early, double settled, const double *means,
+                        const double *variances, const Cell *old_mean, const Cell *old_variance, const Cell *steps,
+                        Cell *mean, Cell *variance, Cell *next) {
+  Cell of_new = (Cell)share, of_old = (Cell)(1 - share);
+  if (steps) {
+    Cell seen = *steps;
+    int set = 0;
+    for (Index c = 0; c < channels && seen == 0; c++) set |= old_mean[c] != 0 || old_variance[c] != 1;
+    if (set) seen = (Cell)settled;
+    const Cell at_first = (Cell)early / (seen + (Cell)early);
+    of_new = at_first > of_new || at_first != at_first ? at_first : of_new;
+    of_old = 1 - of_new;
+    *next = seen + 1;
+  }
+  for (Index c = 0; c < channels; c++) {
+    const Cell new_mean = (Cell)means[c], new_variance = (Cell)(variances[c] * unbiased);
+    mean[c] = of_old * old_mean[c] + of_new * new_mean;
+    variance[c] = of_old * old_variance[c] + of_new * new_variance;
+  }
+}
+
+typedef struct {
+  Index images, channels, cells;
+  const Cell *x;
+  Cell *sums;
+} Planes;
+
+static void planes_unit(void *argument, Index channel) {
+  const Planes *all = argument;
+  double sums[COLUMNS] = {0}, sum = 0;
+  for (Index n = 0; n < all->images; n++) {
+    const Cell *x = all->x + (n * all->channels + channel) * all->cells;
+    Index at = 0;
+    for (; at + COLUMNS <= all->cells; at += COLUMNS)
+      for (int k = 0; k < COLUMNS; k++) sums[k] += x[at + k];
+    for (int k = 0; at < all->cells; at++, k++) sums[k] += x[at];
+  }
+  for (int k = 0; k < COLUMNS; k++) sum += sums[k];
+  all->sums[channel] = (Cell)sum;
+}
+
+// The sum of each channel of images in planes.
+EXPORT void NAME(add_planes)(Index images, Index channels, Index cells, const Cell *x, Cell *sums, int threads) {
+  Planes all = {images, channels, cells, x, sums};
+  team_run(planes_unit, &all, channels, threads);
+}
