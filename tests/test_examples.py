@@ -17,11 +17,27 @@ import xcnn
 (x, y), test = xcnn.datasets.mnist01()
 xcnn.datasets.mnist = lambda data_dir: ((x[:2000], y[:2000]), test)
 """,
+    "fashion_mnist.py": """
+import xcnn
+from xcnn.data import Dataset, Samples
+(x, y), (xt, yt) = xcnn.datasets.mnist01()
+names = xcnn.data.published.FASHION_MNIST.classes
+xcnn.datasets.fashion_mnist = lambda folder: Dataset(Samples(x, y), Samples(xt[:200], yt[:200]), names)
+""",
 }
 """What is put in the place of a download."""
 NEEDS = {"tune_optuna.py": ["optuna"]}
 """Packages that are no dependencies."""
-ARGUMENTS = {"mnist.py": ["nowhere", "1"]}
+ARGUMENTS = {
+    "cifar10.py": ["drawn", "1", "40", "20"],
+    "fashion_mnist.py": ["find", "1", "2", "512"],
+    "mnist.py": ["nowhere", "1"],
+    "photos_finetune.py": ["drawn", "none", "1"],
+    "regression.py": ["600", "3"],
+    "segment_shapes.py": ["96", "3"],
+    "signal_1d.py": ["500", "3"],
+}
+"""Less of everything than one would take to see what a recipe can do."""
 
 EXPECTED = {
     "article_mnist01.py": [
@@ -42,11 +58,39 @@ EXPECTED = {
         r"^  strict: accuracy (9\d|100)\.\d%, largest difference (0e\+00|\de-1\d)$",
         r"^moved to strict: largest difference (0e\+00|\de-1\d)$",
     ],
+    "cifar10.py": [
+        r"^2 steps of 20 images, \d+\.\d\d s each$",
+        r"^test accuracy \d+\.\d\d%, in six views \d+\.\d\d%, of 50 images: drawn rings, not CIFAR-10$",
+    ],
+    "fashion_mnist.py": [
+        r"^seed 0: test accuracy (9\d\.\d\d|100\.00)%, mirrored too \d+\.\d\d%, after \d+ s$",
+        r"^seed 1: test accuracy (9\d\.\d\d|100\.00)%, mirrored too \d+\.\d\d%, after \d+ s$",
+        r"^mean of 2: (9\d\.\d\d|100\.00)%, mirrored too \d+\.\d\d%$",
+    ],
     "mnist.py": [r"^12,906 parameters, ", r"^test accuracy (9[5-9]\.\d\d|100\.00)%$"],
     "own_backend.py": [
         r"^(\d\d) of \1 checks passed$",
         r"^largest difference from the reference: \de-1[3-9]$",
         r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
+    ],
+    "photos_finetune.py": [
+        r"^\d+ photos to train on, \d+ to test on: checks, rings, stripes$",
+        r"^the head alone: accuracy \d+\.\d%$",
+        r"^the whole net:  accuracy (4\d|[5-9]\d|100)\.\d%$",
+    ],
+    "regression.py": [
+        r"^R2 0\.[89]\d+, mean absolute error 0\.\d+ of cosine and sine$",
+        r"^[0-8]\.\d\d degrees off in the mean of 200; 95 % are within \d+\.\d\d$",
+    ],
+    "segment_shapes.py": [
+        r"^mean IoU 0\.\d\d\d, \d\d\.\d\d% of the cells of 24 test images right$",
+        r"^ground 0\.[5-9]\d\d, disc \d\.\d\d\d, square \d\.\d\d\d, triangle \d\.\d\d\d$",
+        r"^drawn +found$",
+        r"^[.dst]{24}  [.dst]{24}$",
+    ],
+    "signal_1d.py": [
+        r"^test accuracy ([6-9]\d\.\d\d|100\.00)% on 250 signals, 95 % interval \d\d\.\d\d% to \d+\.\d\d%$",
+        r"^\w+ taken for \w+: \d+ times$",
     ],
     "tune_optuna.py": [r"^6 trials, best accuracy (9[5-9]\.\d\d|100\.00)% with \{.*'rate': .*\}$"],
     "own_layer.py": [
