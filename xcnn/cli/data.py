@@ -119,7 +119,7 @@ AUGMENTATIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
 
 
 def augmentations(names: str | None) -> list[Any]:
-    """Those that the command line names, "flip,translate:2", with usual strengths where it gives none.
+    """Those that the command line names, "flip,translate:2", with usual strengths where it gives none; or "none".
 
     Raises
     ------
@@ -129,11 +129,11 @@ def augmentations(names: str | None) -> list[Any]:
     from xcnn import augment
 
     made = []
-    for listed in names.split(",") if names else ():
+    for listed in names.split(",") if names and names != "none" else ():
         name, colon, strength = listed.strip().partition(":")
         if name not in AUGMENTATIONS:
             raise OptionError(
-                "X104", f"there is no augmentation {short(name)}.", hint=f"use {', '.join(AUGMENTATIONS)}."
+                "X104", f"there is no augmentation {short(name)}.", hint=f"use {', '.join(AUGMENTATIONS)}, or none."
             )
         usual, make = AUGMENTATIONS[name]
         try:

@@ -86,7 +86,7 @@ def run(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="flip,translate:2,...: affine, color, crop, cutmix, cutout, mixup, rotate; :2 is a strength."
+            help="flip,translate:2,...: affine, color, crop, cutmix, cutout, mixup, rotate, with a strength; none."
         ),
     ] = None,
     workers: Annotated[

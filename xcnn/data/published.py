@@ -176,10 +176,8 @@ def _load(source: Source, data_dir: str | os.PathLike[str] | None) -> Dataset:
     data_dir = data_dir or os.environ.get("XCNN_DATA_DIR")
     if data_dir:
         paths = _find(source, path_of(data_dir))
-    elif installed := next((Path(folder) for folder in source.installed if Path(folder).is_dir()), None):
-        paths = _find(source, installed)
     else:
-        paths = {name: _download(source, name) for name in (*TRAIN, *TEST)}
+        paths = _installed(source) or {name: _download(source, name) for name in (*TRAIN, *TEST)}
     return _read(source, paths)
 
 
@@ -189,6 +187,15 @@ def _read(source: Source, paths: dict[str, Path]) -> Dataset:
         Samples(scale(parts[images][:, None]), parts[labels].astype(np.int64)) for images, labels in (TRAIN, TEST)
     )
     return Dataset(train, test, source.classes)
+
+
+def _installed(source: Source) -> dict[str, Path]:
+    """The four files of a system's package, or none where one is missing."""
+    for folder in map(Path, source.installed):
+        found = {name: path for name in (*TRAIN, *TEST) if (path := _find_one(folder, name))}
+        if len(found) == len((*TRAIN, *TEST)):
+            return found
+    return {}
 
 
 def _find(source: Source, data_dir: Path) -> dict[str, Path]:

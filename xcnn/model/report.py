@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from xcnn.core.files import check_path, write_whole
 from xcnn.core.text import columns
 from xcnn.data.source import Arrays, Source
 from xcnn.errors import OptionError, counted, printable
+from xcnn.model import report_page
 from xcnn.model.feeding import Fed, known_targets, to_measure
 from xcnn.model.held import numbered_names
 from xcnn.training.loop import in_order
@@ -29,11 +28,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 1.959963984540054
 """How many standard deviations 95 % of a normal distribution lie within."""
 SHOWN = 12
-"""Classes beyond which no matrix is printed; on a page it is, up to WIDE."""
-WIDE = 40
+"""Classes beyond which no matrix is printed."""
 BATCH = 256
 """Samples that are read at a time where labels come with them."""
-TITLES = ("class", "samples", "precision", "recall", "F1")
 
 
 class Confused(NamedTuple):
@@ -127,7 +124,7 @@ class Report:
         return tuple(Confused(i, j, int(wrong[i, j]), float(wrong[i, j] / self.support[i])) for i, j in pairs)
 
     def __str__(self) -> str:
-        lines = [self.headline, "", *columns([TITLES, *self.rows()], words=1)]
+        lines = [self.headline, "", *columns([report_page.TITLES, *self.rows()], words=1)]
         if len(self.classes) <= SHOWN:
             body = [(name, *map(str, row)) for name, row in zip(self.names, self.confusion.tolist(), strict=True)]
             lines += ["", *columns([("true \\ taken for", *self.names), *body], words=1)]
@@ -140,16 +137,7 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts = [html.note(self.headline), html.table(TITLES, self.rows(), words=1)]
-        if len(self.classes) <= WIDE:
-            parts.append(self.matrix())
-        if self.confused:
-            pairs = [
-                (self.names[p.true], self.names[p.taken], f"{p.times:,}", f"{p.share:.1%}") for p in self.confused[:10]
-            ]
-            parts.append(html.table(("class", "taken for", "samples", "of the class"), pairs, words=2))
-        parts += ["<p>Largest losses</p>" if self.surprises else "", *map(self.shown, range(len(self.surprises)))]
-        return f"<div>{''.join(parts)}</div>"
+        return f"<div>{html.note(self.headline)}{report_page.sections(self)}</div>"
 
     def write(self, path: str | Path) -> None:
         """Write a page that needs no network, whole or not at all.
@@ -161,7 +149,7 @@ class Report:
         """
         path = Path(path)
         check_path(path)
-        write_whole(path, PAGE.format(title=html.escape(self.headline), body=self._repr_html_()).encode())
+        write_whole(path, report_page.page(self).encode())
 
     @property
     def names(self) -> list[str]:
@@ -190,44 +178,6 @@ class Report:
         what = f"{self.names[each.true]} taken for {self.names[each.taken]}"
         what = self.names[each.true] if each.true == each.taken else what
         return f"sample {each.sample}: {what}, p = {each.probability:.2g}"
-
-    def matrix(self) -> str:
-        """The confusion matrix, its cells the darker the larger their share of the row."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("true \\ taken for", *self.names))
-        lines = []
-        for i, (name, row) in enumerate(zip(self.names, self.confusion, strict=True)):
-            cells = []
-            for j, count in enumerate(row):
-                share = count / max(int(self.support[i]), 1)
-                colour = f"rgba({'40, 120, 200' if i == j else '220, 60, 40'}, {share * 0.8:.2f})"
-                cells.append(f'<td style="text-align: right; background: {colour}">{count:,}</td>')
-            lines.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        return f'<div style="overflow-x: auto">{table}</div>'
-
-    def shown(self, n: int) -> str:
-        """One of the samples with the largest losses, with its picture where it is one."""
-        text = html.escape(self.told(self.surprises[n]))
-        if self.images is None:
-            return f"<p>{text}</p>"
-        source = base64.b64encode(png(self.images[n])).decode()
-        style = "display: inline-block; width: 9em; margin: 0.3em; vertical-align: top; font-size: small"
-        picture = (
-            f'<img src="data:image/png;base64,{source}" alt="{text}" style="width: 8em; image-rendering: pixelated">'
-        )
-        return f'<figure style="{style}">{picture}<figcaption>{text}</figcaption></figure>'
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font-family: system-ui, sans-serif; margin: 1em auto; max-width: 70em; padding: 0 1em; }}
-table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
-td, th {{ padding: 0.2em 0.6em; border-bottom: 1px solid #ddd; }}
-</style></head>
-<body>{body}</body></html>
-"""
 
 
 def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], HostArray], worst: int) -> Report:
@@ -277,14 +227,3 @@ def shares(some: HostArray, of: HostArray) -> HostArray:
 def percent(share: float) -> str:
     """As it is read; nothing where there is none."""
     return "" if np.isnan(share) else f"{share:.1%}"
-
-
-def png(image: HostArray) -> bytes:
-    """An image (channels, height, width) as a file; cells beyond 0..1 are brought there from least to most."""
-    from PIL import Image
-
-    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
-    cells = np.rint((image - low) / (high - low) * 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(cells[0] if len(cells) == 1 else cells.transpose(1, 2, 0)).save(file, "PNG")
-    return file.getvalue()
