@@ -17,7 +17,7 @@ SIDE, NOISE = 48, 0.08
 
 def shape(kind, rng):
     """Which cells (SIDE, SIDE) a shape of this kind covers, somewhere."""
-    reach = rng.uniform(5, 11)
+    reach = rng.uniform(6, 12)
     middle = rng.uniform(reach, SIDE - reach, 2)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     down, right = rows - middle[0], columns - middle[1]
@@ -50,8 +50,8 @@ def sketch(labels):
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1200
-    epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 10
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 16
 
     x, y = drawn(count, seed=0)
     x_test, y_test = drawn(max(count // 4, 24), seed=1)

@@ -1,7 +1,7 @@
 """Five kinds of drawn waves told apart by a 1-D net, in noise: python signal_1d.py [SIGNALS] [EPOCHS]
 
 Sines, squares, sawtooths, triangles and chirps of any frequency and phase, 256 samples each, with noise half as strong
-as the wave. See more than 95 % of those that were not trained on told apart, and which kinds are still mistaken.
+as the wave. See about 95 % of those that were not trained on told apart, and which kinds are still mistaken.
 """
 
 import sys

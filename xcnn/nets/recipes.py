@@ -194,7 +194,7 @@ RECIPES = {
     "article": Recipe(article, loss="binary_cross_entropy", batch_size=32),
     "fast": Recipe(fast, optimizer=one_cycle, epochs=1, batch_size=64),
     "fashion": Recipe(
-        fashion, loss=SMOOTHED, optimizer=one_cycle_decayed, epochs=8, batch_size=128, augment="flip,translate:2"
+        fashion, loss=SMOOTHED, optimizer=one_cycle_decayed, epochs=12, batch_size=128, augment="flip,translate:2"
     ),
     "lenet": Recipe(lenet),
     "mnist-net": Recipe(mnist_net),
