@@ -10,12 +10,11 @@ import numpy as np
 
 from xcnn.core import html
 from xcnn.errors import counted
+from xcnn.model.report_counts import TITLES, Counted
 
 if TYPE_CHECKING:
-    from xcnn.model.report import Report, Surprise
     from xcnn.training.state import HostArray
 
-TITLES = ("class", "samples", "precision", "recall", "F1")
 WIDE = 40
 """Classes beyond which no matrix is shown."""
 UPRIGHT = 12
@@ -49,7 +48,7 @@ figure {{ margin: 0 !important; width: auto !important; }}
 """
 
 
-def page(report: Report) -> str:
+def page(report: Counted) -> str:
     """A whole page."""
     low, high = report.interval
     told = (
@@ -60,7 +59,7 @@ def page(report: Report) -> str:
     return PAGE.format(title=html.escape(report.headline), body=head + sections(report))
 
 
-def sections(report: Report) -> str:
+def sections(report: Counted) -> str:
     """The tables and pictures."""
     parts = [section("Class by class", scrolled(html.table(TITLES, report.rows(), words=1), "class by class"))]
     if len(report.classes) <= WIDE:
@@ -91,7 +90,7 @@ def scrolled(table: str, name: str) -> str:
     return f'<div class="wide" style="overflow-x: auto" role="region" tabindex="0" aria-label="{name}">{table}</div>'
 
 
-def matrix(report: Report) -> str:
+def matrix(report: Counted) -> str:
     """The confusion matrix, its cells the darker the larger their share of the row."""
     upright = "; writing-mode: vertical-rl; white-space: nowrap" if len(report.classes) > UPRIGHT else ""
     head = "".join(
@@ -115,9 +114,9 @@ def cell(count: int, share: float, right: bool) -> str:
     return f'<td style="text-align: right; background: {colour}">{count:,}</td>'
 
 
-def shown(report: Report, n: int) -> str:
+def shown(report: Counted, n: int) -> str:
     """One of the samples with the largest losses, with its picture where it is one."""
-    each: Surprise = report.surprises[n]
+    each = report.surprises[n]
     text = html.escape(report.told(each))
     if report.images is None:
         return f"<p>{text}</p>"
