@@ -54,7 +54,7 @@ def load_onnx(
         of one sample, where the file leaves sizes free; images that the graph transposes at once, (H, W, C), are taken
         by the model as (C, H, W)
     output
-        the output that the model gives, where the file has several
+        the value that the model gives: of several outputs one, or any value within the graph, by its name in the file
     loss
         as for `xcnn.Model`; None is "cross_entropy" for scores of at least two classes, else "mse"
     optimizer, backend, seed

@@ -156,9 +156,24 @@ def layer_norm(op: Op, ops: Ops) -> Op | None:
     return None
 
 
+def softsign(op: Op, ops: Ops) -> Op | None:
+    """X / (1 + |x|)"""
+    absolute = ops.inner(ops.beside(ops.inner(op.inputs[1], "Add"), 1.0) or "", "Abs")
+    if absolute is None or absolute.inputs[0] != op.inputs[0]:
+        return None
+    return Op(op.name, "Softsign", op.inputs[:1], op.outputs, {})
+
+
+def log_sigmoid(op: Op, ops: Ops) -> Op | None:
+    """log(1 / (1 + exp(-x)))"""
+    sigmoid = ops.inner(op.inputs[0], "Sigmoid")
+    return sigmoid and Op(op.name, "xcnn::LogSigmoid", sigmoid.inputs, op.outputs, {})
+
+
 PATTERNS: dict[str, tuple[Callable[[Op, Ops], Op | None], ...]] = {
     "Mul": (silu, mish, hard_swish, gelu),
-    "Div": (hard_swish, layer_norm),
+    "Div": (hard_swish, layer_norm, softsign),
+    "Log": (log_sigmoid,),
 }
 """By the type of the last operator."""
 
