@@ -1,5 +1,6 @@
 """ONNX files as models: what xcnn writes, what others write, ONNX's own tests, and files that mean harm."""
 
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,37 @@ def test_a_model_that_is_read_is_trained_and_saved(tmp_path):
     assert read.evaluate(x, y)["accuracy"] > 0.9
     read.save(tmp_path / "a.xcnn")
     np.testing.assert_array_equal(xcnn.Model.load(tmp_path / "a.xcnn").predict(x), read.predict(x))
+
+
+def test_the_command_line_takes_onnx_files(tmp_path, monkeypatch, capsys):
+    """With the classes' names, digits prepared as MNIST's, and the probabilities of a net that ends in a Softmax."""
+    from PIL import Image
+
+    from xcnn.cli import outcome
+
+    monkeypatch.chdir(tmp_path)
+    ink = np.zeros((40, 30), "uint8")
+    ink[8:32, 12:16] = 255
+    Image.fromarray(ink).save("one.png")
+    for last in (xcnn.ReLU(), xcnn.Softmax(), xcnn.LogSoftmax()):
+        net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(2), last)
+        loss = {xcnn.Softmax: "binary_cross_entropy", xcnn.LogSoftmax: "nll"}.get(type(last), "cross_entropy")
+        model = xcnn.Model(net, (1, 28, 28), loss=loss, backend="numpy", seed=3)
+        model.info = {"classes": ["nought", "one"], "data": "mnist01"}
+        model.save("a.xcnn")
+        model.to_onnx("a.onnx", verify=False)
+        told = []
+        for file in ("a.xcnn", "a.onnx"):
+            assert outcome(["predict", file, "one.png", "--json", "--backend", "numpy"]) == 0
+            told.append(json.loads(capsys.readouterr().out))
+        assert told[0]["class"] == told[1]["class"]
+        assert told[0]["prepared"] == told[1]["prepared"]
+        assert told[1]["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-6)
+        assert not told[1]["independent"]
+        assert sum(told[1]["probabilities"].values()) == pytest.approx(1)
+    Path("a.pth").write_bytes(b"weights")
+    assert outcome(["predict", "a.pth", "one.png"]) == 4
+    assert "it has weights and no net" in capsys.readouterr().err
 
 
 # What others write.
