@@ -41,6 +41,14 @@ class XcnnError(Exception):
         the layer at fault; its class opens the message, and the containers around it add its name.
     behind
         the hint instead, where other layers of a net come before that one: what reaches it is not the net's input.
+
+    Examples
+    --------
+    >>> try:
+    ...     xcnn.Dense(0)
+    ... except xcnn.errors.XcnnError as error:
+    ...     print(error.code, "is told in docs/errors.md")
+    X104 is told in docs/errors.md
     """
 
     code: str

@@ -57,6 +57,11 @@ def check_backend(backend: Backend, cases: Iterable[tuple[Layer, Shape]] | None 
         the one to hold
     cases
         layers with the shape of one sample; by default all of xcnn's layers
+
+    Examples
+    --------
+    >>> for row in xcnn.testing.check_backend(xcnn.backend("numpy")):  # doctest: +SKIP
+    ...     print(row)
     """
     for name, check in primitives(backend):
         yield _row(name, check)

@@ -60,8 +60,10 @@ def folder(
     bad
         what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
         batch, with a warning, and counts it in `skipped`
-    formats, max_pixels
-        as for `xcnn.data.images.read_image`
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP")
+    max_pixels
+        how many pixels a file may hold before it is decoded
     test_fraction, seed
         the share of images to test on, and which they are
 
@@ -75,6 +77,18 @@ def folder(
         X104: an option that is none.
     DataError
         X209, as `image_folder`; X207, when a batch wants a file that can't be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for kind in ("cats", "dogs"):
+    ...     Path("photos", kind).mkdir(parents=True)
+    ...     for n in range(3):
+    ...         Image.new("RGB", (40, 30)).save(f"photos/{kind}/{n}.png")
+    >>> source = xcnn.data.folder("photos")
+    >>> source.classes, len(source), source.batch(np.array([0])).x.shape
+    (('cats', 'dogs'), 6, (1, 3, 30, 30))
     """
     formats = check_image_options(size, mode or "L", formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)

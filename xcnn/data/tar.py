@@ -62,8 +62,17 @@ def tar(
     ----------
     paths
         files, or a pattern such as "shards/*.tar"; they may be compressed
-    size, mode, bad, formats, max_pixels
-        as for `xcnn.data.folder`
+    size
+        (height, width), to which each picture is stretched
+    mode
+        "L" for grey, one channel, "RGB" for colour
+    bad
+        what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
+        batch, with a warning, and counts it in `skipped`
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP")
+    max_pixels
+        how many pixels a file may hold before it is decoded
     classes
         the names of labels 0, 1, 2, ...
     buffer
@@ -79,6 +88,19 @@ def tar(
         X104: an option that is none.
     DataError
         X209: there are no such files, or a sample lacks its class; X207: a file that can't be read.
+
+    Examples
+    --------
+    >>> import io, tarfile
+    >>> from PIL import Image
+    >>> Image.new("L", (8, 8)).save("0001.png")
+    >>> with tarfile.open("shard.tar", "w") as file:
+    ...     label = tarfile.TarInfo("0001.cls")
+    ...     label.size = 1
+    ...     file.add("0001.png")
+    ...     file.addfile(label, io.BytesIO(b"1"))
+    >>> xcnn.data.tar("shard.tar", size=(8, 8), mode="L", classes=("cats", "dogs")).classes
+    ('cats', 'dogs')
     """
     formats = check_image_options(size, mode, formats, max_pixels)
     check_choice("bad", bad, ("raise", "skip"))

@@ -52,6 +52,11 @@ class GELU(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.GELU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.16,  0.  ,  1.95]], dtype=float32)
     """
 
     _: KW_ONLY

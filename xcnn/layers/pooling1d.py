@@ -58,7 +58,8 @@ class MaxPool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        "valid", "same", "full", p for both ends or (before, after)
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as
+        many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
 
@@ -68,6 +69,11 @@ class MaxPool1D(Pool1D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.MaxPool1D(3, stride=2).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 49))
     """
 
     of_images = MaxPool2D
@@ -85,7 +91,8 @@ class AveragePool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        "valid", "same", "full", p for both ends or (before, after)
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as
+        many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
     count_include_pad
@@ -97,6 +104,11 @@ class AveragePool1D(Pool1D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.AveragePool1D(4).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 25))
     """
 
     count_include_pad: bool = False
@@ -118,6 +130,11 @@ class GlobalAveragePool1D(OfSignals):
     ------
     ShapeError
         X101, for an input that is not (N, C, L).
+
+    Examples
+    --------
+    >>> xcnn.GlobalAveragePool1D().init(np.random.default_rng(0), (2, 100))
+    ({}, (2,))
     """
 
     __call__ = wide(OfSignals.__call__)
@@ -136,6 +153,11 @@ class GlobalMaxPool1D(OfSignals):
     ------
     ShapeError
         X101, for an input that is not (N, C, L).
+
+    Examples
+    --------
+    >>> xcnn.GlobalMaxPool1D().init(np.random.default_rng(0), (2, 100))
+    ({}, (2,))
     """
 
     def twin(self) -> GlobalMaxPool2D:

@@ -32,6 +32,11 @@ class UpSampling1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.UpSampling1D(3).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 300))
     """
 
     size: int = 2
@@ -64,6 +69,11 @@ class ZeroPadding1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.ZeroPadding1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 103))
     """
 
     padding: int | Pair = 1
@@ -92,6 +102,11 @@ class Cropping1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where nothing would be left.
+
+    Examples
+    --------
+    >>> xcnn.Cropping1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 97))
     """
 
     cropping: int | Pair = 1

@@ -34,6 +34,11 @@ class KernelFilm:
     ------
     OptionError
         X104, for a path that is no GIF's, or a net without such a layer.
+
+    Examples
+    --------
+    >>> xcnn.KernelFilm("film.gif", layer="conv1").milliseconds  # model.fit(x, y, callbacks=...)
+    250
     """
 
     def __init__(self, path: str | Path, layer: str | None = None, milliseconds: int = 250) -> None:

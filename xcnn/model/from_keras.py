@@ -43,10 +43,12 @@ def load_keras(
     input_shape
         of one sample, where the file leaves sizes open
     loss
-        as for Model; None is "binary_cross_entropy" where the last layer gives probabilities, "cross_entropy" where it
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last layer gives probabilities, "cross_entropy" where it
         gives a row of numbers, else "mse"
-    optimizer, backend
-        as for Model
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -62,6 +64,10 @@ def load_keras(
     Returns
     -------
     Model
+
+    Examples
+    --------
+    >>> model = xcnn.load_keras("model.keras")  # doctest: +SKIP
     """
     shape = None if input_shape is None else check_shape("input_shape", input_shape, least=1)
     max_bytes = check_whole("max_bytes", max_bytes)

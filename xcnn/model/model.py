@@ -151,6 +151,15 @@ class Model:
     Notes
     -----
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
+
+    Examples
+    --------
+    >>> net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2))
+    >>> model = xcnn.Model(net, (1, 4, 4), optimizer=xcnn.Adam(0.1), backend="numpy")
+    >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+    >>> history = model.fit(x, y, epochs=30, progress="none")
+    >>> model.evaluate(x, y)["accuracy"], model.predict(x).shape
+    (1.0, (16, 2))
     """
 
     dtype: DTypeName
@@ -472,6 +481,14 @@ class Model:
             X104, for a path that the net does not have.
         DataError
             X203, for numbers that are not so in the net's type.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> with model.edit("dense1/bias") as bias:
+        ...     bias[0] = 1
+        >>> model.weights["dense1"]["bias"].tolist()
+        [1.0, 0.0]
         """
         if path not in self._shapes:
             names = ", ".join(self._shapes)
@@ -526,13 +543,21 @@ class Model:
 
         Parameters
         ----------
-        backend, **options
-            as for `xcnn.backend`
+        backend
+            a name, such as "numpy", "torch" or "cupy:1", or a Backend
+        **options
+            the backend's own: algorithm, fuse and others
 
         Raises
         ------
         BackendError, BackendUnavailable, OptionError
             as `xcnn.backend`; X104 also where it does not compute in the model's precision.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.to("numpy", algorithm="literal").backend.algorithm
+        'literal'
         """
         there = make_backend(backend, **options)
         with_precision(there, self.policy)  # what it refuses changes nothing
@@ -640,6 +665,14 @@ class Model:
         -------
         History
             of all epochs so far, `model.history` until the next call, which makes one of its own
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> history = model.fit(x, y, epochs=3, batch_size=8, validation_split=0.25, progress="none")
+        >>> history["epoch"], history.stopped
+        ([1, 2, 3], 'finished')
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
@@ -681,6 +714,13 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         DivergedError
             X501, as `fit`.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.step(x, y) > model.step(x, y) > 0
+        True
         """
         x, y = several.both(self, x, y)
         self.turn.close()
@@ -719,6 +759,14 @@ class Model:
         -------
         RateSearch
             `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> search = model.find_learning_rate(x, y, steps=20, batch_size=8)
+        >>> 1e-6 < search.suggestion < 1
+        True
         """
         from xcnn.model.rate_search import search
 
@@ -753,6 +801,13 @@ class Model:
         ------
         DataError, ShapeError, DTypeError, LabelError
             X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> sorted(model.evaluate(x, y))
+        ['accuracy', 'loss']
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         data = to_measure(self, *several.both(self, x, y))
@@ -786,6 +841,13 @@ class Model:
         -------
         Report
             `print(report)`, `report.write("report.html")`, `report.confusion`, `report.recall`, ...
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.report(x, y).confusion.shape
+        (2, 2)
         """
         from xcnn.model.report import report
 
@@ -836,8 +898,10 @@ class Model:
 
         Parameters
         ----------
-        x, batch_size
-            as for `predict`
+        x
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
+        batch_size
+            samples that are computed at once; None takes up to 256, as many as fill the device
 
         Raises
         ------
@@ -874,13 +938,24 @@ class Model:
 
         Parameters
         ----------
-        x, batch_size, views
-            as for `predict`; of several views the mean of their probabilities
+        x
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
+        batch_size
+            samples that are computed at once; None takes up to 256, as many as fill the device
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the probabilities' mean is given
 
         Raises
         ------
         OptionError
             X104, when the loss is not a classifier's.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.probabilities(x).sum(axis=1).round(6)[:3].tolist()
+        [1.0, 1.0, 1.0]
         """
         if views is None:
             return as_probabilities(self.loss, self.predict(x, batch_size))
@@ -897,6 +972,13 @@ class Model:
             (samples, *input_shape), of the model's type
         weights
             a tree on the model's backend
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.forward(x).shape
+        (16, 2)
         """
         return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
@@ -915,6 +997,12 @@ class Model:
         ------
         OptionError
             X104, for a batch_size that can't be.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.summary(batch_size=8).parameters
+        34
         """
         return summarize(self, check_whole("batch_size", batch_size))
 
@@ -969,6 +1057,11 @@ class Model:
             X104, for a layer whose kernels are no images.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_kernels("conv1")
         """
         from xcnn.model.pictures import show_kernels
 
@@ -991,6 +1084,11 @@ class Model:
             X104, for a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_maps(np.ones((1, 1, 8, 8)), "conv1")
         """
         from xcnn.model.pictures import show_maps
 
@@ -1013,6 +1111,11 @@ class Model:
             X104, for a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_gradients(np.ones((1, 1, 8, 8)), [0], "conv1")
         """
         from xcnn.model.pictures import show_gradients
 
@@ -1037,6 +1140,11 @@ class Model:
             X104, for a model that is no classifier, or a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_class_activation(np.ones((1, 1, 8, 8)), layer="conv1")
         """
         from xcnn.model.pictures import show_class_activation
 
@@ -1113,6 +1221,12 @@ class Model:
         -------
         Loaded
             what was taken and what was not; it prints itself
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.load_weights({"1.weight": np.ones((2, 16)), "1.bias": np.zeros(2)})
+        Loaded(taken=('1.weight', '1.bias'), missing=(), unexpected=(), within=(), prefix='')
         """
         from xcnn.exchange.pytorch import weights
 
@@ -1131,6 +1245,12 @@ class Model:
         -------
         dict
             arrays by name
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> {name: array.shape for name, array in model.state_dict().items()}
+        {'1.weight': (2, 16), '1.bias': (2,)}
         """
         from xcnn.exchange.pytorch import weights
 
@@ -1144,6 +1264,12 @@ class Model:
         ----------
         path
             of the file
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save_weights("weights.safetensors")
+        >>> loaded = model.load_weights("weights.safetensors")
         """
         from xcnn.exchange.pytorch import files
 
@@ -1160,6 +1286,13 @@ class Model:
         ----------
         path
             of the file
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save("net.xcnn")
+        >>> xcnn.Model.load("net.xcnn").net
+        Sequential(flatten1=Flatten(), dense1=Dense(units=2, bias=True, kernel_initializer='glorot_uniform'))
         """
         checkpoint.save(self._saved(), path, self.backend.to_numpy)
 
@@ -1170,6 +1303,11 @@ class Model:
         ------
         CheckpointError
             X403, X404, for what a file can't give back.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.check_save()
         """
         checkpoint.checked(self._saved())
 
@@ -1218,6 +1356,13 @@ class Model:
             X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
         OptionError
             X104, where the backend does not compute in the model's precision.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save("net.xcnn")
+        >>> xcnn.Model.load("net.xcnn", backend="numpy").input_shape
+        (1, 4, 4)
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
@@ -1278,6 +1423,11 @@ class Model:
             X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
         MissingDependency
             X601
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.to_onnx("net.onnx", verify=False)
         """
         onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 

@@ -56,9 +56,13 @@ def load_onnx(
     output
         the output that the model gives, where the file has several
     loss
-        as for `xcnn.Model`; None is "cross_entropy" for scores of at least two classes, else "mse"
-    optimizer, backend, seed
-        as for `xcnn.Model`
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "cross_entropy" for scores of at least two classes, else "mse"
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
+    seed
+        of the order of samples and dropout's masks
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -76,6 +80,13 @@ def load_onnx(
     -------
     Model
         `model.info["onnx"]` has the file's metadata
+
+    Examples
+    --------
+    >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+    >>> model.to_onnx("net.onnx", verify=False)
+    >>> xcnn.load_onnx("net.onnx").output_shape
+    (2,)
     """
     from xcnn.exchange.onnx.read import read_onnx
 

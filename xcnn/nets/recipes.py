@@ -30,6 +30,11 @@ def article(classes: int = 2) -> Sequential:
     ----------
     classes
         outputs, each a probability
+
+    Examples
+    --------
+    >>> xcnn.nets.article(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
@@ -43,6 +48,11 @@ def lenet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.lenet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
@@ -58,6 +68,11 @@ def mnist_net(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.mnist_net(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
@@ -72,6 +87,11 @@ def fast(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fast(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(24, 5), ReLU(), MaxPool2D(2), BatchNorm(),
@@ -87,6 +107,11 @@ def small_resnet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.small_resnet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
@@ -104,6 +129,11 @@ def residual_block(filters: int, stride: int = 1) -> Residual:
         channels of both convolutions
     stride
         of the first one, and of the shortcut
+
+    Examples
+    --------
+    >>> xcnn.nets.residual_block(8, stride=2).init(np.random.default_rng(0), (4, 28, 28))[1]
+    (8, 14, 14)
     """
     changes = stride > 1
     shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
@@ -133,6 +163,12 @@ class Recipe:
         rounds through the data
     batch_size
         samples a step
+
+    Examples
+    --------
+    >>> recipe = xcnn.nets.Recipe(xcnn.nets.lenet, epochs=5)
+    >>> recipe.epochs, recipe.batch_size, recipe.loss
+    (5, 64, 'cross_entropy')
     """
 
     net: Callable[[int], Sequential]

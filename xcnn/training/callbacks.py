@@ -251,6 +251,14 @@ class EarlyStopping(Monitoring):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> stop = xcnn.EarlyStopping("val_loss", patience=1, min_delta=9.0)
+    >>> model.fit(x, y, epochs=9, validation_split=0.5, callbacks=stop, progress="none").stopped
+    'early'
     """
 
     monitor: str = "val_loss"
@@ -312,6 +320,15 @@ class Checkpoint(Monitoring):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> best = xcnn.Checkpoint("best.xcnn", "val_loss")
+    >>> history = model.fit(x, y, epochs=2, validation_split=0.5, callbacks=best, progress="none")
+    >>> xcnn.Model.load("best.xcnn").net
+    Dense(units=2, bias=True, kernel_initializer='glorot_uniform')
     """
 
     path: str | Path

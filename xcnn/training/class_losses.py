@@ -28,6 +28,12 @@ def nll(y: Array, t: Array, *, ignore_index: int | None = None, weights: Array |
     ------
     ShapeError
         X202, when t fits neither way.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.nll(np.log(np.array([[0.7, 0.3]])), np.array([0]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.3567, [[-1.0, -0.0]])
     """
     t, counts = without(y, t, ignore_index)
     t = targets(y, t)
@@ -51,6 +57,12 @@ def kl_divergence(y: Array, t: Array, *, weights: Array | None = None) -> tuple[
     ------
     ShapeError
         X202, when t is not shaped like y.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.kl_divergence(np.log(np.array([[0.7, 0.3]])), np.array([[0.5, 0.5]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.0872, [[-0.5, -0.5]])
     """
     xp, t = namespace(y, t), same_shape(y, t)
     logarithm = xp.log(xp.where(t > 0, t, full(y, (), 1.0)))
@@ -96,6 +108,12 @@ def focal(
         X202, when t fits neither way.
     OptionError
         X104, for a gamma below 0 or an alpha beyond 0 .. 1.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.focal(np.array([[2.0, -1.0]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.0087, [[-0.0006, 0.0197]])
     """
     gamma, alpha = check_rate("gamma", gamma), check_rate("alpha", alpha)
     t, counts = without(y, t, ignore_index)
@@ -135,6 +153,12 @@ def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = No
         X202, when t fits neither way.
     OptionError
         X104, for a margin that is not above 0.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.hinge(np.array([[2.0, -0.5]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.25, [[0.0, 0.5]])
     """
     s, short_of = shortfall(y, t, margin)
     xp = namespace(y)
@@ -162,6 +186,12 @@ def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | N
         X202, when t fits neither way.
     OptionError
         X104, for a margin that is not above 0.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.squared_hinge(np.array([[2.0, -0.5]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.125, [[-0.0, 0.5]])
     """
     s, short_of = shortfall(y, t, margin)
     return mean_of(y, short_of * short_of, -2 * s * short_of, weights)

@@ -38,6 +38,11 @@ class Group:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.optimizers.Groups(xcnn.Adam(), xcnn.optimizers.Group("conv1/*", rate=0.1)).groups[0].rate
+    0.1
     """
 
     pattern: str | tuple[str, ...]

@@ -59,6 +59,14 @@ class History:
     ------
     OptionError
         X104, for a column that it does not have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> history = model.fit(x, y, epochs=2, progress="none")
+    >>> history["epoch"], len(history.rows), history.stopped
+    ([1, 2], 2, 'finished')
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -30,6 +30,12 @@ class Draws:
         a path of whole numbers, as all random keys: the seed, the epoch, the place of the augmentation
     samples
         (samples,) their numbers in the data set
+
+    Examples
+    --------
+    >>> draws = xcnn.augment.Draws((0, 3), np.arange(2))  # of the seed 0 and the epoch 3
+    >>> draws.samples.tolist()
+    [0, 1]
     """
 
     key: Key
