@@ -39,8 +39,8 @@ class Conv1D:
     stride
         cells from a window to the next
     padding
-        cells of zeros at the ends of X: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as many as make
-        every overlap count; or p at both ends, or (before, after) of them
+        cells of zeros at the ends of X: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as many as
+        make every overlap count; or p at both ends, or (before, after) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     groups
@@ -48,8 +48,8 @@ class Conv1D:
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng, shape,
-        fan_in, fan_out) -> array
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

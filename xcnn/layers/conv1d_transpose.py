@@ -43,8 +43,8 @@ class Conv1DTranspose(OfSignals):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng, shape,
-        fan_in, fan_out) -> array
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

@@ -44,8 +44,8 @@ class Conv2DTranspose(Biased):
     stride
         cells from a cell of X to the next in Y, down and across
     padding
-        cells that are taken away around Y: "valid" none, "same" as many as give H' = H stride, "full" an extent less 1 on
-        each side; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
+        cells that are taken away around Y: "valid" none, "same" as many as give H' = H stride, "full" an extent less 1
+        on each side; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     output_padding
         rows and columns more, fewer than the stride: picks among the sizes that this Conv2D would shrink to H
     dilation
@@ -55,8 +55,8 @@ class Conv2DTranspose(Biased):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng, shape,
-        fan_in, fan_out) -> array
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

@@ -31,15 +31,15 @@ class DepthwiseConv2D:
     stride
         cells from a window to the next, down and across
     padding
-        cells of zeros around X: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as many as make every
-        overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
+        cells of zeros around X: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as many as make
+        every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng, shape,
-        fan_in, fan_out) -> array
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

@@ -58,8 +58,8 @@ class MaxPool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as
-        many as make every overlap count; or p at both ends, or (before, after) of them
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride),
+        "full" as many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
 
@@ -91,8 +91,8 @@ class AveragePool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as
-        many as make every overlap count; or p at both ends, or (before, after) of them
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride),
+        "full" as many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
     count_include_pad

@@ -43,8 +43,8 @@ def load_keras(
     input_shape
         of one sample, where the file leaves sizes open
     loss
-        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last layer gives probabilities, "cross_entropy" where it
-        gives a row of numbers, else "mse"
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last
+        layer gives probabilities, "cross_entropy" where it gives a row of numbers, else "mse"
     optimizer
         a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
     backend

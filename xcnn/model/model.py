@@ -943,7 +943,8 @@ class Model:
         batch_size
             samples that are computed at once; None takes up to 256, as many as fill the device
         views
-            augmentations, each of which shows all samples in its way, None as they are: the probabilities' mean is given
+            augmentations, each of which shows all samples in its way, None as they are: the probabilities' mean is
+            given
 
         Raises
         ------

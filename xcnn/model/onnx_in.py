@@ -56,7 +56,8 @@ def load_onnx(
     output
         the output that the model gives, where the file has several
     loss
-        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "cross_entropy" for scores of at least two classes, else "mse"
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "cross_entropy" for scores of at least
+        two classes, else "mse"
     optimizer
         a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
     backend
