@@ -47,6 +47,15 @@ class CheckFailed(AssertionError):
 class ReferenceBackend(Backend):
     """NumPy arrays with the reference's primitives: what every backend is compared with.
 
+    Parameters
+    ----------
+    device
+        None, there being no other
+    algorithm
+        "auto", the only one
+    fuse
+        whether runs of layers may be replaced; nothing is
+
     Examples
     --------
     >>> xcnn.Model(xcnn.Dense(2), (3,), backend=xcnn.testing.ReferenceBackend()).backend.name

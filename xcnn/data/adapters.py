@@ -39,9 +39,9 @@ def source(
     y
         (samples, ...) labels or targets, or None
     steps
-        batches an epoch, for iterables: needed for those that begin once only, as generators do
+        batches an epoch, for iterables: needed for those that begin once only, as generators do; None is all of them
     names
-        of a sample and its target in a data set of dicts, where they have no usual ones ("image", "label")
+        of a sample and its target in a data set of dicts, where they have no usual ones ("image", "label"); else None
     channels_last
         whether images are (height, width, channels), and are to be turned
     threads

@@ -30,7 +30,7 @@ class LayerNorm:
     Parameters
     ----------
     axis
-        one of them, or several
+        along which cells are normalised together, one or several; None is all but the batch's
     epsilon
         what is added to the variance, in units of X squared
 

@@ -41,7 +41,7 @@ def load_keras(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes open
+        of one sample, where the file leaves sizes open; else None
     loss
         a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last
         layer gives probabilities, "cross_entropy" where it gives a row of numbers, else "mse"

@@ -620,10 +620,11 @@ class Model:
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch
+            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch; None is
+            nothing
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
-            from the seed as `xcnn.datasets.split` does
+            from the seed as `xcnn.datasets.split` does; None is none
         callbacks
             functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
             is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
@@ -638,17 +639,18 @@ class Model:
             augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
             follows from the seed, the epoch and each sample's number
         steps_per_epoch
-            batches of an epoch, where x is an iterable of them that does not begin anew
+            batches of an epoch, where x is an iterable of them that does not begin anew; None is all
         workers
             threads that make batches ahead of the steps, where these are read, scaled or augmented: None is one for
             each processor, 0 makes each when its step comes. They change no bit of any result; functions of yours that
             augment are called by several at once. `history["stall"]` is the seconds that steps waited in each epoch
         class_weight
             what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
-            "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
+            "balanced", N / (classes n) for a class of n of the N samples; None is 1 for each. Validation data are not
+            weighed so
         sample_weight : (samples,)
-            what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
-            count each sample once
+            what each sample weighs; None is 1 for each. The loss is sum(w e) / sum(w), in a batch as in an epoch;
+            accuracy and metrics count each sample once
         accumulate
             parts that each batch is computed in, one after another, their gradients added up: a step is that of the
             whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
@@ -740,7 +742,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, as for `fit`
+            samples and their labels or targets, as for `fit`; y is None where x gives both
         first, last
             the rates of the first step and of the last
         steps
@@ -790,12 +792,12 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, or a source of both, as for `fit`
+            samples and their labels or targets, or a source of both and None, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
         class_weight, sample_weight
-            what classes and samples weigh in the loss, as for `fit`
+            what classes and samples weigh in the loss, as for `fit`; None is 1 for each
 
         Raises
         ------
@@ -824,9 +826,9 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels, or a source of both, as for `evaluate`
+            samples and their labels, or a source of both and None, as for `evaluate`
         batch_size
-            samples that are computed at once
+            samples that are computed at once; None takes up to 256, as many as fill the device
         worst
             how many of the samples with the largest losses are kept
 
@@ -972,7 +974,7 @@ class Model:
         x
             (samples, *input_shape), of the model's type
         weights
-            a tree on the model's backend
+            a tree on the model's backend; None is the model's own
 
         Examples
         --------
@@ -1339,15 +1341,16 @@ class Model:
         path
             of the file
         backend
-            a name or a Backend
+            a name or a Backend; None is the process's (xcnn.set_backend)
         layers
-            your own layers' classes by name, where the net has any
+            your own layers' classes by name, where the net has any; else None
         loss
-            your own loss, where the model was saved with one
+            your own loss, where the model was saved with one; else None
         metrics
-            your own metrics, all of the model's together, where it was saved with functions or objects among them
+            your own metrics, all of the model's together, where it was saved with functions or objects among them; None
+            is those that were saved
         precision
-            another than it was saved with, where the backend does not have that one
+            another than it was saved with, where the backend does not have that one; None is that
         max_bytes
             what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -1413,7 +1416,7 @@ class Model:
         fold_batch_norm
             whether batch normalisations go into the convolutions before them
         info
-            further metadata, texts or what JSON has
+            further metadata, texts or what JSON has; None is nothing more
         verify
             whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
             written; None asks it where it is installed

@@ -51,10 +51,10 @@ def load_onnx(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes free; images that the graph transposes at once, (H, W, C), are taken
-        by the model as (C, H, W)
+        of one sample, where the file leaves sizes free, else None; images that the graph transposes at once, (H, W, C),
+        are taken by the model as (C, H, W)
     output
-        the output that the model gives, where the file has several
+        the output that the model gives, where the file has several; else None
     loss
         a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "cross_entropy" for scores of at least
         two classes, else "mse"

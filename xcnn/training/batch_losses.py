@@ -28,7 +28,7 @@ def dice(y: Array, t: Array, *, smooth: float = 1.0, weights: Array | None = Non
     smooth
         s: what is nowhere, and is found nowhere, costs nothing
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the classes too
+        of the samples: the mean is then sum(w e) / sum(w), over the classes too; None is 1 for each
 
     Raises
     ------

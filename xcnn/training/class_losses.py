@@ -20,9 +20,9 @@ def nll(y: Array, t: Array, *, ignore_index: int | None = None, weights: Array |
         logarithms of probabilities, as LogSoftmax gives them, classes on axis 1
     t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
     ignore_index
-        a label of places that do not count, such as -100: the mean is over all others
+        a label of places that do not count, such as -100: the mean is over all others; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
@@ -51,7 +51,7 @@ def kl_divergence(y: Array, t: Array, *, weights: Array | None = None) -> tuple[
     t : shaped like y
         probabilities, such as another net's
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
@@ -98,9 +98,9 @@ def focal(
     alpha
         the weight of what is there, that of what is not being 1 - alpha
     ignore_index
-        a label of places that do not count, such as -100
+        a label of places that do not count, such as -100; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples or of each place: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -145,7 +145,7 @@ def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = No
     margin
         how far on its side of 0 a score costs nothing any more
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -178,7 +178,7 @@ def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | N
     margin
         how far on its side of 0 a score costs nothing any more
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------

@@ -32,7 +32,8 @@ class Group:
     frozen
         whether the weights stay as they are, running statistics too
     optimizer
-        another for these weights; its rate is the whole's times `rate`, and its own learning rate counts for nothing
+        another for these weights, or None; its rate is the whole's times `rate`, and its own learning rate counts for
+        nothing
 
     Raises
     ------

@@ -51,9 +51,9 @@ def cross_entropy(
     label_smoothing
         s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
     ignore_index
-        a label of places that do not count, such as -100: the mean is over all others
+        a label of places that do not count, such as -100: the mean is over all others; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
@@ -92,7 +92,7 @@ def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) ->
     t : (N, units) or (N,)
         probabilities, or labels
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -137,7 +137,7 @@ def binary_cross_entropy_with_logits(y: Array, t: Array, *, weights: Array | Non
     t : (N, units) or (N,)
         probabilities, or labels
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -167,7 +167,7 @@ def mse(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     t
         targets, shaped like y
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -195,7 +195,7 @@ def mae(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     t
         targets, shaped like y
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -228,7 +228,7 @@ def huber(y: Array, t: Array, *, delta: float = 1.0, weights: Array | None = Non
     delta
         from there on an error counts in proportion, in units of y; above 0
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------

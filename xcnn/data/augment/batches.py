@@ -23,6 +23,11 @@ AUGMENT = 0xA06
 def check_augment(given: Any) -> tuple[Any, ...]:
     """One augmentation, or a list of them, as a tuple.
 
+    Parameters
+    ----------
+    given
+        what is callable with (x, draws) or has `mix`, or a list or tuple of such
+
     Raises
     ------
     OptionError
@@ -49,6 +54,8 @@ def augmented(
 
     Parameters
     ----------
+    augment
+        augmentations, as `check_augment` gives them
     x, t
         (N, *input_shape), and labels or targets
     samples
