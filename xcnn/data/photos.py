@@ -19,7 +19,7 @@ from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, ope
 from xcnn.data.source import Batch, Numbered, Numbers, digest
 from xcnn.errors import DataError, OptionError, counted, printable, short
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 LEAST, MOST = 28, 64
 """Sides of the images that are made of pictures where nobody says how large."""
@@ -163,14 +163,17 @@ class Folder(Numbered):
         X207, from `batch`, for a file that can't be read
     """
 
-    of_bytes = True
+    of_bytes: bool | None = True
 
     def __init__(self, root: Path, classes: dict[str, list[Path]], reading: Reading, found: Survey) -> None:
-        self.root, self.reading, self.found = root, reading, found
-        self.classes = tuple(classes)
-        self.files = [os.path.relpath(file, root) for files in classes.values() for file in files]
-        self.labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
-        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+        self.root: Path = root
+        self.reading: Reading = reading
+        self.found: Survey = found
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.files: list[str] = [os.path.relpath(file, root) for files in classes.values() for file in files]
+        self.labels: Any = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+        self.skipped: Skipped = Skipped()
+        self.room: Room = Room(reading.max_pixels)
 
     def __repr__(self) -> str:
         classes = f"{counted(len(self.classes), 'class', 'classes')}: {printable(', '.join(self.classes))}"

@@ -185,7 +185,8 @@ class Arrays(Numbered):
     """
 
     def __init__(self, x: Any, t: Any) -> None:
-        self.x, self.labels = x, t
+        self.x: Any = x
+        self.labels: Any = t
 
     def __len__(self) -> int:
         return len(self.x)
@@ -211,9 +212,11 @@ class Part(Numbered):
     """
 
     def __init__(self, source: Numbered, chosen: Numbers) -> None:
-        self.source, self.chosen = source, chosen
-        self.classes, self.of_bytes = source.classes, source.of_bytes
-        self.labels = None if source.labels is None else source.labels[chosen]
+        self.source: Numbered = source
+        self.chosen: Numbers = chosen
+        self.classes: tuple[str, ...] = source.classes
+        self.of_bytes: bool | None = source.of_bytes
+        self.labels: Any = None if source.labels is None else source.labels[chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -138,11 +138,15 @@ class Tar(Source):
         X207, X209, from `jobs` and what they give, for what can't be read or is not laid out so
     """
 
-    of_bytes = True
+    of_bytes: bool | None = True
 
     def __init__(self, files: list[Path], reading: Reading, classes: tuple[str, ...], buffer: int) -> None:
-        self.files, self.reading, self.classes, self.buffer = files, reading, classes, buffer
-        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+        self.files: list[Path] = files
+        self.reading: Reading = reading
+        self.classes: tuple[str, ...] = classes
+        self.buffer: int = buffer
+        self.skipped: Skipped = Skipped()
+        self.room: Room = Room(reading.max_pixels)
 
     def told(self, number: int) -> str:
         """The tar, and the place of the sample in it."""

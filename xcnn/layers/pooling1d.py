@@ -11,7 +11,7 @@ from xcnn.core.types import PaddingName, Pair
 from xcnn.layers.average_pool2d import AveragePool2D
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
 from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
-from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.half import computes_in_half, wide_call
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.signals import OfSignals, along
 
@@ -79,6 +79,7 @@ class MaxPool1D(Pool1D):
     of_images = MaxPool2D
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class AveragePool1D(Pool1D):
@@ -115,12 +116,11 @@ class AveragePool1D(Pool1D):
 
     of_images = AveragePool2D
 
-    __call__ = wide(OfSignals.__call__)
-
     def twin(self) -> Any:
         return replace(super().twin(), count_include_pad=self.count_include_pad)
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class GlobalAveragePool1D(OfSignals):
@@ -136,8 +136,6 @@ class GlobalAveragePool1D(OfSignals):
     >>> xcnn.GlobalAveragePool1D().init(np.random.default_rng(0), (2, 100))
     ({}, (2,))
     """
-
-    __call__ = wide(OfSignals.__call__)
 
     def twin(self) -> GlobalAveragePool2D:
         return GlobalAveragePool2D()

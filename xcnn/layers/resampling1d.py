@@ -8,12 +8,13 @@ from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
 from xcnn.core.types import Interpolation, Pair
 from xcnn.layers.cropping2d import Cropping2D
-from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.half import computes_in_half, wide_call
 from xcnn.layers.signals import OfSignals, along
 from xcnn.layers.upsampling2d import UpSampling2D
 from xcnn.layers.zero_padding2d import ZeroPadding2D
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class UpSampling1D(OfSignals):
@@ -45,8 +46,6 @@ class UpSampling1D(OfSignals):
     def __post_init__(self) -> None:
         check_whole("size", self.size)
         self.twin()
-
-    __call__ = wide(OfSignals.__call__)
 
     def twin(self) -> UpSampling2D:
         return UpSampling2D((1, self.size), self.interpolation)

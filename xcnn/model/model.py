@@ -20,6 +20,7 @@ from xcnn.core import process, random, tree
 from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
+from xcnn.core.streams import Stream
 from xcnn.core.types import (
     Array,
     DType,
@@ -1279,7 +1280,7 @@ class Model:
         files.write(path, self.state_dict())
 
     @explained
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | Stream, *, optimizer: bool = True) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 
         It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
@@ -1288,16 +1289,30 @@ class Model:
         Parameters
         ----------
         path
-            of the file
+            of the file; or a file that is open for bytes, as io.BytesIO, which is given the whole checkpoint at once
+            where it stands, and stays open
+        optimizer
+            whether the optimizer's state is written, of which Adam's is twice as large as the weights. Without it the
+            file has what predictions need, and the history; a training of the loaded model begins with a new state
+
+        Raises
+        ------
+        CheckpointError
+            X403, X404, for what a file can't give back.
+        OptionError
+            X104, for a file that is open for text. The operating system's errors pass through; the old file stays.
 
         Examples
         --------
         >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
-        >>> model.save("net.xcnn")
+        >>> model.save("net.xcnn", optimizer=False)
         >>> xcnn.Model.load("net.xcnn").net
         Sequential(flatten1=Flatten(), dense1=Dense(units=2, bias=True, kernel_initializer='glorot_uniform'))
         """
-        checkpoint.save(self._saved(), path, self.backend.to_numpy)
+        saved = self._saved()
+        if not check_flag("optimizer", optimizer):
+            saved = saved.without_optimizer(self.trainer.asked(saved.state))
+        checkpoint.save(saved, path, self.backend.to_numpy)
 
     def check_save(self) -> None:
         """Raise what `save` would raise of what the model is now, and write nothing: before a training.
@@ -1325,7 +1340,7 @@ class Model:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | bytes | Stream,
         *,
         backend: str | Backend | None = None,
         layers: Mapping[str, type] | None = None,
@@ -1339,7 +1354,7 @@ class Model:
         Parameters
         ----------
         path
-            of the file
+            of the file; or its bytes, or a file that is open for bytes, which is read to its end, through memory
         backend
             a name or a Backend; None is the process's (xcnn.set_backend)
         layers
@@ -1383,17 +1398,23 @@ class Model:
                 metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype,
                 precision=kind.name, seed=saved.seed,
             )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
-            moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
-            scaling = loss_scaling.entries_of(model.state.optimizer_state)
-            if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
-                scaling = loss_scaling.entries(model.backend, **kept)
-            kept = {"step": state.optimizer_state["step"], **moments, **scaling}
+            kept = model._restored_state(saved)
             state = replace(state, weights=model.state.weights, optimizer_state=kept)
             model._become(
                 _net=saved.net, _optimizer=saved.optimizer, state=state, history=History([*state.rows]),
                 plan=saved.plan, info=saved.info, _kept_scaling=saved.scaling,
             )  # fmt: skip
         return model
+
+    def _restored_state(self, saved: checkpoint.Saved) -> Weights:
+        """The optimizer's state as it was saved, or a new one for weights alone; the loss's scale where it has one."""
+        if saved.weights_alone:
+            return self._first_state(saved.optimizer, self.state.weights)
+        found, scaling = saved.state.optimizer_state, loss_scaling.entries_of(self.state.optimizer_state)
+        moments = {n: found[n] for n in saved.optimizer.moments}
+        if scaling and (kept := loss_scaling.entries_of(found)):
+            scaling = loss_scaling.entries(self.backend, **kept)
+        return {"step": found["step"], **moments, **scaling}
 
     @explained
     def to_onnx(

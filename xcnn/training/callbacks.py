@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, get_args
 
@@ -22,13 +22,38 @@ from xcnn.training.state import TrainingState
 from xcnn.training.trainer import Trainer
 
 Callback: TypeAlias = Callable[[Any, History], object]
-"""callback(model, history), called after each epoch; it ends training by returning True.
+"""callback(model, history), called after each epoch; it ends training by returning True, or an array of one True.
 
 An object with a method `start(model)` has it called when a training begins, and one with a method
 `finish(model, history)` when it is over, however it ended: `history.stopped` says how. One with a method
 `step(model, row)` has it called after each training step, with a dict of its number, its epoch, the batch's loss and
 the learning rate; True ends training there. Steps are then taken one by one, where a backend would take many in one go.
 """
+
+
+def wants_end(wishes: Iterable[object]) -> bool:
+    """Whether one of the callbacks' answers is True: Python's, NumPy's, or the one cell of any library's array.
+
+    Other answers mean nothing, numbers too: of `lambda model, history: rows.append(history)` nobody wants to end.
+
+    Raises
+    ------
+    OptionError
+        X104, for an array of several bools.
+    """
+    return any(map(wants_one, wishes))
+
+
+def wants_one(wish: Any) -> bool:
+    """Whether one answer is True."""
+    if isinstance(wish, bool):
+        return wish
+    if not str(getattr(wish, "dtype", "")).rpartition(".")[2].startswith("bool"):
+        return False
+    if prod(wish.shape) != 1:
+        told = f"a callback ends training by one True; it gave {tuple(wish.shape)} of them."
+        raise OptionError("X104", told, hint="end it with .any() or .all().")
+    return bool(wish)
 
 
 class Trained(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Logger:
     def __post_init__(self) -> None:
         check_path(self.path)
         if self.steps:
-            self.step = self.enter  # asked for by fit: then no steps are taken in one go
+            self.step: Callable[[Trained, Row], None] = self.enter  # fit asks for it
 
     def start(self, model: Trained) -> None:
         """A training begins: keep what was written of steps up to here."""
@@ -207,7 +207,7 @@ class TensorBoard:
     def __post_init__(self) -> None:
         self.writer: Any = None
         if self.steps:
-            self.step = self.enter
+            self.step: Callable[[Trained, Row], None] = self.enter
 
     def start(self, model: Trained) -> None:
         """A training begins."""
