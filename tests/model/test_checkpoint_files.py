@@ -118,13 +118,13 @@ def test_damage_is_told_of_bytes_as_of_files(model, tmp_path, monkeypatch):
 def test_files_of_text_and_what_is_no_file_are_told(model, tmp_path):
     with (
         open(tmp_path / "m.txt", "w", encoding="utf-8") as file,
-        pytest.raises(OptionError, match='open for text.*\n.*"wb"'),
+        pytest.raises(OptionError, match=r'open for text.*\n.*"wb"'),
     ):
         model.save(file)
     (tmp_path / "m.txt").write_text("words", "utf-8")
     with (
         open(tmp_path / "m.txt", encoding="utf-8") as file,
-        pytest.raises(OptionError, match='open for text.*\n.*"rb"'),
+        pytest.raises(OptionError, match=r'open for text.*\n.*"rb"'),
     ):
         Model.load(file)
     for given in (3, None, ["m.xcnn"]):
