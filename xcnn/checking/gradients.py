@@ -46,7 +46,22 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True, repr=False)
 class ReferenceBackend(Backend):
-    """NumPy arrays with the reference's primitives: what every backend is compared with."""
+    """NumPy arrays with the reference's primitives: what every backend is compared with.
+
+    Parameters
+    ----------
+    device
+        None, there being no other
+    algorithm
+        "auto", the only one
+    fuse
+        whether runs of layers may be replaced; nothing is
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), backend=xcnn.testing.ReferenceBackend()).backend.name
+    'reference'
+    """
 
     library: ClassVar[str] = "numpy"
 
@@ -150,6 +165,11 @@ def check_layer(
     ------
     CheckFailed
         names the weight or property at fault, with the numbers.
+
+    Examples
+    --------
+    >>> xcnn.testing.check_layer(xcnn.Dense(2), (3,)).subject
+    "Dense(units=2, bias=True, kernel_initializer='glorot_uniform')"
     """
     if not isinstance(layer, Layer) or isinstance(layer, type):
         raise OptionError("X104", f"check_layer takes a layer; got {short(layer)}.", hint="such as xcnn.Dense(3).")
@@ -203,6 +223,11 @@ def check_adjoint(
     ------
     CheckFailed
         with both inner products.
+
+    Examples
+    --------
+    >>> xcnn.testing.check_adjoint("twice", lambda x: 2 * x, lambda y: 2 * y, (3,)).subject
+    'twice'
     """
     rng = np.random.default_rng(0)
     x = _normal(rng, x_shape)
