@@ -44,6 +44,7 @@ SIGNALS: tuple[type, ...] = (
     layers.GlobalAveragePool1D,
     layers.GlobalMaxPool1D,
     layers.MaxPool1D,
+    layers.Padding1D,
     layers.UpSampling1D,
     layers.ZeroPadding1D,
 )
@@ -51,6 +52,7 @@ MOVING: tuple[type, ...] = (
     layers.Cropping2D,
     layers.Dropout,
     layers.Flatten,
+    layers.Padding2D,
     layers.Permute,
     layers.PixelShuffle,
     layers.Reshape,

@@ -187,10 +187,11 @@ const OPERATIONS = {
     return { y, backward };
   },
 
-  /** Y = max(X, 0) + a min(X, 0), a of each channel or of all. */
+  /** Y = max(X, 0) + a min(X, 0), a of each channel, of each cell or of all. */
   prelu({ input, weights: { negative_slope: slope } }, x) {
     const channels = placesOver(input, [0]);
-    const place = (n) => (slope.cells.length > 1 ? channels[n] : 0);
+    const { length } = slope.cells;
+    const place = (n) => (length === x.length ? n : length > 1 ? channels[n] : 0);
     const backward = (dy) => {
       const da = new Float64Array(slope.cells.length);
       dy.forEach((value, n) => (da[place(n)] += value * Math.min(x[n], 0)));
