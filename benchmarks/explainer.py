@@ -1,7 +1,7 @@
-"""The pictures of docs/explain.md, and how large and how fast its pages are: python benchmarks/explainer.py docs/explain
+"""The pictures of docs/explain.md, and how large and fast its pages are: python benchmarks/explainer.py docs/explain
 
-Chromium takes them of real pages (tests/browser.py): the article's net on a handwritten 0, LeNet on another digit, the small
-residual net on a picture in colours. `--looks FOLDER` has all three pages instead, narrow and wide, light, dark and on paper.
+Chromium takes them of real pages (tests/browser.py): the article's net on a handwritten 0, LeNet on another digit, the
+small residual net on a picture in colours. `--looks FOLDER` has all three pages too, narrow, wide, dark and on paper.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image
 import xcnn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import Browser  # noqa: E402
+from browser import Browser
 
 SECTIONS = ("rotation", "window", "geometry", "gradients", "differences", "loss", "chain", "descent")
 COLOURS = 48
@@ -73,9 +73,7 @@ def kept(png, path):
 
 def section(browser, name):
     """A picture of one section of the page."""
-    box = browser.ask(
-        f"(b => [b.top + scrollY, b.height])(document.getElementById('{name}').getBoundingClientRect())"
-    )
+    box = browser.ask(f"(b => [b.top + scrollY, b.height])(document.getElementById('{name}').getBoundingClientRect())")
     return browser.picture(*box)
 
 
