@@ -326,7 +326,7 @@ def test_evaluate_writes_a_page_of_what_a_model_gets_wrong(trained, shapes, run)
     page = Path("page.html").read_text()
     assert page.startswith("<!doctype html>")
     assert re.search(r"accuracy \d+\.\d\d%", page)
-    assert {"lying", "upright"} <= set(re.findall(r"<th>(\w+)</th>", page))
+    assert {"lying", "upright"} <= set(re.findall(r"<th[^>]*>(\w+)</th>", page))
     code, _, err = run("evaluate", trained, shapes, "--report", "no/such/page.html")
     assert code == 4
     assert "no/such: No such folder" in err

@@ -36,6 +36,11 @@ class Padding2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where it has too few cells to be reflected or wrapped.
+
+    Examples
+    --------
+    >>> xcnn.Padding2D((0, 2)).init(np.random.default_rng(0), (3, 28, 28))
+    ({}, (3, 28, 32))
     """
 
     padding: int | Pair | Pads = 1
@@ -125,4 +130,4 @@ class Padding2D:
 
 def part(x: Array, axis: int, start: int, stop: int) -> Array:
     """Cells of one axis."""
-    return x[(*(slice(None) for _ in range(axis)), slice(start, stop))]
+    return x[(*(slice(None) for _ in range(axis)), slice(start, stop), ...)]

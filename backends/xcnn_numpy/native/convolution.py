@@ -116,6 +116,12 @@ class Convolution:
             self.known[key] = self.made(mine, *flattened(x, kernel))
         return self.known[key]
 
+    def output(self, weights: Weights, x: Array) -> Shape:
+        """The shape of Y for one sample."""
+        plan = self.plan(weights[self.name], x)
+        assert plan is not None
+        return plan.y_shape[1:] if x.ndim == 4 else (plan.y_shape[1], plan.y_shape[3])
+
     def made(self, mine: Weights, x: Array, kernel: Array) -> Plan | None:
         """A new plan, if all fits."""
         bias = self.layer.bias  # type: ignore[attr-defined]
@@ -158,6 +164,12 @@ class Convolution:
         return {"b": constant(partial(np.ascontiguousarray, bias))}
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        return self.computed(weights, x, run)
+
+    def computed(
+        self, weights: Weights, x: Array, run: Run, beside: Array | None = None
+    ) -> tuple[Array, FusedBackward]:
+        """Y, with what the ending adds before the activations, in predictions."""
         mine = weights[self.name]
         plan = self.plan(mine, x)
         assert plan is not None
@@ -169,6 +181,9 @@ class Convolution:
         program = end.forward if run.wants_backward else end.alone
         kept = images(plan.y_shape, x.dtype) if end.keeps == "s" and program is end.forward else y
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
+        if beside is not None:
+            r = beside[:, :, None] if y_flat else beside
+            arrays["r"] = r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype), plan.threads)
         if not plan.covers(plan.turned):
             zeros(y, plan.threads)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)
