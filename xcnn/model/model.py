@@ -1044,7 +1044,7 @@ class Model:
         """
         from xcnn.model.trace import trace
 
-        return trace(self, x, y, check_flag("train", train))
+        return trace(self, *several.both(self, x, y), check_flag("train", train))
 
     @explained
     def show_kernels(self, layer: str | None = None) -> Figure:
