@@ -67,7 +67,6 @@ class Folded:
         y, after = self.then(weights, z, run)
         return y, lambda dy, grads: before(after(dy, grads), grads)
 
-
     def adding(self, activations: tuple[Layer, ...]) -> NormalisedConvolution:
         """Both where nobody wants a backward pass, with something added, and activations behind that."""
         return replace(self.both, activations=activations, adds=True, known={})
