@@ -10,6 +10,7 @@ import numpy as np
 from xcnn_native.library import address, call, library
 
 from xcnn.core.types import Array, Weights
+from xcnn.layers.layer import Run
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 from xcnn_numpy.runs import Dropped, fuse_dropout
 
@@ -20,12 +21,15 @@ class FusedDropout(Dropped):
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and x.size < 2**32
 
-    def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
+    def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         x, last = lying(x)
-        kept, threads = new(x.shape, np.dtype(np.uint8), last), self.backend.workers
-        sizes = (x.shape[0], x.shape[1], prod(x.shape[2:])) if last else (1, 1, x.size)
+        whole = (run.batch_size(x.shape[0]), *x.shape[1:])
+        kept, threads = new(whole, np.dtype(np.uint8), last), self.backend.workers
+        sizes = (whole[0], whole[1], prod(whole[2:])) if last else (1, 1, prod(whole))
         if x.size:
             library().keep_u32(*key, least, *sizes, address(kept), threads)  # type: ignore[union-attr]
+        if run.share is not None:
+            kept = kept[run.share.first :][: x.shape[0]]
 
         def masked(x: Array) -> Array:
             x, y = as_lying(x, last), new(x.shape, x.dtype, last)
