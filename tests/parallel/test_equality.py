@@ -35,3 +35,12 @@ def test_a_planted_bug_is_found(bug):
     """The mean of means, where shares are uneven, and BatchNorm of each rank's own samples."""
     (found,) = told(run_job(2, JOBS / "equality.py", f"planted={bug}")).values()
     assert found["weights"] > 1e-4
+
+
+def test_gradients_go_by_nccl_in_buckets_beside_the_backward_pass():
+    """On a stand-in: 30 steps of several buckets; each waits for the first stream, and that for the last of them."""
+    found = told(run_job(2, JOBS / "nccl_equality.py"))
+    assert max(found["few"], found["parts"]) < 1e-12
+    beside, before = found["waits"]
+    assert beside == found["messages"] >= 3 * 30
+    assert before == 30

@@ -11,10 +11,11 @@ from xcnn.core.pure import is_own
 from xcnn.core.random import Key
 from xcnn.core.types import Array, Weights
 from xcnn.errors import DataError
-from xcnn.layers.layer import Next, Run, Share
+from xcnn.layers.layer import Hook, Next, Run, Share
 from xcnn.layers.others import held
 from xcnn.parallel.parts import bounds, lengths
 from xcnn.parallel.ranks import Ranks
+from xcnn.parallel.strangers import strangers
 from xcnn.parallel.sums import Sums
 from xcnn.training.losses import weighted
 from xcnn.training.step import StepResult, TrainingStep, portion_of
@@ -39,6 +40,7 @@ class SharedStep:
 
     def __init__(self, step: TrainingStep, ranks: Ranks, sums: Sums, stop: Any) -> None:
         self.step, self.ranks, self.sums, self.stop = step, ranks, sums, stop
+        self.own = not strangers(step.net)
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
@@ -48,19 +50,19 @@ class SharedStep:
         firsts = [first for first, _ in bounds([sum(part) for part in parts])]
         portions = self.portions(mine, t, shares)
         now, grads, value, right, outputs = weights, None, 0.0, None, []
-        gives = False
+        gives = self.gives([part for part in parts if sum(part)][-1])
         for part, first, (a, b), portion in zip(parts, firsts, mine, portions, strict=True):
             if not sum(part):
                 continue
             here = slice(a, b)
-            run = self.run(key if step.accumulate == 1 else (*key, first), part)
+            hook = self.sums.hook(weights, gives) if step.accumulate == 1 and self.own else None
+            run = self.run(key if step.accumulate == 1 else (*key, first), part, hook)
             own = None if shares is None else shares[here, ...]
             more, worth, few, y = self.part(run, now, state.get("loss_scale"), x[here, ...], t[here, ...], own, portion)
             now = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, now, more)
             grads = more if grads is None else tree.map(lambda g, h: h if isinstance(h, Next) else g + h, grads, more)
             value, right = value + worth, few if right is None else right + few
             outputs.append(y)
-            gives = self.ranks.rank == next(rank for rank, count in enumerate(part) if count)
         assert grads is not None
         grads = self.sums.gradients(grads, gives)
         value = float(self.ranks.table(value).sum())
@@ -88,10 +90,14 @@ class SharedStep:
         whole = float(self.ranks.table(sum(found)).sum())
         return [portion / whole for portion in found]
 
-    def run(self, key: Key, part: list[int]) -> Run:
+    def gives(self, part: list[int]) -> bool:
+        """Whether what replaces weights is this rank's: the first's that has samples of the last part."""
+        return self.ranks.rank == next(rank for rank, count in enumerate(part) if count)
+
+    def run(self, key: Key, part: list[int], hook: Hook | None) -> Run:
         """A run over this rank's samples of a part of the batch."""
         share = Share(sum(part[: self.ranks.rank]), sum(part), self.sums.statistic)
-        return Run(self.step.backend, train=True, key=key, wants_dx=False, share=share)
+        return Run(self.step.backend, train=True, key=key, hook=hook, wants_dx=False, share=share)
 
     def part(
         self, run: Run, weights: Weights, loss_scale: Array | None, x: Array, t: Array, shares: Array | None,

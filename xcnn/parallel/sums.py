@@ -9,7 +9,7 @@ import numpy as np
 from xcnn.core import tree
 from xcnn.core.arrays import zeros_like
 from xcnn.core.types import Array, Weights
-from xcnn.layers.layer import Next
+from xcnn.layers.layer import Hook, Next
 from xcnn.parallel.ranks import Ranks
 
 SMALL = 2**13
@@ -21,6 +21,10 @@ class Sums(Protocol):
 
     def statistic(self, part: Array) -> Array:
         """A few numbers, as a layer takes them of its batch, summed in float64."""
+        ...
+
+    def hook(self, weights: Weights, gives: bool) -> Hook | None:
+        """What looks on in a step, to sum gradients as soon as they are there; None where nothing is gained so."""
         ...
 
     def gradients(self, grads: Weights, gives: bool) -> Weights:
@@ -46,8 +50,12 @@ class HostSums:
         total = self.ranks.total(np.asarray(self.backend.to_numpy(part), np.float64))
         return self.backend.asarray(total, str(part.dtype).rpartition(".")[2])
 
+    def hook(self, weights: Weights, gives: bool) -> Hook | None:
+        """None: on processors that compute, messages hide behind nothing."""
+        return None
+
     def gradients(self, grads: Weights, gives: bool) -> Weights:
-        leaves = dict(tree.items(grads))
+        leaves = dict(sorted(tree.items(grads)))  # who has no samples may come by them in another order
         hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves.items()}
         summed: dict[str, Any] = {}
         for kind in dict.fromkeys(host.dtype for host in hosts.values()):

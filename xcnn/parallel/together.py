@@ -11,13 +11,13 @@ from typing import Any
 
 from xcnn.core import tree
 from xcnn.core.checks import check_positive
-from xcnn.core.pure import is_own
 from xcnn.data.source import Source
 from xcnn.errors import OptionError, short
-from xcnn.layers.container import Container
 from xcnn.parallel import ending
+from xcnn.parallel.nccl import NcclSums
 from xcnn.parallel.ranks import Ranks, beside, world
 from xcnn.parallel.source import Place, shared
+from xcnn.parallel.strangers import strangers
 from xcnn.parallel.sums import HostSums, Sums
 from xcnn.parallel.threads import leave_room
 from xcnn.parallel.trainer import SharedTrainer
@@ -159,8 +159,13 @@ def mpi(timeout: float = 600.0) -> Together:
 
 
 def sums_for(backend: Any, ranks: Ranks) -> Sums:
-    """How a backend's arrays are summed."""
-    return HostSums(backend, ranks)
+    """How a backend's arrays are summed: those of a GPU by NCCL, all others by MPI."""
+    if backend.library != "cupy" or ranks.size == 1:
+        return HostSums(backend, ranks)
+    import cupy
+    from cupy.cuda import nccl
+
+    return NcclSums(backend, ranks, cupy, nccl)
 
 
 def check_shared(model: Any) -> None:
@@ -172,22 +177,12 @@ def check_shared(model: Any) -> None:
     if isinstance(model.loss, OutputLosses) and any("ignore_index" in dict(p.options) for p in model.loss.parts):
         told = "several outputs, one of whose losses leaves labels out, have no common mean that processes could share"
         raise OptionError("X104", f"{told}.", hint="weigh samples instead: sample_weight=...")
-    kinds: set[Any] = {type(layer) for layer in within(model.net)}
-    strange = sorted(kind.__name__ for kind in kinds if not is_own(kind))
-    if strange:
+    if strange := strangers(model.net):
         log.warning(
             "%s: taken to compute each sample by itself; what looks at several asks run.sum_over_batch and "
             "run.random_bits, as xcnn's own do.",
             ", ".join(strange),
         )
-
-
-def within(layer: Any) -> Iterator[Any]:
-    """A layer and all that it holds."""
-    yield layer
-    if isinstance(layer, Container):
-        for inner in layer:
-            yield from within(inner)
 
 
 def described(model: Any) -> dict[str, Any]:
