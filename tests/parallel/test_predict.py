@@ -128,13 +128,20 @@ class Sizes(Here):
         return super().submit(task)
 
 
+class Stream:
+    """Batches that come one after another."""
+
+    def __iter__(self):
+        return iter([X[:10]])
+
+
 def test_what_can_not_be_given_out_is_refused(model):
     with pytest.raises(OptionError, match="client must be an executor"):
         xcnn.parallel.predict(model, X, "tcp://elsewhere")
     with pytest.raises(OptionError, match="shard_size must be a multiple of 256"):
         xcnn.parallel.predict(model, X, Here(), shard_size=300)
     with pytest.raises(OptionError, match="one after another"):
-        xcnn.parallel.predict(model, iter([X[:10]]), Here())
+        xcnn.parallel.predict(model, Stream(), Here())
 
 
 @pytest.mark.skipif(not find_spec("distributed"), reason="no distributed: pip install distributed")
