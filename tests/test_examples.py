@@ -19,7 +19,7 @@ xcnn.datasets.mnist = lambda data_dir: ((x[:2000], y[:2000]), test)
 """,
 }
 """What is put in the place of a download."""
-NEEDS = {"tune_optuna.py": ["optuna"]}
+NEEDS = {"tune_dask.py": ["distributed"], "tune_optuna.py": ["optuna"]}
 """Packages that are no dependencies."""
 ARGUMENTS = {"mnist.py": ["nowhere", "1"]}
 
@@ -48,6 +48,7 @@ EXPECTED = {
         r"^largest difference from the reference: \de-1[3-9]$",
         r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
     ],
+    "tune_dask.py": [r"^rate \S+: \d\d\.\d\d%$", r"^rate 0\.0\d*: (9[5-9]\.\d\d|100\.00)%$"],
     "tune_optuna.py": [r"^6 trials, best accuracy (9[5-9]\.\d\d|100\.00)% with \{.*'rate': .*\}$"],
     "own_layer.py": [
         r"^numpy: Swish\(\): gradient \d",

@@ -23,6 +23,7 @@ MODULES = [
     "metrics",
     "nets",
     "optimizers",
+    "parallel",
     "schedules",
     "testing",
     "types",

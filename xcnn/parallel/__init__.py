@@ -3,8 +3,9 @@
 It comes with `pip install "xcnn[parallel]"`. See docs/scaling.md.
 """
 
+from xcnn.parallel.launch import launch
 from xcnn.parallel.predicting import predict
 from xcnn.parallel.shards import Shards
 from xcnn.parallel.together import Together, mpi
 
-__all__ = ["Shards", "Together", "mpi", "predict"]
+__all__ = ["Shards", "Together", "launch", "mpi", "predict"]

@@ -130,13 +130,19 @@ class Shards:
         samples of each shard
     failed
         the errors of those that could not be computed, in words, by their numbers
+    kept_by
+        what the folder is gone with, where nobody named it
+
+    Raises
+    ------
+    DataError
+        X210, from `outputs`, where shards failed.
     """
 
     folder: Path
     sizes: list[int]
     failed: dict[int, str] = field(default_factory=dict)
     kept_by: Any = field(default=None, repr=False)
-    """What the folder is gone with, where nobody named it."""
 
     def __len__(self) -> int:
         return len(self.sizes)

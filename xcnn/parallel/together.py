@@ -42,6 +42,11 @@ class Together(Alone):
         a communicator of mpi4py's
     timeout
         seconds without a step after which a rank counts as stalled
+
+    Raises
+    ------
+    OptionError
+        X104, for a timeout that can't be; from `fit`, where ranks would not train in the same way.
     """
 
     def __init__(self, comm: Any, timeout: float = 600.0) -> None:
