@@ -31,7 +31,7 @@ xcnn.datasets.fashion_mnist = lambda folder: Dataset(Samples(x, y), Samples(xt[:
 """,
 }
 """What is put in the place of a download."""
-NEEDS = {"tune_optuna.py": ["optuna"]}
+NEEDS = {"tune_dask.py": ["distributed"], "tune_optuna.py": ["optuna"]}
 """Packages that are no dependencies."""
 ARGUMENTS = {
     "cifar10.py": ["drawn", "1", "40", "20"],
@@ -78,6 +78,7 @@ EXPECTED = {
         r"^largest difference from the reference: \de-1[3-9]$",
         r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
     ],
+    "tune_dask.py": [r"^rate \S+: \d\d\.\d\d%$", r"^rate 0\.0\d*: (9[5-9]\.\d\d|100\.00)%$"],
     "photos_finetune.py": [
         r"^\d+ photos to train on, \d+ to test on: checks, rings, stripes$",
         r"^the head alone: accuracy \d+\.\d%$",
