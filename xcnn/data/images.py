@@ -329,6 +329,10 @@ def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int
     return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, (0, 0, width / across, height / down))
 
 
+DIGITS = ("mnist01", "mnist")
+"""The sets whose pictures `mnist_like` prepares."""
+
+
 def mnist_like(
     image: str | os.PathLike[str] | Image.Image | NDArray[Any],
     max_pixels: int = MAX_PIXELS,

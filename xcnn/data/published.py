@@ -128,6 +128,12 @@ def mnist01() -> Dataset:
     ------
     DataError
         X206: the installed files were altered.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.mnist01()
+    >>> x.shape, xt.shape
+    ((12665, 1, 28, 28), (2115, 1, 28, 28))
     """
     folder = files("xcnn.data") / "mnist01"
     with ExitStack() as unpacked:  # where xcnn lies in a zip
@@ -150,6 +156,10 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     ------
     DataError
         X205: files are missing, or no mirror could serve them. X206: a file is not the published one.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.mnist()  # doctest: +SKIP
     """
     return _load(MNIST, data_dir)
 
@@ -160,14 +170,20 @@ def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Parameters
     ----------
     data_dir
-        as for `mnist`; the sub-folder is fashion_mnist or fashion-mnist. Where nothing names a folder, the files of
-        Debian's package dataset-fashion-mnist are taken if it is installed. Downloads (31 MB) are held to their
-        SHA-256; files from folders to the MD5 of their contents, for which no SHA-256 was published.
+        the folder of the four files train-images-idx3-ubyte, ..., plain or .gz, or a folder with a sub-folder
+        fashion_mnist or fashion-mnist of them. Without it, the environment variable XCNN_DATA_DIR names it; without
+        that too, the files of Debian's package dataset-fashion-mnist are taken if it is installed, else they are
+        downloaded once (31 MB) into the user's cache, and held to their SHA-256. Files from folders are held to the MD5
+        of their contents, for which no SHA-256 was published.
 
     Raises
     ------
     DataError
         X205: files are missing, or no mirror could serve them. X206: a file is not the published one.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.fashion_mnist()  # doctest: +SKIP
     """
     return _load(FASHION_MNIST, data_dir)
 

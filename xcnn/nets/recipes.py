@@ -35,6 +35,11 @@ def article(classes: int = 2) -> Sequential:
     ----------
     classes
         outputs, each a probability
+
+    Examples
+    --------
+    >>> xcnn.nets.article(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
@@ -48,6 +53,11 @@ def lenet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.lenet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
@@ -63,6 +73,11 @@ def mnist_net(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.mnist_net(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
@@ -77,6 +92,11 @@ def fast(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fast(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(24, 5), ReLU(), MaxPool2D(2), BatchNorm(),
@@ -92,6 +112,11 @@ def small_resnet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.small_resnet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
@@ -130,6 +155,11 @@ def residual_block(filters: int, stride: int = 1) -> Residual:
         channels of both convolutions
     stride
         of the first one, and of the shortcut
+
+    Examples
+    --------
+    >>> xcnn.nets.residual_block(8, stride=2).init(np.random.default_rng(0), (4, 28, 28))[1]
+    (8, 14, 14)
     """
     changes = stride > 1
     shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
@@ -161,6 +191,12 @@ class Recipe:
         samples a step
     augment
         what is done to training images, as `xcnn train --augment` takes it: "flip,translate:2"
+
+    Examples
+    --------
+    >>> recipe = xcnn.nets.Recipe(xcnn.nets.lenet, epochs=5)
+    >>> recipe.epochs, recipe.batch_size, recipe.loss
+    (5, 64, 'cross_entropy')
     """
 
     net: Callable[[int], Sequential]
