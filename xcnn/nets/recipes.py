@@ -132,6 +132,11 @@ def fashion(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fashion(5).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (5,)
     """
     return Sequential(
         *normalised(32), *normalised(64, MaxPool2D(2)), Residual(*normalised(64), *normalised(64)),
