@@ -317,7 +317,8 @@ def test_what_no_layer_is_for_is_listed_whole(tmp_path):
 READ = {
     "Add": 1, "AveragePool": 12, "BatchNormalization": 2, "Clip": 6, "Concat": 6, "Conv": 6, "ConvTranspose": 10,
     "Gemm": 8, "GlobalAveragePool": 2, "GlobalMaxPool": 2, "GroupNormalization": 2, "InstanceNormalization": 2,
-    "LayerNormalization": 13, "MaxPool": 13, "Mul": 2, "PRelu": 1, "ReduceMean": 6, "Relu": 1, "Softmax": 6,
+    "LayerNormalization": 13, "MaxPool": 13, "Mul": 2, "PRelu": 1, "Pad": 3, "ReduceMax": 6,
+    "ReduceMean": 6, "Relu": 1, "Resize": 6, "Softmax": 6, "Softsign": 2, "Split": 5, "Unsqueeze": 6,
 }  # fmt: skip
 """How many of ONNX's own tests of an operator are read and agree, at least."""
 

@@ -120,7 +120,9 @@ def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rou
     kept = op.get("keep_aspect_ratio_policy", "stretch") == "stretch"
     if interpolation is None or op.get("antialias", 0) or not kept:
         raise Inexpressible(f"it makes {tuple(sizes)} of {tuple(x.shape[1:])} by {mode}, {rounded}, at {places} places")
-    if not exact and places != "align_corners":
+    if not exact and places == "align_corners":
+        raise Inexpressible("its scales give no whole sizes, and of these its corners have two meanings")
+    if not exact:
         rows, columns = (float(f) for f in fixed(args, 2, op.get("scales"))[-2:])
         return Resize(factor=(rows, columns), interpolation=interpolation)
     return Resize(one(sizes), interpolation=interpolation, align_corners=places == "align_corners")
