@@ -139,10 +139,11 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
     from xcnn.model.onnx_in import load_onnx
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
-    chosen, others = cast("types.PrecisionName | None", precision), {".onnx": load_onnx, ".keras": load_keras}
+    chosen = cast("types.PrecisionName | None", precision)
+    others: dict[str, Any] = {".onnx": load_onnx, ".keras": load_keras}
     kind = path.suffix.lower()
     if kind in others:
-        model = others[kind](path, backend=backend, **limits)
+        model: Model = others[kind](path, backend=backend, **limits)
         if chosen is not None:
             model.precision = chosen
         return model

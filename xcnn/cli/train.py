@@ -50,7 +50,9 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
-    model: Annotated[str | None, typer.Option(help="article (the default), lenet, mnist-net or small-resnet.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="article (the default), fast, fashion, lenet, mnist-net or small-resnet.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...")] = None,
@@ -82,7 +84,10 @@ def run(
         ),
     ] = None,
     augment: Annotated[
-        str | None, typer.Option(help="flip,translate,...: affine, color, crop, cutmix, cutout, mixup, rotate.")
+        str | None,
+        typer.Option(
+            help="flip,translate:2,...: affine, color, crop, cutmix, cutout, mixup, rotate, with a strength; none."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Threads that read images; by default one for each processor.")
@@ -238,7 +243,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         "classes": list(data.classes),
         "batch_size": batch_size,
         "epochs": epochs,
-    }
+    } | ({"augment": recipe.augment} if recipe.augment else {})
     return model
 
 

@@ -125,4 +125,4 @@ class Padding2D:
 
 def part(x: Array, axis: int, start: int, stop: int) -> Array:
     """Cells of one axis."""
-    return x[(*(slice(None) for _ in range(axis)), slice(start, stop))]
+    return x[(*(slice(None) for _ in range(axis)), slice(start, stop), ...)]

@@ -39,6 +39,11 @@ class PReLU:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.PReLU(initial=0.1), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.1,  0. ,  2. ]], dtype=float32)
     """
 
     _: KW_ONLY

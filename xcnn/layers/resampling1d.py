@@ -8,13 +8,14 @@ from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
 from xcnn.core.types import EdgeMode, Interpolation, Pair
 from xcnn.layers.cropping2d import Cropping2D
-from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.half import computes_in_half, wide_call
 from xcnn.layers.padding2d import Padding2D
 from xcnn.layers.signals import OfSignals, along
 from xcnn.layers.upsampling2d import UpSampling2D
 from xcnn.layers.zero_padding2d import ZeroPadding2D
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class UpSampling1D(OfSignals):
@@ -33,6 +34,11 @@ class UpSampling1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.UpSampling1D(3).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 300))
     """
 
     size: int = 2
@@ -41,8 +47,6 @@ class UpSampling1D(OfSignals):
     def __post_init__(self) -> None:
         check_whole("size", self.size)
         self.twin()
-
-    __call__ = wide(OfSignals.__call__)
 
     def twin(self) -> UpSampling2D:
         return UpSampling2D((1, self.size), self.interpolation)
@@ -65,6 +69,11 @@ class ZeroPadding1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.ZeroPadding1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 103))
     """
 
     padding: int | Pair = 1
@@ -76,6 +85,7 @@ class ZeroPadding1D(OfSignals):
         return ZeroPadding2D(along(self.padding))  # type: ignore[arg-type]
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class Padding1D(OfSignals):
@@ -102,8 +112,6 @@ class Padding1D(OfSignals):
     def __post_init__(self) -> None:
         self.twin()
 
-    __call__ = wide(OfSignals.__call__)
-
     def twin(self) -> Padding2D:
         return Padding2D(along(self.padding), self.mode)  # type: ignore[arg-type]
 
@@ -125,6 +133,11 @@ class Cropping1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where nothing would be left.
+
+    Examples
+    --------
+    >>> xcnn.Cropping1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 97))
     """
 
     cropping: int | Pair = 1

@@ -44,12 +44,15 @@ def load_keras(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes open; of several inputs by their names
+        of one sample, where the file leaves sizes open, else None; of several inputs by their names
     loss
-        as for Model; None is "binary_cross_entropy" where the last layer gives probabilities, "cross_entropy" where it
-        gives a row of numbers, else "mse"; so it is of each output, where there are several
-    optimizer, backend
-        as for Model
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last
+        layer gives probabilities, "cross_entropy" where it gives a row of numbers, else "mse"; so it is of each output,
+        where there are several
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -65,6 +68,10 @@ def load_keras(
     Returns
     -------
     Model
+
+    Examples
+    --------
+    >>> model = xcnn.load_keras("model.keras")  # doctest: +SKIP
     """
     shape = checked_shape(input_shape)
     max_bytes = check_whole("max_bytes", max_bytes)
@@ -82,7 +89,7 @@ def load_keras(
     found = dict(tree.items(built.weights))
     sent = {name: there.asarray(found.get(name, [SETTLED]), "float32") for name, _ in tree.items(planned)}
     losses = {name: default_loss(*output) for name, output in built.outputs.items()}
-    chosen = (losses if len(losses) > 1 else next(iter(losses.values()))) if loss is None else loss
+    chosen: Any = (losses if len(losses) > 1 else next(iter(losses.values()))) if loss is None else loss
     restored = checkpoint.Restored(net, tree.filled(planned, sent))
     model = Model(restored, shape, loss=chosen, optimizer=optimizer, backend=there)
     model._become(_net=net)

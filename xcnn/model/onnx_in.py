@@ -52,15 +52,21 @@ def load_onnx(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes free; images that the graph transposes at once, (H, W, C), are taken
-        by the model as (C, H, W)
+        of one sample, where the file leaves sizes free, else None; images that the graph transposes at once, (H, W, C),
+        are taken by the model as (C, H, W)
     output
-        the value that the model gives: of several outputs one, or any value within the graph, by its name in the file
+        the value that the model gives: of several outputs one, or any value within the graph, by its name in the file;
+        None is the only output
     loss
-        as for `xcnn.Model`; None is that of the last layer: "binary_cross_entropy" for probabilities, "nll" for their
-        logarithms, "cross_entropy" for scores of at least two classes, else "mse"
-    optimizer, backend, seed
-        as for `xcnn.Model`
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is that of the last layer:
+        "binary_cross_entropy" for probabilities, "nll" for their logarithms, "cross_entropy" for scores of at least two
+        classes, else "mse"
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
+    seed
+        of the order of samples and dropout's masks
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -78,6 +84,13 @@ def load_onnx(
     -------
     Model
         `model.info["onnx"]` has the file's metadata
+
+    Examples
+    --------
+    >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+    >>> model.to_onnx("net.onnx", verify=False)
+    >>> xcnn.load_onnx("net.onnx").output_shape
+    (2,)
     """
     from xcnn.data.images import DIGITS
     from xcnn.exchange.onnx.read import read_onnx

@@ -20,8 +20,8 @@ from xcnn_native.trace import CHANNEL, Symbol, trace
 
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.layers import BatchNorm, GroupNorm
-from xcnn.layers.batch_norm import unmoved
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.batch_norm import EARLY, RUNNING, SETTLED, unmoved
+from xcnn.layers.layer import Layer, Next, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 
@@ -153,12 +153,16 @@ class Normalised:
 
         def backward(dy: Array, grads: Weights) -> Array:
             dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
-            dz, sums, slope = dx if programs.slope else dy, np.empty((seen.images, seen.channels, 2)), (None, None)
+            dz, sums, slope = (
+                dx if programs.slope else dy,
+                empty((seen.images, seen.channels, 2), np.float64),
+                (None, None),
+            )
             if programs.slope:
                 arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dz, "a": a, "b": b}
                 slope = programs.slope.at, programs.slope.addresses(arrays)
             call("sums", dtype, *slope, x, dz, m, *seen[:3], seen.last, seen.groups > 0, sums, threads)
-            back, gradients = np.empty(lines.shape, dtype), np.empty((2, seen.channels), dtype)
+            back, gradients = empty(lines.shape, dtype), empty((2, seen.channels), dtype)
             u, v, w = rows(back)
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
             grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
@@ -169,14 +173,16 @@ class Normalised:
         return y, backward
 
     def following(self, mine: Weights, train: bool, seen: Geometry, means: Array, variances: Array) -> Weights:
-        """The running statistics after this batch."""
+        """The running statistics after this batch, as BatchNorm.moved has them."""
         count = seen.images * seen.pixels
         if not train or count < 2:
             return unmoved(mine)
-        dtype = mine["scale"].dtype
-        variances = variances * (count / (count - 1))
-        following: Weights = self.norm.moved(np, mine, means.astype(dtype), variances.astype(dtype))
-        return following
+        running = [mine[name] for name in RUNNING if name in mine]
+        made = [empty(old.shape, old.dtype) for old in running]
+        old, new = ([*map(np.ascontiguousarray, arrays), None][:3] for arrays in (running, made))
+        share = count / (count - 1), 1 - self.norm.momentum, EARLY, SETTLED
+        call("moved", mine["scale"].dtype, seen.channels, *share, means, variances, *old, *new)
+        return {name: Next(value) for name, value in zip(RUNNING, made, strict=False)}
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalised] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from xcnn_native.program import Formula, Program
@@ -16,6 +16,7 @@ from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import Residual
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.activations import Kept, chain
+from xcnn_numpy.native.arithmetic import added
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 
 if TYPE_CHECKING:
@@ -34,12 +35,6 @@ def ending(layers: Sequence[Layer], dtype: Any) -> Formula:
     if not {"a", "b"} & backward.reads:
         return Formula(Program({"y": y}), backward, "y")
     return Formula(Program({"y": y, "x": x}), Program({"dx": dx}, {"x": x}), "x")
-
-
-@cache
-def addition(dtype: Any) -> Program:
-    """A + b."""
-    return ending((), dtype).forward
 
 
 @dataclass(frozen=True)
@@ -84,11 +79,7 @@ class Addition(Shortcut):
         return arrays["y"], slope
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:
-        threads = self.backend.workers
-        a, last = lying(a, threads)
-        y = new(a.shape, a.dtype, last)
-        addition(a.dtype).run({"a": a, "b": as_lying(b, last, threads), "y": y}, threads, 1, a.size)
-        return y
+        return added(a, b, self.backend.workers)
 
     def slope(self, dy: Array, y: Array) -> Array:
         raise NotImplementedError  # `end` gives it

@@ -82,14 +82,17 @@ class Builder:
     """Goes through the nodes in order, and knows of each value its shape, its features' order, and its name here."""
 
     def __init__(self, path: str | Path, arrays: Arrays, graph: Graph) -> None:
-        self.path, self.arrays, self.graph = path, arrays, graph
+        self.path: str | Path = path
+        self.arrays: Arrays = arrays
+        self.graph: Graph = graph
         self.shapes: dict[str, Shape] = {}
         self.orders: dict[str, Order] = {}
         self.called: dict[str, str] = {}
         self.layers: dict[str, tuple[Layer, tuple[str, ...]]] = {}
         self.weights: Weights = {}
         self.missing: dict[str, str] = {}
-        self.names, self.seen = set[str](), Counter[str]()
+        self.names: set[str] = set()
+        self.seen: Counter[str] = Counter()
 
     def built(self, given: Shape | Mapping[str, Shape] | None) -> Built:
         """The net, if all of it can be built."""

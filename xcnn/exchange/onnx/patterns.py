@@ -24,8 +24,9 @@ class Ops:
     """The operators of a file: who gives a value, who takes it, and the constants."""
 
     def __init__(self, ops: list[Op], constants: Mapping[str, Any]) -> None:
-        self.by_output, self.constants = by_output(ops), constants
-        self.uses = Counter(name for name, _ in takers(ops))
+        self.by_output: dict[str, Op] = by_output(ops)
+        self.constants: Mapping[str, Any] = constants
+        self.uses: Counter[str] = Counter(name for name, _ in takers(ops))
 
     def made(self, name: str, *kinds: str) -> Op | None:
         """The operator of one of these types that gives a value."""

@@ -137,9 +137,10 @@ class Reading:
     def __init__(self, file: Contents, ops: Sequence[Op], end: str) -> None:
         uses = Counter(name for name, _ in takers([*ops]))
         uses[end] += 1
-        self.net = Building(file.opset, uses)
+        self.net: Building = Building(file.opset, uses)
         self.values: dict[str, Any] = {name: known(array) for name, array in file.constants.items()}
-        self.ops, self.room = ops, MOST_FOLDED + 4 * file.size
+        self.ops: Sequence[Op] = ops
+        self.room: int = MOST_FOLDED + 4 * file.size
         self.failed: dict[tuple[str, str], list[str]] = {}
         self.last = ""
         """A value before the first that failed."""
