@@ -398,6 +398,11 @@ HOSTILE = {
     "padding": (
         lambda p: file(p, [node("Pad", ["x", "k"], ["y"])], {"k": np.array([0, 0, 1 << 30, 0, 0, 0, 0, 1 << 30])}),
         "X415|X104|X414|X304"),
+    "a formula over very many cells": (
+        lambda p: file(p, [node("ReduceMean", ["x"], ["m"], axes=[2, 3]), node("Sub", ["x", "m"], ["c"]),
+                           node("Mul", ["c", "c"], ["s"]), node("ReduceMean", ["s"], ["v"], axes=[2, 3]),
+                           node("Add", ["v", "e"], ["a"]), node("Sqrt", ["a"], ["r"]), node("Div", ["c", "r"], ["y"])],
+                       {"e": np.float32(1e-5)}, shape=("N", 3, 1 << 15, 1 << 15)), "X414"),
     "resizing": (
         lambda p: file(p, [node("Resize", ["x", "", "k"], ["y"])], {"k": np.float32([1, 1, 1 << 20, 1 << 20])}),
         "X415|X414"),
