@@ -36,6 +36,13 @@ class Padding2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where it has too few cells to be reflected or wrapped.
+
+    Examples
+    --------
+    >>> layer = xcnn.Padding2D((0, 2), "reflect")
+    >>> y, _ = layer({}, np.array([[[[1.0, 2.0, 3.0, 4.0]]]]), xcnn.Run(xcnn.backend("numpy")))
+    >>> y[0, 0].tolist()
+    [[3.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 2.0]]
     """
 
     padding: int | Pair | Pads = 1

@@ -104,6 +104,11 @@ class Padding1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where it has too few cells to be reflected or wrapped.
+
+    Examples
+    --------
+    >>> xcnn.Padding1D((2, 1), "wrap").init(np.random.default_rng(0), (4, 10))[1]
+    (4, 13)
     """
 
     padding: int | Pair = 1
