@@ -26,7 +26,7 @@ from xcnn.errors import OptionError, short
 from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
-from xcnn.training.batch_losses import contrastive, dice
+from xcnn.training.batch_losses import contrastive, dice, triplet
 from xcnn.training.class_losses import focal, hinge, kl_divergence, nll, squared_hinge
 from xcnn.training.targets import at_least_one, check_floating, mean_of, same_shape, share
 from xcnn.training.targets import check_target_shape as check_target_shape
@@ -224,7 +224,7 @@ LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
     f.__name__: pure(f)
     for f in (
         binary_cross_entropy, binary_cross_entropy_with_logits, contrastive, cross_entropy, dice, focal, hinge, huber,
-        kl_divergence, mae, mse, nll, squared_hinge,
+        kl_divergence, mae, mse, nll, squared_hinge, triplet,
     )
 }  # fmt: skip
 THRESHOLDS = {
@@ -234,7 +234,7 @@ THRESHOLDS = {
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
 OF_ONE_CLASS = ("cross_entropy", "nll")
 """Those in which a sample is of one class among several, so that targets are distributions."""
-OF_LABELS = ("contrastive",)
+OF_LABELS = ("contrastive", "triplet")
 """Losses that take a label for each sample, whatever the outputs are."""
 
 
@@ -382,4 +382,5 @@ __all__ = [
     "mse",
     "nll",
     "squared_hinge",
+    "triplet",
 ]

@@ -17,7 +17,6 @@ from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
 from xcnn.training.losses import Loss, weighted
 from xcnn.training.optimizers import Composite, Optimizer
-from xcnn.training.state import HostArray, TrainingState
 
 
 class Engine(Primitives, HostPort, Protocol):
@@ -52,13 +51,6 @@ class StepResult:
 
 Step: TypeAlias = Callable[..., tuple[Weights, Weights, StepResult]]
 """step(key, weights, optimizer state, x, t) -> (weights, optimizer state, result); with `shares`, those of the loss."""
-Span: TypeAlias = Callable[[int, TrainingState, HostArray, HostArray, HostArray, int], TrainingState | None]
-"""span(seed, state, x, t, order, batch_size) -> the state after as many of the epoch's next steps as it sees fit.
-
-A step that a backend compiled may have such a method. It gives None where the next step must be taken by itself, as one
-whose loss or gradient is not finite.
-"""
-
 
 Gradients: TypeAlias = tuple[Weights, Array, "Array | None", Array]
 """Of a batch: the gradients, the loss, how much is right, and the outputs."""

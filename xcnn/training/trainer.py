@@ -17,8 +17,9 @@ from xcnn.training.divergence import diverged, first_non_finite, lost_moment
 from xcnn.training.losses import Loss
 from xcnn.training.metrics import Metric, added
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.spans import Laid, Span, Spanned
 from xcnn.training.state import HostArray, TrainingState
-from xcnn.training.step import Span, Step, TrainingStep
+from xcnn.training.step import Step, TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +85,6 @@ class Trainer:
         return Run(self.backend, wants_backward=False)
 
     @property
-    def by_step(self) -> bool:
-        """Whether each step must be taken by itself: something is counted that spans do not know."""
-        return bool(self.metrics) or self.ignore_index is not None
-
-    @property
     def ignore_index(self) -> int | None:
         """The label of what the loss leaves out."""
         index: int | None = getattr(self.loss, "keywords", {}).get("ignore_index")
@@ -141,16 +137,19 @@ class Trainer:
                 "batch": state.batch + 1,
                 "right": state.right + (0 if result.right is None else int(to_float(backend, result.right))),
                 "seen": state.seen + samples,
-                **self.counted(state, loss, given, result.outputs),
+                **self.counted(state, loss, given, self.on_host(result.outputs)),
             }
         return replace(state, **changed), loss
 
+    def on_host(self, outputs: Array | None) -> HostArray | None:
+        """Outputs that metrics ask for."""
+        return None if outputs is None else self.backend.to_numpy(outputs)
+
     def counted(
-        self, state: TrainingState, loss: float, given: tuple[HostArray, HostArray | None], outputs: Array | None
+        self, state: TrainingState, loss: float, given: tuple[HostArray, HostArray | None], y: HostArray | None
     ) -> dict[str, Any]:
-        """The sums over the epoch's batches with one more, whose targets and shares these are."""
+        """The sums over the epoch's batches with one more, whose targets, shares and outputs these are."""
         weight, labels = self.weight_of(*given)
-        y = None if outputs is None else self.backend.to_numpy(outputs)
         return {
             "loss": state.loss + loss * weight,
             "weight": state.weight + weight,
@@ -167,19 +166,29 @@ class Trainer:
             return float(shares.sum(dtype="float64")) * len(t) / max(shares.size, 1), labels
         return labels / self.places, labels
 
-    def after_span(
-        self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    @property
+    def spans(self) -> bool:
+        """Whether the compiled step can take many steps in one go."""
+        return hasattr(self.step, "span")
+
+    def after_span(self, state: TrainingState, data: Laid, batch_size: int) -> TrainingState | None:
         """The state after some of the epoch's next steps in one go; None where the compiled step can't do that now."""
-        span: Span | None = getattr(self.step, "span", None)
-        if span is None or self.by_step:
-            return None
+        span: Span = self.step.span  # type: ignore[attr-defined]
         with self.backend.active():
-            after = span(self.seed, state, x, t, order, batch_size)
-        if after is None:
-            return None
-        samples = after.seen - state.seen
-        return replace(after, weight=state.weight + samples, labels=state.labels + samples * self.places)
+            done = span(self.seed, state, data, batch_size)
+        return None if done is None else self.entered(state, done, data)
+
+    def entered(self, before: TrainingState, done: Spanned, data: Laid) -> TrainingState:
+        """The state after a span, each of its steps counted as one that was taken by itself."""
+        state, steps = done.state, len(done.losses)
+        count, looks = (state.seen - before.seen) // steps, bool(self.metrics) or self.ignore_index is not None
+        for n, loss in enumerate(done.losses.tolist()):
+            rows = data.order[before.seen + n * count :][:count]
+            t = data.t[rows] if looks else data.t[:count]  # of which nothing but the size is looked at
+            shares = None if data.shares is None else data.shares[rows]
+            y = None if done.outputs is None else done.outputs[n]
+            state = replace(state, **self.counted(state, loss, (t, shares), y))
+        return state
 
 
 def to_float(backend: HostPort, value: Any) -> float:
