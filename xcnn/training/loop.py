@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from xcnn.core.ahead import ahead
-from xcnn.core.types import Weights
+from xcnn.core.types import Array, Weights
 from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
@@ -219,13 +219,19 @@ def measure(
                 value, _ = value_and_gradient(loss, y, targets_there)
                 value, right = to_float(backend, value), 0
                 if trainer.threshold is not None:
-                    right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
+                    right = int(to_float(backend, counted_right(trainer, y, targets_there)))
             mine = trainer.on_host(y) if trainer.metrics else None
             counted = trainer.counted(state, value, (targets, shares), mine)
             state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
     if not state.seen:
         raise DataError("X203", "the data gave no batch.", hint="give samples.")
     return totals(trainer, state)
+
+
+def counted_right(trainer: Trainer, y: Array, t: Array) -> Array:
+    """How many samples of a classifier are right."""
+    assert trainer.threshold is not None
+    return count_correct(y, t, trainer.threshold, trainer.ignore_index)
 
 
 def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:

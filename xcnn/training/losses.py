@@ -355,13 +355,26 @@ def tell_bounded_logits(name: str, net: Layer, output_shape: Shape, stacklevel: 
     )
 
 
-def count_correct(y: Array, t: Array, threshold: float) -> Array:
-    """How many samples are classified right: the largest output, or the side of the threshold of a single one."""
+def ignored(loss: Loss) -> int | None:
+    """The label of what a loss leaves out; None where all count."""
+    index: int | None = getattr(loss, "keywords", {}).get("ignore_index")
+    return index
+
+
+def count_correct(y: Array, t: Array, threshold: float, ignore_index: int | None = None) -> Array:
+    """How many samples are classified right: the largest output, or the side of the threshold of a single one.
+
+    Those whose label is `ignore_index` are not among them, whatever is said of them.
+    """
     xp = namespace(y, t)
+    counts = None if ignore_index is None or tuple(t.shape) == tuple(y.shape) else t != ignore_index
     if y.shape[1] == 1:
-        return xp.sum(xp.astype((y > threshold) == (targets(y, t) > 0.5), xp.int64))
-    labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
-    return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
+        right = (y > threshold) == (targets(y, t) > 0.5)
+        counts = None if counts is None else xp.expand_dims(counts, axis=1)
+    else:
+        labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
+        right = xp.argmax(y, axis=1) == xp.astype(labels, xp.int64)
+    return xp.sum(xp.astype(right if counts is None else right & counts, xp.int64))
 
 
 __all__ = [

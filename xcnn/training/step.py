@@ -15,7 +15,7 @@ from xcnn.core.pure import Impure, is_fixed, is_own, made_of
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
-from xcnn.training.losses import Loss, weighted
+from xcnn.training.losses import Loss, ignored, weighted
 from xcnn.training.optimizers import Composite, Optimizer
 
 
@@ -123,11 +123,11 @@ class TrainingStep:
 
 def portion_of(loss: Loss, t: Array, shares: Array | None) -> Any:
     """What the mean of a batch's loss is divided by, but for a factor that all of its parts share; above 0."""
-    ignored = getattr(loss, "keywords", {}).get("ignore_index")
-    if shares is None and (ignored is None or is_floating(t)):
+    left_out = ignored(loss)
+    if shares is None and (left_out is None or is_floating(t)):
         return t.shape[0]
     xp = namespace(t if shares is None else shares)
-    count = xp.sum(xp.astype(t != ignored, xp.float64)) if shares is None else xp.sum(shares)
+    count = xp.sum(xp.astype(t != left_out, xp.float64)) if shares is None else xp.sum(shares)
     return xp.maximum(count, full(count, (), 1e-30))
 
 

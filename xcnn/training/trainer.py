@@ -14,7 +14,7 @@ from xcnn.errors import DTypeError, host_memory, short
 from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
-from xcnn.training.losses import Loss
+from xcnn.training.losses import Loss, ignored
 from xcnn.training.metrics import Metric, added
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.spans import Laid, Span, Spanned
@@ -87,8 +87,7 @@ class Trainer:
     @property
     def ignore_index(self) -> int | None:
         """The label of what the loss leaves out."""
-        index: int | None = getattr(self.loss, "keywords", {}).get("ignore_index")
-        return index
+        return ignored(self.loss)
 
     def after_step(
         self,
