@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES
-from onnx_models import SHAPES, built
+from onnx_models import SHAPES, built, session
 
 import xcnn
 from xcnn.core import random
@@ -16,7 +16,7 @@ from xcnn.exchange.onnx.layers import LAYERS
 from xcnn.exchange.onnx.write import Net, write_onnx
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 EPSILON = float(np.finfo("float32").eps)
 NO_LAYERS = {
@@ -32,8 +32,8 @@ def net_of(model):
 
 
 def ran(path, x):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    running = session(path)
+    return running.run(None, {running.get_inputs()[0].name: x})[0]
 
 
 def differs(model, path, n):
@@ -100,6 +100,24 @@ def test_several_inputs_and_outputs(tmp_path):
         ["image", "numbers"],
         ["gated", "digit"],
     ]
+
+
+def test_a_model_of_several_outputs_goes_out_by_their_names(tmp_path):
+    """As ONNX and in PyTorch's names; each output is what onnxruntime and the file that is read again give."""
+    net = xcnn.Graph(
+        stem=xcnn.Conv2D(3, 3), slope=xcnn.PReLU(), pool=xcnn.GlobalAveragePool2D(), digit=(xcnn.Dense(4), "pool"),
+        angle=(xcnn.Dense(1), "pool"), inputs="image", outputs=("digit", "angle"),
+    )  # fmt: skip
+    losses, path = {"digit": "cross_entropy", "angle": "mse"}, tmp_path / "a.onnx"
+    model = xcnn.Model(net, {"image": (2, 6, 5)}, loss=losses, backend="numpy")
+    assert [*model.state_dict()][:3] == ["stem.weight", "stem.bias", "slope.weight"]
+    model.to_onnx(path, verify=True)
+    x = random.generator(0).standard_normal((3, 2, 6, 5), np.float32)
+    expected, running = model.predict(x), session(path)
+    for name, y in zip(("digit", "angle"), running.run(["digit", "angle"], {"image": x}), strict=True):
+        np.testing.assert_allclose(y, expected[name], rtol=1e-5, atol=1e-6)
+        read = xcnn.load_onnx(path, output=name, backend="numpy")
+        np.testing.assert_allclose(read.predict(x), expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_names_and_metadata(tmp_path):

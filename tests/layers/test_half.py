@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from array_api_compat import array_namespace
 from conftest import USABLE
-from whole import whole
+from whole import compiled, whole
 
 import xcnn
 from xcnn import layers
@@ -57,6 +57,8 @@ from xcnn.layers import (
     Mish,
     Multiply,
     Next,
+    Padding1D,
+    Padding2D,
     Permute,
     PixelShuffle,
     PReLU,
@@ -134,6 +136,7 @@ LARGE = [
     Large(Softmax(), (3000,)),
     Large(LogSoftmax(), (3000,)),
     Large(PReLU(), (1, 3000)),
+    Large(PReLU(untied=True), (2,), batch=3000),
     Large(Scale(bias=True), (1, 3000)),
     # Over a kernel.
     Large(Conv2D(1, (1, 2100)), (1, 1, 2101)),
@@ -165,6 +168,8 @@ LARGE = [
     Large(Cropping1D(2), (1, 300)),
     Large(ZeroPadding1D(2), (1, 300)),
     Large(ZeroPadding2D(2), (1, 3, 300)),
+    Large(Padding1D(2), (1, 300)),
+    Large(Padding2D((2, 2100), mode="edge"), (1, 3, 300)),
     Large(Flatten(), (2, 30, 50)),
     Large(Reshape((-1, 50)), (2, 30, 50)),
     Large(Dropout(0.4), (3000,)),
@@ -336,7 +341,7 @@ def test_losses_of_many_numbers(name, dtype, loss):
     t = rounded(rng.random(y.shape) * 3 if loss in ("mse", "mae", "huber") else rng.random(y.shape) > 0.5, dtype)
     with backend.active():
         halves = [backend.astype(backend.asarray(a, "float32"), dtype) for a in (y, t)]
-        value, dy = losses.LOSSES[loss](*halves)
+        value, dy = compiled(losses.LOSSES[loss], backend)(*halves)
         assert {str(a.dtype).rpartition(".")[2] for a in (value, dy)} == {dtype}
         expected, expected_dy = losses.LOSSES[loss](y, t)
         np.testing.assert_allclose(on_host(backend, value), expected, rtol=2 * EPS[dtype])

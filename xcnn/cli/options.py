@@ -47,7 +47,11 @@ Formats = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote.")]
+WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+"""Ends of names of files that have weights alone."""
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote; or a file.onnx, or a file.keras.")
+]
 
 
 def finite(value: float | None) -> float | None:
@@ -128,11 +132,27 @@ def downloads_told() -> Iterator[None]:
 
 
 def load_model(path: Path, backend: str | None, precision: str | None, max_bytes: int | None) -> Model:
-    """The model of a checkpoint."""
+    """The model of a checkpoint, or of an ONNX or a Keras file, which their names' ends tell."""
+    from xcnn.errors import CheckpointError
+    from xcnn.model.from_keras import load_keras
     from xcnn.model.model import Model
+    from xcnn.model.onnx_in import load_onnx
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
-    return Model.load(path, backend=backend, precision=cast("types.PrecisionName | None", precision), **limits)
+    chosen = cast("types.PrecisionName | None", precision)
+    others: dict[str, Any] = {".onnx": load_onnx, ".keras": load_keras}
+    kind = path.suffix.lower()
+    if kind in others:
+        model: Model = others[kind](path, backend=backend, **limits)
+        if chosen is not None:
+            model.precision = chosen
+        return model
+    try:
+        return Model.load(path, backend=backend, precision=chosen, **limits)
+    except CheckpointError as error:
+        if kind in WEIGHTS and error.code == "X403":
+            error.hint = "it has weights and no net: xcnn.Model(net, shape).load_weights(path), then model.save(path)."
+        raise
 
 
 def print_json(schema: str, **values: Any) -> None:

@@ -151,6 +151,10 @@ class Room:
         self.pixels = self.left = pixels
         self.changed = threading.Condition()
 
+    def __reduce__(self) -> tuple[type[Room], tuple[int]]:
+        """A copy, as another process gets it, has room of its own."""
+        return Room, (self.pixels,)
+
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """A block that decodes so many; of a picture that is larger than all, alone."""
@@ -327,6 +331,10 @@ def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int
     across, down = (max(1, n // (REDUCING_GAP * m)) if large else 1 for n, m in ((width, size[1]), (height, size[0])))
     y = on_white(image, mode, meant, (across, down))
     return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, (0, 0, width / across, height / down))
+
+
+DIGITS = ("mnist01", "mnist")
+"""The sets whose pictures `mnist_like` prepares."""
 
 
 def mnist_like(

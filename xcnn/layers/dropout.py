@@ -20,7 +20,7 @@ from xcnn.layers.layer import Run
 class Dropout:
     """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
 
-    M follows from `run.key` alone, so it is the same on every backend.
+    M follows from `run.key` and each cell's number in its batch alone, so it is the same on every backend.
 
     Parameters
     ----------
@@ -31,6 +31,12 @@ class Dropout:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 1))
+    >>> xcnn.Dropout(0.5)({}, np.ones((1, 8)), run)[0]
+    array([[2., 2., 0., 2., 2., 2., 0., 0.]])
     """
 
     rate: float
@@ -45,7 +51,7 @@ class Dropout:
         check_home(self, weights, x, run.backend)
         shape, drops = self.mask_shape(x.shape), run.train and behind(self.rate) > 0
         if drops:
-            bits = run.backend.random_bits(run.key, shape)
+            bits = run.random_bits(shape)
             xp = namespace(x)
             mask = xp.astype(bits >= floor(xp, self.rate, 2**32), x.dtype) / (1 - self.rate)
         y = x * mask if drops else x
@@ -79,6 +85,12 @@ class SpatialDropout2D(Dropout):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 3))
+    >>> xcnn.SpatialDropout2D(0.5)({}, np.ones((1, 4, 1, 2)), run)[0].tolist()
+    [[[[0.0, 0.0]], [[2.0, 2.0]], [[2.0, 2.0]], [[0.0, 0.0]]]]
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
@@ -107,6 +119,12 @@ class StochasticDepth(Dropout):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 3))
+    >>> xcnn.StochasticDepth(0.5)({}, np.ones((4, 2)), run)[0].tolist()
+    [[0.0, 0.0], [2.0, 2.0], [2.0, 2.0], [0.0, 0.0]]
     """
 
     def mask_shape(self, x_shape: Shape) -> Shape:

@@ -1,9 +1,11 @@
-"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, and a small residual net."""
+"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, small residual nets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from xcnn.core.types import LossName
 from xcnn.layers import (
@@ -13,13 +15,16 @@ from xcnn.layers import (
     Dropout,
     Flatten,
     GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    Layer,
     MaxPool2D,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
 )
-from xcnn.training.optimizers import Adam, Optimizer
+from xcnn.training.losses import cross_entropy
+from xcnn.training.optimizers import Adam, AdamW, Optimizer
 from xcnn.training.schedules import OneCycle
 
 
@@ -30,6 +35,11 @@ def article(classes: int = 2) -> Sequential:
     ----------
     classes
         outputs, each a probability
+
+    Examples
+    --------
+    >>> xcnn.nets.article(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
@@ -43,6 +53,11 @@ def lenet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.lenet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
@@ -58,6 +73,11 @@ def mnist_net(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.mnist_net(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
@@ -72,6 +92,11 @@ def fast(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fast(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(24, 5), ReLU(), MaxPool2D(2), BatchNorm(),
@@ -87,12 +112,43 @@ def small_resnet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.small_resnet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
         residual_block(16), ReLU(), residual_block(32, stride=2), ReLU(), residual_block(64, stride=2), ReLU(),
         GlobalAveragePool2D(), Dense(classes),
     )  # fmt: skip
+
+
+def fashion(classes: int = 10) -> Sequential:
+    """A net of seven 3x3 convolutions for Fashion-MNIST: two stages, each pooled, then two more around a shortcut.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fashion(5).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (5,)
+    """
+    return Sequential(
+        *normalised(32), *normalised(64, MaxPool2D(2)), Residual(*normalised(64), *normalised(64)),
+        *normalised(128, MaxPool2D(2)), Residual(*normalised(128), *normalised(128)),
+        GlobalMaxPool2D(), Dense(classes),
+    )  # fmt: skip
+
+
+def normalised(filters: int, *pooling: Layer) -> tuple[Layer, ...]:
+    """A 3x3 convolution, pooled if there is a pooling, its norm and a ReLU."""
+    conv = Conv2D(filters, 3, padding="same", bias=False)
+    return (conv, *pooling, BatchNorm(momentum=0.9, epsilon=1e-5), ReLU())
 
 
 def residual_block(filters: int, stride: int = 1) -> Residual:
@@ -104,6 +160,11 @@ def residual_block(filters: int, stride: int = 1) -> Residual:
         channels of both convolutions
     stride
         of the first one, and of the shortcut
+
+    Examples
+    --------
+    >>> xcnn.nets.residual_block(8, stride=2).init(np.random.default_rng(0), (4, 28, 28))[1]
+    (8, 14, 14)
     """
     changes = stride > 1
     shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
@@ -126,20 +187,29 @@ class Recipe:
     net
         from the number of classes to the net
     loss
-        a name in xcnn.losses.LOSSES
+        a name in xcnn.losses.LOSSES, or one of these functions with its options
     optimizer
         with its learning rate; or a function that makes it of the number of steps in all, where the rate follows these
     epochs
         rounds through the data
     batch_size
         samples a step
+    augment
+        what is done to training images, as `xcnn train --augment` takes it: "flip,translate:2"
+
+    Examples
+    --------
+    >>> recipe = xcnn.nets.Recipe(xcnn.nets.lenet, epochs=5)
+    >>> recipe.epochs, recipe.batch_size, recipe.loss
+    (5, 64, 'cross_entropy')
     """
 
     net: Callable[[int], Sequential]
-    loss: LossName = "cross_entropy"
+    loss: LossName | Callable[..., Any] = "cross_entropy"
     optimizer: Optimizer | Callable[[int], Optimizer] = ADAM
     epochs: int = 3
     batch_size: int = 64
+    augment: str = ""
 
     def optimizer_for(self, samples: int, epochs: int, batch_size: int) -> Optimizer:
         """The optimizer for a training of so many samples, rounds and samples a step."""
@@ -153,9 +223,20 @@ def one_cycle(steps: int) -> Optimizer:
     return Adam(OneCycle(0.01, steps))
 
 
+def one_cycle_decayed(steps: int) -> Optimizer:
+    """The same, weights decaying beside the gradients' steps: Loshchilov and Hutter 2019."""
+    return AdamW(OneCycle(0.01, steps, rise=0.25), weight_decay=0.05)
+
+
+SMOOTHED = partial(cross_entropy, label_smoothing=0.1)
+"""Labels a tenth of which is spread over all classes: Szegedy et al. 2016, "Rethinking the Inception architecture"."""
+
 RECIPES = {
     "article": Recipe(article, loss="binary_cross_entropy", batch_size=32),
     "fast": Recipe(fast, optimizer=one_cycle, epochs=1, batch_size=64),
+    "fashion": Recipe(
+        fashion, loss=SMOOTHED, optimizer=one_cycle_decayed, epochs=12, batch_size=128, augment="flip,translate:2"
+    ),
     "lenet": Recipe(lenet),
     "mnist-net": Recipe(mnist_net),
     "small-resnet": Recipe(small_resnet),
@@ -166,6 +247,7 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "article",
+    "fashion",
     "fast",
     "lenet",
     "mnist_net",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from xcnn.model.model import Model
 
 Numbers: TypeAlias = NDArray[Any]
-DIGITS = ("mnist01", "mnist")
 
 
 def check_classifier(model: Model) -> list[str]:
@@ -47,7 +46,7 @@ def prepared(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers,
     DataError
         X207, X208, for what is no picture, or a blank one where a digit is wanted.
     """
-    from xcnn.data.images import mnist_like, read_image
+    from xcnn.data.images import DIGITS, mnist_like, read_image
 
     channels, height, width = model.input_shape
     if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
@@ -80,14 +79,14 @@ def from_file(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers
 def answer(model: Model, names: list[str], probabilities: Numbers, how: str, name: str) -> dict[str, Any]:
     """The likeliest class of a picture, all classes' probabilities from the likeliest on, and how it was prepared.
 
-    `independent` tells that each probability is a sigmoid of its own, so that they need not add up to 1.
+    `independent` tells that each probability stands for itself, as of a sigmoid, so that they need not add up to 1.
 
     Raises
     ------
     DivergedError
         X501, where they are no numbers.
     """
-    from xcnn.training.losses import loss_name
+    from xcnn.model.predict import shares_one
 
     if not np.isfinite(probabilities).all():
         raise DivergedError("X501", f"the model's outputs overflow on {name}.")
@@ -97,7 +96,7 @@ def answer(model: Model, names: list[str], probabilities: Numbers, how: str, nam
         "class": names[best],
         "probability": float(probabilities[best]),
         "probabilities": {names[n]: float(probabilities[n]) for n in order},
-        "independent": model.output_shape[0] > 1 and loss_name(model.loss) != "cross_entropy",
+        "independent": model.output_shape[0] > 1 and not shares_one(model.net, model.loss),
         "prepared": how,
     }
 

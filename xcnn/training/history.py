@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, NoReturn, TypeAlias, overload
 
 from xcnn.core import html
 from xcnn.core.checks import plain
@@ -59,6 +59,14 @@ class History:
     ------
     OptionError
         X104, for a column that it does not have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> history = model.fit(x, y, epochs=2, progress="none")
+    >>> history["epoch"], len(history.rows), history.stopped
+    ([1, 2], 2, 'finished')
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -81,6 +89,11 @@ class History:
 
     def __contains__(self, column: object) -> bool:
         return column in self.columns
+
+    def __getattr__(self, name: str) -> NoReturn:
+        known = {"history": 'history["loss"] is a column', "epoch": 'history["epoch"]'}.get(name)
+        said = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(f"{said}: {known}." if known else said, name=name, obj=self)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -126,6 +139,11 @@ class History:
         """The history as JSON, also written to a file where a path is given, whole or not at all.
 
         JSON has no NaN and no infinity: both are null.
+
+        Parameters
+        ----------
+        path
+            of the file; None writes none
         """
         content = {"schema": "xcnn.history.1", "stopped": self.stopped, "epochs": [_plain(row) for row in self.rows]}
         try:
@@ -140,6 +158,11 @@ class History:
         """A matplotlib figure of loss and accuracy by epoch, also saved where a path is given, whole or not at all.
 
         In a notebook it shows itself. The path's ending is the format; without one it is PNG, and .png is added.
+
+        Parameters
+        ----------
+        path
+            of the file; None writes none
 
         Raises
         ------

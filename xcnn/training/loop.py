@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from math import isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from xcnn.core.ahead import ahead
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Weights
 from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
@@ -156,7 +157,7 @@ def augmented(job: Job, change: Change, key: tuple[int, int]) -> Batch:
 class Stall:
     """The seconds that steps waited for their batches."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
     def next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch, None where there is none."""
@@ -209,36 +210,32 @@ def measure(
     weigh: Weigh | None = None,
 ) -> dict[str, Any]:
     """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
-    backend, state = trainer.backend, TrainingState({}, {})
-    with closing(in_order(data, batch_size or trainer.at_once, workers)) as batches:
+    backend, state, at_once = trainer.backend, TrainingState({}, {}), batch_size or trainer.at_once
+    part = trainer.part_of(None if data.samples is None else -(-data.samples // at_once))
+    with closing(in_order(data, at_once, workers, part)) as batches:
         for x, targets, numbers in batches:
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
-            targets_there = backend.asarray(targets)
+            targets_there, right = backend.asarray(targets), None
             with backend.active():
                 loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
                 value, _ = value_and_gradient(loss, y, targets_there)
-                value, right = to_float(backend, value), 0
+                value = to_float(backend, value)
                 if trainer.threshold is not None:
-                    right = int(to_float(backend, counted_right(trainer, y, targets_there)))
+                    right = count_correct(y, targets_there, trainer.threshold, trainer.ignore_index)
             mine = trainer.on_host(y) if trainer.metrics else None
-            counted = trainer.counted(state, value, (targets, shares), mine)
-            state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
+            more = trainer.sums(value, right, (targets, shares), mine)
+            state = trainer.with_sums(state, more)
+    state = trainer.of_all(state) if part != slice(None) else state
     if not state.seen:
         raise DataError("X203", "the data gave no batch.", hint="give samples.")
     return totals(trainer, state)
 
 
-def counted_right(trainer: Trainer, y: Array, t: Array) -> Array:
-    """How many samples of a classifier are right."""
-    assert trainer.threshold is not None
-    return count_correct(y, t, trainer.threshold, trainer.ignore_index)
-
-
-def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:
-    """All samples as they stand: of arrays in memory slices, without a copy."""
+def in_order(data: Source, batch_size: int, workers: int, part: slice = slice(None)) -> Generator[Batch, None, None]:
+    """All samples as they stand, or some of the batches: of arrays in memory slices, without a copy."""
     if not isinstance(data, Arrays):
-        yield from ahead(data.jobs(Pass(batch_size)), workers)
+        yield from ahead(islice(data.jobs(Pass(batch_size)), part.start, part.stop), workers)
         return
-    for first in range(0, len(data), batch_size):
+    for first in range(0, len(data), batch_size)[part]:
         t = None if data.labels is None else data.labels[first : first + batch_size]
         yield Batch(data.x[first : first + batch_size], t, np.arange(first, min(first + batch_size, len(data))))

@@ -21,6 +21,11 @@ class Metric:
 
     Its name is the column of the history, with "val_" before it for validation data. On every backend it is computed on
     the host, from the net's outputs y (N, *output_shape) and the targets t as `fit` was given them, NumPy arrays both.
+
+    Examples
+    --------
+    >>> isinstance(xcnn.metrics.TopK(2), xcnn.metrics.Metric), xcnn.metrics.TopK(2).higher_is_better
+    (True, True)
     """
 
     if TYPE_CHECKING:  # which a subclass may give in its class, as a dataclass's field, or in each object
@@ -66,10 +71,16 @@ class Metric:
         return arrays
 
 
-def added(metrics: tuple[Metric, ...], before: tuple[Counts, ...], y: HostArray, t: HostArray) -> tuple[Counts, ...]:
-    """The counts of all metrics after one more batch; before the first there are none."""
-    more = [metric.counts(y, t) for metric in metrics]
-    return tuple(m.merged(*pair) for m, *pair in zip(metrics, before, more, strict=True)) if before else tuple(more)
+def counts_of(metrics: tuple[Metric, ...], y: HostArray, t: HostArray) -> tuple[Counts, ...]:
+    """What all metrics count of a batch."""
+    return tuple(metric.counts(y, t) for metric in metrics)
+
+
+def merged(metrics: tuple[Metric, ...], before: tuple[Counts, ...], more: tuple[Counts, ...]) -> tuple[Counts, ...]:
+    """The counts of all metrics, of two parts together; of nothing there are none."""
+    if not (before and more):
+        return before or more
+    return tuple(m.merged(*pair) for m, *pair in zip(metrics, before, more, strict=True))
 
 
 def results(metrics: tuple[Metric, ...], counts: tuple[Counts, ...]) -> dict[str, Result]:
