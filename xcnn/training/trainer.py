@@ -149,7 +149,7 @@ class Trainer:
     def sums(
         self, loss: float, right: Array | None, given: tuple[HostArray, HostArray | None], y: HostArray | None
     ) -> TrainingState:
-        """What a batch adds to the sums of an epoch, as a state: of these targets, shares and outputs, with this loss."""
+        """What a batch adds to the sums of an epoch, as a state: of its mean loss, targets, shares and outputs."""
         weight, labels = self.weight_of(*given)
         return TrainingState(
             {},
