@@ -49,7 +49,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, ignored, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -253,8 +253,8 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
-        ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
-        metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        left_out = ignored(self.loss)
+        metrics = tuple(metric.bound(threshold, left_out) for metric in self.metrics)
         accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
