@@ -138,3 +138,9 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
 def print_json(schema: str, **values: Any) -> None:
     """One object on one line of stdout."""
     print(json.dumps({"schema": f"xcnn.{schema}.1", **values}, allow_nan=False), flush=True)
+
+
+def tell(line: str, silent: bool) -> None:
+    """A line on stderr."""
+    if not silent:
+        print(printable(line), file=sys.stderr, flush=True)
