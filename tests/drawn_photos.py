@@ -86,7 +86,9 @@ def photo(kind, rng, longest=640):
     x, y = (int(rng.uniform(0.3, 0.7) * (n - size)) for n in (width, height))
     under = np.asarray(picture.crop((x, y, x + size, y + size)), np.float32).mean((0, 1))
     colour = max(rng.uniform(0, 255, (3, 3)), key=lambda each: np.abs(each - under).sum())
-    skin = colour + rng.uniform(5, 40) * (smooth(rng, size, size, 5) - 0.5)[..., None] + rng.normal(0, 4, (size, size, 3))
+    skin = (
+        colour + rng.uniform(5, 40) * (smooth(rng, size, size, 5) - 0.5)[..., None] + rng.normal(0, 4, (size, size, 3))
+    )
     picture.paste(Image.fromarray(np.clip(skin, 0, 255).astype("uint8")), (x, y), shape)
     light = smooth(rng, height, width, 2, 0.55, 1.15)[..., None]
     lit = np.asarray(picture, np.float32) * light + rng.normal(0, rng.uniform(1, 8), (height, width, 3))

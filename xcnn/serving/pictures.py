@@ -47,7 +47,8 @@ def prepared(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers,
     DataError
         X207, X208, for what is no picture, or a blank one where a digit is wanted.
     """
-    from xcnn.data.images import mnist_like, read_image
+    from xcnn.data.digits import mnist_like
+    from xcnn.data.images import read_image
 
     channels, height, width = model.input_shape
     if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
