@@ -69,11 +69,12 @@ def smooth(rng, height, width, cells, low=0.0, high=1.0):
     return np.asarray(rough.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def photo(kind, rng, longest=640):
+def photo(kind, rng, longest=480):
     """One photo of a thing of this kind: a Pillow picture."""
     width = int(rng.integers(90, longest))
     height = int(width * rng.choice([0.5625, 0.75, 1.0, 1.333]))
     ground = np.stack([smooth(rng, height, width, int(rng.integers(2, 7))) for _ in range(3)], 2)
+    ground = rng.uniform(0.1, 0.9, 3) + rng.uniform(0.1, 0.5) * (ground - 0.5)
     picture = Image.fromarray((255 * np.clip(ground, 0, 1)).astype("uint8"))
     pen = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(3, 12))):  # clutter
@@ -96,7 +97,7 @@ def photo(kind, rng, longest=640):
     return lit.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.006) * width)) if rng.random() < 0.3 else lit
 
 
-def draw_folder(folder, kinds, each, seed=0, longest=640):
+def draw_folder(folder, kinds, each, seed=0, longest=480):
     """A folder of photos, one folder a kind."""
     rng = np.random.default_rng(seed)
     for kind in kinds:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from xcnn.cli.data import Data, for_model
+from xcnn.cli.data import Data, for_model, is_of_samples
 from xcnn.cli.options import SETS, load_model, named_data
 from xcnn.core.names import unknown
-from xcnn.errors import CheckpointError, DataError, counted
+from xcnn.errors import CheckpointError, DataError, counted, printable
 
 if TYPE_CHECKING:
     from xcnn.core.types import PrecisionName
     from xcnn.model.model import Model
     from xcnn.training.optimizers import Optimizer
+
+
+SIDED = {"left", "right", "l", "r", "links", "rechts", "digit", "letter"}
+"""Words in the names of classes that a mirror would turn into others."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,10 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
             hint="a classifier needs two classes, each with two images: one to train on and one to test.",
         )
     recipe = RECIPES[name]
-    epochs, batch_size = recipe.epochs if epochs is None else epochs, choice.batch_size or recipe.batch_size
+    epochs = recipe.epochs_for(data.counts[0]) if epochs is None else epochs
+    batch_size = choice.batch_size or recipe.batch_size
     model = Model(
-        recipe.net(len(data.classes)),
+        recipe.net_for(len(data.classes), data.shape),
         input_shape=data.shape,
         loss=recipe.loss,
         metrics=choice.metrics,
@@ -73,7 +79,26 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         "batch_size": batch_size,
         "epochs": epochs,
     }
+    if data.fit != "stretch":
+        model.info["fit"] = data.fit
     return model
+
+
+def default_model(name: str) -> str:
+    """The net for a data set, a folder of photos or a file of samples, where nobody names one."""
+    if name in SETS:
+        return "article"
+    return "lenet" if is_of_samples(Path(name)) else "photos"
+
+
+def default_augment(model: Model, data: Data) -> tuple[str, str]:
+    """How photos are varied where nobody says it, as the option has it, and why."""
+    sided = [name for name in data.classes if len(name) == 1 or SIDED & set(re.split(r"[^a-z]+", name.lower()))]
+    names = ["affine"] if sided else ["flip", "affine"]
+    names += ["color"] if data.shape[0] == 3 else []
+    mirrored = f"not mirrored, for the class {printable(sided[0])}" if sided else "mirrored"
+    tones = ", in other light" if data.shape[0] == 3 else ""
+    return ",".join(names), f"each time turned and moved a little, {mirrored}{tones}, so that few pictures go further"
 
 
 def reload(
@@ -89,7 +114,7 @@ def reload(
     """The model of a checkpoint to go on with, and its data."""
     model = load_model(path, choice.backend, choice.precision, max_bytes)
     check_info(path, model.info)
-    name = named_data(model, data, "mnist01")
+    name = named_data(model, data)
     samples = for_model(model, name, data_dir, quiet, limits)
     if list(model.info["classes"]) != list(samples.classes) or model.input_shape != samples.shape:
         raise CheckpointError(

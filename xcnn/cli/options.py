@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 DOWNLOADED = ("mnist", "fashion-mnist")
 SETS = ("mnist01", *DOWNLOADED)
-DATA_HELP = "mnist01 (inside the package), mnist, fashion-mnist, or a folder with one folder of images a class."
+DATA_HELP = (
+    "mnist01 (inside the package), mnist, fashion-mnist, a folder with one folder of images a class, or a file of "
+    "samples: .npz, .csv, CIFAR's .bin, a folder of IDX files."
+)
 
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="numpy, cupy, cupy:1, ...; by default XCNN_BACKEND, else the best.")
@@ -57,7 +60,7 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-def named_data(model: Model, given: str | None, default: str) -> str:
+def named_data(model: Model, given: str | None) -> str:
     """The data that were given, else those that the model's file names; where these are a folder, the user is asked.
 
     Raises
@@ -65,10 +68,15 @@ def named_data(model: Model, given: str | None, default: str) -> str:
     DataError
         X205, when nobody can be asked, or the answer is no: a file from others may name any folder.
     """
-    name = str(model.info.get("data", default))
-    if given is not None or name in (*SETS, default):
-        return given or name
-    asked = f"the model's file names the folder {name!r} as its data"
+    if given is not None:
+        return given
+    if "data" not in model.info:
+        told = "no data are given, and the model's file does not tell on which it was trained"
+        raise DataError("X205", f"{told}.", hint=f"name them: {DATA_HELP}")
+    name = str(model.info["data"])
+    if name in SETS:
+        return name
+    asked = f"the model's file names {name!r} as its data"
     there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     if there and typer.confirm(f"{printable(asked)}; read it?", err=True):
         return name
@@ -128,8 +136,15 @@ def downloads_told() -> Iterator[None]:
 
 
 def load_model(path: Path, backend: str | None, precision: str | None, max_bytes: int | None) -> Model:
-    """The model of a checkpoint."""
+    """The model of a checkpoint, or one that comes trained, by its name."""
     from xcnn.model.model import Model
+    from xcnn.nets.pretrained import TRAINED, pretrained
+
+    if str(path) in TRAINED and not path.exists():
+        model = pretrained(str(path), backend=backend)
+        if precision is not None:
+            model.precision = cast("types.PrecisionName", precision)
+        return model
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
     return Model.load(path, backend=backend, precision=cast("types.PrecisionName | None", precision), **limits)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from xcnn.cli.building import Choice, build, reload, whereabouts
+from xcnn.cli.building import Choice, build, default_augment, default_model, reload, whereabouts
 from xcnn.cli.config_file import Config, PrintConfig
 from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, load_data, told
@@ -112,12 +113,21 @@ def run(
     augmentations(augment)
     if resume is None:
         name = data or "mnist01"
-        if name in SETS:
-            refuse(sizes, f"can't be given with {name}", "it is for folders of images, which can be read in any size.")
+        if name in SETS or Path(name).is_file():
+            refuse(
+                sizes if name in SETS else {**sizes, "--validation": None},
+                f"can't be given with {name}",
+                "it is for folders of images, which can be read in any size.",
+            )
         size = None if image_size is None else (image_size, image_size)
         mode = None if rgb is None else "RGB" if rgb else "L"
-        samples = load_data(name, data_dir, size, mode, quiet, limits, validation)
-        trained = build(model or "article", samples, choice, seed or 0, epochs)
+        model = model or default_model(name)
+        fit = None if model == "photos" else "stretch"
+        samples = load_data(name, data_dir, size, mode, quiet, limits, validation, fit)
+        trained = build(model, samples, choice, seed or 0, epochs)
+        if model == "photos" and augment is None:
+            augment, why = default_augment(trained, samples)
+            samples = replace(samples, said=(*samples.said, f"varied: {augment}: {why}"))
         trained.info["data"] = whereabouts(name)
         if validation is not None:
             trained.info["validation"] = validation
@@ -142,7 +152,9 @@ def train(
 ) -> None:
     """Fit the model to the end of its epochs, save it after each, and show the result."""
     epochs, quiet = int(model.info["epochs"]), saver.quiet or saver.json
-    tell("; ".join(filter(None, (describe(model), data.said, told(data)))), quiet)
+    for line in data.said:
+        tell(line, quiet)
+    tell(f"{describe(model)}; {told(data)}", quiet)
     if model.state.epoch >= epochs:
         done = counted(model.state.epoch, "epoch") + (" is" if model.state.epoch == 1 else " are") + " done"
         of = f"{epochs} of " if model.state.epoch == epochs else ""

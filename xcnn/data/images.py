@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+FITS = ("stretch", "crop")
+"""How a picture is brought to a size of another shape."""
 MAX_PIXELS = 1 << 26
 PIXELS_PER_BYTE = 8 * 1032
 """The most that a format above can pack into a byte: PNG's 1-bit pixels, deflated."""
@@ -46,10 +48,11 @@ def read_image(
     mode: str = "L",
     formats: Sequence[str] = FORMATS,
     max_pixels: int = MAX_PIXELS,
+    fit: str = "stretch",
 ) -> NDArray[np.float32]:
     """An image file as an array (channels, height, width), float32 in 0..1.
 
-    Turned as its EXIF data say, set on white where it is transparent, and stretched to `size`. Of an animation, the
+    Turned as its EXIF data say, set on white where it is transparent, and brought to `size`. Of an animation, the
     first picture. 16 bits of grey are kept; real numbers must be in 0..1; colour profiles are not applied.
 
     Parameters
@@ -65,6 +68,9 @@ def read_image(
     max_pixels
         how many pixels a file may hold before it is decoded; it bounds the file's bytes (4 a pixel and 16 MiB) and a
         JPEG's scans (16 of so many pixels) too. Decoding takes about 4 bytes a pixel, a progressive JPEG up to 10.
+    fit
+        "stretch" brings the whole picture to `size`, whatever its shape; "crop" the largest part in its middle that has
+        the shape of `size`.
 
     Raises
     ------
@@ -75,7 +81,15 @@ def read_image(
         samples mean, such as signed ones.
     """
     formats = check_image_options(size, mode, formats, max_pixels)
-    return to_array(open_image(path, mode, formats, size, max_pixels), mode)
+    check_fit(fit)
+    return to_array(open_image(path, mode, formats, size, max_pixels, fit=fit), mode)
+
+
+def check_fit(fit: object) -> str:
+    """The option; raise X104 for another."""
+    if not isinstance(fit, str) or fit not in FITS:
+        raise OptionError("X104", f'fit must be "stretch" or "crop"; got {short(fit)}.')
+    return fit
 
 
 def check_image_options(
@@ -181,6 +195,7 @@ def open_image(
     max_pixels: int = MAX_PIXELS,
     room: Room | None = None,
     content: bytes | None = None,
+    fit: str = "stretch",
 ) -> Image.Image:
     """An image file as a Pillow image of mode L or RGB, or of mode F in 0..1; with `room`, decoded when there is some.
 
@@ -197,7 +212,7 @@ def open_image(
     try:
         with _Pieces(io.FileIO(path) if content is None else io.BytesIO(content)) as file:
             count = os.fstat(file.fileno()).st_size if content is None else len(content)
-            return _decoded(file, count, mode, formats, size, max_pixels, room)
+            return _decoded(file, count, mode, formats, size, max_pixels, room, fit)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
@@ -215,6 +230,7 @@ def _decoded(
     size: tuple[int, int] | None,
     max_pixels: int,
     room: Room | None,
+    fit: str,
 ) -> Image.Image:
     """The picture in a file of so many bytes."""
     if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
@@ -235,7 +251,7 @@ def _decoded(
         image.load()
         turn = orientation(image)
         whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
-        return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
+        return upright(_fitted(whole, mode, meant, size[::-1] if size and turn > 4 else size, fit), turn)
 
 
 def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:
@@ -310,8 +326,8 @@ def _on_canvas(image: Image.Image, covered: tuple[int, int, int, int]) -> Image.
     return canvas
 
 
-def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int] | None) -> Image.Image:
-    """The decoded image on white paper, stretched to (height, width)."""
+def _fitted(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int] | None, fit: str) -> Image.Image:
+    """The decoded image on white paper, brought to (height, width)."""
     from PIL import Image
 
     if size is None:
@@ -319,4 +335,14 @@ def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int
     width, height, large = image.width, image.height, image.width * image.height > STRIP
     across, down = (max(1, n // (REDUCING_GAP * m)) if large else 1 for n, m in ((width, size[1]), (height, size[0])))
     y = on_white(image, mode, meant, (across, down))
-    return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, (0, 0, width / across, height / down))
+    left, top, right, bottom = middle(width, height, size) if fit == "crop" else (0.0, 0.0, width, height)
+    box = left / across, top / down, right / across, bottom / down
+    return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
+
+
+def middle(width: int, height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the largest part of a picture, in its middle, that has the shape of a size."""
+    scale = min(width / size[1], height / size[0])
+    wide, high = size[1] * scale, size[0] * scale
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high

@@ -27,6 +27,8 @@ FAINTEST = 0.06
 """How much darker than its paper the faintest ink is."""
 TURNED = 6.0
 """Degrees that a sheet may be turned by, where its lines are looked for."""
+CHALK = 1.3
+"""How much more what is light in narrow strokes must stand out than what is dark, to be the writing."""
 NEAR = 0.12
 """How far parts of one digit lie from each other, by the larger side of the largest part."""
 SECOND = 0.35
@@ -92,19 +94,20 @@ def averaged(grey: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 
 
 def darkness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much darker than the paper around it each cell is, 0..1; of chalk on a board, how much lighter.
-
-    Which of both it is follows from which way the strokes go that are found.
-    """
+    """How much darker than the paper around it each cell is, 0..1; of chalk on a board, how much lighter."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(grey, 0.7, mode="nearest")
     side = max(5, round(WIDEST * min(grey.shape))) | 1
-    ink = 1 - (smooth + 0.02) / (closed(smooth, side) + 0.02)
-    chalk = 1 - (1.02 - smooth) / (closed(1 - smooth, side) + 0.02)
-    strength = [float(np.quantile(each, 0.99)) for each in (ink, chalk)]
-    light_paper = np.median(grey) > (grey.min() + grey.max()) / 2 - 0.1
-    return ink if light_paper or strength[0] > 2 * strength[1] else chalk
+    paper, board = closed(smooth, side), 1 - closed(1 - smooth, side)
+    if standing_out(smooth - board) > CHALK * standing_out(paper - smooth):
+        smooth, paper = 1 - smooth, 1 - board
+    return np.asarray(1 - (smooth + 0.02) / (paper + 0.02), np.float32)
+
+
+def standing_out(strokes: NDArray[np.float32]) -> float:
+    """How far the strongest hundredth of cells is above the usual one."""
+    return float(np.quantile(strokes, 0.99) - np.median(strokes))
 
 
 def closed(light: NDArray[np.float32], side: int) -> NDArray[np.float32]:
