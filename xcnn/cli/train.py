@@ -42,23 +42,38 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
-    model: Annotated[str | None, typer.Option(help="article (the default), lenet, mnist-net or small-resnet.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=0, help="Passes over the data, in all.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0.0, callback=finite, help="The optimizer's.")] = None,
+    model: Annotated[str | None, typer.Option(help="One of the nets below; by default what suits the data.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Passes over the data, in all; by default the net's own, 1 to 200.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a step; by default the net's own, 16 to 64.")
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="sgd, momentum, adam, adamw, rmsprop, nadam, muon, ...; by default the net's own."),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, callback=finite, help="The optimizer's, a step's size; by default its own, as 0.001 for adam."
+        ),
+    ] = None,
     backend: BackendName = None,
     precision: Annotated[
         str | None, typer.Option(help="Of computing: float32 (the default), tf32, bfloat16, float16 or float64.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights, order and dropout; 0 by default.")] = None,
     data_dir: DataDir = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The checkpoint, saved each epoch.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The checkpoint, saved each epoch; by default NET-DATA.xcnn, here."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="A checkpoint to go on from, exactly.")] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
-            min=1, max=4096, help="Height and width of a folder's images; by default what suits them, 28 to 64."
+            min=1, max=4096, help="Height and width, in pixels, of a folder's images; by default what suits, 28 to 64."
         ),
     ] = None,
     max_bytes: MaxBytes = None,
@@ -74,7 +89,11 @@ def run(
         ),
     ] = None,
     augment: Annotated[
-        str | None, typer.Option(help="flip,translate,...: affine, color, crop, cutmix, cutout, mixup, rotate.")
+        str | None,
+        typer.Option(
+            help="flip,translate,...: affine, color, crop, cutmix, cutout, mixup, rotate; or none. By default none, "
+            "and for photos what suits them."
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Threads that read images; by default one for each processor.")
@@ -114,11 +133,9 @@ def run(
     if resume is None:
         name = data or "mnist01"
         if name in SETS or Path(name).is_file():
-            refuse(
-                sizes if name in SETS else {**sizes, "--validation": None},
-                f"can't be given with {name}",
-                "it is for folders of images, which can be read in any size.",
-            )
+            for_photos = sizes if name in SETS else {**sizes, "--validation": None}
+            why = "it is for folders of images, which can be read in any size."
+            refuse(for_photos, f"can't be given with {name}", why)
         size = None if image_size is None else (image_size, image_size)
         mode = None if rgb is None else "RGB" if rgb else "L"
         model = model or default_model(name)

@@ -35,7 +35,7 @@ NAMES = (
     ("data", "labels", "", ""),
     ("data", "target", "", ""),
 )
-"""What the arrays of a file are called: images and labels to train on, those to test on; Keras's, MedMNIST's, others'."""
+"""What a file's arrays are called: images and labels to train on, those to test on; Keras's, MedMNIST's, others'."""
 LABELS = ("label", "labels", "class", "target", "y", "digit")
 """Titles of the column of labels."""
 CIFAR = {3073: ("CIFAR-10", 1, 10), 3074: ("CIFAR-100", 2, 100)}
@@ -104,7 +104,7 @@ def of_folder(path: Path, share: float) -> tuple[Dataset, str]:
     pairs = []
     for file in images:
         fitting = [f for f, a in labels.items() if len(a) == len(arrays[file])]
-        fitting.sort(key=lambda f: -len(os.path.commonprefix([f.name, file.name])))
+        fitting.sort(key=lambda f: -likeness(f.name, file.name))
         if fitting:
             pairs.append((arrays[file], labels.pop(fitting[0]), file))
     if not pairs:
@@ -112,6 +112,11 @@ def of_folder(path: Path, share: float) -> tuple[Dataset, str]:
     pairs.sort(key=lambda pair: ("test" in pair[2].name or "t10k" in pair[2].name, -len(pair[0])))
     told = f"{counted(len(pairs), 'pair')} of IDX files"
     return finished(pairs[0][:2], pairs[1][:2] if len(pairs) > 1 else None, share, told)
+
+
+def likeness(one: str, other: str) -> int:
+    """How many characters two names have in common, from the first on."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def starts_as_idx(file: Path) -> bool:

@@ -200,7 +200,7 @@ def chosen(parts: NDArray[np.int32], count: int, dark: NDArray[np.float32]) -> N
         raise DataError("X208", "no digit is found: what is dark is specks.", hint="write it larger, or come nearer.")
     main = int(np.argmax(weight))
     near = grown(boxes, main, larger, mass)
-    refuse_several([n for n in np.flatnonzero(weight > SECOND * weight[main]) if n not in near])
+    refuse_several([int(n) for n in np.flatnonzero(weight > SECOND * weight[main]) if n not in near])
     return np.isin(parts, [n + 1 for n in near])
 
 
@@ -214,9 +214,8 @@ def check_one(ink: NDArray[np.float32]) -> None:
     mass = ndimage.sum_labels(ink, parts, np.arange(1, count + 1))
     main = int(np.argmax(mass))
     near = grown(boxes, main, larger, mass)
-    refuse_several(
-        [n for n in np.flatnonzero((mass > SECOND * mass[main]) & (larger > 0.5 * larger[main])) if n not in near]
-    )
+    as_large = np.flatnonzero((mass > SECOND * mass[main]) & (larger > 0.5 * larger[main]))
+    refuse_several([int(n) for n in as_large if n not in near])
 
 
 def refuse_several(others: list[int]) -> None:
