@@ -88,10 +88,10 @@ def load_data(
         from xcnn.data.files import load_files
 
         if limits:
-            told = f"--max-pixels and --formats can't be given with {name}"
-            raise OptionError("X104", f"{told}.", hint="they are for folders of images.")
-        samples, said = load_files(name, SHARE if share is None else share)
-        return replace(in_memory(samples), said=(said,))
+            both = f"--max-pixels and --formats can't be given with {name}"
+            raise OptionError("X104", f"{both}.", hint="they are for folders of images.")
+        samples, told = load_files(name, SHARE if share is None else share)
+        return replace(in_memory(samples), said=(told,))
     if not Path(name).is_dir():
         guess = meant("data set", name, SETS)
         hint = f"did you mean {guess!r}?" if guess else f"give {DATA_HELP}"

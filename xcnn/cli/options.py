@@ -60,7 +60,7 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-def named_data(model: Model, given: str | None) -> str:
+def named_data(model: Model, given: str | None, default: str | None = None) -> str:
     """The data that were given, else those that the model's file names; where these are a folder, the user is asked.
 
     Raises
@@ -70,6 +70,8 @@ def named_data(model: Model, given: str | None) -> str:
     """
     if given is not None:
         return given
+    if "data" not in model.info and default is not None:
+        return default
     if "data" not in model.info:
         told = "no data are given, and the model's file does not tell on which it was trained"
         raise DataError("X205", f"{told}.", hint=f"name them: {DATA_HELP}")

@@ -95,7 +95,7 @@ def parts_of(
     """
     if not is_parted(root):
         return _split(classes_of(root, strays), test_fraction, seed)
-    strays = strays or Strays()
+    strays = Strays() if strays is None else strays
     train, test = _classes(root / "train", root, strays), _classes(root / "test", root, strays)
     if train.keys() != test.keys():
         names = ", ".join(sorted(train.keys() ^ test.keys()))
@@ -110,7 +110,7 @@ def is_parted(root: Path) -> bool:
 
 def classes_of(root: Path, strays: Strays | None = None) -> dict[str, list[Path]]:
     """The files of each class of a folder that is not parted; X209 where it is not laid out so."""
-    return _classes(root, root, strays or Strays())
+    return _classes(root, root, Strays() if strays is None else strays)
 
 
 def _split(
