@@ -77,12 +77,12 @@ def photo(kind, rng, longest=480):
     ground = rng.uniform(0.1, 0.9, 3) + rng.uniform(0.1, 0.5) * (ground - 0.5)
     picture = Image.fromarray((255 * np.clip(ground, 0, 1)).astype("uint8"))
     pen = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(3, 12))):  # clutter
+    for _ in range(int(rng.integers(2, 8))):  # clutter
         ends = [(rng.uniform(0, width), rng.uniform(0, height)) for _ in range(2)]
         pen.line(ends, fill=tuple(map(int, rng.integers(0, 255, 3))), width=max(1, int(width * rng.uniform(0, 0.02))))
         x, y, r = rng.uniform(0, width), rng.uniform(0, height), width * rng.uniform(0.01, 0.04)
         pen.rectangle((x - r, y - r, x + r, y + r), fill=tuple(map(int, rng.integers(0, 255, 3))))
-    size = int(min(height, width) * rng.uniform(0.5, 0.85))
+    size = int(min(height, width) * rng.uniform(0.55, 0.9))
     shape = outline(kind, rng).rotate(rng.uniform(-20, 20), Image.Resampling.BILINEAR).resize((size, size))
     x, y = (int(rng.uniform(0.3, 0.7) * (n - size)) for n in (width, height))
     under = np.asarray(picture.crop((x, y, x + size, y + size)), np.float32).mean((0, 1))

@@ -111,10 +111,14 @@ def standing_out(strokes: NDArray[np.float32]) -> float:
 
 
 def closed(light: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """The paper without what is darker and narrower than a square of this side."""
+    """The paper without what is darker and narrower than a square of this side.
+
+    What is dark at the picture's border goes on beyond it: the end of a shadow, cut off by the border, is no stroke.
+    """
     from scipy import ndimage
 
-    paper: NDArray[np.float32] = ndimage.grey_closing(light, (side, side), mode="nearest")
+    beyond = np.pad(light, side, mode="edge")
+    paper: NDArray[np.float32] = ndimage.grey_closing(beyond, (side, side))[side:-side, side:-side]
     return paper
 
 
