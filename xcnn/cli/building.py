@@ -94,11 +94,12 @@ def default_model(name: str) -> str:
 def default_augment(model: Model, data: Data) -> tuple[str, str]:
     """How photos are varied where nobody says it, as the option has it, and why."""
     sided = [name for name in data.classes if len(name) == 1 or SIDED & set(re.split(r"[^a-z]+", name.lower()))]
-    names = ["affine"] if sided else ["flip", "affine"]
-    names += ["color"] if data.shape[0] == 3 else []
+    names = ["zoom"] if sided else ["flip", "zoom"]
+    names += ["light"] if data.shape[0] == 3 else []
+    names += ["cutout"] if min(data.shape[1:]) >= 48 else []
     mirrored = f"not mirrored, for the class {printable(sided[0])}" if sided else "mirrored"
     tones = ", in other light" if data.shape[0] == 3 else ""
-    return ",".join(names), f"each time turned and moved a little, {mirrored}{tones}, so that few pictures go further"
+    return ",".join(names), f"each time turned, moved and enlarged a little, {mirrored}{tones}: few pictures go further"
 
 
 def reload(

@@ -156,9 +156,11 @@ def augmentations(names: str | None) -> list[Any]:
         "cutmix": augment.CutMix,
         "cutout": lambda: augment.Cutout(8),
         "flip": augment.Flip,
+        "light": lambda: augment.ColorJitter(0.4, 0.4, 0.6, 0.2),
         "mixup": augment.Mixup,
         "rotate": lambda: augment.Rotate(10),
         "translate": lambda: augment.Translate(4, "reflect"),
+        "zoom": lambda: augment.Affine(15, translate=0.12, scale=(0.75, 1.25)),
     }
     listed = [name.strip() for name in names.split(",")] if names else []
     for name in listed:

@@ -91,8 +91,8 @@ def run(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="flip,translate,...: affine, color, crop, cutmix, cutout, mixup, rotate; or none. By default none, "
-            "and for photos what suits them."
+            help="flip,translate,...: affine, color, crop, cutmix, cutout, light, mixup, rotate, zoom; or none, "
+            "the default; of photos what suits them."
         ),
     ] = None,
     workers: Annotated[
