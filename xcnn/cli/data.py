@@ -95,7 +95,7 @@ def load_data(
     if not Path(name).is_dir():
         guess = meant("data set", name, SETS)
         hint = f"did you mean {guess!r}?" if guess else f"give {DATA_HELP}"
-        raise DataError("X205", f"there is no data set, folder or file {short(name)}.", hint=hint)
+        raise DataError("X205", f"there is no data set or folder {short(name)}.", hint=hint)
     from xcnn.data import folder
 
     how: dict[str, Any] = {"test_fraction": SHARE if share is None else share, "fit": fit, **(limits or {})}

@@ -61,7 +61,7 @@ def finite(value: float | None) -> float | None:
 
 
 def named_data(model: Model, given: str | None, default: str | None = None) -> str:
-    """The data that were given, else those that the model's file names; where these are a folder, the user is asked.
+    """The data that were given, else those that the model's file names; where these are a folder or a file, the user is asked.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def named_data(model: Model, given: str | None, default: str | None = None) -> s
     name = str(model.info["data"])
     if name in SETS:
         return name
-    asked = f"the model's file names {name!r} as its data"
+    kind = "file" if Path(name).is_file() else "folder"
+    asked = f"the model's file names the {kind} {name!r} as its data"
     there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     if there and typer.confirm(f"{printable(asked)}; read it?", err=True):
         return name

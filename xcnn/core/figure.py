@@ -27,10 +27,8 @@ class Figure(Base):
 
     def _ipython_display_(self) -> None:
         """Show it in a notebook: before all other ways, of which pyplot adds one."""
-        from IPython.display import Image, display
-
         self.shown = True
-        display(Image(self.rendered("png")))
+        notebook.show("Image", self.rendered("png"))
 
     def show(self, warn: bool = True) -> None:
         """Show it: in a notebook in the cell, in a script in a window, which holds the script until it is closed.
@@ -47,7 +45,7 @@ class Figure(Base):
         from matplotlib import pyplot
         from matplotlib._pylab_helpers import Gcf
 
-        made = pyplot._get_backend_mod()
+        made: Any = pyplot._get_backend_mod()
         if made.FigureCanvas.required_interactive_framework is None:
             if warn:
                 told = f"no window can be opened here (matplotlib's backend is {matplotlib.get_backend()})"

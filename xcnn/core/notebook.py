@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 
@@ -28,3 +29,15 @@ def after_cell(action: Callable[[], None]) -> None:
         action()
 
     events.register("post_run_cell", once)
+
+
+def show(kind: str, content: Any, **options: Any) -> Any:
+    """Show a picture's bytes ("Image") or a text of HTML ("HTML") in the cell; with display_id what `update` takes."""
+    made: Any = import_module("IPython.display")
+    return made.display(getattr(made, kind)(content), **options)
+
+
+def update(shown: Any, content: str) -> None:
+    """Let what was shown be other HTML."""
+    made: Any = import_module("IPython.display")
+    shown.update(made.HTML(content))

@@ -151,14 +151,11 @@ class Cell(Silent):
 
     def tell(self) -> None:
         """Show what there is now."""
-        from IPython.display import HTML, display
-
         self.last = time.monotonic()
-        page = HTML(self.page())
         if self.shown is None:
-            self.shown = display(page, display_id=True)
+            self.shown = notebook.show("HTML", self.page(), display_id=True)
         else:
-            self.shown.update(page)
+            notebook.update(self.shown, self.page())
 
     def page(self) -> str:
         """The table and the bar."""
