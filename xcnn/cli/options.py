@@ -61,7 +61,7 @@ def finite(value: float | None) -> float | None:
 
 
 def named_data(model: Model, given: str | None, default: str | None = None) -> str:
-    """The data that were given, else those that the model's file names; where these are a folder or a file, the user is asked.
+    """The data that were given, else those that the model's file names; where it names a path, the user is asked.
 
     Raises
     ------
