@@ -16,8 +16,18 @@ REASON = (
     else "websocket-client is not installed: no page is opened"
 )
 USABLE = CHROMIUM is not None and find_spec("websocket") is not None
-AXE = find_spec("axe_selenium_python")
-"""The package that brings axe-core."""
+AXE = next(
+    (
+        Path(found.submodule_search_locations[0], script)
+        for package, script in (
+            ("axe_playwright_python", "axe.min.js"),
+            ("axe_selenium_python", "node_modules/axe-core/axe.min.js"),
+        )
+        if (found := find_spec(package)) is not None
+    ),
+    None,
+)
+"""axe-core, as a package brings it; None without one."""
 SECONDS = 240
 """For the browser to start, and for each answer: other programs run too."""
 FLAGS = (
@@ -121,7 +131,7 @@ class Browser:
 
     def axe(self):
         """What axe-core finds wrong."""
-        script = Path(AXE.submodule_search_locations[0], "node_modules/axe-core/axe.min.js").read_text("utf-8")
+        script = AXE.read_text("utf-8")
         self.ask(f"{script};0")
         return self.ask(
             "axe.run().then(found => found.violations.map(each => [each.id, each.nodes.length, each.nodes[0].html, "

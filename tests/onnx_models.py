@@ -25,3 +25,13 @@ def moved(model, seed=1):
 
 def built(layer, shape, **options):
     return moved(xcnn.Model(layer, shape, loss="mse", backend="numpy", seed=3, **options))
+
+
+def session(path):
+    """A session of onnxruntime on one thread, which waits for none: others spin while they have nothing to do."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -67,6 +67,12 @@ class Layer:
     """What the article calls a layer. It remembers its last `input` and `output`, and its weights' last gradients.
 
     Weights may be assigned, also as lists: what a layer computes next follows from them.
+
+    Examples
+    --------
+    >>> layer = xcnn.article.Tanh()
+    >>> layer.forward([[0.0]]).tolist(), layer.backward([[1.0]], learning_rate=0.1).tolist()
+    ([[0.0]], [[1.0]])
     """
 
     input: Array = None
@@ -103,6 +109,15 @@ class Dense(Layer):
         X104, for a size that is no whole number of at least 1.
     ShapeError
         X101, for a sample of another shape.
+
+    Examples
+    --------
+    >>> layer = xcnn.article.Dense(2, 1)
+    >>> layer.weights, layer.bias = [[1, 2]], [[3]]
+    >>> layer.forward([[4], [5]]).tolist(), layer.backward([[1]], learning_rate=0.1).tolist()
+    ([[17.0]], [[1.0], [2.0]])
+    >>> layer.weights_gradient.tolist(), layer.bias_gradient.tolist()
+    ([[4.0, 5.0]], [[1.0]])
     """
 
     input: Array
@@ -252,6 +267,11 @@ class Reshape(Layer):
     ------
     ShapeError
         X101, for a sample of another shape, or an output of another number of cells.
+
+    Examples
+    --------
+    >>> xcnn.article.Reshape((1, 2, 2), (4, 1)).forward([[[1, 2], [3, 4]]]).tolist()
+    [[1.0], [2.0], [3.0], [4.0]]
     """
 
     input: Array
@@ -296,6 +316,12 @@ class Activation(Layer):
     ------
     ShapeError
         X101, for a gradient of another shape than Y.
+
+    Examples
+    --------
+    >>> square = xcnn.article.Activation(lambda x: x * x, lambda x: 2 * x)
+    >>> square.forward([[3.0]]).tolist(), square.backward([[1.0]], 0.1).tolist()
+    ([[9.0]], [[6.0]])
     """
 
     input: Array
@@ -319,7 +345,14 @@ class Activation(Layer):
 
 
 class Tanh(Activation):
-    """Y = tanh(X);  f' = 1 - tanh²."""
+    """Y = tanh(X);  f' = 1 - tanh².
+
+    Examples
+    --------
+    >>> layer = xcnn.article.Tanh()
+    >>> layer.forward([[0.0]]).tolist(), layer.backward([[1.0]], learning_rate=0.1).tolist()
+    ([[0.0]], [[1.0]])
+    """
 
     def __init__(self) -> None:
         def tanh(x: Array) -> Array:
@@ -332,7 +365,14 @@ class Tanh(Activation):
 
 
 class Sigmoid(Activation):
-    """Y = 1 / (1 + exp(-X));  f'(X) = f(X) (1 - f(X)) = f(X) f(-X). Nothing overflows or cancels."""
+    """Y = 1 / (1 + exp(-X));  f'(X) = f(X) (1 - f(X)) = f(X) f(-X). Nothing overflows or cancels.
+
+    Examples
+    --------
+    >>> layer = xcnn.article.Sigmoid()
+    >>> layer.forward([[0.0]]).tolist(), layer.backward([[1.0]], learning_rate=0.1).tolist()
+    ([[0.5]], [[0.25]])
+    """
 
     def __init__(self) -> None:
         def sigmoid(x: Array) -> Array:
@@ -356,6 +396,11 @@ def mse(y_true: Array, y_pred: Array) -> Array:
     ------
     ShapeError
         X202, where they differ in shape.
+
+    Examples
+    --------
+    >>> round(float(xcnn.article.mse(np.array([[1.0], [0.0]]), np.array([[0.8], [0.4]]))), 4)
+    0.1
     """
     y_true, y_pred = _compared("mse", y_true, y_pred)
     return namespace(y_pred).mean((y_true - y_pred) ** 2)
@@ -373,6 +418,11 @@ def mse_prime(y_true: Array, y_pred: Array) -> Array:
     ------
     ShapeError
         X202, where they differ in shape.
+
+    Examples
+    --------
+    >>> xcnn.article.mse_prime(np.array([[1.0], [0.0]]), np.array([[0.8], [0.4]])).round(4).tolist()
+    [[-0.2], [0.4]]
     """
     y_true, y_pred = _compared("mse_prime", y_true, y_pred)
     return 2 * (y_pred - y_true) / size(y_true)
@@ -392,6 +442,12 @@ def binary_cross_entropy(y_true: Array, y_pred: Array) -> Array:
     ------
     ShapeError
         X202, where they differ in shape.
+
+    Examples
+    --------
+    >>> y_true, y_pred = np.array([[1.0], [0.0]]), np.array([[0.8], [0.4]])
+    >>> round(float(xcnn.article.binary_cross_entropy(y_true, y_pred)), 4)
+    0.367
     """
     y_true, y_pred = _compared("binary_cross_entropy", y_true, y_pred)
     xp, y = namespace(y_pred), _clipped(y_pred)
@@ -410,6 +466,12 @@ def binary_cross_entropy_prime(y_true: Array, y_pred: Array) -> Array:
     ------
     ShapeError
         X202, where they differ in shape.
+
+    Examples
+    --------
+    >>> y_true, y_pred = np.array([[1.0], [0.0]]), np.array([[0.8], [0.4]])
+    >>> xcnn.article.binary_cross_entropy_prime(y_true, y_pred).round(4).tolist()
+    [[-0.625], [0.8333]]
     """
     y_true, y_pred = _compared("binary_cross_entropy_prime", y_true, y_pred)
     y = _clipped(y_pred)
@@ -425,6 +487,12 @@ def predict(network: Sequence[Layer], input: Any) -> Array:
         layers, in order
     input
         one sample
+
+    Examples
+    --------
+    >>> network = [xcnn.article.Reshape((1, 1, 2), (2, 1)), xcnn.article.Sigmoid()]
+    >>> xcnn.article.predict(network, [[[0.0, 0.0]]]).tolist()
+    [[0.5], [0.5]]
     """
     backend = get_backend()
     output = backend.asarray(_numbers("input", input), "float64")
@@ -468,6 +536,15 @@ def train(
         X203, when there are no samples, or not as many x as y.
     DivergedError
         X501, when an epoch's error is not finite.
+
+    Examples
+    --------
+    >>> from xcnn.article import Dense, Tanh, mse, mse_prime, predict, train
+    >>> network = [Dense(2, 3, rng=0), Tanh(), Dense(3, 1, rng=1), Tanh()]
+    >>> x, y = [[[0], [0]], [[0], [1]], [[1], [0]], [[1], [1]]], [[[0]], [[1]], [[1]], [[0]]]
+    >>> errors = train(network, mse, mse_prime, x, y, epochs=1000, learning_rate=0.1, verbose=False)
+    >>> [round(float(predict(network, each)[0, 0])) for each in x]
+    [0, 1, 1, 0]
     """
     network, learning_rate = _layers(network), check_rate("learning_rate", learning_rate)
     check_call(loss, 2, "losses", "(y_true, y_pred)")

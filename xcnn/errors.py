@@ -42,9 +42,17 @@ class XcnnError(Exception):
     hint
         what to do about it.
     layer
-        the layer at fault; its class opens the message, and the containers around it add its name.
+        the layer at fault, or None; its class opens the message, and the containers around it add its name.
     behind
         the hint instead, where other layers of a net come before that one: what reaches it is not the net's input.
+
+    Examples
+    --------
+    >>> try:
+    ...     xcnn.Dense(0)
+    ... except xcnn.errors.XcnnError as error:
+    ...     print(error.code, "is told in docs/errors.md")
+    X104 is told in docs/errors.md
     """
 
     code: str

@@ -127,11 +127,21 @@ class Classifier(ClassifierMixin, _Estimator):
     input_shape
         of one sample as the net sees it, such as (1, 28, 28): the rows of X are reshaped so. None leaves them rows
     loss
-        as `xcnn.Model` takes it; None is cross-entropy of one logit a class
-    optimizer, backend, dtype
-        as `xcnn.Model` takes them
-    epochs, batch_size, augment, callbacks, progress
-        as `Model.fit` takes them
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is cross-entropy of one logit a class
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or an xcnn.Backend; None is the process's
+    dtype
+        "float32" or "float64", of the weights
+    epochs, batch_size
+        rounds through the data, and samples a step
+    augment
+        augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn
+    callbacks
+        functions (model, history), called after each epoch; True ends training
+    progress
+        "auto", "live", "plain" or "none", on stderr
     random_state
         a seed, a RandomState or None, of the initial weights and the order of samples
 
@@ -216,11 +226,21 @@ class Regressor(RegressorMixin, _Estimator):
     input_shape
         of one sample as the net sees it, such as (1, 28, 28): the rows of X are reshaped so. None leaves them rows
     loss
-        as `xcnn.Model` takes it; None is the mean squared error
-    optimizer, backend, dtype
-        as `xcnn.Model` takes them
-    epochs, batch_size, augment, callbacks, progress
-        as `Model.fit` takes them
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is the mean squared error
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or an xcnn.Backend; None is the process's
+    dtype
+        "float32" or "float64", of the weights
+    epochs, batch_size
+        rounds through the data, and samples a step
+    augment
+        augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn
+    callbacks
+        functions (model, history), called after each epoch; True ends training
+    progress
+        "auto", "live", "plain" or "none", on stderr
     random_state
         a seed, a RandomState or None, of the initial weights and the order of samples
 

@@ -11,6 +11,7 @@ twice what the largest needs. What is kept goes with the last model.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -82,6 +83,11 @@ class Recycler:
         """Forget all memory. A garbage collection may call this in the midst of anything, `empty` included."""
         self.shelves: dict[int, list[Buffer]] = {}  # by size in bytes, each in the order of last use
 
+    def give_back(self) -> None:
+        """Forget all memory, and let the system have what nobody holds, where the C library can be asked to."""
+        self.let_go()
+        trim()
+
     def limit(self, mebibytes: int) -> None:
         """From now on remember so much at most."""
         if self.most_bytes != mebibytes * 2**20:
@@ -99,10 +105,15 @@ class Recycler:
         size = prod(shape) * kind.itemsize
         if size < SMALLEST or kind.hasobject:
             return np.empty(shape, kind)
+        return self.taken(size).view(kind).reshape(shape)
+
+    def taken(self, size: int) -> HostArray:
+        """So many bytes of any content, whoever else may give this thread arrays."""
+        if size < SMALLEST:
+            return np.empty((size,), np.uint8)
         with self.lock:
             buffer = self._take(size)
-            memory = buffer.memory[buffer.first : buffer.first + size]
-        return memory.view(kind).reshape(shape)
+            return buffer.memory[buffer.first : buffer.first + size]
 
     def _take(self, size: int) -> Buffer:
         self.clock += 1
@@ -153,6 +164,13 @@ class Recycler:
             )
             del shelf[0]
             buffers, memory = buffers - 1, memory - size
+
+
+def trim() -> None:
+    """Give free memory back to the system: glibc keeps what was freed below what is in use."""
+    asked = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if asked is not None:
+        asked(0)
 
 
 _alone = Buffer(np.empty(0))

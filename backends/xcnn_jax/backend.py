@@ -92,7 +92,8 @@ class JaxBackend(Backend):
         with self.active():
             if isinstance(x, jax.Array):
                 return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
-            return jnp.asarray(np.asarray(unmasked(x), dtype=dtype))
+            # jnp.asarray would compile a program for each new shape; what is put takes the bytes over: they are copied
+            return jax.device_put(np.array(unmasked(x), dtype=dtype))
 
     def adopted(self, x: np.ndarray[Any, Any]) -> Array:
         with self.active():  # where they are aligned, JAX takes the bytes of the host over

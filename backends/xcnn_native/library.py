@@ -38,8 +38,10 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "prepare_gradient": (FLOATS, Index, (Address, Index)),
     "kernel_gradient": (FLOATS, None, (Address, Index, Address, Address, Address, Address, Address, Count)),
     "add_rows": (FLOATS, None, (Index, Index, Address, Address, Count)),
+    "add_planes": (FLOATS, None, (Index, Index, Index, Address, Address, Count)),
     "times_rows": (FLOATS, None, (Index, Index, Index, Address, Address, Address, Count)),
     "cross_entropy": (FLOATS, ctypes.c_double, (Index, Index, *4 * (Address,), Count)),
+    "cross_entropy_planes": (FLOATS, ctypes.c_double, (*3 * (Index,), *4 * (Address,), Count)),
     "binary_cross_entropy": (
         FLOATS,
         ctypes.c_double,
@@ -51,6 +53,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "pass": (FLOATS, None, (Address, Address, Index, Index, Index, Count, Count)),
     "moments": (FLOATS, Count, (Address, *4 * (Index,), Count, Address, Address, Count)),
     "normal": (FLOATS, None, (*3 * (Index,), ctypes.c_double, *8 * (Address,))),
+    "moved": (FLOATS, None, (Index, *4 * (ctypes.c_double,), *8 * (Address,))),
     "sums": (FLOATS, Count, (*5 * (Address,), *3 * (Index,), Count, Count, Address, Count)),
     **{
         f"{name}_pool{back}": (FLOATS, Count, (Address, Address, Address, Address, Count))

@@ -1,52 +1,29 @@
-"""Predictions recorded: the kernels that one calls, made again for other samples by a single call of the library.
+"""What a net computes, recorded: the kernels that it calls, to be called again without Python in between.
 
 While a thread records, it is noted which kernels it calls, and each array of the engine's is a piece of a room that the
-recording lays out: where one is gone, the next may lie. Every address that a kernel is given must lie
-within the samples, within such a piece, or within an array that stays: a weight, or what `constant` made of weights
-alone. Any other is of something that NumPy has computed, and then there is no recording.
+recording lays out: where one is gone, the next may lie. Every address that a kernel is given must lie within what the
+net is given, within such a piece, or within an array that stays, as what `constant` made of weights that stay. Any
+other is of something that NumPy has computed, and then there is no recording.
 """
 
 from __future__ import annotations
 
 import ctypes
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
-from math import prod
 from threading import get_ident
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import DTypeLike
-from xcnn_host.buffers import elsewhere, empty
+from xcnn_host.buffers import elsewhere
 
-from xcnn.core.types import Array, Shape
+from xcnn.core.random import Key, fold
+from xcnn.core.types import Array
 from xcnn_native.library import KINDS, SIGNATURES, Address, Held, address, library, listeners
+from xcnn_native.room import Piece, Room
 
-MOST = 12
-"""Arguments of a kernel at most, as in kernels/recording.c."""
-PLAIN, DOUBLE, TABLE, FIRST = range(4)
-"""Kinds of arguments, as there."""
-X, Y, ROOM = range(FIRST, FIRST + 3)
-"""The bases that addresses are told from."""
-LINE = 64
-"""Bytes of a cache line, with which pieces begin."""
-APART = 9 * LINE
-"""Bytes that part two pieces, so that those of a power of two do not begin alike within a page."""
-
-
-class Value(ctypes.Union):
-    _fields_ = [("whole", ctypes.c_ssize_t), ("number", ctypes.c_double)]
-
-
-class Argument(ctypes.Structure):
-    _fields_ = [("kind", ctypes.c_ssize_t), ("count", ctypes.c_ssize_t), ("value", Value)]
-
-
-class Call(ctypes.Structure):
-    _fields_ = [("kernel", ctypes.c_ssize_t), ("arguments", Argument * MOST)]
+FIRST = 3
+"""The kind of an argument that is told from the first base, as in kernels/recording.c."""
 
 
 @cache
@@ -56,81 +33,64 @@ def recordable() -> dict[str, int]:
     return {name: n for n, name in enumerate(names)}
 
 
-class Piece(NamedTuple):
-    """Memory of an array: where it begins, its bytes, and where it lies in the room."""
+class Within(NamedTuple):
+    """An address as a distance from where a piece begins."""
 
-    start: int
-    size: int
-    at: int
-
-    def holds(self, place: int) -> bool:
-        """Whether this address lies within it."""
-        return self.start <= place < self.start + self.size
-
-
-class Room:
-    """Where pieces lie, each at the lowest place that nobody has while it lives."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.live: dict[int, Piece] = {}  # by where their memory begins
-        self.watching: dict[int, weakref.ref[Any]] = {}
-
-    def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
-        """An array of any content, whose piece is free again when it is gone."""
-        kind = np.dtype(dtype)
-        size = prod(shape) * kind.itemsize
-        memory = np.empty(size + LINE, np.uint8)
-        first = -address(memory) % LINE
-        start = address(memory) + first
-        self.live[start] = Piece(start, size, self.place(size))
-        self.watching[start] = weakref.ref(memory, lambda _: self.live.pop(start, None))
-        return memory[first : first + size].view(kind).reshape(shape)
-
-    def place(self, size: int) -> int:
-        """The lowest place for so many bytes."""
-        at = 0
-        for piece in sorted(self.live.values(), key=lambda piece: piece.at):
-            if at + size + APART <= piece.at:
-                break
-            at = -(-(piece.at + piece.size + APART) // LINE) * LINE
-        self.size = max(self.size, at + size)
-        return at
-
-    def piece(self, place: int) -> Piece | None:
-        """The piece that holds an address."""
-        return self.live.get(place) or next((piece for piece in self.live.values() if piece.holds(place)), None)
-
-
-@dataclass(frozen=True)
-class Within:
-    """An address as a distance from where a piece begins; or from where the samples begin, which are no piece."""
-
-    piece: Piece | None
+    piece: Piece
     distance: int
 
 
+class Word(int):
+    """One of the two words that a key of randomness is folded into, which are others in the next step."""
+
+    path: Key
+    """The key behind that of the step."""
+    which: int
+
+
 class Recorder:
-    """Notes what a thread calls while it computes y of x with weights that stay.
+    """Notes what a thread calls while it computes with arrays that it is given.
+
+    Parameters
+    ----------
+    given
+        arrays in whose place there are others in a replay: samples, and weights that change
+    weights
+        arrays that are the same in each replay, if they are not given
+    moving
+        whether weights change, and are among what is given
+    key
+        of the randomness, which is another in a replay
 
     Attributes
     ----------
     why
         why there can't be a recording; empty if there can
+    calls
+        the kernels' names, and what each was given
+    ends
+        of each part how many calls there were at its end
     """
 
-    def __init__(self, x: Array, weights: Iterable[Array]) -> None:
-        self.x, self.room, self.why, self.kind = x, Room(), "", KINDS[x.dtype.char]
-        self.samples = Piece(address(x), x.nbytes, 0)
+    def __init__(
+        self, given: Sequence[Array], weights: Iterable[Array] = (), moving: bool = False, key: Key = ()
+    ) -> None:
+        self.why, self.kind, self.moving, self.key = "", KINDS[given[0].dtype.char], moving, key
         self.calls: list[tuple[str, list[Any]]] = []
+        self.ends: list[int] = []
+        self.room = Room(lambda: len(self.calls))
+        self.given: dict[int, Piece] = {}
         self.kept: list[Any] = []
         self.constants: dict[int, Piece] = {}
-        for weight in weights:
-            self.keep(weight)
+        self.words: list[Word] = []
+        for array in weights:
+            self.keep(array)
+        for array in given:
+            self.give(array)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """A block whose calls are noted."""
+        """A block whose calls are noted: a part of the recording."""
         me = get_ident()
         before = listeners.get(me), elsewhere.get(me)
         listeners[me], elsewhere[me] = self, self.room.empty
@@ -138,22 +98,30 @@ class Recorder:
             yield
         finally:
             put_back(me, *before)
+        self.ends.append(len(self.calls))
+
+    def give(self, array: Array) -> None:
+        """An array in whose place there is another in a replay."""
+        piece = Piece(address(array), array.nbytes, base=len(self.given))
+        if piece.start in self.given or not piece.size:
+            self.why = self.why or "it is given one array twice."
+        self.given[piece.start] = piece
 
     def keep(self, array: Array) -> None:
         """An array that stays for as long as the recording."""
         self.kept.append(array)
-        self.constants[address(array)] = Piece(address(array), array.nbytes, 0)
+        self.constants[address(array)] = Piece(address(array), array.nbytes)
 
     def note(self, name: str, kind: str, arguments: tuple[Any, ...]) -> None:
         """A call that is about to be made."""
-        if name not in recordable() or kind != self.kind:
+        if name not in recordable() or kind not in (self.kind, "u32"):
             self.why = self.why or f"it calls {name}_{kind}."
             return
         self.calls.append((name, [self.told(*one) for one in zip(arguments, SIGNATURES[name][2], strict=True)]))
 
     def told(self, given: Any, kind: Any) -> Any:
-        """An argument as it is kept: a number, a Within, or a list of these."""
-        if kind is not Address or given is None:
+        """An argument as it is kept: a number, a Word, a Within, or a list of these."""
+        if isinstance(given, Word) or kind is not Address or given is None:
             return given or 0
         if isinstance(given, ctypes.Array):
             return [self.told(each, Address) for each in given]
@@ -161,20 +129,17 @@ class Recorder:
 
     def found(self, place: int) -> Within | int:
         """What an address lies in."""
-        if self.samples.holds(place):
-            return Within(None, place - self.samples.start)
-        if piece := self.room.piece(place):
+        piece = self.given.get(place) or self.room.piece(place) or held(self.given, place)
+        if piece:
             return Within(piece, place - piece.start)
-        if place not in self.constants and not any(piece.holds(place) for piece in self.constants.values()):
+        if place not in self.constants and not held(self.constants, place):
             self.why = self.why or "it computes with NumPy in between."
         return place
 
-    def made(self, y: Array) -> Recording | None:
-        """The recording of what gave y; None where there is none."""
-        piece = self.room.piece(address(y)) if y.size else None
-        if piece is None:
-            self.why = self.why or "its result is no array of the engine's."
-        return None if piece is None or self.why else Recording(self, y, piece)
+
+def held(pieces: dict[int, Piece], place: int) -> Piece | None:
+    """The piece that holds an address."""
+    return next((piece for piece in pieces.values() if piece.holds(place)), None)
 
 
 def put_back(me: int, listener: Any, give: Any) -> None:
@@ -186,105 +151,44 @@ def put_back(me: int, listener: Any, give: Any) -> None:
             table[me] = value
 
 
+def listener() -> Recorder | None:
+    """Who records what this thread does."""
+    recorder = listeners.get(get_ident()) if listeners else None
+    return recorder if isinstance(recorder, Recorder) else None
+
+
 def constant(make: Callable[[], Array]) -> Array:
-    """What a function computes of weights alone: where a thread records, that is kept, and not computed again."""
-    if not listeners:
+    """What a function computes of weights alone: where a thread records and they stay, it is not computed again."""
+    recorder = listener()
+    if recorder is None or recorder.moving:
         return make()
     me = get_ident()
-    recorder, give = listeners.pop(me, None), elsewhere.pop(me, None)
+    before = listeners.pop(me, None), elsewhere.pop(me, None)
     try:
         made = make()
     finally:
-        put_back(me, recorder, give)
-    if isinstance(recorder, Recorder):
-        recorder.keep(made)
+        put_back(me, *before)
+    recorder.keep(made)
     return made
 
 
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """A result: its type, its shape, and how it lies in its memory."""
-
-    dtype: Any
-    shape: Shape
-    strides: Shape
-    first: int
-    size: int
+def stays(array: Array) -> Array:
+    """An array that is the same for ever, and told to who records."""
+    recorder = listener()
+    if recorder is not None:
+        recorder.keep(array)
+    return array
 
 
-@dataclass
-class Lowering:
-    """Calls as the library takes them.
-
-    Attributes
-    ----------
-    tables
-        of addresses, which arguments refer to
-    """
-
-    result: Piece
-    tables: list[Any] = field(default_factory=list)
-
-    def call(self, name: str, arguments: list[Any]) -> Call:
-        """One of them."""
-        return Call(recordable()[name], tuple(self.argument(each) for each in arguments))
-
-    def argument(self, told: Any) -> Argument:
-        """An argument, as it was told."""
-        if isinstance(told, list):
-            self.tables.append((Argument * len(told))(*map(self.argument, told)))
-            return Argument(TABLE, len(told), Value(whole=ctypes.addressof(self.tables[-1])))
-        if isinstance(told, float):
-            return Argument(DOUBLE, 0, Value(number=told))
-        if not isinstance(told, Within):
-            return Argument(PLAIN, 0, Value(whole=told))
-        if told.piece is None:
-            return Argument(X, 0, Value(whole=told.distance))
-        if told.piece is self.result:
-            return Argument(Y, 0, Value(whole=told.distance))
-        return Argument(ROOM, 0, Value(whole=told.piece.at + told.distance))
-
-
-class Recording:
-    """What a Recorder has noted, for samples like those that it saw, of which it needs no cell.
-
-    Attributes
-    ----------
-    likeness
-        what two recordings have in common that call the same kernels on arrays that lie alike
-    """
-
-    def __init__(self, recorder: Recorder, y: Array, result: Piece) -> None:
-        lowering = Lowering(result)
-        self.calls = (Call * len(recorder.calls))(*(lowering.call(*call) for call in recorder.calls))
-        self.size = recorder.room.size + LINE
-        self.result = Layout(y.dtype, y.shape, y.strides, address(y) - result.start, result.size)
-        self.kept = recorder.kept, recorder.calls, lowering.tables
-        self.at, self.count = ctypes.addressof(self.calls), len(self.calls)
-        self.replay = getattr(library(), f"replay_{recorder.kind}")
-        self.bases = ctypes.c_void_p * 3
-        self.likeness = alike(recorder)
-
-    def __call__(self, x: Array) -> Array:
-        """Y."""
-        y, room, result = empty((self.result.size,), np.uint8), empty((self.size,), np.uint8), self.result
-        start = address(room)
-        if self.replay(self.at, self.count, self.bases(address(x), address(y), start + -start % LINE)) < self.count:
-            raise MemoryError("there is no memory for the lines that a kernel needs.")
-        return np.ndarray(result.shape, result.dtype, y, result.first, result.strides)
-
-
-def alike(recorder: Recorder) -> tuple[Any, ...]:
-    """A recorder's calls without the addresses of what stays, in which those of other weights differ."""
-
-    def seen(told: Any, kind: Any) -> Any:
-        if isinstance(told, list):
-            return tuple(seen(each, Address) for each in told)
-        if isinstance(told, Within):
-            return told.piece and told.piece.at, told.distance
-        return "constant" if kind is Address and told and not isinstance(told, Held) else told
-
-    return tuple(
-        (name, *(seen(told, kind) for told, kind in zip(arguments, SIGNATURES[name][2], strict=True)))
-        for name, arguments in recorder.calls
-    )
+def folded(key: Key) -> tuple[int, int]:
+    """The key as two words, as `fold` gives them: a replay has those of its own key."""
+    words, recorder = fold(key), listener()
+    if recorder is None:
+        return words
+    if key[: len(recorder.key)] != recorder.key:
+        recorder.why = recorder.why or "it draws by a key of its own."
+    made = Word(words[0]), Word(words[1])
+    for which, word in enumerate(made):
+        word.path, word.which = key[len(recorder.key) :], which
+        recorder.words.append(word)
+    return made

@@ -15,7 +15,7 @@ from xcnn_host.shown import shown
 from xcnn_host.threads import available
 from xcnn_native import library as native
 from xcnn_strided import Algorithm, StridedBackend
-from xcnn_strided.fusion import Fuse, FusedSequential, rewrite
+from xcnn_strided.fusion import Fuse, rewrite
 
 from xcnn.backends.explanation import Explanation
 from xcnn.core import blas
@@ -32,9 +32,9 @@ from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
 from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
-from xcnn_numpy.native import FUSES, PASSES, Native, pooling
+from xcnn_numpy.native import FUSES, PASSES, Native, joins, pooling
 from xcnn_numpy.native.layout import holds
-from xcnn_numpy.native.predictions import Predicting
+from xcnn_numpy.native.recorded import recorded
 from xcnn_numpy.plain.gemm import BlasGemm
 
 GEMM = BlasGemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
@@ -150,7 +150,11 @@ class NumpyBackend(StridedBackend):
         if not self.fuses():
             return net
         made = rewrite(self, net, self.fuses())
-        return Predicting(made) if type(made) is FusedSequential and native.library() else made
+        return recorded(made) if native.library() else made
+
+    def joins(self, layer: Layer) -> Layer:
+        """A layer that joins values, as the compiled library does where it is asked to compute."""
+        return joins.native(layer, self.workers) if native.library() and self.fuses() else layer
 
     def active(self) -> AbstractContextManager[object]:
         """Where this package's threads share out the work without the library, BLAS keeps to the thread that calls it.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xcnn_native.recording import folded
 from xcnn_strided.fusion import Fuse
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn.core.random import fold
 from xcnn.core.types import Array, Weights
 from xcnn.layers import BatchNorm, Dropout, ReLU
 from xcnn.layers.batch_norm import unmoved
@@ -110,7 +110,7 @@ class Dropped(ABC):
         if not run.train:
             return x, lambda dy, grads: dy
         by = x.dtype.type(1) / x.dtype.type(1 - rate)
-        masked = self.drawn(x, fold((*run.key, self.n)), int(rate * 2**32), by)
+        masked = self.drawn(x, folded((*run.key, self.n)), int(rate * 2**32), by)
         return masked(x), lambda dy, grads: masked(dy)
 
     @abstractmethod

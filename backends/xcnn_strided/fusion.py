@@ -161,7 +161,9 @@ def rewrite(backend: Backend, net: Layer, fuses: tuple[Fuse, ...]) -> Layer:
     if isinstance(net, Branches) and type(net) in (Add, Concatenate, Multiply):
         branches = rewritten(backend, net, fuses)
         same = all(new is old for (_, new), (_, old) in zip(branches, net.named, strict=True))
-        return net if same else net.with_layers(dict(branches))
+        joins = getattr(backend, "joins", None)  # what makes of it one that joins by the backend's own means
+        made = net if same else net.with_layers(dict(branches))
+        return joins(made) if joins else made
     if type(net) is Graph:
         return FusedGraph(backend, net.with_layers(dict(rewritten(backend, net, fuses))), fuses)
     if type(net) is Packed:

@@ -17,7 +17,10 @@ import typer
 
 import xcnn
 from xcnn import cli
+from xcnn.cli.data import AUGMENTATIONS, augmentations
 from xcnn.core.names import HABITS
+from xcnn.data import Dataset, Samples
+from xcnn.errors import OptionError
 from xcnn.model.model import Model
 from xcnn.training.precision import PRECISIONS
 
@@ -98,6 +101,28 @@ def test_augmentations_and_the_share_of_tests_are_resumed(shapes, run):
     assert part.plan["augment"] == ["Flip(horizontal=0.5, vertical=0.0)", "Translate(cells=4, mode='reflect')"]
     code, _, err = run("train", shapes, "--augment", "mirror")
     assert (code, "there is no augmentation 'mirror'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_an_augmentation_s_strength_is_a_number_behind_a_colon(name):
+    usual = AUGMENTATIONS[name][0]
+    (alone,), (same,), (other,) = map(augmentations, (name, f"{name}:{usual:g}", f"{name}:{min(2 * usual, 1):g}"))
+    assert alone == same
+    assert other != alone or usual == 1
+    for strength, told in (("", "is a number; got ''"), ("many", "is a number; got 'many'"), ("-3", "-3")):
+        with pytest.raises(OptionError, match=re.escape(told)):
+            augmentations(f"flip,{name}:{strength}")
+
+
+def test_augmentations_with_and_without_strengths():
+    assert augmentations("flip, translate:2,cutout") == [
+        xcnn.augment.Flip(),
+        xcnn.augment.Translate(2, "reflect"),
+        xcnn.augment.Cutout(8),
+    ]
+    assert augmentations("none") == augmentations(None) == []
+    with pytest.raises(OptionError, match="cells"):
+        augmentations("translate:1.5")
 
 
 def test_train_as_json_tells_each_epoch_and_the_result(shapes, run):
@@ -305,7 +330,7 @@ def test_evaluate_writes_a_page_of_what_a_model_gets_wrong(trained, shapes, run)
     page = Path("page.html").read_text()
     assert page.startswith("<!doctype html>")
     assert re.search(r"accuracy \d+\.\d\d%", page)
-    assert {"lying", "upright"} <= set(re.findall(r"<th>(\w+)</th>", page))
+    assert {"lying", "upright"} <= set(re.findall(r"<th[^>]*>(\w+)</th>", page))
     code, _, err = run("evaluate", trained, shapes, "--report", "no/such/page.html")
     assert code == 4
     assert "no/such: No such folder" in err
@@ -517,3 +542,17 @@ def test_a_recipe_s_rate_follows_the_steps_that_are_asked_for(run, tmp_path):
     assert recipe.optimizer_for(60_000, 2, 128).learning_rate.steps == 2 * 469
     assert recipe.optimizer_for(1, 1, 128).learning_rate.steps == 2  # the fewest that a cycle has
     assert xcnn.nets.RECIPES["lenet"].optimizer_for(10, 1, 1) == xcnn.Adam(1e-3)
+
+
+def test_a_recipe_has_its_augmentations_and_loss_unless_one_says_otherwise(tmp_path, run, monkeypatch):
+    (x, y), _ = xcnn.datasets.mnist01()
+    few = Dataset(Samples(x[:6], y[:6]), Samples(x[6:10], y[6:10]), ("0", "1"))
+    monkeypatch.setattr("xcnn.data.mnist01", lambda: few)
+    for given, kept in (((), "flip,translate:2"), (("--augment", "flip"), "flip"), (("--augment", "none"), "none")):
+        path = tmp_path / f"{len(kept)}.xcnn"
+        code, _, err = run("train", "--model", "fashion", "--epochs", 1, "--batch-size", 3, "-q", *given, "-o", path)
+        assert (code, err) == (0, "")
+        model = xcnn.Model.load(path)
+        assert model.info["augment"] == kept
+        assert model.loss.keywords == {"label_smoothing": 0.1}
+        assert model.optimizer.learning_rate.steps == 2

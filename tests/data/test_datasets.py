@@ -318,6 +318,36 @@ def test_data_dir_may_come_from_the_environment(tmp_path, parts, source, monkeyp
         datasets.mnist(tmp_path / "elsewhere")
 
 
+def test_a_system_s_package_comes_before_a_download(tmp_path, parts, source, monkeypatch):
+    """Where nothing names a folder, and all four files are there, held to the checksums as all others."""
+    here, named = tmp_path / "installed", tmp_path / "named"
+    for folder in (here, named):
+        folder.mkdir()
+        for name, array in parts.items():
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+    monkeypatch.setattr(published, "MNIST", replace(source, installed=(str(tmp_path / "none"), str(here)), mirrors=()))
+    assert_holds(datasets.mnist(), parts)
+    (here / f"{NAMES[0]}.gz").write_bytes(gzip.compress(idx(parts[NAMES[0]] ^ 1)))
+    with pytest.raises(DataError, match="X206"):
+        datasets.mnist()
+    assert_holds(datasets.mnist(named), parts)
+    (here / f"{NAMES[0]}.gz").unlink()
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        datasets.mnist()
+
+
+def test_fashion_mnist_is_fashion_mnist():
+    if not published._installed(published.FASHION_MNIST):
+        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    (x, y), (xt, yt) = data = datasets.fashion_mnist()
+    assert (x.shape, xt.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
+    np.testing.assert_array_equal(np.bincount(y), np.full(10, 6000))
+    np.testing.assert_array_equal(np.bincount(yt), np.full(10, 1000))
+    assert float(x.mean(dtype=np.float64)) == pytest.approx(0.2860, abs=5e-5)  # the mean that everyone subtracts
+    assert data.classes[y[0]] == "Ankle boot"
+
+
 def test_missing_files_are_named(tmp_path, parts, source):
     with pytest.raises(DataError, match="X205") as error:
         datasets.mnist(tmp_path)

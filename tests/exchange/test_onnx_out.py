@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES
-from onnx_models import SHAPES, built
+from onnx_models import SHAPES, built, session
 
 import xcnn
 from xcnn.core import random
@@ -16,7 +16,7 @@ from xcnn.exchange.onnx.layers import LAYERS
 from xcnn.exchange.onnx.write import Net, write_onnx
 
 onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
 EPSILON = float(np.finfo("float32").eps)
 NO_LAYERS = {
@@ -32,8 +32,8 @@ def net_of(model):
 
 
 def ran(path, x):
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    running = session(path)
+    return running.run(None, {running.get_inputs()[0].name: x})[0]
 
 
 def differs(model, path, n):

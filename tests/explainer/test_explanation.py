@@ -9,7 +9,7 @@ import pytest
 
 import xcnn
 from xcnn import cli
-from xcnn.explainer import explanation
+from xcnn.explainer import explanation, page_data
 from xcnn.explainer.page import SCRIPTS, page, part
 from xcnn.losses import LOSSES
 
@@ -100,7 +100,7 @@ def test_what_can_t_be_explained_is_told(case, model, x):
 
 
 def test_what_is_too_large_is_told(model, x, monkeypatch):
-    monkeypatch.setattr(explanation, "MAX_MULTIPLY_ADDS", 300)
+    monkeypatch.setattr(page_data, "MAX_MULTIPLY_ADDS", 300)
     with pytest.raises(xcnn.errors.OptionError, match="384 products; a page computes 300 at most"):
         xcnn.explain(model, x, 0)
     monkeypatch.setattr(explanation, "MAX_WEIGHT_BYTES", 400)
@@ -121,7 +121,7 @@ def test_weights_that_diverged_are_told(model, x):
 
 def test_the_losses_are_those_of_the_page():
     known = set(re.findall(r"^  (\w+)(?:\(|: \()", part("losses.js"), re.MULTILINE))
-    assert {*explanation.LOSSES} == known
+    assert {*page_data.LOSSES} == known
     model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2), xcnn.Softmax()), (1, 2, 2), loss="mse")
     for name in {*LOSSES} - known:
         model.loss = name

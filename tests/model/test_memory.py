@@ -142,7 +142,7 @@ def test_threads_that_look_take_turns():
 
 
 @pytest.mark.skipif(library() is None, reason="a hundred steps by BLAS's threads take long on a busy machine")
-def test_what_is_held_is_the_same_after_three_steps_and_after_a_hundred():
+def test_what_is_held_is_the_same_after_four_steps_and_after_a_hundred():
     block = L.Residual(L.Conv2D(16, 3, padding=1, bias=False), L.BatchNorm(), L.ReLU(), L.Conv2D(16, 3, padding=1))
     net = L.Sequential(L.Conv2D(16, 3), block, L.ReLU(), L.MaxPool2D(2), L.Dropout(0.2), L.Flatten(), L.Dense(10))
     model = Model(net, (3, 26, 26), backend=alone())
@@ -152,10 +152,11 @@ def test_what_is_held_is_the_same_after_three_steps_and_after_a_hundred():
         return sum(size * len(shelf) for size, shelf in recycler.shelves.items())
 
     steps = [(model.step(x, y), held())[1] for _ in range(100)]
-    assert steps[2] > 2**20
-    assert set(steps[2:]) == {steps[2]}
+    # the second is recorded, the third tries that out, and all others are replays
+    assert steps[3] > 2**20
+    assert set(steps[3:]) == {steps[3]}
     told = model.summary(4).step_bytes
-    assert told < 1.15 * steps[2] + 2**20
+    assert told < 1.15 * steps[3] + 2**20
 
 
 def counted(peaks, left=0, requests=(), held=memory.nothing_kept):

@@ -144,8 +144,21 @@ def test_an_upload_without_a_length_is_cut_off(server):
 
 
 def test_other_ways_are_none(client):
-    assert client.get("/predict").status_code == 405
-    assert client.get("/").status_code == 404
+    for path, status in (("/predict", 405), ("/", 404)):
+        answer = client.get(path)
+        assert answer.status_code == status
+        assert "POST /predict takes an image file" in answer.json()["error"]["hint"]
+
+
+def test_who_hangs_up_is_counted_and_nothing_is_told_of_it(server, client):
+    """That stderr stays empty the end of the server sees."""
+    host, port = server.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as gone:
+        gone.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc")
+    begin = time.monotonic()
+    while 'xcnn_requests_total{status="499"} 1' not in client.get("/metrics").text:
+        assert time.monotonic() - begin < 20
+        time.sleep(0.02)
 
 
 def test_an_upload_that_never_ends_is_given_up(tmp_path, httpx):

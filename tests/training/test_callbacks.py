@@ -453,3 +453,43 @@ def test_rows_are_entered_one_by_one(tmp_path):
     assert lists[0] is lists[1] is lists[2]
     assert lists[3] is lists[4] is not lists[0]
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
+
+
+WISHES = {
+    "True": (True, "early"),
+    "NumPy's": (np.True_, "early"),
+    "an array of none": (np.array(True), "early"),
+    "an array of one": (np.array([True]), "early"),
+    "False": (np.array([False]), "finished"),
+    "a number": (1, "finished"),
+    "an array of a number": (np.array(1), "finished"),
+    "words": ("yes", "finished"),
+    "nothing": (None, "finished"),
+}
+
+
+class Wishing:
+    """Answers each step so."""
+
+    def __init__(self, wish):
+        self.wish = wish
+
+    def __call__(self, model, history):
+        return None
+
+    def step(self, model, row):
+        return self.wish
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_a_true_of_any_kind_ends_training_and_nothing_else_does(wish):
+    answer, stopped = WISHES[wish]
+    assert tiny().fit(X, Y, epochs=2, callbacks=lambda model, history: answer, **QUIET).stopped == stopped
+    assert tiny().fit(X, Y, epochs=2, callbacks=Wishing(answer), **QUIET).stopped == stopped
+
+
+def test_one_true_of_another_library_ends_training_and_several_are_refused():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    assert tiny().fit(X, Y, epochs=2, callbacks=lambda model, history: torch.tensor(True), **QUIET).stopped == "early"
+    with pytest.raises(OptionError, match=r"X104.*one True"):
+        tiny().fit(X, Y, epochs=2, callbacks=lambda model, history: torch.ones(2, dtype=bool), **QUIET)

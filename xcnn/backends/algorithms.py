@@ -35,6 +35,15 @@ def explain_algorithm(layer: Layer, shape: Shape, backend: str | Backend | None 
         X104, when the layer is no convolution, or the shape not one of whole numbers.
     ShapeError
         what the layer itself raises for a shape that does not fit.
+
+    Examples
+    --------
+    >>> layer = xcnn.Conv2D(8, 3)
+    >>> print(xcnn.explain_algorithm(layer, (32, 1, 28, 28), xcnn.backend("numpy", algorithm="gemm")))
+    x (32, 1, 28, 28) * k (8, 1, 3, 3) = y (32, 8, 26, 26)
+    algorithm        gemm: the backend was made with algorithm="gemm".
+    workspace        about 1.4 MiB in float32
+    multiplications  1,557,504 for y, as many for dx, as many for dk
     """
     x_shape, k_shape, how = correlation_of(layer, shape)
     chosen = get_backend() if backend is None else make_backend(backend)

@@ -58,6 +58,12 @@ class Backend:
         X302, where it can't run here, with the reason.
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> backend = xcnn.backend("numpy", algorithm="literal")
+    >>> backend.name, backend.algorithm, isinstance(backend, xcnn.Backend)
+    ('numpy', 'literal', True)
     """
 
     device: str | None = None

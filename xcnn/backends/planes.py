@@ -57,8 +57,10 @@ def convolve2d(x: Any, k: Any, mode: PaddingName = "valid") -> Array:
 
     Parameters
     ----------
-    x, k, mode
-        as for `correlate2d`
+    x, k
+        arrays (H, W) and (h, w) of one library, or lists of rows as one types them
+    mode
+        "valid" gives (H - h + 1, W - w + 1), "full" every overlap, (H + h - 1, W + w - 1), "same" its centre, (H, W)
 
     Raises
     ------

@@ -55,6 +55,11 @@ def backend_of(x: Array) -> Backend:
     ----------
     x
         an array of any library that follows the standard
+
+    Examples
+    --------
+    >>> xcnn.backend_of(np.ones(3)).name
+    'numpy'
     """
     library = type(x).__module__.partition(".")[0]
     if library not in _owners:

@@ -48,6 +48,11 @@ def backend(name: str | Backend = "auto", **options: Any) -> Backend:
         X302, when it can't be used here, with the reason.
     OptionError
         X104, when it has no such option, or the option no such value.
+
+    Examples
+    --------
+    >>> xcnn.backend("numpy", algorithm="gemm").algorithm
+    'gemm'
     """
     if isinstance(name, Backend):
         _check_options(name.name, type(name), options)
@@ -78,13 +83,20 @@ def set_backend(name: str | Backend, **options: Any) -> Backend:
 
     Parameters
     ----------
-    name, **options
-        as for `backend`
+    name
+        a backend's, such as "numpy", "torch" or "cupy:1", its device behind the colon; "auto"; or a Backend
+    **options
+        the backend's own: algorithm, fuse and others
 
     Raises
     ------
     BackendError, BackendUnavailable, OptionError
         as `backend` does.
+
+    Examples
+    --------
+    >>> xcnn.set_backend("numpy").name
+    'numpy'
     """
     global _default
     _default = backend(name, **options)
@@ -99,8 +111,10 @@ def use_backend(name: str | Backend, **options: Any) -> Iterator[Backend]:
 
     Parameters
     ----------
-    name, **options
-        as for `backend`
+    name
+        a backend's, such as "numpy", "torch" or "cupy:1", its device behind the colon; "auto"; or a Backend
+    **options
+        the backend's own: algorithm, fuse and others
 
     Raises
     ------
@@ -129,6 +143,11 @@ def get_backend() -> Backend:
     ------
     BackendError, BackendUnavailable
         as `backend` does, for what XCNN_BACKEND names.
+
+    Examples
+    --------
+    >>> xcnn.get_backend().name
+    'numpy'
     """
     global _default
     if _default is None:

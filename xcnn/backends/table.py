@@ -46,7 +46,12 @@ class BackendTable(dict[str, BackendInfo]):
 
 
 def available_backends() -> BackendTable:
-    """Every installed backend by name: its device and versions, or the reason why it can't be used."""
+    """Every installed backend by name: its device and versions, or the reason why it can't be used.
+
+    Examples
+    --------
+    >>> xcnn.available_backends()["numpy"].available  # doctest: +SKIP
+    """
     return BackendTable((name, probe(name)) for name in backend_names())
 
 

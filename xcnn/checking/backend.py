@@ -27,11 +27,11 @@ class Row:
     name
         of the layer, with its options, or of the primitive
     gradient
-        of a layer against central differences, of an adjoint against its map
+        of a layer against central differences, of an adjoint against its map; None is not measured, as of the others
     agreement
-        with the reference, in float64
+        with the reference, in float64, or None
     float32
-        of float32 against float64
+        of float32 against float64, or None
     ok
         whether all that was measured is small enough
     message
@@ -57,6 +57,11 @@ def check_backend(backend: Backend, cases: Iterable[tuple[Layer, Shape]] | None 
         the one to hold
     cases
         layers with the shape of one sample; by default all of xcnn's layers
+
+    Examples
+    --------
+    >>> for row in xcnn.testing.check_backend(xcnn.backend("numpy")):  # doctest: +SKIP
+    ...     print(row)
     """
     for name, check in primitives(backend):
         yield _row(name, check)

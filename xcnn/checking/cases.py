@@ -54,6 +54,8 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.Permute((3, 1, 2)), (2, 3, 4)),
     (layers.Slice(1, 4, axis=2, step=2), (2, 5, 3)),
     (layers.ZeroPadding2D(((0, 2), (1, 0))), (2, 3, 4)),
+    (layers.Padding1D((1, 2)), (2, 4)),
+    (layers.Padding2D(((0, 2), (1, 1)), mode="wrap"), (2, 3, 4)),
     (layers.Flatten(), (2, 3, 4)),
     (layers.Reshape((4, -1, 2)), (2, 3, 4)),
     (layers.BatchNorm(), (3, 4, 5)),

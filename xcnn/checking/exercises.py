@@ -76,7 +76,7 @@ def check_exercise(exercise: str, answer: Any) -> Verdict:
     try:
         return Verdict(exercise, True, EXERCISES[exercise](answer))
     except NotImplementedError:
-        return Verdict(exercise, None, "put your answer in place of the dots.")
+        return Verdict(exercise, None, "put your answer in place of `raise NotImplementedError`.")
     except _WrongError as wrong:
         return Verdict(exercise, False, str(wrong))
     except Exception as error:  # of a learner's own code, any

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from array_api_compat import is_jax_array
 
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import get_backend
@@ -45,7 +46,22 @@ class CheckFailed(AssertionError):
 
 @dataclass(frozen=True, repr=False)
 class ReferenceBackend(Backend):
-    """NumPy arrays with the reference's primitives: what every backend is compared with."""
+    """NumPy arrays with the reference's primitives: what every backend is compared with.
+
+    Parameters
+    ----------
+    device
+        None, there being no other
+    algorithm
+        "auto", the only one
+    fuse
+        whether runs of layers may be replaced; nothing is
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), backend=xcnn.testing.ReferenceBackend()).backend.name
+    'reference'
+    """
 
     library: ClassVar[str] = "numpy"
 
@@ -149,6 +165,11 @@ def check_layer(
     ------
     CheckFailed
         names the weight or property at fault, with the numbers.
+
+    Examples
+    --------
+    >>> xcnn.testing.check_layer(xcnn.Dense(2), (3,)).subject
+    "Dense(units=2, bias=True, kernel_initializer='glorot_uniform')"
     """
     if not isinstance(layer, Layer) or isinstance(layer, type):
         raise OptionError("X104", f"check_layer takes a layer; got {short(layer)}.", hint="such as xcnn.Dense(3).")
@@ -202,6 +223,11 @@ def check_adjoint(
     ------
     CheckFailed
         with both inner products.
+
+    Examples
+    --------
+    >>> xcnn.testing.check_adjoint("twice", lambda x: 2 * x, lambda y: 2 * y, (3,)).subject
+    'twice'
     """
     rng = np.random.default_rng(0)
     x = _normal(rng, x_shape)
@@ -216,7 +242,12 @@ def check_adjoint(
 
 
 def layouts(backend: Backend) -> dict[str, Send]:
-    """Ways to lay out the same array: not contiguous and, on the host, columns first and not to be written."""
+    """Ways to lay out the same array: not contiguous and, on the host, columns first and not to be written.
+
+    JAX's arrays lie in one way only: a slice of one is another one.
+    """
+    if is_jax_array(backend.asarray(0.0)):
+        return {}
 
     def non_contiguous(a: HostArray) -> Array:
         return backend.asarray(np.repeat(a, 2, axis=-1))[..., ::2] if a.ndim else backend.asarray(a)

@@ -236,6 +236,13 @@ def compare(
         as `predict` and `fit` do.
     BackendError
         X303, when there is no backend of a name. Whatever else a backend raises stands in its row.
+
+    Examples
+    --------
+    >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+    >>> table = xcnn.compare(model, np.ones((2, 1, 4, 4), "float32"), backends="numpy")
+    >>> sorted({row.layer for row in table})
+    ['dense1', 'flatten1', 'the whole net']
     """
     if not isinstance(model, Model):
         raise OptionError(

@@ -78,7 +78,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
         "classes": list(data.classes),
         "batch_size": batch_size,
         "epochs": epochs,
-    }
+    } | ({"augment": recipe.augment} if recipe.augment else {})
     if data.fit != "stretch":
         model.info["fit"] = data.fit
     return model

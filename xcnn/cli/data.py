@@ -137,36 +137,48 @@ def for_model(
     return found
 
 
+AUGMENTATIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
+    "affine": (10.0, lambda augment, n: augment.Affine(n, translate=0.1, scale=(0.9, 1.1))),
+    "color": (0.2, lambda augment, n: augment.ColorJitter(n, n, n)),
+    "crop": (0.08, lambda augment, n: augment.RandomResizedCrop((n, 1.0))),
+    "cutmix": (1.0, lambda augment, n: augment.CutMix(n)),
+    "cutout": (8.0, lambda augment, n: augment.Cutout(n)),
+    "flip": (0.5, lambda augment, n: augment.Flip(n)),
+    "light": (0.4, lambda augment, n: augment.ColorJitter(n, n, 1.5 * n, min(n / 2, 0.5))),
+    "mixup": (0.2, lambda augment, n: augment.Mixup(n)),
+    "rotate": (10.0, lambda augment, n: augment.Rotate(n)),
+    "translate": (4.0, lambda augment, n: augment.Translate(n, "reflect")),
+    "zoom": (0.25, lambda augment, n: augment.Affine(60 * n, translate=n / 2, scale=(1 - n, 1 + n))),
+}
+"""The names on the command line: the usual strength, which "name:strength" replaces, and what is made of it."""
+
+
 def augmentations(names: str | None) -> list[Any]:
-    """Those that the command line names, with usual strengths.
+    """Those that the command line names, "flip,translate:2", with usual strengths where it gives none; or "none".
 
     Raises
     ------
     OptionError
-        X104, for a name that none has.
+        X104, for a name that none has, and a strength that it can't have.
     """
     from xcnn import augment
 
-    if names == "none":
-        return []
-    made: dict[str, Callable[[], Any]] = {
-        "affine": lambda: augment.Affine(10, translate=0.1, scale=(0.9, 1.1)),
-        "color": lambda: augment.ColorJitter(0.2, 0.2, 0.2),
-        "crop": augment.RandomResizedCrop,
-        "cutmix": augment.CutMix,
-        "cutout": lambda: augment.Cutout(8),
-        "flip": augment.Flip,
-        "light": lambda: augment.ColorJitter(0.4, 0.4, 0.6, 0.2),
-        "mixup": augment.Mixup,
-        "rotate": lambda: augment.Rotate(10),
-        "translate": lambda: augment.Translate(4, "reflect"),
-        "zoom": lambda: augment.Affine(15, translate=0.12, scale=(0.75, 1.25)),
-    }
-    listed = [name.strip() for name in names.split(",")] if names else []
-    for name in listed:
-        if name not in made:
-            raise OptionError("X104", f"there is no augmentation {short(name)}.", hint=f"use {', '.join(made)}.")
-    return [made[name]() for name in listed]
+    made = []
+    for listed in names.split(",") if names and names != "none" else ():
+        name, colon, strength = listed.strip().partition(":")
+        if name not in AUGMENTATIONS:
+            raise OptionError(
+                "X104", f"there is no augmentation {short(name)}.", hint=f"use {', '.join(AUGMENTATIONS)}, or none."
+            )
+        usual, make = AUGMENTATIONS[name]
+        try:
+            number = float(strength) if colon else usual
+        except ValueError:
+            hint = f"{name} alone is {name}:{usual:g}."
+            told = f"the strength of {name} is a number; got {short(strength)}."
+            raise OptionError("X104", told, hint=hint) from None
+        made.append(make(augment, int(number) if number.is_integer() else number))
+    return made
 
 
 def told(data: Data) -> str:

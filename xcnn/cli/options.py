@@ -50,7 +50,11 @@ Formats = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote.")]
+WEIGHTS = (".pt", ".pth", ".bin", ".safetensors")
+"""Ends of names of files that have weights alone."""
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A checkpoint that `xcnn train` wrote; or a file.onnx, or a file.keras.")
+]
 
 
 def finite(value: float | None) -> float | None:
@@ -139,18 +143,31 @@ def downloads_told() -> Iterator[None]:
 
 
 def load_model(path: Path, backend: str | None, precision: str | None, max_bytes: int | None) -> Model:
-    """The model of a checkpoint, or one that comes trained, by its name."""
+    """The model of a checkpoint, of an ONNX or a Keras file, by their names' ends, or one that comes trained."""
+    from xcnn.errors import CheckpointError
+    from xcnn.model.from_keras import load_keras
     from xcnn.model.model import Model
+    from xcnn.model.onnx_in import load_onnx
     from xcnn.nets.pretrained import TRAINED, pretrained
 
-    if str(path) in TRAINED and not path.exists():
-        model = pretrained(str(path), backend=backend)
-        if precision is not None:
-            model.precision = cast("types.PrecisionName", precision)
-        return model
-
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
-    return Model.load(path, backend=backend, precision=cast("types.PrecisionName | None", precision), **limits)
+    chosen = cast("types.PrecisionName | None", precision)
+    others: dict[str, Any] = {".onnx": load_onnx, ".keras": load_keras}
+    kind = path.suffix.lower()
+    is_trained = str(path) in TRAINED and not path.exists()
+    if kind in others or is_trained:
+        model: Model = (
+            pretrained(str(path), backend=backend) if is_trained else others[kind](path, backend=backend, **limits)
+        )
+        if chosen is not None:
+            model.precision = chosen
+        return model
+    try:
+        return Model.load(path, backend=backend, precision=chosen, **limits)
+    except CheckpointError as error:
+        if kind in WEIGHTS and error.code == "X403":
+            error.hint = "it has weights and no net: xcnn.Model(net, shape).load_weights(path), then model.save(path)."
+        raise
 
 
 def print_json(schema: str, **values: Any) -> None:

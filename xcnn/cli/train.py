@@ -91,8 +91,8 @@ def run(
     augment: Annotated[
         str | None,
         typer.Option(
-            help="flip,translate,...: affine, color, crop, cutmix, cutout, light, mixup, rotate, zoom; or none, "
-            "the default; of photos what suits them."
+            help="flip,translate:2,...: affine, color, crop, cutmix, cutout, light, mixup, rotate, zoom, with a "
+            "strength; none. By default what suits the net."
         ),
     ] = None,
     workers: Annotated[

@@ -53,6 +53,11 @@ def zeros(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArra
         of the array
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
+
+    Examples
+    --------
+    >>> xcnn.initializers.zeros(np.random.default_rng(0), (2,))
+    array([0., 0.])
     """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.zeros(shape)
 
@@ -69,6 +74,11 @@ def ones(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> HostArray
         of the array
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
+
+    Examples
+    --------
+    >>> xcnn.initializers.ones(np.random.default_rng(0), (2,))
+    array([1., 1.])
     """
     return rng.standard_normal(shape) if isinstance(rng, Planner) else np.ones(shape)
 
@@ -85,6 +95,11 @@ def standard_normal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -
         of the array
     fan_in, fan_out
         products that an output is made of, and that an input goes into; here without a part
+
+    Examples
+    --------
+    >>> xcnn.initializers.standard_normal(np.random.default_rng(0), (2, 3)).shape
+    (2, 3)
     """
     return _in_pieces(rng, shape, rng.standard_normal)
 
@@ -153,6 +168,12 @@ def orthogonal(rng: Rng, shape: Shape, fan_in: int = 0, fan_out: int = 0) -> Hos
     ------
     OptionError
         X104, for an array without axes.
+
+    Examples
+    --------
+    >>> q = xcnn.initializers.orthogonal(np.random.default_rng(0), (2, 3))
+    >>> bool(np.allclose(q @ q.T, np.eye(2)))
+    True
     """
     if isinstance(rng, Planner):
         return rng.standard_normal(shape)
@@ -224,6 +245,11 @@ def initializer(name: str | Initializer) -> Initializer:
     ------
     OptionError
         X104
+
+    Examples
+    --------
+    >>> xcnn.initializers.initializer("he_normal")(np.random.default_rng(0), (8, 3, 3, 3), 27, 72).shape
+    (8, 3, 3, 3)
     """
     if callable(name):
         check_call(name, 4, "initializers", "(rng, shape, fan_in, fan_out)")

@@ -279,7 +279,8 @@ CLASSES = {
     "AdaptiveAvgPool2d": "AdaptiveAveragePool2D", "GlobalAveragePooling2D": "GlobalAveragePool2D",
     "GlobalMaxPooling2D": "GlobalMaxPool2D", "LayerNormalization": "LayerNorm", "GroupNormalization": "GroupNorm",
     "Dropout2d": "SpatialDropout2D", "DropPath": "StochasticDepth", "Upsample": "UpSampling2D",
-    "ZeroPad2d": "ZeroPadding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
+    "ZeroPad2d": "ZeroPadding2D", "ReflectionPad2d": "Padding2D", "ReplicationPad2d": "Padding2D",
+    "CircularPad2d": "Padding2D", "Swish": "SiLU", "Module": "Model", "ModelCheckpoint": "Checkpoint",
     "RMSProp": "RMSprop", "Nadam": "NAdam", "AveragedModel": "EMA", "ReduceLROnPlateau": "ReduceOnPlateau",
     "SummaryWriter": "TensorBoard",
 }  # fmt: skip

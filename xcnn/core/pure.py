@@ -47,6 +47,12 @@ def pure(thing: Thing) -> Thing:
     ------
     OptionError
         X104, for what is no class and no function.
+
+    Examples
+    --------
+    >>> @xcnn.pure
+    ... def squared(y, t):
+    ...     return float(((y - t) ** 2).mean()), 2 * (y - t) / y.size
     """
     if not callable(thing) or not hasattr(thing, "__name__"):
         raise OptionError("X104", f"pure marks a class or a function; got {thing!r}.", hint="mark the object's class.")

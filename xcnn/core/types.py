@@ -45,6 +45,10 @@ InitializerName: TypeAlias = Literal[
     "lecun_uniform", "orthogonal",
 ]  # fmt: skip
 
+EdgeMode: TypeAlias = Literal["reflect", "edge", "wrap"]
+"""Which cells of an image stand around it: of NumPy's `pad`."""
+EDGE_MODES: tuple[EdgeMode, ...] = get_args(EdgeMode)
+
 Interpolation: TypeAlias = Literal["nearest", "bilinear"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 

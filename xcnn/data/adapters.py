@@ -39,9 +39,9 @@ def source(
     y
         (samples, ...) labels or targets, or None
     steps
-        batches an epoch, for iterables: needed for those that begin once only, as generators do
+        batches an epoch, for iterables: needed for those that begin once only, as generators do; None is all of them
     names
-        of a sample and its target in a data set of dicts, where they have no usual ones ("image", "label")
+        of a sample and its target in a data set of dicts, where they have no usual ones ("image", "label"); else None
     channels_last
         whether images are (height, width, channels), and are to be turned
     threads
@@ -135,18 +135,18 @@ class Rows(Numbered):
     """Samples that are read by their numbers, and their targets beside them: see `source`."""
 
     def __init__(self, x: Any, y: Any, channels_last: bool = False, threads: bool = False) -> None:
-        self.x, self.reader = x, Reader(threads or isinstance(x, np.ndarray), channels_last)
-        self.y = y if y is None or (is_lazy(y) and len(getattr(y, "shape", ())) > 1) else whole(y)
+        self.x: Any = x
+        self.reader: Reader = Reader(threads or isinstance(x, np.ndarray), channels_last)
+        self.y: Any = y if y is None or (is_lazy(y) and len(getattr(y, "shape", ())) > 1) else whole(y)
         if y is not None and len(x) != len(self.y):
             told = f"x has {counted(len(x), 'sample')}, y {len(self.y)}"
             raise DataError("X203", f"{told}.", hint="give as many labels as images.")
         if not len(x):
             raise DataError("X203", "x and y are empty.", hint="give as many labels as images, and at least one.")
-        self.labels = self.y if isinstance(self.y, np.ndarray) else None
+        self.labels: Any = self.y if isinstance(self.y, np.ndarray) else None
         dtype = getattr(x, "dtype", None)
-        self.of_bytes = (
-            dtype if isinstance(dtype, np.dtype) else self.batch(np.zeros(1, np.int64)).x.dtype
-        ) == np.uint8
+        known = dtype if isinstance(dtype, np.dtype) else self.batch(np.zeros(1, np.int64)).x.dtype
+        self.of_bytes: bool | None = known == np.uint8
 
     def __len__(self) -> int:
         return len(self.x)
@@ -187,9 +187,11 @@ class Pairs(Numbered):
     ) -> None:
         if not len(pairs):
             raise DataError("X203", "the data set is empty.", hint="give at least one sample.")
-        self.pairs, self.names, self.targets = pairs, names, targets
-        self.reader = Reader(threads, channels_last)
-        self.of_bytes = self.batch(np.zeros(1, np.int64)).x.dtype == np.uint8
+        self.pairs: Any = pairs
+        self.names: tuple[str, str] | None = names
+        self.targets: bool = targets
+        self.reader: Reader = Reader(threads, channels_last)
+        self.of_bytes: bool | None = self.batch(np.zeros(1, np.int64)).x.dtype == np.uint8
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -215,10 +217,12 @@ class Batches(Source):
     def __init__(
         self, batches: Any, steps: int | None = None, names: tuple[str, str] | None = None, channels_last: bool = False
     ) -> None:
-        self.batches, self.names, self.reader = batches, names, Reader(True, channels_last)
-        self.steps = None if steps is None else check_whole("steps_per_epoch", steps)
-        self.once = iter(batches) if iter(batches) is batches else None
-        self.given = 0
+        self.batches: Any = batches
+        self.names: tuple[str, str] | None = names
+        self.reader: Reader = Reader(True, channels_last)
+        self.steps: int | None = None if steps is None else check_whole("steps_per_epoch", steps)
+        self.once: Iterator[Any] | None = iter(batches) if iter(batches) is batches else None
+        self.given: int = 0
         """Samples that those before gave."""
         if self.once is not None and steps is None:
             told = f"{short(batches)} can be gone through once only, and nothing says where an epoch ends"

@@ -23,6 +23,11 @@ class Samples(NamedTuple):
         (samples, channels, height, width), float32 in 0..1
     y
         (samples,), int64
+
+    Examples
+    --------
+    >>> xcnn.datasets.mnist01().test.x.shape
+    (2115, 1, 28, 28)
     """
 
     x: NDArray[np.float32]

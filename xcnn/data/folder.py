@@ -55,8 +55,14 @@ def image_folder(
     ----------
     path
         "~" stands for the user's folder.
-    size, mode, formats, max_pixels
-        as for `xcnn.data.images.read_image`: each image is stretched to (height, width); "L" is grey, "RGB" colour.
+    size
+        (height, width), to which each image is stretched; None keeps the images' own, which must be one
+    mode
+        "L" for grey, one channel, "RGB" for colour, three
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP")
+    max_pixels
+        how many pixels a file may hold before it is decoded
     test_fraction, seed
         the share of test images, at least 0 and below 1, and which they are.
 
@@ -68,6 +74,18 @@ def image_folder(
         X207: files that can't be read as images, all of them counted. X209: there is no class with
         images, a folder within a class, a link that leads out, images of several sizes where size is None, two
         classes of one name, or test has other classes than train.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for kind in ("cats", "dogs"):
+    ...     Path("photos", kind).mkdir(parents=True)
+    ...     for n in range(3):
+    ...         Image.new("RGB", (40, 30)).save(f"photos/{kind}/{n}.png")
+    >>> (x, y), (xt, yt) = data = xcnn.datasets.image_folder("photos", size=(28, 28), mode="RGB")
+    >>> data.classes, len(x) + len(xt), x.shape[1:]
+    (('cats', 'dogs'), 6, (3, 28, 28))
     """
     formats = check_image_options(size, mode, formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)

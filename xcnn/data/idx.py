@@ -40,6 +40,13 @@ def load_idx(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> NDArra
     ------
     DataError
         X204: not an IDX file, cut short, too long, larger than `max_bytes`, or compressed beyond belief.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> written = Path("labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1]))
+    >>> xcnn.datasets.load_idx("labels-idx1-ubyte")
+    array([7, 2, 1], dtype=uint8)
     """
     _, array = read(path, max_bytes)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

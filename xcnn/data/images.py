@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+DIGITS = ("mnist01", "mnist")
+"""The sets whose pictures `xcnn.data.digits.mnist_like` prepares."""
 FITS = ("stretch", "crop")
 """How a picture is brought to a size of another shape."""
 MAX_PIXELS = 1 << 26

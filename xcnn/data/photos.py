@@ -21,7 +21,7 @@ from xcnn.data.source import Batch, Numbered, Numbers, digest
 from xcnn.data.strays import Strays
 from xcnn.errors import DataError, OptionError, counted, printable, short
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 LEAST, MOST = 28, 64
 """Sides of the images that are made of pictures where nobody says how large."""
@@ -65,8 +65,10 @@ def folder(
     bad
         what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
         batch, with a warning, and counts it in `skipped`
-    formats, max_pixels
-        as for `xcnn.data.images.read_image`
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP")
+    max_pixels
+        how many pixels a file may hold before it is decoded
     test_fraction, seed
         the share of images to test on, and which they are
     fit
@@ -83,6 +85,18 @@ def folder(
         X104: an option that is none.
     DataError
         X209, as `image_folder`; X207, when a batch wants a file that can't be read.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> for kind in ("cats", "dogs"):
+    ...     Path("photos", kind).mkdir(parents=True)
+    ...     for n in range(3):
+    ...         Image.new("RGB", (40, 30)).save(f"photos/{kind}/{n}.png")
+    >>> source = xcnn.data.folder("photos")
+    >>> source.classes, len(source), source.batch(np.array([0])).x.shape
+    (('cats', 'dogs'), 6, (1, 3, 30, 30))
     """
     formats = check_image_options(size, mode or "L", formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)
@@ -161,14 +175,17 @@ class Folder(Numbered):
         X207, from `batch`, for a file that can't be read
     """
 
-    of_bytes = True
+    of_bytes: bool | None = True
 
     def __init__(self, root: Path, classes: dict[str, list[Path]], reading: Reading, found: Survey) -> None:
-        self.root, self.reading, self.found = root, reading, found
-        self.classes = tuple(classes)
-        self.files = [os.path.relpath(file, root) for files in classes.values() for file in files]
-        self.labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
-        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+        self.root: Path = root
+        self.reading: Reading = reading
+        self.found: Survey = found
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.files: list[str] = [os.path.relpath(file, root) for files in classes.values() for file in files]
+        self.labels: Any = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+        self.skipped: Skipped = Skipped()
+        self.room: Room = Room(reading.max_pixels)
 
     def __repr__(self) -> str:
         classes = f"{counted(len(self.classes), 'class', 'classes')}: {printable(', '.join(self.classes))}"

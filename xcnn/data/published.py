@@ -33,7 +33,10 @@ log: logging.Logger = logging.getLogger("xcnn.datasets")
 
 @dataclass(frozen=True)
 class Source:
-    """Four IDX files: the checksums of their contents, checksums and sizes of the .gz files that the mirrors hold."""
+    """Four IDX files: the checksums of their contents, checksums and sizes of the .gz files that the mirrors hold.
+
+    `folders` are where they lie within a data_dir, `installed` where a system's packages put them.
+    """
 
     title: str
     folders: tuple[str, ...]
@@ -42,6 +45,7 @@ class Source:
     downloads: dict[str, str]
     sizes: dict[str, int]
     mirrors: tuple[str, ...]
+    installed: tuple[str, ...] = ()
 
 
 def _sums(kind: str, *sums: str) -> dict[str, str]:
@@ -111,6 +115,7 @@ FASHION_MNIST = Source(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     ),
+    ("/usr/share/datasets/fashion-mnist",),
 )
 
 
@@ -123,6 +128,12 @@ def mnist01() -> Dataset:
     ------
     DataError
         X206: the installed files were altered.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.mnist01()
+    >>> x.shape, xt.shape
+    ((12665, 1, 28, 28), (2115, 1, 28, 28))
     """
     folder = files("xcnn.data") / "mnist01"
     with ExitStack() as unpacked:  # where xcnn lies in a zip
@@ -145,6 +156,10 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     ------
     DataError
         X205: files are missing, or no mirror could serve them. X206: a file is not the published one.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.mnist()  # doctest: +SKIP
     """
     return _load(MNIST, data_dir)
 
@@ -155,13 +170,20 @@ def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Parameters
     ----------
     data_dir
-        as for `mnist`; the sub-folder is fashion_mnist or fashion-mnist. Downloads (31 MB) are held to their
-        SHA-256; files from data_dir to the MD5 of their contents, for which no SHA-256 was published.
+        the folder of the four files train-images-idx3-ubyte, ..., plain or .gz, or a folder with a sub-folder
+        fashion_mnist or fashion-mnist of them. Without it, the environment variable XCNN_DATA_DIR names it; without
+        that too, the files of Debian's package dataset-fashion-mnist are taken if it is installed, else they are
+        downloaded once (31 MB) into the user's cache, and held to their SHA-256. Files from folders are held to the MD5
+        of their contents, for which no SHA-256 was published.
 
     Raises
     ------
     DataError
         X205: files are missing, or no mirror could serve them. X206: a file is not the published one.
+
+    Examples
+    --------
+    >>> (x, y), (xt, yt) = xcnn.datasets.fashion_mnist()  # doctest: +SKIP
     """
     return _load(FASHION_MNIST, data_dir)
 
@@ -171,7 +193,7 @@ def _load(source: Source, data_dir: str | os.PathLike[str] | None) -> Dataset:
     if data_dir:
         paths = _find(source, path_of(data_dir))
     else:
-        paths = {name: _download(source, name) for name in (*TRAIN, *TEST)}
+        paths = _installed(source) or {name: _download(source, name) for name in (*TRAIN, *TEST)}
     return _read(source, paths)
 
 
@@ -181,6 +203,15 @@ def _read(source: Source, paths: dict[str, Path]) -> Dataset:
         Samples(scale(parts[images][:, None]), parts[labels].astype(np.int64)) for images, labels in (TRAIN, TEST)
     )
     return Dataset(train, test, source.classes)
+
+
+def _installed(source: Source) -> dict[str, Path]:
+    """The four files of a system's package, or none where one is missing."""
+    for folder in map(Path, source.installed):
+        found = {name: path for name in (*TRAIN, *TEST) if (path := _find_one(folder, name))}
+        if len(found) == len((*TRAIN, *TEST)):
+            return found
+    return {}
 
 
 def _find(source: Source, data_dir: Path) -> dict[str, Path]:

@@ -38,6 +38,11 @@ class Pass(NamedTuple):
         whether it is drawn
     done
         batches of it that were taken before: they are passed by
+
+    Examples
+    --------
+    >>> xcnn.datasets.Pass(32, seed=7, epoch=2, shuffle=True).batch_size
+    32
     """
 
     batch_size: int
@@ -58,6 +63,12 @@ class Batch(NamedTuple):
         (N, ...) their targets, or None
     numbers
         (N,) their numbers in the source
+
+    Examples
+    --------
+    >>> batch = xcnn.data.source(np.zeros((5, 1, 2, 2), "float32"), np.arange(5)).batch(np.array([4, 0]))
+    >>> batch.x.shape, batch.t.tolist(), batch.numbers.tolist()
+    ((2, 1, 2, 2), [4, 0], [4, 0])
     """
 
     x: Any
@@ -70,7 +81,13 @@ Job: TypeAlias = Callable[[], Batch]
 
 
 class Source:
-    """What gives batches. Your own has `jobs` and `fingerprint`; one whose samples have numbers is a `Numbered`."""
+    """What gives batches. Your own has `jobs` and `fingerprint`; one whose samples have numbers is a `Numbered`.
+
+    Examples
+    --------
+    >>> isinstance(xcnn.data.source(np.zeros((5, 1, 2, 2), "float32"), np.arange(5)), xcnn.data.Source)
+    True
+    """
 
     classes: tuple[str, ...] = ()
     """The names of labels 0, 1, 2, ..., where the source knows them."""
@@ -121,7 +138,14 @@ class Around(Source):
 
 
 class Numbered(Source):
-    """A source whose samples have numbers 0, 1, ...: it has `__len__`, and `batch` reads any of them."""
+    """A source whose samples have numbers 0, 1, ...: it has `__len__`, and `batch` reads any of them.
+
+    Examples
+    --------
+    >>> source = xcnn.data.source(np.zeros((5, 1, 2, 2), "float32"), np.arange(5))
+    >>> isinstance(source, xcnn.data.Numbered), len(source)
+    (True, 5)
+    """
 
     labels: Any = None
     """(samples,) the labels, where they are known before a sample is read."""
@@ -161,7 +185,8 @@ class Arrays(Numbered):
     """
 
     def __init__(self, x: Any, t: Any) -> None:
-        self.x, self.labels = x, t
+        self.x: Any = x
+        self.labels: Any = t
 
     def __len__(self) -> int:
         return len(self.x)
@@ -187,9 +212,11 @@ class Part(Numbered):
     """
 
     def __init__(self, source: Numbered, chosen: Numbers) -> None:
-        self.source, self.chosen = source, chosen
-        self.classes, self.of_bytes = source.classes, source.of_bytes
-        self.labels = None if source.labels is None else source.labels[chosen]
+        self.source: Numbered = source
+        self.chosen: Numbers = chosen
+        self.classes: tuple[str, ...] = source.classes
+        self.of_bytes: bool | None = source.of_bytes
+        self.labels: Any = None if source.labels is None else source.labels[chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)

@@ -62,8 +62,17 @@ def tar(
     ----------
     paths
         files, or a pattern such as "shards/*.tar"; they may be compressed
-    size, mode, bad, formats, max_pixels
-        as for `xcnn.data.folder`
+    size
+        (height, width), to which each picture is stretched
+    mode
+        "L" for grey, one channel, "RGB" for colour
+    bad
+        what becomes of a file that can't be read: "raise" ends with an error that names it; "skip" leaves it out of its
+        batch, with a warning, and counts it in `skipped`
+    formats
+        the names of the formats that Pillow may open, such as ("PNG", "TIFF", "WEBP")
+    max_pixels
+        how many pixels a file may hold before it is decoded
     classes
         the names of labels 0, 1, 2, ...
     buffer
@@ -79,6 +88,19 @@ def tar(
         X104: an option that is none.
     DataError
         X209: there are no such files, or a sample lacks its class; X207: a file that can't be read.
+
+    Examples
+    --------
+    >>> import io, tarfile
+    >>> from PIL import Image
+    >>> Image.new("L", (8, 8)).save("0001.png")
+    >>> with tarfile.open("shard.tar", "w") as file:
+    ...     label = tarfile.TarInfo("0001.cls")
+    ...     label.size = 1
+    ...     file.add("0001.png")
+    ...     file.addfile(label, io.BytesIO(b"1"))
+    >>> xcnn.data.tar("shard.tar", size=(8, 8), mode="L", classes=("cats", "dogs")).classes
+    ('cats', 'dogs')
     """
     formats = check_image_options(size, mode, formats, max_pixels)
     check_choice("bad", bad, ("raise", "skip"))
@@ -116,11 +138,15 @@ class Tar(Source):
         X207, X209, from `jobs` and what they give, for what can't be read or is not laid out so
     """
 
-    of_bytes = True
+    of_bytes: bool | None = True
 
     def __init__(self, files: list[Path], reading: Reading, classes: tuple[str, ...], buffer: int) -> None:
-        self.files, self.reading, self.classes, self.buffer = files, reading, classes, buffer
-        self.skipped, self.room = Skipped(), Room(reading.max_pixels)
+        self.files: list[Path] = files
+        self.reading: Reading = reading
+        self.classes: tuple[str, ...] = classes
+        self.buffer: int = buffer
+        self.skipped: Skipped = Skipped()
+        self.room: Room = Room(reading.max_pixels)
 
     def told(self, number: int) -> str:
         """The tar, and the place of the sample in it."""

@@ -7,17 +7,18 @@ from dataclasses import MISSING, asdict, fields
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from xcnn import layers
+from xcnn.core.several import arrays_of
 from xcnn.core.types import Shape, Weights
 from xcnn.core.windows import pair
 from xcnn.errors import OptionError
+from xcnn.explainer.containers import HOLDING, Node, held, sizes
 from xcnn.explainer.linear import both_sides, moved_from
-from xcnn.layers.container import Container
 from xcnn.layers.gelu import MILLS
 from xcnn.layers.layer import Layer
 from xcnn.model.trace import NET, Trace
-
-Node = dict[str, Any]
 
 ACTIVATIONS: dict[type, str] = {
     layers.ReLU: "relu",
@@ -43,6 +44,7 @@ SIGNALS: tuple[type, ...] = (
     layers.GlobalAveragePool1D,
     layers.GlobalMaxPool1D,
     layers.MaxPool1D,
+    layers.Padding1D,
     layers.UpSampling1D,
     layers.ZeroPadding1D,
 )
@@ -50,6 +52,7 @@ MOVING: tuple[type, ...] = (
     layers.Cropping2D,
     layers.Dropout,
     layers.Flatten,
+    layers.Padding2D,
     layers.Permute,
     layers.PixelShuffle,
     layers.Reshape,
@@ -86,52 +89,23 @@ def described(net: Layer, trace: Trace, path: str = "") -> Node:
     OptionError
         X104, for a layer that the page has no arithmetic for.
     """
-    if isinstance(net, Container):
-        return {**_container(net, trace, path), "path": path or NET, "kind": type(net).__name__, "told": ""}
+    given, got = sizes(net, trace, path)
+    common = {"path": path or NET, "kind": type(net).__name__, "input": given, "output": got}
+    if isinstance(net, HOLDING):
+        node = held(net, trace, path, described)
+        if node is None:
+            raise refused(net, path or NET)
+        return {**node, **common, "told": ""}
     traced = trace[path or NET]
     make: Callable[[Any, Shape, Shape, Weights], Node] | None = OPERATIONS.get(type(net))
-    if make is None or getattr(net, "count_include_pad", False):  # the page's means are of an image's own cells
+    if make is None:
         raise refused(net, traced.name)
-    given, got = traced.x.shape[1:], traced.y.shape[1:]
     return {
         **make(net, given, got, traced.weights),
-        "path": traced.name,
-        "kind": traced.kind,
+        **common,
         "told": _options(net),
-        "input": given,
-        "output": got,
         "weights": {name: f"{traced.name}/{name}" for name in traced.weights},
     }
-
-
-CONTAINERS: dict[type, str] = {
-    layers.Sequential: "sequential",
-    layers.Concatenate: "concatenate",
-}
-
-
-def _container(net: Container, trace: Trace, path: str) -> Node:
-    """The node of a container: it and what it holds."""
-    children = [described(layer, trace, f"{path}.{name}".lstrip(".")) for name, layer in net.named]
-    if type(net) is layers.Residual:
-        *body, shortcut = children if net.shortcut else [*children, None]
-        return {"op": "residual", "children": body, "shortcut": shortcut}
-    if type(net) is layers.Add and children:
-        whole = whole_of(trace, path)
-        sizes = [trace[f"{path}.{name}".lstrip(".")].y.shape[1:] for name, _ in net.named]
-        axes = [[n for n, size in enumerate(own) if size == whole[n]] for own in sizes]
-        return {"op": "add", "children": children, "view": whole, "axes": axes}
-    if type(net) in CONTAINERS and children:
-        return {"op": CONTAINERS[type(net)], "children": children}
-    if type(net) is layers.Sequential:
-        return {"op": "moved", "from": None, "output": whole_of(trace, path)}
-    raise refused(net, path or NET)
-
-
-def whole_of(trace: Trace, path: str) -> Shape:
-    """The shape of a container's output; the net's own has no name in the trace."""
-    shape: Shape = (trace[path].y if path else trace.y).shape[1:]
-    return shape
 
 
 def refused(layer: object, name: str) -> OptionError:
@@ -145,7 +119,7 @@ def weights_of(trace: Trace) -> dict[str, Any]:
     return {
         f"{traced.name}/{name}": weight
         for traced in trace.values()
-        if not isinstance(traced.layer, Container)
+        if not isinstance(traced.layer, HOLDING)
         for name, weight in traced.weights.items()
     }
 
@@ -185,6 +159,10 @@ def _conv2d(layer: layers.Conv2D, given: Shape, got: Shape, weights: Weights) ->
     how = layer.window(given[1:])
     geometry = _geometry(given[0], layer.filters, layer.groups, given[1:], got[1:], size, how)
     return {"op": "correlate", "geometry": geometry}
+
+
+def _standardized(layer: layers.StandardizedConv2D, given: Shape, got: Shape, weights: Weights) -> Node:
+    return {**_conv2d(layer, given, got, weights), "op": "standardised_correlate", "epsilon": layer.epsilon}
 
 
 def _depthwise(layer: layers.DepthwiseConv2D, given: Shape, got: Shape, weights: Weights) -> Node:
@@ -241,6 +219,11 @@ def _activation(layer: Any, given: Shape, got: Shape, weights: Weights) -> Node:
     return {"op": "activation", "f": ACTIVATIONS[type(layer)], "options": options}
 
 
+def _local_response(layer: layers.LocalResponseNorm, given: Shape, got: Shape, weights: Weights) -> Node:
+    options = {"alpha": layer.alpha, "beta": layer.beta, "k": layer.k}
+    return {"op": "local_response", "size": layer.size, **options}
+
+
 def _layer_norm(layer: layers.LayerNorm, given: Shape, got: Shape, weights: Weights) -> Node:
     axes = [axis - 1 for axis in layer.axes(len(given) + 1)]
     return {"op": "standardise", "view": given, "axes": axes, "scale_axes": axes, "epsilon": layer.epsilon}
@@ -258,6 +241,7 @@ def _instance_norm(layer: layers.InstanceNorm, given: Shape, got: Shape, weights
 
 OPERATIONS: dict[type, Callable[[Any, Shape, Shape, Weights], Node]] = {
     layers.Conv2D: _conv2d,
+    layers.StandardizedConv2D: _standardized,
     layers.DepthwiseConv2D: _depthwise,
     layers.Conv2DTranspose: _transpose,
     layers.Dense: lambda layer, given, got, weights: {"op": "dense"},
@@ -269,6 +253,7 @@ OPERATIONS: dict[type, Callable[[Any, Shape, Shape, Weights], Node]] = {
     layers.PReLU: _by_channel("prelu"),
     layers.BatchNorm: lambda layer, given, got, weights: {"op": "batch_norm", "epsilon": layer.epsilon},
     layers.LayerNorm: _layer_norm,
+    layers.LocalResponseNorm: _local_response,
     layers.GroupNorm: _group_norm,
     layers.InstanceNorm: _instance_norm,
     **dict.fromkeys(SIGNALS, _signal),
@@ -281,9 +266,10 @@ OPERATIONS: dict[type, Callable[[Any, Shape, Shape, Weights], Node]] = {
 
 def traced_arrays(trace: Trace) -> dict[str, Any]:
     """The arrays that a page is compared by, of one sample: each layer's output and dX, and each weight's gradient."""
-    found: dict[str, Any] = {"y": trace.y[0], "dy": trace.dy[0], "dx": trace.dx[0]}
+    found: dict[str, Any] = {}
     for traced in trace.values():
-        found |= {f"{traced.name}/y": traced.y[0], f"{traced.name}/dx": traced.dx[0]}
-        if not isinstance(traced.layer, Container):
+        dx = [each[0].reshape(-1) for each in arrays_of(traced.dx)]
+        found |= {f"{traced.name}/y": traced.y[0], f"{traced.name}/dx": np.concatenate(dx)}
+        if not isinstance(traced.layer, HOLDING):
             found |= {f"{traced.name}/d{name}": grad for name, grad in traced.grads.items()}
-    return found
+    return {**found, "y": trace.y[0], "dy": trace.dy[0], "dx": trace.dx[0]}

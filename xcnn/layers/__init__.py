@@ -42,11 +42,12 @@ from xcnn.layers.local_response_norm import LocalResponseNorm
 from xcnn.layers.log_softmax import LogSoftmax
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.multiply import Multiply
+from xcnn.layers.padding2d import Padding2D
 from xcnn.layers.permute import Permute
 from xcnn.layers.pixel_shuffle import PixelShuffle
 from xcnn.layers.pooling1d import AveragePool1D, GlobalAveragePool1D, GlobalMaxPool1D, MaxPool1D
 from xcnn.layers.prelu import PReLU
-from xcnn.layers.resampling1d import Cropping1D, UpSampling1D, ZeroPadding1D
+from xcnn.layers.resampling1d import Cropping1D, Padding1D, UpSampling1D, ZeroPadding1D
 from xcnn.layers.reshape import Reshape
 from xcnn.layers.residual import Residual
 from xcnn.layers.resize import Resize
@@ -99,6 +100,8 @@ __all__ = [
     "Multiply",
     "Next",
     "PReLU",
+    "Padding1D",
+    "Padding2D",
     "Permute",
     "PixelShuffle",
     "ReLU",

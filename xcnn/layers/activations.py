@@ -49,7 +49,13 @@ class Activation:
 @checked
 @dataclass(frozen=True)
 class ReLU(Activation):
-    """y = max(x, 0);  dx = dy where x > 0, else 0 (at 0 too), whatever dy is there: NaN and infinity stop as well."""
+    """y = max(x, 0);  dx = dy where x > 0, else 0 (at 0 too), whatever dy is there: NaN and infinity stop as well.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.ReLU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[0., 0., 2.]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         y = xp.maximum(x, xp.zeros_like(x))
@@ -74,6 +80,11 @@ class LeakyReLU(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.LeakyReLU(0.01), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.01,  0.  ,  2.  ]], dtype=float32)
     """
 
     negative_slope: float = 0.3
@@ -102,6 +113,11 @@ class ELU(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.ELU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.63,  0.  ,  2.  ]], dtype=float32)
     """
 
     alpha: float = 1.0
@@ -119,7 +135,13 @@ class ELU(Activation):
 @checked
 @dataclass(frozen=True)
 class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x));  f' = y (1 - y)."""
+    """y = 1 / (1 + exp(-x));  f' = y (1 - y).
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Sigmoid(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[0.27, 0.5 , 0.88]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         y = sigmoid(xp, x)
@@ -130,7 +152,13 @@ class Sigmoid(Activation):
 @checked
 @dataclass(frozen=True)
 class Tanh(Activation):
-    """y = tanh(x);  f' = 1 - y^2."""
+    """y = tanh(x);  f' = 1 - y^2.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Tanh(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.76,  0.  ,  0.96]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         y = xp.tanh(x)
@@ -141,7 +169,13 @@ class Tanh(Activation):
 @checked
 @dataclass(frozen=True)
 class SiLU(Activation):
-    """y = x s, s = sigmoid(x);  f' = s + x s (1 - s). Also called swish."""
+    """y = x s, s = sigmoid(x);  f' = s + x s (1 - s). Also called swish.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.SiLU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.27,  0.  ,  1.76]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         s = sigmoid(xp, x)
@@ -152,7 +186,13 @@ class SiLU(Activation):
 @checked
 @dataclass(frozen=True)
 class Softplus(Activation):
-    """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|));  f' = sigmoid(x)."""
+    """y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|));  f' = sigmoid(x).
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Softplus(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[0.31, 0.69, 2.13]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         return xp.maximum(x, xp.zeros_like(x)) + xp.log1p(xp.exp(-xp.abs(x))), lambda: sigmoid(xp, x)
@@ -173,6 +213,11 @@ class ClippedReLU(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.ClippedReLU(6), (3,), loss="mse").predict(np.array([[-1.0, 3, 9]]))
+    array([[0., 3., 6.]], dtype=float32)
     """
 
     max_value: float = 6.0
@@ -192,6 +237,11 @@ class SELU(Activation):
     """y = scale x where x > 0, else scale alpha (exp(x) - 1);  f' = scale, or scale alpha exp(x).
 
     With these two numbers mean 0 and variance 1 are a fixed point of a layer: Klambauer et al. 2017.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.SELU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-1.11,  0.  ,  2.1 ]], dtype=float32)
     """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
@@ -208,6 +258,11 @@ class Mish(Activation):
 
     w = n / (n + 2) with n = e^x (e^x + 2), and for x > 0, both sides of the fraction by e^(2x), (1 + 2 p) / (1 + 2 p +
     2 p^2) with p = e^-x: so nothing overflows, and 1 - w, the rest of the fraction, does not cancel.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Mish(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.3 ,  0.  ,  1.94]], dtype=float32)
     """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
@@ -233,6 +288,11 @@ class HardSigmoid(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.HardSigmoid(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[0.33, 0.5 , 0.83]], dtype=float32)
     """
 
     slope: float = 1 / 6
@@ -249,7 +309,13 @@ class HardSigmoid(Activation):
 @checked
 @dataclass(frozen=True)
 class HardSwish(Activation):
-    """y = x h, h = x / 6 + 1/2, held between 0 and 1;  f' = h + x / 6 where 0 < h < 1, else h. Howard et al. 2019."""
+    """y = x h, h = x / 6 + 1/2, held between 0 and 1;  f' = h + x / 6 where 0 < h < 1, else h. Howard et al. 2019.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.HardSwish(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.33,  0.  ,  1.67]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         h = clipped(xp, x / 6 + 0.5, 1.0)
@@ -260,7 +326,13 @@ class HardSwish(Activation):
 @checked
 @dataclass(frozen=True)
 class Softsign(Activation):
-    """y = x / (1 + |x|);  f' = 1 / (1 + |x|)^2."""
+    """y = x / (1 + |x|);  f' = 1 / (1 + |x|)^2.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Softsign(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.5 ,  0.  ,  0.67]], dtype=float32)
+    """
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         q = 1 / (1 + xp.abs(x))

@@ -33,6 +33,11 @@ class AdaptiveAveragePool2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.AdaptiveAveragePool2D(7).init(np.random.default_rng(0), (8, 30, 40))
+    ({}, (8, 7, 7))
     """
 
     output_size: int | Pair

@@ -29,7 +29,8 @@ class AveragePool2D(Pool2D):
     stride
         cells from a window to the next, down and across; None is the window's size
     padding
-        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+        cells around X that count for nothing: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as
+        many as make every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     ceil_mode
         whether cells that are left over at an end make one window more, as PyTorch's option
     count_include_pad
@@ -41,6 +42,11 @@ class AveragePool2D(Pool2D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.AveragePool2D(2).init(np.random.default_rng(0), (8, 28, 28))
+    ({}, (8, 14, 14))
     """
 
     count_include_pad: bool = False

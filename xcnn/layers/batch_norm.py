@@ -45,7 +45,8 @@ class BatchNorm:
     Parameters
     ----------
     momentum
-        the share of the running statistics that a step leaves in the end, at least 0 and below 1; 1 less PyTorch's
+        the share of the running statistics that a step leaves in the end, at least 0 and below 1: as in Keras, and the
+        reverse of PyTorch's, whose 0.1 is 0.9 here
     epsilon
         what is added to the variance, in units of X squared
 
@@ -55,6 +56,12 @@ class BatchNorm:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.BatchNorm(momentum=0.9).init(np.random.default_rng(0), (8, 28, 28))
+    >>> {name: weight.shape for name, weight in weights.items()}
+    {'scale': (8,), 'bias': (8,), 'running_mean': (8,), 'running_variance': (8,), 'running_steps': (1,)}
     """
 
     _: KW_ONLY

@@ -53,7 +53,7 @@ class Branches(Container):
                 self.back(n, backwards[n], of_part(part, dy_n), grads)
                 for n, (part, dy_n) in enumerate(zip(parts, split(dy), strict=True))
             ]
-            return sum(dxs[1:], dxs[0]) if run.wants_dx else None, grads
+            return self.summed(dxs) if run.wants_dx else None, grads
 
         return y, backward
 
@@ -89,6 +89,10 @@ class Branches(Container):
     def joined(self, ys: Sequence[Array]) -> tuple[Array, Split]:
         """Y of the branches' outputs, and what parts its gradient."""
         raise NotImplementedError
+
+    def summed(self, dxs: Sequence[Array]) -> Array:
+        """DX of the branches' own."""
+        return sum(dxs[1:], dxs[0])
 
     def named_shapes(self, shapes: Sequence[Shape]) -> str:
         """Of each branch its name and the shape of its output; of values without names the shapes alone."""

@@ -32,6 +32,12 @@ class Concatenate(Branches):
         X104, for what is no layer, or a name twice.
     ShapeError
         X101, where their outputs differ in more than channels.
+
+    Examples
+    --------
+    >>> net = xcnn.Concatenate(xcnn.Conv2D(4, 1), xcnn.Conv2D(8, 3, padding="same"))
+    >>> net.init(np.random.default_rng(0), (3, 28, 28))[1]
+    (12, 28, 28)
     """
 
     def joined_shape(self, shapes: Sequence[Shape]) -> Shape:

@@ -39,7 +39,8 @@ class Conv1D:
     stride
         cells from a window to the next
     padding
-        "valid", "same", "full", p for both ends or (before, after)
+        cells of zeros at the ends of X: "valid" none, "same" as many as give L' = ceil(L / stride), "full" as many as
+        make every overlap count; or p at both ends, or (before, after) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     groups
@@ -47,7 +48,8 @@ class Conv1D:
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------
@@ -55,6 +57,11 @@ class Conv1D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.Conv1D(8, 5, stride=2, padding="same").init(np.random.default_rng(0), (2, 100))[1]
+    (8, 50)
     """
 
     filters: int

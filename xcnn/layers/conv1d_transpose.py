@@ -32,7 +32,8 @@ class Conv1DTranspose(OfSignals):
     stride
         cells from a cell of X to the next in Y
     padding
-        what that Conv1D pads, as there; here it takes cells away
+        cells that are taken away at the ends of Y: "valid" none, "same" as many as give L' = L stride, "full" an extent
+        less 1 at both; or p at both ends, or (before, after) of them
     output_padding
         cells more, fewer than the stride: picks among the lengths that this Conv1D would shrink to L
     dilation
@@ -42,7 +43,8 @@ class Conv1DTranspose(OfSignals):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------
@@ -50,6 +52,11 @@ class Conv1DTranspose(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.Conv1DTranspose(4, 5, stride=2, padding="same").init(np.random.default_rng(0), (8, 50))[1]
+    (4, 100)
     """
 
     filters: int

@@ -40,7 +40,8 @@ class Conv2D(Biased):
     stride
         cells from a window to the next, down and across
     padding
-        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+        cells of zeros around X: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as many as make
+        every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     groups
@@ -48,7 +49,8 @@ class Conv2D(Biased):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

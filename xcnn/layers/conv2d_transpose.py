@@ -44,7 +44,8 @@ class Conv2DTranspose(Biased):
     stride
         cells from a cell of X to the next in Y, down and across
     padding
-        what that Conv2D pads, as there; here it takes cells away
+        cells that are taken away around Y: "valid" none, "same" as many as give H' = H stride, "full" an extent less 1
+        on each side; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     output_padding
         rows and columns more, fewer than the stride: picks among the sizes that this Conv2D would shrink to H
     dilation
@@ -54,7 +55,8 @@ class Conv2DTranspose(Biased):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------
@@ -62,6 +64,11 @@ class Conv2DTranspose(Biased):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.Conv2DTranspose(4, 3, stride=2, padding="same").init(np.random.default_rng(0), (8, 14, 14))[1]
+    (4, 28, 28)
     """
 
     filters: int

@@ -34,6 +34,11 @@ class Cropping2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where nothing would be left.
+
+    Examples
+    --------
+    >>> xcnn.Cropping2D(((1, 2), (0, 3))).init(np.random.default_rng(0), (3, 28, 28))
+    ({}, (3, 25, 25))
     """
 
     cropping: int | Pair | Pads = 1

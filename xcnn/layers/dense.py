@@ -29,7 +29,8 @@ class Dense:
     bias
         whether B is added
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------

@@ -31,13 +31,15 @@ class DepthwiseConv2D:
     stride
         cells from a window to the next, down and across
     padding
-        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+        cells of zeros around X: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as many as make
+        every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
 
     Raises
     ------
@@ -45,6 +47,11 @@ class DepthwiseConv2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.DepthwiseConv2D(3, 2, padding="same").init(np.random.default_rng(0), (4, 28, 28))[1]
+    (8, 28, 28)
     """
 
     kernel_size: int | Pair

@@ -31,6 +31,12 @@ class Dropout:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 1))
+    >>> xcnn.Dropout(0.5)({}, np.ones((1, 8)), run)[0]
+    array([[2., 2., 0., 2., 2., 2., 0., 0.]])
     """
 
     rate: float
@@ -79,6 +85,12 @@ class SpatialDropout2D(Dropout):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 3))
+    >>> xcnn.SpatialDropout2D(0.5)({}, np.ones((1, 4, 1, 2)), run)[0].tolist()
+    [[[[0.0, 0.0]], [[2.0, 2.0]], [[2.0, 2.0]], [[0.0, 0.0]]]]
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
@@ -107,6 +119,12 @@ class StochasticDepth(Dropout):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> run = xcnn.Run(xcnn.backend("numpy"), train=True, key=(0, 3))
+    >>> xcnn.StochasticDepth(0.5)({}, np.ones((4, 2)), run)[0].tolist()
+    [[0.0, 0.0], [2.0, 2.0], [2.0, 2.0], [0.0, 0.0]]
     """
 
     def mask_shape(self, x_shape: Shape) -> Shape:

@@ -24,6 +24,11 @@ class Flatten:
     ------
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.Flatten().init(np.random.default_rng(0), (8, 7, 7))
+    ({}, (392,))
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

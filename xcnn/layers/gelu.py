@@ -10,7 +10,7 @@ from xcnn.core.arrays import full
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.layers.activations import Activation, Slope, sigmoid
-from xcnn.layers.half import wide
+from xcnn.layers.half import wide_call
 
 LIMIT = 40.0
 """Beyond it every number here is 0 or 1 in float64 too: exp(-40^2 / 2) is 0."""
@@ -36,6 +36,7 @@ SINGLE_MILLS = (
 """The same for float32: the error is at most 6.4e-9 for 0 <= a <= 15, beyond which phi(a) is 0."""
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class GELU(Activation):
@@ -52,12 +53,15 @@ class GELU(Activation):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.GELU(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-0.16,  0.  ,  1.95]], dtype=float32)
     """
 
     _: KW_ONLY
     approximate: bool = False
-
-    __call__ = wide(Activation.__call__)
 
     def f(self, xp: Any, x: Array) -> tuple[Array, Slope]:
         if self.approximate:

@@ -27,6 +27,11 @@ class GlobalMaxPool2D:
     ------
     ShapeError
         X101, for an input that is not (N, C, H, W).
+
+    Examples
+    --------
+    >>> xcnn.GlobalMaxPool2D().init(np.random.default_rng(0), (8, 7, 7))
+    ({}, (8,))
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -222,7 +222,11 @@ class Graph(Container):
         for name, dx in zip(taken, dxs, strict=True):
             if wanted[name]:
                 dx = of_part(made[name], dx)
-                dys[name] = dys[name] + dx if name in dys else dx
+                dys[name] = self.added(dys[name], dx) if name in dys else dx
+
+    def added(self, a: Array, b: Array) -> Array:
+        """The gradients of one value, from two that take it."""
+        return a + b
 
 
 @contextmanager

@@ -38,6 +38,12 @@ class GroupNorm:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.GroupNorm(4).init(np.random.default_rng(0), (8, 28, 28))
+    >>> {name: weight.shape for name, weight in weights.items()}
+    {'scale': (8,), 'bias': (8,)}
     """
 
     groups: int

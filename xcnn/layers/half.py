@@ -65,4 +65,10 @@ def wide(call: Call) -> Call:
     return widely  # type: ignore[return-value]
 
 
-__all__ = ["computes_in_half", "may_compute_in_half", "wide"]
+def wide_call(layer_class: Class) -> Class:
+    """For the class of a layer whose call is inherited: `wide` for that."""
+    layer_class.__call__ = wide(layer_class.__call__)  # type: ignore[method-assign]
+    return layer_class
+
+
+__all__ = ["computes_in_half", "may_compute_in_half", "wide", "wide_call"]

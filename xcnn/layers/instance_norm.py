@@ -37,6 +37,12 @@ class InstanceNorm:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.InstanceNorm().init(np.random.default_rng(0), (8, 28, 28))
+    >>> {name: weight.shape for name, weight in weights.items()}
+    {'scale': (8,), 'bias': (8,)}
     """
 
     _: KW_ONLY

@@ -44,6 +44,15 @@ class Run:
     ------
     OptionError
         X104, for what is neither True nor False, and for a backend's name.
+
+    Examples
+    --------
+    >>> net = xcnn.Sequential(xcnn.Dense(1, kernel_initializer="ones"), xcnn.ReLU())
+    >>> weights, _ = net.init(np.random.default_rng(0), (2,))
+    >>> y, backward = net(weights, np.array([[1.0, 2]]), xcnn.Run(xcnn.backend("numpy")))
+    >>> dx, grads = backward(np.ones_like(y))
+    >>> y.tolist(), dx.tolist(), grads["dense1"]["kernel"].tolist()
+    ([[3.0]], [[1.0, 1.0]], [[1.0], [2.0]])
     """
 
     backend: Primitives
@@ -102,6 +111,10 @@ class Next:
     ----------
     value
         in the weight's shape and type
+
+    Examples
+    --------
+    >>> grads = {"kernel": np.ones((2, 3)), "running_mean": xcnn.Next(np.zeros(3))}
     """
 
     value: Array
@@ -117,6 +130,16 @@ class Layer(Protocol):
 
     A layer of your own is called in every step. If its results follow from its arguments and attributes alone,
     `@xcnn.pure` above its class says so: then steps with it may be recorded, compiled or captured (core/pure.py).
+
+    Examples
+    --------
+    >>> class Double:
+    ...     def init(self, rng, input_shape):
+    ...         return {}, input_shape
+    ...     def __call__(self, weights, x, run):
+    ...         return 2 * x, lambda dy: (2 * dy, {})
+    >>> isinstance(Double(), xcnn.Layer), xcnn.Model(Double(), (2,)).predict(np.array([[1.0, 2]])).tolist()
+    (True, [[2.0, 4.0]])
     """
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:

@@ -30,7 +30,7 @@ class LayerNorm:
     Parameters
     ----------
     axis
-        one of them, or several
+        along which cells are normalised together, one or several; None is all but the batch's
     epsilon
         what is added to the variance, in units of X squared
 
@@ -40,6 +40,12 @@ class LayerNorm:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.LayerNorm(axis=1).init(np.random.default_rng(0), (8, 28, 28))
+    >>> {name: weight.shape for name, weight in weights.items()}
+    {'scale': (8,), 'bias': (8,)}
     """
 
     _: KW_ONLY

@@ -41,6 +41,11 @@ class LocalResponseNorm:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.LocalResponseNorm(3, alpha=1.0), (3,)).predict(np.array([[1.0, 2, 3]])).round(2)
+    array([[0.48, 0.54, 0.85]], dtype=float32)
     """
 
     size: int = 5

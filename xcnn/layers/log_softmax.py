@@ -32,6 +32,11 @@ class LogSoftmax:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input without this axis.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.LogSoftmax(), (3,), loss="nll").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[-3.17, -2.17, -0.17]], dtype=float32)
     """
 
     axis: int = 1

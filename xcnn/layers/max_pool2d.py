@@ -30,7 +30,8 @@ class MaxPool2D(Pool2D):
     stride
         cells from a window to the next, down and across; None is the window's size
     padding
-        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+        cells around X that count for nothing: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as
+        many as make every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     ceil_mode
         whether cells that are left over at an end make one window more, as PyTorch's option
 

@@ -30,6 +30,11 @@ class PixelShuffle:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.PixelShuffle(2).init(np.random.default_rng(0), (12, 14, 14))
+    ({}, (3, 28, 28))
     """
 
     factor: int = 2

@@ -11,7 +11,7 @@ from xcnn.core.types import PaddingName, Pair
 from xcnn.layers.average_pool2d import AveragePool2D
 from xcnn.layers.global_average_pool2d import GlobalAveragePool2D
 from xcnn.layers.global_max_pool2d import GlobalMaxPool2D
-from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.half import computes_in_half, wide_call
 from xcnn.layers.max_pool2d import MaxPool2D
 from xcnn.layers.signals import OfSignals, along
 
@@ -58,7 +58,8 @@ class MaxPool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        "valid", "same", "full", p for both ends or (before, after)
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride),
+        "full" as many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
 
@@ -68,11 +69,17 @@ class MaxPool1D(Pool1D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.MaxPool1D(3, stride=2).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 49))
     """
 
     of_images = MaxPool2D
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class AveragePool1D(Pool1D):
@@ -85,7 +92,8 @@ class AveragePool1D(Pool1D):
     stride
         cells from a window to the next; None is the window's size
     padding
-        "valid", "same", "full", p for both ends or (before, after)
+        cells at the ends of X that count for nothing: "valid" none, "same" as many as give L' = ceil(L / stride),
+        "full" as many as make every overlap count; or p at both ends, or (before, after) of them
     ceil_mode
         whether cells that are left over at the end make one window more
     count_include_pad
@@ -97,18 +105,22 @@ class AveragePool1D(Pool1D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the window does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.AveragePool1D(4).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 25))
     """
 
     count_include_pad: bool = False
 
     of_images = AveragePool2D
 
-    __call__ = wide(OfSignals.__call__)
-
     def twin(self) -> Any:
         return replace(super().twin(), count_include_pad=self.count_include_pad)
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class GlobalAveragePool1D(OfSignals):
@@ -118,9 +130,12 @@ class GlobalAveragePool1D(OfSignals):
     ------
     ShapeError
         X101, for an input that is not (N, C, L).
-    """
 
-    __call__ = wide(OfSignals.__call__)
+    Examples
+    --------
+    >>> xcnn.GlobalAveragePool1D().init(np.random.default_rng(0), (2, 100))
+    ({}, (2,))
+    """
 
     def twin(self) -> GlobalAveragePool2D:
         return GlobalAveragePool2D()
@@ -136,6 +151,11 @@ class GlobalMaxPool1D(OfSignals):
     ------
     ShapeError
         X101, for an input that is not (N, C, L).
+
+    Examples
+    --------
+    >>> xcnn.GlobalMaxPool1D().init(np.random.default_rng(0), (2, 100))
+    ({}, (2,))
     """
 
     def twin(self) -> GlobalMaxPool2D:

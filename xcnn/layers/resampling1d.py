@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from xcnn.core.checks import check_whole
 from xcnn.core.options import checked
-from xcnn.core.types import Interpolation, Pair
+from xcnn.core.types import EdgeMode, Interpolation, Pair
 from xcnn.layers.cropping2d import Cropping2D
-from xcnn.layers.half import computes_in_half, wide
+from xcnn.layers.half import computes_in_half, wide_call
+from xcnn.layers.padding2d import Padding2D
 from xcnn.layers.signals import OfSignals, along
 from xcnn.layers.upsampling2d import UpSampling2D
 from xcnn.layers.zero_padding2d import ZeroPadding2D
 
 
+@wide_call
 @checked
 @dataclass(frozen=True)
 class UpSampling1D(OfSignals):
@@ -32,6 +34,11 @@ class UpSampling1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.UpSampling1D(3).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 300))
     """
 
     size: int = 2
@@ -40,8 +47,6 @@ class UpSampling1D(OfSignals):
     def __post_init__(self) -> None:
         check_whole("size", self.size)
         self.twin()
-
-    __call__ = wide(OfSignals.__call__)
 
     def twin(self) -> UpSampling2D:
         return UpSampling2D((1, self.size), self.interpolation)
@@ -64,6 +69,11 @@ class ZeroPadding1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.ZeroPadding1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 103))
     """
 
     padding: int | Pair = 1
@@ -73,6 +83,42 @@ class ZeroPadding1D(OfSignals):
 
     def twin(self) -> ZeroPadding2D:
         return ZeroPadding2D(along(self.padding))  # type: ignore[arg-type]
+
+
+@wide_call
+@checked
+@dataclass(frozen=True)
+class Padding1D(OfSignals):
+    """Y = X with copies of its own cells at its ends, (N, C, L) -> (N, C, before + L + after), as in Padding2D.
+
+    Parameters
+    ----------
+    padding
+        cells more: p at both ends or (before, after)
+    mode
+        "reflect", "edge" or "wrap"
+
+    Raises
+    ------
+    OptionError
+        X104, for an option that it can't have.
+    ShapeError
+        X101, for an input that does not fit; X102, where it has too few cells to be reflected or wrapped.
+
+    Examples
+    --------
+    >>> xcnn.Padding1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 103))
+    """
+
+    padding: int | Pair = 1
+    mode: EdgeMode = "reflect"
+
+    def __post_init__(self) -> None:
+        self.twin()
+
+    def twin(self) -> Padding2D:
+        return Padding2D(along(self.padding), self.mode)  # type: ignore[arg-type]
 
 
 @computes_in_half
@@ -92,6 +138,11 @@ class Cropping1D(OfSignals):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where nothing would be left.
+
+    Examples
+    --------
+    >>> xcnn.Cropping1D((1, 2)).init(np.random.default_rng(0), (2, 100))
+    ({}, (2, 97))
     """
 
     cropping: int | Pair = 1

@@ -35,6 +35,12 @@ class Residual(Container):
         X104, for what is no layer, or a name twice.
     ShapeError
         X101, where f and g give other shapes.
+
+    Examples
+    --------
+    >>> net = xcnn.Residual(xcnn.Conv2D(8, 3, padding="same"), xcnn.ReLU(), shortcut=xcnn.Conv2D(8, 1))
+    >>> net.init(np.random.default_rng(0), (3, 28, 28))[1]
+    (8, 28, 28)
     """
 
     def __init__(self, *layers: Layer, shortcut: Layer | None = None, **named: Layer) -> None:

@@ -34,9 +34,10 @@ class Resize:
     Parameters
     ----------
     size
-        H' and W', one number for both
+        H' and W', one number for both; None where `factor` tells it
     factor
-        instead of it: rows and columns for each one of X, rounded down; any positive numbers
+        instead of it: rows and columns for each one of X, rounded down; any positive numbers. None where `size` tells
+        it
     interpolation
         "nearest", "nearest-exact" or "bilinear"
     align_corners

@@ -37,6 +37,12 @@ class Scale:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> weights, output_shape = xcnn.Scale(1e-6).init(np.random.default_rng(0), (8, 28, 28))
+    >>> {name: weight.shape for name, weight in weights.items()}
+    {'scale': (8,)}
     """
 
     initial: float = 1.0

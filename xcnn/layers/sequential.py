@@ -16,7 +16,9 @@ from xcnn.layers.layer import Run
 class Sequential(Container):
     """Y = fn(... f2(f1(X)));  dX = the layers' backwards, from the last to the first.
 
-    `Sequential(Conv2D(8, 3), ReLU(), Flatten(), head=Dense(10))`; see Container for the names.
+    Layers are values and hold no weights: one object at two places has weights of its own at each, where Keras and
+    PyTorch share them. The layers' names are the keys of the weights, and stand in errors and summaries; `net["conv1"]`
+    and `net[0]` are layers, `net[1:3]` is a net of two, and `"conv1" in net` asks for a name.
 
     Parameters
     ----------

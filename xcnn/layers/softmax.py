@@ -31,6 +31,11 @@ class Softmax:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input without this axis.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Softmax(), (3,), loss="mse").predict(np.array([[-1.0, 0, 2]])).round(2)
+    array([[0.04, 0.11, 0.84]], dtype=float32)
     """
 
     axis: int = 1

@@ -34,7 +34,8 @@ class StandardizedConv2D(Conv2D):
     stride
         cells from a window to the next, down and across
     padding
-        "valid", "same", "full", p, (p_height, p_width) or ((top, bottom), (left, right)): `windows.pads`
+        cells of zeros around X: "valid" none, "same" as many as give H' = ceil(H / stride), "full" as many as make
+        every overlap count; or p, (p_height, p_width), ((top, bottom), (left, right)) of them
     dilation
         cells from a tap of the kernel to the next; 1 leaves no gaps
     groups
@@ -42,7 +43,8 @@ class StandardizedConv2D(Conv2D):
     bias
         True (one for each filter), False, or "untied" (the article's: one for each output element)
     kernel_initializer
-        a name in xcnn.initializers.INITIALIZERS, or a function (rng, shape, fan_in, fan_out)
+        how the kernel is drawn: a name in xcnn.initializers.INITIALIZERS, such as "he_normal", or a function (rng,
+        shape, fan_in, fan_out) -> array
     epsilon
         what is added to the variance
 
@@ -52,6 +54,11 @@ class StandardizedConv2D(Conv2D):
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit; X102, where the kernel does not fit into it.
+
+    Examples
+    --------
+    >>> xcnn.StandardizedConv2D(8, 3, padding="same").init(np.random.default_rng(0), (1, 28, 28))[1]
+    (8, 28, 28)
     """
 
     epsilon: float = 1e-6

@@ -36,6 +36,11 @@ class UpSampling2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.UpSampling2D(2).init(np.random.default_rng(0), (3, 14, 14))
+    ({}, (3, 28, 28))
     """
 
     size: int | Pair = 2

@@ -34,6 +34,11 @@ class ZeroPadding2D:
         X104, for an option that it can't have.
     ShapeError
         X101, for an input that does not fit.
+
+    Examples
+    --------
+    >>> xcnn.ZeroPadding2D((0, 2)).init(np.random.default_rng(0), (3, 28, 28))
+    ({}, (3, 28, 32))
     """
 
     padding: int | Pair | Pads = 1

@@ -10,7 +10,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, prod
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from xcnn.core import random, tree
 from xcnn.core.checks import plain
+from xcnn.core.streams import Stream, name_of
 from xcnn.core.text import readable
 from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
@@ -71,9 +72,17 @@ class Saved:
     """The backend and the versions of libraries."""
     scaling: str | None = None
     """What it makes of samples: "bytes", "floats" or None."""
+    weights_alone: bool = False
+    """Whether the optimizer's state is left out, and with it how training stands."""
+
+    def without_optimizer(self, asked: Weights) -> Saved:
+        """The same with the weights that predictions are made with, and nothing that only training needs."""
+        state = self.state
+        new = TrainingState(asked, {"step": 0}, step=state.step, epoch=state.epoch, rows=state.rows)
+        return replace(self, state=new, plan={}, weights_alone=True)
 
 
-def save(saved: Saved, path: str | Path, fetch: Callable[[Array], HostArray]) -> None:
+def save(saved: Saved, path: str | Path | Stream, fetch: Callable[[Array], HostArray]) -> None:
     """Write a checkpoint; `fetch` brings an array to the host.
 
     Raises
@@ -96,7 +105,7 @@ def checked(saved: Saved) -> tuple[Weights, str]:
     from importlib.metadata import version
 
     state, own = saved.state, dict[str, type]()
-    moments = {name: state.optimizer_state[name] for name in saved.optimizer.moments}
+    moments = {} if saved.weights_alone else {name: state.optimizer_state[name] for name in saved.optimizer.moments}
     odd = {*state.optimizer_state} - {"step", *moments, *loss_scaling.TYPES}
     if odd:
         kept = f"{type(saved.optimizer).__name__} keeps {', '.join(sorted(map(str, odd)))}"
@@ -126,6 +135,8 @@ def checked(saved: Saved) -> tuple[Weights, str]:
     }
     if saved.scaling is not None:
         config["takes"] = saved.scaling
+    if saved.weights_alone:
+        config["weights_alone"] = True
     for name in _names(state.weights):
         if not isinstance(name, str) or "/" in name:
             raise CheckpointError(
@@ -148,7 +159,7 @@ def checked(saved: Saved) -> tuple[Weights, str]:
 
 
 def load(
-    path: str | Path,
+    source: str | Path | bytes | Stream,
     *,
     layers: Mapping[str, type],
     loss: Loss | None,
@@ -165,13 +176,14 @@ def load(
     CheckpointError
         X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
     """
-    with opened(path) as contents:
-        config = contents.config
+    with opened(source) as contents:
+        config, path = contents.config, contents.path
         built = _built(path, contents, layers, loss, max_bytes)
         chosen, measured = _policy(path, config), _metrics(path, config, layers, metrics)
         tensors = contents.tensors(send)
     weights = tree.filled(built.planned, tensors, "weights/")
-    moments = _moments(path, built.optimizer, weights, tensors)
+    alone = config.get("weights_alone", False)
+    moments = _none(path, tensors, config["plan"]) if alone else _moments(path, built.optimizer, weights, tensors)
     standing, places = {name: config["standing"][name] for name in COUNTED}, prod(built.output_shape[1:])
     _check_standing(path, places, standing, config["plan"])
     state = TrainingState(
@@ -187,19 +199,19 @@ def load(
     made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
         built.net, built.input_shape, built.loss, built.optimizer, measured, chosen, config["seed"], state,
-        config["plan"], config["info"], made_by, _scaling(path, config),
+        config["plan"], config["info"], made_by, _scaling(path, config), alone,
     )  # fmt: skip
 
 
 @contextmanager
-def blaming(path: str | Path) -> Iterator[None]:
+def blaming(source: str | Path | bytes | Stream) -> Iterator[None]:
     """A block in which errors are the file's fault: X403; but for a backend's own."""
     try:
         yield
     except (BackendError, DeviceMemoryError):
         raise
     except (XcnnError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        refuse(path, f"its configuration is not valid: {_told(error)}", error)
+        refuse(name_of(source), f"its configuration is not valid: {_told(error)}", error)
 
 
 @dataclass(frozen=True)
@@ -324,6 +336,13 @@ def _moments(path: str | Path, optimizer: Optimizer, weights: Weights, found: Ma
         if expected != {weight: tuple(m.shape) for weight, m in found.items() if weight.startswith(prefix)}:
             refuse(path, f"its state is not that of its optimizer: {name!r} differs.")
     return {name: tree.filled(fresh[name], found, f"state/{name}/") for name in optimizer.moments}
+
+
+def _none(path: str | Path, found: Mapping[str, Array], plan: Mapping[str, Any]) -> Weights:
+    """No moments; refused where there are some, or where it is told how training goes on."""
+    if plan or any(name.startswith("state/") for name in found):
+        refuse(path, "it says that it has weights alone, and has more.")
+    return {}
 
 
 def _metrics(

@@ -21,12 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from xcnn.core.checks import plain
 from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, replacing
+from xcnn.core.streams import Stream, content_of, give, is_stream, name_of
 from xcnn.core.types import Shape
 from xcnn.core.windows import is_whole
 from xcnn.errors import CheckpointError
@@ -91,16 +92,27 @@ class Sum:
 
 
 def put(
-    path: str | Path, tensors: Mapping[str, Any], text: str, fetch: Callable[[Any], HostArray] = np.asarray
+    path: str | Path | Stream, tensors: Mapping[str, Any], text: str, fetch: Callable[[Any], HostArray] = np.asarray
 ) -> None:
     """Write tensors and a configuration that `read_back` has read; `fetch` brings one tensor after another to the host.
 
-    What is written is what is summed, whoever else holds the tensors.
+    An open file is given all bytes once there are all.
     """
+    if is_stream(path, "write"):
+        room = io.BytesIO()
+        write(room, tensors, text, fetch)
+        give(path, room.getbuffer())
+        return
+    with replacing(cast("str | Path", path)) as file:
+        write(file, tensors, text, fetch)
+
+
+def write(file: io.BufferedIOBase, tensors: Mapping[str, Any], text: str, fetch: Callable[[Any], HostArray]) -> None:
+    """Write a file from its beginning. What is written is what is summed, whoever else holds the tensors."""
     header, promised = header_of({name: (_kind(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}, text)
     begin = len(header).to_bytes(8, "little") + header
     room = memoryview(bytearray(min(promised, PIECE)))
-    with replacing(path) as file, Sum(hashlib.sha256(begin), promised) as summed:
+    with Sum(hashlib.sha256(begin), promised) as summed:
         file.write(begin)
         for name, tensor in tensors.items():
             for piece in pieces(np.asarray(sent(name, tensor, fetch), order="C")):
@@ -186,7 +198,7 @@ def _number(value: Any) -> Any:
     return found
 
 
-def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
+def read(path: str | Path | bytes | Stream) -> tuple[Tensors, dict[str, Any]]:
     """The tensors and the configuration of a checkpoint.
 
     Raises
@@ -199,13 +211,9 @@ def read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Contents]:
+def opened(source: str | Path | bytes | Stream) -> Iterator[Contents]:
     """What a checkpoint holds, sizes and configuration checked; the sum too, where the file is small."""
-    path = path_of(path)
-    try:
-        opened_file = open_regular(path)
-    except IrregularFileError:
-        refuse(path, "it is no regular file.")
+    path, opened_file = file_of(source)
     with opened_file as file:
         contents = _contents(path, file)
         if contents.promised <= FREE:
@@ -214,12 +222,32 @@ def opened(path: str | Path) -> Iterator[Contents]:
         yield contents
 
 
-def _contents(path: Path, file: io.BufferedReader) -> Contents:
+def file_of(source: Any) -> tuple[Path, io.BufferedIOBase]:
+    """The file's name, as errors tell it, and the file; of bytes and of open files a copy in memory."""
+    if isinstance(source, bytes | bytearray | memoryview) or is_stream(source, "read"):
+        path, content = Path(name_of(source)), content_of(source, LARGEST)
+        if content is None:
+            raise too_large(path, "more")
+        return path, content
+    path = path_of(source)
+    try:
+        return path, open_regular(path)
+    except IrregularFileError:
+        refuse(path, "it is no regular file.")
+
+
+def too_large(path: Path, size: str) -> CheckpointError:
+    """X404"""
+    return CheckpointError("X404", f"{path.name} has {size} bytes; checkpoints have at most {LARGEST:,}.")
+
+
+def _contents(path: Path, file: io.BufferedIOBase) -> Contents:
     """What the header says, its sizes checked."""
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     if size > LARGEST:
-        raise CheckpointError("X404", f"{path.name} has {size:,} bytes; checkpoints have at most {LARGEST:,}.")
-    if is_hollow(file):
+        raise too_large(path, f"{size:,}")
+    if isinstance(file, io.BufferedReader) and is_hollow(file):
         raise CheckpointError("X404", f"{path.name} has {size:,} bytes, nearly all of them holes.")
     length = int.from_bytes(file.read(8), "little")
     if size < 10 or length > LARGEST_HEADER:
@@ -251,7 +279,7 @@ class Contents:
     """A checkpoint whose header was read: its tensors' types and shapes by name, in the order of their bytes."""
 
     path: Path
-    file: io.BufferedReader
+    file: io.BufferedIOBase
     shapes: dict[str, tuple[str, Shape]]
     promised: int
     config: dict[str, Any]

@@ -22,7 +22,7 @@ from xcnn.model.host_data import host_array, inputs_of, samples_of, targets_of
 from xcnn.model.taking import Taking, decided, names_of
 from xcnn.training.state import HostArray
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 @dataclass(frozen=True, eq=False)

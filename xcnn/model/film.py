@@ -34,11 +34,17 @@ class KernelFilm:
     ------
     OptionError
         X104, for a path that is no GIF's, or a net without such a layer.
+
+    Examples
+    --------
+    >>> xcnn.KernelFilm("film.gif", layer="conv1").milliseconds  # model.fit(x, y, callbacks=...)
+    250
     """
 
     def __init__(self, path: str | Path, layer: str | None = None, milliseconds: int = 250) -> None:
-        self.path, self.layer = path_of(path), layer
-        self.milliseconds = check_whole("milliseconds", milliseconds)
+        self.path: Path = path_of(path)
+        self.layer: str | None = layer
+        self.milliseconds: int = check_whole("milliseconds", milliseconds)
         if self.path.suffix.lower() != ".gif":
             hint = 'xcnn.KernelFilm("film.gif")'
             raise OptionError("X104", f"a film of kernels is a GIF; got {short(str(path))}.", hint=hint)

@@ -18,7 +18,7 @@ from xcnn.model.held import Held
 from xcnn.model.taking import Taking
 from xcnn.model.weighing import Weighing, weighing
 from xcnn.training import loop
-from xcnn.training.callbacks import Callback, check_monitors
+from xcnn.training.callbacks import Callback, check_monitors, wants_end
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress
@@ -176,6 +176,12 @@ def plan_of(data: Source, way: loop.Way, augment: tuple[Any, ...], accumulate: i
 
 def check_resumed(model: Held, plan: dict[str, Any]) -> None:
     """Raise X405 where a training is to go on that was begun on other data, or within an epoch in another way."""
+    if model.state.epoch and not model.plan:
+        raise CheckpointError(
+            "X405",
+            "the model was loaded from weights alone, without the state that its optimizer had.",
+            hint="fit without resume=True begins with these weights; model.save(path) keeps the optimizer's state.",
+        )
     was = {name: model.plan.get(name, value) for name, value in plan.items()}
     if model.state.batch and plan != was:
         raise CheckpointError(
@@ -269,7 +275,7 @@ def train(
         enter(history, model.state.rows)
         wishes = [callback(model, history) for callback in callbacks]
         progress.finish(model.state.rows[-1])
-        if any(isinstance(wish, bool | np.bool_) and wish for wish in wishes):
+        if wants_end(wishes):
             return "early"
     return "finished"
 
@@ -284,7 +290,7 @@ def told_of_step(
     rate = learning_rate(model.trainer.optimizer.learning_rate, before.optimizer_state["step"])
     row = {"step": state.step, "epoch": state.epoch + 1, "loss": loss, "learning_rate": rate}
     wishes = [watch(model, dict(row)) for watch in watchers]  # all are told
-    return any(isinstance(wish, bool | np.bool_) and bool(wish) for wish in wishes)
+    return wants_end(wishes)
 
 
 def enter(history: History, rows: tuple[Row, ...]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from xcnn.backends.contract import Backend
 from xcnn.backends.selector import backend as make_backend
@@ -18,6 +20,7 @@ from xcnn.layers.batch_norm import SETTLED
 from xcnn.model import checkpoint
 from xcnn.model.model import Model
 from xcnn.model.needs import Counter
+from xcnn.model.several import packed
 from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 
@@ -26,8 +29,8 @@ from xcnn.training.optimizers import Optimizer
 def load_keras(
     path: str | Path,
     *,
-    input_shape: Shape | None = None,
-    loss: LossName | Loss | None = None,
+    input_shape: Shape | Mapping[str, Shape] | None = None,
+    loss: LossName | Loss | Mapping[str, Any] | None = None,
     optimizer: OptimizerName | Optimizer = "adam",
     backend: str | Backend | None = None,
     max_bytes: int = checkpoint.MAX_BYTES,
@@ -41,12 +44,15 @@ def load_keras(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes open
+        of one sample, where the file leaves sizes open, else None; of several inputs by their names
     loss
-        as for Model; None is "binary_cross_entropy" where the last layer gives probabilities, "cross_entropy" where it
-        gives a row of numbers, else "mse"
-    optimizer, backend
-        as for Model
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is "binary_cross_entropy" where the last
+        layer gives probabilities, "cross_entropy" where it gives a row of numbers, else "mse"; so it is of each output,
+        where there are several
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -62,13 +68,18 @@ def load_keras(
     Returns
     -------
     Model
+
+    Examples
+    --------
+    >>> model = xcnn.load_keras("model.keras")  # doctest: +SKIP
     """
-    shape = None if input_shape is None else check_shape("input_shape", input_shape, least=1)
+    shape = checked_shape(input_shape)
     max_bytes = check_whole("max_bytes", max_bytes)
     there = get_backend() if backend is None else make_backend(backend)
     built = nets.load(path, shape)
-    counter = Counter(built.input_shape)
-    planned, _ = built.net.init(counter, built.input_shape)
+    net, shape = packed(built.net, built.input_shape)
+    counter = Counter(shape)
+    planned, _ = net.init(counter, shape)
     if counter.cells * 4 > max_bytes:
         needed = readable(counter.cells * 4)
         raise ExchangeError(
@@ -77,10 +88,22 @@ def load_keras(
         )  # fmt: skip
     found = dict(tree.items(built.weights))
     sent = {name: there.asarray(found.get(name, [SETTLED]), "float32") for name, _ in tree.items(planned)}
-    if loss is None:
-        row = len(built.output_shape) == 1 and built.output_shape[0] > 1
-        loss = "binary_cross_entropy" if built.gives_probabilities else "cross_entropy" if row else "mse"
-    restored = checkpoint.Restored(built.net, tree.filled(planned, sent))
-    model = Model(restored, built.input_shape, loss=loss, optimizer=optimizer, backend=there)
-    model._become(_net=built.net)
+    losses = {name: default_loss(*output) for name, output in built.outputs.items()}
+    chosen: Any = (losses if len(losses) > 1 else next(iter(losses.values()))) if loss is None else loss
+    restored = checkpoint.Restored(net, tree.filled(planned, sent))
+    model = Model(restored, shape, loss=chosen, optimizer=optimizer, backend=there)
+    model._become(_net=net)
     return model
+
+
+def checked_shape(shape: Any) -> Any:
+    """A shape of a sample, or several by name."""
+    if isinstance(shape, Mapping):
+        return {name: check_shape("input_shape", each, least=1) for name, each in shape.items()}
+    return None if shape is None else check_shape("input_shape", shape, least=1)
+
+
+def default_loss(output_shape: Shape, probable: bool) -> LossName:
+    """The loss of an output that nobody has named one for."""
+    row = len(output_shape) == 1 and output_shape[0] > 1
+    return "binary_cross_entropy" if probable else "cross_entropy" if row else "mse"

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from xcnn.core.files import path_of
 from xcnn.data.digits import mnist_like
-from xcnn.data.images import FITS, FORMATS, read_image
+from xcnn.data.images import DIGITS, FITS, FORMATS, read_image
 from xcnn.data.strays import Strays
 from xcnn.errors import DataError, OptionError, ShapeError, short
 from xcnn.model.held import Held
 
 Numbers: TypeAlias = NDArray[Any]
-DIGITS = ("mnist01", "mnist")
 
 
 def prepared(model: Held, path: Path, limits: dict[str, Any]) -> tuple[Numbers, str]:

@@ -20,6 +20,7 @@ from xcnn.core import process, random, tree
 from xcnn.core.checks import check_flag, check_rate, check_shape, check_whole
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.options import explained, nearest
+from xcnn.core.streams import Stream
 from xcnn.core.types import (
     Array,
     DType,
@@ -152,6 +153,15 @@ class Model:
     Notes
     -----
     `model.info` is a dict of yours, written to checkpoints; the command line keeps the names of the classes there.
+
+    Examples
+    --------
+    >>> net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2))
+    >>> model = xcnn.Model(net, (1, 4, 4), optimizer=xcnn.Adam(0.1), backend="numpy")
+    >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+    >>> history = model.fit(x, y, epochs=30, progress="none")
+    >>> model.evaluate(x, y)["accuracy"], model.predict(x).shape
+    (1.0, (16, 2))
     """
 
     dtype: DTypeName
@@ -473,6 +483,14 @@ class Model:
             X104, for a path that the net does not have.
         DataError
             X203, for numbers that are not so in the net's type.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> with model.edit("dense1/bias") as bias:
+        ...     bias[0] = 1
+        >>> model.weights["dense1"]["bias"].tolist()
+        [1.0, 0.0]
         """
         if path not in self._shapes:
             names = ", ".join(self._shapes)
@@ -527,13 +545,21 @@ class Model:
 
         Parameters
         ----------
-        backend, **options
-            as for `xcnn.backend`
+        backend
+            a name, such as "numpy", "torch" or "cupy:1", or a Backend
+        **options
+            the backend's own: algorithm, fuse and others
 
         Raises
         ------
         BackendError, BackendUnavailable, OptionError
             as `xcnn.backend`; X104 also where it does not compute in the model's precision.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.to("numpy", algorithm="literal").backend.algorithm
+        'literal'
         """
         there = make_backend(backend, **options)
         with_precision(there, self.policy)  # what it refuses changes nothing
@@ -596,10 +622,11 @@ class Model:
         batch_size
             samples a step; the last one of an epoch takes what is left
         validation_data
-            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch
+            (x, y), (x, y, sample_weight), or a source of samples and targets, measured after each epoch; None is
+            nothing
         validation_split
             instead of it: the share of the samples that are measured and not trained on, of each class alike, drawn
-            from the seed as `xcnn.datasets.split` does
+            from the seed as `xcnn.datasets.split` does; None is none
         callbacks
             functions (model, history), called after each epoch; True ends training. A method `start(model)` of theirs
             is called when training begins, `finish(model, history)` when it is over, however: `history.stopped` is then
@@ -614,17 +641,18 @@ class Model:
             augmentations, as of `xcnn.data.augment`, which each training batch goes through in turn; what they draw
             follows from the seed, the epoch and each sample's number
         steps_per_epoch
-            batches of an epoch, where x is an iterable of them that does not begin anew
+            batches of an epoch, where x is an iterable of them that does not begin anew; None is all
         workers
             threads that make batches ahead of the steps, where these are read, scaled or augmented: None is one for
             each processor, 0 makes each when its step comes. They change no bit of any result; functions of yours that
             augment are called by several at once. `history["stall"]` is the seconds that steps waited in each epoch
         class_weight
             what samples of each class weigh in the loss: a list, a dict by number or name, in which others weigh 1, or
-            "balanced", N / (classes n) for a class of n of the N samples. Validation data are not weighed so
+            "balanced", N / (classes n) for a class of n of the N samples; None is 1 for each. Validation data are not
+            weighed so
         sample_weight : (samples,)
-            what each sample weighs. The loss is sum(w e) / sum(w), in a batch as in an epoch; accuracy and metrics
-            count each sample once
+            what each sample weighs; None is 1 for each. The loss is sum(w e) / sum(w), in a batch as in an epoch;
+            accuracy and metrics count each sample once
         accumulate
             parts that each batch is computed in, one after another, their gradients added up: a step is that of the
             whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
@@ -641,6 +669,14 @@ class Model:
         -------
         History
             of all epochs so far, `model.history` until the next call, which makes one of its own
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> history = model.fit(x, y, epochs=3, batch_size=8, validation_split=0.25, progress="none")
+        >>> history["epoch"], history.stopped
+        ([1, 2, 3], 'finished')
         """
         epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
         steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
@@ -682,6 +718,13 @@ class Model:
             X203, X101, X103, X201, for samples or targets that do not fit.
         DivergedError
             X501, as `fit`.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.step(x, y) > model.step(x, y) > 0
+        True
         """
         x, y = several.both(self, x, y)
         self.turn.close()
@@ -701,7 +744,7 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, as for `fit`
+            samples and their labels or targets, as for `fit`; y is None where x gives both
         first, last
             the rates of the first step and of the last
         steps
@@ -720,6 +763,14 @@ class Model:
         -------
         RateSearch
             `suggestion`, `rates`, `losses`, `plot()`; it prints itself, and draws itself in a notebook
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> search = model.find_learning_rate(x, y, steps=20, batch_size=8)
+        >>> 1e-6 < search.suggestion < 1
+        True
         """
         from xcnn.model.rate_search import search
 
@@ -743,17 +794,24 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels or targets, or a source of both, as for `fit`
+            samples and their labels or targets, or a source of both and None, as for `fit`
         batch_size
             samples that are computed at once; it changes no result but for rounding. None takes up to 256, as many as
             fill the device: fewer of large images
         class_weight, sample_weight
-            what classes and samples weigh in the loss, as for `fit`
+            what classes and samples weigh in the loss, as for `fit`; None is 1 for each
 
         Raises
         ------
         DataError, ShapeError, DTypeError, LabelError
             X203, X101, X103, X201, for samples or targets that do not fit.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> sorted(model.evaluate(x, y))
+        ['accuracy', 'loss']
         """
         batch_size = None if batch_size is None else check_whole("batch_size", batch_size)
         data = to_measure(self, *several.both(self, x, y))
@@ -770,9 +828,9 @@ class Model:
         Parameters
         ----------
         x, y
-            samples and their labels, or a source of both, as for `evaluate`
+            samples and their labels, or a source of both and None, as for `evaluate`
         batch_size
-            samples that are computed at once
+            samples that are computed at once; None takes up to 256, as many as fill the device
         worst
             how many of the samples with the largest losses are kept
 
@@ -787,6 +845,13 @@ class Model:
         -------
         Report
             `print(report)`, `report.write("report.html")`, `report.confusion`, `report.recall`, ...
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.report(x, y).confusion.shape
+        (2, 2)
         """
         from xcnn.model.report import report
 
@@ -837,8 +902,10 @@ class Model:
 
         Parameters
         ----------
-        x, batch_size
-            as for `predict`
+        x
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
+        batch_size
+            samples that are computed at once; None takes up to 256, as many as fill the device
 
         Raises
         ------
@@ -911,13 +978,25 @@ class Model:
 
         Parameters
         ----------
-        x, batch_size, views
-            as for `predict`; of several views the mean of their probabilities
+        x
+            (samples, *input_shape), numbers on the host, or what gives samples as they are needed, as for `fit`
+        batch_size
+            samples that are computed at once; None takes up to 256, as many as fill the device
+        views
+            augmentations, each of which shows all samples in its way, None as they are: the probabilities' mean is
+            given
 
         Raises
         ------
         OptionError
             X104, when the loss is not a classifier's.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.probabilities(x).sum(axis=1).round(6)[:3].tolist()
+        [1.0, 1.0, 1.0]
         """
         if views is None:
             return as_probabilities(self.loss, self.predict(x, batch_size))
@@ -933,7 +1012,14 @@ class Model:
         x
             (samples, *input_shape), of the model's type
         weights
-            a tree on the model's backend
+            a tree on the model's backend; None is the model's own
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> x, y = np.eye(16, dtype="float32").reshape(16, 1, 4, 4), np.arange(16) % 2
+        >>> model.forward(x).shape
+        (16, 2)
         """
         return self.trainer.forward(self.trainer.asked(self.state) if weights is None else weights, x)
 
@@ -952,6 +1038,12 @@ class Model:
         ------
         OptionError
             X104, for a batch_size that can't be.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.summary(batch_size=8).parameters
+        34
         """
         return summarize(self, check_whole("batch_size", batch_size))
 
@@ -989,7 +1081,7 @@ class Model:
         """
         from xcnn.model.trace import trace
 
-        return trace(self, x, y, check_flag("train", train))
+        return trace(self, *several.both(self, x, y), check_flag("train", train))
 
     @explained
     def show_kernels(self, layer: str | None = None) -> Figure:
@@ -1006,6 +1098,11 @@ class Model:
             X104, for a layer whose kernels are no images.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_kernels("conv1")
         """
         from xcnn.model.pictures import show_kernels
 
@@ -1028,6 +1125,11 @@ class Model:
             X104, for a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_maps(np.ones((1, 1, 8, 8)), "conv1")
         """
         from xcnn.model.pictures import show_maps
 
@@ -1050,6 +1152,11 @@ class Model:
             X104, for a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_gradients(np.ones((1, 1, 8, 8)), [0], "conv1")
         """
         from xcnn.model.pictures import show_gradients
 
@@ -1074,6 +1181,11 @@ class Model:
             X104, for a model that is no classifier, or a layer whose output is no maps.
         MissingDependency
             X601, without matplotlib.
+
+        Examples
+        --------
+        >>> net = xcnn.Sequential(xcnn.Conv2D(2, 3), xcnn.Flatten(), xcnn.Dense(2))
+        >>> figure = xcnn.Model(net, (1, 8, 8)).show_class_activation(np.ones((1, 1, 8, 8)), layer="conv1")
         """
         from xcnn.model.pictures import show_class_activation
 
@@ -1150,6 +1262,12 @@ class Model:
         -------
         Loaded
             what was taken and what was not; it prints itself
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.load_weights({"1.weight": np.ones((2, 16)), "1.bias": np.zeros(2)})
+        Loaded(taken=('1.weight', '1.bias'), missing=(), unexpected=(), within=(), prefix='')
         """
         from xcnn.exchange.pytorch import weights
 
@@ -1168,6 +1286,12 @@ class Model:
         -------
         dict
             arrays by name
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> {name: array.shape for name, array in model.state_dict().items()}
+        {'1.weight': (2, 16), '1.bias': (2,)}
         """
         from xcnn.exchange.pytorch import weights
 
@@ -1181,13 +1305,19 @@ class Model:
         ----------
         path
             of the file
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save_weights("weights.safetensors")
+        >>> loaded = model.load_weights("weights.safetensors")
         """
         from xcnn.exchange.pytorch import files
 
         files.write(path, self.state_dict())
 
     @explained
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | Stream, *, optimizer: bool = True) -> None:
         """Write a checkpoint: weights, optimizer state, configuration and history, in one safetensors file.
 
         It is written beside the path, synced and renamed: the path holds the old file or the new one, whole. A symbolic
@@ -1196,9 +1326,30 @@ class Model:
         Parameters
         ----------
         path
-            of the file
+            of the file; or a file that is open for bytes, as io.BytesIO, which is given the whole checkpoint at once
+            where it stands, and stays open
+        optimizer
+            whether the optimizer's state is written, of which Adam's is twice as large as the weights. Without it the
+            file has what predictions need, and the history; a training of the loaded model begins with a new state
+
+        Raises
+        ------
+        CheckpointError
+            X403, X404, for what a file can't give back.
+        OptionError
+            X104, for a file that is open for text. The operating system's errors pass through; the old file stays.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save("net.xcnn", optimizer=False)
+        >>> xcnn.Model.load("net.xcnn").net
+        Sequential(flatten1=Flatten(), dense1=Dense(units=2, bias=True, kernel_initializer='glorot_uniform'))
         """
-        checkpoint.save(self._saved(), path, self.backend.to_numpy)
+        saved = self._saved()
+        if not check_flag("optimizer", optimizer):
+            saved = saved.without_optimizer(self.trainer.asked(saved.state))
+        checkpoint.save(saved, path, self.backend.to_numpy)
 
     def check_save(self) -> None:
         """Raise what `save` would raise of what the model is now, and write nothing: before a training.
@@ -1207,6 +1358,11 @@ class Model:
         ------
         CheckpointError
             X403, X404, for what a file can't give back.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.check_save()
         """
         checkpoint.checked(self._saved())
 
@@ -1221,7 +1377,7 @@ class Model:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | bytes | Stream,
         *,
         backend: str | Backend | None = None,
         layers: Mapping[str, type] | None = None,
@@ -1235,17 +1391,18 @@ class Model:
         Parameters
         ----------
         path
-            of the file
+            of the file; or its bytes, or a file that is open for bytes, which is read to its end, through memory
         backend
-            a name or a Backend
+            a name or a Backend; None is the process's (xcnn.set_backend)
         layers
-            your own layers' classes by name, where the net has any
+            your own layers' classes by name, where the net has any; else None
         loss
-            your own loss, where the model was saved with one
+            your own loss, where the model was saved with one; else None
         metrics
-            your own metrics, all of the model's together, where it was saved with functions or objects among them
+            your own metrics, all of the model's together, where it was saved with functions or objects among them; None
+            is those that were saved
         precision
-            another than it was saved with, where the backend does not have that one
+            another than it was saved with, where the backend does not have that one; None is that
         max_bytes
             what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -1255,6 +1412,13 @@ class Model:
             X401 incomplete, X402 altered, X403 not one of ours or of unknown layers, X404 too large.
         OptionError
             X104, where the backend does not compute in the model's precision.
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.save("net.xcnn")
+        >>> xcnn.Model.load("net.xcnn", backend="numpy").input_shape
+        (1, 4, 4)
         """
         max_bytes = check_whole("max_bytes", max_bytes)
         there = get_backend() if backend is None else make_backend(backend)
@@ -1271,17 +1435,23 @@ class Model:
                 metrics=saved.metrics, optimizer=SGD(), backend=there, dtype=kind.dtype,
                 precision=kind.name, seed=saved.seed,
             )  # fmt: skip  # an optimizer without moments, which would be made to be replaced
-            moments = {n: state.optimizer_state[n] for n in saved.optimizer.moments}
-            scaling = loss_scaling.entries_of(model.state.optimizer_state)
-            if scaling and (kept := loss_scaling.entries_of(state.optimizer_state)):
-                scaling = loss_scaling.entries(model.backend, **kept)
-            kept = {"step": state.optimizer_state["step"], **moments, **scaling}
+            kept = model._restored_state(saved)
             state = replace(state, weights=model.state.weights, optimizer_state=kept)
             model._become(
                 _net=saved.net, _optimizer=saved.optimizer, state=state, history=History([*state.rows]),
                 plan=saved.plan, info=saved.info, _kept_scaling=saved.scaling,
             )  # fmt: skip
         return model
+
+    def _restored_state(self, saved: checkpoint.Saved) -> Weights:
+        """The optimizer's state as it was saved, or a new one for weights alone; the loss's scale where it has one."""
+        if saved.weights_alone:
+            return self._first_state(saved.optimizer, self.state.weights)
+        found, scaling = saved.state.optimizer_state, loss_scaling.entries_of(self.state.optimizer_state)
+        moments = {n: found[n] for n in saved.optimizer.moments}
+        if scaling and (kept := loss_scaling.entries_of(found)):
+            scaling = loss_scaling.entries(self.backend, **kept)
+        return {"step": found["step"], **moments, **scaling}
 
     @explained
     def to_onnx(
@@ -1304,7 +1474,7 @@ class Model:
         fold_batch_norm
             whether batch normalisations go into the convolutions before them
         info
-            further metadata, texts or what JSON has
+            further metadata, texts or what JSON has; None is nothing more
         verify
             whether onnxruntime must give the net's outputs for batches of 1, 2 and 7 samples before the file is
             written; None asks it where it is installed
@@ -1315,6 +1485,11 @@ class Model:
             X411, for layers that can't be written; X412, where onnxruntime gives other outputs.
         MissingDependency
             X601
+
+        Examples
+        --------
+        >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+        >>> model.to_onnx("net.onnx", verify=False)
         """
         onnx_out.to_onnx(self, path, fold_batch_norm=fold_batch_norm, info=info, verify=verify)
 

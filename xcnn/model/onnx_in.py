@@ -17,12 +17,13 @@ from xcnn.core.checks import check_shape, check_whole
 from xcnn.core.text import readable
 from xcnn.core.types import LossName, OptimizerName, Shape
 from xcnn.errors import ExchangeError
-from xcnn.layers import Layer, LogSoftmax, Sequential
+from xcnn.layers import Layer, LogSoftmax, Sigmoid, Softmax, Tanh
 from xcnn.model import checkpoint
 from xcnn.model.checkpoint import MAX_BYTES
 from xcnn.model.model import Model
 from xcnn.model.needs import Counter
-from xcnn.training.losses import BOUNDED, Loss
+from xcnn.model.predict import last_layer
+from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -51,14 +52,21 @@ def load_onnx(
     path
         of the file
     input_shape
-        of one sample, where the file leaves sizes free; images that the graph transposes at once, (H, W, C), are taken
-        by the model as (C, H, W)
+        of one sample, where the file leaves sizes free, else None; images that the graph transposes at once, (H, W, C),
+        are taken by the model as (C, H, W)
     output
-        the output that the model gives, where the file has several
+        the value that the model gives: of several outputs one, or any value within the graph, by its name in the file;
+        None is the only output
     loss
-        as for `xcnn.Model`; None is "cross_entropy" for scores of at least two classes, else "mse"
-    optimizer, backend, seed
-        as for `xcnn.Model`
+        a name, or a function (y, t) -> (value, dy), as of `xcnn.Model`; None is that of the last layer:
+        "binary_cross_entropy" for probabilities, "nll" for their logarithms, "cross_entropy" for scores of at least two
+        classes, else "mse"
+    optimizer
+        a name, or a value such as xcnn.SGD(0.1, momentum=0.9)
+    backend
+        a name or a Backend; None is the process's (xcnn.set_backend)
+    seed
+        of the order of samples and dropout's masks
     max_bytes
         what a sample may take on its way through the net: the arrays of its layers, counted before any is made
 
@@ -76,7 +84,15 @@ def load_onnx(
     -------
     Model
         `model.info["onnx"]` has the file's metadata
+
+    Examples
+    --------
+    >>> model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy")
+    >>> model.to_onnx("net.onnx", verify=False)
+    >>> xcnn.load_onnx("net.onnx").output_shape
+    (2,)
     """
+    from xcnn.data.images import DIGITS
     from xcnn.exchange.onnx.read import read_onnx
 
     max_bytes = check_whole("max_bytes", max_bytes)
@@ -90,7 +106,8 @@ def load_onnx(
         loss=loss if loss is not None else default_loss(read.net, output_shape),
     )  # fmt: skip
     model._become(_net=read.net)
-    model.info = {"onnx": read.info, **classes_of(read.info)}
+    data = {"data": read.info["data"]} if read.info.get("data") in DIGITS else {}
+    model.info = {"onnx": read.info, **classes_of(read.info), **data}
     return model
 
 
@@ -111,11 +128,13 @@ def counted_shape(path: str | Path, read: Read, max_bytes: int) -> Shape:
 
 
 def default_loss(net: Layer, output_shape: Shape) -> LossName:
-    """That of scores of classes, where the net may give such, else mse."""
-    while type(net) is Sequential and net.named:
-        net = net.named[-1][1]
-    scores = len(output_shape) == 1 and output_shape[0] > 1 and type(net) not in (*BOUNDED, LogSoftmax)
-    return "cross_entropy" if scores else "mse"
+    """That of what a row of numbers is, by the last layer: probabilities, their logarithms, or scores; else mse."""
+    last = last_layer(net)
+    if len(output_shape) != 1 or isinstance(last, Tanh):
+        return "mse"
+    if isinstance(last, Softmax | Sigmoid):
+        return "binary_cross_entropy"
+    return "mse" if output_shape[0] == 1 else "nll" if isinstance(last, LogSoftmax) else "cross_entropy"
 
 
 def classes_of(info: Mapping[str, str]) -> dict[str, list[str]]:

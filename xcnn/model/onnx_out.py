@@ -31,8 +31,12 @@ def told(model: Held, info: Mapping[str, Any] | None) -> dict[str, Any]:
     """What stands in the file beside the graph."""
     if info is not None and not (isinstance(info, Mapping) and all(isinstance(key, str) for key in info)):
         raise OptionError("X104", f"info must be a mapping whose keys are strings; got {short(info)}.")
+    from xcnn.data.images import DIGITS
+
     names = class_names(model)
     own: dict[str, Any] = {"classes": names} if names else {}
     if "data" in model.info and len(model.input_shape) == 3:
         own["input"] = PIXELS
+    if model.info.get("data") in DIGITS:  # whose pictures are prepared as these were
+        own["data"] = model.info["data"]
     return {**own, **(info or {})}

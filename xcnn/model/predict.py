@@ -11,6 +11,7 @@ import numpy as np
 from xcnn.core.checks import check_whole
 from xcnn.data.source import Source
 from xcnn.errors import DataError, OptionError, counted
+from xcnn.layers import Graph, Layer, Sequential, Softmax
 from xcnn.layers.activations import sigmoid
 from xcnn.model.held import Held
 from xcnn.training.loop import in_order
@@ -30,6 +31,18 @@ def in_views(model: Held, data: Source, views: Any, batch_size: int | None, work
     for place, view in enumerate(chosen):
         seen = data if view is None else Seen(data, view, (model.trainer.seed, place))
         yield predict(model, seen, batch_size, workers)
+
+
+def shares_one(net: Layer, loss: Loss) -> bool:
+    """Whether a classifier's probabilities add up to 1: by its loss, or because its last layer is a Softmax."""
+    return loss_name(loss) in ("cross_entropy", "nll") or isinstance(last_layer(net), Softmax)
+
+
+def last_layer(net: Layer) -> Layer:
+    """The layer behind all others, within containers of such as follow each other."""
+    while isinstance(net, Sequential | Graph) and net.named:
+        net = net.layers[net.outputs[0]] if isinstance(net, Graph) else net.named[-1][1]
+    return net
 
 
 def as_probabilities(loss: Loss, outputs: HostArray) -> HostArray:

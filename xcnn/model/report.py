@@ -2,154 +2,43 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xcnn.core import html
 from xcnn.core.files import check_path, write_whole
-from xcnn.core.text import columns
 from xcnn.data.source import Arrays, Source
-from xcnn.errors import OptionError, counted, printable
+from xcnn.errors import OptionError
+from xcnn.model import report_page
 from xcnn.model.feeding import Fed, known_targets, to_measure
 from xcnn.model.held import numbered_names
+from xcnn.model.report_counts import Counted, Surprise
 from xcnn.training.loop import in_order
 
 if TYPE_CHECKING:
     from xcnn.model.held import Held
     from xcnn.training.state import HostArray
 
-CONFIDENCE = 1.959963984540054
-"""How many standard deviations 95 % of a normal distribution lie within."""
-SHOWN = 12
-"""Classes beyond which no matrix is printed; on a page it is, up to WIDE."""
-WIDE = 40
 BATCH = 256
 """Samples that are read at a time where labels come with them."""
-TITLES = ("class", "samples", "precision", "recall", "F1")
-
-
-class Confused(NamedTuple):
-    """One class that was taken for another: their numbers, how often, and for what share of its samples."""
-
-    true: int
-    taken: int
-    times: int
-    share: float
-
-
-class Surprise(NamedTuple):
-    """One sample: its number, its class and what it was taken for, the probability of its class, and -log of that."""
-
-    sample: int
-    true: int
-    taken: int
-    probability: float
-    loss: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Report:
-    """What `model.report(x, y)` gives: it prints itself, shows itself in a notebook, and writes itself as a page.
-
-    Parameters
-    ----------
-    classes
-        their names
-    confusion
-        (classes, classes), how many samples of each class, by rows, were taken for which, by columns
-    loss
-        the mean of -log p, p being the probability that a sample's own class was given
-    surprises
-        the samples with the largest -log p, the largest first
-    images
-        those samples themselves, (len(surprises), channels, height, width), or None where they are no images
-    """
-
-    classes: tuple[str, ...]
-    confusion: HostArray
-    loss: float
-    surprises: tuple[Surprise, ...]
-    images: HostArray | None
-
-    @property
-    def samples(self) -> int:
-        """How many were looked at."""
-        return int(self.confusion.sum())
-
-    @property
-    def accuracy(self) -> float:
-        """The share of samples that were taken for what they are."""
-        return float(np.trace(self.confusion) / self.samples)
-
-    @cached_property
-    def interval(self) -> tuple[float, float]:
-        """Where the accuracy on other samples of the same kind lies, with 95 % confidence: Wilson 1927."""
-        n, p, z = self.samples, self.accuracy, CONFIDENCE
-        middle, reach = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        low, high = (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
-        return max(0.0, low), min(1.0, high)
-
-    @property
-    def support(self) -> HostArray:
-        """(classes,), the samples of each."""
-        counts: HostArray = self.confusion.sum(axis=1)
-        return counts
-
-    @property
-    def recall(self) -> HostArray:
-        """(classes,), the share of each class's samples that were found; NaN for a class without samples."""
-        return shares(np.diag(self.confusion), self.support)
-
-    @property
-    def precision(self) -> HostArray:
-        """(classes,), the share of what was taken for a class that it is; NaN where nothing was."""
-        return shares(np.diag(self.confusion), self.confusion.sum(axis=0))
-
-    @property
-    def f1(self) -> HostArray:
-        """(classes,), the harmonic mean of precision and recall."""
-        return shares(2 * np.diag(self.confusion), self.support + self.confusion.sum(axis=0))
-
-    @property
-    def confused(self) -> tuple[Confused, ...]:
-        """The pairs of classes that were taken for one another, the most frequent first."""
-        wrong = self.confusion - np.diag(np.diag(self.confusion))
-        order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
-        pairs = (divmod(int(at), len(self.classes)) for at in order)
-        return tuple(Confused(i, j, int(wrong[i, j]), float(wrong[i, j] / self.support[i])) for i, j in pairs)
+class Report(Counted):
+    """What `model.report(x, y)` gives: it prints itself, shows itself in a notebook, and writes itself as a page."""
 
     def __str__(self) -> str:
-        lines = [self.headline, "", *columns([TITLES, *self.rows()], words=1)]
-        if len(self.classes) <= SHOWN:
-            body = [(name, *map(str, row)) for name, row in zip(self.names, self.confusion.tolist(), strict=True)]
-            lines += ["", *columns([("true \\ taken for", *self.names), *body], words=1)]
-        if self.confused:
-            lines += ["", "most confused:", *(f"  {self.pair(each)}" for each in self.confused[:5])]
-        if self.surprises:
-            lines += ["", "largest losses:", *(f"  {self.told(each)}" for each in self.surprises[:5])]
-        return "\n".join(lines)
+        return self.text
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        parts = [html.note(self.headline), html.table(TITLES, self.rows(), words=1)]
-        if len(self.classes) <= WIDE:
-            parts.append(self.matrix())
-        if self.confused:
-            pairs = [
-                (self.names[p.true], self.names[p.taken], f"{p.times:,}", f"{p.share:.1%}") for p in self.confused[:10]
-            ]
-            parts.append(html.table(("class", "taken for", "samples", "of the class"), pairs, words=2))
-        parts += ["<p>Largest losses</p>" if self.surprises else "", *map(self.shown, range(len(self.surprises)))]
-        return f"<div>{''.join(parts)}</div>"
+        return f"<div>{html.note(self.headline)}{report_page.sections(self)}</div>"
 
     def write(self, path: str | Path) -> None:
         """Write a page that needs no network, whole or not at all.
@@ -161,73 +50,7 @@ class Report:
         """
         path = Path(path)
         check_path(path)
-        write_whole(path, PAGE.format(title=html.escape(self.headline), body=self._repr_html_()).encode())
-
-    @property
-    def names(self) -> list[str]:
-        """Those of the classes, as they can be printed."""
-        return [printable(name) for name in self.classes]
-
-    @property
-    def headline(self) -> str:
-        """The accuracy, and where it may lie."""
-        low, high = self.interval
-        told = f"accuracy {self.accuracy:.2%} ({low:.2%} to {high:.2%} with 95 % confidence)"
-        return f"{told}, loss {self.loss:.4f} on {counted(self.samples, 'sample')}"
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """One for each class."""
-        numbers = zip(self.names, self.support, self.precision, self.recall, self.f1, strict=True)
-        return [(name, f"{count:,}", *map(percent, measured)) for name, count, *measured in numbers]
-
-    def pair(self, pair: Confused) -> str:
-        """A line of text."""
-        times = f"{counted(pair.times, 'time')}, {pair.share:.1%} of its samples"
-        return f"{self.names[pair.true]} taken for {self.names[pair.taken]}: {times}"
-
-    def told(self, each: Surprise) -> str:
-        """A line of text."""
-        what = f"{self.names[each.true]} taken for {self.names[each.taken]}"
-        what = self.names[each.true] if each.true == each.taken else what
-        return f"sample {each.sample}: {what}, p = {each.probability:.2g}"
-
-    def matrix(self) -> str:
-        """The confusion matrix, its cells the darker the larger their share of the row."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("true \\ taken for", *self.names))
-        lines = []
-        for i, (name, row) in enumerate(zip(self.names, self.confusion, strict=True)):
-            cells = []
-            for j, count in enumerate(row):
-                share = count / max(int(self.support[i]), 1)
-                colour = f"rgba({'40, 120, 200' if i == j else '220, 60, 40'}, {share * 0.8:.2f})"
-                cells.append(f'<td style="text-align: right; background: {colour}">{count:,}</td>')
-            lines.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        return f'<div style="overflow-x: auto">{table}</div>'
-
-    def shown(self, n: int) -> str:
-        """One of the samples with the largest losses, with its picture where it is one."""
-        text = html.escape(self.told(self.surprises[n]))
-        if self.images is None:
-            return f"<p>{text}</p>"
-        source = base64.b64encode(png(self.images[n])).decode()
-        style = "display: inline-block; width: 9em; margin: 0.3em; vertical-align: top; font-size: small"
-        picture = (
-            f'<img src="data:image/png;base64,{source}" alt="{text}" style="width: 8em; image-rendering: pixelated">'
-        )
-        return f'<figure style="{style}">{picture}<figcaption>{text}</figcaption></figure>'
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font-family: system-ui, sans-serif; margin: 1em auto; max-width: 70em; padding: 0 1em; }}
-table {{ border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }}
-td, th {{ padding: 0.2em 0.6em; border-bottom: 1px solid #ddd; }}
-</style></head>
-<body>{body}</body></html>
-"""
+        write_whole(path, report_page.page(self).encode())
 
 
 def report(model: Held, x: Any, y: Any, probabilities: Callable[[HostArray], HostArray], worst: int) -> Report:
@@ -266,25 +89,3 @@ def labels_of(targets: HostArray, classes: int) -> HostArray:
         labels: HostArray = (targets > 0.5).astype(np.int64) if classes == 2 else targets.astype(np.int64)
         return labels
     return (targets[:, 0] > 0.5).astype(np.int64) if targets.shape[1] == 1 else targets.argmax(axis=1)
-
-
-def shares(some: HostArray, of: HostArray) -> HostArray:
-    """Some / of, NaN where there is nothing."""
-    divided: HostArray = np.divide(some, of, out=np.full(len(of), np.nan), where=of > 0)
-    return divided
-
-
-def percent(share: float) -> str:
-    """As it is read; nothing where there is none."""
-    return "" if np.isnan(share) else f"{share:.1%}"
-
-
-def png(image: HostArray) -> bytes:
-    """An image (channels, height, width) as a file; cells beyond 0..1 are brought there from least to most."""
-    from PIL import Image
-
-    low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
-    cells = np.rint((image - low) / (high - low) * 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(cells[0] if len(cells) == 1 else cells.transpose(1, 2, 0)).save(file, "PNG")
-    return file.getvalue()

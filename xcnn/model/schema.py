@@ -215,6 +215,7 @@ CONFIG = record(
         "precision": text,
         "metrics": many(metric, most=1000),
         "takes": text,
+        "weights_alone": flag,
         "backend": text,
         "versions": mapping(text),
         "scaling": nothing_or(

@@ -4,7 +4,18 @@ from xcnn.nets.convnext import convnext_tiny
 from xcnn.nets.efficientnet import efficientnet_b0
 from xcnn.nets.mobilenet import mobilenet_v2
 from xcnn.nets.pretrained import TRAINED, pretrained
-from xcnn.nets.recipes import RECIPES, Recipe, article, fast, lenet, mnist_net, photos, residual_block, small_resnet
+from xcnn.nets.recipes import (
+    RECIPES,
+    Recipe,
+    article,
+    fashion,
+    fast,
+    lenet,
+    mnist_net,
+    photos,
+    residual_block,
+    small_resnet,
+)
 from xcnn.nets.resnet import resnet18, resnet34, resnet50
 from xcnn.nets.unet import unet
 from xcnn.nets.vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
@@ -16,6 +27,7 @@ __all__ = [
     "article",
     "convnext_tiny",
     "efficientnet_b0",
+    "fashion",
     "fast",
     "lenet",
     "mnist_net",

@@ -33,6 +33,11 @@ def convnext_tiny(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.convnext_tiny(classes=3).layers]
+    ['features', 'avgpool', 'classifier']
     """
     places, stages = count(), list[Layer]()
     for n, (channels, blocks) in enumerate(STAGES):

@@ -34,6 +34,11 @@ def efficientnet_b0(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.efficientnet_b0(classes=3).layers]
+    ['features', 'avgpool', 'classifier']
     """
     stages: list[Layer] = [conv_norm(32, 3, 2, SiLU())]
     before, place, total = 32, 0, sum(blocks for *_, blocks, _ in STAGES)

@@ -16,6 +16,11 @@ def mobilenet_v2(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.mobilenet_v2(classes=3).layers]
+    ['features', 'avgpool', 'classifier']
     """
     layers: list[Layer] = [conv_norm(widened(32), 3, 2, ClippedReLU(6.0))]
     before = widened(32)

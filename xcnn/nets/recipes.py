@@ -1,9 +1,11 @@
-"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, one for photos, a small residual net."""
+"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, one for photos, small residual nets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from xcnn.core.types import LossName, Shape
 from xcnn.layers import (
@@ -13,13 +15,15 @@ from xcnn.layers import (
     Dropout,
     Flatten,
     GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    Layer,
     MaxPool2D,
     ReLU,
     Residual,
     Sequential,
     Sigmoid,
 )
-from xcnn.layers.layer import Layer
+from xcnn.training.losses import cross_entropy
 from xcnn.training.optimizers import Adam, AdamW, Optimizer
 from xcnn.training.schedules import OneCycle
 
@@ -31,6 +35,11 @@ def article(classes: int = 2) -> Sequential:
     ----------
     classes
         outputs, each a probability
+
+    Examples
+    --------
+    >>> xcnn.nets.article(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(5, 3, bias="untied"), Sigmoid(), Flatten(), Dense(100), Sigmoid(), Dense(classes), Sigmoid()
@@ -44,6 +53,11 @@ def lenet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.lenet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(6, 5, padding=2), ReLU(), MaxPool2D(2),
@@ -59,6 +73,11 @@ def mnist_net(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.mnist_net(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(32, 3), ReLU(), Conv2D(64, 3), ReLU(), MaxPool2D(2), Dropout(0.25),
@@ -73,6 +92,11 @@ def fast(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fast(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(24, 5), ReLU(), MaxPool2D(2), BatchNorm(),
@@ -88,6 +112,11 @@ def small_resnet(classes: int = 10) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.small_resnet(2).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (2,)
     """
     return Sequential(
         Conv2D(16, 3, padding="same", bias=False), BatchNorm(), ReLU(),
@@ -117,6 +146,32 @@ def photos(classes: int = 10, side: int = 64) -> Sequential:
     return Sequential(*layers, GlobalAveragePool2D(), Dropout(0.2), Dense(classes))
 
 
+def fashion(classes: int = 10) -> Sequential:
+    """A net of seven 3x3 convolutions for Fashion-MNIST: two stages, each pooled, then two more around a shortcut.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.fashion().init(np.random.default_rng(0), (1, 28, 28))[1]
+    (10,)
+    """
+    return Sequential(
+        *normalised(32), *normalised(64, MaxPool2D(2)), Residual(*normalised(64), *normalised(64)),
+        *normalised(128, MaxPool2D(2)), Residual(*normalised(128), *normalised(128)),
+        GlobalMaxPool2D(), Dense(classes),
+    )  # fmt: skip
+
+
+def normalised(filters: int, *pooling: Layer) -> tuple[Layer, ...]:
+    """A 3x3 convolution, pooled if there is a pooling, its norm and a ReLU."""
+    conv = Conv2D(filters, 3, padding="same", bias=False)
+    return (conv, *pooling, BatchNorm(momentum=0.9, epsilon=1e-5), ReLU())
+
+
 def residual_block(filters: int, stride: int = 1) -> Residual:
     """Two 3x3 convolutions around a shortcut, which is a 1x1 convolution where the shape changes.
 
@@ -126,6 +181,11 @@ def residual_block(filters: int, stride: int = 1) -> Residual:
         channels of both convolutions
     stride
         of the first one, and of the shortcut
+
+    Examples
+    --------
+    >>> xcnn.nets.residual_block(8, stride=2).init(np.random.default_rng(0), (4, 28, 28))[1]
+    (8, 14, 14)
     """
     changes = stride > 1
     shortcut = Sequential(Conv2D(filters, 1, stride=stride, bias=False), BatchNorm()) if changes else None
@@ -148,24 +208,33 @@ class Recipe:
     net
         from the number of classes to the net
     loss
-        a name in xcnn.losses.LOSSES
+        a name in xcnn.losses.LOSSES, or one of these functions with its options
     optimizer
         with its learning rate; or a function that makes it of the number of steps in all, where the rate follows these
     epochs
         rounds through the data; or a function that makes it of the number of samples
     batch_size
         samples a step
+    augment
+        what is done to training images, as `xcnn train --augment` takes it: "flip,translate:2"
     suits
         what it is for, in a line
     sized
         whether the net is made for a picture's side too
+
+    Examples
+    --------
+    >>> recipe = xcnn.nets.Recipe(xcnn.nets.lenet, epochs=5)
+    >>> recipe.epochs, recipe.batch_size, recipe.loss
+    (5, 64, 'cross_entropy')
     """
 
     net: Callable[..., Sequential]
-    loss: LossName = "cross_entropy"
+    loss: LossName | Callable[..., Any] = "cross_entropy"
     optimizer: Optimizer | Callable[[int], Optimizer] = ADAM
     epochs: int | Callable[[int], int] = 3
     batch_size: int = 64
+    augment: str = ""
     suits: str = ""
     sized: bool = False
 
@@ -189,6 +258,15 @@ def one_cycle(steps: int) -> Optimizer:
     return Adam(OneCycle(0.01, steps))
 
 
+def one_cycle_decayed(steps: int) -> Optimizer:
+    """The same, weights decaying beside the gradients' steps: Loshchilov and Hutter 2019."""
+    return AdamW(OneCycle(0.01, steps, rise=0.25), weight_decay=0.05)
+
+
+SMOOTHED = partial(cross_entropy, label_smoothing=0.1)
+"""Labels a tenth of which is spread over all classes: Szegedy et al. 2016, "Rethinking the Inception architecture"."""
+
+
 def warm_cycle(steps: int) -> Optimizer:
     """AdamW, its rate up to 0.006 and down again over all steps, with a little weight decay."""
     return AdamW(OneCycle(0.006, steps), weight_decay=0.02)
@@ -206,6 +284,15 @@ def rounds(samples: int) -> int:
 RECIPES = {
     "article": Recipe(article, loss="binary_cross_entropy", batch_size=32, suits="two digits, as in the article"),
     "fast": Recipe(fast, optimizer=one_cycle, epochs=1, batch_size=64, suits="MNIST: 99 % in some seconds"),
+    "fashion": Recipe(
+        fashion,
+        loss=SMOOTHED,
+        optimizer=one_cycle_decayed,
+        epochs=12,
+        batch_size=128,
+        augment="flip,translate:2",
+        suits="Fashion-MNIST, 28x28",
+    ),
     "lenet": Recipe(lenet, suits="small grey pictures, 28x28"),
     "mnist-net": Recipe(mnist_net, suits="MNIST: 99 % and more, slower"),
     "photos": Recipe(
@@ -219,6 +306,7 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "article",
+    "fashion",
     "fast",
     "lenet",
     "mnist_net",

@@ -18,6 +18,11 @@ def resnet18(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.resnet18(classes=3)["fc"].units
+    3
     """
     return resnet(basic_block, (2, 2, 2, 2), 1, classes)
 
@@ -29,6 +34,11 @@ def resnet34(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.resnet34(classes=3)["fc"].units
+    3
     """
     return resnet(basic_block, (3, 4, 6, 3), 1, classes)
 
@@ -40,6 +50,11 @@ def resnet50(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> xcnn.nets.resnet50(classes=3)["fc"].units
+    3
     """
     return resnet(bottleneck, (3, 4, 6, 3), 4, classes)
 

@@ -25,6 +25,11 @@ def unet(classes: int = 1, features: int = 32) -> Graph:
     ------
     OptionError
         X104, for features that can't be.
+
+    Examples
+    --------
+    >>> xcnn.nets.unet(2, features=4).init(np.random.default_rng(0), (3, 32, 32))[1]
+    (2, 32, 32)
     """
     features = check_whole("features", features)
     nodes: dict[str, Any] = {}

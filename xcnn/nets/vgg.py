@@ -27,6 +27,11 @@ def vgg11(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.vgg11(classes=3).layers]
+    ['features', 'avgpool', 'flatten', 'classifier']
     """
     return vgg(ELEVEN, classes, normalised=False)
 
@@ -38,6 +43,11 @@ def vgg11_bn(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.vgg11_bn(classes=3).layers]
+    ['features', 'avgpool', 'flatten', 'classifier']
     """
     return vgg(ELEVEN, classes, normalised=True)
 
@@ -49,6 +59,11 @@ def vgg16(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.vgg16(classes=3).layers]
+    ['features', 'avgpool', 'flatten', 'classifier']
     """
     return vgg(SIXTEEN, classes, normalised=False)
 
@@ -60,6 +75,11 @@ def vgg16_bn(classes: int = 1000) -> Sequential:
     ----------
     classes
         outputs, logits
+
+    Examples
+    --------
+    >>> [*xcnn.nets.vgg16_bn(classes=3).layers]
+    ['features', 'avgpool', 'flatten', 'classifier']
     """
     return vgg(SIXTEEN, classes, normalised=True)
 

@@ -39,14 +39,14 @@ def check_classifier(model: Model) -> list[str]:
 def answer(model: Model, names: list[str], probabilities: Numbers, how: str, name: str) -> dict[str, Any]:
     """The likeliest class of a picture, all classes' probabilities from the likeliest on, and how it was prepared.
 
-    `independent` tells that each probability is a sigmoid of its own, so that they need not add up to 1.
+    `independent` tells that each probability stands for itself, as of a sigmoid, so that they need not add up to 1.
 
     Raises
     ------
     DivergedError
         X501, where they are no numbers.
     """
-    from xcnn.training.losses import loss_name
+    from xcnn.model.predict import shares_one
 
     if not np.isfinite(probabilities).all():
         raise DivergedError("X501", f"the model's outputs overflow on {name}.")
@@ -56,7 +56,7 @@ def answer(model: Model, names: list[str], probabilities: Numbers, how: str, nam
         "class": names[best],
         "probability": float(probabilities[best]),
         "probabilities": {names[n]: float(probabilities[n]) for n in order},
-        "independent": model.output_shape[0] > 1 and loss_name(model.loss) != "cross_entropy",
+        "independent": model.output_shape[0] > 1 and not shares_one(model.net, model.loss),
         "prepared": how,
     }
 

@@ -55,6 +55,10 @@ class Serving:
     images: dict[str, Any] = field(default_factory=dict)
 
 
+GONE = 499
+"""The status of a request whose sender has gone before it was there whole: nginx's number."""
+
+
 class RefusedError(Exception):
     """A request that is answered with this status."""
 
@@ -98,6 +102,7 @@ class Service:
 
     async def predict(self, request: Request) -> Response:
         """POST /predict: an image file as the body."""
+        from starlette.requests import ClientDisconnect
         from starlette.responses import JSONResponse
 
         begin = time.monotonic()
@@ -107,6 +112,8 @@ class Service:
         except TimeoutError:
             late = f"the answer would take more than {self.serving.seconds:g} seconds."
             told, status = {"error": {"code": "timeout", "message": late, "hint": ""}}, 504
+        except ClientDisconnect:  # nobody is there to read the answer
+            told, status = {}, GONE
         except RefusedError as error:
             told, status = {"error": error.told}, error.status
         except XcnnError as error:
@@ -197,8 +204,18 @@ def app(model: Model, serving: Serving) -> Starlette:
         routing.Route("/health", service.health),
         routing.Route("/metrics", service.counted),
     ]
-    made: Starlette = applications.Starlette(routes=routes, lifespan=service.running)
+    refused = {package("starlette.exceptions").HTTPException: unanswered}
+    made: Starlette = applications.Starlette(routes=routes, lifespan=service.running, exception_handlers=refused)
     return made
+
+
+async def unanswered(request: Request, error: Any) -> Response:
+    """What asks for a path that there is not, or by a method that it does not have."""
+    from starlette.responses import JSONResponse
+
+    told = f"{request.method} {request.url.path[:80]}: {error.detail}."
+    known = "POST /predict takes an image file; GET /health and GET /metrics tell how it is."
+    return JSONResponse({"error": {"code": "path", "message": told, "hint": known}}, error.status_code, error.headers)
 
 
 def serve(

@@ -32,6 +32,11 @@ class Adagrad(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.Adagrad(0.05)).learning_rate
+    0.05
     """
 
     learning_rate: float | Schedule = 0.01
@@ -79,6 +84,11 @@ class NAdam(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.NAdam(0.001)).learning_rate
+    0.001
     """
 
     learning_rate: float | Schedule = 0.002
@@ -136,6 +146,11 @@ class LAMB(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.LAMB(0.002, weight_decay=0.02)).learning_rate
+    0.002
     """
 
     learning_rate: float | Schedule = 0.001

@@ -28,7 +28,7 @@ def dice(y: Array, t: Array, *, smooth: float = 1.0, weights: Array | None = Non
     smooth
         s: what is nowhere, and is found nowhere, costs nothing
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the classes too
+        of the samples: the mean is then sum(w e) / sum(w), over the classes too; None is 1 for each
 
     Raises
     ------
@@ -36,6 +36,12 @@ def dice(y: Array, t: Array, *, smooth: float = 1.0, weights: Array | None = Non
         X202, when t fits neither way.
     OptionError
         X104, for a number below 0.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.dice(np.array([[0.9, 0.2]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.1006, [[-0.1784, 0.3472]])
     """
     smooth = check_rate("smooth", smooth)
     xp, t = namespace(y, t), targets(y, t)
@@ -74,6 +80,12 @@ def contrastive(y: Array, t: Array, *, temperature: float = 0.1) -> tuple[Array,
         X202, for other shapes.
     OptionError
         X104, for a temperature that can't be.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.contrastive(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), np.array([0, 0, 1]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.0636, [[0.0, -0.3569], [-0.5013, 0.6683], [0.4785, 0.0]])
     """
     temperature = check_positive("temperature", temperature)
     xp = check_floating(y, t)

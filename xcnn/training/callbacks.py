@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, get_args
 
@@ -22,13 +22,38 @@ from xcnn.training.state import TrainingState
 from xcnn.training.trainer import Trainer
 
 Callback: TypeAlias = Callable[[Any, History], object]
-"""callback(model, history), called after each epoch; it ends training by returning True.
+"""callback(model, history), called after each epoch; it ends training by returning True, or an array of one True.
 
 An object with a method `start(model)` has it called when a training begins, and one with a method
 `finish(model, history)` when it is over, however it ended: `history.stopped` says how. One with a method
 `step(model, row)` has it called after each training step, with a dict of its number, its epoch, the batch's loss and
 the learning rate; True ends training there. Steps are then taken one by one, where a backend would take many in one go.
 """
+
+
+def wants_end(wishes: Iterable[object]) -> bool:
+    """Whether one of the callbacks' answers is True: Python's, NumPy's, or the one cell of any library's array.
+
+    Other answers mean nothing, numbers too: of `lambda model, history: rows.append(history)` nobody wants to end.
+
+    Raises
+    ------
+    OptionError
+        X104, for an array of several bools.
+    """
+    return any(map(wants_one, wishes))
+
+
+def wants_one(wish: Any) -> bool:
+    """Whether one answer is True."""
+    if isinstance(wish, bool):
+        return wish
+    if not str(getattr(wish, "dtype", "")).rpartition(".")[2].startswith("bool"):
+        return False
+    if prod(wish.shape) != 1:
+        told = f"a callback ends training by one True; it gave {tuple(wish.shape)} of them."
+        raise OptionError("X104", told, hint="end it with .any() or .all().")
+    return bool(wish)
 
 
 class Trained(Protocol):
@@ -251,6 +276,14 @@ class EarlyStopping(Monitoring):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> stop = xcnn.EarlyStopping("val_loss", patience=1, min_delta=9.0)
+    >>> model.fit(x, y, epochs=9, validation_split=0.5, callbacks=stop, progress="none").stopped
+    'early'
     """
 
     monitor: str = "val_loss"
@@ -312,6 +345,15 @@ class Checkpoint(Monitoring):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> best = xcnn.Checkpoint("best.xcnn", "val_loss")
+    >>> history = model.fit(x, y, epochs=2, validation_split=0.5, callbacks=best, progress="none")
+    >>> xcnn.Model.load("best.xcnn").net
+    Dense(units=2, bias=True, kernel_initializer='glorot_uniform')
     """
 
     path: str | Path

@@ -20,14 +20,20 @@ def nll(y: Array, t: Array, *, ignore_index: int | None = None, weights: Array |
         logarithms of probabilities, as LogSoftmax gives them, classes on axis 1
     t : (N,) or (N, ...) whole numbers 0 .. C - 1, or distributions shaped like y: 0 and above, with the sum 1
     ignore_index
-        a label of places that do not count, such as -100: the mean is over all others
+        a label of places that do not count, such as -100: the mean is over all others; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, when t fits neither way.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.nll(np.log(np.array([[0.7, 0.3]])), np.array([0]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.3567, [[-1.0, -0.0]])
     """
     t, counts = without(y, t, ignore_index)
     t = targets(y, t)
@@ -45,12 +51,18 @@ def kl_divergence(y: Array, t: Array, *, weights: Array | None = None) -> tuple[
     t : shaped like y
         probabilities, such as another net's
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, when t is not shaped like y.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.kl_divergence(np.log(np.array([[0.7, 0.3]])), np.array([[0.5, 0.5]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.0872, [[-0.5, -0.5]])
     """
     xp, t = namespace(y, t), same_shape(y, t)
     logarithm = xp.log(xp.where(t > 0, t, full(y, (), 1.0)))
@@ -86,9 +98,9 @@ def focal(
     alpha
         the weight of what is there, that of what is not being 1 - alpha
     ignore_index
-        a label of places that do not count, such as -100
+        a label of places that do not count, such as -100; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples or of each place: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -96,6 +108,12 @@ def focal(
         X202, when t fits neither way.
     OptionError
         X104, for a gamma below 0 or an alpha beyond 0 .. 1.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.focal(np.array([[2.0, -1.0]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.0087, [[-0.0006, 0.0197]])
     """
     gamma, alpha = check_rate("gamma", gamma), check_rate("alpha", alpha)
     t, counts = without(y, t, ignore_index)
@@ -127,7 +145,7 @@ def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = No
     margin
         how far on its side of 0 a score costs nothing any more
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -135,6 +153,12 @@ def hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | None = No
         X202, when t fits neither way.
     OptionError
         X104, for a margin that is not above 0.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.hinge(np.array([[2.0, -0.5]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.25, [[0.0, 0.5]])
     """
     s, short_of = shortfall(y, t, margin)
     xp = namespace(y)
@@ -154,7 +178,7 @@ def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | N
     margin
         how far on its side of 0 a score costs nothing any more
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -162,6 +186,12 @@ def squared_hinge(y: Array, t: Array, *, margin: float = 1.0, weights: Array | N
         X202, when t fits neither way.
     OptionError
         X104, for a margin that is not above 0.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.squared_hinge(np.array([[2.0, -0.5]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.125, [[-0.0, 0.5]])
     """
     s, short_of = shortfall(y, t, margin)
     return mean_of(y, short_of * short_of, -2 * s * short_of, weights)

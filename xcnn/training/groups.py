@@ -32,12 +32,18 @@ class Group:
     frozen
         whether the weights stay as they are, running statistics too
     optimizer
-        another for these weights; its rate is the whole's times `rate`, and its own learning rate counts for nothing
+        another for these weights, or None; its rate is the whole's times `rate`, and its own learning rate counts for
+        nothing
 
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.optimizers.Groups(xcnn.Adam(), xcnn.optimizers.Group("conv1/*", rate=0.1)).groups[0].rate
+    0.1
     """
 
     pattern: str | tuple[str, ...]

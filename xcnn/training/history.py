@@ -59,6 +59,14 @@ class History:
     ------
     OptionError
         X104, for a column that it does not have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> history = model.fit(x, y, epochs=2, progress="none")
+    >>> history["epoch"], len(history.rows), history.stopped
+    ([1, 2], 2, 'finished')
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -126,6 +134,11 @@ class History:
         """The history as JSON, also written to a file where a path is given, whole or not at all.
 
         JSON has no NaN and no infinity: both are null.
+
+        Parameters
+        ----------
+        path
+            of the file; None writes none
         """
         content = {"schema": "xcnn.history.1", "stopped": self.stopped, "epochs": [_plain(row) for row in self.rows]}
         try:
@@ -140,6 +153,11 @@ class History:
         """A matplotlib figure of loss and accuracy by epoch, also saved where a path is given, whole or not at all.
 
         In a notebook it shows itself. The path's ending is the format; without one it is PNG, and .png is added.
+
+        Parameters
+        ----------
+        path
+            of the file; None writes none
 
         Raises
         ------

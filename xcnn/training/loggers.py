@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Logger:
     def __post_init__(self) -> None:
         check_path(self.path)
         if self.steps:
-            self.step = self.enter  # asked for by fit: then no steps are taken in one go
+            self.step: Callable[[Trained, Row], None] = self.enter  # fit asks for it
 
     def start(self, model: Trained) -> None:
         """A training begins: keep what was written of steps up to here."""
@@ -91,10 +91,26 @@ NO_STEP = {"step": float("inf")}
 class CSVLogger(Logger):
     """Writes a table of commas, its first line the names of the columns; what no epoch has is empty, lists are JSON.
 
+    Parameters
+    ----------
+    path
+        of the file
+    steps
+        whether it has a row for each step: its number, its epoch, the batch's loss, the rate; else one for each epoch
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> history = model.fit(x, y, epochs=2, callbacks=xcnn.CSVLogger("log.csv"), progress="none")
+    >>> from pathlib import Path
+    >>> Path("log.csv").read_text().split(",")[:2]
+    ['epoch', 'loss']
     """
 
     def head(self) -> str:
@@ -125,10 +141,26 @@ class CSVLogger(Logger):
 class JSONLogger(Logger):
     """Writes JSON lines, an object for each epoch or step; what is not finite is null.
 
+    Parameters
+    ----------
+    path
+        of the file
+    steps
+        whether it has a row for each step: its number, its epoch, the batch's loss, the rate; else one for each epoch
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> model, x = xcnn.Model(xcnn.Dense(2), (3,)), np.eye(8, 3, dtype="float32")
+    >>> y = np.arange(8) % 2
+    >>> history = model.fit(x, y, epochs=2, callbacks=xcnn.JSONLogger("log.jsonl"), progress="none")
+    >>> from pathlib import Path
+    >>> Path("log.jsonl").read_text().splitlines()[1][:11]
+    '{"epoch": 2'
     """
 
     def read(self, line: str) -> dict[str, Any]:
@@ -161,6 +193,11 @@ class TensorBoard:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.TensorBoard("runs", steps=True)  # model.fit(x, y, callbacks=...)
+    TensorBoard(folder='runs', steps=True)
     """
 
     folder: str | Path
@@ -170,7 +207,7 @@ class TensorBoard:
     def __post_init__(self) -> None:
         self.writer: Any = None
         if self.steps:
-            self.step = self.enter
+            self.step: Callable[[Trained, Row], None] = self.enter
 
     def start(self, model: Trained) -> None:
         """A training begins."""

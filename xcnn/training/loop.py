@@ -144,7 +144,7 @@ def augmented(job: Job, change: Change, key: tuple[int, int]) -> Batch:
 class Stall:
     """The seconds that steps waited for their batches."""
 
-    seconds = 0.0
+    seconds: float = 0.0
 
     def next(self, batches: Iterator[Batch]) -> Batch | None:
         """The next batch, None where there is none."""

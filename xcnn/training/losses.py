@@ -51,14 +51,20 @@ def cross_entropy(
     label_smoothing
         s in t (1 - s) + s / C: Szegedy et al. 2016, section 7
     ignore_index
-        a label of places that do not count, such as -100: the mean is over all others
+        a label of places that do not count, such as -100: the mean is over all others; None counts all
     weights : (N,) or (N, ...)
-        of the samples or of each place: the mean is then sum(w e) / sum(w)
+        of the samples or of each place: the mean is then sum(w e) / sum(w); None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, when t fits neither way.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.cross_entropy(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 1]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.2201, [[-0.0596, 0.0596], [0.1345, -0.1345]])
     """
     label_smoothing = check_between("label_smoothing", label_smoothing, 0, 1)
     xp = namespace(y, t)
@@ -86,12 +92,18 @@ def binary_cross_entropy(y: Array, t: Array, *, weights: Array | None = None) ->
     t : (N, units) or (N,)
         probabilities, or labels
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, when t fits neither way.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.binary_cross_entropy(np.array([[0.9, 0.2]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.1643, [[-0.5556, 0.625]])
     """
     xp = check_floating(y, t)
     limits = xp.finfo(y.dtype)
@@ -125,12 +137,18 @@ def binary_cross_entropy_with_logits(y: Array, t: Array, *, weights: Array | Non
     t : (N, units) or (N,)
         probabilities, or labels
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, when t fits neither way.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.binary_cross_entropy_with_logits(np.array([[2.0, -1.0]]), np.array([[1.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (0.2201, [[-0.0596, 0.1345]])
     """
     xp = namespace(y, t)
     t, zero = targets(y, t), zeros(y, ())
@@ -149,7 +167,7 @@ def mse(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     t
         targets, shaped like y
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -177,12 +195,18 @@ def mae(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     t
         targets, shaped like y
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
     ShapeError
         X202, where t is not.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.mae(np.array([[3.0, 0.5]]), np.array([[0.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (1.75, [[0.5, 0.5]])
     """
     xp = namespace(y, t)
     error = y - same_shape(y, t)
@@ -204,7 +228,7 @@ def huber(y: Array, t: Array, *, delta: float = 1.0, weights: Array | None = Non
     delta
         from there on an error counts in proportion, in units of y; above 0
     weights : (N,)
-        of the samples: the mean is then sum(w e) / sum(w), over the outputs too
+        of the samples: the mean is then sum(w e) / sum(w), over the outputs too; None is 1 for each
 
     Raises
     ------
@@ -212,6 +236,12 @@ def huber(y: Array, t: Array, *, delta: float = 1.0, weights: Array | None = Non
         X202, where t is not shaped so.
     OptionError
         X104, for a delta that can't be.
+
+    Examples
+    --------
+    >>> value, dy = xcnn.losses.huber(np.array([[3.0, 0.5]]), np.array([[0.0, 0.0]]))
+    >>> round(float(value), 4), dy.round(4).tolist()
+    (1.3125, [[0.5, 0.25]])
     """
     delta = check_positive("delta", delta)
     xp = namespace(y, t)
@@ -250,6 +280,11 @@ def loss_function(loss: str | Loss) -> Loss:
     ------
     OptionError
         X104
+
+    Examples
+    --------
+    >>> xcnn.losses.loss_function("mse") is xcnn.losses.mse
+    True
     """
     if isinstance(loss, partial) and loss_name(loss):
         options = {name: plain(value) for name, value in loss.keywords.items()}

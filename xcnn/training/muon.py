@@ -46,6 +46,11 @@ class Muon(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.Muon(0.01)).learning_rate
+    0.01
     """
 
     learning_rate: float | Schedule = 0.02

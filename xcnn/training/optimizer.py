@@ -33,6 +33,16 @@ class Optimizer:
     ------
     OptionError
         X104, for an option of a subclass that can't be.
+
+    Examples
+    --------
+    >>> class Sign(xcnn.optimizers.Optimizer):
+    ...     learning_rate, clip_norm, moments = 0.5, None, ()
+    ...     def change(self, rate, step, w, g, *moments):
+    ...         return (w - rate * np.sign(g),)
+    >>> optimizer, weights = Sign(), {"kernel": np.array([1.0, 2.0])}
+    >>> optimizer.update({"kernel": np.array([3.0, -0.1])}, optimizer.init(weights), weights)[0]
+    {'kernel': array([0.5, 2.5])}
     """
 
     learning_rate: float | Schedule
@@ -153,6 +163,11 @@ def global_norm(grads: Weights) -> Array:
     ----------
     grads
         a tree of arrays; Next is passed by
+
+    Examples
+    --------
+    >>> float(xcnn.optimizers.global_norm({"kernel": np.array([3.0]), "bias": np.array([4.0])}))
+    5.0
     """
     norms = [_norm(g) for g in tree.leaves(grads) if not isinstance(g, Next)]
     return _norm(namespace(norms[0]).stack(norms)) if norms else 0.0
@@ -190,6 +205,11 @@ def clip_by_norm(grads: Weights, limit: float) -> Weights:
         a tree of arrays; Next is passed by
     limit
         the largest norm, above 0
+
+    Examples
+    --------
+    >>> xcnn.optimizers.clip_by_norm({"kernel": np.array([3.0, 4.0])}, 1.0)["kernel"].round(3).tolist()
+    [0.6, 0.8]
     """
     if all(isinstance(g, Next) for g in tree.leaves(grads)):
         return grads

@@ -100,6 +100,11 @@ class Adam(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.Adam(3e-4, clip_norm=1.0)).learning_rate
+    0.0003
     """
 
     learning_rate: float | Schedule = 0.001
@@ -132,13 +137,26 @@ class AdamW(Adam):
 
     Parameters
     ----------
+    learning_rate
+        a number of at least 0, or a schedule of steps
+    beta1, beta2
+        the shares of m and v that stay, at least 0 and below 1
+    epsilon
+        keeps the quotient finite
+    clip_norm
+        the gradients' largest norm, all weights together; None does not clip
     weight_decay
-        λ, taken off the weights themselves; the other options are Adam's
+        λ, taken off the weights themselves
 
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.AdamW(1e-3, weight_decay=0.05)).learning_rate
+    0.001
     """
 
     _: KW_ONLY
@@ -172,6 +190,11 @@ class RMSprop(Optimizer):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.RMSprop(0.001, momentum=0.9)).learning_rate
+    0.001
     """
 
     learning_rate: float | Schedule = 0.001
@@ -219,6 +242,11 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
     ------
     OptionError
         X104
+
+    Examples
+    --------
+    >>> xcnn.optimizers.optimizer("sgd").learning_rate
+    0.01
     """
     if isinstance(choice, Optimizer):
         return choice

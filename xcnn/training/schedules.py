@@ -15,7 +15,16 @@ from xcnn.errors import OptionError, short
 
 
 class Schedule:
-    """schedule(step) -> learning rate, step counting from 0."""
+    """schedule(step) -> learning rate, step counting from 0.
+
+    Examples
+    --------
+    >>> class Hyperbola(xcnn.schedules.Schedule):
+    ...     def __call__(self, step):
+    ...         return 0.1 / (1 + step)
+    >>> xcnn.SGD(Hyperbola()).learning_rate(9)
+    0.01
+    """
 
     @property
     def is_given(self) -> bool:
@@ -41,6 +50,11 @@ class Constant(Schedule):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.schedules.Constant(0.1)(1000)
+    0.1
     """
 
     rate: float
@@ -111,6 +125,11 @@ class Exponential(Schedule):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [round(xcnn.schedules.Exponential(0.1, every=100, factor=0.5)(step), 4) for step in (0, 50, 100)]
+    [0.1, 0.0707, 0.05]
     """
 
     rate: float
@@ -146,6 +165,11 @@ class Cosine(Schedule):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [round(xcnn.schedules.Cosine(0.1, steps=100)(step), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     rate: float
@@ -226,6 +250,11 @@ class OneCycle(Schedule):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> [round(xcnn.schedules.OneCycle(0.1, steps=100)(step), 4) for step in (0, 30, 100)]
+    [0.004, 0.0999, 0.0]
     """
 
     rate: float
@@ -270,6 +299,11 @@ class Scaled(Schedule):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.schedules.Scaled(xcnn.schedules.Step(1.0, every=100), 0.5)(100)
+    0.05
     """
 
     then: Schedule | float
@@ -387,6 +421,11 @@ def learning_rate(rate: Schedule | float, step: int) -> float:
     ------
     OptionError
         X104, where a schedule gives something else than a finite number of at least 0.
+
+    Examples
+    --------
+    >>> xcnn.schedules.learning_rate(0.1, 7), xcnn.schedules.learning_rate(xcnn.schedules.Step(1.0, 5), 7)
+    (0.1, 0.1)
     """
     if not isinstance(rate, Schedule):
         return float(rate)

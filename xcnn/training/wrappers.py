@@ -133,6 +133,11 @@ class Lookahead(Wrapper):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> xcnn.Model(xcnn.Dense(2), (3,), optimizer=xcnn.Lookahead(xcnn.Adam(0.002), k=6)).learning_rate
+    0.002
     """
 
     optimizer: Optimizer

@@ -13,13 +13,12 @@ typedef struct {
   Index most;          // laid rows at most
 } Band;
 
-// The band of a unit of a map. Where windows share few rows, because of strides or gaps, each tap has rows of its own.
-INLINE Band band_of(const Map *m, Index band, Index segment) {
-  Band b = {.first = band * m->band, .left = segment * m->segment};
-  b.last = smaller(m->images * m->out_rows, b.first + m->band);
-  b.right = smaller(m->out_columns, b.left + m->segment);
+// The band of some rows and columns of windows, a pixel's cells being `pixel` of a laid row. Where windows share few rows,
+// because of strides or gaps, each tap has rows of its own.
+INLINE Band band_between(const Map *m, Index first, Index last, Index left, Index right, Index pixel) {
+  Band b = {.first = first, .last = last, .left = left, .right = right};
   b.rows = b.last - b.first, b.columns = b.right - b.left;
-  b.width = (b.columns - 1) * m->across + span(m->kernel_columns, m->column_gap), b.pitch = b.width * m->channels;
+  b.width = (b.columns - 1) * m->across + span(m->kernel_columns, m->column_gap), b.pitch = b.width * pixel;
   const Index high = smaller(b.rows, m->out_rows), images = 2 + (b.rows - 1) / m->out_rows;
   const Index reach = span(m->kernel_rows, m->row_gap);
   b.down = m->down, b.deep = m->row_gap;
@@ -29,6 +28,13 @@ INLINE Band band_of(const Map *m, Index band, Index segment) {
     b.most = images * m->kernel_rows * high;
   }
   return b;
+}
+
+// The band of a unit of a map.
+INLINE Band band_of(const Map *m, Index band, Index segment) {
+  const Index first = band * m->band, left = segment * m->segment;
+  return band_between(m, first, smaller(m->images * m->out_rows, first + m->band), left,
+                      smaller(m->out_columns, left + m->segment), m->channels);
 }
 
 // One row of a band: `width` pixels from column `from` of the image on, zeros outside. `row` is the image's row from its

@@ -68,6 +68,45 @@ static void block_apart(int rows, int vectors, const Cell *const *a, const Index
 #undef BESIDE
 }
 
+// A pointer of which the compiler knows no more.
+INLINE const Cell *opaque(const Cell *at) {
+  __asm__("" : "+r"(at));
+  return at;
+}
+
+// Sums of rows that lie equally far from each other, as `block` has them, `step` being 1: every third row has a register
+// for where it is, so that none of them is kept in memory, as the compiler would have it.
+#define EVEN(NAME_, KIND, WIDTH) INLINE void NAME_(const int rows, const int vectors, const Cell *a, Index apart, const Index *runs, Index count, Index length,                   const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {   KIND sums[12][WIDEST];   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (KIND){0};   for (Index r = 0; r < count; r++) {     const Cell *at[4];     UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(a + runs[r] + 3 * i * apart);     _Pragma("clang loop unroll_count(2)") for (Index k = 0; k < length; k++) {       KIND b[WIDEST];       UNROLL for (int v = 0; v < vectors; v++) b[v] = *(const KIND *)(w + v * WIDTH);       UNROLL for (int i = 0; i < rows; i++) {         const Cell s = at[i / 3][i % 3 * apart];         UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += b[v] * s;       }       UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(at[i] + 1);       w += w_step;     }   }   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) {     KIND *to = (KIND *)(out + outs[i] + v * WIDTH);     *to = adds ? *to + sums[i][v] : sums[i][v];   } }
+EVEN(even_vectors, Vector, LANES)
+EVEN(even_halves, Half, HALF)
+#undef EVEN
+
+#define EVEN(rows, vectors) \
+  case rows * 8 + vectors: \
+    if (vectors) even_vectors(rows, vectors, a, apart, runs, count, length, w, w_step, out, outs, adds); \
+    else even_halves(rows, 1, a, apart, runs, count, length, w, w_step, out, outs, adds); \
+    return;
+#define TALL(vectors) EVEN(7, vectors) EVEN(8, vectors) EVEN(9, vectors) EVEN(10, vectors) EVEN(11, vectors) EVEN(12, vectors)
+
+// The same of seven rows and more.
+static void block_even(int rows, int vectors, const Cell *a, Index apart, const Index *runs, Index count, Index length,
+                       const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+  switch (rows * 8 + vectors) {
+    TALL(0) TALL(1)
+#if WIDEST == 4
+    TALL(2)
+#endif
+  }
+}
+#undef EVEN
+
+// How many rows, of so many, lie equally far from each other from the first on.
+INLINE Index evenly(const Cell *const *a, Index count) {
+  Index n = smaller(count, 2);
+  while (n < count && a[n] - a[n - 1] == a[1] - a[0]) n++;
+  return n;
+}
+
 // The next tile's rows, of so many that are left: what is more than one tile and less than two is parted in halves.
 INLINE int tile(Index left, int vectors) {
   const int most = TALLEST(vectors);

@@ -196,16 +196,17 @@ static void meet(const Cell *const *at, const Index *outs, Index pixels, const I
   const Index width = width_of(vectors);
   Index steady[12];
   for (int i = 0; i < 12; i++) steady[i] = i * width;
-  for (Index p = 0, high; p < pixels; p += high) {
-    high = tile(pixels - p, vectors);
-    if (aside) {
-      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums + p * width, steady, adds);
-    } else if (filters == width) {
-      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, out, outs + p, adds);
-    } else {
-      block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, sums, steady, 0);
-      for (Index i = 0; i < high; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
-    }
+  const int whole = filters == width || aside;
+  for (Index p = 0, high, even = 0; p < pixels; p += high) {
+    if (even <= 0 && TALLEST(vectors) == 12) even = evenly(at + p, pixels - p);
+    high = even > 6 ? parts(even, parts(even, 12)) : tile(pixels - p, vectors);
+    Cell *to = aside ? sums + p * width : whole ? out : sums;
+    const Index *places = aside || !whole ? steady : outs + p;
+    if (even > 6)
+      block_even((int)high, vectors, at[p], at[p + 1] - at[p], runs, count, length, w, w_step, to, places, whole && adds);
+    else block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, to, places, whole && adds);
+    for (Index i = 0; i < high && !whole; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
+    even -= high;
   }
 }
 

@@ -15,6 +15,8 @@
 #define SLOPES 16384     // bytes of all panels of dY that are few
 #define CHANNELS 200     // that are laid out together at most where windows are single pixels
 #define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
+#define TOGETHER 96      // channels that are laid out together at most, where shares are of the channels
+#define LAID 131072      // bytes of rows of X that are laid out at a time, about
 
 // A block whose rows lie beside each other.
 static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
@@ -30,6 +32,11 @@ typedef struct {
   double *wide, *bias;
 } Slot;
 
+// Lots of channels that are laid out together: shares are of these where they are more than the panels of filters.
+INLINE Index lots(const Map *m) {
+  const Index some = parts(m->channels, TOGETHER);
+  return some > panels(m) ? some : 1;
+}
 INLINE Index cells_of(const Map *m) { return taps(m) * m->channels * parts(m->filters, LANES) * LANES; }
 INLINE Index rows_of(const Map *m) { return m->images * m->out_rows; } // of windows
 INLINE Index segments_of(const Map *m) { return parts(m->out_columns, m->segment); }
@@ -62,8 +69,8 @@ void NAME(blocks_prepare_gradient)(Map *m) {
   m->segment = parts(m->out_columns, parts(m->out_columns, PIXELS));
   m->band = within(PIXELS / m->segment, 1, rows_of(m));
   // units for sixteen threads, X laid out as rarely as can be; slots cost memory
-  m->slots = larger(1, smaller(SLOTS, smaller(bands_of(m) / 4, ROOM / cells_of(m))));
-  m->shares = in_place(m) ? parts(m->channels, CHANNELS) : smaller(panels(m), parts(SLOTS, m->slots));
+  m->slots = larger(1, smaller(SLOTS, smaller(parts(rows_of(m), m->band) / 2, ROOM / cells_of(m))));
+  m->shares = in_place(m) ? parts(m->channels, CHANNELS) : smaller(larger(panels(m), lots(m)), parts(SLOTS, m->slots));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
@@ -79,6 +86,11 @@ static void outer_unit(const Map *m, Index share, const Cell *x, const Cell *dy,
     if (m->y_channel == 1) for (Index o = 0; o < m->filters; o++) to[o] = s * slopes[o];
     else for (Index o = 0; o < m->filters; o++) to[o] = s * slopes[o * m->y_channel];
   }
+}
+
+// A row of a band, of so many channels of which `slots` cells belong to a pixel.
+INLINE void lay_some(const Map *m, Index part, Cell *to, const Cell *row, Index from, Index width) {
+  lay_row(m, to, m->slots, m->channels, row, from, width);
 }
 
 // Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last. What lies side by side is
@@ -151,7 +163,71 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   }
 }
 
-// A slot's sums for one share of the filters.
+// What one unit works on: panels, and channels that are laid out together, of a slot.
+typedef struct {
+  Slot slot;
+  Index low, high, begin, end; // panels, lots of channels
+  Index first, last;           // rows of bands
+} Unit;
+
+INLINE Unit unit_of(const Map *m, Index unit, char *room) {
+  const Index number = unit / m->shares, share = unit % m->shares, rows = parts(rows_of(m), m->band);
+  Unit u = {slot_of(m, room, number), 0, panels(m), 0, lots(m), number * rows / m->slots, (number + 1) * rows / m->slots};
+  Index *from = lots(m) > 1 ? &u.begin : &u.low, *to = lots(m) > 1 ? &u.end : &u.high;
+  const Index all = *to;
+  *from = share * all / m->shares, *to = (share + 1) * all / m->shares;
+  return u;
+}
+
+// The first of a lot's channels: lots are of whole tiles.
+INLINE Index first_of(const Map *m, Index lot) {
+  return smaller(m->channels, lot * 12 * parts(m->channels, 12 * lots(m)));
+}
+
+// Cells of a pixel where so many of its channels are laid out: an odd number of cache lines where there are several, so
+// that a channel's cells do not all meet in a few places of the cache.
+INLINE Index pixel_of(const Map *m, Index channels) {
+  const Index line = 64 / sizeof(Cell);
+  return lots(m) == 1 ? channels : (parts(channels, line) | 1) * line;
+}
+
+// Double the sums of some channels, and begin anew.
+static void pour(const Map *m, const Unit *u, Index low, Index some, int first) {
+  for (Index panel = u->low; panel < u->high; panel++) {
+    const Index width = width_of(vectors_of(m, panel));
+    for (Index tap = 0; tap < taps(m); tap++) {
+      const Index at = panel * PANEL * taps(m) * m->channels + (tap * m->channels + low) * width;
+      for (Index j = at; j < at + some * width; j++)
+        u->slot.wide[j] = (first ? 0 : u->slot.wide[j]) + (double)u->slot.sums[j];
+    }
+  }
+}
+
+// Add what some channels of a laid band and its slopes give to the sums of one panel.
+static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, const Index *runs, Index rows, Index columns,
+                 Index deep, Index low, Index from, Index to, Index panel, const Cell *slopes, Cell *dk, int adds) {
+  const int vectors = vectors_of(m, panel), straight = direct(m, panel);
+  const Index width = width_of(vectors), joined = m->column_gap == 1 && lots(m) == 1;
+  const Index beside = (joined ? m->kernel_columns : 1) * m->channels; // cells of the kernel that lie side by side in dK
+  Cell *out = straight ? dk + m->k_at + panel * PANEL : u->slot.sums + panel * PANEL * taps(m) * m->channels;
+  for (Index s = from; s < to;) {
+    const int together = tile(to - s, vectors);
+    for (Index tap = 0; tap < taps(m) * m->channels / beside; tap++) {
+      const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns;
+      const Cell *a[1] = {laid + row * deep + column * m->column_gap * pixel + s};
+      Index outs[12];
+      for (int i = 0; i < together; i++) {
+        const Index cell = low + s + i;
+        outs[i] = straight ? row * m->k_row + (column + cell / m->channels) * m->k_column + cell % m->channels * m->k_channel
+                           : (tap * beside + cell) * width;
+      }
+      block_beside(together, vectors, a, runs, rows, columns, m->across * pixel, slopes, width, out, outs, adds);
+    }
+    s += together;
+  }
+}
+
+// A slot's sums for one share of the filters or of the channels. Rows of X are laid out for several bands at a time.
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
   if (outer(m)) {
     outer_unit(m, unit, x, dy, dk);
@@ -161,56 +237,50 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     matrix_unit(m, unit, x, dy, room, dk);
     return;
   }
-  const Index number = unit / m->shares, share = unit % m->shares;
-  const Index low = share * panels(m) / m->shares, high = (share + 1) * panels(m) / m->shares;
-  const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
-  const Index cells = taps(m) * m->channels; // of the kernel, for a filter
-  const Index begin = low * PANEL * cells, end = smaller(cells_of(m), high * PANEL * cells);
-  const Slot slot = slot_of(m, room, number);
-  if (slot.wide) for (Index j = begin; j < end; j++) slot.wide[j] = 0;
-  for (Index o = low * PANEL; o < high * PANEL; o++) slot.bias[o] = 0;
-  for (Index n = first; n < last; n++) {
-    const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
-    const Index pixels = b.rows * b.columns, joined = m->column_gap == 1;
-    const Index beside = (joined ? m->kernel_columns : 1) * m->channels; // cells of the kernel that lie side by side
-    char *own = scratch((b.most * b.pitch + pixels * (high - low) * PANEL) * sizeof(Cell) + b.rows * (sizeof(Cell *) + sizeof(Index)) + beside * sizeof(Index) + 320);
-    Cell *laid = carve(&own, b.most * b.pitch * sizeof(Cell)), *slopes = carve(&own, pixels * (high - low) * PANEL * sizeof(Cell));
-    const Cell **rows = carve(&own, b.rows * sizeof(Cell *));
-    Index *runs = carve(&own, b.rows * sizeof(Index));
-    Index *places = carve(&own, beside * sizeof(Index)); // of a row of the kernel's cells in dK
-    for (Index k = 0, c = 0, at = 0; k < beside; k++) {
-      places[k] = at + c * m->k_channel;
-      if (++c == m->channels) c = 0, at += m->k_column;
+  const Unit u = unit_of(m, unit, room);
+  const Index most_channels = first_of(m, 1), segments = segments_of(m), all = rows_of(m);
+  for (Index o = u.low * PANEL; o < u.high * PANEL && !u.begin; o++) u.slot.bias[o] = 0;
+  const Index row = ((m->out_columns - 1) * m->across + span(m->kernel_columns, m->column_gap)) * pixel_of(m, most_channels);
+  const Index bands = lots(m) > 1 ? 1 : larger(1, LAID / (Index)sizeof(Cell) / row / (m->band * m->down)); // that are laid out at a time
+  for (Index begin = u.first; begin < u.last; begin += bands) {
+    const Index end = smaller(u.last, begin + bands);
+    const Band whole = band_between(m, begin * m->band, smaller(all, end * m->band), 0, m->out_columns, pixel_of(m, most_channels));
+    const Index pixels = m->band * m->segment, many = (end - begin) * segments, panel_cells = pixels * PANEL;
+    char *own = scratch((whole.most * whole.pitch + many * (u.high - u.low) * panel_cells) * sizeof(Cell) +
+                        whole.rows * (sizeof(Cell *) + sizeof(Index)) + 320);
+    Cell *laid = carve(&own, whole.most * whole.pitch * sizeof(Cell));
+    Cell *slopes = carve(&own, many * (u.high - u.low) * panel_cells * sizeof(Cell));
+    const Cell **rows = carve(&own, whole.rows * sizeof(Cell *));
+    Index *runs = carve(&own, whole.rows * sizeof(Index));
+    for (Index n = 0; n < many; n++) {
+      const Band b = band_of(m, begin + n / segments, n % segments);
+      Cell *to = slopes + n * (u.high - u.low) * panel_cells;
+      lay_slopes(m, &b, dy, to, u.low, u.high);
+      for (Index panel = u.low; panel < u.high && !u.begin; panel++)
+        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, b.rows * b.columns);
     }
-    lay_band(m, &b, x, laid, rows);
-    for (Index r = 0; r < b.rows; r++) runs[r] = rows[r] - laid;
-    lay_slopes(m, &b, dy, slopes, low, high);
-    const int adds = (n - first) % BANDS != 0;
-    for (Index panel = low; panel < high; panel++)
-      add_bias(slot, panel, width_of(vectors_of(m, panel)), slopes + (panel - low) * pixels * PANEL, pixels);
-    // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
-    const Index chunk = pixels * (high - low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
-    for (Index begin = 0; begin < beside; begin += chunk)
-      for (Index panel = low; panel < high; panel++) {
-        const int vectors = vectors_of(m, panel), straight = direct(m, panel);
-        Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + panel * PANEL * cells;
-        const Index width = width_of(vectors);
-        for (Index s = begin; s < smaller(beside, begin + chunk);) {
-          const int together = tile(smaller(beside, begin + chunk) - s, vectors);
-          for (Index tap = 0; tap < cells / beside; tap++) {
-            const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns;
-            const Cell *a[1] = {laid + row * b.deep * b.pitch + column * m->column_gap * m->channels + s};
-            const Index to = straight ? row * m->k_row + column * m->k_column : tap * beside * width;
-            Index outs[12];
-            for (int i = 0; i < together; i++) outs[i] = to + (straight ? places[s + i] : (s + i) * width);
-            block_beside(together, vectors, a, runs, b.rows, b.columns, m->across * m->channels,
-                         slopes + (panel - low) * pixels * PANEL, width, out, outs, adds);
-          }
-          s += together;
-        }
+    for (Index lot = u.begin; lot < u.end; lot++) {
+      const Index low = first_of(m, lot), some = first_of(m, lot + 1) - low, pixel = pixel_of(m, most_channels);
+      Map part = *m;
+      part.channels = some, part.x_at = m->x_at + low * m->x_channel, part.slots = pixel;
+      if (some <= 0) continue;
+      lay_rows(&part, &whole, x, laid, rows, lay_some, 0);
+      const Index beside = (m->column_gap == 1 && lots(m) == 1 ? m->kernel_columns : 1) * some;
+      for (Index n = 0; n < many; n++) {
+        const Band b = band_of(m, begin + n / segments, n % segments);
+        const Index chain = (begin - u.first) * segments + n;
+        const Cell *mine = slopes + n * (u.high - u.low) * panel_cells;
+        for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
+        // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
+        const Index chunk = b.rows * b.columns * (u.high - u.low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
+        for (Index from = 0; from < beside; from += chunk)
+          for (Index panel = u.low; panel < u.high; panel++)
+            meet(m, &u, laid, pixel, runs, b.rows, b.columns, whole.deep * whole.pitch, low, from, smaller(beside, from + chunk), panel,
+                 mine + (panel - u.low) * b.rows * b.columns * PANEL, dk, chain % BANDS != 0);
+        if (u.slot.wide && (chain % BANDS == BANDS - 1 || (end == u.last && n == many - 1)))
+          pour(m, &u, low, some, chain < BANDS);
       }
-    if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
-      for (Index j = begin; j < end; j++) slot.wide[j] += (double)slot.sums[j];
+    }
   }
 }
 

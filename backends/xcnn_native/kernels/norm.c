@@ -13,13 +13,14 @@ enum {
   PIXELS = 128, // of a piece, with channels as neighbours
   COLUMNS = 16, // in which the cells of a plane are summed
   ROUGH = 8,    // pixels, or rows of all columns, whose mean stands for a piece's
+  CELLS = 32768, // of the pieces that make a unit, about
 };
 
 typedef struct {
   const Cell *x, *dz, *m;
   const Program *program;
   void *const *arrays;
-  Index pixels, channels, piece, pieces, planes;
+  Index pixels, channels, piece, pieces, planes, planes_of_all, together;
   int neighbours, own;
   double *sums;
 } Batch;
@@ -181,33 +182,52 @@ EXPORT void NAME(normal)(Index images, Index channels, Index groups, double epsi
 }
 
 // The sums over a piece, for each channel. dz is computed a tile before it is added up.
-static void sums_unit(void *argument, Index unit) {
-  const Batch *all = argument;
-  const Index image = unit / all->pieces, channels = all->channels, from = unit % all->pieces * all->piece;
+static void sums_of_piece(const Batch *all, Index number, Tiles *tiles, Cell *first) {
+  const Index image = number / all->pieces, channels = all->channels, from = number % all->pieces * all->piece;
   const Index to = smaller(from + all->piece, all->pixels), size = all->neighbours ? channels : COLUMNS;
-  double *sums = all->sums + unit * 2 * channels;
+  double *sums = all->sums + number * 2 * channels;
   const Cell *m = all->m + (all->neighbours ? all->own * image * channels : image % all->planes);
-  Cell *first = scratch(2 * size * sizeof(Cell)), *second = first + size;
-  void *arrays[PLACES];
-  Tiles tiles;
+  Cell *second = first + size;
   memset(first, 0, 2 * size * sizeof(Cell));
-  if (all->program) {
-    NAME(from_channel)(all->program, all->arrays, all->own && all->neighbours ? image * channels : 0, arrays);
-    NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? channels : 0);
-  }
   const Index width = all->program ? smaller(TILE, channels) : channels, most = all->program ? larger(1, TILE / channels) : all->piece;
   for (Index p = from, pixels; p < to; p += pixels) {
     pixels = smaller(most, to - p);
     for (Index c = 0, few; c < channels; c += few) {
       few = smaller(width, channels - c);
       const Index at = (image * all->pixels + p) * channels + c;
-      if (all->program) NAME(carry)(&tiles, at, all->neighbours ? c : image % all->planes, pixels * few);
+      if (all->program) NAME(carry)(tiles, at, all->neighbours ? c : image % all->planes, pixels * few);
       if (all->neighbours) add_channels(all->x + at, all->dz + at, m + c, pixels, channels, few, first + c, second + c);
       else add_plane(all->x + at, all->dz + at, *m, pixels, first, second);
     }
   }
   if (all->neighbours) for (Index k = 0; k < 2 * channels; k++) sums[k] = first[k];
   else for (Index k = 0; k < 2 * COLUMNS; k++) sums[k / COLUMNS] = (k % COLUMNS ? sums[k / COLUMNS] : 0) + first[k];
+}
+
+// Those of several pieces, so that a program's numbers are laid out for enough cells.
+static void sums_unit(void *argument, Index unit) {
+  const Batch *all = argument;
+  const Index from = unit * all->together, to = smaller(from + all->together, all->planes_of_all * all->pieces);
+  Cell *own = scratch(2 * (all->neighbours ? all->channels : COLUMNS) * sizeof(Cell));
+  void *arrays[PLACES];
+  Tiles tiles;
+  for (Index number = from; number < to; number++) {
+    const Index image = number / all->pieces;
+    if (all->program && (number == from || (all->own && number % all->pieces == 0))) {
+      NAME(from_channel)(all->program, all->arrays, all->own && all->neighbours ? image * all->channels : 0, arrays);
+      NAME(open_tiles)(&tiles, all->program, arrays, all->neighbours ? all->channels : 0);
+    }
+    sums_of_piece(all, number, &tiles, own);
+  }
+}
+
+// The sums over all pieces of an image, or plane, in the place of the first one's.
+static void total_unit(void *argument, Index image) {
+  const Batch *all = argument;
+  const Index row = 2 * all->channels;
+  double *sums = all->sums + image * all->pieces * row;
+  for (Index piece = 1; piece < all->pieces; piece++)
+    for (Index k = 0; k < row; k++) sums[k] += sums[piece * row + k];
 }
 
 // The sums of dz and of dz (x - m) over the pixels of each channel of each image. A program, if there is one, writes dz.
@@ -217,16 +237,16 @@ EXPORT int NAME(sums)(const Program *program, void *const *arrays, const Cell *x
   Batch all = {.program = program, .arrays = arrays, .x = x, .dz = dz, .m = m, .own = own};
   const Index planes = neighbours ? images : images * channels;
   cut(&all, pixels, neighbours ? channels : 1, neighbours);
-  all.planes = own ? planes : channels;
+  all.planes = own ? planes : channels, all.planes_of_all = planes;
+  all.together = larger(1, CELLS / (all.piece * all.channels));
   const Index row = 2 * all.channels;
   if (!(all.sums = malloc(planes * all.pieces * row * sizeof(double)))) return 0;
-  team_run(sums_unit, &all, planes * all.pieces, threads);
+  team_run(sums_unit, &all, (planes * all.pieces + all.together - 1) / all.together, threads);
+  if (all.pieces > 1) team_run(total_unit, &all, planes, threads);
   for (Index n = 0; n < planes; n++)
     for (Index k = 0; k < row; k++) {
-      double sum = 0;
-      for (Index piece = 0; piece < all.pieces; piece++) sum += all.sums[(n * all.pieces + piece) * row + k];
       const Index image = neighbours ? n : n / channels, channel = neighbours ? k % channels : n % channels;
-      sums[(image * channels + channel) * 2 + (neighbours ? k / channels : k)] = sum;
+      sums[(image * channels + channel) * 2 + (neighbours ? k / channels : k)] = all.sums[n * all.pieces * row + k];
     }
   free(all.sums);
   return 1;
@@ -263,4 +283,54 @@ EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Inde
       w[k] = -slope * means[group] - plain / cells * inverses[group];
     }
   }
+}
+
+// The running statistics after a batch: old + share (new - old) as BatchNorm.moved computes it, cell by cell and rounded
+// alike. `steps`, if there are any, are the batches that they have seen, from which the share follows, at least `share`;
+// statistics that somebody set by hand have seen `settled`. Variances are multiplied by `unbiased` before.
+EXPORT void NAME(moved)(Index channels, double unbiased, double share, double early, double settled, const double *means,
+                        const double *variances, const Cell *old_mean, const Cell *old_variance, const Cell *steps,
+                        Cell *mean, Cell *variance, Cell *next) {
+  Cell of_new = (Cell)share, of_old = (Cell)(1 - share);
+  if (steps) {
+    Cell seen = *steps;
+    int set = 0;
+    for (Index c = 0; c < channels && seen == 0; c++) set |= old_mean[c] != 0 || old_variance[c] != 1;
+    if (set) seen = (Cell)settled;
+    const Cell at_first = (Cell)early / (seen + (Cell)early);
+    of_new = at_first > of_new || at_first != at_first ? at_first : of_new;
+    of_old = 1 - of_new;
+    *next = seen + 1;
+  }
+  for (Index c = 0; c < channels; c++) {
+    const Cell new_mean = (Cell)means[c], new_variance = (Cell)(variances[c] * unbiased);
+    mean[c] = of_old * old_mean[c] + of_new * new_mean;
+    variance[c] = of_old * old_variance[c] + of_new * new_variance;
+  }
+}
+
+typedef struct {
+  Index images, channels, cells;
+  const Cell *x;
+  Cell *sums;
+} Planes;
+
+static void planes_unit(void *argument, Index channel) {
+  const Planes *all = argument;
+  double sums[COLUMNS] = {0}, sum = 0;
+  for (Index n = 0; n < all->images; n++) {
+    const Cell *x = all->x + (n * all->channels + channel) * all->cells;
+    Index at = 0;
+    for (; at + COLUMNS <= all->cells; at += COLUMNS)
+      for (int k = 0; k < COLUMNS; k++) sums[k] += x[at + k];
+    for (int k = 0; at < all->cells; at++, k++) sums[k] += x[at];
+  }
+  for (int k = 0; k < COLUMNS; k++) sum += sums[k];
+  all->sums[channel] = (Cell)sum;
+}
+
+// The sum of each channel of images in planes.
+EXPORT void NAME(add_planes)(Index images, Index channels, Index cells, const Cell *x, Cell *sums, int threads) {
+  Planes all = {images, channels, cells, x, sums};
+  team_run(planes_unit, &all, channels, threads);
 }

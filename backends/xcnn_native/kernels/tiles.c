@@ -92,9 +92,10 @@ void NAME(open_tiles)(Tiles *tiles, const Program *program, void *const *arrays,
     if (place->kind == CONSTANT) store(tiles->vectors[n], splat(place->value));
     if (place->kind == CHANNEL && channels && channels <= TILE) {
       Cell *cells = tiles->repeated[place->line];
+      const Index all = channels + TILE; // a tile may begin with any channel
       memcpy(cells, arrays[place->array], channels * sizeof(Cell));
-      for (Index k = channels, more; k < 2 * TILE; k += more) {
-        more = smaller(k, 2 * TILE - k);
+      for (Index k = channels, more; k < all; k += more) {
+        more = smaller(k, all - k);
         memcpy(cells + k, cells, more * sizeof(Cell));
       }
     }

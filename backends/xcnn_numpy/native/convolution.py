@@ -18,7 +18,7 @@ from xcnn.errors import ShapeError
 from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
-from xcnn_numpy.native.copy import zeros
+from xcnn_numpy.native.copy import copy, zeros
 from xcnn_numpy.native.ending import Ending, ending, following
 from xcnn_numpy.native.maps import SPREAD, KeptKernel, Way, images, packed_for, plain, table, way
 
@@ -79,9 +79,11 @@ class Plan:
     def sums(self, dz: Array) -> Array:
         """The sums of dY for each filter."""
         n, o, rows, columns = self.y_shape
-        if not self.neighbours:
-            return dz.sum(axis=(0, 2, 3), dtype=np.float64).astype(dz.dtype)
-        return added(dz, n * rows * columns, o, self.threads)
+        if self.neighbours:
+            return added(dz, n * rows * columns, o, self.threads)
+        sums = empty((o,), dz.dtype)
+        call("add_planes", dz.dtype, n, o, rows * columns, dz, sums, self.threads)
+        return sums
 
 
 def added(x: Array, rows: int, cells: int, threads: int) -> Array:
@@ -113,6 +115,12 @@ class Convolution:
                 self.known.clear()
             self.known[key] = self.made(mine, *flattened(x, kernel))
         return self.known[key]
+
+    def output(self, weights: Weights, x: Array) -> Shape:
+        """The shape of Y for one sample."""
+        plan = self.plan(weights[self.name], x)
+        assert plan is not None
+        return plan.y_shape[1:] if x.ndim == 4 else (plan.y_shape[1], plan.y_shape[3])
 
     def made(self, mine: Weights, x: Array, kernel: Array) -> Plan | None:
         """A new plan, if all fits."""
@@ -156,6 +164,12 @@ class Convolution:
         return {"b": constant(partial(np.ascontiguousarray, bias))}
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        return self.computed(weights, x, run)
+
+    def computed(
+        self, weights: Weights, x: Array, run: Run, beside: Array | None = None
+    ) -> tuple[Array, FusedBackward]:
+        """Y, with what the ending adds before the activations, in predictions."""
         mine = weights[self.name]
         plan = self.plan(mine, x)
         assert plan is not None
@@ -167,6 +181,9 @@ class Convolution:
         program = end.forward if run.wants_backward else end.alone
         kept = images(plan.y_shape, x.dtype) if end.keeps == "s" and program is end.forward else y
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
+        if beside is not None:
+            r = beside[:, :, None] if y_flat else beside
+            arrays["r"] = r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype), plan.threads)
         if not plan.covers(plan.turned):
             zeros(y, plan.threads)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)
@@ -180,8 +197,7 @@ class Convolution:
         def backward(dy: Array, grads: Weights) -> Array:
             dz = plain(dy.reshape(plan.y_shape))
             if dz.strides != plan.y:
-                dz = images(plan.y_shape, x.dtype)
-                np.copyto(dz, dy.reshape(plan.y_shape))
+                dz = copy(dz, images(plan.y_shape, x.dtype), plan.threads)
             if end.backward:
                 through = images(plan.y_shape, x.dtype)
                 end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, plan.threads, 1, dz.size)
@@ -203,7 +219,7 @@ class Convolution:
                 return None
             dx = images(plan.dx_shape, x.dtype)
             if not plan.covers(not plan.turned):
-                dx.fill(0)
+                zeros(dx, plan.threads)
             plan.input(dz, plan.input.pack(kernel), dx)
             return dx.reshape(x_shape)
 

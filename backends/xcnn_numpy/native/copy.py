@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from xcnn_native.library import Held, call
-from xcnn_native.recording import constant
+from xcnn_native.recording import stays
 
 from xcnn.core.types import Array, Shape
 
@@ -59,4 +59,4 @@ def copy(x: Array, y: Array, threads: int = 1) -> Array:
 
 def zeros(y: Array, threads: int = 1) -> Array:
     """Write zeros into y; y."""
-    return copy(constant(lambda: NOTHING[y.dtype.char]), y, threads)
+    return copy(stays(NOTHING[y.dtype.char]), y, threads)

@@ -64,10 +64,14 @@ def ending(activations: tuple[Layer, ...], bias: bool | str, char: str) -> Endin
 
 
 @lru_cache(maxsize=256)
-def of_norm(activations: tuple[Layer, ...], char: str) -> Ending:
-    """Y = f(a Z + b), a and b being numbers of channels, as of a batch norm with fixed statistics. No way back."""
+def of_norm(activations: tuple[Layer, ...], char: str, beside: bool = False) -> Ending:
+    """Y = f(a Z + b), a and b being numbers of channels, as of a batch norm with fixed statistics. No way back.
+
+    With what lies `beside`, "r", it is f(a Z + b + r).
+    """
     z, a, b = Symbol.of("z", char), Symbol.of("a", char, CHANNEL), Symbol.of("b", char, CHANNEL)
-    y, _ = trace(activations, z * a + b)
+    s = z * a + b + Symbol.of("r", char) if beside else z * a + b
+    y, _ = trace(activations, s)
     program = Program({"y": y}, None, ("z",))
     return Ending(program, None, "", False, program)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +27,11 @@ class NormalisedConvolution(Convolution):
     """Y = f(a (X * K) + b), with a = scale / sqrt(variance + epsilon), b = bias + a (B - mean)."""
 
     norm: tuple[str, BatchNorm] = ("", BatchNorm())
+    adds: bool = False
+    """Whether something is added before the activations."""
 
     def ending(self, char: str) -> Ending:
-        return of_norm(self.activations, char)
+        return of_norm(self.activations, char, self.adds)
 
     def numbers(self, weights: Weights, plan: Plan) -> dict[str, Array]:
         name, norm = self.norm
@@ -64,6 +66,10 @@ class Folded:
         z, before = self.first(weights, x, run)
         y, after = self.then(weights, z, run)
         return y, lambda dy, grads: before(after(dy, grads), grads)
+
+    def adding(self, activations: tuple[Layer, ...]) -> NormalisedConvolution:
+        """Both where nobody wants a backward pass, with something added, and activations behind that."""
+        return replace(self.both, activations=activations, adds=True, known={})
 
 
 def filters(layer: Layer, kernel: Array) -> int:

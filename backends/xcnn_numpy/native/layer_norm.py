@@ -17,6 +17,7 @@ from xcnn_native.recording import constant
 from xcnn.core.types import Array, Weights
 from xcnn.layers import LayerNorm
 from xcnn.layers.layer import Run
+from xcnn_numpy.native.copy import copy
 from xcnn_numpy.native.layout import LAST, as_lying, holds, new
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Rows:
         call("layer_norm", dtype, x, rows, cells, self.layer.epsilon, scale, bias, y, centres, inverses, threads)
 
         def backward(dy: Array, grads: Weights) -> Array:
-            dx, (dscale, dbias) = new(shape, dtype, last), np.empty((2, *scale.shape), dtype)
+            dx, (dscale, dbias) = new(shape, dtype, last), empty((2, *scale.shape), dtype)
             dy = as_lying(dy, last)
             call("layer_norm_back", dtype, x, dy, rows, cells, scale, centres, inverses, dx, dscale, dbias, threads)
             grads[self.name] = {"scale": put_back(dscale, whole), "bias": put_back(dbias, whole)}
@@ -75,12 +76,17 @@ class Rows:
 
 def laid(weight: Array, last: bool) -> Array:
     """The weight of an image, with its channels last or as it is indexed."""
-    return np.ascontiguousarray(np.moveaxis(weight, 0, -1) if last else weight)
+    return in_order(np.moveaxis(weight, 0, -1) if last else weight)
+
+
+def in_order(x: Array) -> Array:
+    """X in C's order."""
+    return x if x.flags.c_contiguous else copy(x, empty(x.shape, x.dtype))
 
 
 def put_back(gradient: Array, last: bool) -> Array:
     """Its gradient, as the weight is indexed."""
-    return np.ascontiguousarray(np.moveaxis(gradient, -1, 0)) if last else gradient
+    return in_order(np.moveaxis(gradient, -1, 0)) if last else gradient
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Rows] | None:

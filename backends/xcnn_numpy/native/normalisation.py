@@ -6,6 +6,7 @@ dbias follow from the sums of dz and dz (x - m), m being the mean, and dx = u dz
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import prod
@@ -20,8 +21,8 @@ from xcnn_native.trace import CHANNEL, Symbol, trace
 
 from xcnn.core.types import Array, Shape, Weights
 from xcnn.layers import BatchNorm, GroupNorm
-from xcnn.layers.batch_norm import unmoved
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.batch_norm import EARLY, RUNNING, SETTLED, unmoved
+from xcnn.layers.layer import Layer, Next, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 
@@ -45,11 +46,11 @@ class Normal:
     keeps_y: bool
 
 
-def normal(layers: tuple[Layer, ...], dtype: Any) -> Normal:
-    """The programs for a type."""
-    x, dy, dz = (Symbol.of(name, dtype) for name in ("x", "dy", "dz"))
+def normal(layers: tuple[Layer, ...], dtype: Any, beside: bool = False) -> Normal:
+    """The programs for a type; with what lies `beside`, "r", z = x a + b + r."""
+    x, dy, dz, r = (Symbol.of(name, dtype) for name in ("x", "dy", "dz", "r"))
     a, b, u, v, w = (Symbol.of(name, dtype, CHANNEL) for name in "abuvw")
-    y, through = trace(layers, x * a + b)
+    y, through = trace(layers, x * a + b + r if beside else x * a + b)
     slope, keeps_y = None, False
     if layers:
         result = {"dz": through(dy)}
@@ -128,9 +129,15 @@ class Normalised:
         )
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        name, norm = self.named[0][0], self.norm
-        mine, programs, threads = weights[name], self.kept.of(x.dtype), self.backend.workers
-        dtype, (x, last) = x.dtype, lying(x)
+        y, backward = self.computed(weights, x, run, self.kept.of(x.dtype))
+        return y, lambda dy, grads: backward(dy, grads)[0]
+
+    def computed(
+        self, weights: Weights, x: Array, run: Run, programs: Normal, beside: Array | None = None
+    ) -> tuple[Array, Callable[[Array, Weights], tuple[Array, Array]]]:
+        """Y by these programs, with an array added before their activations; and what gives dx and that array's dz."""
+        name, norm, threads = self.named[0][0], self.norm, self.backend.workers
+        mine, dtype, (x, last) = weights[name], x.dtype, lying(x)
         seen = geometry(x.shape, last, getattr(norm, "groups", 0))
         sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
         scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
@@ -147,36 +154,41 @@ class Normalised:
         m, a, b = rows(lines)
         call("normal", dtype, *sizes, norm.epsilon, means, variances, scale, bias, inverses, m, a, b)
         y = new(x.shape, dtype, last)
-        programs.forward.run({"x": x, "y": y, "a": a, "b": b}, threads, *seen.planes)
+        r = None if beside is None else as_lying(beside, last, threads)
+        programs.forward.run({"x": x, "y": y, "a": a, "b": b, "r": r}, threads, *seen.planes)
         following = self.following(mine, run.train, seen, *statistics[:2]) if of_batch else {}
-        kept = (y if programs.keeps_y else None, statistics, inverses, lines)
+        kept = (y if programs.keeps_y else None, statistics, inverses, lines, None if programs.keeps_y else r)
 
-        def backward(dy: Array, grads: Weights) -> Array:
+        def backward(dy: Array, grads: Weights) -> tuple[Array, Array]:
             dy, dx = as_lying(dy, last), new(x.shape, dtype, last)
-            dz, sums, slope = dx if programs.slope else dy, np.empty((seen.images, seen.channels, 2)), (None, None)
-            if programs.slope:
-                arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dz, "a": a, "b": b}
+            sums, dz = empty((seen.images, seen.channels, 2), np.float64), dy
+            slope: tuple[Any, Any] = (None, None)
+            if programs.slope:  # dz takes the place of dx, unless it is wanted beside that
+                dz = dx if beside is None else new(x.shape, dtype, last)
+                arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dz, "a": a, "b": b, "r": kept[-1]}
                 slope = programs.slope.at, programs.slope.addresses(arrays)
             call("sums", dtype, *slope, x, dz, m, *seen[:3], seen.last, seen.groups > 0, sums, threads)
-            back, gradients = np.empty(lines.shape, dtype), np.empty((2, seen.channels), dtype)
+            back, gradients = empty(lines.shape, dtype), empty((2, seen.channels), dtype)
             u, v, w = rows(back)
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
             grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
             program = programs.backward if train else programs.fixed_backward
             program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
-            return dx
+            return dx, dz
 
         return y, backward
 
     def following(self, mine: Weights, train: bool, seen: Geometry, means: Array, variances: Array) -> Weights:
-        """The running statistics after this batch."""
+        """The running statistics after this batch, as BatchNorm.moved has them."""
         count = seen.images * seen.pixels
         if not train or count < 2:
             return unmoved(mine)
-        dtype = mine["scale"].dtype
-        variances = variances * (count / (count - 1))
-        following: Weights = self.norm.moved(np, mine, means.astype(dtype), variances.astype(dtype))
-        return following
+        running = [mine[name] for name in RUNNING if name in mine]
+        made = [empty(old.shape, old.dtype) for old in running]
+        old, new = ([*map(np.ascontiguousarray, arrays), None][:3] for arrays in (running, made))
+        share = count / (count - 1), 1 - self.norm.momentum, EARLY, SETTLED
+        call("moved", mine["scale"].dtype, seen.channels, *share, means, variances, *old, *new)
+        return {name: Next(value) for name, value in zip(RUNNING, made, strict=False)}
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Normalised] | None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from xcnn_native.program import Formula, Program
 from xcnn_native.trace import Symbol, trace
-from xcnn_strided.fusion import FusedSequential
+from xcnn_strided.fusion import FusedSequential, Stretch
 from xcnn_strided.shortcut import Shortcut
 
-from xcnn.core.types import Array, Backward, Weights
+from xcnn.core.likeness import likeness, of_part
+from xcnn.core.types import Array, Backward, Shape, Weights
+from xcnn.errors import inside
 from xcnn.layers import Residual
-from xcnn.layers.layer import Layer, Run
+from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn_numpy.native.activations import Kept, chain
+from xcnn_numpy.native.arithmetic import added
+from xcnn_numpy.native.folded import Folded, NormalisedConvolution
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
+from xcnn_numpy.native.normalisation import Normalised, normal
 
 if TYPE_CHECKING:
-    from xcnn_strided.fusion import Named
+    from xcnn_strided.fusion import FusedBackward, Named
 
     from xcnn_numpy.host import Host
 
@@ -36,10 +41,47 @@ def ending(layers: Sequence[Layer], dtype: Any) -> Formula:
     return Formula(Program({"y": y, "x": x}), Program({"dx": dx}, {"x": x}), "x")
 
 
-@cache
-def addition(dtype: Any) -> Program:
-    """A + b."""
-    return ending((), dtype).forward
+@dataclass(frozen=True)
+class Tail:
+    """A body that ends in a norm: what comes before, and the norm's pass, which adds the shortcut by the way.
+
+    Attributes
+    ----------
+    head, rest
+        the layers before, and the last ones by themselves
+    fusion, norm
+        the run that is last, a norm or a convolution and a norm, and the norm
+    kept
+        the norm's programs with an addition and the activations behind that
+    folded
+        the convolution and all that follows as one, for predictions
+    """
+
+    head: FusedSequential
+    rest: Stretch
+    fusion: Any
+    norm: Normalised
+    kept: Kept
+    folded: NormalisedConvolution | None
+
+    def __call__(
+        self, mine: Weights, z: Array, run: Run, beside: Array, layer: Residual, x_shape: Shape
+    ) -> tuple[Array, Callable[[Array, Weights], tuple[Array, Array]]]:
+        """Y, and what gives the gradients of z and of what lies beside."""
+        if self.folded and not (run.train or run.wants_backward):
+            layer.check_shapes(x_shape[1:], self.folded.output(mine, z), beside.shape[1:])
+            return self.folded.computed(mine, z, run, beside)[0], no_backward
+        before = None
+        if isinstance(self.fusion, Folded):
+            z, before = self.fusion.first(mine, z, run)
+        layer.check_shapes(x_shape[1:], z.shape[1:], beside.shape[1:])
+        y, through = self.norm.computed(mine, z, run, self.kept.of(z.dtype), beside)
+
+        def backward(dy: Array, grads: Weights) -> tuple[Array, Array]:
+            dx, dz = through(dy, grads)
+            return before(dx, grads) if before else dx, dz
+
+        return y, backward
 
 
 @dataclass(frozen=True)
@@ -60,6 +102,57 @@ class Addition(Shortcut):
     def alone(self) -> FusedSequential:
         """The shortcut's layer by itself, fused."""
         return FusedSequential(self.backend, self.layer.named[-1:], self.backend.fuses())
+
+    @cached_property
+    def tail(self) -> Tail | None:
+        """The body's end, if something can be added within it."""
+        body = self.layer.body
+        if not (isinstance(body, FusedSequential) and body.plan):
+            return None
+        first, last, fusion = body.plan[-1]
+        norm = fusion.then if isinstance(fusion, Folded) else fusion
+        if last < len(body) or not isinstance(norm, Normalised) or len(norm.named) > 1:
+            return None
+        fuses = self.backend.fuses()
+        return Tail(
+            FusedSequential(self.backend, body.named[:first], fuses),
+            Stretch(self.backend, body.named, fuses, first),
+            fusion,
+            norm,
+            Kept(self.activations, partial(normal, beside=True)),
+            fusion.adding(self.activations) if isinstance(fusion, Folded) else None,
+        )
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
+        tail, mine = self.tail, weights.get(self.name, {})
+        if tail is None or run.hook is not None or tail.kept.of(x.dtype) is None:
+            return super().__call__(weights, x, run)
+        inner, threads = run.child(self.n, self.name, run.wants_dx), self.backend.workers
+        wants_dz = run.wants_dx or any(mine.get(name) for name, _ in tail.head.named)
+        with inside(self.name):
+            z, head_backward = tail.head(mine, x, inner)
+        if not tail.fusion.fits(mine, z):
+            return super().__call__(weights, x, run)
+        at_end = Run(run.backend, run.train, inner.key, None, wants_dz, run.wants_backward)
+        with inside(self.name):
+            beside, shortcut_backward = self.beside(mine, x, inner) if self.layer.shortcut else (x, None)
+            y, end_backward = tail(mine, z, at_end, beside, self.layer, x.shape)
+        of_shortcut = likeness(beside)
+
+        def backward(dy: Array, grads: Weights) -> Array | None:
+            with inside(self.name):
+                of_layer: Weights = {}
+                dx, dy = end_backward(dy, of_layer)
+                if wants_dz:
+                    dx, of_head = head_backward(dx)
+                    of_layer |= of_head
+                if shortcut_backward:
+                    dy = self.layer.back(len(self.layer) - 1, shortcut_backward, of_part(of_shortcut, dy), of_layer)
+            if of_layer:
+                grads[self.name] = of_layer
+            return added(dx, dy, threads) if run.wants_dx else None
+
+        return y, backward
 
     def beside(self, mine: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         return super().beside(mine, x, run) if run.wants_backward else self.alone(mine, x, run)
@@ -84,11 +177,7 @@ class Addition(Shortcut):
         return arrays["y"], slope
 
     def sum(self, a: Array, b: Array, relu: bool) -> Array:
-        threads = self.backend.workers
-        a, last = lying(a, threads)
-        y = new(a.shape, a.dtype, last)
-        addition(a.dtype).run({"a": a, "b": as_lying(b, last, threads), "y": y}, threads, 1, a.size)
-        return y
+        return added(a, b, self.backend.workers)
 
     def slope(self, dy: Array, y: Array) -> Array:
         raise NotImplementedError  # `end` gives it

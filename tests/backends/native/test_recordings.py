@@ -22,9 +22,10 @@ native = pytest.importorskip("xcnn_native.library")
 if native.library() is None:
     pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
 from xcnn_host import buffers  # noqa: E402
-from xcnn_native import recording  # noqa: E402
+from xcnn_native import replay  # noqa: E402
 from xcnn_native.recording import Recorder, constant, recordable  # noqa: E402
-from xcnn_numpy.native import predictions  # noqa: E402
+from xcnn_native.room import memory  # noqa: E402
+from xcnn_numpy.native import recorded as records  # noqa: E402
 from xcnn_numpy.native.maps import KeptKernel  # noqa: E402
 
 SHAPE = (2, 12, 11)
@@ -51,20 +52,20 @@ def samples(count, shape=SHAPE, seed=0, dtype="float32"):
 def met(model, count=None):
     """What the model's net keeps of the last shape, or of batches of so many."""
     kept = model.trainer.net.met
-    return next(one for (shape, _), one in reversed(kept.items()) if count in (None, shape[0]))
+    return next(one for (shape, *_), one in reversed(kept.items()) if count in (None, shape[0]))
 
 
 def by_layers(model, x):
     """The prediction without a recording: that of a run which wants a backward pass keeps more, and gives the same."""
     net, backend = model.trainer.net, model.trainer.backend
     with backend.active():
-        y, _ = super(type(net), net).__call__(model.state.weights, x, Run(backend, wants_backward=False))
+        y, _ = net.by_layers(model.state.weights, x, Run(backend, wants_backward=False))
     return y
 
 
 def recorded(model, x):
     """The model, whose predictions of samples like these are recorded."""
-    for _ in range(2):
+    for _ in range(3):  # met, recorded, tried out
         model.predict(x, batch_size=len(x))
     assert met(model).recording is not None
     return model
@@ -142,12 +143,12 @@ def test_rooms_content_does_not_matter(monkeypatch):
         model = recorded(frozen(net), x)
         expected = model.predict(x)
 
-        def poisoned(shape, dtype):
-            made = buffers.empty(shape, dtype)
-            made.view(np.uint8).fill(0xFF)  # NaN
-            return made
+        def poisoned(size):
+            made, first = memory(size)
+            made.fill(0xFF)  # NaN
+            return made, first
 
-        monkeypatch.setattr(recording, "empty", poisoned)
+        monkeypatch.setattr(replay, "memory", poisoned)
         assert same(model.predict(x), expected)
         monkeypatch.undo()
 
@@ -160,12 +161,12 @@ def test_shapes_in_turns():
     for _ in range(3):
         for count in (1, 12, 3, 1, 12):
             assert same(model.predict(x[:count]), expected[:count])
-    assert {shape[0] for (shape, _), one in model.trainer.net.met.items() if one.recording} == {1, 12, 3}
+    assert {shape[0] for (shape, *_), one in model.trainer.net.met.items() if one.recording} == {1, 12, 3}
     for count in range(1, 13):
         for _ in range(3):
             assert same(model.predict(x[:count]), expected[:count])
-    assert len(model.trainer.net.met) == predictions.MOST
-    assert len(model.trainer.net.trusted) <= predictions.MOST
+    assert len(model.trainer.net.met) == records.MOST
+    assert len(model.trainer.net.trusted) <= records.MOST
 
 
 def test_a_last_smaller_batch():
@@ -221,7 +222,7 @@ def test_other_weights_that_are_frozen_are_recorded_without_a_trial(monkeypatch)
     model = recorded(frozen(), x)
     net, backend = model.trainer.net, model.trainer.backend
     other = tree.map(lambda w: backend.frozen(2 * w), model.state.weights)
-    monkeypatch.setattr(predictions.Predicting, "holds", lambda *_: pytest.fail("it was tried again"))
+    monkeypatch.setattr(records.Recorded, "try_out", lambda *_: pytest.fail("it was tried again"))
     run = Run(backend, wants_backward=False)
     y = [net(other, x, run)[0] for _ in range(3)]
     assert met(model).recording is not None
@@ -256,7 +257,8 @@ net = xcnn.Sequential(xcnn.Conv2D(32, 3), xcnn.BatchNorm(), xcnn.Conv2D(32, 3), 
 model = xcnn.Model(net, (3, 32, 32), backend=xcnn.backend("numpy", threads=3)).frozen()
 x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype("float32")
 expected = model.predict(x)
-model.predict(x)
+for _ in range(2):
+    model.predict(x)
 assert all(met.recording for met in model.trainer.net.met.values())
 child = os.fork()
 same = all(np.array_equal(model.predict(x), expected) for _ in range(5))
@@ -311,15 +313,16 @@ def test_samples_in_another_order_or_type():
     assert same(model.predict(x[::2]), expected[::2])
 
 
-def test_only_weights_that_stay_are_recorded():
-    """Those of a model that is not frozen can be written, by whoever reaches its state."""
-    model = xcnn.Model(some_net(), SHAPE, loss="mse", backend="numpy")
+def test_weights_that_may_change_are_read_anew():
+    """Those of a model that is not frozen can be written in place, by whoever reaches its state."""
+    net = xcnn.Sequential(xcnn.Conv2D(9, 3), xcnn.LayerNorm(axis=1), xcnn.Flatten(), xcnn.Dense(3))
+    model = xcnn.Model(net, SHAPE, loss="mse", backend="numpy")
     x = samples(3)
-    for _ in range(4):
-        model.predict(x)
-    assert not model.trainer.net.met
-    model.state.weights["dense2"]["bias"][:] = 7
-    assert same(model.predict(x), by_layers(model, x))
+    recorded(model, x)
+    for name in ("kernel", "bias"):
+        model.state.weights["dense1"][name][:] = 7
+        assert same(model.predict(x), np.ascontiguousarray(by_layers(model, x)))
+        assert met(model).recording is not None
 
 
 class Own:
@@ -364,10 +367,10 @@ class TestRecorder:
     def listening(self, compute, x=None):
         """A Recorder that heard how y was computed, and its recording."""
         x = samples(2) if x is None else x
-        recorder = Recorder(x, [])
+        recorder = Recorder((x,))
         with recorder.listening():
             y = compute(x)
-        return recorder, recorder.made(y)
+        return recorder, replay.made(recorder, [y], [True])
 
     def copied(self, x):
         y = buffers.empty(x.shape, x.dtype)
@@ -436,16 +439,16 @@ class TestRecorder:
                 x = self.copied(x)
             return x
 
-        recorder, made = self.listening(compute)
-        assert recorder.room.size < 3 * (samples(2).nbytes + 1024)
+        _, made = self.listening(compute)
+        assert made.size < 3 * (samples(2).nbytes + 1024)
         other = samples(2, seed=8)
         assert same(made(other), other)
 
     def test_every_recordable_kernel_is_one(self):
         for name in recordable():
             kinds, _, takes = native.SIGNATURES[name]
-            assert kinds == native.FLOATS
-            assert len(takes) <= recording.MOST
+            assert kinds == (("u32",) if name == "keep" else native.FLOATS)
+            assert len(takes) <= replay.MOST
 
 
 def copies(x, y):

@@ -39,6 +39,51 @@ def test_it_is_the_loss(dtype):
         assert np.array_equal(y, before)
 
 
+SIZES = [(2, 4, 5, 7), (3, 9, 6, 5), (1, 2, 1, 1), (2, 40, 3, 9), (4, 3, 33), (2, 5, 2, 3, 4), (3, 2, 48, 50)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_labels_of_places(shape, last, dtype):
+    """Of images, signals and volumes, some logits huge, some equal: PyTorch's numbers."""
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
+    rng = np.random.default_rng(len(shape))
+    y = (rng.standard_normal(shape) * 10.0 ** rng.integers(-1, 4, (shape[0], *[1] * (len(shape) - 1)))).astype(dtype)
+    y[0, :, 0] = 1
+    t = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    if last:
+        y = np.moveaxis(np.ascontiguousarray(np.moveaxis(y, 1, -1)), -1, 1)
+    leaf = torch.tensor(y.astype("float64"), requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(leaf, torch.tensor(t))
+    expected.backward()
+    assert in_one_pass(cross_entropy, y, t) == (library() is not None)
+    value, dy, right = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+    close(value, expected.item(), dtype)
+    close(dy * t.size, leaf.grad.numpy() * t.size, dtype)
+    assert int(right) == int(count_correct(y, t, 0.0))
+    assert (value.dtype, dy.dtype, dy.shape) == (y.dtype, y.dtype, y.shape)
+
+
+def test_a_label_of_a_place_that_is_no_class():
+    y, t = np.zeros((2, 3, 4, 5), "float32"), np.zeros((2, 4, 5), "int64")
+    t[1, 3, 4] = 3
+    value, dy, _ = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+    assert np.isnan(value)
+    assert np.isnan(dy[1, :, 3, 4]).all()
+    assert not np.isnan(dy[0]).any()
+
+
+def test_a_place_that_is_no_number():
+    y, t = np.zeros((2, 3, 4, 5), "float32"), np.zeros((2, 4, 5), "int64")
+    y[1, 2, 3, 4] = np.nan
+    value, dy, right = BACKEND.loss_and_gradient(cross_entropy, 0.0, y, t)
+    assert np.isnan(value)
+    assert np.isnan(dy[1, :, 3, 4]).all()
+    assert np.isnan(dy).sum() == 3
+    assert int(right) == 39
+
+
 @pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy])
 def test_it_is_pytorchs(loss):
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle")
@@ -124,7 +169,7 @@ def test_all_else_goes_the_losss_way():
         assert not in_one_pass(cross_entropy, y, other)
     assert not in_one_pass(xcnn.losses.mse, y, t)
     assert not in_one_pass(cross_entropy, y.astype("float16"), t)
-    assert not in_one_pass(cross_entropy, np.zeros((4, 3, 2)), np.zeros((4, 2), "int64"))
+    assert not in_one_pass(cross_entropy, np.zeros((4, 3, 2)), np.zeros((4, 3), "int64"))
     scaled = BACKEND.loss_and_gradient(cross_entropy, None, y, t, np.asarray(4.0, "float32"))
     plain = BACKEND.loss_and_gradient(cross_entropy, None, y, t)
     close(scaled[1], 4 * plain[1], "float32")

@@ -23,10 +23,20 @@ AUGMENT = 0xA06
 def check_augment(given: Any) -> tuple[Any, ...]:
     """One augmentation, or a list of them, as a tuple.
 
+    Parameters
+    ----------
+    given
+        what is callable with (x, draws) or has `mix`, or a list or tuple of such
+
     Raises
     ------
     OptionError
         X104, for anything else.
+
+    Examples
+    --------
+    >>> xcnn.augment.check_augment(xcnn.augment.Flip())
+    (Flip(horizontal=0.5, vertical=0.0),)
     """
     listed = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for each in listed:
@@ -44,6 +54,8 @@ def augmented(
 
     Parameters
     ----------
+    augment
+        augmentations, as `check_augment` gives them
     x, t
         (N, *input_shape), and labels or targets
     samples
@@ -59,6 +71,13 @@ def augmented(
         X101, X103, for an augmentation that gives other shapes or types than it was given.
     LabelError
         X201, for labels that can't be mixed.
+
+    Examples
+    --------
+    >>> x, t = np.zeros((2, 1, 4, 4), "float32"), np.array([0, 1])
+    >>> chosen = xcnn.augment.check_augment(xcnn.augment.Flip())
+    >>> xcnn.augment.augmented(chosen, x, t, np.arange(2), (0, 0), (2,))[0].shape
+    (2, 1, 4, 4)
     """
     for place, each in enumerate(augment):
         draws = Draws((*key, AUGMENT, place), samples)

@@ -48,6 +48,12 @@ class ColorJitter:
         X104, for an option that it can't have.
     ShapeError
         X101, for images that are neither grey nor red, green and blue.
+
+    Examples
+    --------
+    >>> images = np.arange(9.0).reshape(1, 1, 3, 3) / 9
+    >>> xcnn.augment.ColorJitter(brightness=0.4)(images, xcnn.augment.Draws((0, 0), np.arange(1))).shape
+    (1, 1, 3, 3)
     """
 
     brightness: float = 0.0

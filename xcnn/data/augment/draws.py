@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.core.random import MASK, Key, fold, threefry2x32
+from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,17 @@ class Draws:
         a path of whole numbers, as all random keys: the seed, the epoch, the place of the augmentation
     samples
         (samples,) their numbers in the data set
+
+    Raises
+    ------
+    OptionError
+        X104, from its methods, for a count that can't be.
+
+    Examples
+    --------
+    >>> draws = xcnn.augment.Draws((0, 3), np.arange(2))  # of the seed 0 and the epoch 3
+    >>> draws.samples.tolist()
+    [0, 1]
     """
 
     key: Key
@@ -46,7 +58,7 @@ class Draws:
     def uniform(self, count: int = 1) -> NDArray[np.float64]:
         """(samples, count) numbers of [0, 1), in steps of 2^-53; each call gives the same."""
         if not 0 < count <= MOST:
-            raise ValueError(f"count must be 1 to {MOST}; got {count}.")
+            raise OptionError("X104", f"count must be 1 to {MOST}; got {count}.")
         samples = self.samples[:, None]
         high, low = threefry2x32(fold(self.key), samples & MASK, (samples >> 32) * MOST + np.arange(count))
         numbers: NDArray[np.float64] = (high * 2.0**21 + (low >> 11)) * 2.0**-53

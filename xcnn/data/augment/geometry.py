@@ -81,6 +81,12 @@ class Translate:
         X104, for an option that it can't have.
     ShapeError
         X101, for images too small to be mirrored so far.
+
+    Examples
+    --------
+    >>> images = np.ones((1, 1, 3, 3))
+    >>> xcnn.augment.Translate(1)(images, xcnn.augment.Draws((0, 0), np.arange(1))).tolist()
+    [[[[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]]]
     """
 
     cells: int
@@ -142,6 +148,12 @@ class RandomResizedCrop:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> images = np.arange(9.0).reshape(1, 1, 3, 3) / 9
+    >>> xcnn.augment.RandomResizedCrop()(images, xcnn.augment.Draws((0, 0), np.arange(1))).shape
+    (1, 1, 3, 3)
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -206,6 +218,12 @@ class Affine:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> images = np.arange(9.0).reshape(1, 1, 3, 3) / 9
+    >>> xcnn.augment.Affine(degrees=10, scale=(0.9, 1.1))(images, xcnn.augment.Draws((0, 0), np.arange(1))).shape
+    (1, 1, 3, 3)
     """
 
     degrees: float = 0.0
@@ -253,6 +271,12 @@ def Rotate(degrees: float, fill: float = 0.0) -> Affine:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> images = np.arange(9.0).reshape(1, 1, 3, 3) / 9
+    >>> xcnn.augment.Rotate(10)(images, xcnn.augment.Draws((0, 0), np.arange(1))).shape
+    (1, 1, 3, 3)
     """
     return Affine(degrees=check_positive("degrees", degrees), fill=fill)
 
@@ -293,6 +317,12 @@ class Cutout:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> images = np.ones((1, 1, 3, 3))
+    >>> xcnn.augment.Cutout(1)(images, xcnn.augment.Draws((0, 0), np.arange(1))).tolist()
+    [[[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]]]]
     """
 
     size: int

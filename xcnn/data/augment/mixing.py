@@ -37,6 +37,13 @@ class Mixup:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> x, t = np.ones((2, 1, 2, 2)), np.eye(2)
+    >>> x, t = xcnn.augment.Mixup(0.2).mix(x, t, xcnn.augment.Draws((0, 0), np.arange(2)))
+    >>> t.sum(axis=1).tolist()
+    [1.0, 1.0]
     """
 
     alpha: float = 0.2
@@ -72,6 +79,13 @@ class CutMix:
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> x, t = np.ones((2, 1, 2, 2)), np.eye(2)
+    >>> x, t = xcnn.augment.CutMix().mix(x, t, xcnn.augment.Draws((0, 0), np.arange(2)))
+    >>> t.sum(axis=1).tolist()
+    [1.0, 1.0]
     """
 
     alpha: float = 1.0

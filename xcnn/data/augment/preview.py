@@ -26,7 +26,7 @@ def preview(
     Parameters
     ----------
     augment
-        as for `fit`
+        one augmentation, or several that images go through in turn, as `fit` takes them
     x
         (samples, channels, height, width), cells of 0..1, grey or red, green and blue
     epochs
@@ -44,6 +44,10 @@ def preview(
     Returns
     -------
     PIL.Image.Image
+
+    Examples
+    --------
+    >>> image = xcnn.augment.preview(xcnn.augment.Flip(), np.zeros((2, 1, 28, 28), "float32"), epochs=3)
     """
     from PIL import Image
 

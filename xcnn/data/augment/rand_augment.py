@@ -107,6 +107,12 @@ class RandAugment:
         X104, for an option that it can't have.
     ShapeError
         X101, for images that are neither grey nor red, green and blue.
+
+    Examples
+    --------
+    >>> images = np.arange(9.0).reshape(1, 1, 3, 3) / 9
+    >>> xcnn.augment.RandAugment(2, 9)(images, xcnn.augment.Draws((0, 0), np.arange(1))).shape
+    (1, 1, 3, 3)
     """
 
     operations: int = 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from xcnn import layers
-from xcnn.exchange.keras.given import Given, Part, UnsupportedError
+from xcnn.exchange.keras.given import Given, Numbers, Part, UnsupportedError, channels_first
 from xcnn.layers.layer import Layer
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {
@@ -37,10 +39,16 @@ def relu(given: Given) -> list[Part]:
 
 
 def prelu(given: Given) -> list[Part]:
-    """A slope for each channel."""
-    if len(given.shape) > 1 and given.option("shared_axes") != [*range(1, len(given.shape))]:
-        raise UnsupportedError("shared_axes that are not all but the channels")
-    return [Part(layers.PReLU(), {"negative_slope": given.array(0, lambda a: given.ordered(a.reshape(-1)))})]
+    """A slope for each channel, or for each cell."""
+    shared = given.option("shared_axes") or []
+    if len(given.shape) == 1 or sorted(shared) == [*range(1, len(given.shape))]:
+        return [Part(layers.PReLU(), {"negative_slope": given.array(0, lambda a: given.ordered(a.reshape(-1)))})]
+    wide = (*given.shape[1:], given.shape[0])
+
+    def each(slopes: Numbers) -> Numbers:
+        return channels_first(np.broadcast_to(slopes, wide))
+
+    return [Part(layers.PReLU(untied=True), {"negative_slope": given.array(0, each)})]
 
 
 def softmax(given: Given) -> list[Part]:

@@ -34,11 +34,14 @@ class Part:
         by name: a function without arguments that brings the array
     suffix
         what its name has behind Keras's, where one of Keras's layers becomes several
+    takes
+        what it is given: numbers of the inputs of Keras's layer, and behind them of its parts; None is the part before
     """
 
     layer: Layer
     weights: Mapping[str, Callable[[], Numbers]] = field(default_factory=dict)
     suffix: str = ""
+    takes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

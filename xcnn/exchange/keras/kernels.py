@@ -35,12 +35,19 @@ def conv2d(given: Given) -> list[Part]:
     return activated(given, Part(layer, {"kernel": given.array(0, out_in), **biased(given, 1)}))
 
 
-def conv1d(given: Given) -> list[Part]:
-    """Conv1D, whose "causal" padding is all in front."""
-    how, cells = windows(given), given.size("kernel_size")
+def windows1d(given: Given) -> dict[str, Any]:
+    """As of images; "causal" padding is all in front."""
+    how = windows(given)
     if how["padding"] == "causal":
-        how["padding"] = ((cells - 1) * how["dilation"], 0)
-    layer = layers.Conv1D(given.option("filters"), cells, groups=given.option("groups", 1), **how)
+        how["padding"] = ((given.size("kernel_size") - 1) * how["dilation"], 0)
+    return how
+
+
+def conv1d(given: Given) -> list[Part]:
+    """Conv1D"""
+    layer = layers.Conv1D(
+        given.option("filters"), given.size("kernel_size"), groups=given.option("groups", 1), **windows1d(given)
+    )
     return activated(given, Part(layer, {"kernel": given.array(0, out_in), **biased(given, 1)}))
 
 
@@ -63,8 +70,35 @@ def depthwise_conv2d(given: Given) -> list[Part]:
 
 def separable_conv2d(given: Given) -> list[Part]:
     """A depthwise convolution, and one of 1x1."""
-    first = depthwise(given, bias=False)
-    second = layers.Conv2D(given.option("filters"), 1, bias=bool(given.option("use_bias", True)))
+    return separable(given, depthwise(given, bias=False), layers.Conv2D)
+
+
+def depthwise1d(given: Given, bias: bool) -> Part:
+    """A kernel for each channel of a signal: as many groups as it has channels."""
+    channels, times = given.shape[0], given.option("depth_multiplier", 1)
+    layer = layers.Conv1D(
+        channels * times, given.size("kernel_size"), groups=channels, **{**windows1d(given), "bias": bias}
+    )
+
+    def ours(kernel: Numbers) -> Numbers:
+        return np.moveaxis(kernel, (1, 2), (0, 1)).reshape(-1, 1, kernel.shape[0])
+
+    return Part(layer, {"kernel": given.array(0, ours), **(biased(given, 1) if bias else {})})
+
+
+def depthwise_conv1d(given: Given) -> list[Part]:
+    """DepthwiseConv1D"""
+    return activated(given, depthwise1d(given, bool(given.option("use_bias", True))))
+
+
+def separable_conv1d(given: Given) -> list[Part]:
+    """A depthwise convolution of signals, and one of single cells."""
+    return separable(given, depthwise1d(given, bias=False), layers.Conv1D)
+
+
+def separable(given: Given, first: Part, pointwise: Callable[..., Layer]) -> list[Part]:
+    """A depthwise convolution, and one of single cells behind it."""
+    second = pointwise(given.option("filters"), 1, bias=bool(given.option("use_bias", True)))
     return activated(
         given, Part(first.layer, first.weights, "depthwise"),
         Part(second, {"kernel": given.array(1, out_in), **biased(given, 2)}, "pointwise"),

@@ -15,7 +15,7 @@ import numpy as np
 from xcnn.core.random import Planner
 from xcnn.core.types import Shape, Weights
 from xcnn.core.windows import is_whole
-from xcnn.errors import ExchangeError, OptionError, XcnnError
+from xcnn.errors import ExchangeError, OptionError, XcnnError, short
 from xcnn.exchange.archives import refuse
 from xcnn.exchange.keras.files import Arrays, reading
 from xcnn.exchange.keras.given import Given, Order, Part, UnsupportedError
@@ -23,7 +23,6 @@ from xcnn.exchange.keras.layers import LAYERS, order_after
 from xcnn.exchange.keras.nodes import Graph, GraphError, Node, graph_of
 from xcnn.layers import Graph as GraphLayer
 from xcnn.layers import Sequential, Sigmoid, Softmax
-from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer
 
 ODD = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
@@ -39,26 +38,20 @@ class Built:
     net
         its layers
     input_shape
-        of a sample
-    output_shape
-        of what the net makes of it
+        of a sample; of several inputs by name
+    outputs
+        by name: the shape of what the net gives, and whether it is probabilities, of a Softmax or a Sigmoid
     weights
         their tree, on the host
     """
 
     net: Layer
-    input_shape: Shape
-    output_shape: Shape
+    input_shape: Shape | dict[str, Shape]
+    outputs: dict[str, tuple[Shape, bool]]
     weights: Weights
 
-    @property
-    def gives_probabilities(self) -> bool:
-        """Whether its last layer is a Softmax or a Sigmoid."""
-        layers = [*self.net] if isinstance(self.net, Container) else []
-        return bool(layers) and isinstance(layers[-1], Softmax | Sigmoid)
 
-
-def load(path: str | Path, input_shape: Shape | None) -> Built:
+def load(path: str | Path, input_shape: Shape | Mapping[str, Shape] | None) -> Built:
     """The net of a .keras file.
 
     Parameters
@@ -66,7 +59,7 @@ def load(path: str | Path, input_shape: Shape | None) -> Built:
     path
         of the file
     input_shape
-        of a sample, (channels, height, width), where the file leaves sizes open
+        of a sample, (channels, height, width), where the file leaves sizes open; of several inputs by name
 
     Raises
     ------
@@ -89,54 +82,69 @@ class Builder:
     """Goes through the nodes in order, and knows of each value its shape, its features' order, and its name here."""
 
     def __init__(self, path: str | Path, arrays: Arrays, graph: Graph) -> None:
-        self.path, self.arrays, self.graph = path, arrays, graph
+        self.path: str | Path = path
+        self.arrays: Arrays = arrays
+        self.graph: Graph = graph
         self.shapes: dict[str, Shape] = {}
         self.orders: dict[str, Order] = {}
         self.called: dict[str, str] = {}
         self.layers: dict[str, tuple[Layer, tuple[str, ...]]] = {}
         self.weights: Weights = {}
         self.missing: dict[str, str] = {}
-        self.names, self.seen = set[str](), Counter[str]()
+        self.names: set[str] = set()
+        self.seen: Counter[str] = Counter()
 
-    def built(self, input_shape: Shape | None) -> Built:
+    def built(self, given: Shape | Mapping[str, Shape] | None) -> Built:
         """The net, if all of it can be built."""
-        if len(self.graph.inputs) != 1 or len(self.graph.outputs) != 1:
-            self.missing["the model"] = f"{len(self.graph.inputs)} inputs and {len(self.graph.outputs)} outputs"
-        for node in self.graph.nodes:
+        graph = self.graph
+        shapes = dict(given) if isinstance(given, Mapping) else dict.fromkeys(graph.inputs[:1], given)
+        if (isinstance(given, tuple) and len(graph.inputs) > 1) or not {*shapes} <= {*graph.inputs}:
+            told = f"{Path(self.path).name} has the inputs {', '.join(map(repr, graph.inputs))}; got {short(given)}."
+            raise OptionError("X104", told, hint="input_shape={name: shape}, for those that are left open.")
+        for node in graph.nodes:
             if node.kind == "InputLayer":
-                self.enter_input(node, input_shape)
+                self.enter_input(node, shapes.get(node.name))
             else:
                 self.enter(node)
-        last = self.graph.outputs[0]
-        if self.orders.get(last) is not None:
-            self.missing[last] = "its outputs would be in another order, as nothing follows its Flatten"
+        for name in graph.outputs:
+            if self.orders.get(name) is not None:
+                self.missing[name] = "its outputs would be in another order, as nothing follows its Flatten"
+        if len({*graph.outputs}) < len(graph.outputs) or {*graph.outputs} & {*graph.inputs}:
+            self.missing["the model"] = "an output that is an input, or that it gives twice"
         if self.missing:
             raise not_expressed(self.path, self.missing)
-        chained = all(taken == (before,) for (_, taken), before in zip(
-            self.layers.values(), [self.called[self.graph.inputs[0]], *self.layers], strict=False
-        ))  # fmt: skip
-        net = self.chain() if chained else self.net()
-        return Built(net, self.shapes[self.graph.inputs[0]], self.shapes[last], self.weights)
+        found = {self.called[name]: self.shapes[name] for name in graph.inputs}
+        outputs = {self.called[name]: (self.shapes[name], self.is_probable(name)) for name in graph.outputs}
+        net = self.net([*found], [*outputs])
+        return Built(net, found if len(found) > 1 else next(iter(found.values())), outputs, self.weights)
 
-    def chain(self) -> Layer:
-        """Layers one after another."""
-        return Sequential(**{name: layer for name, (layer, _) in self.layers.items()})
+    def is_probable(self, name: str) -> bool:
+        """Whether a Softmax or a Sigmoid gives this value."""
+        layer, _ = self.layers.get(self.called[name], (None, ()))
+        return isinstance(layer, Softmax | Sigmoid)
 
-    def net(self) -> Layer:
-        """Layers that take each other's values."""
+    def net(self, inputs: list[str], outputs: list[str]) -> Layer:
+        """Layers one after another where they are, else those that take each other's values."""
+        chained = len(inputs) == len(outputs) == 1 and all(
+            taken == (before,)
+            for (_, taken), before in zip(self.layers.values(), [*inputs, *self.layers], strict=False)
+        )
+        if chained:
+            return Sequential(**{name: layer for name, (layer, _) in self.layers.items()})
         nodes: dict[str, Any] = {name: (layer, *taken) for name, (layer, taken) in self.layers.items()}
-        inputs, outputs = self.called[self.graph.inputs[0]], self.called[self.graph.outputs[0]]
         return GraphLayer(**nodes, inputs=inputs, outputs=outputs)
 
     def enter_input(self, node: Node, given: Shape | None) -> None:
-        """The shape of the input, channels first."""
+        """The shape of an input, channels first."""
         told = node.config.get("batch_shape") or node.config.get("batch_input_shape") or ()
         *places, channels = told[1:] or (None,)
         shape = (channels, *places) if given is None else given
         if not all(is_whole(n) and 0 < n < 2**31 for n in shape) or len(shape) > 3:
+            more = len(self.graph.inputs) > 1
             raise OptionError(
                 "X104", f"{Path(self.path).name} leaves its input's sizes open: {told}.",
-                hint="give them: input_shape=(3, 224, 224), channels first.",
+                hint="give them: input_shape=" + (f"{{{node.name!r}: (3, 224, 224)}}" if more else "(3, 224, 224)")
+                + ", channels first.",
             )  # fmt: skip
         self.shapes[node.name], self.orders[node.name] = tuple(shape), None
         self.called[node.name] = self.name(node.name)
@@ -170,18 +178,25 @@ class Builder:
             self.missing[node.name] = f"{node.kind} with options that can't be ({type(error).__name__})"
 
     def enter_parts(self, node: Node, parts: list[Part]) -> None:
-        """The layers that one of Keras's becomes, one after another."""
-        taken, shapes = tuple(self.called[name] for name in node.takes), [self.shapes[name] for name in node.takes]
-        shape: Any = tuple(shapes) if len(shapes) > 1 else shapes[0]
+        """The layers that one of Keras's becomes, one after another where they do not say what they take."""
+        values = [(self.called[name], self.shapes[name]) for name in node.takes]
+        last, several = [*range(len(values))], len(self.graph.outputs) > 1 and node.name in self.graph.outputs
         for part in parts:
-            name = self.name(f"{node.name}_{part.suffix}" if part.suffix and len(parts) > 1 else node.name)
-            planned, shape = part.layer.init(Planner(), shape)
+            taken = [values[n] for n in (last if part.takes is None else part.takes)]
+            suffix = part.suffix if len(parts) > 1 else ""
+            if several:  # Keras's name is that of the output
+                suffix = "" if part is parts[-1] else part.suffix or "scores"
+            name = self.name(f"{node.name}_{suffix}" if suffix else node.name)
+            given: Any = tuple(shape for _, shape in taken) if len(taken) > 1 else taken[0][1]
+            planned, shape = part.layer.init(Planner(), given)
             if planned:
                 self.weights[name] = self.leaves(node, part, planned)
-            self.layers[name], taken = (part.layer, taken), (name,)
-        if not parts and len(taken) > 1:
+            self.layers[name] = (part.layer, tuple(each for each, _ in taken))
+            last = [len(values)]
+            values.append((name, shape))
+        if not parts and len(values) > 1:
             raise UnsupportedError("several inputs")
-        self.shapes[node.name], self.called[node.name] = shape, taken[0]
+        self.called[node.name], self.shapes[node.name] = values[-1]
 
     def leaves(self, node: Node, part: Part, planned: Mapping[str, Any]) -> dict[str, Any]:
         """The arrays of a layer, in the net's shapes."""

@@ -11,8 +11,23 @@ from typing import Any
 DEEPEST = 16
 MOST_NODES = 10_000
 MODELS = ("Functional", "Model", "Sequential")
-OPERATIONS = {"Add": "offset", "Multiply": "scale"}
-"""Those that are what the layers of these names are, and with a number an option of Rescaling."""
+OPERATIONS = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
+"""Those that are what the layers of these names are."""
+FUNCTIONS = (
+    "Elu",
+    "Gelu",
+    "Mish",
+    "Relu",
+    "Relu6",
+    "Selu",
+    "Sigmoid",
+    "Silu",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+)
+"""Those that are activations, in small letters."""
 HOMES = ("keras", "keras.layers", "keras.models", "keras.src.models")
 """Modules whose classes are Keras's own: others are somebody's."""
 
@@ -128,13 +143,41 @@ def operation(layer: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, An
     if not str(layer.get("module")).startswith("keras.src.ops."):
         return kind, config
     name, call = str(layer["class_name"]), (layer.get("inbound_nodes") or [{}])[0]
-    args, numbers = call.get("args") or [], [each for each in call.get("args") or [] if isinstance(each, int | float)]
-    if name in OPERATIONS and len(args) == 2 and not call.get("kwargs"):
-        if not numbers and len(references(args)) == 2:
-            return name, config
-        if len(numbers) == 1 and len(references(args)) == 1:
-            return "Rescaling", {OPERATIONS[name]: numbers[0]}
+    args = call.get("args") or []
+    numbers, values = [each for each in args if isinstance(each, int | float)], references(args)
+    if call.get("kwargs") or len(numbers) + len(values) != len(args):
+        return f"the operation {name}", config
+    if name in OPERATIONS and len(values) == 2 == len(args):
+        return name, config
+    if name in FUNCTIONS and len(values) == 1 == len(args) and options_are_defaults(config):
+        return "Activation", {"activation": name.lower()}
+    if len(values) == 1 and (scaling := linear(name, numbers, not args or args[0] in numbers)):
+        return "Rescaling", scaling
     return f"the operation {name}", config
+
+
+def options_are_defaults(config: Mapping[str, Any]) -> bool:
+    """Whether an operation's configuration says nothing but its name, its type, and that its axis is the last."""
+    return all(value in (None, -1) for name, value in config.items() if name not in ("name", "dtype", "trainable"))
+
+
+def linear(name: str, numbers: Sequence[float], number_first: bool) -> Mapping[str, Any] | None:
+    """The options of the Rescaling that an operation with a number, or none, is; None where it is no such."""
+    if name == "Negative" and not numbers:
+        return {"scale": -1.0}
+    if len(numbers) != 1:
+        return None
+    (number,) = numbers
+    match name:
+        case "Add":
+            return {"offset": number}
+        case "Multiply":
+            return {"scale": number}
+        case "Subtract":
+            return {"scale": -1.0, "offset": number} if number_first else {"offset": -number}
+        case "Divide" | "TrueDivide" if not number_first and number:
+            return {"scale": 1 / number}
+    return None
 
 
 def references(given: Any, depth: int = 0) -> list[str]:

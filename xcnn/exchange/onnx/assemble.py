@@ -57,8 +57,11 @@ class Nest:
     """Finds for each value which one all ways to it go through last: branches begin there."""
 
     def __init__(self, steps: dict[str, Step], start: str) -> None:
-        self.steps, self.used, self.climbed = steps, Counter[str](), 0
-        self.above, self.depth = {start: start}, {start: 0}
+        self.steps: dict[str, Step] = steps
+        self.used: Counter[str] = Counter()
+        self.climbed: int = 0
+        self.above: dict[str, str] = {start: start}
+        self.depth: dict[str, int] = {start: 0}
         for step in steps.values():
             self.above[step.name] = over = self.common([*step.takes])
             self.depth[step.name] = self.depth[over] + 1

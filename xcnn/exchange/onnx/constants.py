@@ -8,6 +8,7 @@ each time is the batch's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -154,6 +155,15 @@ def concat(op: Op, xs: Sequence[Any]) -> Value:
     return np.concatenate(xs, axis=op.get("axis", 0))
 
 
+def product(op: Op, xs: Sequence[Any]) -> Value:
+    """A product of two matrices."""
+    a, b = xs
+    if a.ndim > 2 or b.ndim > 2 or a.size * b.shape[-1] > 64 * FREE:
+        raise TooMuch("it would be a product of many constants")
+    made(a.size // max(a.shape[-1], 1) * b.shape[-1], a, b)
+    return np.asarray(a @ b)
+
+
 def dequantized(op: Op, xs: Sequence[Any]) -> Value:
     """Numbers of whole ones with a scale, one for all or one for each slice of an axis."""
     x, scale, *zero = xs
@@ -187,6 +197,9 @@ CELLS: dict[str, Callable[..., Value]] = {
     "Floor": np.floor,
     "Greater": np.greater,
     "Less": np.less,
+    "Max": lambda *xs: reduce(np.maximum, xs),
+    "Min": lambda *xs: reduce(np.minimum, xs),
+    "Mod": np.mod,
     "Log": np.log,
     "Mul": np.multiply,
     "Neg": np.negative,
@@ -195,6 +208,7 @@ CELLS: dict[str, Callable[..., Value]] = {
     "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
     "Reciprocal": np.reciprocal,
     "Round": np.round,
+    "Sign": np.sign,
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
     "Where": np.where,
@@ -210,12 +224,15 @@ FOLDED: dict[str, Callable[[Op, Sequence[Any]], Value]] = {
     "Expand": expand,
     "Gather": gather,
     "Identity": lambda op, xs: np.asarray(xs[0]),
+    "MatMul": product,
     "Range": ranged,
+    "ReduceL2": reduced(lambda x, **how: np.sqrt(np.sum(x * x, **how))),
     "ReduceMax": reduced(np.max),
     "ReduceMean": reduced(np.mean),
     "ReduceMin": reduced(np.min),
     "ReduceProd": reduced(np.prod),
     "ReduceSum": reduced(np.sum),
+    "ReduceSumSquare": reduced(lambda x, **how: np.sum(x * x, **how)),
     "Reshape": reshape,
     "Size": lambda op, xs: np.asarray(xs[0].size, np.int64),
     "Slice": lambda op, xs: np.asarray(xs[0][slices(op, xs, xs[0].ndim)]),

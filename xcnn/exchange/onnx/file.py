@@ -182,7 +182,9 @@ class Tensors:
     """Reads the constants of a file, and of the files beside it that it names."""
 
     def __init__(self, onnx: Any, path: Path) -> None:
-        self.onnx, self.path, self.size = onnx, path, 0
+        self.onnx: Any = onnx
+        self.path: Path = path
+        self.size: int = 0
 
     def array(self, tensor: Any) -> NDArray[Any]:
         """A constant, whose cells are as many as its shape says."""

@@ -117,9 +117,9 @@ class Building:
                 self.origin[y.step] = name if single else ""
 
     def alone(self, op: Op, n: int, x: Flow) -> Step | None:
-        """The step that gave an operator's input, where nobody else takes its value, and it is seen as it was made."""
+        """The step that gave an operator's input, where nobody else takes its value: as made but for axes' order."""
         name = op.inputs[n]
-        if self.origin.get(x.step) != name or self.uses.get(name, 0) != 1 or x.order is not None or x.shape != x.held:
+        if self.origin.get(x.step) != name or self.uses.get(name, 0) != 1 or x.shape != x.turned or not x.shape:
             return None
         return self.steps.get(x.step)
 

@@ -52,6 +52,8 @@ from xcnn.layers import (
     MaxPool2D,
     Mish,
     Multiply,
+    Padding1D,
+    Padding2D,
     Permute,
     PixelShuffle,
     PReLU,
@@ -234,19 +236,27 @@ def conv1d(layer: Conv1D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return untied(layer, weights, y, here)
 
 
-@writes(Conv2DTranspose)
-def conv2d_transpose(layer: Conv2DTranspose, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+def planar(layer: Any, x: Tensor) -> tuple[Any, Shape, int]:
+    """The layer as one of images, these images' sizes, and how many axes a sample has behind its channels."""
+    if isinstance(layer, OfSignals):
+        return layer.twin(), (1, *x.shape[1:]), 1
+    return layer, x.shape[1:], 2
+
+
+@writes(Conv1DTranspose, Conv2DTranspose)
+def conv_transpose(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """A transposed convolution; what "same" has beyond the windows' reach is output_padding."""
-    how, shape, kernel = layer.window(x.shape[1:]), after(layer, x.shape), pair("kernel_size", layer.kernel_size)
+    image, sizes, rank = planar(layer, x)
+    how, shape, kernel = image.window(sizes), after(layer, x.shape), pair("kernel_size", image.kernel_size)
     reach = [
-        (n - 1) * s + extent(k, d) - lo - hi
-        for n, k, s, (lo, hi), d in zip(x.shape[1:], kernel, *how.values(), strict=True)
+        (n - 1) * s + extent(k, d) - lo - hi for n, k, s, (lo, hi), d in zip(sizes, kernel, *how.values(), strict=True)
     ]
     tied = [here.constant("bias", weights["bias"])] if layer.bias is True else []
     y = here.node(
-        "ConvTranspose", x, here.constant("kernel", weights["kernel"]), *tied, shape=shape, kernel_shape=list(kernel),
-        strides=list(how["stride"]), pads=flat(how["padding"]), dilations=list(how["dilation"]), group=layer.groups,
-        output_padding=[n - m for n, m in zip(shape[1:], reach, strict=True)],
+        "ConvTranspose", x, here.constant("kernel", weights["kernel"]), *tied, shape=shape,
+        kernel_shape=[*kernel[-rank:]], strides=[*how["stride"][-rank:]], pads=flat(how["padding"][-rank:]),
+        dilations=[*how["dilation"][-rank:]], group=layer.groups,
+        output_padding=[n - m for n, m in zip(shape[1:], reach[-rank:], strict=True)],
     )  # fmt: skip
     return untied(layer, weights, y, here)
 
@@ -261,42 +271,44 @@ def dense(layer: Dense, weights: Tree, x: Tensor, here: Scope) -> Tensor:
 # Windows and sizes.
 
 
-@writes(MaxPool2D)
-def max_pool2d(layer: MaxPool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(MaxPool1D, MaxPool2D)
+def max_pool(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """The largest cell of each window."""
-    return here.node("MaxPool", x, shape=after(layer, x.shape), **pooled(layer, x))
+    image, sizes, rank = planar(layer, x)
+    return here.node("MaxPool", x, shape=after(layer, x.shape), **pooled(image, sizes, rank))
 
 
-@writes(AveragePool2D)
-def average_pool2d(layer: AveragePool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(AveragePool1D, AveragePool2D)
+def average_pool(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """The mean of each window, without its padding, or with what was asked for as zeros."""
-    if layer.count_include_pad:
-        around = replace(layer, ceil_mode=False).window(x.shape[1:])["padding"]
+    shape, (image, sizes, rank) = after(layer, x.shape), planar(layer, x)
+    if image.count_include_pad:
+        around = replace(image, ceil_mode=False).window(sizes)["padding"]
+        whole = image.window(sizes)["padding"]
         if any(map(any, around)):
-            pads = here.constant("pads", flat(((0, 0), (0, 0), *around)))
-            sizes = (n + lo + hi for n, (lo, hi) in zip(x.shape[1:], around, strict=True))
-            x = here.node("Pad", x, pads, shape=(x.shape[0], *sizes), part="padded", mode="constant")
-        whole = layer.window(tuple(y - sum(of) for y, of in zip(x.shape[1:], around, strict=True)))["padding"]
+            pads = here.constant("pads", flat(((0, 0), (0, 0), *around[-rank:])))
+            sizes = tuple(n + lo + hi for n, (lo, hi) in zip(sizes, around, strict=True))
+            x = here.node("Pad", x, pads, shape=(x.shape[0], *sizes[-rank:]), part="padded", mode="constant")
         more: Any = tuple((0, end - hi) for (_, end), (_, hi) in zip(whole, around, strict=True))  # of ceil_mode
-        layer = replace(layer, padding=more, count_include_pad=False, ceil_mode=False)
-    return here.node("AveragePool", x, shape=after(layer, x.shape), count_include_pad=0, **pooled(layer, x))
+        image = replace(image, padding=more, count_include_pad=False, ceil_mode=False)
+    return here.node("AveragePool", x, shape=shape, count_include_pad=0, **pooled(image, sizes, rank))
 
 
-def pooled(layer: Any, x: Tensor) -> dict[str, Any]:
-    """A pooling's attributes."""
-    how = layer.window(x.shape[1:])
+def pooled(image: Any, sizes: Shape, rank: int) -> dict[str, Any]:
+    """A pooling's attributes, for the last `rank` axes of an image."""
+    how = image.window(sizes)
     return {
-        "kernel_shape": list(pair("pool_size", layer.pool_size)),
-        "strides": list(how["stride"]),
-        "pads": flat(how["padding"]),
+        "kernel_shape": [*pair("pool_size", image.pool_size)[-rank:]],
+        "strides": [*how["stride"][-rank:]],
+        "pads": flat(how["padding"][-rank:]),
     }
 
 
-@writes(GlobalAveragePool2D, GlobalMaxPool2D)
-def global_pool2d(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(GlobalAveragePool1D, GlobalMaxPool1D, GlobalAveragePool2D, GlobalMaxPool2D)
+def global_pool(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """The mean or the largest cell of each channel, and no more axes than these."""
-    op = "GlobalAveragePool" if isinstance(layer, GlobalAveragePool2D) else "GlobalMaxPool"
-    y = here.node(op, x, shape=(x.shape[0], 1, 1))
+    op = "GlobalAveragePool" if isinstance(layer, GlobalAveragePool1D | GlobalAveragePool2D) else "GlobalMaxPool"
+    y = here.node(op, x, shape=(x.shape[0], *(1 for _ in x.shape[1:])))
     return here.node("Flatten", y, shape=x.shape[:1], part="flat", axis=1)
 
 
@@ -305,33 +317,19 @@ def adaptive_average_pool2d(layer: AdaptiveAveragePool2D, weights: Tree, x: Tens
     """The means of windows: one size of them, or rows and columns by a product with a matrix each."""
     shape = after(layer, x.shape)
     if all(n % m == 0 for n, m in zip(x.shape[1:], shape[1:], strict=True)):
-        return average_pool2d(AveragePool2D((x.shape[1] // shape[1], x.shape[2] // shape[2])), weights, x, here)
+        return average_pool(AveragePool2D((x.shape[1] // shape[1], x.shape[2] // shape[2])), weights, x, here)
     rows, columns = (means(np.zeros(()), n, m) for n, m in zip(x.shape[1:], shape[1:], strict=True))
     wide = here.node("MatMul", x, here.constant("columns", columns.T), shape=(*x.shape[:2], shape[2]), part="across")
     return here.node("MatMul", here.constant("rows", rows), wide, shape=shape)
 
 
-@writes(
-    MaxPool1D, AveragePool1D, GlobalAveragePool1D, GlobalMaxPool1D, UpSampling1D, ZeroPadding1D, Cropping1D,
-    Conv1DTranspose,
-)  # fmt: skip
-def of_signals(layer: OfSignals, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The layer of images that it is, on images of height 1."""
-    shape = (x.shape[0], 1, *x.shape[1:])
-    image = here.node("Reshape", x, here.constant("image", (0, *shape)), shape=shape, part="image")
-    flat = {name: np.expand_dims(w, -2) if np.ndim(w) > 1 else w for name, w in weights.items()}
-    y: Tensor = write(layer.twin(), flat, image, here)
-    output = after(layer, x.shape)
-    if y.shape == output:
-        return y
-    return here.node("Reshape", y, here.constant("signal", (0, *output)), shape=output, part="signal")
-
-
-@writes(Cropping2D)
-def cropping2d(layer: Cropping2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(Cropping1D, Cropping2D)
+def cropping(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Rows and columns from the first that stays to the last."""
-    (top, bottom), (left, right) = layer.edges()
-    values = (("start", (top, left)), ("stop", (x.shape[1] - bottom, x.shape[2] - right)), ("axes", (2, 3)))
+    image, sizes, rank = planar(layer, x)
+    edges = image.edges()[-rank:]
+    starts, stops = [lo for lo, _ in edges], [n - hi for n, (_, hi) in zip(sizes[-rank:], edges, strict=True)]
+    values = (("start", starts), ("stop", stops), ("axes", [*range(2, 2 + rank)]))
     given = [here.constant(name, value) for name, value in values]
     return here.node("Slice", x, *given, shape=after(layer, x.shape))
 
@@ -386,21 +384,24 @@ def slices(layer: Slice, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     return here.node("Slice", x, *given, shape=after(layer, x.shape))
 
 
-@writes(ZeroPadding2D)
-def zero_padding2d(layer: ZeroPadding2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Zeros around each channel."""
-    pads = here.constant("pads", flat(((0, 0), (0, 0), *layer.around())))  # type: ignore[arg-type]
-    return here.node("Pad", x, pads, shape=after(layer, x.shape), mode="constant")
+@writes(ZeroPadding1D, ZeroPadding2D, Padding1D, Padding2D)
+def padding(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """Zeros around each channel, or copies of its cells."""
+    image, _, rank = planar(layer, x)
+    pads = here.constant("pads", flat(((0, 0), (0, 0), *image.around()[-rank:])))
+    mode = image.mode if isinstance(image, Padding2D) else "constant"
+    return here.node("Pad", x, pads, shape=after(layer, x.shape), mode=mode)
 
 
-@writes(UpSampling2D)
-def upsampling2d(layer: UpSampling2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+@writes(UpSampling1D, UpSampling2D)
+def upsampling(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Each cell repeated, or straight lines between the cells' middles."""
+    image, _, rank = planar(layer, x)
     how: dict[str, dict[str, Any]] = {
         "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
         "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
     }
-    scales = here.constant("scales", np.array((1, 1, *pair("size", layer.size)), "float32"))
+    scales = here.constant("scales", np.array((1, 1, *pair("size", image.size)[-rank:]), "float32"))
     return here.node("Resize", x, None, scales, shape=after(layer, x.shape), **how[layer.interpolation])
 
 
@@ -511,8 +512,8 @@ def hard_sigmoid(layer: HardSigmoid, weights: Tree, x: Tensor, here: Scope) -> T
 
 @writes(PReLU)
 def prelu(layer: PReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Two lines for each channel."""
-    wide = (-1, *(1 for _ in x.shape[1:]))
+    """Two lines for each channel, or for each cell."""
+    wide = x.shape if layer.untied else (-1, *(1 for _ in x.shape[1:]))
     return here.node("PRelu", x, here.constant("slope", np.reshape(weights["negative_slope"], wide)), shape=x.shape)
 
 

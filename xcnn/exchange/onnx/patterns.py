@@ -16,14 +16,17 @@ from xcnn.exchange.onnx.file import Contents, Op, by_output, takers
 
 NEAR = 1e-4
 """Of a constant in a formula, as exporters round it."""
+FAR = 17.0
+"""From here on log(1 + exp(x)) is x, in float32."""
 
 
 class Ops:
     """The operators of a file: who gives a value, who takes it, and the constants."""
 
     def __init__(self, ops: list[Op], constants: Mapping[str, Any]) -> None:
-        self.by_output, self.constants = by_output(ops), constants
-        self.uses = Counter(name for name, _ in takers(ops))
+        self.by_output: dict[str, Op] = by_output(ops)
+        self.constants: Mapping[str, Any] = constants
+        self.uses: Counter[str] = Counter(name for name, _ in takers(ops))
 
     def made(self, name: str, *kinds: str) -> Op | None:
         """The operator of one of these types that gives a value."""
@@ -156,9 +159,36 @@ def layer_norm(op: Op, ops: Ops) -> Op | None:
     return None
 
 
+def softsign(op: Op, ops: Ops) -> Op | None:
+    """X / (1 + |x|)"""
+    absolute = ops.inner(ops.beside(ops.inner(op.inputs[1], "Add"), 1.0) or "", "Abs")
+    if absolute is None or absolute.inputs[0] != op.inputs[0]:
+        return None
+    return Op(op.name, "Softsign", op.inputs[:1], op.outputs, {})
+
+
+def log_sigmoid(op: Op, ops: Ops) -> Op | None:
+    """log(1 / (1 + exp(-x)))"""
+    sigmoid = ops.inner(op.inputs[0], "Sigmoid")
+    return sigmoid and Op(op.name, "xcnn::LogSigmoid", sigmoid.inputs, op.outputs, {})
+
+
+def softplus(op: Op, ops: Ops) -> Op | None:
+    """log(1 + exp(x)), or x itself where that is beyond what is told apart."""
+    condition, x, other = op.inputs if len(op.inputs) == 3 else ("", "", "")
+    greater, found = ops.inner(condition, "Greater"), ops.inner(other, "Softplus")
+    if not greater or not found or greater.inputs[0] != x or found.inputs[0] != x:
+        return None
+    bound = ops.constants.get(greater.inputs[1])
+    far = bound is not None and bound.size == 1 and float(bound.ravel()[0]) >= FAR
+    return Op(op.name, "Softplus", (x,), op.outputs, {}) if far else None
+
+
 PATTERNS: dict[str, tuple[Callable[[Op, Ops], Op | None], ...]] = {
     "Mul": (silu, mish, hard_swish, gelu),
-    "Div": (hard_swish, layer_norm),
+    "Div": (hard_swish, layer_norm, softsign),
+    "Log": (log_sigmoid,),
+    "Where": (softplus,),
 }
 """By the type of the last operator."""
 
@@ -177,8 +207,19 @@ def simplified(contents: Contents) -> Contents:
     outputs = [replace(end, value=same.get(end.name, end.name)) for end in contents.outputs]
     known = Ops(ops, constants)
     known.uses.update(end.value for end in outputs)
-    found = [next((new for f in PATTERNS.get(op.kind, ()) if (new := f(op, known))), op) for op in ops]
+    found = [recognised(op, known) for op in ops]
     return replace(contents, ops=found, constants=constants, outputs=outputs)
+
+
+def recognised(op: Op, ops: Ops) -> Op:
+    """The operator, or the one that it and those before it are; one that lacks what it must have is left as it is."""
+    for pattern in PATTERNS.get(op.kind, ()):
+        try:
+            if new := pattern(op, ops):
+                return new
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+            continue
+    return op
 
 
 def is_numeric(op: Op) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
     input_shape
         of one sample, for a file that leaves sizes free
     output
-        the name of the value that the net gives; None is the file's only output
+        the name of the value that the net gives, an output or any within; None is the file's only output
 
     Raises
     ------
@@ -69,8 +69,9 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
     MissingDependency
         X601
     """
-    name, file = Path(path).name, without_patterns(contents(path))
-    end = chosen(name, file.outputs, output)
+    name = Path(path).name
+    file = without_patterns(chosen(name, contents(path), output))
+    end = file.outputs[0].value
     ops = needed(file.ops, [end])
     given = the_input(name, file, ops)
     shape = sample_shape(name, given, input_shape)
@@ -84,17 +85,18 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
     return Read(net, weights, start.held, file.info)
 
 
-def chosen(name: str, outputs: list[End], asked: str | None) -> str:
-    """The value that is the output."""
-    names = [end.name for end in outputs]
-    if asked is not None:
-        if asked not in names:
-            raise OptionError("X104", f"{name} has no output {short(asked)}; it has {', '.join(map(short, names))}.")
-        return outputs[names.index(asked)].value
-    if len(names) != 1:
-        told = f"{name} has {counted(len(names), 'output')}: {', '.join(map(short, names))}."
-        raise OptionError("X104", told, hint=f"choose one: output={short(names[0])}." if names else "")
-    return outputs[0].value
+def chosen(name: str, file: Contents, asked: str | None) -> Contents:
+    """The file with one output: the one that is asked for, which may be any value within, or its only one."""
+    names = [end.name for end in file.outputs]
+    told = ", ".join(map(short, names))
+    if asked is None:
+        if len(names) != 1:
+            hint = f"choose one: output={short(names[0])}." if names else ""
+            raise OptionError("X104", f"{name} has {counted(len(names), 'output')}: {told}.", hint=hint)
+        return file
+    if asked not in names and asked not in {given for op in file.ops for given in op.outputs if given}:
+        raise OptionError("X104", f"{name} has no value {short(asked)}; it gives {told}.")
+    return replace(file, outputs=[End(asked, 1, None)])
 
 
 def the_input(name: str, file: Contents, ops: list[Op]) -> End:
@@ -135,10 +137,13 @@ class Reading:
     def __init__(self, file: Contents, ops: Sequence[Op], end: str) -> None:
         uses = Counter(name for name, _ in takers([*ops]))
         uses[end] += 1
-        self.net = Building(file.opset, uses)
+        self.net: Building = Building(file.opset, uses)
         self.values: dict[str, Any] = {name: known(array) for name, array in file.constants.items()}
-        self.ops, self.room = ops, MOST_FOLDED + 4 * file.size
+        self.ops: Sequence[Op] = ops
+        self.room: int = MOST_FOLDED + 4 * file.size
         self.failed: dict[tuple[str, str], list[str]] = {}
+        self.last = ""
+        """A value before the first that failed."""
 
     def start(self, name: str, shape: Shape) -> Flow:
         """The input's value; one whose channels the graph puts first at once is taken as it is behind that."""
@@ -197,6 +202,8 @@ class Reading:
 
     def fail(self, op: Op, why: str) -> None:
         """Note an operator that can't be had."""
+        if not self.failed:
+            self.last = next((n for n in op.inputs if isinstance(self.values.get(n), Flow)), "")
         self.failed.setdefault((op.kind, why), []).append(op.name)
 
     def finished(self, name: str, end: str) -> Flow:
@@ -209,13 +216,13 @@ class Reading:
                 self.fail(Op(end, "output", (), (), {}), str(error))
         if not self.failed:
             raise ExchangeError("X414", f"{name} gives {short(end)}, which does not follow from its input.")
-        raise inexpressible(name, self.failed)
+        raise inexpressible(name, self.failed, self.last)
 
 
-def inexpressible(name: str, failed: dict[tuple[str, str], list[str]]) -> ExchangeError:
+def inexpressible(name: str, failed: dict[tuple[str, str], list[str]], last: str) -> ExchangeError:
     """X414: each type of operator with the reason, and the nodes by name."""
     count = sum(map(len, failed.values()))
     lines = [f"{kind} ({why}): {', '.join(map(short, names))}" for (kind, why), names in sorted(failed.items())]
-    hint = "another output, or the part of the graph before these operators, may be had: load_onnx(path, output=...)."
+    hint = f"what comes before them can be had: load_onnx(path, output={short(last)})." if last else ""
     what = f"{name} has {counted(count, 'operator')} that no layer of xcnn is for."
     return ExchangeError("X414", what, *lines, hint=hint)

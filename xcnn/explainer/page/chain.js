@@ -9,9 +9,14 @@ const BACKWARD = {
   two_sided: "Y = A X Bᵀ, means or lines between cells:  ∂E/∂X = Aᵀ ∂E/∂Y B",
   scale: "∂E/∂X = scale ∂E/∂Y",
   prelu: "∂E/∂X = ∂E/∂Y where X > 0, else a ∂E/∂Y",
+  add: "each value gets ∂E/∂Y, summed along the axes that it lacks",
+  multiply: "each value gets ∂E/∂Y times the others, summed along the axes that it lacks",
+  concatenate: "each value gets its own part of ∂E/∂Y",
   activation: "∂E/∂X = ∂E/∂Y ⊙ f′(X)",
   softmax: "∂E/∂X = p ⊙ (∂E/∂Y − Σ ∂E/∂Y p), and of its logarithm ∂E/∂Y − p Σ ∂E/∂Y",
   batch_norm: "∂E/∂X = ∂E/∂Y scale / √(variance + ε)",
+  standardised_correlate: "K̂ = (K − mean) / √(variance + ε):  ∂E/∂X = ∂E/∂Y ∗ K̂, full;  ∂E/∂K from ∂E/∂K̂ = X ⋆ ∂E/∂Y as of a norm",
+  local_response: "S = k + α/n Σ X² of neighbouring channels, Y = X / S^β:  ∂E/∂X = ∂E/∂Y / S^β − 2αβ/n X Σ ∂E/∂Y X / S^(β+1)",
   standardise: "∂E/∂X = (∂E/∂X̂ − mean − X̂ mean(∂E/∂X̂ X̂)) / √(variance + ε)",
 };
 
@@ -42,7 +47,7 @@ class ChainSection extends Section {
     const { y, x, dy, dx, grads } = state.result.layers.get(node.path);
     this.slider.setAttribute("aria-valuetext", node.path);
     const best = (cells, shape) => {
-      const planes = planesOf(cells, shape);
+      const planes = planesOfAll(cells, shape);
       const n = placeOfLargest(Float64Array.from(planes.map((each) => norm(each.cells))));
       return [planes[n], planes.length > 1 ? `, map ${n}` : ""];
     };
@@ -50,7 +55,7 @@ class ChainSection extends Section {
     const one = placeOfLargest(dy);
     this.panel.replaceChildren(
       element("h3", {}, `Step ${this.step + 1} of ${this.layers.length}: back through ${node.path}, ${node.kind}`),
-      paragraph(code(BACKWARD[node.op])),
+      paragraph(code(BACKWARD[node.op === "join" ? node.join : node.op])),
       element("div", { class: "row" }, this.dY.show(dY, { label: `∂E/∂Y it is given${ofY}` }), element("span", { class: "sign" }, "→"),
         this.dX.show(dX, { label: `∂E/∂X it hands on${ofX}` })),
       node.op === "activation"
@@ -66,7 +71,7 @@ class ChainSection extends Section {
     const rows = this.layers.map((node) => {
       const { dy, dx, grads } = state.result.layers.get(node.path);
       const own = Object.keys(grads).flatMap((name, n) => [n ? ", " : "", `${name} `, number(norm(grads[name]), `norm(${node.path}/d${name})`)]);
-      return [node.path, node.kind, number(norm(dy), `norm(${node.path}/dy)`), number(norm(dx), `norm(${node.path}/dx)`), element("span", {}, own)];
+      return [node.path, node.kind, number(norm(dy), `norm(${node.path}/dy)`), number(norm(sideBySide(dx)), `norm(${node.path}/dx)`), element("span", {}, own)];
     });
     this.showStep(state);
     this.fill("Which layer is the first that ∂E/∂y reaches, and so the first whose weights, if it has any, get a gradient?",

@@ -66,6 +66,17 @@ const LOSSES = {
   },
 };
 
+/** Several outputs, side by side: E = Σ w E(y, t), each with the loss of its own. */
+LOSSES.several = (y, t, { parts }) => {
+  const lengths = parts.map((part) => part.cells);
+  const targets = apart(t, lengths);
+  const made = apart(y, lengths).map((cells, n) => {
+    const { terms, dy } = LOSSES[parts[n].name](cells, targets[n], parts[n].options);
+    return [terms, dy].map((each) => each.map((value) => value * parts[n].weight));
+  });
+  return summed(sideBySide(made.map(([terms]) => terms)), sideBySide(made.map(([, dy]) => dy)));
+};
+
 /** The formulas of a loss and of its derivative, in words that fit every browser. */
 const LOSS_FORMULAS = {
   cross_entropy: ["E = −Σₖ tₖ log pₖ,  p = softmax(y)", "∂E/∂yₖ = pₖ − tₖ"],

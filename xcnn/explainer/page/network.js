@@ -21,7 +21,7 @@ class Network {
         Object.entries(node.weights || {}).map(([name, path]) => [name, { path, ...this.weights.get(path) }]),
       );
     this.x = decoded(data.x).cells;
-    this.shape = data.x.shape;
+    this.inputs = data.inputs;
     this.t = decoded(data.t).cells;
     this.given = { x: this.x.slice(), t: this.t.slice() };
     for (const [path, weight] of this.weights) this.given[path] = weight.cells.slice();
@@ -91,12 +91,12 @@ function arrayOf(result, path) {
   if (cut < 0) return path === "loss" ? Float64Array.of(result.loss) : result[path];
   const record = result.layers.get(path.slice(0, cut));
   const name = path.slice(cut + 1);
-  return ["x", "y", "dx", "dy"].includes(name) ? record[name] : record.grads[name.slice(1)];
+  return ["x", "y", "dx", "dy"].includes(name) ? sideBySide(record[name]) : record.grads[name.slice(1)];
 }
 
 /** The largest difference between this page's numbers and NumPy's, and how many were compared.
  *
- * Of each array NumPy's page carries some cells, evenly spread, and the norm of all.
+ * Of numbers above 1 it is a share of the largest in their array: doubles have 16 digits, wherever the point stands. Of each array NumPy's page carries some cells, evenly spread, and the norm of all.
  */
 function comparison(result, reference) {
   let [worst, count, where] = [0, 0, ""];
@@ -104,8 +104,9 @@ function comparison(result, reference) {
     const mine = arrayOf(result, path);
     const theirs = decoded(cells).cells;
     const pairs = [...theirs].map((value, n) => [value, mine[Math.floor((n * mine.length) / theirs.length)]]);
-    for (const [a, b] of [...pairs, [length, norm(mine)]]) {
-      const off = Math.abs(a - b);
+    const size = Math.max(1, largest(theirs));
+    for (const [a, b, unit] of [...pairs.map((pair) => [...pair, size]), [length, norm(mine), Math.max(1, length)]]) {
+      const off = Math.abs(a - b) / unit;
       if (!(off <= worst)) [worst, where] = [Number.isNaN(off) ? Infinity : off, path];
       count += 1;
     }

@@ -39,7 +39,12 @@ function placeOf(indices, shape) {
 
 const dot = (a, b) => a.reduce((sum, value, n) => sum + value * b[n], 0);
 const total = (cells) => cells.reduce((sum, value) => sum + value, 0);
-const norm = (cells) => Math.sqrt(cells.reduce((sum, value) => sum + value * value, 0));
+/** The root of the sum of squares, of huge cells too. */
+function norm(cells) {
+  const most = largest(cells);
+  return most > 0 ? most * Math.sqrt(cells.reduce((sum, value) => sum + (value / most) ** 2, 0)) : 0;
+}
+
 const largest = (cells) => cells.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 /** The place of the cell that is largest, by its size or by `measure`. */

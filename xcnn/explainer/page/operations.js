@@ -187,10 +187,11 @@ const OPERATIONS = {
     return { y, backward };
   },
 
-  /** Y = max(X, 0) + a min(X, 0), a of each channel or of all. */
+  /** Y = max(X, 0) + a min(X, 0), a of each channel, of each cell or of all. */
   prelu({ input, weights: { negative_slope: slope } }, x) {
     const channels = placesOver(input, [0]);
-    const place = (n) => (slope.cells.length > 1 ? channels[n] : 0);
+    const { length } = slope.cells;
+    const place = (n) => (length === x.length ? n : length > 1 ? channels[n] : 0);
     const backward = (dy) => {
       const da = new Float64Array(slope.cells.length);
       dy.forEach((value, n) => (da[place(n)] += value * Math.min(x[n], 0)));
@@ -231,60 +232,37 @@ const OPERATIONS = {
     return { y, backward };
   },
 
-  /** Sequential: the chain rule. */
-  sequential({ children }, x, call) {
-    const backwards = [];
-    for (const child of children) {
-      const { y, backward } = call(child, x);
-      backwards.push(backward);
-      x = y;
-    }
-    return { y: x, backward: (dy) => ({ dx: backwards.reduceRight((d, backward) => backward(d).dx, dy), grads: {} }) };
-  },
-
-  /** Residual: f(X) + g(X). */
-  residual({ children, shortcut }, x, call) {
-    const body = OPERATIONS.sequential({ children }, x, call);
-    const beside = shortcut ? call(shortcut, x) : OPERATIONS.moved({}, x);
-    const backward = (dy) => {
-      const other = beside.backward(dy).dx;
-      return { dx: body.backward(dy).dx.map((value, n) => value + other[n]), grads: {} };
+  /** StandardizedConv2D: each filter's kernel gets the mean 0 and the variance 1 before it is used. */
+  standardised_correlate(node, x) {
+    const { kernel, bias } = node.weights;
+    const made = OPERATIONS.standardise(
+      { view: kernel.shape, axes: [1, 2, 3], scale_axes: [], weights: {}, epsilon: node.epsilon }, kernel.cells);
+    const { y, backward } = OPERATIONS.correlate({ ...node, weights: { kernel: { ...kernel, cells: made.y }, bias } }, x);
+    const through = (dy) => {
+      const { dx, grads } = backward(dy);
+      return { dx, grads: { ...grads, kernel: made.backward(grads.kernel).dx } };
     };
-    return { y: body.y.map((value, n) => value + beside.y[n]), backward };
+    return { y, backward: through };
   },
 
-  /** Add: the sum of branches; one with fewer axes counts in every cell along those that it lacks. */
-  add({ children, view, axes }, x, call) {
-    const branches = children.map((child) => call(child, x));
-    const places = axes.map((own) => placesOver(view, own));
-    const y = new Float64Array(cellsOf(view));
-    branches.forEach((branch, at) => y.forEach((_, n) => (y[n] += branch.y[places[at][n]])));
-    const backward = (dy) => {
-      const dx = new Float64Array(x.length);
-      branches.forEach((branch, at) => {
-        const part = new Float64Array(branch.y.length);
-        dy.forEach((value, n) => (part[places[at][n]] += value));
-        branch.backward(part).dx.forEach((value, n) => (dx[n] += value));
+  /** LocalResponseNorm: Y = X / S^beta, S = k + alpha / size (sum of X^2 over neighbouring channels). */
+  local_response({ input, size, alpha, beta, k }, x) {
+    const channels = input[0];
+    const each = x.length / channels;
+    const neighbours = (cells, before, behind) =>
+      cells.map((_, n) => {
+        const c = Math.floor(n / each);
+        let sum = 0;
+        for (let m = Math.max(0, c - before); m <= Math.min(channels - 1, c + behind); m++) sum += cells[m * each + (n % each)];
+        return sum;
       });
-      return { dx, grads: {} };
-    };
-    return { y, backward };
-  },
-
-  /** Concatenate: branches side by side, their channels joined. */
-  concatenate({ children }, x, call) {
-    const branches = children.map((child) => call(child, x));
-    const y = Float64Array.from(branches.flatMap((branch) => [...branch.y]));
+    const [before, behind] = [Math.floor(size / 2), Math.floor((size - 1) / 2)];
+    const s = neighbours(x.map((value) => value * value), before, behind).map((sum) => k + (alpha / size) * sum);
+    const by = s.map((value) => value ** -beta);
     const backward = (dy) => {
-      const dx = new Float64Array(x.length);
-      let from = 0;
-      for (const branch of branches) {
-        const part = branch.backward(dy.slice(from, from + branch.y.length)).dx;
-        part.forEach((value, n) => (dx[n] += value));
-        from += branch.y.length;
-      }
-      return { dx, grads: {} };
+      const sums = neighbours(dy.map((value, n) => (value * x[n] * by[n]) / s[n]), behind, before);
+      return { dx: dy.map((value, n) => value * by[n] - ((2 * alpha * beta) / size) * x[n] * sums[n]), grads: {} };
     };
-    return { y, backward };
+    return { y: x.map((value, n) => value * by[n]), backward };
   },
 };

@@ -31,12 +31,14 @@ class OverviewSection {
 
   show(state) {
     if (!this.answer.open) return;
-    this.rows.replaceChildren(...leavesOf(state.network).map((node) => this.row(state, node)));
+    const { net, nodes } = state.network;
+    const shown = nodes.filter((node) => node !== net || !node.children); // the net's own Y is its last layer's, and stands above
+    this.rows.replaceChildren(...shown.map((node) => this.row(state, node)));
   }
 
   row(state, node) {
     const { y, dy, grads } = state.result.layers.get(node.path);
-    const kernel = node.op === "dense" ? undefined : node.weights.kernel;
+    const kernel = node.op === "dense" ? undefined : node.weights?.kernel;
     const pictures = [["Y", firstPlanes(y, node.output), "signed"], ["∂E/∂Y", firstPlanes(dy, node.output), "signed"]];
     if (kernel) {
       pictures.push(["K", kernelPlanes(kernel.cells, kernel.shape), "signed"]);
@@ -52,7 +54,8 @@ class OverviewSection {
         document.getElementById("rotation").focus();
       }, { disabled: node.path === state.path });
     return element("li", {},
-      element("div", {}, strong(node.path), ` ${node.kind}(${node.told}) → ${node.output.join("×")} `, full || null),
+      element("div", {}, strong(node.path), ` ${node.kind}${node.children ? ", as a whole" : `(${node.told})`}`,
+        node.takes ? `, of ${node.takes.join(", ")}` : "", ` → ${sized(node.output)} `, full || null),
       element("div", { class: "row" }, pictures.map(([name, planes, palette]) =>
         element("figure", { class: "map" }, strip(planes, palette, `${name} of ${node.path}, the first ${planes.length}`), element("figcaption", {}, name)))),
       element("div", { class: "norms" }, norms.flatMap(([name, cells, what]) => [`${name} = `, number(norm(cells), what), "  "])));

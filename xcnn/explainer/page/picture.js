@@ -12,19 +12,34 @@ function paintColours(canvas, planes, most) {
   });
 }
 
+/** The planes of all inputs, each with its label and the place of its first cell in x. */
+function inputPlanes(x, inputs) {
+  const cells = apart(x, inputs.map(({ shape }) => cellsOf(shape)));
+  let from = 0;
+  return inputs.flatMap(({ name, shape }, k) => {
+    const planes = planesOf(cells[k], shape);
+    return planes.map((each, n) => {
+      const label = [name, planes.length > 1 ? `channel ${n}` : ""].filter(Boolean).join(", ") || "input X";
+      const placed = { ...each, label, from };
+      from += each.cells.length;
+      return placed;
+    });
+  });
+}
+
 class PictureSection {
   constructor(state, data) {
     Object.assign(this, { state, data });
-    this.planes = planesOf(state.network.x, data.x.shape);
-    this.maps = this.planes.map((_, n) => new PlaneMap({
-      label: this.planes.length > 1 ? `channel ${n}` : "input X", palette: "picture", width: this.planes.length > 1 ? 180 : 280,
+    this.planes = inputPlanes(state.network.x, data.inputs);
+    this.maps = this.planes.map(({ label }, n) => new PlaneMap({
+      label, palette: "picture", width: this.planes.length > 1 ? 180 : 280,
       onselect: (...at) => this.look(n, at), onsplash: (...at) => this.set(n, at, this.valueAt(n, at) > 0.5 ? 0 : 1),
     }));
     this.value = numberField("Value of the chosen pixel", (value) => this.set(state.pixel.plane, state.pixel.at, value));
     this.target = element("div", { class: "row" });
     this.outputs = element("div", {});
     this.makeTarget();
-    this.colours = this.planes.length === 3 ? element("canvas", { role: "img", "aria-label": "the picture in colours" }) : null;
+    this.colours = this.data.inputs.length === 1 && this.planes.length === 3 ? element("canvas", { role: "img", "aria-label": "the picture in colours" }) : null;
     this.root = element("section", { id: "picture", "aria-labelledby": "picture-title" },
       element("h2", { id: "picture-title" }, "Your picture, and what the net makes of it"),
       paragraph("Choose a pixel by a click or the arrow keys, and give it another value; the space bar makes it 1 or 0. ",
@@ -47,7 +62,7 @@ class PictureSection {
       this.pick = pick.select;
       this.target.append(pick.root);
     } else {
-      this.fields = [...network.t].slice(0, 12).map((_, k) => numberField(`t[${k}]`, (value) => {
+      this.fields = [...network.t].slice(0, 12).map((_, k) => numberField(this.data.loss.name === "several" ? `target of ${this.data.classes[k]}` : `t[${k}]`, (value) => {
         network.t[k] = value;
         this.state.changed();
       }));
@@ -56,8 +71,8 @@ class PictureSection {
   }
 
   place(n, [row, column]) {
-    const { rows, columns } = this.planes[n];
-    return (n * rows + row) * columns + column;
+    const { from, columns } = this.planes[n];
+    return from + row * columns + column;
   }
 
   valueAt(n, at) {
@@ -82,7 +97,7 @@ class PictureSection {
   }
 
   show({ network, result, pixel }) {
-    this.planes = planesOf(network.x, this.data.x.shape);
+    this.planes = inputPlanes(network.x, this.data.inputs);
     const most = Math.max(1, largest(network.x));
     this.planes.forEach((plane, n) =>
       this.maps[n].show(plane, { chosen: n === pixel.plane ? pixel.at : undefined, most, name: (...at) => `x[${this.place(n, at)}]` }));
@@ -94,7 +109,7 @@ class PictureSection {
     const best = placeOfLargest(result.y, (value) => value);
     this.outputs.replaceChildren(
       table("What the net says", ["output", "y", "target t"], order.map((k) => [
-        this.data.classes[k], { cell: number(result.y[k], `y[${k}]`), class: k === best ? "marked" : undefined }, number(network.t[k], `t[${k}]`)])),
+        this.data.classes[k], { cell: number(result.y[k], `y[${k}]`), class: k === best && this.data.loss.name !== "several" ? "marked" : undefined }, number(network.t[k], `t[${k}]`)])),
       paragraph("loss E = ", number(result.loss, "loss", 7)));
   }
 }

@@ -8,6 +8,14 @@ function planesOf(cells, shape) {
   return Array.from({ length: channels }, (_, c) => plane(rows, columns, cells.slice(c * size, (c + 1) * size)));
 }
 
+/** The planes of one value, or of several that a layer was given, each with the shape of its own. */
+function planesOfAll(cells, shape) {
+  return Array.isArray(cells) ? cells.flatMap((each, n) => planesOf(each, shape[n])) : planesOf(cells, shape);
+}
+
+/** A shape, or several, in words. */
+const sized = (shape) => (Array.isArray(shape[0]) ? shape.map(sized).join(", ") : shape.join("×"));
+
 /** Rows and columns of a vector: one row of up to 32 cells, else as square as it divides. */
 function rowsOf(count) {
   if (count <= 32) return [1, count];
@@ -23,7 +31,7 @@ class State {
     this.listeners = [];
     this.compute();
     this.chooseLayer(this.correlations[0]?.path);
-    const [{ rows, columns }] = planesOf(network.x, network.shape);
+    const [{ rows, columns }] = inputPlanes(network.x, network.inputs);
     this.pixel = { plane: 0, at: [Math.floor(rows / 2), Math.floor(columns / 2)] };
   }
 

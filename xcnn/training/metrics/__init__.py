@@ -40,6 +40,11 @@ def metric(choice: Any) -> Metric:
     ------
     OptionError
         X104
+
+    Examples
+    --------
+    >>> xcnn.metrics.metric("f1_macro")
+    F1(name=None, threshold=None, ignore_index=None, average='macro', multilabel=False)
     """
     if isinstance(choice, Metric):
         return choice

@@ -129,6 +129,12 @@ class ConfusionMatrix(OfClasses):
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.ConfusionMatrix()
+    >>> metric.result(metric.counts(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])))
+    [[1, 0], [1, 1]]
     """
 
     def usual_name(self) -> str:
@@ -228,10 +234,30 @@ class OfPairs(OfClasses):
 class Precision(OfPairs):
     """Of the samples that were taken for a class, the share that is of it; 0 where none was.
 
+    Parameters
+    ----------
+    average
+        "binary": that of the class 1. "macro": the mean of all classes that were given or predicted. "micro": of all
+        together. "each": a list. None is "binary" for two classes, else "macro"
+    name
+        of the column, "precision" by default, with the average behind it where one is given
+    threshold
+        where an output's class changes from no to yes; None is the loss's
+    ignore_index
+        the label of what does not count; None is the loss's
+    multilabel
+        whether each output is a class of its own, of which a sample may have several or none
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.Precision("macro")
+    >>> metric.result(metric.counts(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])))
+    0.75
     """
 
     def parts(self, right: HostArray, predicted: HostArray, given: HostArray) -> tuple[HostArray, HostArray]:
@@ -243,10 +269,30 @@ class Precision(OfPairs):
 class Recall(OfPairs):
     """Of the samples of a class, the share that was taken for it; 0 where there is none.
 
+    Parameters
+    ----------
+    average
+        "binary": that of the class 1. "macro": the mean of all classes that were given or predicted. "micro": of all
+        together. "each": a list. None is "binary" for two classes, else "macro"
+    name
+        of the column, "recall" by default, with the average behind it where one is given
+    threshold
+        where an output's class changes from no to yes; None is the loss's
+    ignore_index
+        the label of what does not count; None is the loss's
+    multilabel
+        whether each output is a class of its own, of which a sample may have several or none
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.Recall("macro")
+    >>> metric.result(metric.counts(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])))
+    0.75
     """
 
     def parts(self, right: HostArray, predicted: HostArray, given: HostArray) -> tuple[HostArray, HostArray]:
@@ -258,10 +304,30 @@ class Recall(OfPairs):
 class F1(OfPairs):
     """The harmonic mean of precision and recall, 2 right / (predicted + given). Van Rijsbergen 1979.
 
+    Parameters
+    ----------
+    average
+        "binary": that of the class 1. "macro": the mean of all classes that were given or predicted. "micro": of all
+        together. "each": a list. None is "binary" for two classes, else "macro"
+    name
+        of the column, "f1" by default, with the average behind it where one is given
+    threshold
+        where an output's class changes from no to yes; None is the loss's
+    ignore_index
+        the label of what does not count; None is the loss's
+    multilabel
+        whether each output is a class of its own, of which a sample may have several or none
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.F1("macro")
+    >>> metric.result(metric.counts(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])))
+    0.6666666666666666
     """
 
     def parts(self, right: HostArray, predicted: HostArray, given: HostArray) -> tuple[HostArray, HostArray]:
@@ -273,10 +339,30 @@ class F1(OfPairs):
 class IoU(OfPairs):
     """Intersection over union, right / (predicted + given - right): Jaccard 1912. None averages over the classes.
 
+    Parameters
+    ----------
+    average
+        "binary": that of the class 1. "macro": the mean of all classes that were given or predicted. "micro": of all
+        together. "each": a list. None is "macro"
+    name
+        of the column, "iou" by default, with the average behind it where one is given
+    threshold
+        where an output's class changes from no to yes; None is the loss's
+    ignore_index
+        the label of what does not count; None is the loss's
+    multilabel
+        whether each output is a class of its own, of which a sample may have several or none
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.IoU("macro")
+    >>> metric.result(metric.counts(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), np.array([0, 1, 1])))
+    0.5
     """
 
     def parts(self, right: HostArray, predicted: HostArray, given: HostArray) -> tuple[HostArray, HostArray]:

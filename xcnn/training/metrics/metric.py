@@ -21,6 +21,11 @@ class Metric:
 
     Its name is the column of the history, with "val_" before it for validation data. On every backend it is computed on
     the host, from the net's outputs y (N, *output_shape) and the targets t as `fit` was given them, NumPy arrays both.
+
+    Examples
+    --------
+    >>> isinstance(xcnn.metrics.TopK(2), xcnn.metrics.Metric), xcnn.metrics.TopK(2).higher_is_better
+    (True, True)
     """
 
     if TYPE_CHECKING:  # which a subclass may give in its class, as a dataclass's field, or in each object

@@ -52,10 +52,21 @@ class OfNumbers(Metric):
 class MAE(OfNumbers):
     """The mean absolute error, mean |y - t|.
 
+    Parameters
+    ----------
+    name
+        of the column, "mae" by default
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.MAE()
+    >>> metric.result(metric.counts(np.array([[1.0], [4.0]]), np.array([[2.0], [4.0]])))
+    0.5
     """
 
     def counts(self, y: HostArray, t: HostArray) -> Counts:
@@ -68,10 +79,21 @@ class MAE(OfNumbers):
 class MSE(OfNumbers):
     """The mean squared error, mean (y - t)².
 
+    Parameters
+    ----------
+    name
+        of the column, "mse" by default
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.MSE()
+    >>> metric.result(metric.counts(np.array([[1.0], [4.0]]), np.array([[2.0], [4.0]])))
+    0.5
     """
 
     def counts(self, y: HostArray, t: HostArray) -> Counts:
@@ -84,10 +106,21 @@ class MSE(OfNumbers):
 class RMSE(MSE):
     """The root of the mean squared error, in units of the targets.
 
+    Parameters
+    ----------
+    name
+        of the column, "rmse" by default
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.RMSE()
+    >>> metric.result(metric.counts(np.array([[1.0], [4.0]]), np.array([[2.0], [4.0]])))
+    0.7071067811865476
     """
 
     def result(self, counts: Counts) -> Result:
@@ -102,10 +135,21 @@ class R2(OfNumbers):
     An output whose targets are all the same counts 1 where it is right and else 0. The sums of squares about the mean
     are merged as Chan, Golub and LeVeque 1979 do, so that nothing cancels.
 
+    Parameters
+    ----------
+    name
+        of the column, "r2" by default
+
     Raises
     ------
     OptionError
         X104, for an option that it can't have.
+
+    Examples
+    --------
+    >>> metric = xcnn.metrics.R2()
+    >>> metric.result(metric.counts(np.array([[1.0], [4.0]]), np.array([[2.0], [4.0]])))
+    0.5
     """
 
     higher_is_better: ClassVar[bool] = True

@@ -1,6 +1,6 @@
 """The operators of ONNX as layers: a table, filled by the files of this package."""
 
-from xcnn.exchange.onnx.operators import cells, norms, shapes, sums, windows
+from xcnn.exchange.onnx.operators import cells, composed, norms, shapes, sizes, sums, windows
 from xcnn.exchange.onnx.operators.table import OPERATORS
 
-__all__ = ["OPERATORS", "cells", "norms", "shapes", "sums", "windows"]
+__all__ = ["OPERATORS", "cells", "composed", "norms", "shapes", "sizes", "sums", "windows"]

@@ -18,6 +18,7 @@ from xcnn.layers import (
     Add,
     ClippedReLU,
     Conv1D,
+    Conv1DTranspose,
     Conv2D,
     Conv2DTranspose,
     Dense,
@@ -113,11 +114,13 @@ def clip(op: Op, args: Args, net: Building) -> Flow:
 
 @reads("PRelu")
 def prelu(op: Op, args: Args, net: Building) -> Flow:
-    """A slope for all cells, or for those along one axis."""
+    """A slope for all cells, for those along one axis, or for each."""
     x, slope = flow(args), fixed(args, 1)
     axes = varying(slope, x) or [0]
     if len(axes) > 1:
-        raise Inexpressible(f"its slopes have the shape {slope.shape}")
+        x = net.plain(x)
+        each = np.broadcast_to(slope.reshape(slope.shape[max(slope.ndim - len(x.shape), 0) :]), x.shape)
+        return net.add(op.name, PReLU(untied=True), {"negative_slope": each}, x)
     order = [axes[0], *(n for n in range(len(x.shape)) if n != axes[0])]
     turned = net.plain(net.turned(x, order, op.name))
     shared = slope.size == 1 and turned.shape[0] != 1
@@ -166,16 +169,19 @@ def cast(op: Op, args: Args, net: Building) -> Flow:
 
 # Two values, or one and a constant.
 
+BIASED = (Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, DepthwiseConv2D, Dense)
+"""Layers that may have a bias."""
+
 
 def channels(constant: Any, x: Flow) -> Any:
-    """A constant as one number for each channel of x; None where it is no such."""
-    c, rank = x.shape[0], len(x.shape) + 1
+    """A constant as one number for each channel that is held of x; None where it is no such."""
+    c, rank, axis = x.held[0], len(x.shape) + 1, 1 if x.order is None else x.order.index(0) + 1
     if constant.ndim > rank:
         return None
     wide = (1,) * (rank - constant.ndim) + constant.shape
-    if wide[0] != 1 or any(n != 1 for n in wide[2:]):
+    if any(size != 1 for at, size in enumerate(wide) if at != axis):
         return None
-    return np.broadcast_to(np.reshape(constant, (-1,)), (c,)) if wide[1] in (1, c) else None
+    return np.broadcast_to(np.reshape(constant, (-1,)), (c,)) if wide[axis] in (1, c) else None
 
 
 @reads("Add", "Sub", "Sum")
@@ -269,17 +275,17 @@ def biased(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None
     if step is None:
         return None
     layer = step.layer
-    if isinstance(layer, Conv1D | Conv2D | Conv2DTranspose | DepthwiseConv2D | Dense) and layer.bias is False:
+    if isinstance(layer, BIASED) and layer.bias is False:
         along = channels(constant, x)
         if along is not None:
             net.steps[x.step] = replace(step, layer=replace(layer, bias=True), weights={**step.weights, "bias": along})
             return x
         whole = constant.shape[1:] if constant.ndim > len(x.shape) else constant.shape
-        if not isinstance(layer, Dense) and whole == x.shape and constant.size == np.prod(whole):
+        if not isinstance(layer, Dense) and x.order is None and whole == x.shape and constant.size == np.prod(whole):
             weights = {**step.weights, "bias": np.reshape(constant, whole)}
             net.steps[x.step] = replace(step, layer=replace(layer, bias="untied"), weights=weights)
             return x
-    if isinstance(layer, LayerNorm | Scale) and not np.any(step.weights.get("bias", np.zeros(1))):
+    if x.order is None and isinstance(layer, LayerNorm | Scale) and not np.any(step.weights.get("bias", np.zeros(1))):
         bias = fitted(constant, step.weights["scale"], layer, x)
         if bias is not None:
             changed = layer if isinstance(layer, LayerNorm) else replace(layer, bias=True)
@@ -291,7 +297,7 @@ def biased(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None
 def factored(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None:
     """The product as the scale of the layer normalisation that gave x, which is all ones."""
     step = net.alone(op, n, x)
-    if step is None or not isinstance(step.layer, LayerNorm):
+    if step is None or x.order is not None or not isinstance(step.layer, LayerNorm):
         return None
     scale = fitted(constant, step.weights["scale"], step.layer, x)
     if scale is None or np.any(step.weights["scale"] != 1) or np.any(step.weights["bias"]):

@@ -14,6 +14,9 @@ from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, 
 from xcnn.exchange.onnx.operators.table import reads
 from xcnn.layers import Concatenate, Slice
 
+MOST_RUNS = 64
+"""Of places side by side that one Gather takes."""
+
 
 @reads("Flatten")
 def flatten(op: Op, args: Args, net: Building) -> Flow:
@@ -83,10 +86,16 @@ def concat(op: Op, args: Args, net: Building) -> Flow:
         raise Inexpressible("it joins samples")
     if len(xs) == 1:
         return xs[0]
-    order = [axis - 1, *(n for n in range(rank - 1) if n != axis - 1)]
+    return along(op, xs, axis - 1, net)
+
+
+def along(op: Op, xs: list[Flow], axis: int, net: Building) -> Flow:
+    """Values joined along an axis of a sample, counted from 0."""
+    rank = len(xs[0].shape)
+    order = [axis, *(n for n in range(rank) if n != axis)]
     turned = [net.plain(net.turned(x, order, op.name)) for x in xs]
     y = net.add(op.name, Concatenate(), {}, *turned)
-    return net.turned(y, [order.index(n) for n in range(rank - 1)], op.name)
+    return net.turned(y, [order.index(n) for n in range(rank)], op.name)
 
 
 @reads("Split")
@@ -130,14 +139,19 @@ def cut(op: Op, args: Args, net: Building) -> Flow:
 
 @reads("Gather")
 def gather(op: Op, args: Args, net: Building) -> Flow:
-    """One place of an axis, or several side by side."""
+    """One place of an axis, or several, in runs of those that are side by side."""
     x, places = net.plain(flow(args)), fixed(args, 1)
     axis = op.get("axis", 0) % (len(x.shape) + 1)
     if axis == 0:
         raise Inexpressible("it takes some samples alone")
     size = x.shape[axis - 1]
-    wanted = [int(n) % size for n in np.ravel(places)]
-    if places.ndim > 1 or wanted != [*range(wanted[0], wanted[0] + len(wanted))]:
-        raise Inexpressible("it takes places that are not side by side")
-    y = net.add(op.name, Slice(wanted[0], wanted[-1] + 1, axis=axis), {}, x)
+    wanted = [int(n) + size * (n < 0) for n in np.ravel(places)]
+    if places.ndim > 1 or not wanted or not all(0 <= n < size for n in wanted):
+        raise Inexpressible(f"it takes places of the shape {places.shape}, or such as there are not")
+    starts = [0, *(n for n in range(1, len(wanted)) if wanted[n] != wanted[n - 1] + 1), len(wanted)]
+    if len(starts) - 1 > MOST_RUNS:
+        raise Inexpressible(f"it takes places of more than {MOST_RUNS} runs")
+    runs = [(wanted[a], wanted[b - 1] + 1) for a, b in pairwise(starts)]
+    parts = [x if run == (0, size) else net.add(op.name, Slice(*run, axis=axis), {}, x) for run in runs]
+    y = parts[0] if len(parts) == 1 else along(op, parts, axis - 1, net)
     return y if places.ndim else net.seen(y, [n for at, n in enumerate(y.shape) if at != axis - 1], op.name)

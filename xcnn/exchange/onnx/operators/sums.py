@@ -12,7 +12,7 @@ from xcnn.core.windows import extent
 from xcnn.exchange.onnx.file import Op
 from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, fixed, flow
 from xcnn.exchange.onnx.operators.table import numbers, one, padding_of, reads, shortest
-from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D
+from xcnn.layers import Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D
 
 
 @reads("Conv")
@@ -27,24 +27,18 @@ def conv(op: Op, args: Args, net: Building) -> Flow:
     pads = padding_of(op, x.shape[1:], sizes, stride, dilation)
     weights = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
     filters, biased = kernel.shape[0], bias is not None
-    if rank == 1:
-        (before, after), (k,) = pads[0], sizes
-        around: Any = (before or "valid") if before == after else (before, after)
-        layer: Any = Conv1D(
-            filters, k, stride=stride[0], padding=around, dilation=dilation[0], groups=groups, bias=biased
-        )
-        return net.add(op.name, layer, weights, x)
     how = {"stride": one(stride), "padding": shortest(pads), "dilation": one(dilation), "bias": biased}
-    if groups == x.shape[0] > 1 and filters % groups == 0:
+    layer: Any
+    if rank == 2 and groups == x.shape[0] > 1 and filters % groups == 0:
         layer = DepthwiseConv2D(one(sizes), filters // groups, **how)
     else:
-        layer = Conv2D(filters, one(sizes), groups=groups, **how)
+        layer = (Conv1D if rank == 1 else Conv2D)(filters, one(sizes), groups=groups, **how)
     return net.add(op.name, layer, weights, x)
 
 
 @reads("ConvTranspose")
 def conv_transpose(op: Op, args: Args, net: Building) -> Flow:
-    """A transposed convolution; along one axis as an image of height 1."""
+    """A transposed convolution along one or two axes."""
     x, kernel, bias = net.plain(flow(args)), fixed(args, 1), fixed(args, 2)
     rank = len(x.shape) - 1
     if rank not in (1, 2) or kernel.ndim != rank + 2:
@@ -53,16 +47,11 @@ def conv_transpose(op: Op, args: Args, net: Building) -> Flow:
     stride, dilation = numbers(op, "strides", rank, 1), numbers(op, "dilations", rank, 1)
     extra = reached(op, x.shape[1:], sizes, stride, dilation, numbers(op, "output_padding", rank, 0))
     pads = taken_away(op, x.shape[1:], sizes, stride, dilation, extra)
-    if rank == 1:
-        x = net.plain(net.seen(x, (x.shape[0], 1, x.shape[1]), op.name))
-        kernel, sizes, pads = kernel[:, :, None], (1, *sizes), [(0, 0), *pads]
-        stride, dilation, extra = [1, *stride], [1, *dilation], [0, *extra]
-    layer = Conv2DTranspose(
+    layer = (Conv1DTranspose if rank == 1 else Conv2DTranspose)(
         kernel.shape[1] * groups, one(sizes), stride=one(stride), padding=shortest(pads), output_padding=one(extra),
         dilation=one(dilation), groups=groups, bias=bias is not None,
     )  # fmt: skip
-    y = net.add(op.name, layer, {"kernel": kernel} | ({} if bias is None else {"bias": bias}), x)
-    return y if rank == 2 else net.seen(y, (y.shape[0], y.shape[2]), op.name)
+    return net.add(op.name, layer, {"kernel": kernel} | ({} if bias is None else {"bias": bias}), x)
 
 
 def reached(op: Op, sizes: Any, kernel: Any, stride: Any, dilation: Any, extra: Any) -> Any:

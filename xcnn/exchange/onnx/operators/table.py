@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from xcnn.core.types import Pads, Pair
 from xcnn.core.windows import extent
 from xcnn.exchange.onnx.file import Op
-from xcnn.exchange.onnx.flow import Args, Building, Inexpressible
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible
 
 Reader = Callable[[Op, Args, Building], Any]
 """From an operator and what it takes to what it gives: a Flow, or a list of them."""
@@ -59,16 +59,26 @@ def padding_of(
 
 
 def shortest(pads: Sequence[Pair]) -> Any:
-    """A padding as one would write it: "valid", a number, one for each axis, or all four."""
-    (top, bottom), (left, right) = pads
-    if min(top, bottom, left, right) < 0:
+    """A padding as one would write it: "valid", a number, one for each axis, or all of them."""
+    if any(min(both) < 0 for both in pads):
         raise Inexpressible("its pads are negative")
-    if (top, left) != (bottom, right):
+    uneven = any(before != after for before, after in pads)
+    if len(pads) == 1:
+        return pads[0] if uneven else pads[0][0] or "valid"
+    (top, bottom), (left, right) = pads
+    if uneven:
         whole: Pads = ((top, bottom), (left, right))
         return whole
-    return (top if top else "valid") if top == left else (top, left)
+    return (top or "valid") if top == left else (top, left)
 
 
-def one(both: Sequence[int]) -> Any:
-    """Two numbers as one, where they are equal."""
-    return both[0] if both[0] == both[1] else tuple(both)
+def one(each: Sequence[int]) -> Any:
+    """A number for each axis as one, where they are equal."""
+    return each[0] if len({*each}) == 1 else tuple(each)
+
+
+def along_axes(op: Op, x: Flow, net: Building) -> tuple[Flow, int]:
+    """The value as it is held, and how many axes it has behind its channels: 1 for signals, 2 for images."""
+    if len(x.shape) not in (2, 3):
+        raise Inexpressible(f"it takes samples of shape {x.shape}, no images or signals")
+    return net.plain(x), len(x.shape) - 1

@@ -1,0 +1,216 @@
+"""Recordings as the library replays them: the calls of a Recorder, for other arrays than those that it was given."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from xcnn.core.random import Key, fold
+from xcnn.core.types import Array, Shape
+from xcnn_native.library import SIGNATURES, Address, Held, address, library
+from xcnn_native.recording import FIRST, Recorder, Within, Word, recordable
+from xcnn_native.room import Piece, laid_out, memory, side_by_side
+
+MOST = 14
+"""Arguments of a kernel at most, as in kernels/recording.c."""
+PLAIN, DOUBLE, TABLE = range(FIRST)
+"""Kinds of arguments, as there."""
+
+
+class Value(ctypes.Union):
+    _fields_ = [("whole", ctypes.c_ssize_t), ("number", ctypes.c_double)]
+
+
+class Argument(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_ssize_t), ("count", ctypes.c_ssize_t), ("value", Value)]
+
+
+class Call(ctypes.Structure):
+    _fields_ = [("kernel", ctypes.c_ssize_t), ("arguments", Argument * MOST)]
+
+
+@dataclass
+class Lowering:
+    """Calls as the library takes them.
+
+    Attributes
+    ----------
+    room
+        the base of pieces that have no other
+    words
+        the bases of words
+    tables
+        of addresses, which arguments refer to
+    """
+
+    room: int
+    words: dict[int, int]
+    tables: list[Any] = field(default_factory=list)
+
+    def call(self, name: str, arguments: list[Any]) -> Call:
+        """One of them."""
+        return Call(recordable()[name], tuple(self.argument(each) for each in arguments))
+
+    def argument(self, told: Any) -> Argument:
+        """An argument, as it was told."""
+        if isinstance(told, list):
+            self.tables.append((Argument * len(told))(*map(self.argument, told)))
+            return Argument(TABLE, len(told), Value(whole=ctypes.addressof(self.tables[-1])))
+        if isinstance(told, float):
+            return Argument(DOUBLE, 0, Value(number=told))
+        if isinstance(told, Word):
+            return Argument(FIRST + self.words[id(told)], 0, Value(whole=0))
+        if not isinstance(told, Within):
+            return Argument(PLAIN, 0, Value(whole=told))
+        base = self.room if told.piece.base is None else told.piece.base
+        return Argument(FIRST + base, 0, Value(whole=told.piece.at + told.distance))
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """An array that a replay gives: its type, its shape, and how it lies behind its base, or one that it is given."""
+
+    dtype: Any
+    shape: Shape
+    strides: Shape
+    first: int
+    base: int
+
+
+class Recording:
+    """What a Recorder has noted, for arrays like those that it was given, of which it needs no cell.
+
+    Parameters
+    ----------
+    apart
+        which results have memory of their own, and do not keep all other alive
+
+    Attributes
+    ----------
+    size, bytes
+        of the memory for what lies between, and of that for the results
+    """
+
+    def __init__(self, recorder: Recorder, results: Sequence[Array], apart: Sequence[bool]) -> None:
+        self.count = count = len(recorder.given)
+        places = [result_piece(recorder, y) for y in results]
+        alone = (piece for piece, own in zip(places, apart, strict=True) if own and piece.base is None)
+        own = list({id(piece): piece for piece in alone}.values())
+        self.bytes = side_by_side(own)
+        for piece in own:
+            piece.base = count
+        self.size = laid_out(piece for piece in recorder.room.pieces if piece.base is None)
+        self.paths = [(word.path, word.which) for word in recorder.words]
+        words = {id(word): count + 2 + n for n, word in enumerate(recorder.words)}
+        lowering = Lowering(count + 1, words)
+        self.calls = (Call * len(recorder.calls))(*(lowering.call(*call) for call in recorder.calls))
+        starts = [0, *recorder.ends]
+        first, call = ctypes.addressof(self.calls), ctypes.sizeof(Call)
+        self.parts = [(first + a * call, b - a) for a, b in pairwise(starts)]
+        self.results = [of_result(y, piece, count + 1) for y, piece in zip(results, places, strict=True)]
+        self.told, self.kept = recorder.calls, (recorder.kept, lowering.tables)
+        self.replay = getattr(library(), f"replay_{recorder.kind}")
+        self.bases = ctypes.c_void_p * (count + 2 + len(words))
+
+    @cached_property
+    def likeness(self) -> tuple[Any, ...]:
+        """What two recordings have in common that call the same kernels on arrays that lie alike."""
+        return tuple(
+            (name, *(seen(told, kind) for told, kind in zip(arguments, SIGNATURES[name][2], strict=True)))
+            for name, arguments in self.told
+        )
+
+    def begin(self, given: Sequence[Array], key: Key = ()) -> Replay:
+        """One pass of it."""
+        return Replay(self, given, key)
+
+    def __call__(self, *given: Array) -> Any:
+        """The first result."""
+        replay = self.begin(given)
+        replay.run(0)
+        return replay.result(0)
+
+
+class Replay:
+    """A recording's calls made again, part by part, for other arrays."""
+
+    def __init__(self, recording: Recording, given: Sequence[Array], key: Key) -> None:
+        self.recording, self.given = recording, given
+        self.memories = memory(recording.bytes), memory(recording.size)
+        words = [fold((*key, *path))[which] for path, which in recording.paths]
+        later = (recording.count - len(given)) * (None,)
+        own = (address(array) + first for array, first in self.memories)
+        self.bases = recording.bases(*map(address, given), *later, *own, *words)
+
+    def give(self, array: Array) -> None:
+        """The last of what is given, which was not known at the beginning."""
+        self.last = array
+        self.bases[self.recording.count - 1] = address(array)
+
+    def run(self, part: int) -> None:
+        """Make the calls of a part.
+
+        Raises
+        ------
+        MemoryError
+            Where a kernel has none for its lines.
+        """
+        recording = self.recording
+        first, count = recording.parts[part]
+        if recording.replay(first, count, self.bases) < count:
+            raise MemoryError("there is no memory for the lines that a kernel needs.")
+
+    def result(self, n: int) -> Array:
+        """One of the results, good once the part that writes it was run."""
+        result = self.recording.results[n]
+        if result.base < len(self.given):
+            return self.given[result.base]
+        array, first = self.memories[result.base - self.recording.count]
+        return np.ndarray(result.shape, result.dtype, array, first + result.first, result.strides)
+
+
+def result_piece(recorder: Recorder, y: Array) -> Piece:
+    """What a result lies in; raises Unrecorded where that is nothing that a replay has."""
+    piece = recorder.room.piece(address(y)) if y.size else None
+    if piece is None:
+        piece = recorder.given.get(address(y))
+        if piece is None or piece.size != y.nbytes or not y.flags.c_contiguous:
+            raise Unrecorded("its result is no array of the engine's.")
+    return piece
+
+
+class Unrecorded(Exception):
+    """There can be no recording; says why."""
+
+
+def of_result(y: Array, piece: Piece, room: int) -> Result:
+    """A result that lies there; without a base, in the room, whose base this is."""
+    base = room if piece.base is None else piece.base
+    return Result(y.dtype, y.shape, y.strides, piece.at + address(y) - piece.start, base)
+
+
+def made(recorder: Recorder, results: Sequence[Array], apart: Sequence[bool]) -> Recording | None:
+    """The recording of what gave these results; None where there is none."""
+    if not recorder.why:
+        try:
+            return Recording(recorder, results, apart)
+        except Unrecorded as why:
+            recorder.why = str(why)
+    return None
+
+
+def seen(told: Any, kind: Any) -> Any:
+    """An argument without the address of what stays, in which that of other weights differs."""
+    if isinstance(told, list):
+        return tuple(seen(each, Address) for each in told)
+    if isinstance(told, Word):
+        return told.path, told.which
+    if isinstance(told, Within):
+        return told.piece.base, told.piece.at, told.distance
+    return "constant" if kind is Address and told and not isinstance(told, Held) else told

@@ -1,0 +1,289 @@
+"""Nets whose predictions and training passes are recorded, and from then on are a few calls of the library."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from operator import is_
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+from xcnn_host.buffers import elsewhere, recycler
+from xcnn_native.recording import Recorder
+from xcnn_native.replay import Recording, Replay, made
+from xcnn_strided.fusion import FusedGraph, FusedSequential
+
+from xcnn.core import tree
+from xcnn.core.pure import is_own
+from xcnn.core.types import Array, Backward, Weights
+from xcnn.layers.container import Container
+from xcnn.layers.layer import Layer, Next, Run, no_backward
+from xcnn_numpy.native.arithmetic import added
+from xcnn_numpy.native.layout import holds
+
+MOST = 8
+"""Shapes of batches whose recordings are kept, those that were asked for last."""
+DRAWN = 4099
+"""Numbers that arrays are filled with on which a recording is tried: a prime, so that no two rows are alike."""
+SHARE = 2
+"""The memory of a training pass that is recorded is at most the kept memory divided by this: it is one array."""
+SMALL = 2**21
+"""Bytes at most of a prediction's memory that is recorded with weights that may change: a larger one takes its time in
+kernels, and layer by layer it takes less memory."""
+
+
+class Met:
+    """Weights that met samples of a shape, and the recording of what they give, where there is one.
+
+    Attributes
+    ----------
+    tried
+        whether it was recorded
+    waiting
+        a recording that was not held against the layers yet
+    dy
+        a gradient such as the backward pass is given
+    grads
+        the tree of gradients, with the number of a result and whether it is a Next at each place
+    """
+
+    def __init__(self, leaves: list[Array], sealed: bool) -> None:
+        self.leaves = leaves if sealed else None
+        self.kinds = [kind_of(leaf) for leaf in leaves]
+        self.tried = False
+        self.waiting: Recording | None = None
+        self.recording: Recording | None = None
+        self.dy: Any = None
+        self.grads: Any = None
+
+    def same(self, leaves: list[Array]) -> bool:
+        """Whether these are the weights, and nobody can have changed them; or such weights, if they may change."""
+        if self.leaves is None:
+            return len(leaves) == len(self.kinds) and all(map(is_kind, leaves, self.kinds))
+        return len(leaves) == len(self.leaves) and all(map(is_, leaves, self.leaves)) and sealed(leaves)
+
+
+def kind_of(leaf: Array) -> Any:
+    """What a replay asks of an array in this one's place."""
+    return getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+
+
+def is_kind(leaf: Array, kind: Any) -> bool:
+    """Whether this array may stand in the place of another."""
+    if type(leaf) is not np.ndarray or leaf.shape != kind[0] or leaf.dtype is not kind[1]:
+        return False
+    flags = leaf.flags
+    return flags.c_contiguous and flags.aligned
+
+
+def sealed(leaves: list[Array]) -> bool:
+    """Whether none of these can be written: NumPy's own arrays, read-only, whose memory is no other's."""
+    return all(type(leaf) is np.ndarray and not leaf.flags.writeable and leaf.base is None for leaf in leaves)
+
+
+class Recorded:
+    """A net whose predictions and training passes are recorded.
+
+    Weights that are read-only, as `model.frozen()` has them, are part of a recording: other weights, in a net that was
+    trained or edited, are other arrays, and then all begins anew. Weights that may change, as in training, are given to
+    each replay. A recording is compared with the layers themselves, on numbers that it has not seen, before it is used;
+    another one that calls the same kernels in the same way is not.
+    """
+
+    own: bool
+    met: OrderedDict[Any, Met]
+    trusted: dict[Any, Any]
+
+    def __init__(self, fused: Any) -> None:
+        vars(self).update(vars(fused), own=own(fused), met=OrderedDict(), trusted={})
+
+    def by_layers(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        """What the net gives without a recording."""
+        return super().__call__(weights, x, run)  # type: ignore[misc,no-any-return]
+
+    def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
+        trains = run.train and run.wants_backward and not run.wants_dx
+        if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
+            return self.by_layers(weights, x, run)
+        leaves, key = tree.leaves(weights), (x.shape, x.dtype.char, trains)
+        met = self.met.get(key)
+        if met is None or not met.same(leaves):
+            self.remember(key, leaves, trains)
+            return self.by_layers(weights, x, run)
+        if not met.tried:
+            return self.first(key, met, weights, leaves, x, run)
+        if met.waiting is not None:
+            self.try_out(key, met, weights, leaves, x, run)
+        if met.recording is None:
+            return self.by_layers(weights, x, run)
+        if met.leaves is not None:
+            return met.recording(x), no_backward
+        replay = met.recording.begin((x, *leaves), run.key)
+        replay.run(0)
+        return replay.result(0), Through(self, met, replay, weights, x, run) if trains else no_backward
+
+    def can(self, x: Array, run: Run) -> bool:
+        """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place."""
+        return self.own and run.hook is None and plain(x) and get_ident() not in elsewhere
+
+    def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
+        """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
+        stay = sealed(leaves) and not trains
+        if trains or not all(met.leaves is None or met.same(leaves) for met in [*self.met.values()]):
+            for other, met in [*self.met.items()]:
+                if met.leaves is not None:
+                    self.met.pop(other, None)
+        if stay or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
+            self.met[key] = Met(leaves, stay)
+        while len(self.met) > MOST:
+            self.met.popitem(last=False)
+
+    def first(
+        self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run
+    ) -> tuple[Array, Backward]:
+        """What the layers give, recorded by the way."""
+        met.tried = True
+        stay = met.leaves is not None
+        recorder = Recorder((x,) if stay else (x, *leaves), leaves if stay else (), not stay, run.key)
+        with recorder.listening():
+            y, backward = self.by_layers(weights, x, run)
+        if not run.wants_backward:
+            self.keep(key, met, made(recorder, [y], [True]))
+            return y, backward
+
+        def noted(dy: Array) -> tuple[Array, Weights]:
+            if met.waiting or met.recording or not holds(dy):
+                return backward(dy)
+            recorder.give(dy)
+            with recorder.listening():
+                dx, grads = backward(dy)
+            met.dy, (met.grads, results) = dy, numbered(grads)
+            follows = [follows for _, follows in tree.leaves(met.grads)]  # what weights become stays longer than a step
+            self.keep(key, met, made(recorder, [y, *results], [False, *follows]))
+            return dx, grads
+
+        return y, noted
+
+    def keep(self, key: Any, met: Met, recording: Recording | None) -> None:
+        """Keep a recording that is not too large, to be tried out unless one like it was."""
+        most = recycler.most_bytes // SHARE
+        if recording is None or (
+            met.leaves is None and recording.size > (min(SMALL, most) if met.dy is None else most)
+        ):
+            return
+        if key in self.trusted and self.trusted[key] == recording.likeness:
+            met.recording = recording
+        else:
+            met.waiting = recording
+
+    def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
+        """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen."""
+        recording, met.waiting = met.waiting, None
+        assert recording is not None
+        given, dy = filled(x, 0), None if met.dy is None else filled(met.dy, 1)
+        run = Run(run.backend, run.train, (*run.key[:-1], run.key[-1] + 1), None, run.wants_dx, run.wants_backward)
+        expected = digests(*self.by_layers(weights, given, run), dy)
+        recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
+        replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key)
+        replay.run(0)
+        back = Through(self, met, replay, weights, given, run) if dy is not None else no_backward
+        if digests(replay.result(0), back, dy) != expected:
+            return
+        if len(self.trusted) >= MOST:
+            self.trusted.clear()
+        if met.leaves is not None:
+            self.trusted[key] = recording.likeness
+        met.recording = recording
+
+
+class RecordedSequential(Recorded, FusedSequential):
+    """A Sequential whose passes are recorded."""
+
+
+class RecordedGraph(Recorded, FusedGraph):
+    """A Graph whose passes are recorded."""
+
+    def added(self, a: Array, b: Array) -> Array:
+        if holds(a) and holds(b) and a.dtype == b.dtype and a.size:
+            return added(a, b, 1)
+        return super().added(a, b)
+
+
+def recorded(net: Layer) -> Layer:
+    """The same net, whose passes are recorded, if it is one that knows how."""
+    kind: Any = {FusedSequential: RecordedSequential, FusedGraph: RecordedGraph}.get(type(net))
+    made: Layer = kind(net) if kind else net
+    return made
+
+
+class Through:
+    """The backward pass of a replay, once; called again, or with a gradient that lies otherwise, the layers' own."""
+
+    def __init__(self, net: Recorded, met: Met, replay: Replay, weights: Weights, x: Array, run: Run) -> None:
+        self.net, self.met, self.given = net, met, (weights, x, run)
+        self.replay: Replay | None = replay
+
+    def __call__(self, dy: Array) -> tuple[Any, Weights]:
+        replay, self.replay = self.replay, None
+        if replay is None or type(dy) is not np.ndarray or like(dy) != like(self.met.dy):
+            _, backward = self.net.by_layers(*self.given)
+            return backward(dy)
+        replay.give(dy)
+        replay.run(1)
+        return None, grown(self.met.grads, replay)
+
+
+def numbered(grads: Weights) -> tuple[Any, list[Array]]:
+    """The tree of gradients with (number, whether it is a Next) at each place, and the arrays, the first being 1."""
+    found: list[Array] = []
+
+    def one(leaf: Any) -> tuple[int, bool]:
+        follows = isinstance(leaf, Next)
+        found.append(leaf.value if follows else leaf)
+        return len(found), follows
+
+    return tree.map(one, grads), found
+
+
+def grown(numbers: Any, replay: Replay) -> Weights:
+    """The tree of gradients of a replay."""
+
+    def one(place: tuple[int, bool]) -> Any:
+        array = replay.result(place[0])
+        return Next(array) if place[1] else array
+
+    return tree.map(one, numbers)
+
+
+def like(dy: Array) -> Any:
+    """How an array lies."""
+    return dy.shape, dy.dtype, dy.strides, dy.flags.aligned
+
+
+def digests(y: Array, backward: Any, dy: Array | None) -> list[Any]:
+    """Of y, and of the gradients, whose memory nobody needs then."""
+    found = [digest(y)]
+    return found if dy is None else [*found, *map(digest, numbered(backward(dy)[1])[1])]
+
+
+def filled(pattern: Array, seed: int) -> Array:
+    """An array that lies like this one, filled with some numbers."""
+    made = np.empty_like(pattern)
+    made[...] = np.resize(np.random.default_rng(seed).standard_normal(DRAWN), made.shape)
+    return made
+
+
+def digest(y: Array) -> Any:
+    """Of all bits of an array, and how it lies."""
+    return y.shape, y.strides, y.dtype, hashlib.blake2b(y.ravel("K").view(np.uint8)).digest()
+
+
+def plain(x: Array) -> bool:
+    """Whether x has cells, of a type that kernels compute in, in C's order."""
+    return holds(x) and x.size > 0 and x.flags.c_contiguous and x.flags.aligned
+
+
+def own(layer: Layer) -> bool:
+    """Whether all layers are xcnn's own: others may compute by what changes from call to call."""
+    return is_own(type(layer)) and all(map(own, layer if isinstance(layer, Container) else ()))

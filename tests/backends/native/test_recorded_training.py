@@ -1,0 +1,337 @@
+"""Recorded training passes: the same bits as the layers give, whatever the net, the batch, the key, the threads."""
+
+import gc
+import threading
+import weakref
+from functools import partial
+
+import numpy as np
+import pytest
+
+import xcnn
+from xcnn.bench.cases import step_case
+from xcnn.bench.drawn import drawn
+from xcnn.bench.zoo import NETS
+from xcnn.core import tree
+from xcnn.layers import Run
+from xcnn.layers.batch_norm import EARLY, SETTLED
+from xcnn.layers.layer import Next
+
+native = pytest.importorskip("xcnn_native.library")
+if native.library() is None:
+    pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
+
+SHAPE = (2, 12, 11)
+
+
+def some_net():
+    return xcnn.Sequential(
+        xcnn.Conv2D(9, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.ZeroPadding2D(1), xcnn.SpatialDropout2D(0.3),
+        xcnn.Residual(xcnn.Conv2D(9, 3, padding=1), xcnn.GroupNorm(3), xcnn.SiLU(), xcnn.StochasticDepth(0.4)),
+        xcnn.ReLU(),
+        xcnn.Concatenate(xcnn.Sequential(), xcnn.Conv2D(3, 1), xcnn.Sequential(xcnn.Conv2D(4, 1), xcnn.Dropout(0.2))),
+        xcnn.MaxPool2D(2), xcnn.UpSampling2D(2), xcnn.LayerNorm(axis=1), xcnn.Conv2DTranspose(3, 2, stride=3),
+        xcnn.Flatten(), xcnn.Dense(20), xcnn.GELU(), xcnn.Dense(3),
+    )  # fmt: skip
+
+
+def some_graph():
+    return xcnn.Graph(
+        stem=xcnn.Conv2D(16, 3, padding="same"), norm=xcnn.BatchNorm(), relu=xcnn.ReLU(),
+        left=(xcnn.Conv2D(16, 3, padding="same"), "relu"),
+        right=(xcnn.Conv2D(16, 1), "relu"), dropped=xcnn.Dropout(0.4),
+        both=(xcnn.Add(), "left", "dropped", "relu"),
+        mean=(xcnn.GlobalAveragePool2D(), "both"), dense=xcnn.Dense(16), gate=xcnn.Sigmoid(),
+        gated=(xcnn.Multiply(), "both", "gate"),
+        all=(xcnn.Concatenate(), "gated", "stem"), flat=xcnn.Flatten(), out=xcnn.Dense(3),
+        inputs="image",
+    )  # fmt: skip
+
+
+def model_of(net=None, recorded=True, shape=SHAPE, **options):
+    how = {name: options.pop(name) for name in ("threads", "kept_memory") if name in options}
+    options = {"loss": "cross_entropy", "seed": 3, **options}
+    model = xcnn.Model(net or some_net(), shape, backend=xcnn.backend("numpy", **how), **options)
+    vars(model.trainer.net)["own"] = recorded  # else every pass is layer by layer
+    return model
+
+
+def samples(count, shape=SHAPE, seed=0, dtype="float32"):
+    return np.random.default_rng(seed).standard_normal((count, *shape)).astype(dtype)
+
+
+def recordings(model):
+    return [met.recording for met in model.trainer.net.met.values() if met.recording]
+
+
+def same(a, b):
+    """Whether two trees have the same bits."""
+    return all(x.tobytes() == y.tobytes() for x, y in zip(tree.leaves(a), tree.leaves(b), strict=True))
+
+
+def values(grads):
+    """The arrays of a tree of gradients."""
+    return tree.map(lambda g: g.value if isinstance(g, Next) else g, grads)
+
+
+def check_steps(models, x, t, steps=6):
+    """The first is recorded, the second is not: each loss and the weights in the end have the same bits."""
+    for n in range(steps):
+        losses = [model.step(x, t) for model in models]
+        assert losses[0] == losses[1], n
+    assert same(models[0].state.weights, models[1].state.weights)
+    assert recordings(models[0])
+    assert not recordings(models[1])
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("resnet18", "resnet18-64", "unet-256")])
+def test_nets_that_the_bench_knows(name):
+    case = step_case(name, 3)
+    models = [case.model(xcnn.backend("numpy", threads=2)) for _ in range(2)]
+    vars(models[1].trainer.net)["own"] = False
+    x, t = case.data(*models[0].output_shape)
+    check_steps(models, x, t, steps=4)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nets_that_are_drawn(seed):
+    case = drawn(seed)
+    models = [case.model(xcnn.backend("numpy", threads=2)) for _ in range(2)]
+    vars(models[1].trainer.net)["own"] = False
+    x, t = case.data(*models[0].output_shape)
+    check_steps(models, x, t, steps=4)
+
+
+@pytest.mark.parametrize("net", [some_net, some_graph])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_number_of_threads(net, dtype):
+    x, t = samples(5, dtype=dtype), np.arange(5) % 3
+    for threads in (1, 2, 3):
+        check_steps([model_of(net(), dtype=dtype, threads=threads), model_of(net(), False, dtype=dtype)], x, t)
+
+
+@pytest.mark.parametrize("net", [some_net, some_graph])
+def test_gradients_are_those_of_plain_numpy(net):
+    """Layers without fusions, by matrix products."""
+    x, t = samples(5, dtype="float64"), np.arange(5) % 3
+    fast, slow = (
+        xcnn.Model(net(), SHAPE, dtype="float64", seed=3, backend=xcnn.backend("numpy", **how))
+        for how in ({}, {"algorithm": "gemm", "fuse": False})
+    )
+    for _ in range(6):
+        np.testing.assert_allclose(fast.step(x, t), slow.step(x, t), rtol=1e-11)
+    assert recordings(fast)
+    for path, weight in tree.items(fast.weights):
+        np.testing.assert_allclose(weight, dict(tree.items(slow.weights))[path], rtol=1e-8, atol=1e-9, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": xcnn.Adam(0.01, clip_norm=0.1)},
+        {"optimizer": xcnn.SGD(0.01, momentum=0.9, nesterov=True, weight_decay=0.01)},
+        {"loss": "mse"},
+        {"loss": partial(xcnn.losses.cross_entropy, label_smoothing=0.1)},
+    ],
+    ids=["Adam", "SGD", "mse", "smoothed"],
+)
+def test_fit_in_epochs_with_a_last_smaller_batch(options):
+    """Shuffled, resumed, with a validation in between: what follows from the batches is the same."""
+    x, t = samples(23), np.arange(23) % 3
+    if options.get("loss") == "mse":
+        t = np.eye(3, dtype="float32")[t]
+    models = [model_of(recorded=recorded, **options) for recorded in (True, False)]
+    for model in models:
+        for _ in range(2):
+            model.fit(x, t, epochs=3, batch_size=5, validation_data=(x[:7], t[:7]), progress=False)
+    assert [row["loss"] for row in models[0].history.rows] == [row["loss"] for row in models[1].history.rows]
+    assert same(models[0].state.weights, models[1].state.weights)
+    assert {recording.results[0].shape[0] for recording in recordings(models[0])} >= {3, 5}
+
+
+def test_parts_of_a_batch():
+    """Whose keys are longer by the part's first sample."""
+    x, t = samples(12), np.arange(12) % 3
+    models = [model_of(recorded=recorded) for recorded in (True, False)]
+    for model in models:
+        model.fit(x, t, epochs=5, batch_size=12, accumulate=3, progress=False)
+    assert same(models[0].state.weights, models[1].state.weights)
+    assert recordings(models[0])
+
+
+def test_statistics_that_somebody_sets_count_as_settled():
+    x, t = samples(6), np.arange(6) % 3
+    models = [model_of(recorded=recorded) for recorded in (True, False)]
+    check_steps(models, x, t)
+    for model in models:
+        with model.edit("batchnorm1/running_steps") as steps:
+            steps[:] = 0
+        with model.edit("batchnorm1/running_mean") as mean:
+            mean += 0.5
+    check_steps(models, x, t, steps=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("steps", [None, 0.0, 1.0, 7.0, 1e6, 3e9])
+@pytest.mark.parametrize("fresh", [True, False])
+def test_moved_statistics_are_the_layers(steps, fresh, dtype):
+    """The kernel rounds as BatchNorm.moved does, cell by cell."""
+    rng = np.random.default_rng(1)
+    norm, c = xcnn.BatchNorm(momentum=0.93), 11
+    weights = {
+        "running_mean": np.zeros(c, dtype) if fresh else rng.standard_normal(c).astype(dtype),
+        "running_variance": np.ones(c, dtype) if fresh else rng.random(c).astype(dtype),
+    }
+    if steps is not None:
+        weights["running_steps"] = np.asarray([steps], dtype)
+    means, variances = rng.standard_normal(c), rng.random(c)
+    expected = norm.moved(np, weights, means.astype(dtype), (variances * (12 / 11)).astype(dtype))
+    old = [*weights.values(), None][:3]
+    new = [None if w is None else np.empty_like(w) for w in old]
+    native.call("moved", np.dtype(dtype), c, 12 / 11, 1 - norm.momentum, EARLY, SETTLED, means, variances, *old, *new)
+    for name, got in zip(weights, new, strict=False):
+        assert got.tobytes() == expected[name].value.tobytes(), name
+
+
+class TestBackward:
+    """What a step does not do, and others may."""
+
+    def passes(self, run=None):
+        """A model whose training pass is recorded, its samples, and a run."""
+        model, x, t = model_of(), samples(4), np.arange(4) % 3
+        for _ in range(3):
+            model.step(x, t)
+        assert recordings(model)
+        run = run or Run(model.trainer.backend, train=True, key=(3, 77), wants_dx=False)
+        return model, x, run
+
+    def test_twice(self):
+        model, x, run = self.passes()
+        net, weights = model.trainer.net, model.state.weights
+        y, backward = net(weights, x, run)
+        dy = np.ones_like(y)
+        _, first = backward(dy)
+        kept = tree.map(np.copy, values(first))
+        _, second = backward(dy)
+        assert same(kept, values(second))
+
+    @pytest.mark.parametrize("how", ["turned", "strided", "wide"])
+    def test_a_gradient_that_lies_otherwise(self, how):
+        model, x, run = self.passes()
+        net, weights = model.trainer.net, model.state.weights
+        y, backward = net(weights, x, run)
+        dy = np.random.default_rng(2).standard_normal(y.shape).astype("float32")
+        other = {"turned": np.asfortranarray(dy), "strided": np.repeat(dy, 2, 1)[:, ::2], "wide": dy.astype("float64")}[
+            how
+        ]
+        _, expected = net.by_layers(weights, x, run)[1](dy)
+        if how == "wide":
+            with pytest.raises(xcnn.errors.DTypeError, match="gradient"):
+                backward(other)
+            return
+        _, got = backward(other)
+        assert same(values(got), values(expected))
+
+    def test_gradients_stay_when_the_next_pass_has_been(self):
+        model, x, run = self.passes()
+        net, weights = model.trainer.net, model.state.weights
+        y, backward = net(weights, x, run)
+        _, grads = backward(np.ones_like(y))
+        before = tree.map(np.copy, values(grads))
+        kept = y.copy()
+        other, through = net(weights, 2 * x, run)
+        through(np.ones_like(other))
+        assert same(before, values(grads))
+        assert y.tobytes() == kept.tobytes()
+
+    def test_who_wants_dx_gets_it(self):
+        model, x, _ = self.passes()
+        net, weights, backend = model.trainer.net, model.state.weights, model.trainer.backend
+        y, backward = net(weights, x, Run(backend, train=True, key=(3, 77)))
+        dx, _ = backward(np.ones_like(y))
+        assert dx.shape == x.shape
+
+
+def test_other_keys_are_other_draws():
+    model, x, t = model_of(), samples(4), np.arange(4) % 3
+    losses = [model_of_key(model, x, t, step) for step in (5, 5, 6)]
+    for _ in range(3):
+        model.step(x, t)
+    recorded = [model_of_key(model, x, t, step) for step in (5, 5, 6)]
+    assert losses[0] == losses[1] != losses[2]
+    assert recorded[0] == recorded[1] != recorded[2]
+
+
+def model_of_key(model, x, t, step):
+    """The training loss of a key."""
+    run = Run(model.trainer.backend, train=True, key=(3, step), wants_dx=False)
+    y, _ = model.trainer.net(model.state.weights, x, run)
+    return float(model.trainer.loss(y, t)[0])
+
+
+def test_threads_that_share_a_net():
+    """Each has memory of its own."""
+    model, t = model_of(), np.arange(4) % 3
+    xs = [samples(4, seed=seed) for seed in range(4)]
+    for _ in range(3):
+        model.step(xs[0], t)
+    net, weights = model.trainer.net, model.state.weights
+    run = Run(model.trainer.backend, train=True, key=(3, 9), wants_dx=False)
+
+    def both(call, x):
+        y, backward = call(weights, x, run)
+        _, grads = backward(np.ones_like(y))
+        return y.tobytes(), [g.tobytes() for g in tree.leaves(values(grads))]
+
+    expected, wrong = [both(net.by_layers, x) for x in xs], []
+
+    def ask(first):
+        for n in range(20):
+            which = (first + n) % len(xs)
+            wrong.extend([which] if both(net, xs[which]) != expected[which] else [])
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_recording_that_does_not_hold_is_not_used(monkeypatch):
+    """A kernel's argument is another than it was: the trial finds it."""
+    from xcnn_native import replay
+
+    net = xcnn.Sequential(xcnn.Conv2D(9, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(3))
+    model, x, t = model_of(net), samples(4), np.arange(4) % 3
+    made = replay.made
+
+    def spoilt(recorder, *rest):
+        name, arguments = recorder.calls[-1]
+        recorder.calls[-1] = name, [*arguments[:1], 0, *arguments[2:]]  # no maps: the last gradient is not computed
+        return made(recorder, *rest)
+
+    monkeypatch.setattr("xcnn_numpy.native.recorded.made", spoilt)
+    for _ in range(5):
+        model.step(x, t)
+    (met,) = model.trainer.net.met.values()
+    assert met.tried
+    assert met.recording is met.waiting is None
+
+
+def test_little_memory_is_kept_to():
+    """A backend that keeps none records no training."""
+    model, x, t = model_of(kept_memory=0), samples(4), np.arange(4) % 3
+    for _ in range(5):
+        model.step(x, t)
+    assert not recordings(model)
+
+
+def test_a_model_goes_with_its_recordings():
+    model, x, t = model_of(), samples(4), np.arange(4) % 3
+    for _ in range(4):
+        model.step(x, t)
+    kept = weakref.ref(recordings(model)[0])
+    del model
+    gc.collect()
+    assert kept() is None

@@ -1,0 +1,153 @@
+"""What changes the size of images and signals: cells around them, more cells or fewer, channels as pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xcnn.exchange.onnx.file import Op
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, fixed, flow
+from xcnn.exchange.onnx.operators.cells import scaled
+from xcnn.exchange.onnx.operators.table import along_axes, one, reads, shortest
+from xcnn.layers import (
+    Cropping1D,
+    Cropping2D,
+    Padding1D,
+    Padding2D,
+    PixelShuffle,
+    Resize,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+)
+
+MOST_PADDED = 1e3
+"""Of a number around images, which is taken off before and added behind: a larger one would round what is between."""
+
+
+@reads("Pad")
+def pad(op: Op, args: Args, net: Building) -> Flow:
+    """Cells around images or signals: zeros, another number, or copies; cells are taken away by negative numbers."""
+    x = flow(args)
+    around = around_of(op, args, len(x.shape) + 1)
+    if not any(map(any, around)):
+        return x
+    x, rank = along_axes(op, x, net)
+    if any(map(any, around[:2])):
+        raise Inexpressible("it pads samples or channels")
+    mode, pads = op.get("mode", "constant"), around[2:]
+    less = [(max(-lo, 0), max(-hi, 0)) for lo, hi in pads]
+    more = [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
+    if any(map(any, less)):
+        if mode != "constant":
+            raise Inexpressible("it takes cells away and adds copies")
+        x = net.add(f"{op.name}_less", (Cropping1D, Cropping2D)[rank - 1](shortest(less)), {}, x)
+    if not any(map(any, more)):
+        return x
+    if mode != "constant":
+        return net.add(op.name, (Padding1D, Padding2D)[rank - 1](shortest(more), mode), {}, x)
+    value = float(np.reshape(fixed(args, 2, op.get("value", 0.0)), ()))
+    if not abs(value) < MOST_PADDED:
+        raise Inexpressible(f"it pads with {value:g}")
+    zeros = (ZeroPadding1D, ZeroPadding2D)[rank - 1](shortest(more))
+    if not value:
+        return net.add(op.name, zeros, {}, x)
+    y = net.add(op.name, zeros, {}, scaled(f"{op.name}_moved", x, 1.0, -value, net))
+    return scaled(f"{op.name}_back", y, 1.0, value, net)
+
+
+def around_of(op: Op, args: Args, rank: int) -> list[tuple[int, int]]:
+    """Cells before and after each axis."""
+    pads = [int(n) for n in np.ravel(fixed(args, 1, op.get("pads")))]
+    axes = [int(n) % rank for n in np.ravel(fixed(args, 3, range(rank)))]
+    half = len(pads) // 2
+    found = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
+    return [found.get(axis, (0, 0)) for axis in range(rank)]
+
+
+@reads("DepthToSpace")
+def depth_to_space(op: Op, args: Args, net: Building) -> Flow:
+    """Channels as pixels; in the order in which a channel's pixels lie together."""
+    if op.get("mode", "DCR") != "CRD":
+        raise Inexpressible("its pixels come before its channels")
+    return net.add(op.name, PixelShuffle(op.get("blocksize")), {}, net.plain(flow(args)))
+
+
+@reads("Resize", "Upsample")
+def resize(op: Op, args: Args, net: Building) -> Flow:
+    """Cells repeated, or straight lines between their middles; or to any size."""
+    x = flow(args)
+    sizes = sizes_after(op, args, x)
+    if sizes == [*x.shape]:
+        return x
+    if len(x.shape) not in (2, 3) or sizes[0] != x.shape[0] or min(sizes) < 1:
+        raise Inexpressible(f"it resizes {x.shape} to {tuple(sizes)}, more than height and width")
+    times = [m // n for n, m in zip(x.shape, sizes, strict=True)]
+    whole = all(n * t == m for n, t, m in zip(x.shape, times, sizes, strict=True))
+    mode, places = op.get("mode", "nearest"), op.get("coordinate_transformation_mode", "half_pixel")
+    if op.kind == "Upsample" or net.opset < 11:
+        places = "asymmetric"
+    rounded = op.get("nearest_mode", "round_prefer_floor")
+    repeats = mode == "nearest" and (
+        (places == "asymmetric" and (rounded == "floor" or op.kind == "Upsample" or net.opset < 11))
+        or (places in ("half_pixel", "pytorch_half_pixel") and rounded.startswith("round"))
+    )
+    lines = mode == "linear" and (places == "half_pixel" or (places == "pytorch_half_pixel" and min(sizes[1:]) > 1))
+    if whole and (repeats or lines) and not op.get("antialias", 0):
+        layer: Any = UpSampling1D if len(x.shape) == 2 else UpSampling2D
+        return net.add(op.name, layer(one(times[1:]), "nearest" if repeats else "bilinear"), {}, net.plain(x))
+    image, ends = (x, sizes) if len(x.shape) == 3 else (net.seen(x, (x.shape[0], 1, x.shape[1]), op.name), [1, *sizes])
+    y = net.add(op.name, resized(op, args, image, ends[-2:], mode, places, rounded), {}, net.plain(image))
+    return net.seen(y, sizes, op.name)
+
+
+def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rounded: str) -> Resize:
+    """A Resize of images to any height and width; by scales that are not those of the sizes only as these are."""
+    by_scale = len(args) < 4 or args[3] is None
+    exact = not by_scale or all(
+        abs(n * float(s) - m) < 1e-6 * m
+        for n, s, m in zip(x.shape[1:], fixed(args, 2, op.get("scales"))[-2:], sizes, strict=True)
+    )
+    kinds: dict[tuple[str, str, str], Any] = {
+        ("nearest", "asymmetric", "floor"): "nearest",
+        ("nearest", "half_pixel", "round_prefer_ceil"): "nearest-exact",
+        ("linear", "half_pixel", rounded): "bilinear",
+        ("linear", "align_corners", rounded): "bilinear",
+    }
+    interpolation = kinds.get((mode, places, rounded))
+    kept = op.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if interpolation is None or op.get("antialias", 0) or not kept:
+        raise Inexpressible(f"it makes {tuple(sizes)} of {tuple(x.shape[1:])} by {mode}, {rounded}, at {places} places")
+    if not exact and places != "align_corners":
+        rows, columns = (float(f) for f in fixed(args, 2, op.get("scales"))[-2:])
+        return Resize(factor=(rows, columns), interpolation=interpolation)
+    return Resize(one(sizes), interpolation=interpolation, align_corners=places == "align_corners")
+
+
+def sizes_after(op: Op, args: Args, x: Flow) -> list[int]:
+    """The sizes of a sample behind a Resize."""
+    rank = len(x.shape) + 1
+    axes = [axis % rank for axis in (op.get("axes") or range(rank))]
+    sizes = [*x.shape]
+    if op.kind == "Upsample" or len(args) < 3:
+        scales, target = op.get("scales") or (fixed(args, 1) if len(args) > 1 else None), None
+    else:
+        scales, target = fixed(args, 2), args[3] if len(args) > 3 else None
+    if isinstance(target, Known) and target.values[0].size:
+        ends: Any = target.values[0]
+        if any(a != b for n, (a, b) in enumerate(zip(*target.values, strict=True)) if axes[n]):
+            raise Inexpressible("its sizes follow from the number of samples")
+        for axis, n in zip(axes, ends, strict=True):
+            if axis:
+                sizes[axis - 1] = int(n)
+        return sizes
+    if scales is None or not len(scales):
+        raise Inexpressible("it has neither scales nor sizes")
+    for axis, scale in zip(axes, scales, strict=True):
+        if axis == 0 and scale != 1:
+            raise Inexpressible("it resizes the batch")
+        if axis:
+            sizes[axis - 1] = int(np.floor(np.float64(x.shape[axis - 1]) * np.float64(scale)))
+    return sizes
