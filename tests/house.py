@@ -18,7 +18,7 @@ WINGS = [
     ["xcnn.exchange"],
     ["xcnn.model", "xcnn.article"],
     ["xcnn.nets"],
-    ["xcnn.checking", "xcnn.explainer", "xcnn.serving", "xcnn.sklearn"],
+    ["xcnn.checking", "xcnn.explainer", "xcnn.parallel", "xcnn.serving", "xcnn.sklearn"],
     ["xcnn.bench"],
     ["xcnn"],
     ["xcnn.cli"],

@@ -19,6 +19,7 @@ from xcnn.backends import (
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.process import set_threads
 from xcnn.core.pure import pure
+from xcnn.core.version import __version__ as __version__
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
@@ -29,14 +30,12 @@ from xcnn.training.optimizers import EMA, LAMB, SGD, Adagrad, Adam, AdamW, Looka
 from xcnn.training.plateau import ReduceOnPlateau
 
 if TYPE_CHECKING:
-    from xcnn import data, datasets, testing
+    from xcnn import data, datasets, parallel, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
     from xcnn.model.from_keras import load_keras
     from xcnn.model.onnx_in import load_onnx
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CSVLogger",
@@ -81,6 +80,7 @@ __all__ = [
     "metrics",
     "nets",
     "optimizers",
+    "parallel",
     "pure",
     "rot180",
     "schedules",
@@ -106,6 +106,7 @@ LATE = {
     "explain": "xcnn.explainer",
     "load_keras": "xcnn.model.from_keras",
     "load_onnx": "xcnn.model.onnx_in",
+    "parallel": "xcnn.parallel",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

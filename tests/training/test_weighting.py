@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from whole import compiled
 
 import xcnn
 from xcnn.core import tree
@@ -35,7 +36,7 @@ def test_labels_left_out_and_class_weights_against_pytorch(torch, backend, rng, 
         ({"ignore_index": -100}, {}),
         ({"ignore_index": -100, "weights": backend.asarray(weights)}, {"weight": torch.tensor(CLASSES).double()}),
     ]:
-        got = losses.cross_entropy(backend.asarray(y), backend.asarray(t), **ours)
+        got = compiled(partial(losses.cross_entropy, **ours), backend)(backend.asarray(y), backend.asarray(t))
         expected = with_gradient(torch, lambda y: torch.nn.functional.cross_entropy(y, torch.tensor(t), **theirs), y)  # noqa: B023
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(backend.to_numpy(one), other, rtol=1e-12, atol=1e-15)
@@ -60,7 +61,7 @@ def test_weighted_means_against_pytorch(torch, backend, rng, name):
         terms = PLAIN[name](torch.nn.functional, y, torch.tensor(t))
         return (terms * torch.tensor(w)[:, None]).sum() / (w.sum() * terms.shape[1])
 
-    got = losses.LOSSES[name](*map(backend.asarray, (y, t)), weights=backend.asarray(w))
+    got = compiled(partial(losses.LOSSES[name], weights=backend.asarray(w)), backend)(*map(backend.asarray, (y, t)))
     for one, other in zip(got, with_gradient(torch, theirs, y), strict=True):
         np.testing.assert_allclose(backend.to_numpy(one), other, rtol=1e-12)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -99,3 +100,14 @@ def given(part: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def free_name(model: str, data: str) -> str:
+    """The name of a checkpoint that was given none, without what makes it another than those that are there."""
+    return f"{model}-{Path(data).resolve().name}"
+
+
+def free_path(free: str) -> Path:
+    """The first of free.xcnn, free-2.xcnn, ... that is not there."""
+    names = (f"{free}.xcnn" if n == 1 else f"{free}-{n}.xcnn" for n in itertools.count(1))
+    return next(path for path in map(Path, names) if not path.exists())

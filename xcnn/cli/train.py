@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -31,7 +32,8 @@ from xcnn.cli.options import (
     tell,
 )
 from xcnn.cli.outcome import show_interrupted, show_result
-from xcnn.cli.saving import Saver
+from xcnn.cli.ranks import GROUP, MaxRestarts, Parallel, Processes, count, launched
+from xcnn.cli.saving import Saver, free_name, free_path
 from xcnn.errors import OptionError, counted
 
 if TYPE_CHECKING:
@@ -110,6 +112,9 @@ def run(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Look for a learning rate first, and train with it.")
     ] = False,
+    parallel: Parallel = False,
+    processes: Processes = None,
+    max_restarts: MaxRestarts = None,
     config: Config = None,
     print_config: PrintConfig = False,
     quiet: Quiet = False,
@@ -119,11 +124,16 @@ def run(
     if print_config:
         print_options(context)
         return
+    if processes is not None or max_restarts is not None:
+        path = output or resume or free_path(free_name(model or default_model(data or "mnist01"), data or "mnist01"))
+        raise typer.Exit(launched(context, processes, max_restarts, path, resume is not None))
+    if parallel:
+        quiet = not GROUP.begin().first or quiet
     choice = Choice(optimizer, learning_rate, backend, batch_size, precision, listed(metrics))
     if find_lr and (learning_rate is not None or resume is not None):
         other = "--learning-rate" if resume is None else "--resume"
         raise OptionError("X104", f"--find-lr and {other} contradict each other.", hint="give one of them.")
-    if quiet and progress not in (None, "none"):
+    if quiet and GROUP.first and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
     limits = image_limits(max_pixels, formats)
@@ -140,7 +150,7 @@ def run(
         mode = None if rgb is None else "RGB" if rgb else "L"
         model = model or default_model(name)
         fit = None if model == "photos" else "stretch"
-        samples = load_data(name, data_dir, size, mode, quiet, limits, validation, fit)
+        samples = GROUP.first_before(lambda: load_data(name, data_dir, size, mode, quiet, limits, validation, fit))
         trained = build(model, samples, choice, seed or 0, epochs)
         if model == "photos" and augment is None:
             augment, why = default_augment(trained, samples)
@@ -151,14 +161,15 @@ def run(
     else:
         fixed = {"--model": model, "--seed": seed, "--metrics": metrics, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
-        trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+        reloaded = partial(reload, resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+        trained, samples = GROUP.first_before(reloaded)
     if class_weights is not None:
         trained.info["class_weights"] = class_weights
     if find_lr:
         said, rate = rate_found(trained, samples)
         tell(said, quiet or json)
         trained.learning_rate = trained.optimizer.learning_rate if rate is None else rate
-    free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
+    free = free_name(str(trained.info["model"]), str(trained.info["data"]))
     if augment is not None:
         trained.info["augment"] = augment
     train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir, workers)
@@ -190,13 +201,20 @@ def train(
             resume=True,
             augment=augmentations(str(model.info.get("augment", ""))),
             workers=workers,
+            parallel=GROUP.together,
         )
+        if not GROUP.first:
+            if history.stopped == "interrupted":
+                raise KeyboardInterrupt
+            return
         if history.stopped != "interrupted":
             saver.finish(model, model.history)
             show_result(model, history, data, saver, time.perf_counter() - begun)
             return
     except KeyboardInterrupt:
-        pass  # while the result was counted, or once more while `fit` ended
+        if not GROUP.first:
+            raise
+        # while the result was counted, or once more while `fit` ended
     with ENDING.held():
         if model.state.step:
             saver.finish(model, model.history)
@@ -217,4 +235,5 @@ def describe(model: Model) -> str:
 
     computed = "" if model.precision == "float32" else f", computed in {model.precision}"
     size = counted(parameters(model.weights), "parameter")
-    return f"{model.info['model']} with {size} on {model.backend.spec}{computed}"
+    by = f", by {count(GROUP.together.size)}" if GROUP.together else ""
+    return f"{model.info['model']} with {size} on {model.backend.spec}{computed}{by}"

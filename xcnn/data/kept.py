@@ -34,6 +34,15 @@ class Kept(Numbered):
             self.there[missing] = True
         return Batch(self.x[numbers], self.labels[numbers], numbers)
 
+    @property
+    def travels(self) -> bool:  # type: ignore[override]
+        """Whether the source does."""
+        return self.source.travels
+
+    def part(self, numbers: Numbers) -> Numbered:
+        """That of the source: what was read stays here."""
+        return self.source.part(numbers)
+
     def told(self, number: int) -> str:
         """As the source tells it."""
         return self.source.told(number)

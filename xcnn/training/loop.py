@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -197,29 +198,31 @@ def measure(
     weigh: Weigh | None = None,
 ) -> dict[str, Any]:
     """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
-    backend, state = trainer.backend, TrainingState({}, {})
-    with closing(in_order(data, batch_size or trainer.at_once, workers)) as batches:
+    backend, state, at_once = trainer.backend, TrainingState({}, {}), batch_size or trainer.at_once
+    part = trainer.part_of(None if data.samples is None else -(-data.samples // at_once))
+    with closing(in_order(data, at_once, workers, part)) as batches:
         for x, targets, numbers in batches:
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
-            targets_there = backend.asarray(targets)
+            targets_there, right = backend.asarray(targets), None
             with backend.active():
                 loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
                 value, _ = value_and_gradient(loss, y, targets_there)
-                value, right = to_float(backend, value), 0
+                value = to_float(backend, value)
                 if trainer.threshold is not None:
-                    right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
-            counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
-            state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
+                    right = count_correct(y, targets_there, trainer.threshold)
+            more = trainer.sums(value, right, (targets, shares), y if trainer.metrics else None)
+            state = trainer.with_sums(state, more)
+    state = trainer.of_all(state) if part != slice(None) else state
     if not state.seen:
         raise DataError("X203", "the data gave no batch.", hint="give samples.")
     return totals(trainer, state)
 
 
-def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:
-    """All samples as they stand: of arrays in memory slices, without a copy."""
+def in_order(data: Source, batch_size: int, workers: int, part: slice = slice(None)) -> Generator[Batch, None, None]:
+    """All samples as they stand, or some of the batches: of arrays in memory slices, without a copy."""
     if not isinstance(data, Arrays):
-        yield from ahead(data.jobs(Pass(batch_size)), workers)
+        yield from ahead(islice(data.jobs(Pass(batch_size)), part.start, part.stop), workers)
         return
-    for first in range(0, len(data), batch_size):
+    for first in range(0, len(data), batch_size)[part]:
         t = None if data.labels is None else data.labels[first : first + batch_size]
         yield Batch(data.x[first : first + batch_size], t, np.arange(first, min(first + batch_size, len(data))))
