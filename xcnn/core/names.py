@@ -55,7 +55,7 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "fit": "train", "test": "evaluate", "val": "evaluate", "validate": "evaluate", "score": "evaluate",
         "classify": "predict", "infer": "predict", "inference": "predict", "info": "summary", "show": "summary",
         "describe": "summary", "inspect": "summary", "benchmark": "bench", "verify": "check", "devices": "backends",
-        "version": "--version", "help": "--help",
+        "version": "--version",
     },
     "option": {
         "lr": "--learning-rate", "learnrate": "--learning-rate", "rate": "--learning-rate", "bs": "--batch-size",
