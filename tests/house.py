@@ -17,7 +17,7 @@ WINGS = [
     ["xcnn.backends", "xcnn.nets"],
     ["xcnn.exchange"],
     ["xcnn.model", "xcnn.article"],
-    ["xcnn.checking", "xcnn.explainer", "xcnn.serving", "xcnn.sklearn"],
+    ["xcnn.checking", "xcnn.explainer", "xcnn.parallel", "xcnn.serving", "xcnn.sklearn"],
     ["xcnn.bench"],
     ["xcnn"],
     ["xcnn.cli"],

@@ -25,6 +25,7 @@ MODULES = [
     "metrics",
     "nets",
     "optimizers",
+    "parallel",
     "schedules",
     "testing",
     "types",

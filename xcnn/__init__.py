@@ -30,7 +30,7 @@ from xcnn.training.optimizers import EMA, LAMB, SGD, Adagrad, Adam, AdamW, Looka
 from xcnn.training.plateau import ReduceOnPlateau
 
 if TYPE_CHECKING:
-    from xcnn import data, datasets, testing
+    from xcnn import data, datasets, parallel, testing
     from xcnn.checking.parity import compare
     from xcnn.data import augment
     from xcnn.explainer import explain
@@ -80,6 +80,7 @@ __all__ = [
     "metrics",
     "nets",
     "optimizers",
+    "parallel",
     "pure",
     "rot180",
     "schedules",
@@ -105,6 +106,7 @@ LATE = {
     "explain": "xcnn.explainer",
     "load_keras": "xcnn.model.from_keras",
     "load_onnx": "xcnn.model.onnx_in",
+    "parallel": "xcnn.parallel",
     "testing": "xcnn.testing",
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""

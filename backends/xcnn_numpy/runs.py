@@ -110,11 +110,11 @@ class Dropped(ABC):
         if not run.train:
             return x, lambda dy, grads: dy
         by = x.dtype.type(1) / x.dtype.type(1 - rate)
-        masked = self.drawn(x, folded((*run.key, self.n)), int(rate * 2**32), by)
+        masked = self.drawn(x, run, folded((*run.key, self.n)), int(rate * 2**32), by)
         return masked(x), lambda dy, grads: masked(dy)
 
     @abstractmethod
-    def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
+    def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         """Draw a word for each cell of x; what multiplies by `by` where it is at least `least`, elsewhere by zero."""
 
 

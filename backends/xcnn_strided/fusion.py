@@ -30,7 +30,11 @@ FusedBackward: TypeAlias = Callable[[Array, Weights], Array]
 
 
 class Fusion(Protocol):
-    """A run of layers as one."""
+    """A run of layers as one.
+
+    One that looks at several samples, or draws, and knows nothing of `run.share` says so by `takes_shares = False`:
+    where a batch is computed by several processes, the layers are called one by one in its place.
+    """
 
     def fits(self, weights: Weights, x: Array) -> bool:
         """Whether it can take these arrays; if not, the layers are called one by one."""
@@ -65,10 +69,8 @@ class FusedSequential(Sequential):
         back: Any
         for first, last, fusion in self.plan:
             wants_dx = first > wanted or run.wants_dx
-            if fusion is not None and not run.by_layer and fusion.fits(weights, x):
-                same = wants_dx == run.wants_dx
-                here = run if same else Run(run.backend, run.train, run.key, run.hook, wants_dx, run.wants_backward)
-                x, back = self.called(fusion, last - 1, weights, x, here)
+            if fusion is not None and self.may_fuse(fusion, run) and fusion.fits(weights, x):
+                x, back = self.called(fusion, last - 1, weights, x, run.wanting(wants_dx))
                 backwards.append((last, True, back))
                 continue
             for n in range(first, last):
@@ -90,6 +92,11 @@ class FusedSequential(Sequential):
             return dy, grads
 
         return x, backward
+
+    @staticmethod
+    def may_fuse(fusion: Fusion, run: Run) -> bool:
+        """Whether a run of layers can be called as one in this run."""
+        return not run.by_layer and (run.share is None or getattr(fusion, "takes_shares", True))
 
     def called(self, fusion: Fusion, last: int, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         """A run of layers up to the last, whose y it is: its dy is held to that. See `Container.call`."""
@@ -143,8 +150,7 @@ class FusedGraph(Graph):
     ) -> tuple[Array, FusedBackward]:
         if isinstance(x, tuple):
             return super().stretch(first, end, weights, x, run, wants_dx)
-        here = Run(run.backend, run.train, run.key, run.hook, wants_dx, run.wants_backward)
-        y, chain_backward = self.chains[first](weights, x, here)
+        y, chain_backward = self.chains[first](weights, x, run.wanting(wants_dx))
 
         def backward(dy: Array, grads: Weights) -> Array:
             dx, of_chain = chain_backward(dy)

@@ -21,7 +21,7 @@ def over(metric, y, t, cuts):
     """The metric of samples that come in batches."""
     counts = ()
     for part in np.split(np.arange(len(y)), cuts):
-        counts = m.added((metric,), counts, y[part], t[part])
+        counts = m.merged((metric,), counts, m.counts_of((metric,), y[part], t[part]))
     return metric.result(*counts)
 
 

@@ -21,6 +21,7 @@ import typer
 from xcnn import errors
 from xcnn.cli import backends, bench, check, compare, evaluate, explain, export, predict, serve, summary, train
 from xcnn.cli.ending import ENDING
+from xcnn.cli.ranks import GROUP
 from xcnn.cli.reports import READER_LEFT, UNWRITTEN, USAGE, exit_code, tell_error
 from xcnn.core.names import meant
 from xcnn.core.output import OutputLost, Results, process_streams
@@ -104,11 +105,13 @@ def outcome(arguments: list[str]) -> int:
         cause = error.__cause__ if isinstance(error, Failed) else error
         if show:
             traceback.print_exception(cause)
-        if isinstance(cause, KeyboardInterrupt):
-            return ENDING.code
         if isinstance(cause, OutputLost):
             return 0  # `told` makes another of it
-        tell_error(cause)
+        tells = cause is None or GROUP.failed(cause)
+        if isinstance(cause, KeyboardInterrupt):
+            return ENDING.code
+        if tells:
+            tell_error(cause)
         return exit_code(cause)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -35,6 +37,7 @@ from xcnn.cli.options import (
     named_data,
     print_json,
 )
+from xcnn.cli.ranks import GROUP, MaxRestarts, Parallel, Processes, count, launched
 from xcnn.core.files import check_path, temporary_path
 from xcnn.core.names import unknown
 from xcnn.core.output import OutputLost
@@ -104,6 +107,9 @@ def run(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Look for a learning rate first, and train with it.")
     ] = False,
+    parallel: Parallel = False,
+    processes: Processes = None,
+    max_restarts: MaxRestarts = None,
     config: Config = None,
     print_config: PrintConfig = False,
     quiet: Quiet = False,
@@ -113,11 +119,16 @@ def run(
     if print_config:
         print_options(context)
         return
+    if processes is not None or max_restarts is not None:
+        path = output or resume or free_path(free_name(model or "article", data or "mnist01"))
+        raise typer.Exit(launched(context, processes, max_restarts, path, resume is not None))
+    if parallel:
+        quiet = not GROUP.begin().first or quiet
     choice = Choice(optimizer, learning_rate, backend, batch_size, precision, listed(metrics))
     if find_lr and (learning_rate is not None or resume is not None):
         other = "--learning-rate" if resume is None else "--resume"
         raise OptionError("X104", f"--find-lr and {other} contradict each other.", hint="give one of them.")
-    if quiet and progress not in (None, "none"):
+    if quiet and GROUP.first and progress not in (None, "none"):
         raise OptionError("X104", f"--quiet and --progress {progress} contradict each other.", hint="give one of them.")
     shown = progress or ("none" if quiet or json else "auto")
     limits = image_limits(max_pixels, formats)
@@ -130,7 +141,7 @@ def run(
             refuse(sizes, f"can't be given with {name}", "it is for folders of images, which can be read in any size.")
         size = None if image_size is None else (image_size, image_size)
         mode = None if rgb is None else "RGB" if rgb else "L"
-        samples = load_data(name, data_dir, size, mode, quiet, limits, validation)
+        samples = GROUP.first_before(lambda: load_data(name, data_dir, size, mode, quiet, limits, validation))
         trained = build(model or "article", samples, choice, seed or 0, epochs)
         trained.info["data"] = whereabouts(name)
         if validation is not None:
@@ -138,14 +149,15 @@ def run(
     else:
         fixed = {"--model": model, "--seed": seed, "--metrics": metrics, **sizes}
         refuse(fixed, "can't be given with --resume", "the checkpoint has fixed it.")
-        trained, samples = reload(resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+        reloaded = partial(reload, resume, data, data_dir, choice, epochs, quiet, max_bytes, limits)
+        trained, samples = GROUP.first_before(reloaded)
     if class_weights is not None:
         trained.info["class_weights"] = class_weights
     if find_lr:
         said, rate = rate_found(trained, samples)
         tell(said, quiet or json)
         trained.learning_rate = trained.optimizer.learning_rate if rate is None else rate
-    free = f"{trained.info['model']}-{Path(str(trained.info['data'])).resolve().name}"
+    free = free_name(str(trained.info["model"]), str(trained.info["data"]))
     if augment is not None:
         trained.info["augment"] = augment
     train(trained, samples, Saver(output or resume, free, quiet, json), shown, data_dir, workers)
@@ -175,13 +187,20 @@ def train(
             resume=True,
             augment=augmentations(str(model.info.get("augment", ""))),
             workers=workers,
+            parallel=GROUP.together,
         )
+        if not GROUP.first:
+            if history.stopped == "interrupted":
+                raise KeyboardInterrupt
+            return
         if history.stopped != "interrupted":
             saver.finish(model, model.history)
             show_result(model, history, data, saver, time.perf_counter() - begun)
             return
     except KeyboardInterrupt:
-        pass  # while the result was counted, or once more while `fit` ended
+        if not GROUP.first:
+            raise
+        # while the result was counted, or once more while `fit` ended
     with ENDING.held():
         if model.state.step:
             saver.finish(model, model.history)
@@ -290,6 +309,17 @@ def check_info(path: Path, info: Mapping[str, object]) -> None:
     except ValueError as error:
         hint = "go on in Python: Model.load(path).fit(...)"
         raise CheckpointError("X405", f"{path.name} was not written by `xcnn train`: {error}.", hint=hint) from error
+
+
+def free_name(model: str, data: str) -> str:
+    """The name of a checkpoint that was given none, without what makes it another than those that are there."""
+    return f"{model}-{Path(data).resolve().name}"
+
+
+def free_path(free: str) -> Path:
+    """The first of free.xcnn, free-2.xcnn, ... that is not there."""
+    names = (f"{free}.xcnn" if n == 1 else f"{free}-{n}.xcnn" for n in itertools.count(1))
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 def whereabouts(name: str) -> str:
@@ -444,7 +474,8 @@ def describe(model: Model) -> str:
 
     computed = "" if model.precision == "float32" else f", computed in {model.precision}"
     size = counted(parameters(model.weights), "parameter")
-    return f"{model.info['model']} with {size} on {model.backend.spec}{computed}"
+    by = f", by {count(GROUP.together.size)}" if GROUP.together else ""
+    return f"{model.info['model']} with {size} on {model.backend.spec}{computed}{by}"
 
 
 def tell(line: str, silent: bool) -> None:

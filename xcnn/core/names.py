@@ -18,7 +18,8 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "smoothl1loss": "huber", "huberloss": "huber", "kldivloss": "kl_divergence", "kldiv": "kl_divergence",
         "kldivergence": "kl_divergence", "binaryfocalcrossentropy": "focal", "sigmoidfocalloss": "focal",
         "focalloss": "focal", "diceloss": "dice", "hingeloss": "hinge", "squaredhinge": "squared_hinge",
-        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "triplet": "contrastive",
+        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "tripletloss": "triplet",
+        "tripletmargin": "triplet", "tripletmarginloss": "triplet", "tripletsemihardloss": "triplet",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
     "metric": {

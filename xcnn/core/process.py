@@ -68,6 +68,11 @@ def set_threads(number: int | None) -> None:
     _wanted = None if number is None else check_whole("number", number)
 
 
+def wanted() -> int | None:
+    """What `set_threads` was told; None where nobody has told it a number."""
+    return _wanted
+
+
 def processors() -> int:
     """How many threads are used at a time: what `set_threads` was told, or the processors of this process."""
     if _wanted is not None:

@@ -151,6 +151,10 @@ class Room:
         self.pixels = self.left = pixels
         self.changed = threading.Condition()
 
+    def __reduce__(self) -> tuple[type[Room], tuple[int]]:
+        """A copy, as another process gets it, has room of its own."""
+        return Room, (self.pixels,)
+
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """A block that decodes so many; of a picture that is larger than all, alone."""

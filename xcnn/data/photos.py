@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -164,6 +165,7 @@ class Folder(Numbered):
     """
 
     of_bytes: bool | None = True
+    travels: bool = True
 
     def __init__(self, root: Path, classes: dict[str, list[Path]], reading: Reading, found: Survey) -> None:
         self.root: Path = root
@@ -206,6 +208,12 @@ class Folder(Numbered):
         pictures = ((self.root / self.files[number], None) for number in numbers)
         x, kept = self.reading.images(pictures, len(numbers), self.room, self.skipped)
         return Batch(x, self.labels[numbers[kept]], numbers[kept])
+
+    def part(self, numbers: Numbers) -> Folder:
+        """Some of the pictures: a folder that knows of no others."""
+        made = copy(self)
+        made.files, made.labels = [self.files[number] for number in numbers], self.labels[numbers]
+        return made
 
     def fingerprint(self) -> str:
         """A checksum of how they are read, and of the names, classes and sizes of all files."""

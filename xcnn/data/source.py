@@ -149,6 +149,12 @@ class Numbered(Source):
 
     labels: Any = None
     """(samples,) the labels, where they are known before a sample is read."""
+    travels: bool = False
+    """Whether a part of it can be sent to another process, which reads what it has there."""
+
+    def part(self, numbers: Numbers) -> Numbered:
+        """Some of its samples, in this order."""
+        return Part(self, numbers)
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -197,7 +203,7 @@ class Arrays(Numbered):
 
     def fingerprint(self) -> str:
         """A checksum of all samples up to 4 MiB, beyond that of as many."""
-        return fingerprint(self.x, self.labels)
+        return fingerprint(*(array for array in (self.x, self.labels) if array is not None))
 
 
 class Part(Numbered):
@@ -236,6 +242,15 @@ class Part(Numbered):
         wanted = self.chosen[numbers]
         x, t, given = self.source.batch(wanted)
         return Batch(x, t, numbers if len(given) == len(wanted) else numbers[np.isin(wanted, given)])
+
+    @property
+    def travels(self) -> bool:  # type: ignore[override]
+        """As the source does."""
+        return self.source.travels
+
+    def part(self, numbers: Numbers) -> Numbered:
+        """Some of them, of the source itself."""
+        return self.source.part(self.chosen[numbers])
 
     def told(self, number: int) -> str:
         """As the source tells it."""

@@ -85,16 +85,16 @@ class BatchNorm:
         scale, mean, variance = weights["scale"], weights["running_mean"], weights["running_variance"]
         xp = check_input(self, weights, x, axes_with_channels(self, x.shape[1:]), scale.shape[0])
         axes = (0, *range(2, x.ndim))
-        m = prod(x.shape[axis] for axis in axes)
+        m = run.batch_size(x.shape[0]) * prod(x.shape[2:])
         following = unmoved(weights)
 
         def wide(of_channels: Array) -> Array:
             return xp.reshape(of_channels, (-1, *(1 for _ in axes[1:])))
 
         if run.train and m > 0:
-            mean = xp.sum(x, axis=axes) / m
+            mean = run.sum_over_batch(xp.sum(x, axis=axes)) / m
             centred = x - wide(mean)
-            variance = xp.sum(centred * centred, axis=axes) / m
+            variance = run.sum_over_batch(xp.sum(centred * centred, axis=axes)) / m
             if m > 1:
                 following = self.moved(xp, weights, mean, variance * (m / (m - 1)))
         else:
@@ -107,7 +107,10 @@ class BatchNorm:
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
             dscale, dbias = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
-            dx_hat = dy - wide(dbias / m) - x_hat * wide(dscale / m) if run.train and m > 0 else dy
+            dx_hat = dy
+            if run.train and m > 0:
+                slope, shift = run.sum_over_batch(dscale), run.sum_over_batch(dbias)
+                dx_hat = dy - wide(shift / m) - x_hat * wide(slope / m)
             return dx_hat * wide(scale * inverse), {"scale": dscale, "bias": dbias, **following}
 
         return y, backward

@@ -20,7 +20,7 @@ from xcnn.layers.layer import Run
 class Dropout:
     """Y = M X / (1 - rate),  dX = M dY / (1 - rate), M being 0 with probability `rate`, else 1. Y = X outside training.
 
-    M follows from `run.key` alone, so it is the same on every backend.
+    M follows from `run.key` and each cell's number in its batch alone, so it is the same on every backend.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Dropout:
         check_home(self, weights, x, run.backend)
         shape, drops = self.mask_shape(x.shape), run.train and behind(self.rate) > 0
         if drops:
-            bits = run.backend.random_bits(run.key, shape)
+            bits = run.random_bits(shape)
             xp = namespace(x)
             mask = xp.astype(bits >= floor(xp, self.rate, 2**32), x.dtype) / (1 - self.rate)
         y = x * mask if drops else x

@@ -16,6 +16,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Which samples of a batch a call has, where several processes have some each: `first` to `first` + N - 1.
+
+    Parameters
+    ----------
+    first
+        the number of the first of them in the batch
+    whole
+        samples of the batch, those of all processes
+    sum
+        the sum of an array over all processes, each of which calls it with one of the same shape and type
+    """
+
+    first: int
+    whole: int
+    sum: Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """What a call of a layer runs on: the backend, whether it trains, the key of its randomness, and who looks on.
 
@@ -39,6 +58,8 @@ class Run:
         whether dX is asked for
     wants_backward
         whether backward is going to be called; without `train` it gives the gradients of a prediction
+    share
+        the samples that this call has, where a batch is computed by several processes; None is all of them
 
     Raises
     ------
@@ -61,6 +82,7 @@ class Run:
     hook: Hook | None = None
     wants_dx: bool = True
     wants_backward: bool = True
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         if not (type(self.train) is type(self.wants_dx) is type(self.wants_backward) is bool):
@@ -79,7 +101,30 @@ class Run:
     def child(self, n: int, name: str, wants_dx: bool = True) -> Run:
         """The same for the n-th layer inside, with a key of its own."""
         hook = None if self.hook is None else replace(self.hook, path=(*self.hook.path, name))
-        return Run(self.backend, self.train, (*self.key, n), hook, wants_dx, self.wants_backward)
+        return Run(self.backend, self.train, (*self.key, n), hook, wants_dx, self.wants_backward, self.share)
+
+    def wanting(self, wants_dx: bool) -> Run:
+        """The same, where dX is asked for or not."""
+        if wants_dx == self.wants_dx:
+            return self
+        return Run(self.backend, self.train, self.key, self.hook, wants_dx, self.wants_backward, self.share)
+
+    # What is not of one sample alone: a layer that asks here computes the same, whoever has the rest of its batch.
+
+    def batch_size(self, samples: int) -> int:
+        """How many samples the batch has of which a call has so many."""
+        return samples if self.share is None else self.share.whole
+
+    def sum_over_batch(self, part: Array) -> Array:
+        """The sum over a whole batch, of what it is over the samples that this call has."""
+        return part if self.share is None else self.share.sum(part)
+
+    def random_bits(self, shape: Shape) -> Array:
+        """Random whole numbers 0 .. 2^32 - 1 for cells of these samples, (N, ...), by the run's key: see random.py."""
+        if self.share is None:
+            return self.backend.random_bits(self.key, shape)
+        first, whole = self.share.first, (self.share.whole, *shape[1:])
+        return self.backend.random_bits(self.key, whole)[first : first + shape[0], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,10 @@ from xcnn.training import loop
 from xcnn.training.callbacks import Callback, check_monitors, wants_end
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
-from xcnn.training.progress import Progress
+from xcnn.training.progress import Progress, Silent
 from xcnn.training.schedules import is_idle, learning_rate
 from xcnn.training.state import TrainingState
+from xcnn.training.together import ALONE, Alone
 
 log: logging.Logger = logging.getLogger("xcnn")
 
@@ -45,39 +46,55 @@ def fit(
     weigh: Weighing | None = None,
     validation_weigh: Weighing | None = None,
     accumulate: int = 1,
+    together: Alone = ALONE,
 ) -> History:
     """Train on data that was checked. However it ends, those that were told of its start are told of its end."""
     way = loop.Way(batch_size, shuffle, changing(model, augment), workers, weigh, validation_weigh)
+    progress = progress if together.first else Silent()
     written = loop.columns(model.trainer, validation is not None, loop.is_fed(data, way))
     check_monitors(callbacks, written, directions(model.trainer.metrics))
     before: dict[str, Any] = {"state": model.state, "plan": model.plan, "_kept_scaling": model.taking.scaling}
-    begin(model, plan_of(data, way, augment, accumulate), taking, resume)
+    plan = plan_of(data, way, augment, accumulate)
+    together.begin(model, plan, {"epochs": epochs, "resume": resume, "validated": validation is not None})
+    begin(model, plan, taking, resume)
     begun, last, history = model.state, epochs if resume else model.state.epoch + epochs, model.history
     failures, started = list[BaseException](), list[Callback]()
     try:
-        for callback in callbacks:
-            started.append(callback)
-            getattr(callback, "start", ignore)(model)
+        together.changed(model, partial(start, callbacks, model, started))
         tell_idle(model, last)
-        history.stopped = train(model, data, validation, last, callbacks, progress, way)
+        mine, way = together.shared(data, way, augment, accumulate)
+        history.stopped = train(model, mine, validation, last, callbacks, progress, way, together)
     except BaseException as error:
         failures.append(error)
+        together.failed(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
             vars(model).update(before, trainer=model.trainer.accumulating(before["plan"].get("accumulate", 1)))
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]
     ends += [partial(getattr(callback, "finish", ignore), model, history) for callback in started]
+    together.changed(model, partial(finish, ends, failures, history))
+    failures = [error for error in failures if not isinstance(error, KeyboardInterrupt)]
+    if failures:
+        raise failures[0]
+    return history
+
+
+def start(callbacks: tuple[Callback, ...], model: Held, started: list[Callback]) -> None:
+    """Tell callbacks that training begins, and note those that were told."""
+    for callback in callbacks:
+        started.append(callback)
+        getattr(callback, "start", ignore)(model)
+
+
+def finish(ends: list[Callable[[], object]], failures: list[BaseException], history: History) -> None:
+    """Tell all of the end, whatever one of them raises."""
     for end in ends:
         try:
             end()
         except BaseException as error:  # the others are told too
             failures.append(error)
             history.stopped = ended(history.stopped, failures)
-    failures = [error for error in failures if not isinstance(error, KeyboardInterrupt)]
-    if failures:
-        raise failures[0]
-    return history
 
 
 @dataclass(frozen=True)
@@ -253,31 +270,50 @@ def train(
     callbacks: tuple[Callback, ...],
     progress: Progress,
     way: loop.Way,
+    together: Alone,
 ) -> str:
     """All epochs up to the last, by the model's plan; why it ended."""
     history = model.history
     watchers = [callback.step for callback in callbacks if callable(getattr(callback, "step", None))]  # type: ignore[attr-defined]
-    way = replace(way, by_step=bool(watchers))
+    way = replace(way, by_step=together.of_first(lambda: bool(watchers)))
     while (number := model.state.epoch + 1) <= last:
         progress.start(number, last, data.expected)
         progress.advance(model.state.seen, 0.0)
         model.turn.close()  # what anybody changed now, the next step would overwrite
         try:
-            with closing(loop.epoch(model.trainer, model.state, data, way, validation)) as states:
+            trainer = together.trainer(model.trainer)
+            with closing(loop.epoch(trainer, model.state, data, way, validation)) as states:
                 for state in states:
                     before, model.state = model.state, state
-                    if state.seen and told_of_step(watchers, model, before, state):
+                    if (
+                        state.seen
+                        and way.by_step
+                        and together.of_first(partial(told_of_step, watchers, model, before, state))
+                    ):
                         return "early"
                     if state.seen:
                         progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
+        model.state = with_row_of_first(model.state, together)
         enter(history, model.state.rows)
-        wishes = [callback(model, history) for callback in callbacks]
+        stops = together.changed(model, partial(told_of_epoch, callbacks, model, history))
         progress.finish(model.state.rows[-1])
-        if wants_end(wishes):
+        if stops:
             return "early"
     return "finished"
+
+
+def with_row_of_first(state: TrainingState, together: Alone) -> TrainingState:
+    """The state whose last row has what the first process measured: seconds are of its clock."""
+    *before, last = state.rows
+    row = together.of_first(lambda: last)
+    return state if row is last else replace(state, rows=(*before, row))
+
+
+def told_of_epoch(callbacks: tuple[Callback, ...], model: Held, history: History) -> bool:
+    """Tell callbacks of an epoch that is done; whether one of them wants training to end."""
+    return wants_end([callback(model, history) for callback in callbacks])  # all are told
 
 
 def told_of_step(

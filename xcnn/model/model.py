@@ -49,7 +49,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, ignored, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -60,6 +60,7 @@ from xcnn.training.schedules import Schedule, Shifted
 from xcnn.training.schedules import learning_rate as rate_at
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.step import Step, TrainingStep
+from xcnn.training.together import Alone, check_together
 from xcnn.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -252,8 +253,8 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
-        ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
-        metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        left_out = ignored(self.loss)
+        metrics = tuple(metric.bound(threshold, left_out) for metric in self.metrics)
         accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
@@ -601,6 +602,7 @@ class Model:
         class_weight: Mapping[Any, float] | Iterable[float] | str | None = None,
         sample_weight: Any = None,
         accumulate: int = 1,
+        parallel: Alone | None = None,
     ) -> History:
         """Train on host arrays, or on what is read as it is needed, each batch moved to the backend.
 
@@ -656,6 +658,9 @@ class Model:
             parts that each batch is computed in, one after another, their gradients added up: a step is that of the
             whole batch, and takes the memory of a part. Batch normalization's statistics are those of a part, and
             dropout's masks others than of the whole
+        parallel
+            `xcnn.parallel.mpi()`, where several processes train this model together: each computes its part of each
+            batch, and the weights are those that one process would find. Callbacks are called by the first of them
 
         Raises
         ------
@@ -677,29 +682,32 @@ class Model:
         >>> history["epoch"], history.stopped
         ([1, 2, 3], 'finished')
         """
-        epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
-        steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
-        several.check_augment(self, augment)
-        x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
-        data, taking = to_train_on(self, x, y, steps)
-        parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
-        return fit(
-            self,
-            parts.data,
-            parts.validation,
-            taking=taking,
-            accumulate=check_whole("accumulate", accumulate),
-            weigh=parts.weigh,
-            validation_weigh=parts.validation_weigh,
-            epochs=epochs,
-            batch_size=batch_size,
-            callbacks=check_callbacks(callbacks),
-            progress=make_progress(progress),
-            shuffle=check_flag("shuffle", shuffle),
-            resume=check_flag("resume", resume),
-            augment=augmentations(augment),
-            workers=process.processors() if workers is None else check_whole("workers", workers, least=0),
-        )
+        together = check_together(parallel)
+        with together.guard():
+            epochs, batch_size = check_whole("epochs", epochs, least=0), check_whole("batch_size", batch_size)
+            steps = None if steps_per_epoch is None else check_whole("steps_per_epoch", steps_per_epoch)
+            several.check_augment(self, augment)
+            x, y, validation_data = *several.both(self, x, y), several.pairs(self, validation_data)
+            data, taking = to_train_on(self, x, y, steps)
+            parts = weighed(self, data, taking, validation_data, validation_split, class_weight, sample_weight)
+            return fit(
+                self,
+                parts.data,
+                parts.validation,
+                taking=taking,
+                accumulate=check_whole("accumulate", accumulate),
+                weigh=parts.weigh,
+                validation_weigh=parts.validation_weigh,
+                epochs=epochs,
+                batch_size=batch_size,
+                callbacks=check_callbacks(callbacks),
+                progress=make_progress(progress),
+                shuffle=check_flag("shuffle", shuffle),
+                resume=check_flag("resume", resume),
+                augment=augmentations(augment),
+                workers=process.processors() if workers is None else check_whole("workers", workers, least=0),
+                together=together,
+            )
 
     @explained
     @changes("a step", trains=True)

@@ -135,8 +135,8 @@ def fashion(classes: int = 10) -> Sequential:
 
     Examples
     --------
-    >>> xcnn.nets.fashion().init(np.random.default_rng(0), (1, 28, 28))[1]
-    (10,)
+    >>> xcnn.nets.fashion(5).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (5,)
     """
     return Sequential(
         *normalised(32), *normalised(64, MaxPool2D(2)), Residual(*normalised(64), *normalised(64)),

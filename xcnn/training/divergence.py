@@ -36,6 +36,10 @@ def diverged(
     )
 
 
+ELSEWHERE = "the updated weights, or the norm of the gradients"
+"""Where it stands if the step itself has no such value."""
+
+
 class _FoundError(Exception):
     """Carries the place of the first value that is not finite."""
 
@@ -73,7 +77,7 @@ def first_non_finite(net: Layer, loss: Loss, weights: Weights, run: Run, x: Arra
         backward(dy)
     except _FoundError as found:
         return str(found)
-    return "the updated weights, or the norm of the gradients"
+    return ELSEWHERE
 
 
 def lost_moment(state: Weights) -> str:

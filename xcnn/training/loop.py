@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -20,11 +21,14 @@ from xcnn.training.history import MEASURED, Row
 from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
+from xcnn.training.spans import Laid
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
 
 Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
 """What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
+MOST_SHARES = 1 << 24
+"""Places of a data set whose weights are made for an epoch as a whole; of more they are made batch by batch."""
 Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
 """What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
 
@@ -98,13 +102,22 @@ def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Gen
     """The states of an epoch on arrays in memory, by spans where the compiled step has them."""
     assert isinstance(data, Arrays)
     order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
+    laid = None if way.by_step or not trainer.spans else laid_out(data, order, way)
     while state.seen < len(data):
-        by_one = way.weigh or way.by_step
-        after = None if by_one else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        after = None if laid is None else trainer.after_span(state, laid, way.batch_size)
         if after is None:
             after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
         state = after
         yield state
+
+
+def laid_out(data: Arrays, order: HostArray, way: Way) -> Laid | None:
+    """What spans are made of; None where weights of all samples would take too much room."""
+    if way.weigh is None:
+        return Laid(data.x, data.labels, order)
+    if data.labels.size > MOST_SHARES:
+        return None
+    return Laid(data.x, data.labels, order, way.weigh(data.labels, np.arange(len(data))))
 
 
 def fed_steps(
@@ -197,29 +210,32 @@ def measure(
     weigh: Weigh | None = None,
 ) -> dict[str, Any]:
     """The mean loss, for classifiers the accuracy, and the metrics of all samples, so many or `at_once` at a time."""
-    backend, state = trainer.backend, TrainingState({}, {})
-    with closing(in_order(data, batch_size or trainer.at_once, workers)) as batches:
+    backend, state, at_once = trainer.backend, TrainingState({}, {}), batch_size or trainer.at_once
+    part = trainer.part_of(None if data.samples is None else -(-data.samples // at_once))
+    with closing(in_order(data, at_once, workers, part)) as batches:
         for x, targets, numbers in batches:
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
-            targets_there = backend.asarray(targets)
+            targets_there, right = backend.asarray(targets), None
             with backend.active():
                 loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
                 value, _ = value_and_gradient(loss, y, targets_there)
-                value, right = to_float(backend, value), 0
+                value = to_float(backend, value)
                 if trainer.threshold is not None:
-                    right = int(to_float(backend, count_correct(y, targets_there, trainer.threshold)))
-            counted = trainer.counted(state, value, (targets, shares), y if trainer.metrics else None)
-            state = replace(state, right=state.right + right, seen=state.seen + len(x), **counted)
+                    right = count_correct(y, targets_there, trainer.threshold, trainer.ignore_index)
+            mine = trainer.on_host(y) if trainer.metrics else None
+            more = trainer.sums(value, right, (targets, shares), mine)
+            state = trainer.with_sums(state, more)
+    state = trainer.of_all(state) if part != slice(None) else state
     if not state.seen:
         raise DataError("X203", "the data gave no batch.", hint="give samples.")
     return totals(trainer, state)
 
 
-def in_order(data: Source, batch_size: int, workers: int) -> Generator[Batch, None, None]:
-    """All samples as they stand: of arrays in memory slices, without a copy."""
+def in_order(data: Source, batch_size: int, workers: int, part: slice = slice(None)) -> Generator[Batch, None, None]:
+    """All samples as they stand, or some of the batches: of arrays in memory slices, without a copy."""
     if not isinstance(data, Arrays):
-        yield from ahead(data.jobs(Pass(batch_size)), workers)
+        yield from ahead(islice(data.jobs(Pass(batch_size)), part.start, part.stop), workers)
         return
-    for first in range(0, len(data), batch_size):
+    for first in range(0, len(data), batch_size)[part]:
         t = None if data.labels is None else data.labels[first : first + batch_size]
         yield Batch(data.x[first : first + batch_size], t, np.arange(first, min(first + batch_size, len(data))))

@@ -14,11 +14,12 @@ from xcnn.errors import DTypeError, host_memory, short
 from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
-from xcnn.training.losses import Loss
-from xcnn.training.metrics import Metric, added
+from xcnn.training.losses import Loss, ignored
+from xcnn.training.metrics import Metric, counts_of, merged
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.spans import Laid, Span, Spanned
 from xcnn.training.state import HostArray, TrainingState
-from xcnn.training.step import Span, Step, TrainingStep
+from xcnn.training.step import Step, TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +85,9 @@ class Trainer:
         return Run(self.backend, wants_backward=False)
 
     @property
-    def by_step(self) -> bool:
-        """Whether each step must be taken by itself: something is counted that spans do not know."""
-        return bool(self.metrics) or self.ignore_index is not None
-
-    @property
     def ignore_index(self) -> int | None:
         """The label of what the loss leaves out."""
-        index: int | None = getattr(self.loss, "keywords", {}).get("ignore_index")
-        return index
+        return ignored(self.loss)
 
     def after_step(
         self,
@@ -112,7 +107,7 @@ class Trainer:
         DivergedError
             X501, naming the first layer whose output or gradient is not finite.
         """
-        backend, samples, key = self.backend, len(x), (self.seed, state.step)
+        backend, key = self.backend, (self.seed, state.step)
         given = (t, shares)
         x, t, *weighting = map(backend.asarray, (x, t) if shares is None else (x, t, shares))
         with (
@@ -126,8 +121,7 @@ class Trainer:
             )
             if not (isfinite(loss) and isfinite(size) and (isfinite(norm) or skipped)):
                 moment = lost_moment(moments) if isfinite(loss) and isfinite(norm) else ""
-                run = Run(backend, True, key)
-                first = moment or first_non_finite(self.layers, self.loss, state.weights, run, x, t)
+                first = moment or self.first_non_finite(state, x, t)
                 lost = "optimizer's moments" if moment else "weights"
                 raise diverged(state, self.optimizer, self.precision, loss, norm, first, lost)
         check_dtypes(state.weights, weights)
@@ -137,26 +131,51 @@ class Trainer:
             "step": state.step + 1,
         }
         if within_epoch:
-            changed |= {
-                "batch": state.batch + 1,
-                "right": state.right + (0 if result.right is None else int(to_float(backend, result.right))),
-                "seen": state.seen + samples,
-                **self.counted(state, loss, given, result.outputs),
-            }
+            state = self.with_sums(
+                state, self.of_all(self.sums(loss, result.right, given, self.on_host(result.outputs)))
+            )
+            changed["batch"] = state.batch + 1
         return replace(state, **changed), loss
 
-    def counted(
-        self, state: TrainingState, loss: float, given: tuple[HostArray, HostArray | None], outputs: Array | None
-    ) -> dict[str, Any]:
-        """The sums over the epoch's batches with one more, whose targets and shares these are."""
+    def first_non_finite(self, state: TrainingState, x: Array, t: Array) -> str:
+        """Where the first value of a step stands that is not finite."""
+        run = Run(self.backend, True, (self.seed, state.step))
+        return first_non_finite(self.layers, self.loss, state.weights, run, x, t)
+
+    def on_host(self, outputs: Array | None) -> HostArray | None:
+        """Outputs that metrics ask for."""
+        return None if outputs is None else self.backend.to_numpy(outputs)
+
+    def sums(
+        self, loss: float, right: Array | None, given: tuple[HostArray, HostArray | None], y: HostArray | None
+    ) -> TrainingState:
+        """What a batch adds to the sums of an epoch, as a state: of its mean loss, targets, shares and outputs."""
         weight, labels = self.weight_of(*given)
-        y = None if outputs is None else self.backend.to_numpy(outputs)
-        return {
-            "loss": state.loss + loss * weight,
-            "weight": state.weight + weight,
-            "labels": state.labels + labels,
-            "counts": state.counts if y is None else added(self.metrics, state.counts, y, given[0]),
-        }
+        return TrainingState(
+            {},
+            {},
+            loss=loss * weight,
+            weight=weight,
+            labels=labels,
+            right=0 if right is None else int(to_float(self.backend, right)),
+            seen=len(given[0]),
+            counts=() if y is None else counts_of(self.metrics, y, given[0]),
+        )
+
+    def with_sums(self, state: TrainingState, more: TrainingState) -> TrainingState:
+        """The state with the sums of more batches."""
+        added = {name: getattr(state, name) + getattr(more, name) for name in SUMS}
+        return replace(state, **added, counts=merged(self.metrics, state.counts, more.counts))
+
+    # Where several processes train one model, each has a part of what follows.
+
+    def of_all(self, sums: TrainingState) -> TrainingState:
+        """The sums of all who have a part of a batch, or of the data; here they are those of one process."""
+        return sums
+
+    def part_of(self, batches: int | None) -> slice:
+        """Which of so many batches this process measures; None is that nobody knows how many there are."""
+        return slice(None)
 
     def weight_of(self, t: HostArray, shares: HostArray | None = None) -> tuple[float, int]:
         """What a batch's loss is the mean of, in samples, and how many of its places have labels that count."""
@@ -167,19 +186,33 @@ class Trainer:
             return float(shares.sum(dtype="float64")) * len(t) / max(shares.size, 1), labels
         return labels / self.places, labels
 
-    def after_span(
-        self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    @property
+    def spans(self) -> bool:
+        """Whether the compiled step can take many steps in one go."""
+        return hasattr(self.step, "span")
+
+    def after_span(self, state: TrainingState, data: Laid, batch_size: int) -> TrainingState | None:
         """The state after some of the epoch's next steps in one go; None where the compiled step can't do that now."""
-        span: Span | None = getattr(self.step, "span", None)
-        if span is None or self.by_step:
-            return None
+        span: Span = self.step.span  # type: ignore[attr-defined]
         with self.backend.active():
-            after = span(self.seed, state, x, t, order, batch_size)
-        if after is None:
-            return None
-        samples = after.seen - state.seen
-        return replace(after, weight=state.weight + samples, labels=state.labels + samples * self.places)
+            done = span(self.seed, state, data, batch_size)
+        return None if done is None else self.entered(state, done, data)
+
+    def entered(self, before: TrainingState, done: Spanned, data: Laid) -> TrainingState:
+        """The state after a span, each of its steps counted as one that was taken by itself."""
+        state, steps = replace(done.state, seen=before.seen), len(done.losses)
+        count, looks = (done.state.seen - before.seen) // steps, bool(self.metrics) or self.ignore_index is not None
+        for n, loss in enumerate(done.losses.tolist()):
+            rows = data.order[before.seen + n * count :][:count]
+            t = data.t[rows] if looks else data.t[:count]  # of which nothing but the size is looked at
+            shares = None if data.shares is None else data.shares[rows]
+            y = None if done.outputs is None else done.outputs[n]
+            state = self.with_sums(state, self.sums(loss, None, (t, shares), y))
+        return state
+
+
+SUMS = ("loss", "weight", "labels", "right", "seen")
+"""What a state sums up over the batches of an epoch, beside what metrics count."""
 
 
 def to_float(backend: HostPort, value: Any) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers import Dropout
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FusedDropout:
     """Y = M X / (1 - rate) in training."""
+
+    takes_shares: ClassVar[bool] = False
 
     backend: Host
     name: str

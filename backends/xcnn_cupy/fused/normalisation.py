@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers import BatchNorm, ReLU
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Normalised:
     """Y = scale X_hat + bias, or its ReLU."""
+
+    takes_shares: ClassVar[bool] = False
 
     backend: Host
     name: str

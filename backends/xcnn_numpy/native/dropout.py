@@ -14,6 +14,7 @@ from xcnn_native.recording import stays
 
 from xcnn.core.types import Array, Weights
 from xcnn.layers import Dropout, SpatialDropout2D, StochasticDepth
+from xcnn.layers.layer import Run
 from xcnn_numpy.native.arithmetic import scaled
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
 from xcnn_numpy.runs import Dropped
@@ -30,12 +31,15 @@ class FusedDropout(Dropped):
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and x.size < 2**32
 
-    def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
+    def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         x, last = lying(x)
-        kept, threads = new(x.shape, np.dtype(np.uint8), last), self.backend.workers
-        sizes = (x.shape[0], x.shape[1], prod(x.shape[2:])) if last else (1, 1, x.size)
+        whole = (run.batch_size(x.shape[0]), *x.shape[1:])
+        kept, threads = new(whole, np.dtype(np.uint8), last), self.backend.workers
+        sizes = (whole[0], whole[1], prod(whole[2:])) if last else (1, 1, prod(whole))
         if x.size:
             library().keep_u32(*key, least, *sizes, address(kept), threads)  # type: ignore[union-attr]
+        if run.share is not None:
+            kept = kept[run.share.first :][: x.shape[0]]
 
         def masked(x: Array) -> Array:
             x, y = as_lying(x, last), new(x.shape, x.dtype, last)
@@ -51,14 +55,14 @@ class DroppedParts(Dropped):
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and x.ndim == (4 if type(self.layer) is SpatialDropout2D else max(x.ndim, 2)) and x.size > 0
 
-    def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
-        shape, threads = (
-            x.shape[: 2 if x.ndim == 4 and type(self.layer) is SpatialDropout2D else 1],
-            self.backend.workers,
-        )
+    def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
+        whole, threads = (run.batch_size(x.shape[0]), *x.shape[1:]), self.backend.workers
+        shape = whole[: 2 if x.ndim == 4 and type(self.layer) is SpatialDropout2D else 1]
         kept, factors = empty(shape, np.uint8), empty(shape, x.dtype)
         library().keep_u32(*key, least, 1, 1, kept.size, address(kept), 1)  # type: ignore[union-attr]
         call("masked", x.dtype, kept.size, float(by), kept, stays(ones(kept.size, x.dtype)), factors, 1)
+        if run.share is not None:
+            factors = factors[run.share.first :][: x.shape[0]]
         return lambda x: scaled(x, factors, threads)
 
 

@@ -25,6 +25,7 @@ from xcnn.layers.batch_norm import EARLY, RUNNING, SETTLED, unmoved
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
+from xcnn_numpy.native.shares import whole_slopes, whole_statistics
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -142,9 +143,12 @@ class Normalised:
         sizes, of_batch = (seen.images, seen.channels, seen.groups), type(norm) is BatchNorm
         scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
         train = run.train or not of_batch
+        shared, count = run.share is not None and train and of_batch, run.batch_size(x.shape[0]) * prod(x.shape[2:])
         if train:
             statistics = empty((2, seen.images * seen.groups or seen.channels), np.float64)
             call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, *rows(statistics), threads)
+            if shared:
+                whole_statistics(statistics, x.size // seen.channels, count, run)
         else:
             running = mine["running_mean"], mine["running_variance"]
             statistics = constant(lambda: np.stack(running).astype(np.float64))
@@ -156,7 +160,7 @@ class Normalised:
         y = new(x.shape, dtype, last)
         r = None if beside is None else as_lying(beside, last, threads)
         programs.forward.run({"x": x, "y": y, "a": a, "b": b, "r": r}, threads, *seen.planes)
-        following = self.following(mine, run.train, seen, *statistics[:2]) if of_batch else {}
+        following = self.following(mine, run.train, count, *statistics[:2]) if of_batch else {}
         kept = (y if programs.keeps_y else None, statistics, inverses, lines, None if programs.keeps_y else r)
 
         def backward(dy: Array, grads: Weights) -> tuple[Array, Array]:
@@ -172,22 +176,23 @@ class Normalised:
             u, v, w = rows(back)
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
             grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
+            if shared:
+                whole_slopes(back, sums, mine["scale"], (statistics[0], inverses, lines[0]), count, run)
             program = programs.backward if train else programs.fixed_backward
             program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
             return dx, dz
 
         return y, backward
 
-    def following(self, mine: Weights, train: bool, seen: Geometry, means: Array, variances: Array) -> Weights:
-        """The running statistics after this batch, as BatchNorm.moved has them."""
-        count = seen.images * seen.pixels
+    def following(self, mine: Weights, train: bool, count: int, means: Array, variances: Array) -> Weights:
+        """The running statistics after a batch of so many cells a channel, as BatchNorm.moved has them."""
         if not train or count < 2:
             return unmoved(mine)
         running = [mine[name] for name in RUNNING if name in mine]
         made = [empty(old.shape, old.dtype) for old in running]
         old, new = ([*map(np.ascontiguousarray, arrays), None][:3] for arrays in (running, made))
         share = count / (count - 1), 1 - self.norm.momentum, EARLY, SETTLED
-        call("moved", mine["scale"].dtype, seen.channels, *share, means, variances, *old, *new)
+        call("moved", mine["scale"].dtype, len(means), *share, means, variances, *old, *new)
         return {name: Next(value) for name, value in zip(RUNNING, made, strict=False)}
 
 

@@ -17,6 +17,7 @@ from xcnn_strided.fusion import FusedGraph, FusedSequential
 from xcnn.core import tree
 from xcnn.core.pure import is_own
 from xcnn.core.types import Array, Backward, Weights
+from xcnn.layers import BatchNorm, Dropout
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Next, Run, no_backward
 from xcnn_numpy.native.arithmetic import added
@@ -92,11 +93,13 @@ class Recorded:
     """
 
     own: bool
+    by_sample: bool
+    """Whether each sample is computed by itself, whatever batch it is in."""
     met: OrderedDict[Any, Met]
     trusted: dict[Any, Any]
 
     def __init__(self, fused: Any) -> None:
-        vars(self).update(vars(fused), own=own(fused), met=OrderedDict(), trusted={})
+        vars(self).update(vars(fused), own=own(fused), by_sample=by_sample(fused), met=OrderedDict(), trusted={})
 
     def by_layers(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """What the net gives without a recording."""
@@ -124,8 +127,12 @@ class Recorded:
         return replay.result(0), Through(self, met, replay, weights, x, run) if trains else no_backward
 
     def can(self, x: Array, run: Run) -> bool:
-        """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place."""
-        return self.own and run.hook is None and plain(x) and get_ident() not in elsewhere
+        """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place.
+
+        Where several processes have the batch, what their layers sum between them is no call of the library.
+        """
+        alone = run.share is None or self.by_sample
+        return self.own and alone and run.hook is None and plain(x) and get_ident() not in elsewhere
 
     def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
         """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
@@ -282,6 +289,12 @@ def digest(y: Array) -> Any:
 def plain(x: Array) -> bool:
     """Whether x has cells, of a type that kernels compute in, in C's order."""
     return holds(x) and x.size > 0 and x.flags.c_contiguous and x.flags.aligned
+
+
+def by_sample(layer: Layer) -> bool:
+    """Whether no layer asks for sums over the batch, or draws by a cell's number in it."""
+    inner = layer if isinstance(layer, Container) else ()
+    return not isinstance(layer, BatchNorm | Dropout) and all(map(by_sample, inner))
 
 
 def own(layer: Layer) -> bool:

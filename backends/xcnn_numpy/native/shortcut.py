@@ -133,7 +133,7 @@ class Addition(Shortcut):
             z, head_backward = tail.head(mine, x, inner)
         if not tail.fusion.fits(mine, z):
             return super().__call__(weights, x, run)
-        at_end = Run(run.backend, run.train, inner.key, None, wants_dz, run.wants_backward)
+        at_end = inner.wanting(wants_dz)
         with inside(self.name):
             beside, shortcut_backward = self.beside(mine, x, inner) if self.layer.shortcut else (x, None)
             y, end_backward = tail(mine, z, at_end, beside, self.layer, x.shape)

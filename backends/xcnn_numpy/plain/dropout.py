@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from xcnn_host import random
 from xcnn_host.buffers import empty
 
 from xcnn.core.types import Array
+from xcnn.layers.layer import Run
 from xcnn_numpy.plain import blas
 from xcnn_numpy.runs import Dropped, fuse_dropout
 
@@ -20,7 +21,9 @@ PER_WORD = 400
 class FusedDropout(Dropped):
     """Its mask drawn by NumPy."""
 
-    def drawn(self, x: Array, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
+    takes_shares: ClassVar[bool] = False
+
+    def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         half = -(-x.size // 2)
         mask = empty((2 * half,), x.dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class FusedDropout:
     """Y = M X / (1 - rate) in training, flat or not."""
+
+    takes_shares: ClassVar[bool] = False
 
     backend: Host
     name: str

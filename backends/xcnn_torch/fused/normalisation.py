@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Normalisation:
     """Y = relu(scale X_hat + bias), with or without the ReLU."""
+
+    takes_shares: ClassVar[bool] = False
 
     name: str
     outer: Layer

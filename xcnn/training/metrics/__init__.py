@@ -10,7 +10,7 @@ from xcnn.core.names import unknown
 from xcnn.errors import OptionError, short
 from xcnn.training.history import COLUMNS
 from xcnn.training.metrics.classes import F1, ConfusionMatrix, IoU, OfClasses, OfPairs, Precision, Recall, TopK
-from xcnn.training.metrics.metric import Metric, added, directions, results
+from xcnn.training.metrics.metric import Metric, counts_of, directions, merged, results
 from xcnn.training.metrics.numbers import MAE, MSE, R2, RMSE, OfNumbers
 from xcnn.training.metrics.own import Own, is_own, own
 
@@ -112,9 +112,10 @@ __all__ = [
     "Precision",
     "Recall",
     "TopK",
-    "added",
     "check_metrics",
+    "counts_of",
     "directions",
+    "merged",
     "metric",
     "results",
 ]

@@ -71,10 +71,16 @@ class Metric:
         return arrays
 
 
-def added(metrics: tuple[Metric, ...], before: tuple[Counts, ...], y: HostArray, t: HostArray) -> tuple[Counts, ...]:
-    """The counts of all metrics after one more batch; before the first there are none."""
-    more = [metric.counts(y, t) for metric in metrics]
-    return tuple(m.merged(*pair) for m, *pair in zip(metrics, before, more, strict=True)) if before else tuple(more)
+def counts_of(metrics: tuple[Metric, ...], y: HostArray, t: HostArray) -> tuple[Counts, ...]:
+    """What all metrics count of a batch."""
+    return tuple(metric.counts(y, t) for metric in metrics)
+
+
+def merged(metrics: tuple[Metric, ...], before: tuple[Counts, ...], more: tuple[Counts, ...]) -> tuple[Counts, ...]:
+    """The counts of all metrics, of two parts together; of nothing there are none."""
+    if not (before and more):
+        return before or more
+    return tuple(m.merged(*pair) for m, *pair in zip(metrics, before, more, strict=True))
 
 
 def results(metrics: tuple[Metric, ...], counts: tuple[Counts, ...]) -> dict[str, Result]:

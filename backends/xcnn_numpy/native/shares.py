@@ -1,0 +1,34 @@
+"""A batch norm's sums where several processes have the batch, in the order of xcnn.layers.BatchNorm."""
+
+from __future__ import annotations
+
+from xcnn.core.types import Array
+from xcnn.layers.layer import Run
+
+
+def whole_statistics(statistics: Array, cells: int, count: int, run: Run) -> None:
+    """Put the means and variances of a whole batch, (2, channels), in the place of those of so many of its cells."""
+    means, variances = statistics
+    whole = run.sum_over_batch(means * cells) / count
+    variances[:] = run.sum_over_batch((variances + (means - whole) ** 2) * cells) / count
+    means[:] = whole
+
+
+def whole_slopes(
+    back: Array, sums: Array, scale: Array, of_batch: tuple[Array, Array, Array], count: int, run: Run
+) -> None:
+    """Write u, v and w of dx = u dz + x v + w, (3, channels), of a whole batch of so many cells a channel.
+
+    Parameters
+    ----------
+    sums
+        (images, channels, 2), of dz and of dz (x - m)
+    of_batch
+        the means, 1 / sqrt(variance + epsilon), and m, the mean rounded
+    """
+    means, inverses, m = of_batch
+    plain, product = sums.sum(axis=0).T
+    dscale = run.sum_over_batch((product + (m - means) * plain) * inverses)
+    dbias = run.sum_over_batch(plain.copy())
+    slope = -scale * dscale / count * inverses**2
+    back[:] = scale * inverses, slope, -slope * means - scale * dbias / count * inverses

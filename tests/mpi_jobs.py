@@ -1,0 +1,45 @@
+"""Jobs of several processes, run by mpiexec: scripts in tests/parallel/jobs, where mpi4py and MPI are there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+JOBS = ROOT / "tests" / "parallel" / "jobs"
+BESIDE = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
+needs_mpi = pytest.mark.skipif(
+    not (MPIEXEC and find_spec("mpi4py")), reason="no mpi4py with an mpiexec: pip install mpi4py mpich"
+)
+
+
+def started(processes, *program, **options):
+    """A job of so many processes, each running a script with arguments, as it runs."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "backends"), str(JOBS)])
+    known = {name: value for name, value in os.environ.items() if name != "XCNN_BACKEND"}
+    return subprocess.Popen(
+        [MPIEXEC, "-n", str(processes), sys.executable, *map(str, program)],
+        env={**known, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def run_job(processes, *program, timeout=100, **options):
+    """The job when it is done."""
+    process = started(processes, *program, **options)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def told(done):
+    """What rank 0 wrote, as JSON, of a job that ended well."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -1,0 +1,54 @@
+"""Run by mpiexec: a training in which something happens to one rank at a step; what came of it, as JSON from rank 0."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+from trained_cases import X, Y, dense
+
+import xcnn
+from xcnn.parallel import ending, watch
+
+
+class Happens:
+    """An augmentation that changes nothing, and in one rank does something else in the third epoch."""
+
+    def __init__(self, what, rank):
+        self.what, self.mine = what, together.rank == rank
+
+    def __call__(self, x, draws):
+        if self.mine and draws.key[1] == 2:
+            self.what()
+        return x
+
+
+def fail():
+    raise ValueError("one rank alone has failed")
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+watch.GRACE, ending.PATIENCE = 1.0, 1.5
+what, rank = sys.argv[1], int(sys.argv[2])
+together = xcnn.parallel.mpi(timeout=1.5 if what in ("stall", "stop") else 60)
+happening = {"fail": fail, "interrupt": interrupt, "kill": kill, "stop": stop, "stall": lambda: time.sleep(60)}
+options = {"augment": [Happens(happening[what], rank)], "workers": 0} if what in happening else {}
+rate = 1e300 if what == "diverge" else 0.1 + (together.rank if what == "differ" else 0)
+model = xcnn.Model(dense(), X.shape[1:], optimizer=xcnn.SGD(rate), dtype="float64", backend="numpy")
+print("begun", file=sys.stderr, flush=True)
+history = model.fit(X, Y, epochs=5, progress="none", parallel=together, **options)
+found = together.ranks.gathered((history.stopped, model.state.step, model.state.epoch, model.state.batch))
+if together.first:
+    print(json.dumps(found))

@@ -1,0 +1,46 @@
+"""Several processes train what one does: to rounding in the weights, to the bit among themselves."""
+
+from importlib.util import find_spec
+
+import pytest
+from mpi_jobs import JOBS, needs_mpi, run_job, told
+
+pytestmark = needs_mpi
+CASES = [
+    "all", "few", "augmented", "mixed", "bytes", "stream", "weighted", "left out", "measured", "parts", "clipped",
+    "gemm", "float32", "dense",
+]  # fmt: skip
+if find_spec("torch"):
+    CASES.append("torch")
+
+
+@pytest.fixture(scope="module")
+def of_three():
+    """What three ranks found: one of them has no samples in the last batches of "few" and "bytes"."""
+    return told(run_job(3, JOBS / "equality.py", *CASES))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_processes_train_what_one_does(of_three, case):
+    """In float64 to 1e-12 after up to 30 steps; validation, accuracy and metrics too."""
+    found = of_three[case]
+    assert found["steps"] == (30 if case in ("all", "few") else 10)
+    assert found["weights"] < (1e-5 if case == "float32" else 1e-12)
+    assert found["rows"] < (1e-5 if case == "float32" else 1e-12)
+    assert found["replicas"] == 1
+
+
+@pytest.mark.parametrize("bug", ["mean,few", "norm,all"])
+def test_a_planted_bug_is_found(bug):
+    """The mean of means, where shares are uneven, and BatchNorm of each rank's own samples."""
+    (found,) = told(run_job(2, JOBS / "equality.py", f"planted={bug}")).values()
+    assert found["weights"] > 1e-4
+
+
+def test_gradients_go_by_nccl_in_buckets_beside_the_backward_pass():
+    """On a stand-in: 30 steps of several buckets; each waits for the first stream, and that for the last of them."""
+    found = told(run_job(2, JOBS / "nccl_equality.py"))
+    assert max(found["few"], found["parts"]) < 1e-12
+    beside, before = found["waits"]
+    assert beside == found["messages"] >= 3 * 30
+    assert before == 30

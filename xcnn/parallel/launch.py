@@ -1,0 +1,77 @@
+"""A job of several processes that is begun anew where one of them was lost: `mpiexec`, run as often as it takes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xcnn.errors import MissingDependency
+
+PATIENCE = 30.0
+"""Seconds in which a job that was told to end must have ended."""
+
+
+def mpiexec() -> str:
+    """The command that begins a job: the one beside this Python, as the wheel of MPICH has it, or that on the path.
+
+    Raises
+    ------
+    MissingDependency
+        X601, where there is none.
+    """
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None:
+        hint = 'pip install "xcnn[parallel]", or begin the processes as your machines do.'
+        raise MissingDependency("X601", "several processes are begun by MPI's mpiexec.", hint=hint)
+    return found
+
+
+def launch(
+    processes: int,
+    command: Callable[[int], Sequence[str]],
+    restarts: int = 0,
+    lost: Callable[[int], bool] = bool,
+    told: Callable[[int, int], object] = lambda number, code: None,
+) -> int:
+    """Run a job to its end; the exit code of its last run.
+
+    Parameters
+    ----------
+    processes
+        of each run
+    command
+        what each of them runs: the arguments of the n-th run, 0 being the first
+    restarts
+        how often it is begun anew at most
+    lost
+        whether an exit code tells of a process that was lost, and not of an error that would come again
+    told
+        called before each restart with its number and the exit code
+    """
+    program = [mpiexec(), "-n", str(processes)]
+    for number in range(restarts + 1):
+        code = run([*program, *command(number)])
+        if number == restarts or not lost(code):
+            break
+        told(number + 1, code)
+    return code
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a command to its end, which is told to end where this process is; its exit code, as a shell has it."""
+    with subprocess.Popen(command) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return 128 - code if code < 0 else code

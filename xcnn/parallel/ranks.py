@@ -1,0 +1,100 @@
+"""The processes of an MPI job, and what all of them do together: each call here is made by all, in the same order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xcnn.errors import MissingDependency
+from xcnn.training.state import HostArray
+
+Value = TypeVar("Value")
+
+
+class Ranks:
+    """The processes of a communicator, numbered 0 .. size - 1.
+
+    Parameters
+    ----------
+    comm
+        a communicator of mpi4py's
+
+    Notes
+    -----
+    Sums are the same bits on all ranks: MPI leaves their order open, MPICH and Open MPI add each cell in one order.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self.waiting_since: float | None = None
+        """When this rank began to wait for the others; None where it does not."""
+        self.left = monotonic()
+        """When it last ended to wait."""
+        self.calls = 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For a `with` block in which this rank may wait for all others."""
+        self.waiting_since, self.calls = monotonic(), self.calls + 1
+        try:
+            yield
+        finally:
+            self.waiting_since, self.left = None, monotonic()
+
+    def table(self, *numbers: float) -> HostArray:
+        """(size, numbers) what each rank has, as float64."""
+        mine, found = np.array(numbers, np.float64), np.empty((self.size, len(numbers)))
+        with self.waiting():
+            self.comm.Allgather(mine, found)
+        return found
+
+    def total(self, array: HostArray) -> HostArray:
+        """The sum of an array over all ranks, cell by cell, in its type."""
+        mine, found = np.ascontiguousarray(array), np.empty(array.shape, array.dtype)
+        with self.waiting():
+            self.comm.Allreduce(mine, found)
+        return found
+
+    def gathered(self, value: Value) -> list[Value]:
+        """What each rank has, a value that can be pickled."""
+        with self.waiting():
+            found: list[Value] = self.comm.allgather(value)
+        return found
+
+    def of_first(self, value: Value) -> Value:
+        """What rank 0 has, a value that can be pickled."""
+        with self.waiting():
+            told: Value = self.comm.bcast(value)
+        return told
+
+
+def world() -> Any:
+    """MPI's communicator of all processes that `mpiexec` began.
+
+    Raises
+    ------
+    MissingDependency
+        X601, without mpi4py or an MPI library.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        hint = 'pip install "xcnn[parallel]"'
+        raise MissingDependency("X601", "training by several processes needs mpi4py and MPI.", hint=hint) from error
+    return MPI.COMM_WORLD
+
+
+def beside(comm: Any) -> int:
+    """How many processes of the job share this one's processors: those of its machine, unless `mpiexec` bound them."""
+    from mpi4py import MPI
+
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return sum(other == mine for other in here.allgather(mine))
