@@ -125,7 +125,7 @@ class Addition(Shortcut):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         tail, mine = self.tail, weights.get(self.name, {})
-        if tail is None or run.hook is not None or tail.kept.of(x.dtype) is None:
+        if tail is None or run.hook is not None or not x.size or tail.kept.of(x.dtype) is None:
             return super().__call__(weights, x, run)
         inner, threads = run.child(self.n, self.name, run.wants_dx), self.backend.workers
         wants_dz = run.wants_dx or any(mine.get(name) for name, _ in tail.head.named)
@@ -133,7 +133,7 @@ class Addition(Shortcut):
             z, head_backward = tail.head(mine, x, inner)
         if not tail.fusion.fits(mine, z):
             return super().__call__(weights, x, run)
-        at_end = Run(run.backend, run.train, inner.key, None, wants_dz, run.wants_backward)
+        at_end = inner.wanting(wants_dz)
         with inside(self.name):
             beside, shortcut_backward = self.beside(mine, x, inner) if self.layer.shortcut else (x, None)
             y, end_backward = tail(mine, z, at_end, beside, self.layer, x.shape)
