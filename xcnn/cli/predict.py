@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +20,9 @@ from xcnn.cli.options import (
     load_model,
     print_json,
 )
+from xcnn.cli.predict_by_dask import Dask, Into, answers
 from xcnn.cli.reports import exit_code, tell_error
-from xcnn.errors import DataError, DivergedError, printable
+from xcnn.errors import DataError, DivergedError, OptionError, printable
 
 
 def run(
@@ -31,6 +33,8 @@ def run(
     max_bytes: MaxBytes = None,
     max_pixels: MaxPixels = None,
     formats: Formats = None,
+    dask: Dask = None,
+    into: Into = None,
     json: Json = False,
 ) -> None:
     """Classify images. For digits they are prepared as MNIST's were, and what was done is said.
@@ -44,9 +48,15 @@ def run(
     names = check_classifier(loaded)
     failures: list[Exception] = []
     limits = image_limits(max_pixels, formats)
-    for path in images:
+    one = partial(classify, loaded, names=names, limits=limits)
+    if into is not None and dask is None:
+        raise OptionError("X104", "--into is where the workers of --dask write.", hint="--dask local")
+    found = (
+        ((path, None) for path in images) if dask is None else answers(loaded, names, images, limits, dask, into, one)
+    )
+    for path, made in found:
         try:
-            answer = classify(loaded, path, names, limits)
+            answer = one(path) if made is None else answered(made)
         except (DataError, DivergedError, OSError) as error:
             failures.append(error)
             tell_error(error)
@@ -57,6 +67,13 @@ def run(
             print(printable(sentence(path, answer)), flush=True)
     if failures:
         raise typer.Exit(exit_code(failures[0]))
+
+
+def answered(made: dict[str, Any] | Exception) -> dict[str, Any]:
+    """What another process has found, or raised."""
+    if isinstance(made, Exception):
+        raise made
+    return made
 
 
 def sentence(path: Path, answer: dict[str, Any]) -> str:
