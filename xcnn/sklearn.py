@@ -52,6 +52,7 @@ class _Estimator(BaseEstimator):
     """What both have in common: options that are kept as they are given, and a model that `fit` makes."""
 
     _losses: tuple[str, ...]
+    model_: Model
 
     def __init__(
         self,
@@ -102,15 +103,15 @@ class _Estimator(BaseEstimator):
             net = Sequential(Reshape(tuple(self.input_shape)), net)
         seed = int(check_random_state(self.random_state).randint(2**31))
         dtype: DTypeName = self.dtype or ("float32" if x.dtype == np.float32 else "float64")
-        options = {"optimizer": self.optimizer, "backend": self.backend, "dtype": dtype, "seed": seed}
+        options: dict[str, Any] = {"optimizer": self.optimizer, "backend": self.backend, "dtype": dtype, "seed": seed}
         model = Model(net, rows, loss=self.loss or loss, **options)
         if model.output_shape != (outputs,):
             told = f"the net has outputs of shape {model.output_shape}; these targets need ({outputs},)."
             hint = "give a function of the number of outputs instead: net=lambda outputs: ..."
             raise OptionError("X104", told, hint=hint)
-        how = {"epochs": self.epochs, "batch_size": self.batch_size, "progress": self.progress}
-        told = {"callbacks": self.callbacks, "augment": self.augment, "sample_weight": weights}
-        model.fit(x.astype(dtype), y, **told, **how)
+        how: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "progress": self.progress}
+        how |= {"callbacks": self.callbacks, "augment": self.augment, "sample_weight": weights}
+        model.fit(x.astype(dtype), y, **how)
         return model
 
     def _rows(self, x: Any) -> NDArray[Any]:

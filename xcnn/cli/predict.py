@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +20,10 @@ from xcnn.cli.options import (
     print_json,
 )
 from xcnn.cli.pictures import MODEL_HELP, listed, named_formats, parted
+from xcnn.cli.predict_by_dask import Dask, Into, answers
 from xcnn.cli.reports import exit_code, tell_error
 from xcnn.cli.sights import Sight, draw
-from xcnn.errors import DataError, DivergedError, printable
+from xcnn.errors import DataError, DivergedError, OptionError, printable
 
 
 def run(
@@ -40,6 +42,8 @@ def run(
     show: Annotated[
         Path | None, typer.Option("--show", help="Draw the pictures beside what the net sees, into this PNG file.")
     ] = None,
+    dask: Dask = None,
+    into: Into = None,
     json: Json = False,
 ) -> None:
     """Classify images: `xcnn predict digit.png` needs no training. Digits are prepared as MNIST's were, and it is said.
@@ -54,11 +58,16 @@ def run(
     loaded = load_model(model, backend, precision, max_bytes)
     names = check_classifier(loaded)
     failures: list[Exception] = []
-    sheet: list[Sight] = []
-    for path in listed(images, limits):
+    one, files, sheet = partial(classify, loaded, names=names, limits=limits), listed(images, limits), list[Sight]()
+    if dask is None and into is not None:
+        raise OptionError("X104", "--into is where the workers of --dask write.", hint="--dask local")
+    if dask is not None and show is not None:
+        raise OptionError("X104", "--show draws what this process prepares.", hint="leave out --dask.")
+    here = ((path, None) for path in files)
+    for path, made in here if dask is None else answers(loaded, names, [*files], limits, dask, into, one):
         try:
-            answer, x = classify(loaded, path, names, limits)
-            sheet += [Sight(path, x, str(answer["class"]))] if show is not None else []
+            answer, x = one(path) if made is None else (answered(made), None)
+            sheet += [Sight(path, x, str(answer["class"]))] if show is not None and x is not None else []
         except (DataError, DivergedError, OSError) as error:
             failures.append(error)
             tell_error(error)
@@ -71,6 +80,13 @@ def run(
         draw(sheet, show, limits)
     if failures:
         raise typer.Exit(exit_code(failures[0]))
+
+
+def answered(made: dict[str, Any] | Exception) -> dict[str, Any]:
+    """What another process has found, or raised."""
+    if isinstance(made, Exception):
+        raise made
+    return made
 
 
 def sentence(path: Path, answer: dict[str, Any]) -> str:

@@ -27,8 +27,8 @@ def to_onnx(
     weights = tree.map(model.backend.to_numpy, model.state.weights)
     net, shape = model.net, model.input_shape
     if isinstance(net, Packed):  # of several inputs or outputs, by their names
-        net, shapes = net.graph, net.input_shapes
-        shape = shapes if len(shapes) > 1 else shapes[0]  # type: ignore[assignment]
+        shapes: Any = net.input_shapes
+        net, shape = net.graph, shapes if len(shapes) > 1 else shapes[0]
     write_onnx(Net(net, weights, shape, told(model, info)), path, fold=fold, check=check)
 
 

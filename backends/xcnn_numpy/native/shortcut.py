@@ -125,7 +125,7 @@ class Addition(Shortcut):
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         tail, mine = self.tail, weights.get(self.name, {})
-        if tail is None or run.hook is not None or tail.kept.of(x.dtype) is None:
+        if tail is None or run.hook is not None or not x.size or tail.kept.of(x.dtype) is None:
             return super().__call__(weights, x, run)
         inner, threads = run.child(self.n, self.name, run.wants_dx), self.backend.workers
         wants_dz = run.wants_dx or any(mine.get(name) for name, _ in tail.head.named)

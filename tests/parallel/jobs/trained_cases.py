@@ -20,6 +20,7 @@ def net():
         xcnn.Residual(
             xcnn.Conv2D(4, 3, padding="same", bias=False), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.StochasticDepth(0.3)
         ),
+        xcnn.Residual(xcnn.Conv2D(4, 3, padding="same", bias=False), xcnn.BatchNorm()), xcnn.ReLU(),
         xcnn.Flatten(), xcnn.Dropout(0.25), xcnn.Dense(5, bias=False), xcnn.BatchNorm(), xcnn.Dense(3),
     )  # fmt: skip
 
