@@ -37,8 +37,10 @@ class Place(ctypes.Structure):
 
 
 class Layout(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_ssize_t) for name in ("steps", "places")] + [
-        (name, ctypes.c_void_p) for name in ("step", "place")
+    _fields_ = [
+        *((name, ctypes.c_ssize_t) for name in ("steps", "places")),
+        *((name, ctypes.c_void_p) for name in ("step", "place")),
+        *((name, ctypes.c_ssize_t) for name in ("short", "scale", "bias", "rectified")),
     ]
 
 
@@ -83,7 +85,10 @@ class Program:
             raise Untraceable("it has too many operands.")
         self._step, self._place = (Step * len(self.steps))(*self.steps), (Place * len(self.places))(*self.places)
         places = ctypes.addressof(self._place)
-        self._layout = Layout(len(self.steps), len(self.places), ctypes.addressof(self._step), places)
+        ending = short(self.steps, self.places)
+        self._layout = Layout(
+            len(self.steps), len(self.places), ctypes.addressof(self._step), places, ending is not None, *ending or ()
+        )
         self.at = Held(ctypes.addressof(self._layout), (self._layout, self._step, self._place))
         self.reads = frozenset(self.arrays) - frozenset(results)
         self._pass = kernel("pass", self.dtype)
@@ -147,6 +152,35 @@ class Program:
     ) -> None:
         """Run it on so many planes of so many cells, all arrays in one order; channels lie as `how` says."""
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
+
+
+def short(steps: list[tuple[int, ...]], places: list[tuple[int, int, int, int, float]]) -> tuple[int, int, bool] | None:
+    """Which arrays are scale and bias, -1 for none, and whether a ReLU follows, of y = relu(scale z + bias); else None.
+
+    Kernels do as much to sums before they are written.
+    """
+    kinds, names = [place[0] for place in places], {n: name for name, n in operations().items()}
+    if kinds.count(READ) != 1 or kinds.count(RESULT) != 1:
+        return None
+    now, scale, bias, rectified, left = kinds.index(READ), -1, -1, False, [(names[n], *at) for n, *at in steps]
+    if left and left[0][0] == "ADD":
+        _, to, a, b, _ = left.pop(0)
+        other = b if a == now else a
+        if now not in (a, b) or kinds[other] != OF_CHANNELS:
+            return None
+        bias, now = places[other][1], to
+    elif left and left[0][0] == "MULTIPLY_ADD":
+        _, to, a, b, c = left.pop(0)
+        other = b if a == now else a
+        if now not in (a, b) or kinds[other] != OF_CHANNELS or kinds[c] != OF_CHANNELS:
+            return None
+        scale, bias, now = places[other][1], places[c][1], to
+    if left and left[0][0] == "MAXIMUM":
+        _, to, a, b, _ = left.pop(0)
+        if a != now or kinds[b] != CONSTANT or places[b][4] != 0:
+            return None
+        rectified, now = True, to
+    return None if left or kinds[now] != RESULT else (scale, bias, rectified)
 
 
 @dataclass(frozen=True)
