@@ -85,7 +85,7 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   Index band = larger(1, (BAND / row - reach) / m->down + 1);
   band = within(band, parts(24, m->segment), larger(1, pixels / m->segment));
   if (threads > 1) // a unit's bits do not follow from its band
-    band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * panels(m) / (4 * threads)));
+    band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * (in_place(m) ? 1 : panels(m)) / (4 * threads)));
   if (kernel > KERNEL) band = larger(band, larger(1, 192 / (m->segment * m->out_rows)) * m->out_rows);
   m->band = parts(all, parts(all, band));
   const Index bands = parts(all, m->band) * parts(m->out_columns, m->segment);
