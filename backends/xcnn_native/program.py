@@ -40,7 +40,7 @@ class Layout(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_ssize_t) for name in ("steps", "places")),
         *((name, ctypes.c_void_p) for name in ("step", "place")),
-        *((name, ctypes.c_ssize_t) for name in ("short", "scale", "bias", "rectified")),
+        *((name, ctypes.c_ssize_t) for name in ("short", "scale", "bias", "beside", "result", "rectified")),
     ]
 
 
@@ -154,33 +154,36 @@ class Program:
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
 
 
-def short(steps: list[tuple[int, ...]], places: list[tuple[int, int, int, int, float]]) -> tuple[int, int, bool] | None:
-    """Which arrays are scale and bias, -1 for none, and whether a ReLU follows, of y = relu(scale z + bias); else None.
+def short(
+    steps: list[tuple[int, ...]], places: list[tuple[int, int, int, int, float]]
+) -> tuple[int, int, int, int, bool] | None:
+    """Which arrays are scale, bias, r and y of y = relu(scale z + bias + r), -1 for none; and whether a ReLU is there.
 
-    Kernels do as much to sums before they are written.
+    None of any other formula. Kernels do as much to sums before they are written.
     """
     kinds, names = [place[0] for place in places], {n: name for name, n in operations().items()}
-    if kinds.count(READ) != 1 or kinds.count(RESULT) != 1:
+    if kinds.count(RESULT) != 1 or READ not in kinds:
         return None
-    now, scale, bias, rectified, left = kinds.index(READ), -1, -1, False, [(names[n], *at) for n, *at in steps]
-    if left and left[0][0] == "ADD":
-        _, to, a, b, _ = left.pop(0)
+    now, left = kinds.index(READ), [(names[n], *at) for n, *at in steps]
+    found = dict.fromkeys(("scale", "bias", "beside"), -1)
+    rectified = False
+    for operation, to, a, b, c in left:
         other = b if a == now else a
-        if now not in (a, b) or kinds[other] != OF_CHANNELS:
+        if rectified or now not in (a, b):
             return None
-        bias, now = places[other][1], to
-    elif left and left[0][0] == "MULTIPLY_ADD":
-        _, to, a, b, c = left.pop(0)
-        other = b if a == now else a
-        if now not in (a, b) or kinds[other] != OF_CHANNELS or kinds[c] != OF_CHANNELS:
+        if operation == "MULTIPLY_ADD" and found["bias"] < 0 and kinds[other] == kinds[c] == OF_CHANNELS:
+            found |= {"scale": places[other][1], "bias": places[c][1]}
+        elif operation == "ADD" and found["bias"] == found["beside"] == -1 and kinds[other] == OF_CHANNELS:
+            found["bias"] = places[other][1]
+        elif operation == "ADD" and found["beside"] < 0 and kinds[other] == READ:
+            found["beside"] = places[other][1]
+        elif operation == "MAXIMUM" and a == now and kinds[b] == CONSTANT and places[b][4] == 0:
+            rectified = True
+        else:
             return None
-        scale, bias, now = places[other][1], places[c][1], to
-    if left and left[0][0] == "MAXIMUM":
-        _, to, a, b, _ = left.pop(0)
-        if a != now or kinds[b] != CONSTANT or places[b][4] != 0:
-            return None
-        rectified, now = True, to
-    return None if left or kinds[now] != RESULT else (scale, bias, rectified)
+        now = to
+    result = places[kinds.index(RESULT)][1]
+    return None if kinds[now] != RESULT else (*found.values(), result, rectified)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

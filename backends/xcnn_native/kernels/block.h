@@ -7,7 +7,7 @@
 #define WRITE(KIND, WIDTH) \
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) { \
     KIND *to = (KIND *)(out + outs[i] + v * (WIDTH)), sum = adds ? *to + sums[i][v] : sums[i][v]; \
-    if (finish) FINISHED(KIND, sum, finish, v * (WIDTH)); \
+    if (finish) FINISHED(KIND, sum, finish, v * (WIDTH), to); \
     *to = sum; \
   }
 

@@ -129,7 +129,7 @@ INLINE void meet(const int some, const int mates, const Cell *x, Index step, con
   out += v * LANES;
   UNROLL for (int p = 0; p < some; p++) {
     Vector sum = adds ? load(out + p * out_step) + sums[p] : sums[p];
-    if (finish) FINISHED(Vector, sum, finish, v * LANES);
+    if (finish) FINISHED(Vector, sum, finish, v * LANES, out + p * out_step);
     store(out + p * out_step, sum);
   }
 }
@@ -161,7 +161,7 @@ INLINE void slide(const int some, const int mates, const int across, const Cell 
   }
   out += v * LANES;
   UNROLL for (int p = 0; p < some; p++) {
-    if (finish) FINISHED(Vector, sums[p], finish, v * LANES);
+    if (finish) FINISHED(Vector, sums[p], finish, v * LANES, out + p * out_step);
     store(out + p * out_step, sums[p]);
   }
 }

@@ -41,11 +41,12 @@ INLINE Vector fma_(Vector a, Vector b, Vector c) {
 #endif
 }
 
-// What becomes of sums before they are written: y = scale z + bias, or the larger of that and 0. Scale and bias have a number
-// for each filter, or are null; a bias is there where a scale is.
+// What becomes of sums before they are written: y = scale z + bias + r, or the larger of that and 0. Scale and bias have a
+// number for each filter, or are null; a bias is there where a scale is. r lies as y does, so many cells beside it.
 typedef struct {
   const Cell *scale, *bias;
-  int rectified;
+  Index beside;
+  int adds, rectified;
 } Finish;
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
@@ -54,11 +55,12 @@ typedef struct {
 #define FUSED(a, b, c) ((a) * (b) + (c))
 #endif
 
-// The same of a vector of either kind, of the filters from `at` on.
-#define FINISHED(KIND, y, finish, at) \
+// The same of a vector of either kind, of the filters from `at` on, which is to lie at `to`.
+#define FINISHED(KIND, y, finish, at, to) \
   do { \
     if ((finish)->scale) y = FUSED(y, *(const KIND *)((finish)->scale + (at)), *(const KIND *)((finish)->bias + (at))); \
     else if ((finish)->bias) y += *(const KIND *)((finish)->bias + (at)); \
+    if ((finish)->adds) y += *(const KIND *)((const Cell *)(to) + (finish)->beside); \
     const __typeof__(y > y) below = (KIND){0} > y; \
     if ((finish)->rectified) y = (KIND)(~below & (__typeof__(below))y); \
   } while (0)

@@ -17,7 +17,8 @@ INLINE int finish_of(const Map *m, const Ending *ending, Index first, Finish *fi
   if (!program || !program->is_short || ending->repeated >= 0) return 0;
   finish->scale = program->scale < 0 ? 0 : (const Cell *)ending->arrays[program->scale] + m->first_filter + first;
   finish->bias = program->bias < 0 ? 0 : (const Cell *)ending->arrays[program->bias] + m->first_filter + first;
-  finish->rectified = (int)program->rectified;
+  finish->adds = program->beside >= 0, finish->rectified = (int)program->rectified;
+  if (finish->adds) finish->beside = (const Cell *)ending->arrays[program->beside] - (const Cell *)ending->arrays[program->result];
   return 1;
 }
 
