@@ -164,11 +164,11 @@ def short(
     kinds, names = [place[0] for place in places], {n: name for name, n in operations().items()}
     if kinds.count(RESULT) != 1 or READ not in kinds:
         return None
-    now, left = kinds.index(READ), [(names[n], *at) for n, *at in steps]
+    now = kinds.index(READ)
     found = dict.fromkeys(("scale", "bias", "beside"), -1)
     rectified = False
-    for operation, to, a, b, c in left:
-        other = b if a == now else a
+    for number, to, a, b, c in steps:
+        operation, other = names[number], b if a == now else a
         if rectified or now not in (a, b):
             return None
         if operation == "MULTIPLY_ADD" and found["bias"] < 0 and kinds[other] == kinds[c] == OF_CHANNELS:
@@ -183,7 +183,7 @@ def short(
             return None
         now = to
     result = places[kinds.index(RESULT)][1]
-    return None if kinds[now] != RESULT else (*found.values(), result, rectified)  # type: ignore[return-value]
+    return (found["scale"], found["bias"], found["beside"], result, rectified) if kinds[now] == RESULT else None
 
 
 @dataclass(frozen=True)
