@@ -54,9 +54,13 @@ HIDDEN = {"docs/api/README": "*", "docs/course/README": "*", "docs/decisions/REA
 
 
 def with_table(app, name, source):
-    """Append the table that is not seen."""
+    """Append the table that is not seen; to the front page that of the pages which it does not name."""
     if name in HIDDEN:
         source[0] += f"\n:::{{toctree}}\n:hidden:\n:glob:\n\n{HIDDEN[name]}\n:::\n"
+    if name == root_doc:
+        beside = sorted(page.stem for page in Path(__file__).parent.glob("*.md"))
+        more = [page for page in beside if page != "index" and f"\n{page}\n" not in source[0]]
+        source[0] += "\n:::{toctree}\n:caption: More\n:maxdepth: 1\n\n" + "\n".join(more) + "\n:::\n" if more else ""
 
 
 def setup(app):

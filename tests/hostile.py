@@ -28,7 +28,8 @@ import numpy as np
 
 import xcnn
 from xcnn import article
-from xcnn.data.images import mnist_like, read_image
+from xcnn.data.digits import mnist_like
+from xcnn.data.images import read_image
 from xcnn.errors import LONGEST, XcnnError
 from xcnn.layers import Run
 

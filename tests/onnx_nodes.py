@@ -17,9 +17,11 @@ import xcnn
 from xcnn.errors import XcnnError
 
 OPERATORS = [
+    "Abs",
     "Add",
     "AveragePool",
     "BatchNormalization",
+    "Celu",
     "Clip",
     "Concat",
     "Conv",
@@ -42,13 +44,18 @@ OPERATORS = [
     "LeakyRelu",
     "LogSoftmax",
     "MatMul",
+    "Max",
     "MaxPool",
+    "Min",
     "Mish",
     "Mul",
+    "Neg",
     "PRelu",
     "Pad",
+    "Pow",
     "ReduceMax",
     "ReduceMean",
+    "ReduceSum",
     "Relu",
     "Reshape",
     "Resize",
@@ -70,7 +77,7 @@ OPERATORS = [
 """Operators of convolutional nets."""
 
 
-JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Concat")
+JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Concat", "Max", "Min")
 """Operators whose inputs are all values."""
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from whole import whole
 
 import xcnn
 from xcnn import article, backends
@@ -46,7 +47,7 @@ def moved(backend, call):
 def batched(layer, weights, x, dy, backend):
     """Y, dx and gradients of a batched layer for one sample."""
     weights = {name: backend.asarray(w) for name, w in weights.items()}
-    y, backward = layer(weights, backend.asarray(x[None]), xcnn.Run(backend))
+    y, backward = whole(layer, backend)(weights, backend.asarray(x[None]), xcnn.Run(backend))
     dx, grads = backward(backend.asarray(dy[None]))
     return backend.to_numpy(y)[0], backend.to_numpy(dx)[0], {name: backend.to_numpy(g) for name, g in grads.items()}
 

@@ -89,6 +89,74 @@ def test_keras_s():
     assert not np.asarray(dense.bias).any()
 
 
+def model(**options):
+    return xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 4, 4), backend="numpy", **options)
+
+
+TOLD = {
+    "Input": (lambda: xcnn.Input((8, 8, 1)), "input_shape"),
+    "Sequential of a list": (lambda: xcnn.Sequential([xcnn.Dense(2)]), "unpacked with a star"),
+    "SeparableConv2D": (lambda: xcnn.SeparableConv2D(4, 3), "DepthwiseConv2D"),
+    "RandomFlip": (lambda: xcnn.RandomFlip(), "augment.Flip"),
+    "callbacks.": (lambda: xcnn.callbacks.EarlyStopping(), "xcnn.EarlyStopping"),
+    "load_model": (lambda: xcnn.load_model("m.keras"), "Model.load"),
+    "utils.to_categorical": (lambda: xcnn.utils.to_categorical([0, 1]), "whole numbers"),
+    "Model of inputs": (lambda: xcnn.Model(inputs=1, outputs=2), "xcnn.Graph"),
+    "padding in capitals": (lambda: xcnn.Conv2D(2, 3, padding="SAME"), '"same"'),
+    "a share in percent": (lambda: xcnn.Dropout(25), "below 1"),
+    "decay": (lambda: xcnn.Adam(decay=0.1), "schedules"),
+    "clipvalue": (lambda: xcnn.SGD(clipvalue=1.0), "clip_norm"),
+    "center": (lambda: xcnn.BatchNorm(center=False), "always there"),
+    "a stride by position": (lambda: xcnn.DepthwiseConv2D(3, 2), "by position"),
+    "two strides by position": (lambda: xcnn.StandardizedConv2D(8, 3, 2), "by position"),
+    "history.history": (lambda: xcnn.History().history, 'history["loss"]'),
+    "predict_classes": (lambda: model().predict_classes, "classify"),
+    "get_layer": (lambda: model().get_layer, "model.net"),
+    "count_params": (lambda: model().count_params, "summary"),
+    "trainable": (lambda: setattr(model(), "trainable", False), "frozen=True"),
+    "validation_steps": (lambda: model().fit(0, 0, validation_steps=2), "validation_data"),
+    "fit by position": (lambda: model().fit(0, 0, 32, 3), "by position"),
+    "in, out, kernel": (lambda: xcnn.Conv2D(1, 8, 3), "follows from the input"),
+    "in, out": (lambda: xcnn.Dense(64, 10), "follows from the input"),
+    "num_features": (lambda: xcnn.BatchNorm(8), "follows from the input"),
+    "padding by position": (lambda: xcnn.MaxPool2D(3, 2, 1), "padding="),
+    "padding of means by position": (lambda: xcnn.AveragePool2D(3, 2, True), "padding="),
+    "padding_mode": (lambda: xcnn.Conv2D(8, 3, padding_mode="reflect"), "only zeros"),
+    "inplace": (lambda: xcnn.ReLU(inplace=True), "in place"),
+    "CrossEntropyLoss()": (lambda: xcnn.CrossEntropyLoss(), '"cross_entropy"'),
+    "nn.": (lambda: xcnn.nn.Conv2d, "xcnn.Conv2D"),
+    "Identity": (lambda: xcnn.Identity(), "Sequential()"),
+    "DataLoader": (lambda: xcnn.DataLoader([]), "batches itself"),
+    "manual_seed": (lambda: xcnn.manual_seed(0), "seed=0"),
+    "no_grad": (lambda: xcnn.no_grad(), "predict"),
+    "clip_grad_norm_": (lambda: xcnn.clip_grad_norm_, "clip_norm"),
+    "lr_scheduler": (lambda: xcnn.lr_scheduler.StepLR, "xcnn.schedules"),
+    "zero_grad": (lambda: model().zero_grad(), "not kept"),
+    "named_parameters": (lambda: model().named_parameters(), "model.weights"),
+    "half": (lambda: model().half(), "precision"),
+    "double": (lambda: model().double(), 'dtype="float64"'),
+    "the device": (lambda: model().to("cpu"), '"numpy"'),
+    "momentum by position": (lambda: xcnn.SGD(0.1, 0.9), "momentum="),
+    "betas by position": (lambda: xcnn.Adam(1e-3, 0.9, 0.999), "beta1="),
+    "load": (lambda: xcnn.load("m.pt"), "Model.load"),
+    "save": (lambda: xcnn.save(model(), "m.pt"), "model.save"),
+}
+
+
+@pytest.mark.parametrize("habit", TOLD)
+def test_a_habit_is_told_what_is_meant(habit):
+    """And never makes another net than it would there."""
+    work, words = TOLD[habit]
+    with pytest.raises((xcnn.errors.XcnnError, AttributeError)) as told:
+        work()
+    assert words in str(told.value)
+
+
+def test_a_transposed_image_is_not_taken_for_one_with_channels_first():
+    with pytest.raises(xcnn.errors.ShapeError, match="channels come first"):
+        model().fit(np.zeros((8, 4, 4, 1), "float32"), [0, 1] * 4, progress="none")
+
+
 def test_names_of_layers_are_there():
     """All names in the last column that look like xcnn's are."""
     told = [cells[-1] for title in ("Names", "One net, three ways") for cells in rows(title).values()]

@@ -69,6 +69,29 @@ def test_two_regressions_at_once_are_those_of_their_closed_form():
     assert cross_val_score(clone(made), x, y[:, 0], cv=3).min() > 0.9
 
 
+def test_weighted_regression_is_that_of_its_closed_form():
+    """Weights are those of the squares; a sample of weight 0 is as one that was not given."""
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(40, 3)), rng.normal(size=40), rng.uniform(0, 2, 40) * (rng.random(40) > 0.2)
+    made = Regressor(xcnn.Dense, optimizer=xcnn.SGD(0.3), batch_size=40, epochs=400).fit(x, y, sample_weight=w)
+    root, columns = np.sqrt(w), np.c_[x, np.ones(40)]
+    expected, *_ = np.linalg.lstsq(root[:, None] * columns, root * y, rcond=None)
+    np.testing.assert_allclose(made.predict(x), columns @ expected, atol=1e-8)
+    u, v = w @ (y - made.predict(x)) ** 2, w @ (y - np.average(y, weights=w)) ** 2
+    assert made.score(x, y, sample_weight=w) == pytest.approx(1 - u / v, rel=1e-12)
+    assert made.model_.plan["samples"] == (w > 0).sum()
+    for bad in (w[:-1], -w, np.where(w > 1, np.nan, w), 0 * w):
+        with pytest.raises(xcnn.errors.DataError, match=r"X203.*sample_weight"):
+            made.fit(x, y, sample_weight=bad)
+
+
+def test_the_type_is_that_of_x(digits):
+    x, _, y, _ = digits
+    for kind, dtype in (("float64", None), ("float32", None), ("float32", "float64")):
+        made = Classifier(epochs=1, dtype=dtype).fit(x.astype(kind), y)
+        assert made.model_.dtype == (dtype or kind)
+
+
 def test_one_seed_gives_one_estimator(digits):
     x, x_test, y, _ = digits
     first, second, other = (Classifier(epochs=2, random_state=seed).fit(x, y) for seed in (1, 1, 2))

@@ -19,6 +19,7 @@ from xcnn.backends import (
 from xcnn.backends.algorithms import explain_algorithm
 from xcnn.core.process import set_threads
 from xcnn.core.pure import pure
+from xcnn.core.version import __version__ as __version__
 from xcnn.layers import *  # noqa: F403 - every layer is a public name
 from xcnn.model.film import KernelFilm
 from xcnn.model.model import Model
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from xcnn.explainer import explain
     from xcnn.model.from_keras import load_keras
     from xcnn.model.onnx_in import load_onnx
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CSVLogger",

@@ -5,6 +5,10 @@ Each error has a code with a section in docs/errors.md, and is also the builtin 
 
 from __future__ import annotations
 
+import os
+import sys
+from types import TracebackType
+
 __all__ = [
     "ArgumentError",
     "BackendError",
@@ -84,9 +88,38 @@ class XcnnError(Exception):
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
         return line(f"{where} {self.message}" if where else self.message)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
+        shell = sys.modules["IPython"].get_ipython()
+        full = os.environ.get("XCNN_TRACEBACK") == "full"
+        cause, silent = self.__cause__, self.__suppress_context__
+        try:
+            if not full:
+                self.__cause__ = None  # which hides what was being handled as well
+            shown = self.__traceback__ if full else outside(self.__traceback__)
+            lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
+            return lines
+        finally:
+            self.__cause__, self.__suppress_context__ = cause, silent
+
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
         return "\n  ".join([*lines, f"hint: {line(self.hint)}"] if self.hint else lines)
+
+
+OURS = ("xcnn", "xcnn_")
+"""How the names of our modules begin."""
+
+
+def outside(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of xcnn and its plug-ins."""
+    if traceback is None:
+        return None
+    rest = outside(traceback.tb_next)
+    name = str(traceback.tb_frame.f_globals.get("__name__", ""))
+    if name == OURS[0] or name.startswith((f"{OURS[0]}.", OURS[1])):
+        return rest
+    return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
 
 
 class ShapeError(XcnnError, ValueError):

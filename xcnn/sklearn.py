@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.core.types import DTypeName, LossName, Shape
-from xcnn.errors import LabelError, MissingDependency, OptionError, short
+from xcnn.errors import DataError, LabelError, MissingDependency, OptionError, short
 from xcnn.layers import Dense, Layer, ReLU, Reshape, Sequential
 from xcnn.model.model import Model
 
@@ -52,6 +52,7 @@ class _Estimator(BaseEstimator):
     """What both have in common: options that are kept as they are given, and a model that `fit` makes."""
 
     _losses: tuple[str, ...]
+    model_: Model
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class _Estimator(BaseEstimator):
         callbacks: Any = (),
         progress: Any = "none",
         backend: Any = None,
-        dtype: DTypeName = "float32",
+        dtype: DTypeName | None = None,
         random_state: Any = None,
     ) -> None:
         self.net = net
@@ -87,7 +88,9 @@ class _Estimator(BaseEstimator):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = True, False
         return tags
 
-    def _trained(self, x: NDArray[Any], y: NDArray[Any], outputs: int, loss: LossName) -> Model:
+    def _trained(
+        self, x: NDArray[Any], y: NDArray[Any], weights: NDArray[Any] | None, outputs: int, loss: LossName
+    ) -> Model:
         """A model of the net, trained on rows (samples, features)."""
         net = mlp if self.net is None else self.net
         if isinstance(net, type) or not isinstance(net, Layer):
@@ -99,21 +102,33 @@ class _Estimator(BaseEstimator):
         if self.input_shape is not None:
             net = Sequential(Reshape(tuple(self.input_shape)), net)
         seed = int(check_random_state(self.random_state).randint(2**31))
-        options = {"optimizer": self.optimizer, "backend": self.backend, "dtype": self.dtype, "seed": seed}
+        dtype: DTypeName = self.dtype or ("float32" if x.dtype == np.float32 else "float64")
+        options: dict[str, Any] = {"optimizer": self.optimizer, "backend": self.backend, "dtype": dtype, "seed": seed}
         model = Model(net, rows, loss=self.loss or loss, **options)
         if model.output_shape != (outputs,):
             told = f"the net has outputs of shape {model.output_shape}; these targets need ({outputs},)."
             hint = "give a function of the number of outputs instead: net=lambda outputs: ..."
             raise OptionError("X104", told, hint=hint)
-        how = {"epochs": self.epochs, "batch_size": self.batch_size, "progress": self.progress}
-        model.fit(x.astype(self.dtype), y, callbacks=self.callbacks, augment=self.augment, **how)
+        how: dict[str, Any] = {"epochs": self.epochs, "batch_size": self.batch_size, "progress": self.progress}
+        how |= {"callbacks": self.callbacks, "augment": self.augment, "sample_weight": weights}
+        model.fit(x.astype(dtype), y, **how)
         return model
 
     def _rows(self, x: Any) -> NDArray[Any]:
         """What is asked about, checked against what `fit` saw."""
         check_is_fitted(self)
         rows: NDArray[Any] = validate_data(self, x, reset=False, dtype=(np.float64, np.float32))
-        return rows.astype(self.dtype)
+        return rows.astype(self.model_.dtype)
+
+
+def _that_count(sample_weight: Any, x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The samples that have a weight above 0, x, y and the weights; one of weight 0 is as one that was not given."""
+    weights = np.asarray(sample_weight, np.float64)
+    weights = np.full(len(x), weights) if weights.ndim == 0 else weights
+    if weights.shape != (len(x),) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        told = f"sample_weight must be {len(x)} finite numbers of at least zero, not all zero; got {weights.shape}."
+        raise DataError("X203", told, hint="a sample that is not to count has the weight 0.")
+    return x[weights > 0], y[weights > 0], weights[weights > 0]
 
 
 class Classifier(ClassifierMixin, _Estimator):
@@ -133,7 +148,7 @@ class Classifier(ClassifierMixin, _Estimator):
     backend
         a name or an xcnn.Backend; None is the process's
     dtype
-        "float32" or "float64", of the weights
+        "float32" or "float64", of the weights; None is that of X, as scikit-learn's own nets have it
     epochs, batch_size
         rounds through the data, and samples a step
     augment
@@ -172,7 +187,7 @@ class Classifier(ClassifierMixin, _Estimator):
     model_: Model
     classes_: NDArray[Any]
 
-    def fit(self, X: Any, y: Any) -> Classifier:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Classifier:
         """Train a new model.
 
         Parameters
@@ -181,13 +196,18 @@ class Classifier(ClassifierMixin, _Estimator):
             numbers
         y : (samples,)
             labels, numbers or strings
+        sample_weight : (samples,)
+            of each in the loss, at least 0: one of weight 0 is left out, one of weight 2 counts as two do in one batch
         """
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)
+        weights = None
+        if sample_weight is not None:
+            X, y, weights = _that_count(sample_weight, X, y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise LabelError("X201", f"needs samples of two classes; got 1 class, {self.classes_[0]!s}.", layer=self)
-        self.model_ = self._trained(X, labels.astype(np.int64), len(self.classes_), "cross_entropy")
+        self.model_ = self._trained(X, labels.astype(np.int64), weights, len(self.classes_), "cross_entropy")
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -232,7 +252,7 @@ class Regressor(RegressorMixin, _Estimator):
     backend
         a name or an xcnn.Backend; None is the process's
     dtype
-        "float32" or "float64", of the weights
+        "float32" or "float64", of the weights; None is that of X, as scikit-learn's own nets have it
     epochs, batch_size
         rounds through the data, and samples a step
     augment
@@ -272,7 +292,7 @@ class Regressor(RegressorMixin, _Estimator):
 
     model_: Model
 
-    def fit(self, X: Any, y: Any) -> Regressor:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
         """Train a new model.
 
         Parameters
@@ -281,12 +301,17 @@ class Regressor(RegressorMixin, _Estimator):
             numbers
         y : (samples,) or (samples, outputs)
             numbers
+        sample_weight : (samples,)
+            of each in the loss, at least 0: one of weight 0 is left out, one of weight 2 counts as two do in one batch
         """
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True, y_numeric=True)
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        weights = None
+        if sample_weight is not None:
+            X, y, weights = _that_count(sample_weight, X, y)
         self._one = y.ndim == 1
-        targets = y.reshape(len(y), -1).astype(self.dtype)
-        self.model_ = self._trained(X, targets, targets.shape[1], "mse")
+        targets = y.reshape(len(y), -1)
+        self.model_ = self._trained(X, targets, weights, targets.shape[1], "mse")
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:

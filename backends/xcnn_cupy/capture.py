@@ -21,7 +21,7 @@ from xcnn.core import tree
 from xcnn.core.types import Array, Weights
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.snapshot import Snapshot
-from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
+from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, is_of_capture, steps_kept
 from xcnn.training.step import Kept
 from xcnn_cupy.batches import gather_batch
 from xcnn_cupy.device import Device, Graph
@@ -51,6 +51,7 @@ class Recording:
     samples: int
     loss: Array | None = None
     right: Array | None = None
+    outputs: Array | None = None
     optimizer: Optimizer | None = None
 
     def update(
@@ -68,6 +69,14 @@ class Recording:
         if not update_in_place(self.device, optimizer, grads, state, weights, step):
             raise NotCaptured(f"{type(optimizer).__name__} has no kernel that updates these weights in place.")
         return weights, state, self.loss, self.loss
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph for batches of one size, and where it writes what the net gives, if that is asked."""
+
+    graph: Graph
+    outputs: Array | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class CapturedStep(Kept, Paced):
     def forget(self) -> None:
         self.refused: HostArray | None = None
         self.data: Data | None = None
-        self.graphs: dict[tuple[int, int], Graph] = {}
+        self.graphs: dict[tuple[int, int], Captured] = {}
         self.optimizer: Optimizer | None = None
         self.own: tuple[Weights, Weights] = {}, {}
         self.given: Weights | None = None
@@ -108,20 +117,21 @@ class CapturedStep(Kept, Paced):
         """The device's account of a span."""
         return Account(self.backend.gpu, MOST_STEPS)
 
-    def span(
-        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    def span(self, seed: int, at: TrainingState, data: Laid, batch_size: int) -> Spanned | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself.
 
         That is so if steps can't be captured, or where the next one makes a number that is not finite.
         """
-        if self.unkept or self.refused is x:
+        if self.unkept or self.refused is data.x:
             return None
         self.reason = ""
         try:
-            return self.replay(seed, at, self.brought(x, t, order), batch_size)
+            if data.shares is not None or self.step.accumulate > 1:
+                what = "samples have weights" if self.step.accumulate == 1 else "batches are computed in parts"
+                raise NotCaptured(f"{what}, which the account of a span does not know.")
+            return self.replay(seed, at, self.brought(data.x, data.t, data.order), batch_size)
         except NotCaptured as why:
-            self.reason, self.refused = str(why), x
+            self.reason, self.refused = str(why), data.x
             log.info("training steps run one by one: %s", why)
             return None
 
@@ -146,7 +156,7 @@ class CapturedStep(Kept, Paced):
         self.data = replace(held, known=order, source=held.source if kept else Snapshot.of(x, t))
         return self.data
 
-    def replay(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> TrainingState | None:
+    def replay(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> Spanned | None:
         """Some steps from here on."""
         first, samples = at.batch * batch_size, len(data.known)
         count = min(batch_size, samples - first)
@@ -154,36 +164,45 @@ class CapturedStep(Kept, Paced):
         self.given = None  # whatever happens from here on: they are no longer those that were given
         if (seed, count) not in self.graphs:
             self.graphs[seed, count] = self.captured(seed, at, data, count)
-        steps = self.steps_of_span(first, samples, batch_size)
+        captured, steps = self.graphs[seed, count], self.steps_of_span(first, samples, batch_size)
+        if captured.outputs is not None:
+            steps = min(steps, steps_kept(captured.outputs.nbytes))
         begun = perf_counter()
-        done = self.launched(self.graphs[seed, count], at, first, steps)
+        done, outputs = self.launched(captured, at, first, steps)
         self.keep_pace(perf_counter() - begun)
         if not isfinite(done["reach"]) and done["stopped"] >= 0:
             self.take_over(at)  # the last update has spoilt the weights: from the start once more, up to there
-            done = self.launched(self.graphs[seed, count], at, first, done["step"] - at.step)
+            done, outputs = self.launched(captured, at, first, done["step"] - at.step)
         taken = done["step"] - at.step
         if taken == 0:
             return None
         weights, state = self.copies(*self.own)
         self.given = weights
-        return replace(
+        after = replace(
             at,
             weights=weights,
             optimizer_state={**state, "step": at.optimizer_state["step"] + done["updates"]},
             step=done["step"],
             batch=at.batch + taken,
-            loss=at.loss + done["loss"],
             right=at.right + done["right"],
             seen=at.seen + done["seen"],
         )
+        return Spanned(after, self.account.losses_of(taken), None if outputs is None else outputs[:taken])
 
-    def launched(self, graph: Graph, at: TrainingState, first: int, steps: int) -> dict[str, Any]:
-        """The account after so many steps."""
+    def launched(
+        self, captured: Captured, at: TrainingState, first: int, steps: int
+    ) -> tuple[dict[str, Any], HostArray | None]:
+        """The account after so many steps, and the outputs of each, if they are asked for."""
         assert self.optimizer is not None
+        device, y, kept = self.backend.gpu, captured.outputs, None
         self.account.begin(at.step, first, rates_of_span(self.optimizer, at.optimizer_state["step"], steps))
-        for _ in range(steps):
-            graph.launch()
-        return self.account.read()
+        if y is not None:
+            kept = device.empty((steps, *y.shape), y.dtype)
+        for n in range(steps):
+            captured.graph.launch()
+            if kept is not None:
+                copy_all(device, [y], [kept[n]])
+        return self.account.read(), None if kept is None else self.backend.to_numpy(kept)
 
     def take_over(self, at: TrainingState) -> None:
         """Let the arrays that the graphs know hold these weights and moments, unless they do."""
@@ -205,7 +224,7 @@ class CapturedStep(Kept, Paced):
         copy_all(device, [*leaves(trees[0]), *leaves(trees[1])], [*leaves(weights), *leaves(state)])
         return weights, state
 
-    def captured(self, seed: int, at: TrainingState, data: Data, count: int) -> Graph:
+    def captured(self, seed: int, at: TrainingState, data: Data, count: int) -> Captured:
         """The graph of a step with a batch of so many samples.
 
         Raises
@@ -220,7 +239,8 @@ class CapturedStep(Kept, Paced):
                 self.backend.gpu, data.x, data.t, data.order, self.account.at("first"), count, data.x.dtype
             )
             key = seed, Counted(at.step, self.account.at("step"))
-            self.step(key, weights, {**state, "step": at.optimizer_state["step"]}, x, t)
+            _, _, told = self.step(key, weights, {**state, "step": at.optimizer_state["step"]}, x, t)
+            recording.outputs = told.outputs  # of the last run, which is the one that is captured
 
         self.account.hold()  # so that the runs before the capture change nothing
         try:
@@ -231,7 +251,7 @@ class CapturedStep(Kept, Paced):
                 raise
             raise NotCaptured(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         self.optimizer = recording.optimizer
-        return graph
+        return Captured(graph, recording.outputs)
 
 
 def leaves(weights: Weights) -> Iterator[Any]:

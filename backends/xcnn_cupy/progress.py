@@ -15,7 +15,7 @@ FIELDS = {
     "updates": np.int64,
     "right": np.int64,
     "seen": np.int64,
-    "loss": np.float64,
+    "losses": np.uint64,
     "stopped": np.int64,
     "value": np.float64,
     "norm": np.float64,
@@ -43,6 +43,7 @@ class Account:
         self.device = device
         self.cells = device.empty((len(FIELDS),), "int64")
         self.rates = device.empty((steps, RATES), "float64")
+        self.losses = device.empty((steps,), "float64")
         self.hold()
 
     def at(self, name: str) -> Array:
@@ -60,13 +61,20 @@ class Account:
         self.device.put(self.rates[: len(rates)], rates)
 
     def write(self, **fields: int) -> None:
-        """Set these fields, and all others to 0."""
+        """Set these fields, and all others to 0, but for where losses are."""
         fresh = np.zeros(1, ACCOUNT)
+        fresh["losses"] = self.device.address(self.losses)
         for name, value in fields.items():
             fresh[name] = value
         self.device.put(self.cells, fresh.view(np.int64))
 
     def read(self) -> dict[str, Any]:
-        """Its fields as they are now; this waits for the device."""
+        """Its fields as they are now, but for where losses are; this waits for the device."""
         (now,) = self.device.get(self.cells).view(ACCOUNT)
-        return dict(zip(FIELDS, now.item(), strict=True))
+        found = dict(zip(FIELDS, now.item(), strict=True))
+        del found["losses"]
+        return found
+
+    def losses_of(self, steps: int) -> np.ndarray[Any, Any]:
+        """The losses of so many steps from the begin of the span."""
+        return self.device.get(self.losses)[:steps]

@@ -92,7 +92,7 @@ class JaxBackend(Backend):
         with self.active():
             if isinstance(x, jax.Array):
                 return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
-            # jnp.asarray would compile a program for each new shape; what is put takes the bytes over: they are copied
+            # jnp.asarray compiles a program for each new shape; what is put takes the bytes over: those of a copy
             return jax.device_put(np.array(unmasked(x), dtype=dtype))
 
     def adopted(self, x: np.ndarray[Any, Any]) -> Array:

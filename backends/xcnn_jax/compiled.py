@@ -29,7 +29,7 @@ from xcnn.layers.layer import Layer, Run
 from xcnn.training.loss_scaling import LEAST
 from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
-from xcnn.training.spans import MOST_STEPS, Paced
+from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, steps_kept
 from xcnn.training.step import Kept
 
 if TYPE_CHECKING:
@@ -140,6 +140,9 @@ def one(
 
 # Many steps.
 
+KEPT = "losses", "outputs"
+"""What a span keeps of each step."""
+
 
 @partial(jax.jit, static_argnums=(0, 1))
 def many(
@@ -153,21 +156,24 @@ def many(
     weights: Weights,
     state: Weights,
 ) -> dict[str, Any]:
-    """`at["steps"]` steps on batches of `count` samples each, as far as their numbers are finite.
+    """`at["steps"]` steps on batches of `count` samples each, as far as their numbers are finite and outputs are kept.
 
     `at` has further the step's number, the first sample's, and the updates before the span: Python's numbers, which do
     not make arrays that they meet wider. The result is as after the last step, also where this one is not `good`.
     """
 
     def goes_on(now: dict[str, Any]) -> Array:
-        return now["good"] & (now["taken"] < at["steps"])
+        kept = at["steps"] if now["outputs"] is None else jnp.minimum(at["steps"], len(now["outputs"]))
+        return now["good"] & (now["taken"] < kept)
+
+    def stepped(now: dict[str, Any]) -> tuple[Weights, Weights, StepResult]:
+        rows = lax.dynamic_slice(data.order, (at["first"] + now["taken"] * count,), (count,))
+        batch = (jnp.take(whole, rows, axis=0, mode="clip") for whole in data.arrays)
+        key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
+        return traced(step.value, key, rates[now["updates"]], constants, now["weights"], before, *batch)
 
     def take(now: dict[str, Any]) -> dict[str, Any]:
-        rows = lax.dynamic_slice(data.order, (at["first"] + now["taken"] * count,), (count,))
-        x, t = (jnp.take(whole, rows, axis=0, mode="clip") for whole in (data.x, data.t))
-        key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
-        rate = rates[now["updates"]]
-        weights, state, outcome = traced(step.value, key, rate, constants, now["weights"], before, x, t)
+        weights, state, outcome = stepped(now)
         check_kinds(now["weights"], weights)
         loss = jnp.reshape(jnp.asarray(outcome.loss), ())
         sound, scale = jnp.isfinite(jnp.asarray(outcome.norm)), now["state"].get("loss_scale", LEAST)
@@ -176,24 +182,30 @@ def many(
             "taken": now["taken"] + 1,
             "updates": now["updates"] + sound,
             "good": good,
-            "loss": now["loss"] + loss.astype(jnp.float64) * count,
+            "losses": now["losses"].at[now["taken"]].set(loss.astype(jnp.float64)),
+            "outputs": None if now["outputs"] is None else now["outputs"].at[now["taken"]].set(outcome.outputs),
             "right": now["right"] + (0 if outcome.right is None else outcome.right.astype(jnp.int64)),
             "weights": weights,
             "state": {name: state[name] for name in now["state"]},
         }
 
-    zero = jnp.zeros((), jnp.int64)
-    begun = {"taken": 0, "updates": 0, "good": True, "loss": jnp.zeros((), jnp.float64), "right": zero}
-    return lax.while_loop(goes_on, take, {**begun, "weights": weights, "state": state})
+    begun = {
+        "taken": 0, "updates": 0, "good": True, "losses": jnp.zeros(len(rates)), "right": jnp.zeros((), jnp.int64),
+        "outputs": None, "weights": weights, "state": state,
+    }  # fmt: skip
+    if step.value.step.tells_outputs:
+        y = jax.eval_shape(lambda now: stepped(now)[2].outputs, begun)
+        kept = min(steps_kept(y.size * y.dtype.itemsize), len(rates), -(-len(data.order) // max(count, 1)))
+        begun["outputs"] = jnp.zeros((kept, *y.shape), y.dtype)
+    return lax.while_loop(goes_on, take, begun)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Data:
-    """A data set on the device, and the order of this epoch."""
+    """A data set on the device, x, t and shares if it has them, and the order of this epoch."""
 
-    x: Array
-    t: Array
+    arrays: tuple[Array, ...]
     order: Array
 
 
@@ -314,30 +326,29 @@ class CompiledStep(Kept, Paced):
         after = {**ordered(state, after), "step": state["step"] + 1}
         return ordered(weights, weights_after), after, StepResult(**told)
 
-    def span(
-        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    def span(self, seed: int, at: TrainingState, data: Laid, batch_size: int) -> Spanned | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself."""
-        if self.reason or self.refused is x:
+        if self.reason or self.refused is data.x:
             return None
         try:
-            return self.spanned(seed, at, self.brought(x, t, order), batch_size)
+            return self.spanned(seed, at, self.brought(data), batch_size)
         except NotCompiled as why:
-            self.refused = x
+            self.refused = data.x
             log.info("training steps run one by one: %s", why)
             return None
 
-    def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data:
+    def brought(self, data: Laid) -> Data:
         """The data set on the device, as it is in this epoch: between two of them it may have been changed."""
-        if self.data is None or self.known is not order:
+        if self.data is None or self.known is not data.order:
             self.data = None
-            wanted, free = x.nbytes + t.nbytes + order.nbytes, self.backend.free_memory()
+            wanted, free = data.nbytes, self.backend.free_memory()
             if free is not None and wanted > free // 2:
                 raise NotCompiled(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
-            self.data, self.known = Data(*map(self.backend.asarray, (x, t, order))), order
+            arrays = tuple(map(self.backend.asarray, data.arrays))
+            self.data, self.known = Data(arrays, self.backend.asarray(data.order)), data.order
         return self.data
 
-    def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> TrainingState | None:
+    def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> Spanned | None:
         """Some steps from here on."""
         first, samples = at.batch * batch_size, len(data.order)
         count = min(batch_size, samples - first)
@@ -354,7 +365,7 @@ class CompiledStep(Kept, Paced):
             )
             return after
 
-        batch = [jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype) for a in (data.x, data.t)]  # type: ignore[no-untyped-call]
+        batch = [jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype) for a in data.arrays]  # type: ignore[no-untyped-call]
         given = (signed(seed), at.step), rates[0], at.weights, at.optimizer_state, *batch
         begun = perf_counter()
         done = self.tried(partial(run, steps), given)
@@ -365,19 +376,19 @@ class CompiledStep(Kept, Paced):
             done = run(taken)
         if taken == 0:
             return None
-        return replace(
+        updates = {"step": at.optimizer_state["step"] + int(done["updates"])}
+        after = replace(
             at,
             weights=ordered(at.weights, done["weights"]),
-            optimizer_state={
-                "step": at.optimizer_state["step"] + int(done["updates"]),
-                **ordered(moments, done["state"]),
-            },
+            optimizer_state={**updates, **ordered(moments, done["state"])},
             step=at.step + taken,
             batch=at.batch + taken,
-            loss=at.loss + float(done["loss"]),
             right=at.right + int(done["right"]),
             seen=at.seen + taken * count,
         )
+        losses, outputs = (None if done[name] is None else self.backend.to_numpy(done[name]) for name in KEPT)
+        assert losses is not None
+        return Spanned(after, losses[:taken], None if outputs is None else outputs[:taken])
 
 
 def constants_of(optimizer: Optimizer) -> dict[str, float]:

@@ -23,7 +23,7 @@ from xcnn.training.loss_scaling import LEAST
 from xcnn.training.optimizers import moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.snapshot import Snapshot
-from xcnn.training.spans import MOST_STEPS, Paced, is_of_capture
+from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, is_of_capture, steps_kept
 from xcnn.training.step import Kept, StepResult
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ class Account:
 
     def __init__(self, place: torch.device, steps: int) -> None:
         self.counts = torch.zeros(5, dtype=torch.int64, device=place)
-        self.sums = torch.zeros(2, dtype=torch.float64, device=place)
+        self.optimizer_step = torch.zeros((), dtype=torch.float64, device=place)
+        self.losses = torch.zeros(steps + 1, dtype=torch.float64, device=place)  # the last is of what does not count
         self.told = torch.zeros(3, dtype=torch.float64, device=place)  # the last step's loss and norms
         self.rates = torch.zeros(steps, dtype=torch.float64, device=place)
         self.step, self.alive, self.taken, self.updates, self.right = self.counts
-        self.optimizer_step, self.loss = self.sums
 
     def begin(self, step: int, optimizer_step: int, rates: list[float]) -> None:
         """Write it for replays that begin with this step, the optimizer having taken so many, with these rates.
@@ -105,7 +105,7 @@ class Account:
         Without rates they change nothing, as those before a capture must not.
         """
         self.counts.copy_(torch.tensor([step, bool(rates), 0, 0, 0]))
-        self.sums.copy_(torch.tensor([optimizer_step, 0.0], dtype=torch.float64))
+        self.optimizer_step.fill_(optimizer_step)
         self.rates[: len(rates)].copy_(torch.tensor(rates, dtype=torch.float64))
 
     @property
@@ -113,7 +113,7 @@ class Account:
         """The learning rate of the present step, an array without axes."""
         return self.rates.gather(0, self.updates[None])[0]
 
-    def enter(self, outcome: StepResult, samples: int, scaled: Array | None) -> Array:
+    def enter(self, outcome: StepResult, scaled: Array | None) -> Array:
         """Enter a step and move on to the next; whether it counts.
 
         `scaled` says whether the loss's scale may have made the gradients infinite: such a step counts too.
@@ -124,7 +124,7 @@ class Account:
         updated = torch.isfinite(norm)
         finite = torch.isfinite(loss) & torch.isfinite(weight_norm) & (updated if scaled is None else updated | scaled)
         good = finite & (self.alive > 0)
-        self.loss.add_(torch.where(good, loss * samples, torch.zeros_like(loss)))
+        self.losses.index_copy_(0, self.taken[None], loss[None])
         if outcome.right is not None:
             self.right.add_(outcome.right * good)
         self.optimizer_step.add_(good & updated)
@@ -137,16 +137,22 @@ class Account:
     def read(self) -> dict[str, Any]:
         """What happened since `begin`; this waits for the device."""
         _, alive, taken, updates, right = self.counts.tolist()
-        return {"alive": bool(alive), "taken": taken, "updates": updates, "right": right, "loss": self.loss.item()}
+        losses = self.losses[:taken].cpu().numpy()
+        return {"alive": bool(alive), "taken": taken, "updates": updates, "right": right, "losses": losses}
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A graph for batches of one size, and where it reads them."""
+    """A graph for batches of one size, where it reads them and where, if it is asked, it writes what the net gives."""
 
     graph: Graph
-    x: Array
-    t: Array
+    batch: tuple[Array, ...]
+    given: dict[str, Array]
+
+    @property
+    def outputs(self) -> Array | None:
+        """The outputs of the last replay."""
+        return self.given.get("outputs")
 
 
 @dataclass(frozen=True)
@@ -155,10 +161,17 @@ class Data:
 
     x: Array
     t: Array
+    shares: tuple[Array, ...]
+    """What samples weigh in this epoch, one array or none."""
     order: Array
     known: HostArray
     """The host's order: each epoch makes its own."""
     source: Snapshot
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """What batches are gathered from."""
+        return self.x, self.t, *self.shares
 
 
 class CapturedStep(Kept, Paced):
@@ -176,77 +189,86 @@ class CapturedStep(Kept, Paced):
         self.data: Data | None = None
 
     def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
+        self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
-        """One step: (weights, state, outcome). With shares, or where its outputs are asked for, nothing is captured."""
-        beside = self.reason or shares or self.step.tells_outputs
-        captured = None if beside else self.found(key[0], weights, state, x, t)
+        """One step on a batch, x, t and perhaps shares: (weights, state, outcome)."""
+        captured = None if self.reason else self.found(key[0], weights, state, *batch)
         if captured is None:
-            return self.step(key, weights, state, x, t, *shares)
+            return self.step(key, weights, state, *batch)
         self.given = []  # whatever happens from here on: they are no longer those that were given
         self.begin(key[1], state["step"], 1)
-        captured.x.copy_(x)
-        captured.t.copy_(t)
+        for there, here in zip(captured.batch, batch, strict=True):
+            there.copy_(here)
         captured.graph.replay()
         new = self.copies()
         right = None if self.step.threshold is None else self.account.right.clone()
         loss, norm, weight_norm = self.account.told.clone()
-        outcome = StepResult(loss, norm, weight_norm, right)
+        outputs = None if captured.outputs is None else captured.outputs.clone()
+        outcome = StepResult(loss, norm, weight_norm, right, outputs)
         return new["weights"], {"step": state["step"] + 1, **new["state"]}, outcome
 
-    def span(
-        self, seed: int, at: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    def span(self, seed: int, at: TrainingState, data: Laid, batch_size: int) -> Spanned | None:
         """Go on with this epoch for some steps; None where the next one has to be taken by itself.
 
         That is so if steps can't be captured, where the data set is too large for the device, and where the next step
         makes a number that is not finite.
         """
-        data = None if self.reason else self.brought(x, t, order)
-        if data is None:
+        there = None if self.reason else self.brought(data)
+        if there is None:
             return None
         first = at.batch * batch_size
-        count = min(batch_size, len(order) - first)
-        steps = self.steps_of_span(first, len(order), batch_size)
-        captured = self.found(seed, at.weights, at.optimizer_state, data.x[:count], data.t[:count])
+        count = min(batch_size, len(data.order) - first)
+        steps = self.steps_of_span(first, len(data.order), batch_size)
+        captured = self.found(seed, at.weights, at.optimizer_state, *(whole[:count] for whole in there.arrays))
         if captured is None:
             return None
         self.given = []
         begun = perf_counter()
-        self.begin(at.step, at.optimizer_state["step"], steps)
-        for n in range(steps):
-            chosen = data.order[first + n * count :][:count]
-            torch.index_select(data.x, 0, chosen, out=captured.x)
-            torch.index_select(data.t, 0, chosen, out=captured.t)
-            captured.graph.replay()
+        if captured.outputs is not None:
+            steps = min(steps, steps_kept(captured.outputs.nbytes))
+        outputs = self.replayed(captured, there, at, first, steps)
         done = self.account.read()
         self.keep_pace(perf_counter() - begun)
         if not done["taken"]:
             return None
         new = self.copies()
-        return replace(
+        after = replace(
             at,
             weights=new["weights"],
             optimizer_state={"step": at.optimizer_state["step"] + done["updates"], **new["state"]},
             step=at.step + done["taken"],
             batch=at.batch + done["taken"],
-            loss=at.loss + done["loss"],
             right=at.right + done["right"],
             seen=at.seen + done["taken"] * count,
         )
+        outputs = outputs[: done["taken"]]
+        return Spanned(after, done["losses"], self.backend.to_numpy(torch.stack(outputs)) if outputs else None)
+
+    def replayed(self, captured: Captured, data: Data, at: TrainingState, first: int, steps: int) -> list[Array]:
+        """Replay so many steps from this sample on; the outputs of each, if they are asked for."""
+        outputs, count = [], len(captured.batch[0])
+        self.begin(at.step, at.optimizer_state["step"], steps)
+        for n in range(steps):
+            chosen = data.order[first + n * count :][:count]
+            for whole, there in zip(data.arrays, captured.batch, strict=True):
+                torch.index_select(whole, 0, chosen, out=there)
+            captured.graph.replay()
+            if captured.outputs is not None:
+                outputs.append(captured.outputs.clone())
+        return outputs
 
     def begin(self, step: int, optimizer_step: int, steps: int) -> None:
         """Write the account for so many steps."""
         rate = self.step.optimizer.learning_rate
         self.account.begin(step, optimizer_step, [learning_rate(rate, optimizer_step + n) for n in range(steps)])
 
-    def found(self, seed: int, weights: Weights, state: Weights, x: Array, t: Array) -> Captured | None:
+    def found(self, seed: int, weights: Weights, state: Weights, *batch: Array) -> Captured | None:
         """The graph for such batches, its weights being these; None where steps can't be captured."""
-        kind = seed, tuple(x.shape), x.dtype, tuple(t.shape), t.dtype
+        kind = seed, *((tuple(array.shape), array.dtype) for array in batch)
         try:
             self.take_over(weights, state)
             if kind not in self.captured:
-                self.captured[kind] = self.capture(seed, x, t)
+                self.captured[kind] = self.capture(seed, *batch)
         except Exception as why:
             if not isinstance(why, NotCaptured) and not is_of_capture(why):
                 raise
@@ -279,41 +301,50 @@ class CapturedStep(Kept, Paced):
         self.given = [(leaf, leaf._version) for leaf in tree.leaves(new)]
         return new
 
-    def capture(self, seed: int, x: Array, t: Array) -> Captured:
+    def capture(self, seed: int, *batch: Array) -> Captured:
         """The graph of a step with a batch like this one.
 
         Raises
         ------
         NotCaptured
         """
-        x, t = x.clone(), t.clone()
+        batch, given = tuple(array.clone() for array in batch), dict[str, Array]()
         self.account.begin(0, 0, [])
         with self.backend.active():  # which knows whether float32 may be TF32
-            return Captured(self.graphs.capture(lambda: self.recorded(seed, x, t)), x, t)
+            return Captured(self.graphs.capture(lambda: self.recorded(seed, given, *batch)), batch, given)
 
-    def recorded(self, seed: int, x: Array, t: Array) -> None:
-        """A step on this object's own arrays, which it changes."""
+    def recorded(self, seed: int, given: dict[str, Array], *batch: Array) -> None:
+        """A step on this object's own arrays, which it changes; the outputs are given where they lie."""
         account, own = self.account, self.own
         optimizer = self.step.optimizer.with_rate(Given(account.rate))
         state = {"step": account.optimizer_step, **own["state"]}
         key: Any = seed, account.step
-        weights, state, outcome = replace(self.step, optimizer=optimizer)(key, own["weights"], state, x, t)
+        weights, state, outcome = replace(self.step, optimizer=optimizer)(key, own["weights"], state, *batch)
         new = {"weights": weights, "state": {name: state[name] for name in own["state"]}}
         scaled = own["state"]["loss_scale"] > LEAST if "loss_scale" in own["state"] else None
-        good = account.enter(outcome, len(x), scaled)
+        good = account.enter(outcome, scaled)
+        if outcome.outputs is not None:
+            given["outputs"] = outcome.outputs
         for (path, old), value in zip(tree.items(own), tree.leaves(new), strict=True):
             if value.dtype != old.dtype:
                 raise NotCaptured(f"it would make {path} {value.dtype}, which is {old.dtype}.")
             old.copy_(torch.where(good, value, old))
 
-    def brought(self, x: HostArray, t: HostArray, order: HostArray) -> Data | None:
+    def brought(self, data: Laid) -> Data | None:
         """The data set on the device, as it is in this epoch; None where it is too large."""
-        if self.data is not None and self.data.known is not order and self.data.source.is_of(x, t):
-            self.data = replace(self.data, order=self.backend.asarray(order), known=order)
-        elif self.data is None or self.data.known is not order:
+        if self.data is not None and self.data.known is data.order:
+            return self.data
+        kept = self.data if self.data is not None and self.data.source.is_of(data.x, data.t) else None
+        if kept is None:
             self.data = None
-            if x.nbytes + t.nbytes + order.nbytes > self.graphs.free_memory() // 2:
+            if data.nbytes > self.graphs.free_memory() // 2:
                 return None
-            x_there, t_there, order_there = (self.backend.asarray(np.ascontiguousarray(host)) for host in (x, t, order))
-            self.data = Data(x_there, t_there, order_there, order, Snapshot.of(x, t))
+        x, t = (self.there(data.x), self.there(data.t)) if kept is None else (kept.x, kept.t)
+        shares = tuple(map(self.there, data.arrays[2:]))
+        source = Snapshot.of(data.x, data.t) if kept is None else kept.source
+        self.data = Data(x, t, shares, self.there(data.order), data.order, source)
         return self.data
+
+    def there(self, array: HostArray) -> Array:
+        """A host's array on the device."""
+        return self.backend.asarray(np.ascontiguousarray(array))

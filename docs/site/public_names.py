@@ -67,7 +67,7 @@ def told(name, thing, members):
 def as_rst(app, what, name, obj, options, lines):
     """Docstrings are prose with `code` in it: what reStructuredText would take for marks is escaped."""
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")  # napoleon takes what stands before a colon there for a type
+        lines[:0] = ["..", ""]  # a comment: napoleon takes what stands before the first line's colon for a type
     lines[:] = [line if line.lstrip().startswith((">>>", "...")) else escaped(line) for line in lines]
 
 

@@ -20,7 +20,7 @@ from xcnn.layers import Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D,
 CONVOLUTIONS = [
     (Conv2D(6, 3), (5, 2, 9, 8)),
     (Conv2D(6, (2, 3), stride=2, padding="same", dilation=2, groups=2), (3, 4, 9, 8)),
-    (DepthwiseConv2D(3, 2, padding="full"), (2, 3, 6, 7)),
+    (DepthwiseConv2D(3, depth_multiplier=2, padding="full"), (2, 3, 6, 7)),
     (Conv1D(4, 3, stride=2, padding=(1, 2)), (2, 3, 11)),
     (Conv2DTranspose(4, 3, stride=2, padding="same", groups=2), (2, 6, 5, 4)),
     (Conv2DTranspose(4, (3, 2), stride=(2, 3), output_padding=(1, 2)), (2, 3, 5, 4)),

@@ -80,7 +80,10 @@ RUNS = {
     "conv, relu, tanh": (Sequential(Conv2D(16, 3, groups=2), ReLU(), Tanh()), IMAGE),
     "conv, no bias, tanh": (Sequential(Conv2D(40, 3, bias=False), Tanh()), IMAGE),
     "signal": (Sequential(Conv1D(9, 3, padding=1), SiLU(), Conv1D(3, 4, stride=2, bias="untied"), ReLU()), (2, 21)),
-    "depthwise": (Sequential(DepthwiseConv2D(3, padding="same"), GELU(), DepthwiseConv2D(3, 2, stride=2)), (9, 8, 7)),
+    "depthwise": (
+        Sequential(DepthwiseConv2D(3, padding="same"), GELU(), DepthwiseConv2D(3, depth_multiplier=2, stride=2)),
+        (9, 8, 7),
+    ),
     "depthwise, untied": (Sequential(DepthwiseConv2D(3, bias="untied"), ReLU()), (9, 8, 7)),
     "transpose": (Sequential(Conv2DTranspose(9, 3, stride=2), ReLU(), Conv2DTranspose(3, 2, padding=1)), (2, 5, 6)),
     "transpose, silu": (Sequential(Conv2DTranspose(3, 4, stride=2, padding="same"), SiLU()), (9, 5, 6)),

@@ -293,7 +293,7 @@ def test_what_killed_writers_left_is_removed_by_the_next(name, tmp_path):
 @POSIX
 def test_what_was_killed_before_it_got_its_free_name_is_removed_too(tmp_path, monkeypatch):
     """A first checkpoint is written whole under a temporary name, and linked to the first name that is free."""
-    from xcnn.cli.train import save_as_new
+    from xcnn.cli.saving import save_as_new
 
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "m.xcnn"

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from xcnn import datasets
-from xcnn.data.images import mnist_like, read_image
+from xcnn.data.digits import mnist_like
+from xcnn.data.images import read_image
 from xcnn.errors import DataError, OptionError
 
 Resampling = Image.Resampling

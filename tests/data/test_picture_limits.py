@@ -18,7 +18,8 @@ from PIL import Image, ImageFile, features
 
 from xcnn import datasets
 from xcnn.data import image_folder
-from xcnn.data.images import mnist_like, read_image
+from xcnn.data.digits import mnist_like
+from xcnn.data.images import read_image
 from xcnn.errors import DataError, OptionError
 
 ALL = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", *(("WEBP",) if features.check("webp") else ()))

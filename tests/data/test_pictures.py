@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from xcnn.data.images import mnist_like, read_image
+from xcnn.data.digits import mnist_like
+from xcnn.data.images import read_image
 from xcnn.errors import DataError
 
 ALL = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -415,7 +416,8 @@ def test_pictures_at_hand(mode):
 
 
 def grey_of(image):
-    from xcnn.data.images import MAX_PIXELS, _grey
+    from xcnn.data.digits import _grey
+    from xcnn.data.images import MAX_PIXELS
 
     return _grey(image, MAX_PIXELS, [], [])
 

@@ -365,6 +365,9 @@ def test_layers_larger_than_memory_are_refused_before_they_are_made(tmp_path):
     layers = [INPUT, ("UpSampling2D", {"size": [30_000, 30_000]})]
     with pytest.raises(ExchangeError, match="X416"):
         xcnn.load_keras(saved(tmp_path / "net.keras", layers), backend="numpy")
+    many = ("InputLayer", {"batch_shape": [None, 2**15, 2**15, 2]})
+    with pytest.raises(ExchangeError, match=r"X418.*\n.*more than 4,194,304 features"):
+        xcnn.load_keras(saved(tmp_path / "net.keras", [many, ("Flatten", {})]), backend="numpy")
     layers = [VECTOR, ("Dense", {"units": 10**9})]
     with pytest.raises(ExchangeError, match="X416"):
         xcnn.load_keras(saved(tmp_path / "net.keras", layers, ARRAYS), backend="numpy")

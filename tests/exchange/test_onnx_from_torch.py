@@ -57,6 +57,9 @@ SINGLE = {
     "reflected": (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), IMAGE, ["Padding2D", "Conv2D"]),
     "replicated": (nn.ReplicationPad2d((1, 2, 3, 0)), IMAGE, ["Padding2D"]),
     "a number around": (nn.ConstantPad2d(1, 1.5), IMAGE, ["Scale", "ZeroPadding2D", "Scale"]),
+    "channels of zeros": (
+        Of(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2))), IMAGE,
+        ["Slice", "Slice", "Permute", "ZeroPadding2D", "Permute"]),
     "cropped": (nn.ZeroPad2d((-1, 2, 0, -3)), IMAGE, ["Cropping2D", "ZeroPadding2D"]),
     "signals": (
         nn.Sequential(

@@ -317,7 +317,8 @@ def test_what_no_layer_is_for_is_listed_whole(tmp_path):
 READ = {
     "Add": 1, "AveragePool": 12, "BatchNormalization": 2, "Clip": 6, "Concat": 6, "Conv": 6, "ConvTranspose": 10,
     "Gemm": 8, "GlobalAveragePool": 2, "GlobalMaxPool": 2, "GroupNormalization": 2, "InstanceNormalization": 2,
-    "LayerNormalization": 13, "MaxPool": 13, "Mul": 2, "PRelu": 1, "ReduceMean": 6, "Relu": 1, "Softmax": 6,
+    "LayerNormalization": 13, "MaxPool": 13, "Mul": 2, "PRelu": 1, "Pad": 3, "ReduceMax": 6,
+    "ReduceMean": 6, "Relu": 1, "Resize": 6, "Softmax": 6, "Softsign": 2, "Split": 5, "Unsqueeze": 6,
 }  # fmt: skip
 """How many of ONNX's own tests of an operator are read and agree, at least."""
 
@@ -397,6 +398,11 @@ HOSTILE = {
     "padding": (
         lambda p: file(p, [node("Pad", ["x", "k"], ["y"])], {"k": np.array([0, 0, 1 << 30, 0, 0, 0, 0, 1 << 30])}),
         "X415|X104|X414|X304"),
+    "a formula over very many cells": (
+        lambda p: file(p, [node("ReduceMean", ["x"], ["m"], axes=[2, 3]), node("Sub", ["x", "m"], ["c"]),
+                           node("Mul", ["c", "c"], ["s"]), node("ReduceMean", ["s"], ["v"], axes=[2, 3]),
+                           node("Add", ["v", "e"], ["a"]), node("Sqrt", ["a"], ["r"]), node("Div", ["c", "r"], ["y"])],
+                       {"e": np.float32(1e-5)}, shape=("N", 3, 1 << 15, 1 << 15)), "X414"),
     "resizing": (
         lambda p: file(p, [node("Resize", ["x", "", "k"], ["y"])], {"k": np.float32([1, 1, 1 << 20, 1 << 20])}),
         "X415|X414"),

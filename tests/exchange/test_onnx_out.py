@@ -102,6 +102,24 @@ def test_several_inputs_and_outputs(tmp_path):
     ]
 
 
+def test_a_model_of_several_outputs_goes_out_by_their_names(tmp_path):
+    """As ONNX and in PyTorch's names; each output is what onnxruntime and the file that is read again give."""
+    net = xcnn.Graph(
+        stem=xcnn.Conv2D(3, 3), slope=xcnn.PReLU(), pool=xcnn.GlobalAveragePool2D(), digit=(xcnn.Dense(4), "pool"),
+        angle=(xcnn.Dense(1), "pool"), inputs="image", outputs=("digit", "angle"),
+    )  # fmt: skip
+    losses, path = {"digit": "cross_entropy", "angle": "mse"}, tmp_path / "a.onnx"
+    model = xcnn.Model(net, {"image": (2, 6, 5)}, loss=losses, backend="numpy")
+    assert [*model.state_dict()][:3] == ["stem.weight", "stem.bias", "slope.weight"]
+    model.to_onnx(path, verify=True)
+    x = random.generator(0).standard_normal((3, 2, 6, 5), np.float32)
+    expected, running = model.predict(x), session(path)
+    for name, y in zip(("digit", "angle"), running.run(["digit", "angle"], {"image": x}), strict=True):
+        np.testing.assert_allclose(y, expected[name], rtol=1e-5, atol=1e-6)
+        read = xcnn.load_onnx(path, output=name, backend="numpy")
+        np.testing.assert_allclose(read.predict(x), expected[name], rtol=1e-5, atol=1e-6)
+
+
 def test_names_and_metadata(tmp_path):
     net, path = xcnn.Sequential(xcnn.Flatten(), xcnn.Residual(xcnn.Dense(4)), head=xcnn.Dense(2)), tmp_path / "a.onnx"
     model = built(net, (1, 2, 2), dtype="float64")

@@ -218,6 +218,22 @@ def test_it_can_be_read_at_every_width_and_in_the_dark(opened, width, dark):
         assert opened.axe() == []
 
 
+@pytest.mark.parametrize("name", ["article", "small_resnet"])
+def test_pages_of_ready_nets_can_be_read_on_a_phone(browser, name, tmp_path):
+    """With names as long as a residual net's, and weights of 1.8 MB."""
+    shape, loss = ((1, 28, 28), "binary_cross_entropy") if name == "article" else ((3, 32, 32), "cross_entropy")
+    model = xcnn.Model(getattr(xcnn.nets, name)(2), shape, loss=loss, backend="numpy", seed=0)
+    xcnn.explain(model, np.random.default_rng(0).random(shape), 1).save(tmp_path / "why.html")
+    browser.complaints.clear()
+    browser.size(360)
+    browser.open(tmp_path / "why.html")
+    assert browser.ask("document.documentElement.scrollWidth") <= 360
+    assert browser.complaints == []
+    assert browser.ask("+document.getElementById('badge').dataset.worst") < 1e-12
+    if AXE is not None:
+        assert browser.axe() == []
+
+
 def test_paper_has_every_answer_and_no_controls(opened):
     opened.ask("(document.querySelectorAll('details').forEach(e => e.open = false), 0)")
     opened.ask("(dispatchEvent(new Event('beforeprint')), 0)")

@@ -99,7 +99,7 @@ def test_transposed_convolution_is_the_adjoint_of_convolution(padding, backend, 
 
 def test_depthwise_convolution_is_one_convolution_a_channel(backend, rng):
     x = rng.standard_normal((2, 3, 5, 6))
-    layer = DepthwiseConv2D((2, 3), 2)
+    layer = DepthwiseConv2D((2, 3), depth_multiplier=2)
     weights = drawn(layer, (3, 5, 6))
     y, dx, _ = apply(layer, backend, x, weights)
     for c in range(3):

@@ -274,9 +274,9 @@ ORACLES = [
         (4, 3, 4),
         transposed(((0, 1), (2, 1)), (2, 0), stride=(3, 2), groups=2),
     ),
-    (DepthwiseConv2D((3, 2), 2), (3, 5, 6), conv2d(groups=3)),
+    (DepthwiseConv2D((3, 2), depth_multiplier=2), (3, 5, 6), conv2d(groups=3)),
     (
-        DepthwiseConv2D(3, 1, stride=2, padding="same", bias=False),
+        DepthwiseConv2D(3, depth_multiplier=1, stride=2, padding="same", bias=False),
         (2, 6, 5),
         conv2d(((0, 1), (1, 1)), stride=2, groups=2),
     ),

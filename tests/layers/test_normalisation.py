@@ -4,6 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from whole import whole
 
 from xcnn import SGD, Adam, Model, nets
 from xcnn.core import tree
@@ -14,7 +15,7 @@ from xcnn.layers.batch_norm import RUNNING
 def apply(layer, backend, x, *, train=True, weights=None):
     """Y, the gradients for dy = 1, and the weights, all on the host."""
     weights = layer.init(np.random.default_rng(0), x.shape[1:])[0] if weights is None else weights
-    y, backward = layer(tree.map(backend.asarray, weights), backend.asarray(x), Run(backend, train))
+    y, backward = whole(layer, backend)(tree.map(backend.asarray, weights), backend.asarray(x), Run(backend, train))
     _, grads = backward(backend.asarray(np.ones_like(x)))
     fetch = backend.to_numpy
     return fetch(y), tree.map(lambda g: Next(fetch(g.value)) if isinstance(g, Next) else fetch(g), grads), weights

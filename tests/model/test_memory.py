@@ -40,6 +40,8 @@ script, side, task, *choices = sys.argv[1:]
 benchmark = runpy.run_path(script, run_name="benchmark")
 if side == "xcnn":  # told from fewer samples than are asked for
     sys.modules["xcnn.model.memory"].CELLS = 2**22
+else:  # Python's threads hold rooms at once or after each other, as the machine's load has it: one has no choice
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 for choice in choices:
     name, shape, batch = json.loads(choice)
     if not (child := os.fork()):  # with nothing but the imports

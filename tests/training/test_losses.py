@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from whole import compiled
 
 from xcnn.errors import DTypeError, OptionError, ShapeError
 from xcnn.training import losses
@@ -13,7 +14,8 @@ LABELS = np.array([0, 2, 1, 2, 0])
 
 
 def both(backend, loss, y, t):
-    value, dy = loss(backend.asarray(y), backend.asarray(t))
+    """Value and gradient on the host; on JAX the loss is compiled as a whole, as it is in steps."""
+    value, dy = compiled(loss, backend)(backend.asarray(y), backend.asarray(t))
     return float(backend.to_numpy(value)), backend.to_numpy(dy)
 
 
@@ -158,6 +160,46 @@ def test_contrastive_at_its_ends(backend):
     assert both(backend, sharp, y, hot)[0] == both(backend, sharp, y, np.array([0, 0, 1, 1]))[0]
     with pytest.raises(ShapeError, match=r"X202.*a vector of each sample"):
         both(backend, losses.contrastive, y[:, :, None], np.zeros((4, 1)))
+
+
+def test_triplets_are_the_hardest_of_the_batch(backend, rng):
+    """PyTorch's loss of triplets, of each sample, the farthest of its label and the nearest other, found one by one."""
+    torch, _ = torch_table()
+    y, labels = rng.normal(size=(9, 3)), np.array([0, 1, 0, 2, 1, 0, 5, 1, 2])
+    d = np.linalg.norm(y[:, None] - y, axis=2)
+    same = [[j for j in range(9) if labels[j] == labels[i] and j != i] for i in range(9)]
+    other = [[j for j in range(9) if labels[j] != labels[i]] for i in range(9)]
+    anchors = [i for i in range(9) if same[i]]
+    far = [max(same[i], key=d[i].__getitem__) for i in anchors]
+    near = [min(other[i], key=d[i].__getitem__) for i in anchors]
+    for margin in (0.2, 1.0, 4.0):
+        y_t = torch.tensor(y, requires_grad=True)
+        expected = torch.nn.TripletMarginLoss(margin, eps=0)(y_t[anchors], y_t[far], y_t[near])
+        expected.backward()
+        value, dy = both(backend, partial(losses.triplet, margin=margin), y, labels)
+        np.testing.assert_allclose(value, expected.item(), rtol=1e-13)
+        np.testing.assert_allclose(dy, y_t.grad.numpy(), rtol=1e-11, atol=1e-15)
+
+
+def test_triplets_at_their_ends(backend):
+    """Samples that are the same pull nowhere; without two labels nothing costs; far numbers do not overflow."""
+    y = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]], dtype=np.float32)
+    value, dy = both(backend, losses.triplet, y, np.array([0, 0, 1, 1]))
+    assert value == pytest.approx((1 + 1 + 2 + 1) / 4)
+    np.testing.assert_allclose(dy, [[-0.25, 0], [0, 0], [0.5, 0], [-0.25, 0]], atol=1e-7)
+    for labels in ([0, 1, 2, 3], [7] * 4):
+        value, dy = both(backend, losses.triplet, y, np.array(labels))
+        assert value == 0
+        assert not dy.any()
+    assert both(backend, losses.triplet, y[:1], np.array([0]))[0] == 0
+    assert both(backend, losses.triplet, y, np.eye(2)[[0, 0, 1, 1]])[0] == pytest.approx(1.25)
+    far = both(backend, losses.triplet, y * np.float32(1e30), np.array([0, 1, 1, 0]))
+    assert far[0] == pytest.approx(2.5e29)
+    assert np.isfinite(far[1]).all()
+    with pytest.raises(ShapeError, match=r"X202.*a vector of each sample"):
+        both(backend, losses.triplet, y[:, :, None], np.zeros((4, 1)))
+    with pytest.raises(OptionError, match=r"X104.*margin"):
+        both(backend, partial(losses.triplet, margin=0), y, np.zeros(4, int))
 
 
 def test_focal_and_hinge_at_the_ends(backend):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import PAIRS
 from draws import draws
+from whole import whole
 
 import xcnn
 from xcnn import article
@@ -100,7 +101,7 @@ def test_sigmoid_keeps_its_digits_alone_and_fused(name, net, dtype):
 def test_activations_keep_their_digits_over_the_whole_range(backend, layer, exact, dtype):
     far, eps = TYPES[dtype]
     x = points(dtype, far)[:, None]
-    y, _ = layer({}, backend.asarray(x), xcnn.Run(backend))
+    y, _ = whole(layer, backend)({}, backend.asarray(x), xcnn.Run(backend))
     np.testing.assert_allclose(long(backend.to_numpy(y)), exact(x), rtol=8 * eps)
 
 
@@ -112,7 +113,7 @@ def test_the_slopes_of_sigmoid_and_softplus(backend, dtype):
     run = xcnn.Run(backend)
     slopes = {}
     for layer in (Sigmoid(), Softplus()):
-        _, backward = layer({}, backend.asarray(x), run)
+        _, backward = whole(layer, backend)({}, backend.asarray(x), run)
         slopes[type(layer)] = long(backend.to_numpy(backward(backend.asarray(np.ones_like(x)))[0]))
     np.testing.assert_allclose(slopes[Softplus], sigmoid(x), rtol=8 * eps)
     s, rest = sigmoid(x), sigmoid(-long(x))

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from whole import compiled
 
 import xcnn
 from xcnn.core import tree
@@ -35,7 +36,7 @@ def test_labels_left_out_and_class_weights_against_pytorch(torch, backend, rng, 
         ({"ignore_index": -100}, {}),
         ({"ignore_index": -100, "weights": backend.asarray(weights)}, {"weight": torch.tensor(CLASSES).double()}),
     ]:
-        got = losses.cross_entropy(backend.asarray(y), backend.asarray(t), **ours)
+        got = compiled(partial(losses.cross_entropy, **ours), backend)(backend.asarray(y), backend.asarray(t))
         expected = with_gradient(torch, lambda y: torch.nn.functional.cross_entropy(y, torch.tensor(t), **theirs), y)  # noqa: B023
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(backend.to_numpy(one), other, rtol=1e-12, atol=1e-15)
@@ -60,7 +61,7 @@ def test_weighted_means_against_pytorch(torch, backend, rng, name):
         terms = PLAIN[name](torch.nn.functional, y, torch.tensor(t))
         return (terms * torch.tensor(w)[:, None]).sum() / (w.sum() * terms.shape[1])
 
-    got = losses.LOSSES[name](*map(backend.asarray, (y, t)), weights=backend.asarray(w))
+    got = compiled(partial(losses.LOSSES[name], weights=backend.asarray(w)), backend)(*map(backend.asarray, (y, t)))
     for one, other in zip(got, with_gradient(torch, theirs, y), strict=True):
         np.testing.assert_allclose(backend.to_numpy(one), other, rtol=1e-12)
 
@@ -300,3 +301,18 @@ def test_validation_data_have_weights_of_their_own(data):
     model = tiny()
     row = model.fit(x, y, validation_data=(x, y, w), class_weight=CLASSES, **QUIET).rows[-1]
     assert row["val_loss"] == pytest.approx(model.evaluate(x, y, sample_weight=w)["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "outputs", "ignored"), [("cross_entropy", 3, 1), ("nll", 3, 0), ("focal", 1, 0)])
+def test_accuracy_leaves_out_a_class_that_does_not_count(loss, outputs, ignored, backend, rng):
+    """The label that is left out is one of the classes: whoever says it is neither right nor wrong."""
+    t = rng.integers(0, max(outputs, 2), 23)
+    loss = partial(losses.LOSSES[loss], ignore_index=ignored)
+    model = xcnn.Model(xcnn.Dense(outputs), (4,), loss=loss, optimizer=xcnn.SGD(0.0), backend=backend, seed=1)
+    x = rng.standard_normal((23, 4)).astype("float32")
+    y = model.predict(x)
+    said = y.argmax(axis=1) if outputs > 1 else (y[:, 0] > 0).astype(int)
+    expected = (said == t)[t != ignored].mean()
+    rows = model.fit(x, t, batch_size=6, progress="none").rows
+    assert rows[0]["accuracy"] == pytest.approx(expected, rel=1e-12)
+    assert model.evaluate(x, t)["accuracy"] == pytest.approx(expected, rel=1e-12)

@@ -24,7 +24,7 @@ from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training import loss_scaling
-from xcnn.training.losses import Loss, count_correct, value_and_gradient
+from xcnn.training.losses import Loss, count_correct, ignored, value_and_gradient
 from xcnn.training.optimizers import Composite, Optimizer, global_norm, weight_norm
 from xcnn.training.precision import Precision
 
@@ -266,7 +266,7 @@ class Backend:
         The gradient is multiplied by the loss's scale, where there is one (loss_scaling.py).
         """
         value, dy = value_and_gradient(loss, y, t)
-        right = None if threshold is None else count_correct(y, t, threshold)
+        right = None if threshold is None else count_correct(y, t, threshold, ignored(loss))
         return value, dy if loss_scale is None else dy * loss_scale, right
 
     def update(

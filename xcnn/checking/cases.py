@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[Layer, Shape], ...] = (
     (layers.Conv2D(4, 3), (2, 6, 7)),
     (layers.Conv2D(4, (2, 3), stride=(2, 1), padding="same", dilation=(1, 2), groups=2, bias="untied"), (2, 7, 6)),
     (layers.Conv2DTranspose(4, (3, 2), stride=(2, 3), padding="same", groups=2), (4, 3, 4)),
-    (layers.DepthwiseConv2D((2, 3), 2, stride=2, padding="same"), (2, 5, 6)),
+    (layers.DepthwiseConv2D((2, 3), depth_multiplier=2, stride=2, padding="same"), (2, 5, 6)),
     (layers.Conv1D(4, 3, stride=2, padding=1), (2, 8)),
     (layers.Conv1DTranspose(4, 3, stride=2, padding=1, output_padding=1), (2, 5)),
     (layers.StandardizedConv2D(4, 3, padding="same"), (2, 5, 6)),

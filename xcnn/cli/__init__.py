@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from xcnn import errors
-from xcnn.cli import backends, bench, check, compare, evaluate, explain, export, predict, serve, summary, train
+from xcnn.cli import backends, bench, check, compare, evaluate, explain, export, helping, predict, serve, summary, train
 from xcnn.cli.ending import ENDING
 from xcnn.cli.ranks import GROUP
 from xcnn.cli.reports import READER_LEFT, UNWRITTEN, USAGE, exit_code, tell_error
@@ -54,7 +54,9 @@ def carried(run: Callable[..., None]) -> Callable[..., None]:
 
 
 for _command in (train, evaluate, predict, explain, serve, summary, export, backends, check, compare, bench):
-    app.command(name=_command.__name__.rpartition(".")[2])(carried(_command.run))
+    app.command(name=_command.__name__.rpartition(".")[2], epilog=helping.TRAIN if _command is train else None)(
+        carried(_command.run)
+    )
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,6 +93,7 @@ def outcome(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--traceback"]
     try:
         refuse_empty(arguments)
+        arguments = helping.asked(arguments)
         if not arguments:
             with redirect_stdout(sys.stderr), suppress(SystemExit):  # which older releases of Typer raise
                 app(args=["--help"], prog_name="xcnn", standalone_mode=False)

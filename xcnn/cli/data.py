@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xcnn.cli.options import DATA_HELP, SETS, load_set
 from xcnn.core.names import meant
-from xcnn.errors import DataError, OptionError, ShapeError, counted, short
+from xcnn.data.kept import Kept
+from xcnn.data.photos import Folder
+from xcnn.errors import DataError, OptionError, ShapeError, counted, printable, short
+from xcnn.model.image_files import fit_of
 
 if TYPE_CHECKING:
     from xcnn.data import Dataset
     from xcnn.model.model import Model
 
+CLASSES = 12
+"""Classes that are told by name."""
+KEPT = 1 << 29
+"""Bytes of pictures that are read once and kept in memory; more are read anew in each epoch."""
 SHARE = 0.2
 """Of a folder's images are tested on, where nobody says otherwise."""
 
@@ -34,7 +42,9 @@ class Data:
     counts
         images to train on, and to test on
     said
-        what was found out about the pictures
+        what was found out about the pictures, and how they are read, in lines
+    fit
+        how pictures are brought to one size
     """
 
     train: tuple[Any, ...]
@@ -42,7 +52,8 @@ class Data:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     counts: tuple[int, int]
-    said: str = ""
+    said: tuple[str, ...] = ()
+    fit: str = "stretch"
 
 
 def in_memory(data: Dataset) -> Data:
@@ -59,6 +70,7 @@ def load_data(
     quiet: bool = False,
     limits: Mapping[str, Any] | None = None,
     share: float | None = None,
+    fit: str | None = "stretch",
 ) -> Data:
     """The data set of this name, or a folder, its images of this size and colour, or of what suits its pictures.
 
@@ -72,17 +84,37 @@ def load_data(
     found = load_set(name, data_dir, quiet, limits)
     if found is not None:
         return in_memory(found)
+    if is_of_samples(Path(name)):
+        from xcnn.data.files import load_files
+
+        if limits:
+            both = f"--max-pixels and --formats can't be given with {name}"
+            raise OptionError("X104", f"{both}.", hint="they are for folders of images.")
+        samples, told = load_files(name, SHARE if share is None else share)
+        return replace(in_memory(samples), said=(told,))
     if not Path(name).is_dir():
         guess = meant("data set", name, SETS)
         hint = f"did you mean {guess!r}?" if guess else f"give {DATA_HELP}"
         raise DataError("X205", f"there is no data set or folder {short(name)}.", hint=hint)
     from xcnn.data import folder
 
-    how: dict[str, Any] = {"test_fraction": SHARE if share is None else share, **(limits or {})}
+    how: dict[str, Any] = {"test_fraction": SHARE if share is None else share, "fit": fit, **(limits or {})}
     train, test = (folder(name, size, mode, part=part, **how) for part in ("train", "test"))
-    channels, height, width = train.shape
-    said = f"{train.found}, read as {height}x{width} {'grey' if channels == 1 else 'RGB'}"
-    return Data((train,), (test,), train.classes, train.shape, (len(train), len(test)), said)
+    said = found_and_chosen(train, test, size, mode)
+    kept = tuple(Kept(each) if each.bytes_in_all <= KEPT and len(each) else each for each in (train, test))
+    return Data((kept[0],), (kept[1],), train.classes, train.shape, (len(train), len(test)), said, train.reading.fit)
+
+
+def is_of_samples(path: Path) -> bool:
+    """Whether it is a file, or a folder of files of samples: one without folders of classes, but with such files."""
+    if not path.is_dir():
+        return path.is_file()
+    from xcnn.data.files import cifar_kind, starts_as_idx
+
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    if any(entry.is_dir() for entry in entries):
+        return False
+    return any(starts_as_idx(e) or (e.suffix == ".bin" and cifar_kind(e.stat().st_size) > 0) for e in entries)
 
 
 def for_model(
@@ -98,7 +130,8 @@ def for_model(
     share = model.info.get("validation")
     size = (model.input_shape[1], model.input_shape[2]) if name not in SETS else None
     mode = "L" if model.input_shape[0] == 1 else "RGB"
-    found = load_data(name, data_dir, size, mode, quiet, limits, share if isinstance(share, float) else None)
+    share = share if isinstance(share, float) else None
+    found = load_data(name, data_dir, size, mode, quiet, limits, share, fit_of(model))
     if len(found.train) == 1 and "data" in model.info:
         model.scaling = "bytes"
     return found
@@ -111,9 +144,11 @@ AUGMENTATIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {
     "cutmix": (1.0, lambda augment, n: augment.CutMix(n)),
     "cutout": (8.0, lambda augment, n: augment.Cutout(n)),
     "flip": (0.5, lambda augment, n: augment.Flip(n)),
+    "light": (0.4, lambda augment, n: augment.ColorJitter(n, n, 1.5 * n, min(n / 2, 0.5))),
     "mixup": (0.2, lambda augment, n: augment.Mixup(n)),
     "rotate": (10.0, lambda augment, n: augment.Rotate(n)),
     "translate": (4.0, lambda augment, n: augment.Translate(n, "reflect")),
+    "zoom": (0.25, lambda augment, n: augment.Affine(60 * n, translate=n / 2, scale=(1 - n, 1 + n))),
 }
 """The names on the command line: the usual strength, which "name:strength" replaces, and what is made of it."""
 
@@ -150,3 +185,17 @@ def told(data: Data) -> str:
     """How much there is of it."""
     train, test = data.counts
     return f"{counted(train, 'training image')} and {counted(test, 'test image')}"
+
+
+def found_and_chosen(train: Folder, test: Folder, size: object, mode: object) -> tuple[str, ...]:
+    """What a folder has, and how its pictures are read, and why: lines for who waits for the training."""
+    counts = Counter(train.labels.tolist()) + Counter(test.labels.tolist())
+    names = [f"{printable(name)} {counts[label]:,}" for label, name in enumerate(train.classes)]
+    more = f", and {len(names) - CLASSES} more" if len(names) > CLASSES else ""
+    found, (channels, height, width) = train.found, train.shape
+    lines = [f"found {counted(len(names), 'class', 'classes')}: {', '.join(names[:CLASSES])}{more}; {found}"]
+    lines += [str(found.strays)] if found.strays else []
+    why = "as asked" if size else "for the median of their shorter sides" if height < 64 else "enough for most things"
+    colour = f"{'grey' if channels == 1 else 'RGB'}{' as asked' if mode else ''}"
+    cut = "their middles, since they differ in shape and would be distorted" if train.reading.fit == "crop" else "whole"
+    return (*lines, f"read as {height}x{width} ({why}), {colour}, {cut}")

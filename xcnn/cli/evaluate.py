@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xcnn.cli.data import Data
-    from xcnn.data import Folder
+    from xcnn.data import Numbered
     from xcnn.model.model import Model
 
 
@@ -61,7 +61,7 @@ def run(
         raise DataError(
             "X205", f"{model.name} is no classifier, so it has no accuracy.", hint="use model.evaluate(x, y) in Python."
         )
-    name = named_data(loaded, data, "mnist01")
+    name = named_data(loaded, data)
     found = relabelled(loaded, for_model(loaded, name, data_dir, limits=image_limits(max_pixels, formats)))
     result = loaded.evaluate(*found.test)
     if not isfinite(result["loss"]):
@@ -113,7 +113,7 @@ def relabelled(model: Model, data: Data) -> Data:
     return replace(data, test=(renumbered(data.test[0], labels, tuple(known)),))
 
 
-def renumbered(source: Folder, labels: NDArray[Any], classes: tuple[str, ...]) -> Folder:
+def renumbered(source: Numbered, labels: NDArray[Any], classes: tuple[str, ...]) -> Numbered:
     """A folder with other numbers for its classes."""
     other = copy(source)
     other.labels, other.classes = labels, classes

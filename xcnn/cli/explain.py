@@ -13,12 +13,12 @@ from xcnn.cli.options import (
     Json,
     MaxBytes,
     MaxPixels,
-    ModelFile,
     PrecisionName,
     image_limits,
     load_model,
     print_json,
 )
+from xcnn.cli.pictures import MODEL_HELP, named_formats, parted
 from xcnn.errors import OptionError, printable, short
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    model: ModelFile,
-    image: Annotated[Path, typer.Argument(help="An image file of any size and colour.")],
+    model_and_image: Annotated[
+        list[Path],
+        typer.Argument(metavar="[MODEL] PICTURE", help=f"{MODEL_HELP} Then an image file of any size and colour."),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page, such as why.html; why.png is a picture of it.")
     ] = Path("why.html"),
@@ -43,11 +45,16 @@ def run(
 ) -> None:
     """Write a page that shows a model's numbers of an image, forward and backward. It needs no network."""
     from xcnn.explainer import explain
-    from xcnn.serving.pictures import from_file
+    from xcnn.model.image_files import from_file
 
+    limits = image_limits(max_pixels, formats)
+    model, (image, *others) = parted(model_and_image, named_formats(limits))
+    if others:
+        hint = "one page is of one picture."
+        raise OptionError("X104", f"explain takes one picture; got {1 + len(others)}.", hint=hint)
     loaded = load_model(model, backend, precision, max_bytes)
     target = None if label is None else class_of(loaded, label)
-    x, prepared = from_file(loaded, image, image_limits(max_pixels, formats))
+    x, prepared = from_file(loaded, image, limits)
     page = explain(loaded, x, target, title=f"{image.name} in {model.name}")
     page.save(output)
     size, loss = output.stat().st_size, page.trace.loss

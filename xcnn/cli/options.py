@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 DOWNLOADED = ("mnist", "fashion-mnist")
 SETS = ("mnist01", *DOWNLOADED)
-DATA_HELP = "mnist01 (inside the package), mnist, fashion-mnist, or a folder with one folder of images a class."
+DATA_HELP = (
+    "mnist01 (inside the package), mnist, fashion-mnist, a folder with one folder of images a class, or a file of "
+    "samples: .npz, .csv, CIFAR's .bin, a folder of IDX files."
+)
 
 BackendName = Annotated[
     str | None, typer.Option("--backend", help="numpy, cupy, cupy:1, ...; by default XCNN_BACKEND, else the best.")
@@ -61,18 +64,26 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-def named_data(model: Model, given: str | None, default: str) -> str:
-    """The data that were given, else those that the model's file names; where these are a folder, the user is asked.
+def named_data(model: Model, given: str | None, default: str | None = None) -> str:
+    """The data that were given, else those that the model's file names; where it names a path, the user is asked.
 
     Raises
     ------
     DataError
         X205, when nobody can be asked, or the answer is no: a file from others may name any folder.
     """
-    name = str(model.info.get("data", default))
-    if given is not None or name in (*SETS, default):
-        return given or name
-    asked = f"the model's file names the folder {name!r} as its data"
+    if given is not None:
+        return given
+    if "data" not in model.info and default is not None:
+        return default
+    if "data" not in model.info:
+        told = "no data are given, and the model's file does not tell on which it was trained"
+        raise DataError("X205", f"{told}.", hint=f"name them: {DATA_HELP}")
+    name = str(model.info["data"])
+    if name in SETS:
+        return name
+    kind = "file" if Path(name).is_file() else "folder"
+    asked = f"the model's file names the {kind} {name!r} as its data"
     there = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     if there and typer.confirm(f"{printable(asked)}; read it?", err=True):
         return name
@@ -132,18 +143,22 @@ def downloads_told() -> Iterator[None]:
 
 
 def load_model(path: Path, backend: str | None, precision: str | None, max_bytes: int | None) -> Model:
-    """The model of a checkpoint, or of an ONNX or a Keras file, which their names' ends tell."""
+    """The model of a checkpoint, of an ONNX or a Keras file, by their names' ends, or one that comes trained."""
     from xcnn.errors import CheckpointError
     from xcnn.model.from_keras import load_keras
     from xcnn.model.model import Model
     from xcnn.model.onnx_in import load_onnx
+    from xcnn.nets.pretrained import TRAINED, pretrained
 
     limits: dict[str, Any] = {} if max_bytes is None else {"max_bytes": max_bytes}
     chosen = cast("types.PrecisionName | None", precision)
     others: dict[str, Any] = {".onnx": load_onnx, ".keras": load_keras}
     kind = path.suffix.lower()
-    if kind in others:
-        model: Model = others[kind](path, backend=backend, **limits)
+    is_trained = str(path) in TRAINED and not path.exists()
+    if kind in others or is_trained:
+        model: Model = (
+            pretrained(str(path), backend=backend) if is_trained else others[kind](path, backend=backend, **limits)
+        )
         if chosen is not None:
             model.precision = chosen
         return model
@@ -158,3 +173,9 @@ def load_model(path: Path, backend: str | None, precision: str | None, max_bytes
 def print_json(schema: str, **values: Any) -> None:
     """One object on one line of stdout."""
     print(json.dumps({"schema": f"xcnn.{schema}.1", **values}, allow_nan=False), flush=True)
+
+
+def tell(line: str, silent: bool) -> None:
+    """A line on stderr."""
+    if not silent:
+        print(printable(line), file=sys.stderr, flush=True)

@@ -65,7 +65,7 @@ def answers(
     limits: dict[str, Any],
     dask: str,
     into: Path | None,
-    one: Callable[[Path], dict[str, Any]],
+    one: Callable[[Path], tuple[dict[str, Any], Any]],
 ) -> Iterator[tuple[Path, dict[str, Any] | Exception]]:
     """Each file with its answer, or what is wrong with it: files of shards that failed are looked at one by one."""
     from xcnn.model.predict import as_probabilities
@@ -87,6 +87,6 @@ def answers(
             continue
         for path in files[first:end]:
             try:
-                yield path, one(path)
+                yield path, one(path)[0]
             except (XcnnError, OSError) as error:
                 yield path, error

@@ -18,7 +18,8 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "smoothl1loss": "huber", "huberloss": "huber", "kldivloss": "kl_divergence", "kldiv": "kl_divergence",
         "kldivergence": "kl_divergence", "binaryfocalcrossentropy": "focal", "sigmoidfocalloss": "focal",
         "focalloss": "focal", "diceloss": "dice", "hingeloss": "hinge", "squaredhinge": "squared_hinge",
-        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "triplet": "contrastive",
+        "supcon": "contrastive", "supconloss": "contrastive", "ntxent": "contrastive", "tripletloss": "triplet",
+        "tripletmargin": "triplet", "tripletmarginloss": "triplet", "tripletsemihardloss": "triplet",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
     "metric": {
@@ -54,7 +55,7 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "fit": "train", "test": "evaluate", "val": "evaluate", "validate": "evaluate", "score": "evaluate",
         "classify": "predict", "infer": "predict", "inference": "predict", "info": "summary", "show": "summary",
         "describe": "summary", "inspect": "summary", "benchmark": "bench", "verify": "check", "devices": "backends",
-        "version": "--version", "help": "--help",
+        "version": "--version",
     },
     "option": {
         "lr": "--learning-rate", "learnrate": "--learning-rate", "rate": "--learning-rate", "bs": "--batch-size",
@@ -69,6 +70,35 @@ HABITS: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 """Of each kind of name what Keras, PyTorch and others say, in small letters alone, and the name here."""
+
+ELSEWHERE = {
+    "Activation": "an activation is a layer of its own: xcnn.ReLU()",
+    "CrossEntropyLoss": 'the loss has a name: xcnn.Model(net, input_shape, loss="cross_entropy")',
+    "DataLoader": "fit makes batches itself; xcnn.data.source reads data sets as they are needed",
+    "Identity": "xcnn.Sequential() passes X on",
+    "ImageDataGenerator": "xcnn.data.folder reads pictures, fit(..., augment=[xcnn.augment.Flip()]) changes them",
+    "Input": "the shape is given to xcnn.Model(net, input_shape), channels first",
+    "InputLayer": "the shape is given to xcnn.Model(net, input_shape), channels first",
+    "MSELoss": 'the loss has a name: xcnn.Model(net, input_shape, loss="mse")',
+    "ModuleList": "xcnn.Sequential(*layers)",
+    "RandomFlip": "fit(..., augment=[xcnn.augment.Flip()])",
+    "RandomRotation": "fit(..., augment=[xcnn.augment.Rotate(10)])",
+    "Rescaling": "bytes are scaled by the model: model.scaling",
+    "SeparableConv2D": "xcnn.DepthwiseConv2D(3), then xcnn.Conv2D(filters, 1)",
+    "callbacks": "they are xcnn's own: xcnn.EarlyStopping",
+    "clip_grad_norm_": "optimizers have clip_norm",
+    "load": "xcnn.Model.load(path)",
+    "load_model": "xcnn.Model.load(path); xcnn.load_keras reads .keras files",
+    "lr_scheduler": "xcnn.schedules, given as an optimizer's learning rate",
+    "manual_seed": "xcnn.Model(..., seed=0)",
+    "models": "xcnn.Sequential, xcnn.Graph, xcnn.Model; ready nets are in xcnn.nets",
+    "nn": "layers are xcnn's own: xcnn.Conv2D",
+    "no_grad": "predict and evaluate keep nothing for gradients",
+    "save": "model.save(path)",
+    "set_seed": "xcnn.Model(..., seed=0)",
+    "utils": "labels may be whole numbers or names as they are",
+}
+"""Names in Keras and PyTorch that are none here, and what does their work."""
 
 
 def meant(kind: str, given: object, known: Iterable[str]) -> str:

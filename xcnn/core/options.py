@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from xcnn.core.checks import plain
+from xcnn.core.names import ELSEWHERE
 from xcnn.errors import ArgumentError, OptionError, short
 
 Class = TypeVar("Class", bound=type)
@@ -72,6 +73,17 @@ OTHERS = {
     "verbose": "progress",
     "metrics": OF_MODEL,
     "initial_epoch": "resume=True goes on where training stopped.",
+    "padding_mode": "only zeros are added around an image; augment.Translate has other edges.",
+    "inplace": "nothing is written in place: leave it out.",
+    "noise_shape": "xcnn.SpatialDropout2D drops whole channels, xcnn.StochasticDepth whole samples.",
+    "center": "scale and bias are always there; xcnn.InstanceNorm has affine=False.",
+    "affine": "scale and bias are always there; xcnn.InstanceNorm has affine=False.",
+    "decay": "give a schedule as the learning rate, such as xcnn.schedules.Exponential.",
+    "clipvalue": "clip_norm holds all gradients together to a norm.",
+    "validation_steps": "all of validation_data is measured.",
+    "inputs": "xcnn.Graph has inputs and outputs: give it to Model as the net.",
+    "outputs": "xcnn.Graph has inputs and outputs: give it to Model as the net.",
+    "trainable": "give the model xcnn.optimizers.Groups, with Group(pattern, frozen=True).",
     "name": "layers are named by where they stand: model.summary() shows how.",
     "dtype": OF_MODEL,
     "input_shape": OF_MODEL,
@@ -289,7 +301,7 @@ CLASSES = {
 
 def close_name(name: str, known: list[str]) -> str:
     """The end of a sentence on a name that is not known: which is meant, if one can be guessed."""
-    if name == "Activation":
-        return "; an activation is a layer of its own: xcnn.ReLU()"
+    if name in ELSEWHERE:
+        return f"; {ELSEWHERE[name]}"
     meant = CLASSES.get(name) or nearest(name, known)
     return f"; did you mean {meant!r}?" if meant else ""

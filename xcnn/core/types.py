@@ -54,7 +54,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
 LossName: TypeAlias = Literal[
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "contrastive", "cross_entropy", "dice", "focal",
-    "hinge", "huber", "kl_divergence", "mae", "mse", "nll", "squared_hinge",
+    "hinge", "huber", "kl_divergence", "mae", "mse", "nll", "squared_hinge", "triplet",
 ]  # fmt: skip
 
 OptimizerName: TypeAlias = Literal[

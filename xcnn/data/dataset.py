@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,22 @@ class Dataset:
         sizes = f"{len(self.train.x):,} + {counted(len(self.test.x), 'sample')} of {self.train.x.shape[1:]}"
         names = printable(", ".join(self.classes))
         return f"<Dataset: {sizes}, {counted(len(self.classes), 'class', 'classes')}: {names}>"
+
+
+class Labels(np.ndarray[Any, np.dtype[np.int64]]):
+    """Labels of samples that stand for bytes, which know the names of their classes: an array as any other."""
+
+    classes: tuple[str, ...]
+
+    def __array_finalize__(self, other: object) -> None:
+        self.classes = getattr(other, "classes", ())
+
+
+def named(y: NDArray[np.int64], classes: tuple[str, ...]) -> Labels:
+    """(samples,) labels with the names of classes 0, 1, 2, ..."""
+    labels = y.view(Labels)
+    labels.classes = classes
+    return labels
 
 
 def scale(x: NDArray[np.uint8]) -> NDArray[np.float32]:

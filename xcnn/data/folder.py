@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -14,14 +15,16 @@ import numpy as np
 from xcnn.core.checks import check_between, check_whole
 from xcnn.core.files import path_of
 from xcnn.core.process import side_by_side
-from xcnn.data.dataset import Dataset, Samples
+from xcnn.data.dataset import Dataset, Samples, named
 from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, open_image, to_array
-from xcnn.errors import DataError, counted
+from xcnn.data.strays import Strays
+from xcnn.errors import DataError, counted, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+log = logging.getLogger("xcnn")
 LAYOUT = "images stand in path/<class>, or in path/train/<class> and path/test/<class>."
 
 
@@ -43,8 +46,10 @@ def image_folder(
     only there can another image change it. So every class of two is in both parts; a class of one is trained on.
 
     Samples keep the order of classes and file names. Hidden files and folders are skipped, as are files beside the
-    folders of the classes; links may not lead out of `path`. Names are read as UTF-8 in Unicode's form NFC, whatever
-    the system's locale; bytes that are not UTF-8 stand in a class's name as \xe9.
+    folders of the classes. Files whose ending is not one of the formats', such as notes.txt, are left out, as are
+    folders without pictures: a warning in the log counts them. Links may not lead out of `path`. Names are read as
+    UTF-8 in Unicode's form NFC, whatever the system's locale; bytes that are not UTF-8 stand in a class's name as \xe9.
+    The labels know the names of the classes, and a model that `fit(x, y)` trains on them keeps these.
 
     Parameters
     ----------
@@ -66,7 +71,7 @@ def image_folder(
     OptionError
         X104: an option that is none.
     DataError
-        X207: files that can't be read as images, all of them counted. X209: there is no class, a class without
+        X207: files that can't be read as images, all of them counted. X209: there is no class with
         images, a folder within a class, a link that leads out, images of several sizes where size is None, two
         classes of one name, or test has other classes than train.
 
@@ -85,15 +90,20 @@ def image_folder(
     formats = check_image_options(size, mode, formats, max_pixels)
     check_between("test_fraction", test_fraction, 0, 1)
     check_whole("seed", seed, 0)
-    train, test = parts_of(path_of(path), test_fraction, seed)
+    strays = Strays(formats)
+    train, test = parts_of(path_of(path), test_fraction, seed, strays)
+    if strays:
+        log.warning("%s: %s", printable(str(path)), strays)
     files = [file for part in (train, test) for group in part.values() for file in group]
     x = _read(files, size, mode, formats, max_pixels)
     y = np.asarray([label for part in (train, test) for label, group in enumerate(part.values()) for _ in group])
-    count = sum(map(len, train.values()))
+    y, count = named(y, tuple(train)), sum(map(len, train.values()))
     return Dataset(Samples(x[:count], y[:count]), Samples(x[count:], y[count:]), tuple(train))
 
 
-def parts_of(root: Path, test_fraction: float, seed: int) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+def parts_of(
+    root: Path, test_fraction: float, seed: int, strays: Strays | None = None
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
     """The files of each class to train on, and those to test on, as `image_folder` says.
 
     Raises
@@ -102,8 +112,9 @@ def parts_of(root: Path, test_fraction: float, seed: int) -> tuple[dict[str, lis
         X209
     """
     if not is_parted(root):
-        return _split(classes_of(root), test_fraction, seed)
-    train, test = _classes(root / "train", root), _classes(root / "test", root)
+        return _split(classes_of(root, strays), test_fraction, seed)
+    strays = Strays() if strays is None else strays
+    train, test = _classes(root / "train", root, strays), _classes(root / "test", root, strays)
     if train.keys() != test.keys():
         names = ", ".join(sorted(train.keys() ^ test.keys()))
         raise DataError("X209", f"train and test in {root} have different classes.", f"in one only: {names}")
@@ -115,9 +126,9 @@ def is_parted(root: Path) -> bool:
     return (root / "train").is_dir() and (root / "test").is_dir()
 
 
-def classes_of(root: Path) -> dict[str, list[Path]]:
+def classes_of(root: Path, strays: Strays | None = None) -> dict[str, list[Path]]:
     """The files of each class of a folder that is not parted; X209 where it is not laid out so."""
-    return _classes(root, root)
+    return _classes(root, root, Strays() if strays is None else strays)
 
 
 def _split(
@@ -147,7 +158,7 @@ def _named(name: str) -> str:
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "surrogateescape"))
 
 
-def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
+def _classes(folder: Path, root: Path, strays: Strays) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise DataError("X209", f"{folder} is not a folder.")
     classes: dict[str, list[Path]] = {}
@@ -157,16 +168,15 @@ def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
         name = _named(entry.name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if name in classes:
             raise DataError("X209", f"{folder} has two classes of the name {name}.", hint="rename one of them.")
-        classes[name] = _images(entry, root)
-    if not classes:
-        raise DataError("X209", f"{folder} has no folder of images.", hint=LAYOUT)
-    return classes
+        classes[name] = _images(entry, root, strays)
+    if not any(classes.values()):
+        raise DataError("X209", f"{folder} has no folder of images.", *filter(None, [str(strays)]), hint=LAYOUT)
+    strays.classes += [name for name, files in classes.items() if not files and name not in strays.classes]
+    return {name: files for name, files in classes.items() if files}
 
 
-def _images(folder: Path, root: Path) -> list[Path]:
-    files = _visible(folder)
-    if not files:
-        raise DataError("X209", f"{folder} has no images.", hint=LAYOUT)
+def _images(folder: Path, root: Path, strays: Strays) -> list[Path]:
+    files = strays.pictures(_visible(folder))
     for entry in (folder, *files):
         if not Path(os.path.realpath(entry)).is_relative_to(os.path.realpath(root)):
             raise DataError("X209", f"{entry} is a link that leads out of {root}.", hint="copy what it leads to.")

@@ -18,13 +18,17 @@ import numpy as np
 from xcnn.core.checks import check_whole
 from xcnn.core.files import path_of
 from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
-from xcnn.errors import DataError, OptionError, short, told_by
+from xcnn.errors import DataError, OptionError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image, ImageFile
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+DIGITS = ("mnist01", "mnist")
+"""The sets whose pictures `xcnn.data.digits.mnist_like` prepares."""
+FITS = ("stretch", "crop")
+"""How a picture is brought to a size of another shape."""
 MAX_PIXELS = 1 << 26
 PIXELS_PER_BYTE = 8 * 1032
 """The most that a format above can pack into a byte: PNG's 1-bit pixels, deflated."""
@@ -39,13 +43,6 @@ MAX_SCANS = 16
 REDUCING_GAP = 8
 """A large picture is averaged to no less than so many times the size that is asked for before it is resampled."""
 
-GREY = (0.299, 0.587, 0.114)
-SIDE, BOX, CENTRE = 28, 20, 14
-"""MNIST's images are 28 pixels wide, their digits fit a box of 20, and their centre of mass is at pixel 14."""
-
-BLANK = 0.05
-LARGE = 1024
-
 
 def read_image(
     path: str | os.PathLike[str],
@@ -53,10 +50,11 @@ def read_image(
     mode: str = "L",
     formats: Sequence[str] = FORMATS,
     max_pixels: int = MAX_PIXELS,
+    fit: str = "stretch",
 ) -> NDArray[np.float32]:
     """An image file as an array (channels, height, width), float32 in 0..1.
 
-    Turned as its EXIF data say, set on white where it is transparent, and stretched to `size`. Of an animation, the
+    Turned as its EXIF data say, set on white where it is transparent, and brought to `size`. Of an animation, the
     first picture. 16 bits of grey are kept; real numbers must be in 0..1; colour profiles are not applied.
 
     Parameters
@@ -72,6 +70,9 @@ def read_image(
     max_pixels
         how many pixels a file may hold before it is decoded; it bounds the file's bytes (4 a pixel and 16 MiB) and a
         JPEG's scans (16 of so many pixels) too. Decoding takes about 4 bytes a pixel, a progressive JPEG up to 10.
+    fit
+        "stretch" brings the whole picture to `size`, whatever its shape; "crop" the largest part in its middle that has
+        the shape of `size`.
 
     Raises
     ------
@@ -82,7 +83,15 @@ def read_image(
         samples mean, such as signed ones.
     """
     formats = check_image_options(size, mode, formats, max_pixels)
-    return to_array(open_image(path, mode, formats, size, max_pixels), mode)
+    check_fit(fit)
+    return to_array(open_image(path, mode, formats, size, max_pixels, fit=fit), mode)
+
+
+def check_fit(fit: object) -> str:
+    """The option; raise X104 for another."""
+    if not isinstance(fit, str) or fit not in FITS:
+        raise OptionError("X104", f'fit must be "stretch" or "crop"; got {short(fit)}.')
+    return fit
 
 
 def check_image_options(
@@ -192,6 +201,7 @@ def open_image(
     max_pixels: int = MAX_PIXELS,
     room: Room | None = None,
     content: bytes | None = None,
+    fit: str = "stretch",
 ) -> Image.Image:
     """An image file as a Pillow image of mode L or RGB, or of mode F in 0..1; with `room`, decoded when there is some.
 
@@ -208,7 +218,7 @@ def open_image(
     try:
         with _Pieces(io.FileIO(path) if content is None else io.BytesIO(content)) as file:
             count = os.fstat(file.fileno()).st_size if content is None else len(content)
-            return _decoded(file, count, mode, formats, size, max_pixels, room)
+            return _decoded(file, count, mode, formats, size, max_pixels, room, fit)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
@@ -226,6 +236,7 @@ def _decoded(
     size: tuple[int, int] | None,
     max_pixels: int,
     room: Room | None,
+    fit: str,
 ) -> Image.Image:
     """The picture in a file of so many bytes."""
     if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
@@ -246,7 +257,7 @@ def _decoded(
         image.load()
         turn = orientation(image)
         whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
-        return upright(_stretch(whole, mode, meant, size[::-1] if size and turn > 4 else size), turn)
+        return upright(_fitted(whole, mode, meant, size[::-1] if size and turn > 4 else size, fit), turn)
 
 
 def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:
@@ -321,8 +332,8 @@ def _on_canvas(image: Image.Image, covered: tuple[int, int, int, int]) -> Image.
     return canvas
 
 
-def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int] | None) -> Image.Image:
-    """The decoded image on white paper, stretched to (height, width)."""
+def _fitted(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int] | None, fit: str) -> Image.Image:
+    """The decoded image on white paper, brought to (height, width)."""
     from PIL import Image
 
     if size is None:
@@ -330,133 +341,14 @@ def _stretch(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int
     width, height, large = image.width, image.height, image.width * image.height > STRIP
     across, down = (max(1, n // (REDUCING_GAP * m)) if large else 1 for n, m in ((width, size[1]), (height, size[0])))
     y = on_white(image, mode, meant, (across, down))
-    return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, (0, 0, width / across, height / down))
+    left, top, right, bottom = middle(width, height, size) if fit == "crop" else (0.0, 0.0, width, height)
+    box = left / across, top / down, right / across, bottom / down
+    return y.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
 
 
-DIGITS = ("mnist01", "mnist")
-"""The sets whose pictures `mnist_like` prepares."""
-
-
-def mnist_like(
-    image: str | os.PathLike[str] | Image.Image | NDArray[Any],
-    max_pixels: int = MAX_PIXELS,
-    formats: Sequence[str] = FORMATS,
-) -> tuple[NDArray[np.float32], str]:
-    """Any picture of a digit, prepared as MNIST's were: (array (1, 28, 28), what was done to it).
-
-    White ink on black, cut out, its larger side scaled to 20 pixels, its centre of mass put in the middle of 28x28
-    (LeCun et al., "Gradient-based learning applied to document recognition", 1998). The background is the median of
-    the border; what differs from it hardly more than the border itself varies is background too. The note gives
-    sizes as height x width: "inverted, cropped to 312x240, scaled to 20x15, centred by mass".
-
-    Parameters
-    ----------
-    image
-        a file, a Pillow image, or an array: (height, width), (channels, height, width) or (height, width, channels)
-        with 1, 3 or 4 channels; whole numbers, or real ones in 0..1 or 0..255 (uint16: 0..65535). One that is 28x28
-        and light on a dark background already is taken as it is.
-    max_pixels, formats
-        of a file, as for `read_image`.
-
-    Raises
-    ------
-    DataError
-        X207: it can't be read as an image. X208: it is blank.
-    """
-    done: list[str] = []
-    grey = _grey(image, max_pixels, formats, done)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    background, low, high = (float(n) for n in (np.median(border), grey.min(), grey.max()))
-    if high - low < BLANK:
-        raise DataError("X208", "the image is blank.", hint="transparent parts count as white.")
-    if grey.shape == (SIDE, SIDE) and background < 0.1 and high > 0.5:
-        return grey[None], "as it is"
-    ink = grey - background
-    if background > (low + high) / 2:
-        ink = -ink
-        done.append("inverted")
-    contrast = float(ink.max())
-    noise = float(np.quantile(np.abs(border - background), 0.9)) / contrast
-    ink /= contrast
-    ink[ink < min(0.5, max(0.1, 4 * noise))] = 0
-    ink = _crop(ink, done)
-    ink = _scale(ink, done)
-    return _centre(ink, done)[None], ", ".join(done)
-
-
-def _grey(image: Any, max_pixels: int, formats: Sequence[str], done: list[str]) -> NDArray[np.float32]:
-    """The brightness (height, width) in 0..1, on white where the image is transparent, reduced if it is large."""
-    from PIL import Image
-
-    if isinstance(image, str | os.PathLike):
-        image = open_image(image, "L", check_image_options(None, "L", formats, max_pixels), None, max_pixels)
-    elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
-        image = _flat(image)
-    try:
-        x = np.asarray(_reduce(image, done) if isinstance(image, Image.Image) else image)
-    except Exception as error:  # of what is no array, any
-        raise DataError("X207", f"a {type(image).__name__} is not an image: {told_by(error)}") from error
-    if x.ndim == 2:
-        x = x[None]
-    elif x.ndim == 3 and x.shape[0] not in (1, 3, 4):
-        x = np.moveaxis(x, 2, 0)
-    if x.ndim != 3 or x.shape[0] not in (1, 3, 4) or x.size == 0 or x.dtype.kind not in "buif":
-        raise DataError(
-            "X207",
-            f"an array of {x.dtype} with shape {np.shape(image)} is not an image.",
-            hint="(height, width), (channels, height, width) or (height, width, channels), 1, 3 or 4 channels.",
-        )
-    top = {"bool": 1, "uint8": 255, "uint16": 65535}.get(x.dtype.name) or (1 if x.max() <= 1 else 255)
-    if not (x.min() >= 0 and x.max() <= top):  # neither holds for NaN
-        raise DataError("X207", "the image's values are not all in 0..1, or in 0..255.")
-    x = np.divide(x, np.float32(top), dtype=np.float32)
-    grey = np.tensordot(np.asarray(GREY, np.float32), x[:3], 1) if x.shape[0] > 1 else x[0]
-    grey = np.ascontiguousarray(grey * x[3] + (1 - x[3]) if x.shape[0] == 4 else grey, np.float32)
-    return grey if max(grey.shape) < 2 * LARGE else np.asarray(_reduce(Image.fromarray(grey), done))
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """A picture that is at hand, grey on white paper."""
-    try:
-        meant = meaning(image)
-        image.load()
-        return on_white(image, "L", meant)
-    except Exception as error:
-        raise DataError("X207", f"the picture can't be read: {str(error).rstrip('.')}.") from error
-
-
-def _reduce(image: Image.Image, done: list[str]) -> Image.Image:
-    factor = max(image.size) // LARGE
-    if factor < 2:
-        return image
-    done.append(f"reduced {factor} times")
-    return image.reduce(factor)
-
-
-def _crop(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
-    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    done.append(f"cropped to {ink.shape[0]}x{ink.shape[1]}")
-    return ink
-
-
-def _scale(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
-    from PIL import Image
-
-    height, width = (max(1, round(n * BOX / max(ink.shape))) for n in ink.shape)
-    small = Image.fromarray(np.ascontiguousarray(ink)).resize((width, height), Image.Resampling.HAMMING)
-    done.append(f"scaled to {height}x{width}")
-    pixels = np.asarray(small)
-    return np.asarray(pixels.clip(0, None) / pixels.max(), np.float32)
-
-
-def _centre(ink: NDArray[np.float32], done: list[str]) -> NDArray[np.float32]:
-    y = np.zeros((SIDE, SIDE), np.float32)
-    corner = []
-    for axis, size in enumerate(ink.shape):
-        mass = ink.sum(axis=1 - axis)
-        mean = float(mass @ np.arange(size)) / float(mass.sum())
-        corner.append(min(max(round(CENTRE - mean), 0), SIDE - size))
-    y[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
-    done.append("centred by mass")
-    return y
+def middle(width: int, height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the largest part of a picture, in its middle, that has the shape of a size."""
+    scale = min(width / size[1], height / size[0])
+    wide, high = size[1] * scale, size[0] * scale
+    left, top = (width - wide) / 2, (height - high) / 2
+    return left, top, left + wide, top + high

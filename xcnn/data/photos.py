@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 from xcnn.core.checks import check_between, check_whole
 from xcnn.core.files import path_of
 from xcnn.data.folder import classes_of, is_parted, parts_of
-from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_image_options, open_image, size_of, to_array
+from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_fit, check_image_options, open_image, size_of, to_array
 from xcnn.data.source import Batch, Numbered, Numbers, digest
+from xcnn.data.strays import Strays
 from xcnn.errors import DataError, OptionError, counted, printable, short
 
 log: logging.Logger = logging.getLogger("xcnn")
@@ -26,6 +28,8 @@ LEAST, MOST = 28, 64
 """Sides of the images that are made of pictures where nobody says how large."""
 LOOKED_AT = 200
 """Files of which the size and colour are looked at, evenly spaced."""
+ALIKE = 1.2
+"""How much the shapes of pictures, width by height, may differ that are stretched all alike."""
 GREYS = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
 
 
@@ -40,12 +44,13 @@ def folder(
     test_fraction: float = 0.2,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
+    fit: str | None = "stretch",
 ) -> Folder:
     """The images in path/<class>, read as they are needed: a source for `fit`, `evaluate` and `predict`.
 
     What is a class, and which images are those of the part "test", is as in `xcnn.data.image_folder`, and each image is
-    made as it makes it: turned as its EXIF data say, on white where it is transparent, from any mode and depth, and
-    stretched. The files' names are read at once, the files when a batch wants them.
+    made as it makes it: turned as its EXIF data say, on white where it is transparent, from any mode and depth. The
+    files' names are read at once, the files when a batch wants them.
 
     Parameters
     ----------
@@ -67,6 +72,9 @@ def folder(
         how many pixels a file may hold before it is decoded
     test_fraction, seed
         the share of images to test on, and which they are
+    fit
+        "stretch" or "crop", as for `xcnn.data.images.read_image`; None crops where the pictures that are looked at
+        differ in shape, which stretching would distort in as many ways
 
     Returns
     -------
@@ -100,10 +108,13 @@ def folder(
     if part is None and is_parted(root):
         hint = 'part="train" or part="test".'
         raise DataError("X209", f"{root} has folders train and test, and nothing says which is meant.", hint=hint)
-    parts = (classes_of(root),) if part is None else parts_of(root, test_fraction, seed)
+    strays = Strays(formats)
+    parts = (classes_of(root, strays),) if part is None else parts_of(root, test_fraction, seed, strays)
     found = survey([file for classes in parts for files in classes.values() for file in files], formats)
     classes = parts[part == "test"]
-    return Folder(root, classes, Reading(size or found.size, mode or found.mode, formats, max_pixels, bad), found)
+    fit = found.fit if fit is None else check_fit(fit)
+    reading = Reading(size or found.size, mode or found.mode, formats, max_pixels, bad, fit)
+    return Folder(root, classes, reading, replace(found, strays=strays))
 
 
 @dataclass(frozen=True)
@@ -115,13 +126,14 @@ class Reading:
     formats: Sequence[str] = FORMATS
     max_pixels: int = MAX_PIXELS
     bad: str = "raise"
+    fit: str = "stretch"
 
     def images(self, pictures: Iterable[tuple[Any, bytes | None]], count: int, room: Room, skipped: Skipped) -> Any:
         """Pictures, files or bytes with a name, as (samples, channels, height, width), and which of them they are."""
         x, kept = np.empty((count, len(self.mode), *self.size), np.float32), list[int]()
         for place, (path, content) in enumerate(pictures):
             try:
-                image = open_image(path, self.mode, self.formats, self.size, self.max_pixels, room, content)
+                image = open_image(path, self.mode, self.formats, self.size, self.max_pixels, room, content, self.fit)
             except DataError as error:
                 if self.bad == "raise":
                     raise
@@ -199,6 +211,11 @@ class Folder(Numbered):
         """(channels, height, width) of an image: the model's input_shape."""
         return len(self.reading.mode), *self.reading.size
 
+    @property
+    def bytes_in_all(self) -> int:
+        """What all images take in memory."""
+        return 4 * len(self) * prod(self.shape)
+
     def told(self, number: int) -> str:
         """The file."""
         return str(self.root / self.files[number])
@@ -218,7 +235,7 @@ class Folder(Numbered):
     def fingerprint(self) -> str:
         """A checksum of how they are read, and of the names, classes and sizes of all files."""
         sizes = np.array([(self.root / file).stat().st_size for file in self.files], np.int64)
-        how = f"{self.reading.size} {self.reading.mode}"
+        how = f"{self.reading.size} {self.reading.mode}" + (" crop" if self.reading.fit == "crop" else "")
         return digest(how, "\0".join(self.files), self.labels.astype(np.int64), sizes)
 
 
@@ -232,12 +249,23 @@ class Survey:
         what images are made of them where nobody says otherwise
     smallest, largest
         (height, width) of those with the fewest and the most pixels
+    alike
+        whether all have nearly one shape
+    strays
+        files that are left out, as no pictures in these formats
     """
 
     size: tuple[int, int]
     mode: str
     smallest: tuple[int, int] = (0, 0)
     largest: tuple[int, int] = (0, 0)
+    alike: bool = True
+    strays: Strays = field(default_factory=Strays)
+
+    @property
+    def fit(self) -> str:
+        """How they are brought to one size where nobody says it."""
+        return "stretch" if self.alike else "crop"
 
     def __str__(self) -> str:
         sizes = " to ".join(dict.fromkeys(f"{height}x{width}" for height, width in (self.smallest, self.largest)))
@@ -253,7 +281,8 @@ def survey(files: Sequence[Path], formats: Sequence[str]) -> Survey:
     side = round(min(max(median(min(height, width) for height, width, _ in seen), LEAST), MOST))
     sizes = sorted(((height, width) for height, width, _ in seen), key=lambda size: (size[0] * size[1], size))
     mode = "L" if all(colours in GREYS for _, _, colours in seen) else "RGB"
-    return Survey((side, side), mode, sizes[0], sizes[-1])
+    shapes = [width / height for height, width in sizes]
+    return Survey((side, side), mode, sizes[0], sizes[-1], max(shapes) <= ALIKE * min(shapes))
 
 
 def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from xcnn.core.arrays import full, pad
 from xcnn.core.checks import IMAGE, check_cells, check_input
@@ -49,6 +49,7 @@ class AveragePool2D(Pool2D):
     ({}, (8, 14, 14))
     """
 
+    _: KW_ONLY
     count_include_pad: bool = False
 
     @wide

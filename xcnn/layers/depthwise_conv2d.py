@@ -50,13 +50,13 @@ class DepthwiseConv2D:
 
     Examples
     --------
-    >>> xcnn.DepthwiseConv2D(3, 2, padding="same").init(np.random.default_rng(0), (4, 28, 28))[1]
+    >>> xcnn.DepthwiseConv2D(3, depth_multiplier=2, padding="same").init(np.random.default_rng(0), (4, 28, 28))[1]
     (8, 28, 28)
     """
 
     kernel_size: int | Pair
-    depth_multiplier: int = 1
     _: KW_ONLY
+    depth_multiplier: int = 1
     stride: int | Pair = 1
     padding: Padding = "valid"
     dilation: int | Pair = 1

@@ -112,6 +112,7 @@ class AveragePool1D(Pool1D):
     ({}, (2, 25))
     """
 
+    _: KW_ONLY
     count_include_pad: bool = False
 
     of_images = AveragePool2D

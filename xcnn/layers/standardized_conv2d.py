@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_positive
@@ -61,6 +61,7 @@ class StandardizedConv2D(Conv2D):
     (8, 28, 28)
     """
 
+    _: KW_ONLY
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from xcnn.core.checks import plain
 from xcnn.core.streams import Stream, name_of
 from xcnn.core.text import readable
 from xcnn.core.types import Array, Rng, Shape, Weights
+from xcnn.core.version import __version__
 from xcnn.errors import BackendError, CheckpointError, DeviceMemoryError, XcnnError
 from xcnn.layers.layer import Layer
 from xcnn.model.checkpoint_file import COUNTS, FORMAT, MOST_VALUES, Contents, opened, put, read_back, refuse, written
@@ -102,8 +103,6 @@ def checked(saved: Saved) -> tuple[Weights, str]:
     CheckpointError
         X403, X404, where it would not.
     """
-    from importlib.metadata import version
-
     state, own = saved.state, dict[str, type]()
     moments = {} if saved.weights_alone else {name: state.optimizer_state[name] for name in saved.optimizer.moments}
     odd = {*state.optimizer_state} - {"step", *moments, *loss_scaling.TYPES}
@@ -125,7 +124,7 @@ def checked(saved: Saved) -> tuple[Weights, str]:
         "dtype": saved.policy.dtype,
         "precision": saved.policy.name,
         "seed": saved.seed,
-        "versions": {"xcnn": version("xcnn"), "python": platform.python_version(), **saved.made_by["versions"]},
+        "versions": {"xcnn": __version__, "python": platform.python_version(), **saved.made_by["versions"]},
         "standing": {name: getattr(state, name) for name in (*COUNTED, *LATER)},
         "updates": state.optimizer_state["step"],
         "scaling": {name: entry.item() for name, entry in loss_scaling.entries_of(state.optimizer_state).items()},

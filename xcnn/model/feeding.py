@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xcnn.data.dataset import Labels
 from xcnn.data.source import Around, Arrays, Batch, Job, Numbered, Numbers, Pass, Source
 from xcnn.errors import DataError, OptionError
 from xcnn.model.held import Held
@@ -113,9 +114,10 @@ def to_train_on(model: Held, x: Any, y: Any, steps: int | None) -> tuple[Source,
         raise OptionError("X104", "steps_per_epoch is for iterables of batches.", hint="leave it out.")
     if y is None:
         raise OptionError("X104", "y is missing: arrays x have no targets of their own.", hint="fit(x, y)")
-    y = host_array("y", y)
     outputs = model.output_shape[0] if model.output_shape else 1
-    taking = decided(model.taking, outputs, None, in_order(y))
+    names = y.classes if isinstance(y, Labels) and len(y.classes) == max(outputs, 2) else None
+    y = host_array("y", y)
+    taking = decided(model.taking, outputs, True if names else None, names or in_order(y))
     return Arrays(*samples_of(model, x, y, taking=taking)), taking
 
 

@@ -12,7 +12,7 @@ from xcnn.layers.layer import Layer
 
 SETTING = {
     "lr": "model.learning_rate = ...",
-    "trainable": "weights that stay have gradients that nobody uses: leave their layers out of the net.",
+    "trainable": 'xcnn.optimizers.Groups(optimizer, Group("conv1/*", frozen=True)) keeps weights as they are.',
     "device": 'model.to("cupy") moves it.',
     "criterion": "model.loss = ...",
 }
@@ -34,6 +34,21 @@ READING = {
     "cpu": 'model.to("numpy") moves it.',
     "score": "model.evaluate(x, y)",
     "lr": "model.learning_rate",
+    "fit_generator": "model.fit(batches, steps_per_epoch=...)",
+    "predict_classes": "model.classify(x)",
+    "get_layer": 'model.net["conv1"]',
+    "count_params": "model.summary().parameters",
+    "trainable_weights": "model.weights is the tree of them.",
+    "named_parameters": "model.weights is the tree of them.",
+    "zero_grad": "gradients are not kept: a step computes its own.",
+    "half": 'model.precision = "float16"',
+    "bfloat16": 'model.precision = "bfloat16"',
+    "double": 'build it with dtype="float64".',
+    "float": 'weights are float32 unless it is built with dtype="float64".',
+    "modules": "model.net.layers has them by name.",
+    "children": "model.net.layers has them by name.",
+    "trainable": 'xcnn.optimizers.Groups(optimizer, Group("conv1/*", frozen=True)) keeps weights as they are.',
+    "requires_grad_": 'xcnn.optimizers.Groups(optimizer, Group("conv1/*", frozen=True)) keeps weights as they are.',
 }
 """Attributes that some would read."""
 

@@ -34,6 +34,9 @@ from xcnn.model.taking import Taking
 from xcnn.training.losses import OF_LABELS, OF_ONE_CLASS, check_target_shape, loss_name
 from xcnn.training.state import HostArray
 
+PICTURE = (
+    "a picture's pixels? model.predict_images([path]) reads files, and brings them to the model's size and colours."
+)
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
 
 
@@ -148,12 +151,13 @@ def inputs_of(
         shape = f"(any, {_listed(model.input_shape)})"
         raise DataError("X203", f"{name} is empty.", hint=f"give samples, x of shape {shape}.")
     if x.shape[1:] != model.input_shape or x.ndim == 0:
+        picture = x.dtype == np.uint8 and x.ndim in (2, 3) and name == "x" and len(model.input_shape) == 3
         raise ShapeError(
             "X101",
             f"the model takes samples of shape {model.input_shape}.",
             f"got {name} {x.shape}, expected {AXES.get(len(model.input_shape), 'batch first')} = (any, "
             f"{_listed(model.input_shape)})",
-            hint=_shape_hint(x.shape, model.input_shape, name),
+            hint=PICTURE if picture else _shape_hint(x.shape, model.input_shape, name),
         )
     taking = taking or model.taking
     if x.dtype == np.uint8 and taking.scaling is not None:

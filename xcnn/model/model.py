@@ -32,6 +32,7 @@ from xcnn.core.types import (
     Shape,
     Weights,
 )
+from xcnn.data.images import FORMATS
 from xcnn.errors import BusyError, OptionError, host_memory, short
 from xcnn.layers.batch_norm import RUNNING, settled
 from xcnn.layers.layer import Layer
@@ -49,7 +50,7 @@ from xcnn.training import loss_scaling
 from xcnn.training.callbacks import Callback, check_callbacks
 from xcnn.training.history import History
 from xcnn.training.loop import measure
-from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, loss_function, loss_name, tell_bounded_logits
+from xcnn.training.losses import OF_ONE_CLASS, THRESHOLDS, Loss, ignored, loss_function, loss_name, tell_bounded_logits
 from xcnn.training.metrics import Metric, check_metrics
 from xcnn.training.optimizers import SGD, Optimizer
 from xcnn.training.optimizers import optimizer as make_optimizer
@@ -253,8 +254,8 @@ class Model:
         backend, cast = with_precision(self.backend, self.policy), mixed(self.net, self.policy)
         layers = widened(cast, self.policy)
         net = widened(backend.rewrite(cast), self.policy) if backend.fuse else layers
-        ignored = getattr(self.loss, "keywords", {}).get("ignore_index")
-        metrics = tuple(metric.bound(threshold, ignored) for metric in self.metrics)
+        left_out = ignored(self.loss)
+        metrics = tuple(metric.bound(threshold, left_out) for metric in self.metrics)
         accumulate = int(self.plan.get("accumulate", 1))
         optimizer, began = self.optimizer, self.state.rate_offset
         if began and isinstance(optimizer.learning_rate, Schedule):
@@ -931,6 +932,42 @@ class Model:
         likeliest: HostArray = self.probabilities(x, batch_size).argmax(axis=1)
         names = np.array(class_names(self))
         return names[likeliest] if len(names) == max(self.output_shape[0], 2) else likeliest
+
+    @explained
+    def predict_images(self, paths: Any, formats: Sequence[str] = FORMATS) -> HostArray:
+        """The likeliest class of the pictures in files, (files,): what `classify` gives, from their names on.
+
+        Each is read as large and of the colours that the model takes, and digits are prepared as MNIST's were, as
+        `xcnn predict` does.
+
+        Parameters
+        ----------
+        paths
+            the name of a file, of a folder, whose pictures are taken by their names, or several
+        formats
+            of the files, as for `xcnn.data.image_folder`
+
+        Raises
+        ------
+        OptionError
+            X104, when the loss is not a classifier's, and for what are no names of files.
+        DataError
+            X207, X208, for a file that can't be read as a picture, or has no digit where one is wanted.
+        ShapeError
+            X101, where the model takes no images.
+
+        Examples
+        --------
+        >>> from PIL import Image
+        >>> page = Image.new("L", (80, 100), "white")
+        >>> page.paste(0, (36, 20, 44, 80))
+        >>> page.save("one.png")
+        >>> [str(name) for name in xcnn.nets.pretrained("lenet-mnist").predict_images(["one.png"])]
+        ['1']
+        """
+        from xcnn.model.image_files import from_files
+
+        return self.classify(from_files(self, paths, formats))
 
     def __call__(self, x: Any) -> HostArray:
         """What `predict` gives."""

@@ -9,6 +9,7 @@ from typing import Any
 from xcnn.core import tree
 from xcnn.core.checks import check_flag
 from xcnn.errors import OptionError, short
+from xcnn.layers.packed import Packed
 from xcnn.model.held import Held, class_names
 
 PIXELS: dict[str, Any] = {"dtype": "float32", "layout": "NCHW", "range": [0, 1]}
@@ -24,7 +25,11 @@ def to_onnx(
     fold = check_flag("fold_batch_norm", fold_batch_norm)
     check = None if verify is None else check_flag("verify", verify)
     weights = tree.map(model.backend.to_numpy, model.state.weights)
-    write_onnx(Net(model.net, weights, model.input_shape, told(model, info)), path, fold=fold, check=check)
+    net, shape = model.net, model.input_shape
+    if isinstance(net, Packed):  # of several inputs or outputs, by their names
+        shapes: Any = net.input_shapes
+        net, shape = net.graph, shapes if len(shapes) > 1 else shapes[0]
+    write_onnx(Net(net, weights, shape, told(model, info)), path, fold=fold, check=check)
 
 
 def told(model: Held, info: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def packed(net: Layer, input_shape: Any) -> tuple[Layer, Any]:
     if not isinstance(net, Graph) or len(net.inputs) + len(net.outputs) == 2:
         return net, input_shape
     if isinstance(input_shape, Mapping):
-        input_shape = by_name(dict(input_shape), net.inputs, "input_shape")
+        named = by_name(dict(input_shape), net.inputs, "input_shape")
+        input_shape = named if len(named) > 1 else named[0]
     shapes = tuple(net.given_shapes(tuple(input_shape) if is_several(input_shape) else input_shape))
     shapes = tuple(check_shape("input_shape", shape, least=1) for shape in shapes)
     made = Packed(net, shapes)

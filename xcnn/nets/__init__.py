@@ -1,15 +1,28 @@
-"""Nets that are ready, by name: small ones with how each is trained (recipes.py), and a zoo of well-known ones."""
+"""Nets that are ready, by name: small ones with how each is trained (recipes.py), trained ones, and a zoo."""
 
 from xcnn.nets.convnext import convnext_tiny
 from xcnn.nets.efficientnet import efficientnet_b0
 from xcnn.nets.mobilenet import mobilenet_v2
-from xcnn.nets.recipes import RECIPES, Recipe, article, fashion, fast, lenet, mnist_net, residual_block, small_resnet
+from xcnn.nets.pretrained import TRAINED, pretrained
+from xcnn.nets.recipes import (
+    RECIPES,
+    Recipe,
+    article,
+    fashion,
+    fast,
+    lenet,
+    mnist_net,
+    photos,
+    residual_block,
+    small_resnet,
+)
 from xcnn.nets.resnet import resnet18, resnet34, resnet50
 from xcnn.nets.unet import unet
 from xcnn.nets.vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 
 __all__ = [
     "RECIPES",
+    "TRAINED",
     "Recipe",
     "article",
     "convnext_tiny",
@@ -19,6 +32,8 @@ __all__ = [
     "lenet",
     "mnist_net",
     "mobilenet_v2",
+    "photos",
+    "pretrained",
     "residual_block",
     "resnet18",
     "resnet34",

@@ -1,4 +1,4 @@
-"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, small residual nets."""
+"""Nets that are known by name: the article's, LeNet-5, Keras's MNIST example, one for photos, small residual nets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from xcnn.core.types import LossName
+from xcnn.core.types import LossName, Shape
 from xcnn.layers import (
     BatchNorm,
     Conv2D,
@@ -125,6 +125,27 @@ def small_resnet(classes: int = 10) -> Sequential:
     )  # fmt: skip
 
 
+def photos(classes: int = 10, side: int = 64) -> Sequential:
+    """A net for some hundred photos: four convolutions, each normalised and pooled, and the means of what is left.
+
+    Few weights, none of which belongs to a place, so that it learns from few pictures what stands anywhere in them.
+
+    Parameters
+    ----------
+    classes
+        outputs, logits
+    side
+        the shorter side of a picture: it is halved while 6 pixels or more are left
+    """
+    layers: list[Layer] = []
+    for filters in (24, 48, 96, 128):
+        layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()]
+        if side >= 6:
+            layers.append(MaxPool2D(2))
+            side //= 2
+    return Sequential(*layers, GlobalAveragePool2D(), Dropout(0.2), Dense(classes))
+
+
 def fashion(classes: int = 10) -> Sequential:
     """A net of seven 3x3 convolutions for Fashion-MNIST: two stages, each pooled, then two more around a shortcut.
 
@@ -135,8 +156,8 @@ def fashion(classes: int = 10) -> Sequential:
 
     Examples
     --------
-    >>> xcnn.nets.fashion().init(np.random.default_rng(0), (1, 28, 28))[1]
-    (10,)
+    >>> xcnn.nets.fashion(5).init(np.random.default_rng(0), (1, 28, 28))[1]
+    (5,)
     """
     return Sequential(
         *normalised(32), *normalised(64, MaxPool2D(2)), Residual(*normalised(64), *normalised(64)),
@@ -191,11 +212,15 @@ class Recipe:
     optimizer
         with its learning rate; or a function that makes it of the number of steps in all, where the rate follows these
     epochs
-        rounds through the data
+        rounds through the data; or a function that makes it of the number of samples
     batch_size
         samples a step
     augment
         what is done to training images, as `xcnn train --augment` takes it: "flip,translate:2"
+    suits
+        what it is for, in a line
+    sized
+        whether the net is made for a picture's side too
 
     Examples
     --------
@@ -204,12 +229,22 @@ class Recipe:
     (5, 64, 'cross_entropy')
     """
 
-    net: Callable[[int], Sequential]
+    net: Callable[..., Sequential]
     loss: LossName | Callable[..., Any] = "cross_entropy"
     optimizer: Optimizer | Callable[[int], Optimizer] = ADAM
-    epochs: int = 3
+    epochs: int | Callable[[int], int] = 3
     batch_size: int = 64
     augment: str = ""
+    suits: str = ""
+    sized: bool = False
+
+    def net_for(self, classes: int, shape: Shape) -> Sequential:
+        """The net for so many classes of images (channels, height, width)."""
+        return self.net(classes, min(shape[1:])) if self.sized else self.net(classes)
+
+    def epochs_for(self, samples: int) -> int:
+        """The rounds through so many samples."""
+        return self.epochs if isinstance(self.epochs, int) else self.epochs(samples)
 
     def optimizer_for(self, samples: int, epochs: int, batch_size: int) -> Optimizer:
         """The optimizer for a training of so many samples, rounds and samples a step."""
@@ -231,15 +266,39 @@ def one_cycle_decayed(steps: int) -> Optimizer:
 SMOOTHED = partial(cross_entropy, label_smoothing=0.1)
 """Labels a tenth of which is spread over all classes: Szegedy et al. 2016, "Rethinking the Inception architecture"."""
 
+
+def warm_cycle(steps: int) -> Optimizer:
+    """AdamW, its rate up to 0.006 and down again over all steps, with a little weight decay."""
+    return AdamW(OneCycle(0.006, steps), weight_decay=0.02)
+
+
+LOOKS = 60_000
+"""At how many pictures in all a net for photos looks: few pictures are looked at more often."""
+
+
+def rounds(samples: int) -> int:
+    """3 to 400 rounds, 20 at least through a few thousand, so that about LOOKS pictures are looked at."""
+    return min(400, max(20 if samples <= 4000 else 3, LOOKS // max(1, samples)))
+
+
 RECIPES = {
-    "article": Recipe(article, loss="binary_cross_entropy", batch_size=32),
-    "fast": Recipe(fast, optimizer=one_cycle, epochs=1, batch_size=64),
+    "article": Recipe(article, loss="binary_cross_entropy", batch_size=32, suits="two digits, as in the article"),
+    "fast": Recipe(fast, optimizer=one_cycle, epochs=1, batch_size=64, suits="MNIST: 99 % in some seconds"),
     "fashion": Recipe(
-        fashion, loss=SMOOTHED, optimizer=one_cycle_decayed, epochs=12, batch_size=128, augment="flip,translate:2"
+        fashion,
+        loss=SMOOTHED,
+        optimizer=one_cycle_decayed,
+        epochs=12,
+        batch_size=128,
+        augment="flip,translate:2",
+        suits="Fashion-MNIST, 28x28",
     ),
-    "lenet": Recipe(lenet),
-    "mnist-net": Recipe(mnist_net),
-    "small-resnet": Recipe(small_resnet),
+    "lenet": Recipe(lenet, suits="small grey pictures, 28x28"),
+    "mnist-net": Recipe(mnist_net, suits="MNIST: 99 % and more, slower"),
+    "photos": Recipe(
+        photos, optimizer=warm_cycle, epochs=rounds, batch_size=16, suits="a folder of some hundred photos", sized=True
+    ),
+    "small-resnet": Recipe(small_resnet, suits="thousands of small colour pictures"),
 }
 
 
@@ -251,6 +310,7 @@ __all__ = [
     "fast",
     "lenet",
     "mnist_net",
+    "photos",
     "residual_block",
     "small_resnet",
 ]

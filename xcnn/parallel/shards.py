@@ -105,7 +105,7 @@ class Done:
 def write(path: Path, y: HostArray) -> None:
     """Write outputs as a .npy file, whole or not at all."""
     content = io.BytesIO()
-    np.save(content, np.ascontiguousarray(y), allow_pickle=False)
+    np.lib.format.write_array(content, np.ascontiguousarray(y), allow_pickle=False)
     write_whole(path, content.getvalue())
 
 

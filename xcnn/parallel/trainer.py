@@ -13,7 +13,7 @@ from xcnn.parallel.step import SharedStep
 from xcnn.parallel.sums import Sums
 from xcnn.training.divergence import ELSEWHERE
 from xcnn.training.metrics import merged
-from xcnn.training.state import HostArray, TrainingState
+from xcnn.training.state import TrainingState
 from xcnn.training.trainer import SUMS, Trainer
 
 
@@ -46,8 +46,7 @@ class SharedTrainer(Trainer):
     def part_of(self, batches: int | None) -> slice:
         return slice(None) if batches is None else slice(*cuts(batches, self.ranks.size)[self.ranks.rank])
 
-    def after_span(
-        self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
-        """None: each step is taken by itself."""
-        return None
+    @property
+    def spans(self) -> bool:
+        """False: each step is taken by itself."""
+        return False

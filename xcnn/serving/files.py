@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xcnn.data.source import Batch, Numbered, Numbers, digest
-from xcnn.serving.pictures import from_file
+from xcnn.model.image_files import from_file
 
 
 class Pictures(Numbered):
@@ -47,7 +47,7 @@ class Pictures(Numbered):
 
     def batch(self, numbers: Numbers) -> Batch:
         """These pictures, read and prepared."""
-        read: Any = [from_file(self.taken_by, self.files[number], self.limits)[0] for number in numbers]  # type: ignore[arg-type]
+        read: Any = [from_file(self.taken_by, self.files[number], self.limits)[0] for number in numbers]
         return Batch(np.stack(read), None, numbers)
 
     def part(self, numbers: Numbers) -> Pictures:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xcnn.core.several import is_several
-from xcnn.errors import DataError, DivergedError, ShapeError
+from xcnn.errors import DivergedError, ShapeError
+from xcnn.model.image_files import Numbers, from_file
 
 if TYPE_CHECKING:
     from xcnn.model.model import Model
-
-Numbers: TypeAlias = NDArray[Any]
 
 
 def check_classifier(model: Model) -> list[str]:
@@ -36,44 +34,6 @@ def check_classifier(model: Model) -> list[str]:
             hint="use Model.load(path).predict(x) in Python.",
         )
     return numbered_names(model, max(model.output_shape[0], 2))
-
-
-def prepared(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers, str]:
-    """A picture as the model takes it, and how it was prepared.
-
-    Raises
-    ------
-    DataError
-        X207, X208, for what is no picture, or a blank one where a digit is wanted.
-    """
-    from xcnn.data.images import DIGITS, mnist_like, read_image
-
-    channels, height, width = model.input_shape
-    if model.info.get("data") in DIGITS and model.input_shape == (1, 28, 28):
-        return mnist_like(path, **limits)
-    x = read_image(path, size=(height, width), mode="L" if channels == 1 else "RGB", **limits)
-    return x, f"{'grey' if channels == 1 else 'RGB'}, {height}x{width}"
-
-
-def from_file(model: Model, path: Path, limits: dict[str, Any]) -> tuple[Numbers, str]:
-    """The picture of a file as the model takes it, and how it was prepared.
-
-    Raises
-    ------
-    DataError
-        X207, X208; its message names the file.
-    ShapeError
-        X101, where the model takes no images.
-    """
-    if len(model.input_shape) != 3:
-        told = f"the net takes samples of shape {model.input_shape}, not images."
-        raise ShapeError("X101", told, hint="give them in Python.")
-    try:
-        return prepared(model, path, limits)
-    except DataError as error:
-        if path.name not in error.message:
-            error.message = f"{path.name}: {error.message}"
-        raise
 
 
 def answer(model: Model, names: list[str], probabilities: Numbers, how: str, name: str) -> dict[str, Any]:
@@ -101,8 +61,8 @@ def answer(model: Model, names: list[str], probabilities: Numbers, how: str, nam
     }
 
 
-def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any]) -> dict[str, Any]:
-    """The answer on an image file.
+def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any]) -> tuple[dict[str, Any], Numbers]:
+    """The answer on an image file, and the image as the model got it.
 
     Raises
     ------
@@ -112,4 +72,4 @@ def classify(model: Model, path: Path, names: list[str], limits: dict[str, Any])
         X501
     """
     x, how = from_file(model, path, limits)
-    return answer(model, names, model.probabilities(x[None])[0], how, path.name)
+    return answer(model, names, model.probabilities(x[None])[0], how, path.name), x

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.errors import DataError, MissingDependency, XcnnError
+from xcnn.model.image_files import Numbers, prepared
 from xcnn.serving.batching import Batcher, FullError, Limits
 from xcnn.serving.metrics import Metrics
-from xcnn.serving.pictures import Numbers, answer, check_classifier, prepared
+from xcnn.serving.pictures import answer, check_classifier
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

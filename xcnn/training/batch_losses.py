@@ -88,13 +88,7 @@ def contrastive(y: Array, t: Array, *, temperature: float = 0.1) -> tuple[Array,
     (0.0636, [[0.0, -0.3569], [-0.5013, 0.6683], [0.4785, 0.0]])
     """
     temperature = check_positive("temperature", temperature)
-    xp = check_floating(y, t)
-    check_target_shape(y.shape, t.shape, labels=True)
-    if y.ndim != 2:
-        told = f"got predictions {tuple(y.shape)}"
-        raise ShapeError("X202", "this loss takes a vector of each sample.", told, hint="put Flatten() behind the net.")
-    if t.ndim == 2:
-        t = xp.argmax(t, axis=1)
+    xp, t = namespace(y), labels_of(y, t)
     one = full(y, (), 1.0)
     length = xp.sqrt(xp.sum(y * y, axis=1, keepdims=True))
     length = xp.where(length > 0, length, one)
@@ -121,3 +115,80 @@ def attraction(z: Array, t: Array, temperature: float) -> tuple[Array, Array]:
     total = xp.where(total > 0, total, one)
     value = -xp.sum(share * ways * xp.where(itself, zero, s - xp.log(total)))
     return value, share * (powers / total - ways)
+
+
+@rounded_once
+def triplet(y: Array, t: Array, *, margin: float = 1.0) -> tuple[Array, Array]:
+    """E = mean over samples i of max(0, |y_i - y_p| - |y_i - y_n| + margin), p and n being the hardest for i.
+
+    p is the farthest of its label, n the nearest of another: "batch hard", Hermans, Beyer and Leibe 2017. With
+    u_ij = (y_i - y_j) / |y_i - y_j|, each i that costs something adds (u_ip - u_in) / N to dy_i, -u_ip / N to dy_p and
+    u_in / N to dy_n.
+
+    Samples whose label no other of the batch has, or all have, do not count: batches must be large enough, and a loss
+    depends on which samples are in a batch together.
+
+    Parameters
+    ----------
+    y : (N, features)
+        what the net makes of each sample
+    t : (N,)
+        labels, any whole numbers; or shaped like y, rows whose largest cell names the label
+    margin
+        how much nearer those of its own label should be than all others, in units of y, above 0
+
+    Raises
+    ------
+    ShapeError
+        X202, for other shapes.
+    OptionError
+        X104, for a margin that can't be.
+    """
+    margin = check_positive("margin", margin)
+    xp, t = namespace(y), labels_of(y, t)
+    if not y.shape[0]:
+        return zeros(y, ()), y
+    number = xp.arange(y.shape[0], device=device(y))
+    alike = xp.expand_dims(t, axis=1) == t
+    others = alike & (xp.expand_dims(number, axis=1) != number)
+    squares, infinite = squared_distances(y), full(y, (), float("inf"))
+    far = xp.argmax(xp.where(others, squares, -infinite), axis=1)
+    near = xp.argmin(xp.where(alike, infinite, squares), axis=1)
+    counts = xp.any(others, axis=1) & ~xp.all(alike, axis=1)
+    (to_far, pull), (to_near, push) = (distances(y, xp.take(y, chosen, axis=0)) for chosen in (far, near))
+    terms = xp.where(counts, xp.clip(to_far - to_near + margin, min=0), zeros(y, ()))
+    size = xp.maximum(xp.sum(xp.astype(counts, y.dtype)), full(y, (), 1.0))
+    each = xp.expand_dims(xp.astype(terms > 0, y.dtype) / size, axis=1)
+    pull, push = pull * each, push * each
+    to_p, to_n = (xp.astype(xp.expand_dims(number, axis=1) == chosen, y.dtype) for chosen in (far, near))
+    return xp.sum(terms) / size, pull - push - to_p @ pull + to_n @ push
+
+
+def squared_distances(y: Array) -> Array:
+    """Those of all rows from each other, (N, N), but for a factor and rounding: to tell which are near."""
+    xp = namespace(y)
+    y = y - xp.mean(y, axis=0)
+    largest = xp.max(xp.abs(y)) if y.shape[1] else zeros(y, ())
+    y = y / xp.where(largest > 0, largest, full(y, (), 1.0))
+    squares = xp.sum(y * y, axis=1)
+    return xp.expand_dims(squares, axis=1) + squares - 2 * (y @ xp.matrix_transpose(y))
+
+
+def distances(y: Array, others: Array) -> tuple[Array, Array]:
+    """|y_i - o_i| for each row, and (y_i - o_i) / |y_i - o_i|, 0 where they are the same."""
+    xp, apart = namespace(y), y - others
+    largest = xp.max(xp.abs(apart), axis=1, keepdims=True) if y.shape[1] else zeros(y, (y.shape[0], 1))
+    scale = xp.where(largest > 0, largest, full(y, (), 1.0))
+    apart = apart / scale
+    length = xp.sqrt(xp.sum(apart * apart, axis=1, keepdims=True))
+    return (length * scale)[:, 0], apart / xp.where(length > 0, length, full(y, (), 1.0))
+
+
+def labels_of(y: Array, t: Array) -> Array:
+    """A label of each sample, whose prediction is a vector; else raise X202, and X103 for what is no number."""
+    xp = check_floating(y, t)
+    check_target_shape(y.shape, t.shape, labels=True)
+    if y.ndim != 2:
+        told = f"got predictions {tuple(y.shape)}"
+        raise ShapeError("X202", "this loss takes a vector of each sample.", told, hint="put Flatten() behind the net.")
+    return xp.argmax(t, axis=1) if t.ndim == 2 else t

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, NoReturn, TypeAlias, overload
 
 from xcnn.core import html
 from xcnn.core.checks import plain
@@ -89,6 +89,11 @@ class History:
 
     def __contains__(self, column: object) -> bool:
         return column in self.columns
+
+    def __getattr__(self, name: str) -> NoReturn:
+        known = {"history": 'history["loss"] is a column', "epoch": 'history["epoch"]'}.get(name)
+        said = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(f"{said}: {known}." if known else said, name=name, obj=self)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -21,11 +21,14 @@ from xcnn.training.history import MEASURED, Row
 from xcnn.training.losses import count_correct, value_and_gradient, weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
+from xcnn.training.spans import Laid
 from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import Trainer, to_float
 
 Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
 """What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
+MOST_SHARES = 1 << 24
+"""Places of a data set whose weights are made for an epoch as a whole; of more they are made batch by batch."""
 Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
 """What augmentation makes of a batch: of samples and targets, of their numbers, and of (seed, epoch)."""
 
@@ -99,13 +102,22 @@ def steps(trainer: Trainer, state: TrainingState, data: Source, way: Way) -> Gen
     """The states of an epoch on arrays in memory, by spans where the compiled step has them."""
     assert isinstance(data, Arrays)
     order = order_of(len(data), Pass(way.batch_size, trainer.seed, state.epoch, way.shuffle))
+    laid = None if way.by_step or not trainer.spans else laid_out(data, order, way)
     while state.seen < len(data):
-        by_one = way.weigh or way.by_step
-        after = None if by_one else trainer.after_span(state, data.x, data.labels, order, way.batch_size)
+        after = None if laid is None else trainer.after_span(state, laid, way.batch_size)
         if after is None:
             after = stepped(trainer, state, data.batch(order[state.batch * way.batch_size :][: way.batch_size]), way)
         state = after
         yield state
+
+
+def laid_out(data: Arrays, order: HostArray, way: Way) -> Laid | None:
+    """What spans are made of; None where weights of all samples would take too much room."""
+    if way.weigh is None:
+        return Laid(data.x, data.labels, order)
+    if data.labels.size > MOST_SHARES:
+        return None
+    return Laid(data.x, data.labels, order, way.weigh(data.labels, np.arange(len(data))))
 
 
 def fed_steps(
@@ -209,8 +221,9 @@ def measure(
                 value, _ = value_and_gradient(loss, y, targets_there)
                 value = to_float(backend, value)
                 if trainer.threshold is not None:
-                    right = count_correct(y, targets_there, trainer.threshold)
-            more = trainer.sums(value, right, (targets, shares), y if trainer.metrics else None)
+                    right = count_correct(y, targets_there, trainer.threshold, trainer.ignore_index)
+            mine = trainer.on_host(y) if trainer.metrics else None
+            more = trainer.sums(value, right, (targets, shares), mine)
             state = trainer.with_sums(state, more)
     state = trainer.of_all(state) if part != slice(None) else state
     if not state.seen:

@@ -26,7 +26,7 @@ from xcnn.errors import OptionError, short
 from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
-from xcnn.training.batch_losses import contrastive, dice
+from xcnn.training.batch_losses import contrastive, dice, triplet
 from xcnn.training.class_losses import focal, hinge, kl_divergence, nll, squared_hinge
 from xcnn.training.targets import at_least_one, check_floating, mean_of, same_shape, share
 from xcnn.training.targets import check_target_shape as check_target_shape
@@ -254,7 +254,7 @@ LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
     f.__name__: pure(f)
     for f in (
         binary_cross_entropy, binary_cross_entropy_with_logits, contrastive, cross_entropy, dice, focal, hinge, huber,
-        kl_divergence, mae, mse, nll, squared_hinge,
+        kl_divergence, mae, mse, nll, squared_hinge, triplet,
     )
 }  # fmt: skip
 THRESHOLDS = {
@@ -264,7 +264,7 @@ THRESHOLDS = {
 """The losses of classifiers, and where a single unit's class changes from 0 to 1."""
 OF_ONE_CLASS = ("cross_entropy", "nll")
 """Those in which a sample is of one class among several, so that targets are distributions."""
-OF_LABELS = ("contrastive",)
+OF_LABELS = ("contrastive", "triplet")
 """Losses that take a label for each sample, whatever the outputs are."""
 
 
@@ -390,13 +390,26 @@ def tell_bounded_logits(name: str, net: Layer, output_shape: Shape, stacklevel: 
     )
 
 
-def count_correct(y: Array, t: Array, threshold: float) -> Array:
-    """How many samples are classified right: the largest output, or the side of the threshold of a single one."""
+def ignored(loss: Loss) -> int | None:
+    """The label of what a loss leaves out; None where all count."""
+    index: int | None = getattr(loss, "keywords", {}).get("ignore_index")
+    return index
+
+
+def count_correct(y: Array, t: Array, threshold: float, ignore_index: int | None = None) -> Array:
+    """How many samples are classified right: the largest output, or the side of the threshold of a single one.
+
+    Those whose label is `ignore_index` are not among them, whatever is said of them.
+    """
     xp = namespace(y, t)
+    counts = None if ignore_index is None or tuple(t.shape) == tuple(y.shape) else t != ignore_index
     if y.shape[1] == 1:
-        return xp.sum(xp.astype((y > threshold) == (targets(y, t) > 0.5), xp.int64))
-    labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
-    return xp.sum(xp.astype(xp.argmax(y, axis=1) == xp.astype(labels, xp.int64), xp.int64))
+        right = (y > threshold) == (targets(y, t) > 0.5)
+        counts = None if counts is None else xp.expand_dims(counts, axis=1)
+    else:
+        labels = xp.argmax(t, axis=1) if tuple(t.shape) == tuple(y.shape) else t
+        right = xp.argmax(y, axis=1) == xp.astype(labels, xp.int64)
+    return xp.sum(xp.astype(right if counts is None else right & counts, xp.int64))
 
 
 __all__ = [
@@ -417,4 +430,5 @@ __all__ = [
     "mse",
     "nll",
     "squared_hinge",
+    "triplet",
 ]

@@ -1,4 +1,4 @@
-"""Progress on stderr: one permanent row an epoch, and on a terminal a live line within it.
+"""Progress on stderr, or in a notebook's cell: one permanent row an epoch, and a live line or bar within it.
 
 A stderr that is missing, closed, full or broken ends nothing: what can't be told is not told (`xcnn.output`).
 """
@@ -6,15 +6,21 @@ A stderr that is missing, closed, full or broken ends nothing: what can't be tol
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
 
+from xcnn.core import html, notebook
 from xcnn.core.output import Notes, notes, same_terminal
-from xcnn.errors import OptionError, short
-from xcnn.training.history import Row, header, line
+from xcnn.errors import OptionError, counted, short
+from xcnn.training.history import History, Row, header, line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
+
+
+OFTEN = 0.2
+"""Seconds between two pictures of a bar in a notebook."""
 
 
 class Progress(Protocol):
@@ -111,8 +117,63 @@ class Live(Plain):
             self.task = None
 
 
+class Cell(Silent):
+    """A table of all epochs and a bar within the epoch, in a notebook's cell, which one display keeps up to date."""
+
+    rows: list[Row]
+    at: tuple[str, int, int, float]
+    over: bool
+    shown: Any
+    last: float
+
+    def __init__(self) -> None:
+        self.rows, self.at, self.over, self.shown, self.last = [], ("", 0, 0, 0.0), False, None, 0.0
+
+    def start(self, epoch: int, epochs: int, images: int) -> None:
+        self.at = f"epoch {epoch}/{epochs}", 0, images, 0.0
+        self.tell()
+
+    def advance(self, images: int, loss: float) -> None:
+        title, done, total, _ = self.at
+        self.at = title, done + images, total, loss
+        if time.monotonic() - self.last > OFTEN:
+            self.tell()
+
+    def finish(self, row: Row) -> None:
+        self.rows.append(row)
+        self.at = "", 0, 0, 0.0
+        self.tell()
+
+    def close(self) -> None:
+        self.at = "", 0, 0, 0.0
+        self.over = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Show what there is now."""
+        self.last = time.monotonic()
+        if self.shown is None:
+            self.shown = notebook.show("HTML", self.page(), display_id=True)
+        else:
+            notebook.update(self.shown, self.page())
+
+    def page(self) -> str:
+        """The table and the bar."""
+        table = History(self.rows)._repr_html_() if self.rows else ""
+        title, done, total, loss = self.at
+        if self.over:
+            title, done, total = f"{counted(len(self.rows), 'epoch')}", len(self.rows), len(self.rows)
+            loss = float(self.rows[-1].get("loss", 0.0)) if self.rows else 0.0
+        count = ("done" if self.over else f"{done:,}/{total:,}") if total else f"{done:,}"
+        size = f'value="{done}" max="{total}"' if total else ""
+        said = html.escape(f"{title}  {count}  loss {loss:.4f}")
+        return f'{table}<div><progress {size} style="width: 20em"></progress> {said}</div>'
+
+
 def progress(choice: str | bool | Progress) -> Progress:
-    """Progress by name: "auto" is "live" on a terminal and "plain" elsewhere. True is "auto", False is "none".
+    """Progress by name: "auto" is "live" on a terminal, a table and a bar in a notebook's cell, and "plain" elsewhere.
+
+    True is "auto", False is "none". In a notebook "live" is the same as "auto".
 
     Raises
     ------
@@ -120,7 +181,10 @@ def progress(choice: str | bool | Progress) -> Progress:
         X104
     """
     if choice is True or (isinstance(choice, str) and choice == "auto"):
-        choice = "live" if notes().isatty() else "plain"
+        choice = "live" if notes().isatty() and not notebook.is_called_by_notebook() else "plain"
+        choice = "live" if notebook.kernel() is not None else choice
+    if isinstance(choice, str) and choice == "live" and notebook.kernel() is not None:
+        return Cell()
     if isinstance(choice, str | bool):
         kinds = {"live": Live, "plain": Plain, "none": Silent, False: Silent}
         if choice in kinds:

@@ -15,9 +15,8 @@ from xcnn.core.pure import Impure, is_fixed, is_own, made_of
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
-from xcnn.training.losses import Loss, weighted
+from xcnn.training.losses import Loss, ignored, weighted
 from xcnn.training.optimizers import Composite, Optimizer
-from xcnn.training.state import HostArray, TrainingState
 
 
 class Engine(Primitives, HostPort, Protocol):
@@ -52,13 +51,6 @@ class StepResult:
 
 Step: TypeAlias = Callable[..., tuple[Weights, Weights, StepResult]]
 """step(key, weights, optimizer state, x, t) -> (weights, optimizer state, result); with `shares`, those of the loss."""
-Span: TypeAlias = Callable[[int, TrainingState, HostArray, HostArray, HostArray, int], TrainingState | None]
-"""span(seed, state, x, t, order, batch_size) -> the state after as many of the epoch's next steps as it sees fit.
-
-A step that a backend compiled may have such a method. It gives None where the next step must be taken by itself, as one
-whose loss or gradient is not finite.
-"""
-
 
 Gradients: TypeAlias = tuple[Weights, Array, "Array | None", Array]
 """Of a batch: the gradients, the loss, how much is right, and the outputs."""
@@ -131,11 +123,11 @@ class TrainingStep:
 
 def portion_of(loss: Loss, t: Array, shares: Array | None) -> Any:
     """What the mean of a batch's loss is divided by, but for a factor that all of its parts share; above 0."""
-    ignored = getattr(loss, "keywords", {}).get("ignore_index")
-    if shares is None and (ignored is None or is_floating(t)):
+    left_out = ignored(loss)
+    if shares is None and (left_out is None or is_floating(t)):
         return t.shape[0]
     xp = namespace(t if shares is None else shares)
-    count = xp.sum(xp.astype(t != ignored, xp.float64)) if shares is None else xp.sum(shares)
+    count = xp.sum(xp.astype(t != left_out, xp.float64)) if shares is None else xp.sum(shares)
     return xp.maximum(count, full(count, (), 1e-30))
 
 

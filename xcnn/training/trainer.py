@@ -14,11 +14,12 @@ from xcnn.errors import DTypeError, host_memory, short
 from xcnn.layers.layer import Layer, Run
 from xcnn.training import loss_scaling
 from xcnn.training.divergence import diverged, first_non_finite, lost_moment
-from xcnn.training.losses import Loss
+from xcnn.training.losses import Loss, ignored
 from xcnn.training.metrics import Metric, counts_of, merged
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.spans import Laid, Span, Spanned
 from xcnn.training.state import HostArray, TrainingState
-from xcnn.training.step import Span, Step, TrainingStep
+from xcnn.training.step import Step, TrainingStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +85,9 @@ class Trainer:
         return Run(self.backend, wants_backward=False)
 
     @property
-    def by_step(self) -> bool:
-        """Whether each step must be taken by itself: something is counted that spans do not know."""
-        return bool(self.metrics) or self.ignore_index is not None
-
-    @property
     def ignore_index(self) -> int | None:
         """The label of what the loss leaves out."""
-        index: int | None = getattr(self.loss, "keywords", {}).get("ignore_index")
-        return index
+        return ignored(self.loss)
 
     def after_step(
         self,
@@ -136,7 +131,9 @@ class Trainer:
             "step": state.step + 1,
         }
         if within_epoch:
-            state = self.with_sums(state, self.of_all(self.sums(loss, result.right, given, result.outputs)))
+            state = self.with_sums(
+                state, self.of_all(self.sums(loss, result.right, given, self.on_host(result.outputs)))
+            )
             changed["batch"] = state.batch + 1
         return replace(state, **changed), loss
 
@@ -145,12 +142,15 @@ class Trainer:
         run = Run(self.backend, True, (self.seed, state.step))
         return first_non_finite(self.layers, self.loss, state.weights, run, x, t)
 
+    def on_host(self, outputs: Array | None) -> HostArray | None:
+        """Outputs that metrics ask for."""
+        return None if outputs is None else self.backend.to_numpy(outputs)
+
     def sums(
-        self, loss: float, right: Array | None, given: tuple[HostArray, HostArray | None], outputs: Array | None
+        self, loss: float, right: Array | None, given: tuple[HostArray, HostArray | None], y: HostArray | None
     ) -> TrainingState:
-        """What a batch adds to the sums of an epoch, as a state: of these targets and shares, with this mean loss."""
+        """What a batch adds to the sums of an epoch, as a state: of its mean loss, targets, shares and outputs."""
         weight, labels = self.weight_of(*given)
-        y = None if outputs is None else self.backend.to_numpy(outputs)
         return TrainingState(
             {},
             {},
@@ -186,19 +186,29 @@ class Trainer:
             return float(shares.sum(dtype="float64")) * len(t) / max(shares.size, 1), labels
         return labels / self.places, labels
 
-    def after_span(
-        self, state: TrainingState, x: HostArray, t: HostArray, order: HostArray, batch_size: int
-    ) -> TrainingState | None:
+    @property
+    def spans(self) -> bool:
+        """Whether the compiled step can take many steps in one go."""
+        return hasattr(self.step, "span")
+
+    def after_span(self, state: TrainingState, data: Laid, batch_size: int) -> TrainingState | None:
         """The state after some of the epoch's next steps in one go; None where the compiled step can't do that now."""
-        span: Span | None = getattr(self.step, "span", None)
-        if span is None or self.by_step:
-            return None
+        span: Span = self.step.span  # type: ignore[attr-defined]
         with self.backend.active():
-            after = span(self.seed, state, x, t, order, batch_size)
-        if after is None:
-            return None
-        samples = after.seen - state.seen
-        return replace(after, weight=state.weight + samples, labels=state.labels + samples * self.places)
+            done = span(self.seed, state, data, batch_size)
+        return None if done is None else self.entered(state, done, data)
+
+    def entered(self, before: TrainingState, done: Spanned, data: Laid) -> TrainingState:
+        """The state after a span, each of its steps counted as one that was taken by itself."""
+        state, steps = replace(done.state, seen=before.seen), len(done.losses)
+        count, looks = (done.state.seen - before.seen) // steps, bool(self.metrics) or self.ignore_index is not None
+        for n, loss in enumerate(done.losses.tolist()):
+            rows = data.order[before.seen + n * count :][:count]
+            t = data.t[rows] if looks else data.t[:count]  # of which nothing but the size is looked at
+            shares = None if data.shares is None else data.shares[rows]
+            y = None if done.outputs is None else done.outputs[n]
+            state = self.with_sums(state, self.sums(loss, None, (t, shares), y))
+        return state
 
 
 SUMS = ("loss", "weight", "labels", "right", "seen")

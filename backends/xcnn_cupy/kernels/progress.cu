@@ -7,7 +7,7 @@ struct Account {
     long long updates;  // of the weights, in this span
     long long right;    // samples; a sum, as are the next two
     long long seen;     // samples
-    double loss;        // the batches' losses times their samples
+    double* losses;     // of each step of the span
     long long stopped;  // the step that was not to be taken, or -1
     double value, norm, reach;  // of the last step, or the one not taken: its loss, its gradients', its new weights' norm
 };
@@ -60,8 +60,9 @@ __global__ void finish(const double* gradient_sums, const double* weight_sums, i
             account->stopped = account->step;
             return;
         }
+        account->losses[account->seen / samples] = *loss;
         account->step += 1, account->first += samples, account->updates += updated;
-        account->right += right ? *right : 0, account->seen += samples, account->loss += (double)*loss * samples;
+        account->right += right ? *right : 0, account->seen += samples;
     }
     if (scale.scale) scale.move(updated);
 }

@@ -49,7 +49,7 @@ TERMS = 512
 """Products of a chain of additions at most, as there."""
 ADDING = 12
 """To add a vector to cells in memory takes about as long as so many products."""
-LEAST = 1_000_000
+LEAST = 200_000
 """Multiplications for which a second thread is worth waking."""
 
 

@@ -176,6 +176,32 @@ def test_captured_epochs_are_those_of_single_steps(rng, name, eager_steps):
         assert np.allclose(w, v, rtol=1e-9, atol=1e-11), path
 
 
+def test_metrics_are_counted_within_spans(rng, eager_steps):
+    """By the outputs of each step of a graph, as step by step on NumPy."""
+    make, shape, options = CAPTURED["lenet"]
+    models = [
+        model_on(b, make(), shape, seed=3, dtype="float64", metrics=["f1", "top2"], **options)
+        for b in (RehearsedGpu(), ORACLE)
+    ]
+    x, t = data(rng, shape, 10, samples=13)
+    histories = [model.fit(x, t, epochs=2, batch_size=4, progress="none") for model in models]
+    assert models[0].compiled_step.reason == ""
+    assert not eager_steps
+    for row, other in zip(*(history.rows for history in histories), strict=True):
+        assert (row["f1"], row["top2"], row["accuracy"]) == (other["f1"], other["top2"], other["accuracy"])
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-9)
+
+
+def test_what_an_account_does_not_know_is_taken_step_by_step(rng):
+    """A batch in parts has several losses, of which a graph enters one; weights of samples are not gathered."""
+    for how, told in (({"accumulate": 2}, "in parts"), ({"class_weight": [1, 2]}, "have weights")):
+        models = [small(backend, dtype="float64", seed=1) for backend in (RehearsedGpu(), ORACLE)]
+        x, t = data(rng, (1, 6, 6), 2)
+        rows = [model.fit(x, t, batch_size=4, progress="none", **how).rows[0] for model in models]
+        assert told in models[0].compiled_step.reason
+        assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-9)
+
+
 # Spans.
 
 

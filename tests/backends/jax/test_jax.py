@@ -10,6 +10,7 @@ import xcnn
 from xcnn.core import tree
 from xcnn.errors import BackendError, BackendUnavailable, DivergedError, DTypeError, OptionError
 from xcnn.layers.layer import Next
+from xcnn.training import spans as all_spans
 from xcnn.training.schedules import OneCycle, WarmUp
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
@@ -48,7 +49,7 @@ def spans(monkeypatch):
 
     def span(self, seed, at, *arguments):
         after = known(self, seed, at, *arguments)
-        taken.append(0 if after is None else after.step - at.step)
+        taken.append(0 if after is None else after.state.step - at.step)
         return after
 
     monkeypatch.setattr(compiled.CompiledStep, "span", span)
@@ -92,6 +93,44 @@ def test_spans_are_steps_operation_by_operation(optimizer, net, data, spans):
     assert_equal_models(*models)
     for one, other in zip(*(tree.leaves(model.state.optimizer_state) for model in models), strict=True):
         np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-9, atol=1e-12)
+
+
+MEASURED = {
+    "metrics": ({"metrics": ["f1", "top2", "confusion"]}, {}),
+    "weights": ({"metrics": ["f1"]}, {"class_weight": [1, 0.5, 2, 1], "sample_weight": np.linspace(0, 2, 40)}),
+    "ignored": ({"loss": partial(xcnn.losses.cross_entropy, ignore_index=1)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_measured_and_weighed_within_spans(name, data, spans, monkeypatch):
+    """Metrics, weights and labels left out, as NumPy's steps one by one have them; a span keeps 4 steps' outputs."""
+    options, how = MEASURED[name]
+    monkeypatch.setattr(all_spans, "KEPT_BYTES", 4 * 6 * 4 * 8)
+    models = [
+        made(flat_net(), seed=5, **options),
+        xcnn.Model(flat_net(), (2, 6, 6), backend="numpy", dtype="float64", seed=5, **options),
+    ]
+    for model in models:
+        model.fit(*data, epochs=3, batch_size=6, progress="none", **how)
+    assert sum(spans) == 21
+    assert 1 < max(spans) <= (4 if models[0].metrics else 7)
+    assert_equal_models(*models)
+    for row, other in zip(*(model.history.rows for model in models), strict=True):
+        assert [row[metric.column] for metric in models[0].metrics] == [
+            other[metric.column] for metric in models[0].metrics
+        ]
+
+
+def test_histories_are_the_same_however_long_spans_are(data):
+    """They follow from how fast steps are; sums are added step by step."""
+    rows = []
+    for pace in (1, 2, 5):
+        model = made(flat_net(), seed=5, metrics="top2")
+        model.compiled_step.pace = pace
+        model.fit(*data, batch_size=4, progress="none", class_weight=[1, 0.3, 2, 1])
+        rows.append([model.history.rows[0][column] for column in ("loss", "accuracy", "top2")])
+    assert rows[0] == rows[1] == rows[2]
 
 
 def test_single_steps_are_compiled_too(data):

@@ -438,5 +438,5 @@ def test_a_word_that_is_the_least_is_kept():
     words = xcnn.core.random.bits(np, None, (3, 1, 0), (40,))
     fused = FusedDropout(plain(), "dropout1", xcnn.Dropout(0.5), 0)
     for least in (int(words[5]), int(words[33])):
-        masked = fused.drawn(np.ones(40), xcnn.core.random.fold((3, 1, 0)), least, 2.0)
+        masked = fused.drawn(np.ones(40), Run(plain()), xcnn.core.random.fold((3, 1, 0)), least, 2.0)
         np.testing.assert_array_equal(masked(np.ones(40)), np.where(words >= least, 2.0, 0.0))

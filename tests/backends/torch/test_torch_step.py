@@ -4,6 +4,7 @@ All but CUDA's own capture is as on a GPU: memory that stays, keys and rates as 
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import xcnn
 from xcnn.core import tree
 from xcnn.errors import DivergedError, DTypeError
 from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
+from xcnn.training import spans
 from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -106,6 +108,33 @@ def test_captured_epochs_are_those_of_single_steps(name, rng):
     for one, other in zip(*(history.rows for history in histories), strict=True):
         for column in ("loss", "accuracy", "learning_rate"):
             assert one[column] == pytest.approx(other[column], rel=1e-11)
+
+
+MEASURED = {
+    "metrics": ({"metrics": ["f1", "top2", "confusion"]}, {}),
+    "weights": ({"metrics": ["f1"]}, {"class_weight": [1, 0.5, 2], "sample_weight": np.linspace(0, 2, 22)}),
+    "ignored": ({"loss": partial(xcnn.losses.cross_entropy, ignore_index=1), "metrics": ["f1"]}, {}),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_measured_and_weighed_within_spans(name, rng, monkeypatch):
+    """Metrics and weights, step by step as without spans, also where a span may keep the outputs of two steps alone."""
+    options, how = MEASURED[name]
+    captured, single = models(**options)
+    x, labels = data(rng)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans, "KEPT_BYTES", 2 * 5 * 3 * 8)
+        histories = [
+            model.fit(x, labels, epochs=3, batch_size=5, progress=False, **how) for model in (captured, single)
+        ]
+    assert captured.compiled_step.reason == ""
+    graphs = captured.compiled_step.graphs.made
+    assert sum(graph.replays for graph in graphs) == 15
+    assert_same(captured, single)
+    for row, other in zip(*(history.rows for history in histories), strict=True):
+        for column in ("loss", "accuracy", *(metric.column for metric in captured.metrics)):
+            np.testing.assert_allclose(row[column], other[column], rtol=1e-11, err_msg=column)
 
 
 def test_spans_and_single_steps_can_be_mixed(rng):
@@ -263,7 +292,7 @@ def test_graphs_can_be_turned_off(rng):
     backend = TorchBackend(compiles=False)
     step = CapturedStep(backend, None, Rehearsal())
     assert step.reason == "the backend was made with compiles=False."
-    assert step.span(0, None, None, None, None, 5) is None
+    assert step.span(0, None, None, 5) is None
     step.step = lambda *arguments: arguments
     assert step(1, 2, 3, 4, 5) == (1, 2, 3, 4, 5)
 

@@ -54,7 +54,7 @@ def conv1d(given: Given) -> list[Part]:
 def depthwise(given: Given, **how: Any) -> Part:
     """A kernel for each channel."""
     layer = layers.DepthwiseConv2D(
-        given.size("kernel_size"), given.option("depth_multiplier", 1), **{**windows(given), **how}
+        given.size("kernel_size"), depth_multiplier=given.option("depth_multiplier", 1), **{**windows(given), **how}
     )
 
     def ours(kernel: Numbers) -> Numbers:

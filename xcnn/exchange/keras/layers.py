@@ -240,6 +240,10 @@ LAYERS: dict[str, Callable[[Given], list[Part]]] = {
 """From a class of Keras's to what makes layers of xcnn's of it."""
 
 
+MOST_FEATURES = 1 << 22
+"""Of an image that is flattened: their order here is a list, of which the file has nothing."""
+
+
 def order_after(kind: str, given: Given) -> Order:
     """The order of the features that a layer gives."""
     if kind == "Flatten" or (kind == "Reshape" and len(given.option("target_shape")) == 1):
@@ -248,7 +252,9 @@ def order_after(kind: str, given: Given) -> Order:
         channels, *places = given.shape
         if channels == 1 or all(n == 1 for n in places):
             return None
-        numbered = np.arange(channels * int(np.prod(places))).reshape(*places, channels)
+        if channels * prod(places) > MOST_FEATURES:
+            raise UnsupportedError(f"more than {MOST_FEATURES:,} features")
+        numbered = np.arange(channels * prod(places), dtype=np.int32).reshape(*places, channels)
         return np.moveaxis(numbered, -1, 0).reshape(-1)
     if kind == "Concatenate" and len(given.shape) == 1 and any(order is not None for order in given.orders):
         starts = np.cumsum([0, *(shape[0] for shape in given.shapes)])[:-1]

@@ -103,6 +103,8 @@ class Building:
     opset: int
     uses: Mapping[str, int]
     """How often each value of the file is taken."""
+    room: float = float("inf")
+    """Cells that weights may still have: those of the file several times, and some that are made of nothing."""
     steps: dict[str, Step] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     origin: dict[str, str] = field(default_factory=dict)
@@ -140,6 +142,9 @@ class Building:
             raise Inexpressible(f"there are more than {MOST_LAYERS:,} layers")
         shapes = tuple(x.held for x in xs)
         planned, shape = layer.init(Planner(), shapes if len(shapes) > 1 else shapes[0])  # type: ignore[arg-type]
+        self.room -= sum(np.size(w) for w in weights.values())
+        if self.room < 0:
+            raise Inexpressible("the weights would take much more than the file")
         arrays = {key: np.asarray(w, np.float32) for key, w in weights.items()}
         if {key: np.shape(w) for key, w in planned.items()} != {key: w.shape for key, w in arrays.items()}:
             told = {key: w.shape for key, w in arrays.items()}

@@ -137,12 +137,12 @@ class Reading:
     def __init__(self, file: Contents, ops: Sequence[Op], end: str) -> None:
         uses = Counter(name for name, _ in takers([*ops]))
         uses[end] += 1
-        self.net: Building = Building(file.opset, uses)
+        self.net: Building = Building(file.opset, uses, (MOST_FOLDED + 4 * file.size) // 4)
         self.values: dict[str, Any] = {name: known(array) for name, array in file.constants.items()}
         self.ops: Sequence[Op] = ops
         self.room: int = MOST_FOLDED + 4 * file.size
         self.failed: dict[tuple[str, str], list[str]] = {}
-        self.last = ""
+        self.last: str = ""
         """A value before the first that failed."""
 
     def start(self, name: str, shape: Shape) -> Flow:

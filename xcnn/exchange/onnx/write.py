@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from xcnn.core import tree
 from xcnn.core.files import check_path, write_whole
 from xcnn.core.several import is_several, shapes_of
 from xcnn.core.types import Weights
+from xcnn.core.version import __version__
 from xcnn.errors import ExchangeError, counted
 from xcnn.exchange.onnx.folding import fold_batch_norms
 from xcnn.exchange.onnx.graph import Graph, Scope, Tensor
@@ -139,7 +139,7 @@ def model_of(onnx: Any, info: Mapping[str, Any], graph: Graph, inputs: list[Tens
     whole = make.make_graph(nodes, "xcnn", first, last, constants)
     opset = make.make_opsetid("", graph.opset)
     model = make.make_model(whole, opset_imports=[opset], ir_version=make.find_min_ir_version_for([opset]))
-    model.producer_name, model.producer_version = "xcnn", version("xcnn")
+    model.producer_name, model.producer_version = "xcnn", __version__
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in info.items()}
     make.set_model_props(model, texts)
     return model

@@ -23,6 +23,7 @@ from xcnn.exchange.pytorch.tensors import Numbers
 from xcnn.layers import Dense, Scale
 from xcnn.layers.container import Container, counted
 from xcnn.layers.layer import Layer
+from xcnn.layers.packed import Packed
 
 LEAVES = {
     "kernel": "weight", "scale": "weight", "negative_slope": "weight", "running_variance": "running_var",
@@ -70,6 +71,8 @@ def twins(net: Layer, weights: Weights) -> dict[str, Twin]:
 
 
 def _walk(layer: Layer, weights: Weights, path: str, parts: tuple[str, ...]) -> Iterator[tuple[str, Twin]]:
+    if isinstance(layer, Packed):
+        layer = layer.graph
     if not isinstance(layer, Container):
         for name, leaf in tree.items(weights):
             if name != STEPS:

@@ -46,7 +46,7 @@ function paint(context, { rows, columns, cells }, { palette, most = largest(cell
       context.fillStyle = isLight(colour) ? "#000" : "#fff";
       context.font = `${Math.min(size * 0.6, 14)}px system-ui, sans-serif`;
       const text = size >= 44 ? written(cells[n], 2) : cells[n] < 0 ? "−" : "+";
-      context.fillText(text, x + size / 2, y + size / 2);
+      context.fillText(text, x + size / 2, y + size / 2, size - 4);
     }
   }
 }

@@ -241,7 +241,7 @@ def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow
         Conv1D(c, 1, groups=c, bias="untied") if len(x.shape) == 2 else DepthwiseConv2D(1, bias="untied")
     )  # of single cells: a bias for each
     bias = np.broadcast_to(given[1].reshape(given[1].shape[given[1].ndim - len(x.shape) :]), x.shape)
-    kernel = np.full((c, *(1 for _ in x.shape)), given[0].ravel()[0])
+    kernel = np.broadcast_to(given[0].ravel()[0], (c, *(1 for _ in x.shape)))
     return net.add(name, layer, {"kernel": kernel, "bias": bias}, x)
 
 

@@ -90,4 +90,5 @@ def composed(op: Op, args: Args, net: Building) -> Flow:
     rank = len(x.shape) + 1
     axes = tuple(sorted(axis % rank for axis in op.get("axes")))
     shape = tuple(x.shape[axis - 1] for axis in axes)
-    return over_axes(op, x, axes, op.get("epsilon"), np.ones(shape), np.zeros(shape), net)
+    scale, bias = (np.broadcast_to(np.float32(number), shape) for number in (1, 0))
+    return over_axes(op, x, axes, op.get("epsilon"), scale, bias, net)

@@ -31,13 +31,25 @@ MOST_PADDED = 1e3
 def pad(op: Op, args: Args, net: Building) -> Flow:
     """Cells around images or signals: zeros, another number, or copies; cells are taken away by negative numbers."""
     x = flow(args)
-    around = around_of(op, args, len(x.shape) + 1)
+    batch, *around = around_of(op, args, len(x.shape) + 1)
+    if any(batch):
+        raise Inexpressible("it pads the batch")
     if not any(map(any, around)):
         return x
+    order = [*range(len(around))]
+    if any(around[0]):  # an axis that is left alone comes first for the while
+        still = next((n for n, both in enumerate(around) if not any(both)), 0)
+        order = [still, *(n for n in order if n != still)]
+        if not still:
+            raise Inexpressible("it pads all axes of its samples")
+    y = padded(op, args, net.turned(x, order, op.name), [around[n] for n in order[1:]], net)
+    return net.turned(y, [order.index(n) for n in range(len(order))], op.name)
+
+
+def padded(op: Op, args: Args, x: Flow, pads: list[tuple[int, int]], net: Building) -> Flow:
+    """Images or signals with cells around them, or without their edges."""
     x, rank = along_axes(op, x, net)
-    if any(map(any, around[:2])):
-        raise Inexpressible("it pads samples or channels")
-    mode, pads = op.get("mode", "constant"), around[2:]
+    mode = op.get("mode", "constant")
     less = [(max(-lo, 0), max(-hi, 0)) for lo, hi in pads]
     more = [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
     if any(map(any, less)):
@@ -120,7 +132,9 @@ def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rou
     kept = op.get("keep_aspect_ratio_policy", "stretch") == "stretch"
     if interpolation is None or op.get("antialias", 0) or not kept:
         raise Inexpressible(f"it makes {tuple(sizes)} of {tuple(x.shape[1:])} by {mode}, {rounded}, at {places} places")
-    if not exact and places != "align_corners":
+    if not exact and places == "align_corners":
+        raise Inexpressible("its scales give no whole sizes, and of these its corners have two meanings")
+    if not exact:
         rows, columns = (float(f) for f in fixed(args, 2, op.get("scales"))[-2:])
         return Resize(factor=(rows, columns), interpolation=interpolation)
     return Resize(one(sizes), interpolation=interpolation, align_corners=places == "align_corners")

@@ -30,7 +30,7 @@ def conv(op: Op, args: Args, net: Building) -> Flow:
     how = {"stride": one(stride), "padding": shortest(pads), "dilation": one(dilation), "bias": biased}
     layer: Any
     if rank == 2 and groups == x.shape[0] > 1 and filters % groups == 0:
-        layer = DepthwiseConv2D(one(sizes), filters // groups, **how)
+        layer = DepthwiseConv2D(one(sizes), depth_multiplier=filters // groups, **how)
     else:
         layer = (Conv1D if rank == 1 else Conv2D)(filters, one(sizes), groups=groups, **how)
     return net.add(op.name, layer, weights, x)

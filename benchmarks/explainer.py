@@ -1,0 +1,144 @@
+"""The pictures of docs/explain.md, and how large and fast its pages are: python benchmarks/explainer.py docs/explain
+
+Chromium takes them of real pages (tests/browser.py): the article's net on a handwritten 0, LeNet on another digit, the
+small residual net on a picture in colours. `--looks FOLDER` has all three pages too, narrow, wide, dark and on paper.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import xcnn
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from browser import Browser
+
+SECTIONS = ("rotation", "window", "geometry", "gradients", "differences", "loss", "chain", "descent")
+COLOURS = 48
+"""Of a picture: pages have few, and a file of as many takes a third."""
+
+
+def article():
+    """The article's net after some steps, on a 0."""
+    (x, y), _ = xcnn.datasets.mnist01()
+    net, options = xcnn.nets.article(2), {"loss": "binary_cross_entropy", "optimizer": xcnn.SGD(0.1)}
+    model = xcnn.Model(net, (1, 28, 28), backend="numpy", seed=0, **options)
+    model.fit(x[:64], y[:64], epochs=1, batch_size=8, progress="none")
+    return model, x[int(np.flatnonzero(y == 0)[70])], 0
+
+
+def lenet():
+    """LeNet, trained on ten digits' worth of ones and zeros, on a 1; in its page one draws another."""
+    (x, y), _ = xcnn.datasets.mnist01()
+    model = xcnn.Model(xcnn.nets.lenet(10), (1, 28, 28), backend="numpy", seed=0)
+    model.fit(x[:256], y[:256], epochs=1, batch_size=16, progress="none")
+    return model, x[int(np.flatnonzero(y == 1)[70])], 1
+
+
+def small_resnet():
+    """The residual net on a picture in colours that is drawn here: a sun over a hill."""
+    rows, columns = np.mgrid[0:32, 0:32] / 31
+    sun = (rows - 0.3) ** 2 + (columns - 0.65) ** 2 < 0.03
+    hill = rows > 0.75 - 0.2 * np.sin(3 * columns)
+    channels = [np.where(sun, 1, np.where(hill, one, two)) for one, two in ((0.2, 0.45), (0.55, 0.7), (0.2, 1.0))]
+    channels[2] = np.where(sun, 0.3, channels[2])
+    model = xcnn.Model(xcnn.nets.small_resnet(10), (3, 32, 32), backend="numpy", seed=0)
+    return model, np.stack(channels).astype("float32"), 3
+
+
+NETS = {"article": article, "lenet": lenet, "small-resnet": small_resnet}
+
+
+def made(name, folder):
+    """The page's file, and the seconds that it took."""
+    model, x, y = NETS[name]()
+    began = time.perf_counter()
+    page = xcnn.explain(model, x, y, title=f"{name}, forward and backward")
+    page.save(folder / f"{name}.html")
+    return folder / f"{name}.html", time.perf_counter() - began
+
+
+def kept(png, path):
+    """Write a picture with few colours."""
+    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
+    print(f"{path}: {image.width} x {image.height}, {path.stat().st_size:,} bytes", flush=True)
+
+
+def section(browser, name):
+    """A picture of one section of the page."""
+    box = browser.ask(f"(b => [b.top + scrollY, b.height])(document.getElementById('{name}').getBoundingClientRect())")
+    return browser.picture(*box)
+
+
+def pictures(browser, folder, out):
+    """Each question's answer, on the article's net."""
+    page, _ = made("article", folder)
+    browser.size(860)
+    browser.open(page)
+    pressed = {"chain": "#chain .body .row button", "descent": "#descent .row button"}
+    for name in SECTIONS:
+        if name in pressed:
+            browser.ask(f"(document.querySelectorAll('{pressed[name]}')[1].click(), 0)")
+        kept(section(browser, name), out / f"{name}.png")
+
+
+def looks(browser, folder, out):
+    """All pages at two widths, in the dark and on paper."""
+    for name in NETS:
+        page, _ = made(name, folder)
+        for width, dark in ((360, False), (1400, False), (1400, True)):
+            browser.size(width, dark=dark)
+            browser.open(page)
+            assert browser.ask("document.documentElement.scrollWidth") <= width
+            kept(browser.picture(), out / f"{name}-{width}{'-dark' if dark else ''}.png")
+        browser.size(800)
+        browser.open(page)
+        browser.ask("(dispatchEvent(new Event('beforeprint')), 0)")
+        browser.call("Emulation.setEmulatedMedia", media="print")
+        kept(browser.picture(), out / f"{name}-paper.png")
+        browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def sizes(browser, folder):
+    """A line of a table for each net."""
+    print("| net | parameters | page | made in | opened in | axe |\n|---|---|---|---|---|---|")
+    for name in NETS:
+        page, seconds = made(name, folder)
+        browser.size(1400)
+        browser.open(page)
+        ready = browser.ask("xcnn.ready") / 1000
+        parameters = browser.ask("JSON.parse(document.getElementById('data').textContent).parameters")
+        size = page.stat().st_size / 1e6
+        found = browser.axe()
+        print(f"| {name} | {parameters:,} | {size:.2f} MB | {seconds:.1f} s | {ready:.1f} s | {found} |", flush=True)
+
+
+def main():
+    """Read the command, and make them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, nargs="?", help="the pictures' folder")
+    parser.add_argument("--looks", type=Path, help="a folder for all pages as they look")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        browser = Browser(folder / "profile")
+        try:
+            if chosen.out:
+                pictures(browser, folder, chosen.out)
+            if chosen.looks:
+                chosen.looks.mkdir(exist_ok=True)
+                looks(browser, folder, chosen.looks)
+            sizes(browser, folder)
+        finally:
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()
