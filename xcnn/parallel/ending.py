@@ -20,6 +20,8 @@ PATIENCE = 3.0
 """Seconds in which all ranks must have failed if what they met is the same for all."""
 FLUSH = 0.2
 """Seconds that what was written takes to reach whoever began the job."""
+ENDINGS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that ask a process to end."""
 FAILED = 1
 """The exit code of an error, unless somebody knows a better one."""
 
@@ -27,7 +29,7 @@ log = logging.getLogger("xcnn")
 
 
 class Stop:
-    """SIGINT and SIGTERM while ranks train: the first is told to all at their next step, and met by all there.
+    """Signals that ask to end while ranks train: the first is told to all at their next step, and met by all there.
 
     A second one is met at once, where it finds the process.
     """
@@ -43,7 +45,7 @@ class Stop:
         """For a `with` block around a training: signals that Python would raise an exception for are heard here."""
         self.signal = 0
         if threading.current_thread() is threading.main_thread():
-            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            for number in ENDINGS:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     self.before[number] = handler

@@ -63,8 +63,11 @@ def launch(
 
 
 def run(command: Sequence[str]) -> int:
-    """Run a command to its end, which is told to end where this process is; its exit code, as a shell has it."""
-    with subprocess.Popen(command) as process:
+    """Run a command to its end, which is told to end where this process is; its exit code, as a shell has it.
+
+    It has a session of its own: Ctrl-C comes here alone, and is passed on once, since mpiexec kills where it hears two.
+    """
+    with subprocess.Popen(command, start_new_session=True) as process:
         try:
             code = process.wait()
         except BaseException:
