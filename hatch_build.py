@@ -29,7 +29,7 @@ TYPES = {"f32": "float", "f64": "double"}
 KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
     (
         "copy", "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "loss", "maps", "norm",
-        "pooling", "recording", "spread", "tiles", "update",
+        "pooling", "recording", "resample", "spread", "tiles", "update",
     ),
     TYPES,
 )  # fmt: skip

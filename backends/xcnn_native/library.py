@@ -66,6 +66,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
     "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
     "copy": (FLOATS, None, (*3 * (Address,), Count)),
+    "resample": (FLOATS, None, (*3 * (Address,), Count)),
     "recordable": (("f32",), ctypes.c_char_p, ()),
     "replay": (FLOATS, Index, (Address, Index, Address)),
 }

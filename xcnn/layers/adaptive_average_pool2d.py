@@ -54,8 +54,12 @@ class AdaptiveAveragePool2D:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE, backend=run.backend)
         check_cells(self, x.shape[1:])
+        return mapped(self, x, *self.matrices(x, *x.shape[2:]))
+
+    def matrices(self, like: Array, h: int, w: int) -> tuple[Array, Array]:
+        """A and B for images of h x w cells."""
         rows, columns = pair("output_size", self.output_size)
-        return mapped(self, x, means(x, x.shape[2], rows), means(x, x.shape[3], columns))
+        return means(like, h, rows), means(like, w, columns)
 
 
 def means(like: Array, cells: int, windows: int) -> Array:

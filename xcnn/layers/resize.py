@@ -85,9 +85,13 @@ class Resize:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         check_input(self, weights, x, IMAGE, backend=run.backend)
         check_cells(self, x.shape[1:])
-        sizes = zip(x.shape[2:], self.output_size(*x.shape[2:]), self.factors(), strict=True)
-        a, b = (self.matrix(x, n, m, factor) for n, m, factor in sizes)
-        return mapped(self, x, a, b)
+        return mapped(self, x, *self.matrices(x, *x.shape[2:]))
+
+    def matrices(self, like: Array, h: int, w: int) -> tuple[Array, Array]:
+        """A and B for images of h x w cells."""
+        sizes = zip((h, w), self.output_size(h, w), self.factors(), strict=True)
+        a, b = (self.matrix(like, n, m, factor) for n, m, factor in sizes)
+        return a, b
 
     def matrix(self, like: Array, n: int, m: int, factor: float | None) -> Array:
         """What makes m rows of n."""

@@ -63,7 +63,7 @@ class UpSampling2D:
         xp = check_input(self, weights, x, IMAGE)
         (n, c, h, w), (s, t) = x.shape, pair("size", self.size)
         if self.interpolation == "bilinear":
-            a, b = tents(x, h, s), tents(x, w, t)
+            a, b = self.matrices(x, h, w)
             y = a @ x @ b.T
         else:
             y = xp.broadcast_to(xp.reshape(x, (n, c, h, 1, w, 1)), (n, c, h, s, w, t))
@@ -77,6 +77,11 @@ class UpSampling2D:
             return xp.sum(xp.reshape(dy, (n, c, h, s, w, t)), axis=(3, 5)), {}
 
         return y, backward
+
+    def matrices(self, like: Array, h: int, w: int) -> tuple[Array, Array]:
+        """A and B of "bilinear" for images of h x w cells."""
+        s, t = pair("size", self.size)
+        return tents(like, h, s), tents(like, w, t)
 
 
 def tents(like: Array, cells: int, size: int) -> Array:

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS = 16, PIECE = 128 * COLUMNS, CELLS = 16384, LEAST = 8, MOST = 128 };
+enum { COLUMNS = 16, PIECE = 128 * COLUMNS, CELLS = 16384, LEAST = 8, MOST = 128, SHORT = 32 };
 
 typedef REAL Cell;
 
@@ -37,9 +37,72 @@ typedef struct {
     for (int k = 0; k < COLUMNS; k++) total_first += one[k], total_second += two[k]; \
   }
 
+// Short rows are taken COLUMNS at a time, a row being a lane: cell c of row r is at[c * COLUMNS + r]; rows that lack are zeros.
+static void turn_in(const Cell *restrict from, Index rows, Index cells, Cell *restrict at) {
+  if (rows < COLUMNS) memset(at, 0, cells * COLUMNS * sizeof(Cell));
+  for (Index r = 0; r < rows; r++)
+    for (Index c = 0; c < cells; c++) at[c * COLUMNS + r] = from[r * cells + c];
+}
+static void turn_out(const Cell *restrict at, Index rows, Index cells, Cell *restrict to) {
+  for (Index r = 0; r < rows; r++)
+    for (Index c = 0; c < cells; c++) to[r * cells + c] = at[c * COLUMNS + r];
+}
+
+static void short_forward(const Rows *all, Index row, Index rows) {
+  const Index cells = all->cells;
+  Cell at[SHORT * COLUMNS], centre[COLUMNS], inverse[COLUMNS];
+  double sum[COLUMNS] = {0}, far[COLUMNS] = {0}, square[COLUMNS] = {0};
+  turn_in(all->x + row * cells, rows, cells, at);
+  for (Index c = 0; c < cells; c++)
+    for (int r = 0; r < COLUMNS; r++) sum[r] += at[c * COLUMNS + r];
+  for (int r = 0; r < COLUMNS; r++) centre[r] = (Cell)(sum[r] / cells);
+  for (Index c = 0; c < cells; c++)
+    for (int r = 0; r < COLUMNS; r++) {
+      const Cell d = at[c * COLUMNS + r] - centre[r];
+      far[r] += d, square[r] += d * d;
+    }
+  for (int r = 0; r < COLUMNS; r++)
+    inverse[r] = (Cell)(1 / sqrt((square[r] - far[r] * far[r] / cells) / cells + all->epsilon));
+  for (Index c = 0; c < cells; c++)
+    for (int r = 0; r < COLUMNS; r++)
+      at[c * COLUMNS + r] = (at[c * COLUMNS + r] - centre[r]) * inverse[r] * all->scale[c] + all->bias[c];
+  turn_out(at, rows, cells, all->out + row * cells);
+  for (Index r = 0; r < rows; r++) all->centres[row + r] = centre[r], all->inverses[row + r] = inverse[r];
+}
+
+// The same back; dscale and dbias of each lane are added up in `lanes`.
+static void short_backward(const Rows *all, Index row, Index rows, Cell *lanes) {
+  const Index cells = all->cells;
+  Cell hat[SHORT * COLUMNS], g[SHORT * COLUMNS], centre[COLUMNS] = {0}, inverse[COLUMNS] = {0}, mean[COLUMNS], slope[COLUMNS];
+  double plain[COLUMNS] = {0}, product[COLUMNS] = {0};
+  for (Index r = 0; r < rows; r++) centre[r] = all->centres[row + r], inverse[r] = all->inverses[row + r];
+  turn_in(all->x + row * cells, rows, cells, hat);
+  turn_in(all->dy + row * cells, rows, cells, g);
+  for (Index c = 0; c < cells; c++)
+    for (int r = 0; r < COLUMNS; r++) {
+      const Index n = c * COLUMNS + r;
+      const Cell dy = g[n];
+      hat[n] = (hat[n] - centre[r]) * inverse[r];
+      lanes[n] += dy * hat[n], lanes[cells * COLUMNS + n] += dy;
+      g[n] = dy * all->scale[c];
+      plain[r] += g[n], product[r] += g[n] * hat[n];
+    }
+  for (int r = 0; r < COLUMNS; r++) mean[r] = (Cell)(plain[r] / cells), slope[r] = (Cell)(product[r] / cells);
+  for (Index c = 0; c < cells; c++)
+    for (int r = 0; r < COLUMNS; r++) {
+      const Index n = c * COLUMNS + r;
+      g[n] = (g[n] - mean[r] - hat[n] * slope[r]) * inverse[r];
+    }
+  turn_out(g, rows, cells, all->out + row * cells);
+}
+
 static void forward_unit(void *argument, Index unit) {
   const Rows *all = argument;
   const Index cells = all->cells, last = smaller((unit + 1) * all->each, all->rows);
+  if (cells <= SHORT) {
+    for (Index row = unit * all->each; row < last; row += COLUMNS) short_forward(all, row, smaller(COLUMNS, last - row));
+    return;
+  }
   const Cell *restrict scale = all->scale, *restrict bias = all->bias;
   for (Index row = unit * all->each; row < last; row++) {
     const Cell *restrict x = all->x + row * cells;
@@ -60,6 +123,12 @@ static void backward_unit(void *argument, Index unit) {
   const Cell *restrict scale = all->scale;
   Cell *restrict dscale = all->sums + unit * 2 * cells, *restrict dbias = dscale + cells;
   memset(dscale, 0, 2 * cells * sizeof(Cell));
+  if (cells <= SHORT) {
+    Cell lanes[2 * SHORT * COLUMNS] = {0};
+    for (Index row = unit * all->each; row < last; row += COLUMNS) short_backward(all, row, smaller(COLUMNS, last - row), lanes);
+    for (Index n = 0; n < 2 * cells * COLUMNS; n++) dscale[n / COLUMNS] += lanes[n];
+    return;
+  }
   for (Index row = unit * all->each; row < last; row++) {
     const Cell *restrict x = all->x + row * cells, *restrict dy = all->dy + row * cells;
     Cell *restrict dx = all->out + row * cells;

@@ -61,6 +61,7 @@ int NAME(max_pool_adjoint)(In window, In dy, Out dx, In which, int threads);
 int NAME(sum_pool)(In window, In x, Out y, Out unused, int threads);
 int NAME(sum_pool_adjoint)(In window, In dy, Out dx, In unused, int threads);
 void NAME(copy)(In axes, In x, Out y, int threads);
+void NAME(resample)(In maps, In x, Out y, int threads);
 void NAME(masked)(Index cells, double by, In kept, In x, Out y, int threads);
 void JOIN(keep, u32, SET)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Out kept,
                           int threads);
@@ -98,6 +99,7 @@ static void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index image
   TRIES(sum_pool, (AT(0), AT(1), AT(2), AT(3), INT(4))) \
   TRIES(sum_pool_adjoint, (AT(0), AT(1), AT(2), AT(3), INT(4))) \
   DOES(copy, (AT(0), AT(1), AT(2), INT(3))) \
+  DOES(resample, (AT(0), AT(1), AT(2), INT(3))) \
   DOES(masked, (WHOLE(0), REAL_(1), AT(2), AT(3), AT(4), INT(5))) \
   DOES(keep, (WHOLE(0), WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4), WHOLE(5), AT(6), INT(7)))
 

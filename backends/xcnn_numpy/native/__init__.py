@@ -11,13 +11,14 @@ from xcnn_numpy.native import (
     normalisation,
     pooling,
     rearranged,
+    resampled,
     shortcut,
 )
 from xcnn_numpy.native.algorithm import Native
 
 PASSES = (
     normalisation.fuse, layer_norm.fuse, shortcut.fuse, pooling.fuse, dropout.fuse, activations.fuse,
-    flatten.fuse, rearranged.fuse,
+    flatten.fuse, rearranged.fuse, resampled.fuse,
 )  # fmt: skip
 """What knows runs of layers that are passes over memory, in the order in which they are asked."""
 FUSES = (folded.fuse, convolution.fuse, dense.fuse, *PASSES)

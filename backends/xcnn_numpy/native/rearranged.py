@@ -119,9 +119,6 @@ class Padded(Rearranged):
 class Repeated(Rearranged):
     """An UpSampling2D that repeats each cell."""
 
-    def fits(self, weights: Weights, x: Array) -> bool:
-        return super().fits(weights, x) and self.layer.interpolation == "nearest"
-
     def moved(self, x: Array) -> Array:
         threads, (s, t) = self.backend.workers, pair("size", self.layer.size)
         (x, last), (n, c, h, w) = lying(x, threads), x.shape
@@ -157,4 +154,6 @@ def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Rearranged | Joined
     """A layer that only puts cells elsewhere, or that joins what its branches give."""
     name, layer = layers[n]
     kind: Any = Joined if isinstance(layer, NativeBranches) and layer.named else KINDS.get(type(layer))
+    if kind is Repeated and layer.interpolation != "nearest":  # type: ignore[attr-defined]
+        return None
     return (1, kind(backend, name, layer, n)) if kind else None

@@ -112,6 +112,8 @@ def test_any_number_of_threads(dtype):
     [
         xcnn.ZeroPadding2D(((1, 2), (0, 3))),
         xcnn.UpSampling2D((2, 3)),
+        xcnn.UpSampling2D((2, 3), "bilinear"),
+        xcnn.Resize((5, 9), interpolation="bilinear"),
         xcnn.Reshape((-1, 4)),
         xcnn.Concatenate(xcnn.Tanh(), xcnn.Sequential(), xcnn.ReLU()),
         xcnn.Sequential(xcnn.Conv2D(9, 1), xcnn.ZeroPadding2D(2), xcnn.UpSampling2D(2), xcnn.Reshape((9, -1))),
@@ -353,7 +355,7 @@ def test_layers_from_elsewhere_are_called(within):
     assert same(model.predict(x), np.ascontiguousarray(by_layers(model, x)))
 
 
-@pytest.mark.parametrize("layer", [xcnn.Softmax(), xcnn.UpSampling2D(2, interpolation="bilinear")])
+@pytest.mark.parametrize("layer", [xcnn.Softmax(), xcnn.LocalResponseNorm()])
 def test_what_numpy_computes_is_not_recorded(layer):
     model = frozen(xcnn.Sequential(xcnn.Conv2D(9, 3), layer, xcnn.Conv2D(2, 3)))
     x = samples(3)
