@@ -1,7 +1,9 @@
-// A team of threads that take units of work one by one from a counter; who finds none spins briefly, then sleeps.
+// A team of threads that take units of work one by one; who finds none spins briefly, then sleeps.
 //
-// Which thread does which unit is left open, so what a unit computes must follow from its number alone. One caller
-// at a time has the team: another that comes meanwhile does its own units by itself, to the same bits.
+// Each thread has a part of the units, which it takes in order, and then takes what others have left: so it mostly meets
+// the images that it met in the kernel before, which are in its cache. Which thread does which unit is left open all the
+// same, so what a unit computes must follow from its number alone. One caller at a time has the team: another that comes
+// meanwhile does its own units by itself, to the same bits.
 
 #include "common.h"
 #include <pthread.h>
@@ -11,6 +13,7 @@
 
 #define LOOKS 4000         // how often who waits looks before it sleeps: some 50 microseconds
 #define MOST 1024          // threads at most
+#define PARTS 64           // parts of the units at most, beyond which threads share them
 #define COUNT 0xffffffffL  // the lower half of `open`
 
 #if defined(__x86_64__)
@@ -22,7 +25,9 @@
 
 static struct {
   _Alignas(64) atomic_long posted;  // the number of the latest work, 31 bits
-  _Alignas(64) atomic_long open;    // that number in the upper half, how many units nobody has taken in the lower
+  struct {
+    _Alignas(64) atomic_long open;  // that number in the upper half, how many units of a part nobody has taken in the lower
+  } parts[PARTS];
   _Alignas(64) atomic_long undone;  // units that are not done
   _Alignas(64) atomic_int sleepers; // workers that sleep
   atomic_int waits;                 // whether the caller sleeps
@@ -30,6 +35,7 @@ static struct {
   void (*work)(void *, Index);
   void *argument;
   Index units;
+  atomic_long shared; // how many parts of them there are
   int workers; // that have been started
   pthread_mutex_t lock, caller;
   pthread_cond_t wake, done;
@@ -40,20 +46,29 @@ static struct {
     .done = PTHREAD_COND_INITIALIZER,
 };
 
-// Do units of the work of this number until none is left. Work, argument and units stay while one is undone, and who
-// has taken one reads them after that: a late worker finds another number, or nothing open.
-static void serve(long number) {
+// Where a part of so many begins.
+static inline Index part_of(Index part, Index parts, Index units) { return part * units / parts; }
+
+// Do units of one part of the work of this number until none is left. Work, argument and units stay while one is undone,
+// and who has taken one reads them after that: a late worker finds another number, or nothing open.
+static void serve_part(long number, Index part) {
   for (;;) {
-    long open = atomic_load(&team.open);
+    long open = atomic_load(&team.parts[part].open);
     if (open >> 32 != number || (open & COUNT) == 0) return;
-    if (!atomic_compare_exchange_weak(&team.open, &open, open - 1)) continue;
-    team.work(team.argument, team.units - (open & COUNT));
+    if (!atomic_compare_exchange_weak(&team.parts[part].open, &open, open - 1)) continue;
+    team.work(team.argument, part_of(part + 1, atomic_load(&team.shared), team.units) - (open & COUNT));
     if (atomic_fetch_sub(&team.undone, 1) == 1 && atomic_load(&team.waits)) {
       pthread_mutex_lock(&team.lock);
       pthread_cond_signal(&team.done);
       pthread_mutex_unlock(&team.lock);
     }
   }
+}
+
+// Do units of a thread's own part, and then of the others.
+static void serve(long number, Index which) {
+  const Index parts = atomic_load(&team.shared);
+  for (Index n = 0; n < parts && n < PARTS; n++) serve_part(number, (which + n) % parts);
 }
 
 // A worker's life: look for new work, take part if it is asked for so many, sleep after a while without.
@@ -64,7 +79,7 @@ static void *worker(void *place) {
     long posted = atomic_load(&team.posted);
     if (posted != seen) {
       seen = posted;
-      if (which < atomic_load(&team.threads)) serve(posted);
+      if (which < atomic_load(&team.threads)) serve(posted, which);
       looks = 0;
     } else if (++looks < LOOKS) {
       RELAX();
@@ -106,16 +121,19 @@ void team_run(void (*work)(void *, Index), void *argument, Index units, int thre
   team.work = work;
   team.argument = argument;
   team.units = units;
+  const Index parts = smaller(threads, PARTS);
+  atomic_store(&team.shared, parts);
   atomic_store(&team.threads, threads);
   atomic_store(&team.undone, units);
-  atomic_store(&team.open, number << 32 | units);
+  for (Index part = 0; part < parts; part++)
+    atomic_store(&team.parts[part].open, number << 32 | (part_of(part + 1, parts, units) - part_of(part, parts, units)));
   atomic_store(&team.posted, number);
   if (atomic_load(&team.sleepers)) {
     pthread_mutex_lock(&team.lock);
     pthread_cond_broadcast(&team.wake);
     pthread_mutex_unlock(&team.lock);
   }
-  serve(number);
+  serve(number, 0);
   for (int looks = 0; atomic_load(&team.undone); looks++) {
     if (looks < LOOKS) {
       RELAX();
@@ -153,7 +171,7 @@ EXPORT void team_forget(void) {
   pthread_cond_init(&team.wake, 0);
   pthread_cond_init(&team.done, 0);
   team.workers = 0;
-  atomic_store(&team.open, 0);
+  for (Index part = 0; part < PARTS; part++) atomic_store(&team.parts[part].open, 0);
   atomic_store(&team.undone, 0);
   atomic_store(&team.sleepers, 0);
   atomic_store(&team.waits, 0);
