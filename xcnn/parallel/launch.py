@@ -52,6 +52,13 @@ def launch(
         whether an exit code tells of a process that was lost, and not of an error that would come again
     told
         called before each restart with its number and the exit code
+
+    Examples
+    --------
+    A program that goes on from its checkpoint, if it has one:
+
+    >>> xcnn.parallel.launch(4, lambda run: ["python", "train.py"], restarts=3)  # doctest: +SKIP
+    0
     """
     program = [mpiexec(), "-n", str(processes)]
     for number in range(restarts + 1):
