@@ -37,8 +37,10 @@ class Place(ctypes.Structure):
 
 
 class Layout(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_ssize_t) for name in ("steps", "places")] + [
-        (name, ctypes.c_void_p) for name in ("step", "place")
+    _fields_ = [
+        *((name, ctypes.c_ssize_t) for name in ("steps", "places")),
+        *((name, ctypes.c_void_p) for name in ("step", "place")),
+        *((name, ctypes.c_ssize_t) for name in ("short", "scale", "bias", "beside", "result", "rectified")),
     ]
 
 
@@ -83,7 +85,10 @@ class Program:
             raise Untraceable("it has too many operands.")
         self._step, self._place = (Step * len(self.steps))(*self.steps), (Place * len(self.places))(*self.places)
         places = ctypes.addressof(self._place)
-        self._layout = Layout(len(self.steps), len(self.places), ctypes.addressof(self._step), places)
+        ending = short(self.steps, self.places)
+        self._layout = Layout(
+            len(self.steps), len(self.places), ctypes.addressof(self._step), places, ending is not None, *ending or ()
+        )
         self.at = Held(ctypes.addressof(self._layout), (self._layout, self._step, self._place))
         self.reads = frozenset(self.arrays) - frozenset(results)
         self._pass = kernel("pass", self.dtype)
@@ -147,6 +152,38 @@ class Program:
     ) -> None:
         """Run it on so many planes of so many cells, all arrays in one order; channels lie as `how` says."""
         self._pass(self.at, self.addresses(arrays), planes, cells, channels, how, threads)
+
+
+def short(
+    steps: list[tuple[int, ...]], places: list[tuple[int, int, int, int, float]]
+) -> tuple[int, int, int, int, bool] | None:
+    """Which arrays are scale, bias, r and y of y = relu(scale z + bias + r), -1 for none; and whether a ReLU is there.
+
+    None of any other formula. Kernels do as much to sums before they are written.
+    """
+    kinds, names = [place[0] for place in places], {n: name for name, n in operations().items()}
+    if kinds.count(RESULT) != 1 or READ not in kinds:
+        return None
+    now = kinds.index(READ)
+    found = dict.fromkeys(("scale", "bias", "beside"), -1)
+    rectified = False
+    for number, to, a, b, c in steps:
+        operation, other = names[number], b if a == now else a
+        if rectified or now not in (a, b):
+            return None
+        if operation == "MULTIPLY_ADD" and found["bias"] < 0 and kinds[other] == kinds[c] == OF_CHANNELS:
+            found |= {"scale": places[other][1], "bias": places[c][1]}
+        elif operation == "ADD" and found["bias"] == found["beside"] == -1 and kinds[other] == OF_CHANNELS:
+            found["bias"] = places[other][1]
+        elif operation == "ADD" and found["beside"] < 0 and kinds[other] == READ:
+            found["beside"] = places[other][1]
+        elif operation == "MAXIMUM" and a == now and kinds[b] == CONSTANT and places[b][4] == 0:
+            rectified = True
+        else:
+            return None
+        now = to
+    result = places[kinds.index(RESULT)][1]
+    return (found["scale"], found["bias"], found["beside"], result, rectified) if kinds[now] == RESULT else None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from xcnn.model.fit import augmentations, fit, weighed
 from xcnn.model.held import class_names
 from xcnn.model.host_data import fitting, samples_of, weight_of, weights_of
 from xcnn.model.needs import at_once
-from xcnn.model.predict import as_probabilities, in_views, mean
+from xcnn.model.predict import as_probabilities, in_views, mean, of_one_batch
 from xcnn.model.summary import Summary, summarize
 from xcnn.model.taking import Taking, check_scaling
 from xcnn.model.weighing import weighing
@@ -903,7 +903,9 @@ class Model:
         >>> model.predict(np.zeros((3, 1, 4, 4), "float32")).shape
         (3, 2)
         """
-        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors()))
+        plain = views is None and self._kept_scaling != "bytes"  # whose numbers are held to 0..1
+        y = of_one_batch(self, x, batch_size) if plain else None
+        return mean(in_views(self, to_ask(self, x), views, batch_size, process.processors())) if y is None else y
 
     @explained
     def classify(self, x: Any, batch_size: int | None = None) -> HostArray:

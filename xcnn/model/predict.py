@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.data.source import Source
-from xcnn.errors import DataError, OptionError, counted
+from xcnn.errors import DataError, OptionError, counted, host_memory
 from xcnn.layers import Graph, Layer, Sequential, Softmax
 from xcnn.layers.activations import sigmoid
+from xcnn.layers.packed import Packed
 from xcnn.model.held import Held
 from xcnn.training.loop import in_order
 from xcnn.training.losses import Loss, loss_name
@@ -78,6 +80,24 @@ def mean(parts: Iterator[HostArray]) -> HostArray:
     for part in parts:
         total, count = total + part, count + 1
     return total if count == 1 else total / np.asarray(count, total.dtype)
+
+
+def of_one_batch(model: Held, x: Any, batch_size: Any) -> HostArray | None:
+    """The outputs of samples that are as the model takes them, and one batch; None of all others.
+
+    Their sum tells whether all are finite: where it is not, they are looked at one by one.
+    """
+    trainer, backend = model.trainer, model.backend
+    most = trainer.at_once if batch_size is None else batch_size
+    if type(x) is not np.ndarray or type(most) is not int or isinstance(model.net, Packed):
+        return None
+    if x.dtype != np.dtype(trainer.dtype) or x.shape[1:] != model.input_shape or not 0 < len(x) <= most:
+        return None
+    with host_memory("this batch"), backend.active():
+        if not isfinite(x.sum()):
+            return None
+        y, _ = trainer.net(trainer.asked(model.state), backend.asarray(x, trainer.dtype), trainer.asking)
+        return np.array(backend.to_numpy(y), order="C")  # it may be memory of others, or not be written
 
 
 def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> HostArray:

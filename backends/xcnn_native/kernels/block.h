@@ -3,10 +3,22 @@
 #pragma once
 #include "map.h"
 
+// Write a block's sums, of vectors of a kind, or add them to what lies there; finished, where they are the last.
+#define WRITE(KIND, WIDTH) \
+  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) { \
+    KIND *to = (KIND *)(out + outs[i] + v * (WIDTH)), sum = adds ? *to + sums[i][v] : sums[i][v]; \
+    if (finish) FINISHED(KIND, sum, finish, v * (WIDTH), to); \
+    *to = sum; \
+  }
+
+// What all blocks are told: see `block`.
+#define PARAMETERS Index count, Index length, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds, const Finish *finish
+#define GIVEN count, length, w, w_step, out, outs, adds, finish
+
 // Sums of `rows` rows of `vectors` vectors: out + outs[i] (+)= the sum over runs r and k < length of
 // a[i][runs[r] + k step] w[(r length + k) w_step]. With `beside`, row i's cells lie i cells behind those of row 0.
-INLINE void block(const int rows, const int vectors, const int beside, const Cell *const *a, const Index *runs,
-                  Index count, Index length, Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+INLINE void block(const int rows, const int vectors, const int beside, const Cell *const *a, const Index *runs, Index step,
+                  PARAMETERS) {
   Vector sums[12][WIDEST];
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
   for (Index r = 0; r < count; r++) {
@@ -23,35 +35,29 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
       w += w_step;
     }
   }
-  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) {
-    Vector *to = (Vector *)(out + outs[i] + v * LANES);
-    *to = adds ? *to + sums[i][v] : sums[i][v];
-  }
+  WRITE(Vector, LANES)
 }
 
 // The same of half a vector.
-INLINE void block_of_half(const int rows, const int beside, const Cell *const *a, const Index *runs, Index count, Index length,
-                          Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
-  Half sums[12];
-  UNROLL for (int i = 0; i < rows; i++) sums[i] = (Half){0};
+INLINE void block_of_half(const int rows, const int beside, const Cell *const *a, const Index *runs, Index step, PARAMETERS) {
+  enum { vectors = 1 };
+  Half sums[12][1];
+  UNROLL for (int i = 0; i < rows; i++) sums[i][0] = (Half){0};
   for (Index r = 0; r < count; r++) {
     const Cell *at[12];
     UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];
     for (Index k = 0; k < length; k++, w += w_step) {
       const Half b = *(const Half *)w;
-      UNROLL for (int i = 0; i < rows; i++) sums[i] += b * at[i][k * step];
+      UNROLL for (int i = 0; i < rows; i++) sums[i][0] += b * at[i][k * step];
     }
   }
-  UNROLL for (int i = 0; i < rows; i++) {
-    Half *to = (Half *)(out + outs[i]);
-    *to = adds ? *to + sums[i] : sums[i];
-  }
+  WRITE(Half, HALF)
 }
 
 #define CASE(rows, vectors) \
   case rows * 8 + vectors: \
-    if (vectors) block(rows, vectors, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
-    else block_of_half(rows, BESIDE, a, runs, count, length, step, w, w_step, out, outs, adds); \
+    if (vectors) block(rows, vectors, BESIDE, a, runs, step, GIVEN); \
+    else block_of_half(rows, BESIDE, a, runs, step, GIVEN); \
     return;
 #define SIX(vectors) CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
 #if WIDEST == 4
@@ -61,8 +67,7 @@ INLINE void block_of_half(const int rows, const int beside, const Cell *const *a
 #endif
 
 // A block of so many rows and vectors, which was compiled for them.
-static void block_apart(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
-                        Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+static void block_apart(int rows, int vectors, const Cell *const *a, const Index *runs, Index step, PARAMETERS) {
 #define BESIDE 0
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
@@ -76,21 +81,44 @@ INLINE const Cell *opaque(const Cell *at) {
 
 // Sums of rows that lie equally far from each other, as `block` has them, `step` being 1: every third row has a register
 // for where it is, so that none of them is kept in memory, as the compiler would have it.
-#define EVEN(NAME_, KIND, WIDTH) INLINE void NAME_(const int rows, const int vectors, const Cell *a, Index apart, const Index *runs, Index count, Index length,                   const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {   KIND sums[12][WIDEST];   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (KIND){0};   for (Index r = 0; r < count; r++) {     const Cell *at[4];     UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(a + runs[r] + 3 * i * apart);     _Pragma("clang loop unroll_count(2)") for (Index k = 0; k < length; k++) {       KIND b[WIDEST];       UNROLL for (int v = 0; v < vectors; v++) b[v] = *(const KIND *)(w + v * WIDTH);       UNROLL for (int i = 0; i < rows; i++) {         const Cell s = at[i / 3][i % 3 * apart];         UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += b[v] * s;       }       UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(at[i] + 1);       w += w_step;     }   }   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) {     KIND *to = (KIND *)(out + outs[i] + v * WIDTH);     *to = adds ? *to + sums[i][v] : sums[i][v];   } }
-EVEN(even_vectors, Vector, LANES)
-EVEN(even_halves, Half, HALF)
-#undef EVEN
+#define SUMS_OF_EVEN(KIND, WIDTH) \
+  KIND sums[12][WIDEST]; \
+  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (KIND){0}; \
+  for (Index r = 0; r < count; r++) { \
+    const Cell *at[4]; \
+    UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(a + runs[r] + 3 * i * apart); \
+    _Pragma("clang loop unroll_count(2)") for (Index k = 0; k < length; k++) { \
+      KIND b[WIDEST]; \
+      UNROLL for (int v = 0; v < vectors; v++) b[v] = *(const KIND *)(w + v * (WIDTH)); \
+      UNROLL for (int i = 0; i < rows; i++) { \
+        const Cell s = at[i / 3][i % 3 * apart]; \
+        UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += b[v] * s; \
+      } \
+      UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(at[i] + 1); \
+      w += w_step; \
+    } \
+  }
+
+INLINE void even_vectors(const int rows, const int vectors, const Cell *a, Index apart, const Index *runs, PARAMETERS) {
+  SUMS_OF_EVEN(Vector, LANES)
+  WRITE(Vector, LANES)
+}
+
+INLINE void even_halves(const int rows, const Cell *a, Index apart, const Index *runs, PARAMETERS) {
+  enum { vectors = 1 };
+  SUMS_OF_EVEN(Half, HALF)
+  WRITE(Half, HALF)
+}
 
 #define EVEN(rows, vectors) \
   case rows * 8 + vectors: \
-    if (vectors) even_vectors(rows, vectors, a, apart, runs, count, length, w, w_step, out, outs, adds); \
-    else even_halves(rows, 1, a, apart, runs, count, length, w, w_step, out, outs, adds); \
+    if (vectors) even_vectors(rows, vectors, a, apart, runs, GIVEN); \
+    else even_halves(rows, a, apart, runs, GIVEN); \
     return;
 #define TALL(vectors) EVEN(7, vectors) EVEN(8, vectors) EVEN(9, vectors) EVEN(10, vectors) EVEN(11, vectors) EVEN(12, vectors)
 
 // The same of seven rows and more.
-static void block_even(int rows, int vectors, const Cell *a, Index apart, const Index *runs, Index count, Index length,
-                       const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+static void block_even(int rows, int vectors, const Cell *a, Index apart, const Index *runs, PARAMETERS) {
   switch (rows * 8 + vectors) {
     TALL(0) TALL(1)
 #if WIDEST == 4
@@ -98,7 +126,6 @@ static void block_even(int rows, int vectors, const Cell *a, Index apart, const 
 #endif
   }
 }
-#undef EVEN
 
 // How many rows, of so many, lie equally far from each other from the first on.
 INLINE Index evenly(const Cell *const *a, Index count) {

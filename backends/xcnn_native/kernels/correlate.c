@@ -85,7 +85,7 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   Index band = larger(1, (BAND / row - reach) / m->down + 1);
   band = within(band, parts(24, m->segment), larger(1, pixels / m->segment));
   if (threads > 1) // a unit's bits do not follow from its band
-    band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * panels(m) / (4 * threads)));
+    band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * (in_place(m) ? 1 : panels(m)) / (4 * threads)));
   if (kernel > KERNEL) band = larger(band, larger(1, 192 / (m->segment * m->out_rows)) * m->out_rows);
   m->band = parts(all, parts(all, band));
   const Index bands = parts(all, m->band) * parts(m->out_columns, m->segment);
@@ -190,9 +190,9 @@ INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
 }
 
 // A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
-// pixel. `sums` is room for these, or for a tile of a panel that is not full.
+// pixel. `sums` is room for these, or for a tile of a panel that is not full. Of a full one sums that are the last are finished.
 static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
-                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds) {
+                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish) {
   const Index width = width_of(vectors);
   Index steady[12];
   for (int i = 0; i < 12; i++) steady[i] = i * width;
@@ -203,17 +203,23 @@ static void meet(const Cell *const *at, const Index *outs, Index pixels, const I
     Cell *to = aside ? sums + p * width : whole ? out : sums;
     const Index *places = aside || !whole ? steady : outs + p;
     if (even > 6)
-      block_even((int)high, vectors, at[p], at[p + 1] - at[p], runs, count, length, w, w_step, to, places, whole && adds);
-    else block_apart((int)high, vectors, at + p, runs, count, length, 1, w, w_step, to, places, whole && adds);
+      block_even((int)high, vectors, at[p], at[p + 1] - at[p], runs, count, length, w, w_step, to, places, whole && adds, finish);
+    else block_apart((int)high, vectors, at + p, runs, 1, count, length, w, w_step, to, places, whole && adds, finish);
     for (Index i = 0; i < high && !whole; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
     even -= high;
   }
 }
 
+// Panels whose vectors have all their filters.
+INLINE Index full(const Map *m) {
+  const Index last = panels(m) - 1;
+  return last + (m->filters - last * PANEL == width_of(vectors_of(m, last)));
+}
+
 // The sums of pixels that meet a matrix: pieces of its channels in turn, which stay in cache while panels pass, as those
 // of a panel do while pixels pass. `own` is room for a piece of a panel, `sums` for a tile.
 static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index pixels, Index cut, Index begin, Index end,
-                   const Cell *packed, Cell *own, Cell *sums, Cell *y) {
+                   const Cell *packed, Cell *own, Cell *sums, Cell *y, const Ending *ending) {
   for (Index s = 0; s < m->channels; s += cut) {
     Map piece = *m; // of the channels from s on
     piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
@@ -228,7 +234,9 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
         pack(&piece, panel, packed, own);
         w = own;
       }
-      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0);
+      Finish finish;
+      const int ends = s + cut >= m->channels && filters == width && finish_of(m, ending, panel * PANEL, &finish);
+      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0);
     }
   }
 }
@@ -299,13 +307,16 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const int one_by_one = m->loose && few_pixels(m) && !aside && to - from >= LANES, flat = direct && !aside && !one_by_one;
   for (Index p = 0; p < pixels && one_by_one; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
-  if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y);
+  if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y, ending);
+  const int ends_full = flat || (pieces == 1 && !aside && !one_by_one); // whether full panels are finished as they are written
   for (Index panel = begin; panel < end && !one_by_one && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;
     Cell *out = y + panel * PANEL * m->y_channel;
     Index piece = 0, met[GROUPS] = {0};
+    Finish finish;
+    const int ends = ends_full && filters == width && finish_of(m, ending, panel * PANEL, &finish);
     if (m->loose) {
       pack(m, panel, packed, own);
       w = own;
@@ -321,7 +332,8 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
           for (Index i = top; i < bottom && cells_met > 0; i += each) {
             for (Index j = 0; j < each; j++) here[j] = runs[i + j] + left;
             meet(at + part->first, outs + part->first, part->pixels, here, each, cells_met, w + ((i - r) * l + left - s) * width, width,
-                 vectors, filters, out, aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0);
+                 vectors, filters, out, aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0,
+                 ends && i + each >= bottom ? &finish : 0);
           }
         }
         w += few * l * width;
@@ -338,5 +350,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
         for (Index p = 0; p < pixels; p++) to[outs[p]] = sums[p * width + o];
       }
   }
-  if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, from, to - from);
+  Finish unused;
+  const Index rest = ends_full && finish_of(m, ending, 0, &unused) ? larger(from, full(m) * PANEL) : from;
+  if (ending->program && rest < to) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, rest, to - rest);
 }

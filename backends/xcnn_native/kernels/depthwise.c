@@ -115,7 +115,7 @@ INLINE Vector mate(const int mates, const int n, const Cell *line, Index v) {
 // Sums of `some` pixels, `step` apart, for one vector of filters: out[p] (+)= the sum over ties t and mates of
 // x[p][ties[t]] k[t].
 INLINE void meet(const int some, const int mates, const Cell *x, Index step, const Index *ties, Index count, const Cell *k, Index v,
-                 Cell *out, Index out_step, int adds) {
+                 Cell *out, Index out_step, int adds, const Finish *finish) {
   Vector sums[SOME];
   UNROLL for (int p = 0; p < some; p++) sums[p] = (Vector){0};
   k += v * LANES;
@@ -127,13 +127,17 @@ INLINE void meet(const int some, const int mates, const Cell *x, Index step, con
     }
   }
   out += v * LANES;
-  UNROLL for (int p = 0; p < some; p++) store(out + p * out_step, adds ? load(out + p * out_step) + sums[p] : sums[p]);
+  UNROLL for (int p = 0; p < some; p++) {
+    Vector sum = adds ? load(out + p * out_step) + sums[p] : sums[p];
+    if (finish) FINISHED(Vector, sum, finish, v * LANES, out + p * out_step);
+    store(out + p * out_step, sum);
+  }
 }
 
 // The same for taps that are neighbours, three at a time: each pixel is read once for all that it meets. Taps of a row lie
 // side by side, rows `deep` apart; pixels are `across` columns apart.
 INLINE void slide(const int some, const int mates, const int across, const Cell *x, Index deep, Index rows, Index columns, const Cell *k,
-                  Index v, Cell *out, Index out_step) {
+                  Index v, Cell *out, Index out_step, const Finish *finish) {
   Vector sums[SOME];
   UNROLL for (int p = 0; p < some; p++) sums[p] = (Vector){0};
   k += v * LANES;
@@ -156,7 +160,10 @@ INLINE void slide(const int some, const int mates, const int across, const Cell 
       }
   }
   out += v * LANES;
-  UNROLL for (int p = 0; p < some; p++) store(out + p * out_step, sums[p]);
+  UNROLL for (int p = 0; p < some; p++) {
+    if (finish) FINISHED(Vector, sums[p], finish, v * LANES, out + p * out_step);
+    store(out + p * out_step, sums[p]);
+  }
 }
 
 // How windows meet a chunk of the kernel.
@@ -176,7 +183,8 @@ INLINE Meeting meeting_of(const Map *m, const Band *b, const Index *ties) {
 }
 
 // A row of pixels, `some` at a time: the last ones once more, so that all meet in equal numbers.
-INLINE void row_of(const int some, const int mates, const Meeting *how, const Cell *x, const Cell *k, Index pixels, Cell *out, Index out_step) {
+INLINE void row_of(const int some, const int mates, const Meeting *how, const Cell *x, const Cell *k, Index pixels, Cell *out,
+                   Index out_step, const Finish *finish) {
   const Index step = how->across * CHUNK;
   for (Index p = 0; p < pixels; p += some) {
     const Index from = smaller(p, pixels - some);
@@ -184,23 +192,24 @@ INLINE void row_of(const int some, const int mates, const Meeting *how, const Ce
     Cell *to = out + from * out_step;
     for (Index v = 0; v < CHUNK / LANES; v++)
       if (some > 1 && how->slides && how->across == 1)
-        slide(some, mates, 1, at, how->deep, how->rows, how->columns, k, v, to, out_step);
+        slide(some, mates, 1, at, how->deep, how->rows, how->columns, k, v, to, out_step, finish);
       else if (some > 1 && how->slides)
-        slide(some, mates, 2, at, how->deep, how->rows, how->columns, k, v, to, out_step);
+        slide(some, mates, 2, at, how->deep, how->rows, how->columns, k, v, to, out_step, finish);
       else for (Index t = 0; t < how->count; t += how->together)
-        meet(some, mates, at, step, how->ties + t, smaller(how->together, how->count - t), k + t * mates * CHUNK, v, to, out_step, t > 0);
+        meet(some, mates, at, step, how->ties + t, smaller(how->together, how->count - t), k + t * mates * CHUNK, v, to, out_step, t > 0,
+             t + how->together >= how->count ? finish : 0);
   }
 }
 
 // The same, compiled for all numbers of mates.
 #define ALL(DO) DO(1) DO(2) DO(4) DO(8)
-static void meet_row(const Meeting *how, const Cell *x, const Cell *k, Index pixels, Cell *out, Index out_step) {
+static void meet_row(const Meeting *how, const Cell *x, const Cell *k, Index pixels, Cell *out, Index out_step, const Finish *finish) {
 #define ROW(mates) \
   case mates: \
-    if (pixels >= SOME) row_of(SOME, mates, how, x, k, pixels, out, out_step); \
-    else if (pixels == 7) row_of(7, mates, how, x, k, pixels, out, out_step); \
-    else if (pixels >= 4) row_of(4, mates, how, x, k, pixels, out, out_step); \
-    else row_of(1, mates, how, x, k, pixels, out, out_step); \
+    if (pixels >= SOME) row_of(SOME, mates, how, x, k, pixels, out, out_step, finish); \
+    else if (pixels == 7) row_of(7, mates, how, x, k, pixels, out, out_step, finish); \
+    else if (pixels >= 4) row_of(4, mates, how, x, k, pixels, out, out_step, finish); \
+    else row_of(1, mates, how, x, k, pixels, out, out_step, finish); \
     return;
   switch (how->mates) { ALL(ROW) }
 }
@@ -216,20 +225,24 @@ void NAME(depthwise_unit)(const Map *m, Index unit, const Cell *x, const Cell *p
   Index *ties = carve(&room, count * sizeof(Index));
   find_ties(m, &b, ties);
   const Meeting how = meeting_of(m, &b, ties);
+  Index rest = s.low * CHUNK; // the first of the filters whose sums are not finished
   for (Index chunk = s.low; chunk < s.high; chunk++) {
     const Index filters = smaller(CHUNK, m->filters - chunk * CHUNK), aside = m->y_channel != 1 || filters < CHUNK;
     const Cell *k = packed + m->packed_at + chunk * count * how.mates * CHUNK;
+    Finish finish;
+    const int ends = !aside && finish_of(m, ending, chunk * CHUNK, &finish);
     lay_rows(m, &b, x, laid, rows, lay_lines, chunk);
     for (Index r = 0; r < b.rows; r++) {
       Cell *out = y + chunk * CHUNK * m->y_channel + m->y_at + (b.first + r) / m->out_rows * m->y_image +
                   (b.first + r) % m->out_rows * m->y_row + b.left * m->y_column;
-      meet_row(&how, rows[r], k, b.columns, aside ? sums : out, aside ? CHUNK : m->y_column);
+      meet_row(&how, rows[r], k, b.columns, aside ? sums : out, aside ? CHUNK : m->y_column, ends ? &finish : 0);
+      if (ends) rest = larger(rest, (chunk + 1) * CHUNK);
       for (Index o = 0; o < filters && aside; o++)
         for (Index q = 0; q < b.columns; q++) out[o * m->y_channel + q * m->y_column] = sums[q * CHUNK + o];
     }
   }
-  const Index first = s.low * CHUNK, last = smaller(m->filters, s.high * CHUNK);
-  if (ending->program) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, first, last - first);
+  const Index last = smaller(m->filters, s.high * CHUNK);
+  if (ending->program && rest < last) NAME(end)(m, ending, b.first, b.rows, b.left, b.columns, rest, last - rest);
 }
 
 INLINE Index sums_of(const Map *m) { return (m->channels * taps(m) + 1) * CHUNK; } // of a chunk in a slot, and dB's

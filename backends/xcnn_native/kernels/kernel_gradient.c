@@ -19,8 +19,9 @@
 #define LAID 131072      // bytes of rows of X that are laid out at a time, about
 
 // A block whose rows lie beside each other.
-static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index count, Index length,
-                         Index step, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index step, Index count, Index length,
+                         const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+  const Finish *const finish = 0;
 #define BESIDE 1
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
@@ -154,7 +155,7 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         Index outs[12];
         together = tile(some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (low + c + i) * (straight ? m->k_channel : width);
-        block_beside((int)together, vectors, a, &none, 1, pixels, some, slopes, width, out, outs, (n - first) % BANDS != 0);
+        block_beside((int)together, vectors, a, &none, some, 1, pixels, slopes, width, out, outs, (n - first) % BANDS != 0);
       }
       if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
         for (Index j = at + low * width; j < at + (low + some) * width; j++)
@@ -221,7 +222,7 @@ static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, con
         outs[i] = straight ? row * m->k_row + (column + cell / m->channels) * m->k_column + cell % m->channels * m->k_channel
                            : (tap * beside + cell) * width;
       }
-      block_beside(together, vectors, a, runs, rows, columns, m->across * pixel, slopes, width, out, outs, adds);
+      block_beside(together, vectors, a, runs, m->across * pixel, rows, columns, slopes, width, out, outs, adds);
     }
     s += together;
   }

@@ -81,7 +81,7 @@ void NAME(spread_unit)(const Map *m, Index unit, const Cell *dy, const Cell *pac
             const int rows = tile(p1 - p, vectors);
             const Cell *a[12];
             for (int i = 0; i < rows; i++) a[i] = from + (p + i - low) * row + q * column + s;
-            block_apart(rows, vectors, a, &none, 1, some, 1, w, vectors * LANES, sums, steady, 0);
+            block_apart(rows, vectors, a, &none, 1, 1, some, w, vectors * LANES, sums, steady, 0, 0);
             Cell *to = cells + (p * m->down + lift - top) * pitch + (q * m->across + behind) * m->channels + first;
             for (int i = 0; i < rows; i++, to += m->down * pitch)
               for (int v = 0; v < vectors; v++) {

@@ -38,6 +38,7 @@ typedef struct {
   Index steps, places;
   const Step *step;
   const Place *place;
+  Index is_short, scale, bias, beside, result, rectified; // whether it is relu(scale z + bias + r); which arrays, or -1
 } Program;
 
 typedef struct {

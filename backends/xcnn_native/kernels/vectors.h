@@ -41,6 +41,30 @@ INLINE Vector fma_(Vector a, Vector b, Vector c) {
 #endif
 }
 
+// What becomes of sums before they are written: y = scale z + bias + r, or the larger of that and 0. Scale and bias have a
+// number for each filter, or are null; a bias is there where a scale is. r lies as y does, so many cells beside it.
+typedef struct {
+  const Cell *scale, *bias;
+  Index beside;
+  int adds, rectified;
+} Finish;
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED(a, b, c) __builtin_elementwise_fma(a, b, c)
+#else
+#define FUSED(a, b, c) ((a) * (b) + (c))
+#endif
+
+// The same of a vector of either kind, of the filters from `at` on, which is to lie at `to`.
+#define FINISHED(KIND, y, finish, at, to) \
+  do { \
+    if ((finish)->scale) y = FUSED(y, *(const KIND *)((finish)->scale + (at)), *(const KIND *)((finish)->bias + (at))); \
+    else if ((finish)->bias) y += *(const KIND *)((finish)->bias + (at)); \
+    if ((finish)->adds) y += *(const KIND *)((const Cell *)(to) + (finish)->beside); \
+    const __typeof__(y > y) below = (KIND){0} > y; \
+    if ((finish)->rectified) y = (KIND)(~below & (__typeof__(below))y); \
+  } while (0)
+
 // a where the mask is set, else b.
 INLINE Vector pick(Mask mask, Vector a, Vector b) { return (Vector)((mask & (Mask)a) | (~mask & (Mask)b)); }
 

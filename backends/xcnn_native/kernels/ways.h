@@ -11,6 +11,17 @@ typedef struct {
   Index repeated; // which of the arrays is of a single image, whose cells all images have; -1 for none
 } Ending;
 
+// Whether an ending is short enough to be made of sums before they are written, and that, for the filters from `first` on.
+INLINE int finish_of(const Map *m, const Ending *ending, Index first, Finish *finish) {
+  const Program *program = ending->program;
+  if (!program || !program->is_short || ending->repeated >= 0) return 0;
+  finish->scale = program->scale < 0 ? 0 : (const Cell *)ending->arrays[program->scale] + m->first_filter + first;
+  finish->bias = program->bias < 0 ? 0 : (const Cell *)ending->arrays[program->bias] + m->first_filter + first;
+  finish->adds = program->beside >= 0, finish->rectified = (int)program->rectified;
+  if (finish->adds) finish->beside = (const Cell *)ending->arrays[program->beside] - (const Cell *)ending->arrays[program->result];
+  return 1;
+}
+
 // Run the ending on what a unit has written: the filters from `first` on of some rows and columns of windows.
 void NAME(end)(const Map *m, const Ending *ending, Index row, Index rows, Index left, Index columns, Index first, Index filters);
 
