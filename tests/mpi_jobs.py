@@ -29,7 +29,7 @@ def started(processes, *program, **options):
     )  # fmt: skip
 
 
-def run_job(processes, *program, timeout=100, **options):
+def run_job(processes, *program, timeout=300, **options):
     """The job when it is done."""
     process = started(processes, *program, **options)
     try:

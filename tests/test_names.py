@@ -50,7 +50,10 @@ METHODS = [
     if not name.startswith("_") and inspect.isroutine(getattr(xcnn.Model, name)) and name != "standing"
 ]
 CODES = {*re.findall(r"^## (X\d+):", (Path(__file__).parents[1] / "docs/errors.md").read_text("utf-8"), re.MULTILINE)}
-GIVEN = (xcnn.datasets.Folder, xcnn.datasets.Tar, xcnn.testing.Report, xcnn.testing.Row, xcnn.testing.Verdict)
+GIVEN = (
+    xcnn.datasets.Folder, xcnn.datasets.Tar, xcnn.testing.Report, xcnn.testing.Row, xcnn.testing.Verdict,
+    xcnn.parallel.Shards, xcnn.parallel.Together,
+)  # fmt: skip
 """What functions give and nobody makes: the functions' examples show them."""
 NOT_RUN = {
     "mnist": "it downloads 11 MB",
@@ -58,6 +61,8 @@ NOT_RUN = {
     "load_keras": "it needs a file that Keras wrote",
     "available_backends": "it asks every library that is installed, which takes seconds",
     "check_backend": "it checks for seconds",
+    "launch": "it runs mpiexec",
+    "mpi": "it needs an MPI library",
 }
 """Functions whose examples doctest is told to skip, and why."""
 FAMILIES = {

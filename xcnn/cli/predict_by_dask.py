@@ -49,19 +49,10 @@ def workers(address: str) -> Iterator[Any]:
         yield client
 
 
-def files_of(images: Sequence[Path]) -> list[Path]:
-    """Files, and what lies in folders at any depth, in order of their names."""
-    found: list[Path] = []
-    for path in images:
-        inside = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-        found += inside if path.is_dir() else [path]
-    return found
-
-
 def answers(
     model: Model,
     names: list[str],
-    images: Sequence[Path],
+    files: Sequence[Path],
     limits: dict[str, Any],
     dask: str,
     into: Path | None,
@@ -74,7 +65,6 @@ def answers(
     from xcnn.serving.files import Pictures
     from xcnn.serving.pictures import answer
 
-    files = files_of(images)
     with workers(dask) as client:
         shards = predict(model, Pictures(model, files, limits), client, into=into)
     how = "x".join(map(str, model.input_shape[1:]))

@@ -661,7 +661,8 @@ class Model:
             dropout's masks others than of the whole
         parallel
             `xcnn.parallel.mpi()`, where several processes train this model together: each computes its part of each
-            batch, and the weights are those that one process would find. Callbacks are called by the first of them
+            batch, and the weights are those that one process would find. Callbacks are called by the first of them.
+            None is this process alone
 
         Raises
         ------

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from xcnn.errors import MissingDependency
 
-PATIENCE = 30.0
-"""Seconds in which a job that was told to end must have ended."""
+PATIENCE = 10.0
+"""Seconds in which a job that was told to end must have ended, before it is told again."""
 
 
 def mpiexec() -> str:
@@ -52,6 +52,13 @@ def launch(
         whether an exit code tells of a process that was lost, and not of an error that would come again
     told
         called before each restart with its number and the exit code
+
+    Examples
+    --------
+    A program that goes on from its checkpoint, if it has one:
+
+    >>> xcnn.parallel.launch(4, lambda run: ["python", "train.py"], restarts=3)  # doctest: +SKIP
+    0
     """
     program = [mpiexec(), "-n", str(processes)]
     for number in range(restarts + 1):
@@ -65,16 +72,18 @@ def launch(
 def run(command: Sequence[str]) -> int:
     """Run a command to its end, which is told to end where this process is; its exit code, as a shell has it.
 
-    It has a session of its own: Ctrl-C comes here alone, and is passed on once, since mpiexec kills where it hears two.
+    Ctrl-C reaches it by itself, and mpiexec kills where it hears two: so it is told only where it goes on.
     """
-    with subprocess.Popen(command, start_new_session=True) as process:
+    with subprocess.Popen(command) as process:
         try:
             code = process.wait()
         except BaseException:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            for tell in (lambda: None, lambda: process.send_signal(signal.SIGINT), process.kill):
+                tell()
+                try:
+                    process.wait(PATIENCE)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
             raise
     return 128 - code if code < 0 else code

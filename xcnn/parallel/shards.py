@@ -131,7 +131,7 @@ class Shards:
     failed
         the errors of those that could not be computed, in words, by their numbers
     kept_by
-        what the folder is gone with, where nobody named it
+        what the folder is gone with; None where somebody named it
 
     Raises
     ------

@@ -154,6 +154,13 @@ def mpi(timeout: float = 600.0) -> Together:
     -------
     Together
         with `rank` and `size`
+
+    Examples
+    --------
+    In a program that `mpiexec -n 4 python -m mpi4py train.py` runs:
+
+    >>> together = xcnn.parallel.mpi()  # doctest: +SKIP
+    >>> history = model.fit(x, y, epochs=3, batch_size=256, parallel=together)  # doctest: +SKIP
     """
     comm = world()
     made = Together(comm, timeout)
