@@ -15,8 +15,9 @@ from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
-from xcnn_cupy.device import MOST_CELLS, THREADS, Device, is_channels_last, is_dense
+from xcnn_cupy.device import MOST_AXES, MOST_CELLS, THREADS, Device, is_channels_last, is_dense
 from xcnn_cupy.kernels import Kernel
+from xcnn_cupy.layout import converted
 from xcnn_cupy.progress import Account
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
@@ -63,13 +64,14 @@ def update(
 ) -> tuple[Weights, Weights, Array, Array] | None:
     """What `Backend.update` gives, or None where the optimizer or an array is not of the kind that this is for.
 
-    All weights and moments are float32, or all float64, and gradients as GRADIENTS has it; those of a leaf lie in the
-    same order. The norms are float64. Where the gradients' norm is known beforehand, for clip_norm or a loss's scale,
+    All weights and moments are float32, or all float64, and gradients as GRADIENTS has it; a weight and its moments
+    lie in the same order. The norms are float64. Where the gradients' norm is known beforehand, for clip_norm or a loss's scale,
     and is not finite, the new weights and moments are the old ones.
     """
     leaves = leaves_of(optimizer, grads, state, weights)
     if not fits(optimizer, leaves):
         return None
+    leaves = lying_alike(device, leaves)
     new = [tuple(like(device, old) for old in replaced(leaf)) for leaf in leaves]
     scaled = {name: like(device, state[name]) for name in SCALING if name in state}
     norm, weight_norm = launch(device, optimizer, leaves, new, state, scaled)
@@ -91,6 +93,7 @@ def update_in_place(
     leaves = leaves_of(optimizer, grads, state, weights)
     if not fits(optimizer, leaves) or step.loss.dtype != leaves[0][0].dtype:
         return False
+    leaves = lying_alike(device, leaves)
     launch(device, optimizer, leaves, [replaced(leaf) for leaf in leaves], state, state, step)
     return True
 
@@ -145,16 +148,32 @@ def fits(optimizer: Optimizer, leaves: list[Leaf]) -> bool:
 
 
 def leaf_fits(leaf: Leaf, kind: str) -> bool:
-    """Whether its arrays are of this type, dense, and alike in shape and order of memory."""
+    """Whether its arrays are of this type and shape, and all but the gradient dense and in one order of memory."""
     w, g, *moments = arrays(leaf)
     kinds = (kind,) if isinstance(leaf[1], Next) else GRADIENTS[kind]
     if str(g.dtype) not in kinds or any(str(array.dtype) != kind for array in (w, *moments)) or w.size > MOST_CELLS:
         return False
+    if g.ndim > MOST_AXES and not is_dense(g):
+        return False
     shape, last = tuple(w.shape), is_channels_last(w)
-    return all(
-        tuple(array.shape) == shape and is_dense(array) and is_channels_last(array) == last
-        for array in (w, g, *moments)
+    return tuple(g.shape) == shape and all(
+        tuple(array.shape) == shape and is_dense(array) and is_channels_last(array) == last for array in (w, *moments)
     )
+
+
+def lying_alike(device: Device, leaves: list[Leaf]) -> list[Leaf]:
+    """The leaves, each gradient in its weight's order of memory: a copy where it lay otherwise."""
+    return [(w, lying_like(device, g, w), *moments) for w, g, *moments in leaves]
+
+
+def lying_like(device: Device, g: Any, w: Array) -> Any:
+    """A gradient, or the value of a Next, in the order of memory of its weight."""
+    if isinstance(g, Next):
+        return Next(lying_like(device, g.value, w))
+    last = is_channels_last(w)
+    if is_dense(g) and is_channels_last(g) == last:
+        return g
+    return converted(device, g, g.dtype, last)
 
 
 def like(device: Device, old: Array) -> Array:

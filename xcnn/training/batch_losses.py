@@ -156,7 +156,8 @@ def triplet(y: Array, t: Array, *, margin: float = 1.0) -> tuple[Array, Array]:
     near = xp.argmin(xp.where(alike, infinite, squares), axis=1)
     counts = xp.any(others, axis=1) & ~xp.all(alike, axis=1)
     (to_far, pull), (to_near, push) = (distances(y, xp.take(y, chosen, axis=0)) for chosen in (far, near))
-    terms = xp.where(counts, xp.clip(to_far - to_near + margin, min=0), zeros(y, ()))
+    short_of = xp.maximum(to_far - to_near + margin, zeros(y, ()))
+    terms = xp.where(counts, short_of, zeros(y, ()))
     size = xp.maximum(xp.sum(xp.astype(counts, y.dtype)), full(y, (), 1.0))
     each = xp.expand_dims(xp.astype(terms > 0, y.dtype) / size, axis=1)
     pull, push = pull * each, push * each
