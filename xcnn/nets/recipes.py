@@ -136,6 +136,11 @@ def photos(classes: int = 10, side: int = 64) -> Sequential:
         outputs, logits
     side
         the shorter side of a picture: it is halved while 6 pixels or more are left
+
+    Examples
+    --------
+    >>> xcnn.nets.photos(3).init(np.random.default_rng(0), (3, 64, 64))[1]
+    (3,)
     """
     layers: list[Layer] = []
     for filters in (24, 48, 96, 128):

@@ -143,6 +143,13 @@ def triplet(y: Array, t: Array, *, margin: float = 1.0) -> tuple[Array, Array]:
         X202, for other shapes.
     OptionError
         X104, for a margin that can't be.
+
+    Examples
+    --------
+    >>> y, labels = np.array([[0.0, 0.0], [0.0, 1.0], [3.0, 4.0], [3.0, 5.0]]), np.array([0, 0, 1, 1])
+    >>> value, dy = xcnn.losses.triplet(y, labels)
+    >>> float(value), dy.shape
+    (0.0, (4, 2))
     """
     margin = check_positive("margin", margin)
     xp, t = namespace(y), labels_of(y, t)
