@@ -38,7 +38,7 @@ def rows(text):
     ]
 
 
-TRAIN = ("-m", "xcnn", "train", "photos", "--epochs", "2", "--backend", "numpy", "--json")
+TRAIN = ("-m", "xcnn", "train", "photos", "--model", "article", "--epochs", "2", "--backend", "numpy", "--json")
 
 
 def test_two_processes_say_once_what_one_says(folder):
@@ -59,14 +59,14 @@ def test_an_error_is_told_once_with_its_code(folder):
 
 def test_a_lost_process_is_begun_anew(folder):
     """From the last checkpoint, to the epochs that were asked for in all."""
-    command = [sys.executable, *TRAIN, "--processes", "2", "--max-restarts", "1", "--epochs", "40"]
+    command = [sys.executable, *TRAIN, "--processes", "2", "--max-restarts", "1", "--epochs", "40", "-o", "lost.xcnn"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     process = subprocess.Popen(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
     end = time.monotonic() + 200
-    while not (folder / "article-photos.xcnn").exists() and time.monotonic() < end:
+    while not (folder / "lost.xcnn").exists() and time.monotonic() < end:
         time.sleep(0.02)
     os.kill(rank_in(folder), signal.SIGKILL)
     out, err = process.communicate(timeout=200)
