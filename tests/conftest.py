@@ -6,6 +6,7 @@ can't be used here, as `native` without the compiled library, is named in the sa
 with is among them, rehearsed on NumPy arrays: its algorithms, and its kernels, compiled for the host.
 """
 
+import gc
 import os
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -152,3 +153,14 @@ def backend_reasons():
 def rng():
     """A generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    """Without garbage collections, which look at all 18,000 tests again and again; nor do later ones."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
