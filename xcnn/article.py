@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj, size
 
-from xcnn.backends.planes import convolve2d, correlate2d
+from xcnn.backends.planes import convolve2d, correlate2d, host_numbers
 from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
-from xcnn.core.arrays import is_floating, namespace, together, unmasked, zeros
+from xcnn.core.arrays import is_floating, namespace, together, zeros
 from xcnn.core.checks import (
     IMAGE,
     check_call,
@@ -27,7 +27,6 @@ from xcnn.core.checks import (
     check_rate,
     check_shape,
     check_whole,
-    conversion,
 )
 from xcnn.core.initializers import check_cells_of
 from xcnn.core.likeness import check_dy, likeness
@@ -36,13 +35,11 @@ from xcnn.core.types import Array, Rng, Shape, Weights
 from xcnn.errors import (
     DataError,
     DivergedError,
-    DTypeError,
     OptionError,
     ShapeError,
     host_memory,
     inside,
     short,
-    told_by,
 )
 from xcnn.layers.activations import sigmoid as stable_sigmoid
 
@@ -618,13 +615,7 @@ def _numbers(name: str, x: Any) -> Array:
     is_array = is_array_api_obj(x) and not isinstance(x, type)
     if is_array and is_floating(x):
         return x
-    try:
-        host = backend_of(x).to_numpy(x) if is_array else np.asarray(unmasked(x, name))
-    except (TypeError, ValueError) as error:
-        raise DataError("X203", f"{name} is no regular array: {told_by(error)}") from error
-    if host.dtype.kind not in "iufb":
-        hint = "" if host.dtype.kind == "O" else conversion("it", host, "float64")
-        raise DTypeError("X103", f"{name} must hold real numbers; it is {short(x)}.", hint=hint)
+    host = host_numbers(name, backend_of(x).to_numpy(x) if is_array else x)
     return get_backend().asarray(host.astype("float64"))
 
 

@@ -68,7 +68,7 @@ class Recycler:
 
     def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
         self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
-        self.elsewhere: dict[int, Empty] = {}
+        self.elsewhere: dict[int, Empty | None] = {}
         """By the numbers of threads: who gives them arrays instead; None of that stands for the usual way."""
         self.forget()
 

@@ -81,7 +81,7 @@ class Listener(Protocol):
         ...
 
 
-listeners: dict[int, Listener] = {}
+listeners: dict[int, Listener | None] = {}
 """By the numbers of threads."""
 
 

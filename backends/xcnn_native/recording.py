@@ -93,11 +93,12 @@ class Recorder:
         """A block whose calls are noted: a part of the recording."""
         me = get_ident()
         before = listeners.get(me), elsewhere.get(me)
-        listeners[me], elsewhere[me] = self, self.room.empty
         try:
+            listeners[me], elsewhere[me] = self, self.room.empty
             yield
         finally:
-            put_back(me, *before)
+            listeners[me], elsewhere[me] = before  # stores alone, between which no Ctrl-C comes
+            tidied(me)
         self.ends.append(len(self.calls))
 
     def give(self, array: Array) -> None:
@@ -142,13 +143,11 @@ def held(pieces: dict[int, Piece], place: int) -> Piece | None:
     return next((piece for piece in pieces.values() if piece.holds(place)), None)
 
 
-def put_back(me: int, listener: Any, give: Any) -> None:
-    """Who listens to a thread, and who gives it arrays: as it was."""
-    for table, value in ((listeners, listener), (elsewhere, give)):
-        if value is None:
+def tidied(me: int) -> None:
+    """No entry for a thread that nobody listens to, or gives arrays: None says the same, and takes longer."""
+    for table in (listeners, elsewhere):
+        if table.get(me) is None:
             table.pop(me, None)
-        else:
-            table[me] = value
 
 
 def listener() -> Recorder | None:
@@ -167,7 +166,8 @@ def constant(make: Callable[[], Array]) -> Array:
     try:
         made = make()
     finally:
-        put_back(me, *before)
+        listeners[me], elsewhere[me] = before
+        tidied(me)
     recorder.keep(made)
     return made
 

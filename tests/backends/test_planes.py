@@ -104,9 +104,9 @@ def test_lists_are_planes_of_the_other_s_library(backend):
 
 
 def test_lists_that_are_no_planes_are_told():
-    with pytest.raises(DataError, match=r"X203.*correlate2d: a plane is no regular list"):
+    with pytest.raises(DataError, match=r"X203.*a plane of correlate2d is no regular array"):
         xcnn.correlate2d([[1, 2], [3]], [[1]])
-    with pytest.raises(DTypeError, match=r"X103.*correlate2d takes numbers"):
+    with pytest.raises(DTypeError, match=r"X103.*a plane of correlate2d must hold real numbers; it is"):
         xcnn.correlate2d([["a"]], [[1]])
     with pytest.raises(ShapeError, match=r"X101.*x has shape \(2,\)"):
         xcnn.correlate2d([1, 2], [[1]])

@@ -10,6 +10,7 @@ from scipy import stats
 
 import xcnn
 from xcnn import augment
+from xcnn.core import tree
 from xcnn.core.random import fold, threefry2x32
 from xcnn.data.augment import tones
 from xcnn.data.augment.colour import contrasted, saturated, turned
@@ -352,21 +353,43 @@ class Watch:
         return "Watch()"
 
 
-LIST = [augment.Flip(), augment.Translate(2, "reflect"), augment.ColorJitter(0.4, 0.4, 0.4)]
+LIST = [*IMAGES, augment.Mixup(0.4), augment.CutMix()]
 LABELS = np.arange(N) % 3
 
 
-def test_batches_are_the_same_on_every_backend(backend):
-    here, there = Watch(), Watch()
-    made("numpy").fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, here], progress="none", workers=0)
-    made(backend).fit(X, LABELS, epochs=2, batch_size=5, augment=[*LIST, there], progress="none", workers=0)
-    assert len(here.seen) == 6
-    for one, other in zip(here.seen, there.seen, strict=True):
-        assert one[0] == other[0]
-        np.testing.assert_array_equal(one[1], other[1])
-        np.testing.assert_array_equal(one[2], other[2])
-    assert not np.array_equal(here.seen[0][2], X[here.seen[0][1]])
-    assert {key for key, _, _ in here.seen} == {(4, 0), (4, 1)}
+def seen_after_each(backend, workers):
+    """The bytes of each batch after each augmentation, by the seed, the epoch, the place in the list, the samples."""
+    found = {}
+
+    def watch(x, draws):
+        found[(*draws.key, *draws.samples.tolist())] = np.asarray(x).tobytes()
+        return x
+
+    changes = [each for change in LIST for each in (change, watch)]
+    made(backend).fit(X, LABELS, epochs=2, batch_size=5, augment=changes, progress="none", workers=workers)
+    return found
+
+
+@pytest.fixture(scope="module")
+def batches():
+    found = seen_after_each("numpy", 0)
+    assert len(found) == 2 * 3 * len(LIST)
+    assert len(set(found.values())) == len(found)
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_batches_are_the_same_by_any_number_of_workers(batches, workers):
+    assert seen_after_each("numpy", workers) == batches
+
+
+def test_batches_are_the_same_on_every_backend(backend, batches):
+    assert seen_after_each(backend, 4) == batches
+
+
+def test_all_augmentations_are_among_these():
+    classes = {getattr(augment, name) for name in augment.__all__ if isinstance(getattr(augment, name), type)}
+    assert classes - {augment.Draws} == {type(each) for each in LIST}
 
 
 def test_a_resumed_epoch_goes_on_with_the_same_batches(tmp_path):
@@ -386,6 +409,33 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(tmp_path):
         np.testing.assert_array_equal(one[2], other[2])
     for name, kernel in resumed.weights["conv1"].items():
         np.testing.assert_array_equal(kernel, model.weights["conv1"][name])
+
+
+class Stop:
+    """A callback that ends training after a step."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def __call__(self, model, history):
+        return False
+
+    def step(self, model, row):
+        return row["step"] == self.last
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_an_epoch_that_workers_fed_goes_on_to_the_same_bits(tmp_path, workers):
+    how = {"epochs": 2, "batch_size": 5, "augment": LIST, "progress": "none"}
+    whole, stopped = made("numpy"), made("numpy")
+    whole.fit(X, LABELS, workers=0, **how)
+    stopped.fit(X, LABELS, workers=workers, callbacks=Stop(4), **how)
+    assert (stopped.state.epoch, stopped.state.batch) == (1, 1)
+    stopped.save(tmp_path / "m.xcnn")
+    resumed = xcnn.Model.load(tmp_path / "m.xcnn", backend="numpy")
+    resumed.fit(X, LABELS, workers=workers, resume=True, **how)
+    for (name, weight), (_, other) in zip(tree.items(resumed.weights), tree.items(whole.weights), strict=True):
+        np.testing.assert_array_equal(weight, other, err_msg=name)
 
 
 def test_augmented_training_learns(backend):

@@ -297,7 +297,7 @@ def test_the_gradient_has_its_outputs_shape(backend):
         (lambda: ZeroPadding2D("same"), "ZeroPadding2D: padding must be a whole number or a tuple; got 'same'."),
         (lambda: ZeroPadding2D(-1), "padding must be a whole number of at least 0, or two of them; got -1."),
         (lambda: UpSampling2D(0), "size must be a whole number of at least 1, or two of them; got 0."),
-        (lambda: UpSampling2D(2, "cubic"), 'interpolation must be "nearest" or "bilinear"; got \'cubic\'.'),
+        (lambda: UpSampling2D(2, "cubic"), 'interpolation must be one of "nearest", "bilinear"; got \'cubic\'.'),
         (lambda: BatchNorm(momentum=1), "momentum must be at least 0 and below 1; got 1."),
         (lambda: BatchNorm(epsilon=0), "epsilon must be a positive number; got 0."),
         (lambda: LayerNorm(epsilon=-1.0), "epsilon must be a positive number; got -1.0."),

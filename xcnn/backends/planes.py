@@ -10,7 +10,7 @@ from array_api_compat import is_array_api_obj
 from xcnn.backends.registry import backend_of
 from xcnn.backends.selector import get_backend
 from xcnn.core.arrays import is_floating, namespace, unmasked
-from xcnn.core.checks import check_planes
+from xcnn.core.checks import check_planes, conversion
 from xcnn.core.reference import rot180 as rot180
 from xcnn.core.types import Array, PaddingName
 from xcnn.errors import DataError, DTypeError, short, told_by
@@ -93,13 +93,28 @@ def _listed(name: str, plane: Any, other: Any) -> Any:
     """Lists of numbers as an array of the other's library, or of the process's backend; anything else as it is."""
     if not isinstance(plane, list | tuple):
         return plane
-    try:
-        host = np.asarray(unmasked(plane, name))
-    except (TypeError, ValueError) as error:
-        raise DataError("X203", f"{name}: a plane is no regular list: {told_by(error)}") from error
-    if host.dtype.kind not in "biuf":
-        raise DTypeError("X103", f"{name} takes numbers; got {short(plane)}.")
+    host = host_numbers(f"a plane of {name}", plane)
     return (backend_of(other) if is_array_api_obj(other) else get_backend()).asarray(host)
+
+
+def host_numbers(name: str, x: Any) -> np.ndarray[Any, Any]:
+    """Real numbers that a user typed, or a host array of them, as an array of NumPy's.
+
+    Raises
+    ------
+    DataError
+        X203, for what has a mask, or rows of several lengths.
+    DTypeError
+        X103, for what are no real numbers.
+    """
+    try:
+        host = np.asarray(unmasked(x, name))
+    except (TypeError, ValueError) as error:
+        raise DataError("X203", f"{name} is no regular array: {told_by(error)}") from error
+    if host.dtype.kind not in "biuf":
+        hint = "" if host.dtype.kind == "O" else conversion("it", host, "float64")
+        raise DTypeError("X103", f"{name} must hold real numbers; it is {short(x)}.", hint=hint)
+    return host
 
 
 def _plane_type(name: str, x: Array, k: Array) -> str:

@@ -218,6 +218,13 @@ def check_whole(name: str, value: object, least: int = 1, most: float = COUNTABL
     return int(number)
 
 
+def check_choice(name: str, value: object, choices: Sequence[str | None]) -> None:
+    """Raise X104 unless it is one of them."""
+    if value not in choices:
+        known = ", ".join("None" if each is None else f'"{each}"' for each in choices)
+        raise OptionError("X104", f"{name} must be one of {known}; got {short(value)}.")
+
+
 def check_between(name: str, value: object, low: float, high: float) -> float:
     """The option as a number of Python's, NumPy's too; raise X104 unless low <= value < high."""
     check_limits(value, low, high)

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.core.checks import check_between, check_whole
+from xcnn.core.checks import check_between, check_choice, check_whole
 from xcnn.core.files import path_of
 from xcnn.data.folder import classes_of, is_parted, parts_of
 from xcnn.data.images import FORMATS, MAX_PIXELS, Room, check_fit, check_image_options, open_image, size_of, to_array
 from xcnn.data.source import Batch, Numbered, Numbers, digest
 from xcnn.data.strays import Strays
-from xcnn.errors import DataError, OptionError, counted, printable, short
+from xcnn.errors import DataError, counted, printable
 
 log: logging.Logger = logging.getLogger("xcnn")
 
@@ -283,10 +283,3 @@ def survey(files: Sequence[Path], formats: Sequence[str]) -> Survey:
     mode = "L" if all(colours in GREYS for _, _, colours in seen) else "RGB"
     shapes = [width / height for height, width in sizes]
     return Survey((side, side), mode, sizes[0], sizes[-1], max(shapes) <= ALIKE * min(shapes))
-
-
-def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
-    """Raise X104 unless it is one of them."""
-    if value not in choices:
-        known = ", ".join("None" if each is None else f'"{each}"' for each in choices)
-        raise OptionError("X104", f"{name} must be one of {known}; got {short(value)}.")

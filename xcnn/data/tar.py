@@ -18,9 +18,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from xcnn.core import random
-from xcnn.core.checks import check_whole
+from xcnn.core.checks import check_choice, check_whole
 from xcnn.data.images import BYTES_PER_PIXEL, FORMATS, MAX_PIXELS, SPARE_BYTES, Room, check_image_options
-from xcnn.data.photos import Reading, Skipped, check_choice
+from xcnn.data.photos import Reading, Skipped
 from xcnn.data.source import Batch, Job, Pass, Source, digest
 from xcnn.errors import DataError, counted, short
 

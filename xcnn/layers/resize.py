@@ -7,7 +7,7 @@ from math import floor, isfinite
 from typing import Any, Literal, TypeAlias, get_args
 
 from xcnn.core.arrays import namespace
-from xcnn.core.checks import IMAGE, check_cells, check_input, check_rank, is_number
+from xcnn.core.checks import IMAGE, check_cells, check_choice, check_input, check_rank, is_number
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
@@ -68,9 +68,7 @@ class Resize:
             raise OptionError("X104", "Resize takes a size or a factor, one of the two.", hint=hint)
         if self.size is not None:
             pair("size", self.size)
-        if self.interpolation not in INTERPOLATIONS:
-            names = ", ".join(f'"{name}"' for name in INTERPOLATIONS)
-            raise OptionError("X104", f"interpolation must be one of {names}; got {short(self.interpolation)}.")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         if self.align_corners and self.interpolation != "bilinear":
             raise OptionError("X104", 'align_corners goes with interpolation="bilinear" alone.')
         if self.factor is not None and not all(is_number(f) and f > 0 and isfinite(f) for f in self.factors()):

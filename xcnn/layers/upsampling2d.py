@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xcnn.core.checks import IMAGE, check_input, check_rank
+from xcnn.core.checks import IMAGE, check_choice, check_input, check_rank
 from xcnn.core.likeness import check_dy, likeness
 from xcnn.core.options import checked
 from xcnn.core.types import INTERPOLATIONS, Array, Backward, Interpolation, Pair, Rng, Shape, Weights
 from xcnn.core.windows import pair
-from xcnn.errors import OptionError, short
 from xcnn.layers.half import wide
 from xcnn.layers.layer import Run
 from xcnn.layers.separable import lines, numbers
@@ -48,10 +47,7 @@ class UpSampling2D:
 
     def __post_init__(self) -> None:
         pair("size", self.size)
-        if self.interpolation not in INTERPOLATIONS:
-            raise OptionError(
-                "X104", f'interpolation must be "nearest" or "bilinear"; got {short(self.interpolation)}.'
-            )
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
 
     def init(self, rng: Rng, input_shape: Shape) -> tuple[Weights, Shape]:
         c, h, w = check_rank(self, input_shape, IMAGE)

@@ -8,7 +8,7 @@ from xcnn.core import tree
 from xcnn.core.arrays import full, namespace
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Weights
-from xcnn.training.optimizer import Optimizer, is_there
+from xcnn.training.optimizer import Optimizer, adam_moments, is_there
 from xcnn.training.schedules import Schedule
 
 
@@ -110,14 +110,12 @@ class NAdam(Optimizer):
         return {**super().init(weights), "product": tree.map(lambda w: full(w, (1,), 1.0), weights)}
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        first, second, product = moments
+        *of_adam, product = moments
         xp = namespace(w)
         now, then = (self.beta1 * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)) for t in (step, step + 1))
         product = xp.astype(product * now, product.dtype, copy=False)
         so_far = xp.reshape(product, ())
-        first = self.beta1 * first + (1 - self.beta1) * g
-        second = self.beta2 * second + (1 - self.beta2) * g * g
-        spread = xp.sqrt(second) * (1 / (1 - self.beta2**step) ** 0.5) + self.epsilon
+        first, second, spread = adam_moments(self, step, g, *of_adam)
         ahead = (1 - now) / (1 - so_far) * g + then / (1 - so_far * then) * first
         return w - rate * (ahead / spread), first, second, product
 
@@ -169,11 +167,8 @@ class LAMB(Optimizer):
         return "first", "second"
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        first, second = moments
         xp = namespace(w)
-        first = self.beta1 * first + (1 - self.beta1) * g
-        second = self.beta2 * second + (1 - self.beta2) * g * g
-        spread = xp.sqrt(second) * (1 / (1 - self.beta2**step) ** 0.5) + self.epsilon
+        first, second, spread = adam_moments(self, step, g, *moments)
         ratio = first / spread * (1 / (1 - self.beta1**step)) + self.weight_decay * w
         of_w, of_ratio = (xp.sqrt(xp.sum(a * a)) for a in (w, ratio))
         one = full(w, (), 1.0)

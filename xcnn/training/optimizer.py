@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from math import hypot, inf
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 from xcnn.core import tree
 from xcnn.core.arrays import full, is_floating, namespace, zeros_like
@@ -141,6 +141,24 @@ def plainly(
 ) -> tuple[Weights, Weights, Array, Array]:
     """An Apply by the optimizer's own update, whose norms nobody asks for."""
     return *optimizer.update(grads, state, weights), 0.0, 0.0
+
+
+class OfTwoMoments(Protocol):
+    """What the moments of Adam and its kin follow from."""
+
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def epsilon(self) -> float: ...
+
+
+def adam_moments(by: OfTwoMoments, step: int, g: Array, first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Adam's m = β1 m + (1 - β1) g and v = β2 v + (1 - β2) g²; beside them √v̂ + ε, v̂ = v / (1 - β2^step)."""
+    first = by.beta1 * first + (1 - by.beta1) * g
+    second = by.beta2 * second + (1 - by.beta2) * g * g
+    return first, second, namespace(g).sqrt(second) * (1 / (1 - by.beta2**step) ** 0.5) + by.epsilon
 
 
 def is_there(number: Any) -> bool:

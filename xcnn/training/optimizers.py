@@ -17,7 +17,7 @@ from xcnn.training.adaptive import LAMB, Adagrad, NAdam
 from xcnn.training.groups import Group, Groups
 from xcnn.training.muon import Muon
 from xcnn.training.optimizer import Composite as Composite
-from xcnn.training.optimizer import Optimizer, clip_by_norm, global_norm
+from xcnn.training.optimizer import Optimizer, adam_moments, clip_by_norm, global_norm
 from xcnn.training.optimizer import is_there as is_there
 from xcnn.training.optimizer import moments_of as moments_of
 from xcnn.training.optimizer import weight_norm as weight_norm
@@ -122,11 +122,8 @@ class Adam(Optimizer):
         return "first", "second"
 
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
-        first, second = moments
-        first = self.beta1 * first + (1 - self.beta1) * g
-        second = self.beta2 * second + (1 - self.beta2) * g * g
+        first, second, spread = adam_moments(self, step, g, *moments)
         unbiased = rate / (1 - self.beta1**step)
-        spread = namespace(w).sqrt(second) * (1 / (1 - self.beta2**step) ** 0.5) + self.epsilon
         return w - unbiased * (first / spread), first, second
 
 

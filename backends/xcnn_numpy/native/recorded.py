@@ -132,7 +132,7 @@ class Recorded:
         Where several processes have the batch, what their layers sum between them is no call of the library.
         """
         alone = run.share is None or self.by_sample
-        return self.own and alone and run.hook is None and plain(x) and get_ident() not in elsewhere
+        return self.own and alone and run.hook is None and plain(x) and elsewhere.get(get_ident()) is None
 
     def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
         """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
@@ -187,7 +187,8 @@ class Recorded:
     def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
         """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen."""
         recording, met.waiting = met.waiting, None
-        assert recording is not None
+        if recording is None:  # another thread has it
+            return
         given, dy = filled(x, 0), None if met.dy is None else filled(met.dy, 1)
         run = Run(run.backend, run.train, (*run.key[:-1], run.key[-1] + 1), None, run.wants_dx, run.wants_backward)
         expected = digests(*self.by_layers(weights, given, run), dy)

@@ -1,8 +1,10 @@
 """Recorded training passes: the same bits as the layers give, whatever the net, the batch, the key, the threads."""
 
 import gc
+import sys
 import threading
 import weakref
+from dis import opname
 from functools import partial
 
 import numpy as np
@@ -267,6 +269,137 @@ def model_of_key(model, x, t, step):
     run = Run(model.trainer.backend, train=True, key=(3, step), wants_dx=False)
     y, _ = model.trainer.net(model.state.weights, x, run)
     return float(model.trainer.loss(y, t)[0])
+
+
+def small_net():
+    return xcnn.Sequential(
+        xcnn.Conv2D(6, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Dropout(0.3), xcnn.MaxPool2D(2), xcnn.Flatten(),
+        xcnn.Dense(3),
+    )  # fmt: skip
+
+
+def failing(y, t):
+    raise ZeroDivisionError
+
+
+def stepped(model, count):
+    return model.step(samples(count, seed=count), np.arange(count) % 3)
+
+
+def fitted(model, count):
+    x, t = samples(17, seed=count), np.arange(17) % 3
+    epochs = iter(range(9))
+
+    def callback(model, history):
+        with model.edit("conv1/kernel") as kernel:
+            kernel *= 0.5 + next(epochs)
+
+    how = {"accumulate": 1 + count % 3, "sample_weight": np.arange(17.0), "callbacks": callback, "progress": "none"}
+    return model.fit(x, t, epochs=2, batch_size=count, validation_data=(x[:5], t[:5]), **how)["loss"]
+
+
+def edited(model, count):
+    with model.edit("dense1/kernel") as kernel:
+        kernel[: 2 * count] = 0.1 * count
+
+
+def failed(model, count):
+    loss, model.loss = model.loss, failing
+    with pytest.raises(ZeroDivisionError):
+        stepped(model, count)
+    model.loss = loss
+
+
+def frozen(model, count):
+    groups = xcnn.optimizers.Group("conv1/*", frozen=True), xcnn.optimizers.Group("*")
+    model.optimizer = xcnn.optimizers.Groups(xcnn.AdamW(0.01), groups)
+
+
+def moved(model, count):
+    for backend in ("strict", xcnn.backend("numpy", threads=count)):
+        model.to(backend)
+
+
+def diverged(model, count):
+    with pytest.raises(xcnn.errors.DivergedError):
+        model.step(np.full((count, *SHAPE), np.finfo("f").max, "f"), np.arange(count) % 3)
+
+
+ACTIONS = [
+    stepped, stepped, stepped, fitted, edited, failed, frozen, moved, diverged,
+    lambda model, count: setattr(model, "optimizer", xcnn.SGD(0.01, momentum=0.9, clip_norm=0.5)),
+    lambda model, count: setattr(model, "optimizer", xcnn.optimizers.EMA(xcnn.Adam(0.01), decay=0.5)),
+    lambda model, count: model.predict(samples(count)).tobytes(),
+    lambda model, count: model.evaluate(samples(count), np.arange(count) % 3)["loss"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_changes_between_steps(seed):
+    """Sizes of batches, weights, loss, optimizer, what is frozen, the backend; steps that fail, and that diverge."""
+    drawn, was = np.random.default_rng(seed), 0
+    models = [model_of(small_net(), recorded, optimizer=xcnn.Adam(0.01)) for recorded in (True, False)]
+    for n in range(30):
+        action, count = ACTIONS[drawn.integers(len(ACTIONS))], int(drawn.integers(2, 5))
+        for _ in range(4 if action is stepped else 1):
+            found = [action(model, count) for model in models]
+            assert repr(found[0]) == repr(found[1]), n
+            if hasattr(models[1].trainer.net, "met"):
+                vars(models[1].trainer.net)["own"] = False
+                was += bool(recordings(models[0]))
+        assert same(models[0].state.weights, models[1].state.weights), n
+    assert was > 10
+    assert not recordings(models[1])
+
+
+class Interrupt:
+    """A Ctrl-C that comes at one of the places of some code where Python looks whether there is one.
+
+    Those are after calls, jumps back, and where a function begins or a generator goes on.
+    """
+
+    def __init__(self, codes, stop):
+        self.codes, self.left, self.last = codes, stop, {}
+
+    def __call__(self, frame, event, argument):
+        if frame.f_code not in self.codes:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            before, self.last[id(frame)] = self.last.get(id(frame), ""), opname[frame.f_code.co_code[frame.f_lasti]]
+            if before.startswith(("RESUME", "CALL", "JUMP_BACKWARD")):
+                self.left -= 1
+                if self.left < 0:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+        return self
+
+
+def test_an_interrupt_anywhere_in_a_recording_leaves_the_thread_as_it_was():
+    """One training after another, each interrupted a little later, where its recording begins or ends."""
+    from xcnn_native import recording
+
+    block = type(model_of(small_net()).trainer.backend.active())
+    codes = {recording.Recorder.listening.__wrapped__.__code__, recording.tidied.__code__}
+    codes |= {block.__enter__.__code__, block.__exit__.__code__}
+    x, t, me, stops, interrupted = samples(4), np.arange(4) % 3, threading.get_ident(), 0, True
+    plain = model_of(small_net(), False)
+    expected = [plain.step(x, t) for _ in range(5)]
+    while interrupted:
+        model, before, interrupted = model_of(small_net()), sys.gettrace(), False
+        losses = [model.step(x, t)]
+        sys.settrace(Interrupt(codes, stops))
+        try:
+            losses.append(model.step(x, t))
+        except KeyboardInterrupt:
+            interrupted, stops = True, stops + 1
+        finally:
+            sys.settrace(before)
+        assert not recording.listeners.get(me), stops
+        assert not recording.elsewhere.get(me), stops
+        losses += [model.step(x, t) for _ in range(5 - len(losses))]
+        assert losses == expected, stops
+    assert stops > 10
 
 
 def test_threads_that_share_a_net():

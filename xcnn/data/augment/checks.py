@@ -33,6 +33,11 @@ def check_images(augmentation: object, x: Array, draws: Draws) -> None:
     if x.ndim != 4 or 0 in x.shape[1:]:
         expected = "expected (batch, channels, height, width)"
         raise ShapeError("X101", "changes images.", f"got x {tuple(x.shape)}, {expected}", layer=augmentation)
-    if x.shape[0] != len(draws.samples):
-        told = f"got {x.shape[0]} images, and draws of {len(draws.samples)} samples"
-        raise ShapeError("X101", "wants draws for each image.", told, layer=augmentation)
+    check_drawn(augmentation, x, draws)
+
+
+def check_drawn(augmentation: object, x: Array, draws: Draws) -> None:
+    """Raise X101 unless there are draws for each sample of the batch."""
+    if not x.ndim or x.shape[0] != len(draws.samples):
+        told = f"got x {tuple(x.shape)}, and draws of {len(draws.samples)} samples"
+        raise ShapeError("X101", "wants draws for each sample.", told, layer=augmentation)

@@ -11,7 +11,7 @@ from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_positive
 from xcnn.core.options import checked
 from xcnn.core.types import Array
-from xcnn.data.augment.checks import check_images, check_share
+from xcnn.data.augment.checks import check_drawn, check_images, check_share
 from xcnn.data.augment.draws import Draws
 from xcnn.data.augment.resampling import like
 
@@ -19,9 +19,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+class Mixing:
+    """What mixes samples by shares that are drawn from Beta(alpha, alpha)."""
+
+    alpha: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_positive("alpha", self.alpha)
+        check_share("rate", self.rate)
+
+    def kept(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N,) the shares that samples keep of themselves, from two numbers of [0, 1) for each; 1 is not mixed."""
+        return np.where(u[:, 0] < self.rate, beta(u[:, 1], self.alpha), 1.0)
+
+
 @checked
 @dataclass(frozen=True)
-class Mixup:
+class Mixup(Mixing):
     """Share X + (1 - share) other, the other being the next sample of the batch: Zhang et al. 2018. Targets alike.
 
     Shares are drawn from Beta(alpha, alpha) for each sample.
@@ -49,20 +64,16 @@ class Mixup:
     alpha: float = 0.2
     rate: float = 1.0
 
-    def __post_init__(self) -> None:
-        check_positive("alpha", self.alpha)
-        check_share("rate", self.rate)
-
     def mix(self, x: Array, t: Array, draws: Draws) -> tuple[Array, Array]:
         """X and its targets, (N, ...) of shares, mixed."""
-        u = draws.uniform(2)
-        kept = np.where(u[:, 0] < self.rate, beta(u[:, 1], self.alpha), 1.0)
+        check_drawn(self, x, draws)
+        kept = self.kept(draws.uniform(2))
         return blend(x, kept), blend(t, kept)
 
 
 @checked
 @dataclass(frozen=True)
-class CutMix:
+class CutMix(Mixing):
     """A rectangle of each image is another's, that of the next sample of the batch: Yun et al. 2019.
 
     Its share of the area is one less a draw from Beta(alpha, alpha), its middle anywhere; targets are mixed by the
@@ -91,15 +102,11 @@ class CutMix:
     alpha: float = 1.0
     rate: float = 1.0
 
-    def __post_init__(self) -> None:
-        check_positive("alpha", self.alpha)
-        check_share("rate", self.rate)
-
     def mix(self, x: Array, t: Array, draws: Draws) -> tuple[Array, Array]:
         """X, (N, C, H, W), and its targets, (N, ...) of shares, mixed."""
         check_images(self, x, draws)
         u, xp = draws.uniform(4), namespace(x)
-        side = np.where(u[:, 0] < self.rate, np.sqrt(1 - beta(u[:, 1], self.alpha)), 0.0)
+        side = np.sqrt(1 - self.kept(u))
         within = []
         for place, cells in ((u[:, 2], x.shape[2]), (u[:, 3], x.shape[3])):
             middle, half = np.floor(place * cells), np.floor(side * cells / 2)
