@@ -65,8 +65,8 @@ def update(
     """What `Backend.update` gives, or None where the optimizer or an array is not of the kind that this is for.
 
     All weights and moments are float32, or all float64, and gradients as GRADIENTS has it; a weight and its moments
-    lie in the same order. The norms are float64. Where the gradients' norm is known beforehand, for clip_norm or a loss's scale,
-    and is not finite, the new weights and moments are the old ones.
+    lie in the same order. The norms are float64. Where the gradients' norm is known beforehand, for clip_norm or a
+    loss's scale, and is not finite, the new weights and moments are the old ones.
     """
     leaves = leaves_of(optimizer, grads, state, weights)
     if not fits(optimizer, leaves):

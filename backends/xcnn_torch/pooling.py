@@ -14,7 +14,7 @@ from xcnn.core import reference
 from xcnn.core.arrays import rounded_once
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape
-from xcnn.core.windows import first_taps, output_size
+from xcnn.core.windows import output_size
 from xcnn_torch.convolution import Window, padded
 from xcnn_torch.memory import HALVES
 from xcnn_torch.recording import at_once
@@ -104,7 +104,11 @@ def max_pool(x: Array, size: Pair, *, stride: Pair, padding: Pads = NO_PADDING) 
         places = torch.where(y.isnan(), pool(wide.isnan().to(x.dtype))[1], places)
     which = taps(places, pool, wide)
     if padding != NO_PADDING:
-        rows, columns = (torch.tensor(n, device=x.device) for n in first_taps(size, stride, padding, y.shape[2:]))
+        first = (  # counted where x is: a copy from the host could not be captured
+            (before - step * torch.arange(count, device=x.device)).clamp(min=0)
+            for (before, _), step, count in zip(padding, stride, y.shape[2:], strict=True)
+        )
+        rows, columns = (tap * (tap < k) for tap, k in zip(first, size, strict=True))
         which = torch.where(y == -float("inf"), rows[:, None] * size[1] + columns, which)
     return y, which
 

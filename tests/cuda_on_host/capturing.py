@@ -1,6 +1,6 @@
 """Arrays that a rehearsed graph records, and refuses as CUDA would: what waits, what comes from the host, cuBLAS.
 
-While a graph is recorded, an operation on a `There` is put into the graph, and its result is NaN until that is replayed.
+While a graph is recorded, an operation on a `There` is put into it, and its result is NaN until the graph is replayed.
 What CuPy can't do during a capture raises RuntimeError with the operation's name: a number that is asked of an array, a
 host's array beside one of the device, a mask as an index (it waits for how many cells there are), sorting, and products
 of matrices, which cuBLAS computes with a workspace of its own. Results lie in memory that the graph keeps.

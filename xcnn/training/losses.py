@@ -210,7 +210,9 @@ def mae(y: Array, t: Array, *, weights: Array | None = None) -> tuple[Array, Arr
     """
     xp = namespace(y, t)
     error = y - same_shape(y, t)
-    return mean_of(y, xp.abs(error), xp.sign(error), weights)
+    one = full(error, (), 1.0)
+    slope = xp.where(error > 0, one, xp.where(error < 0, -one, error))  # PyTorch's and CuPy's sign wait for the device
+    return mean_of(y, xp.abs(error), slope, weights)
 
 
 @rounded_once

@@ -12,6 +12,7 @@ from array_api_compat.common import _aliases
 from cases import CASES
 from cuda_on_host.capturing import HollowGpu, RecordedGpu, namespace_of
 from cuda_on_host.emulator import needs_compiler
+from xcnn_cupy.capture import NotCaptured
 
 import xcnn
 from xcnn import nets
@@ -19,7 +20,6 @@ from xcnn.bench.zoo import NETS
 from xcnn.core import arrays, tree
 from xcnn.training.losses import LOSSES, OF_LABELS, OF_ONE_CLASS
 from xcnn.training.optimizers import OPTIMIZERS
-from xcnn_cupy.capture import NotCaptured
 
 pytestmark = needs_compiler
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
