@@ -15,8 +15,8 @@ that is there), or as --output says. Results are on stdout, progress is on stder
 
 \b
 Examples:
-  xcnn train mnist --model fast               99 % on ten digits in some seconds
-  xcnn train "My Photos" --output pets.xcnn   a folder of photos, a folder a class
+  xcnn train mnist --model fast              99 % on digits in seconds
+  xcnn train "My Photos" --output pets.xcnn  a folder a class
   xcnn train data.npz --model small-resnet --epochs 20 --augment flip,crop
 """
 
