@@ -135,11 +135,13 @@ def test_a_figure_is_told_in_a_sentence(rows, training, words):
     assert any(words in line for line in verdict(report_of(rows), training))
 
 
-def test_help_comes_by_two_ways_and_shows_nets_and_examples(run):
+def test_help_comes_by_two_ways_and_shows_nets_and_examples(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run("help", "train")
     assert (code, out) == (0, run("train", "-h")[1])
     for words in ("photos", "a folder of some hundred photos", "Where it goes:", 'xcnn train "My Photos"'):
         assert words in out
+    assert max(map(len, out.splitlines())) <= 80
     assert run("help")[0] == 0
 
 

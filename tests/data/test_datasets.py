@@ -876,22 +876,33 @@ def test_hidden_files_and_files_beside_the_classes_are_skipped(pets):
 
 
 def test_files_that_are_no_images_are_named(pets):
-    (pets / "cat" / "notes.txt").write_text("no image")
+    (pets / "cat" / "notes.png").write_text("no image")
     (pets / "dog" / "cut.png").write_bytes((pets / "dog" / "100.png").read_bytes()[:-30])
     with pytest.raises(DataError, match=r"\[X207\] 2 of 17 files can't be used") as error:
         image_folder(pets, test_fraction=0)
-    assert "notes.txt" in str(error.value)
+    assert "notes.png" in str(error.value)
     assert "cut.png" in str(error.value)
 
 
-@pytest.mark.parametrize("made", ["nothing", "no classes", "an empty class", "a nested folder"])
+def test_other_files_and_classes_without_images_are_left_out_and_counted(pets, caplog):
+    kinds = image_folder(pets, test_fraction=0).classes
+    (pets / "cat" / "notes.txt").write_text("no image")
+    (pets / "fox").mkdir()
+    (pets / "fox" / ".hidden").touch()
+    with caplog.at_level("WARNING", "xcnn"):
+        data = image_folder(pets, test_fraction=0)
+    assert (data.classes, len(data.train.y)) == (kinds, 15)
+    assert "left out: 1 .txt; 1 folder without pictures: fox" in caplog.text
+
+
+@pytest.mark.parametrize("made", ["nothing", "no classes", "only empty classes", "a nested folder"])
 def test_folders_that_are_no_data_sets(tmp_path, made):
     root = tmp_path / "data"
     if made != "nothing":
         root.mkdir()
         save(root / "loose.png", 1)
-    if made == "an empty class":
-        save(root / "a" / "1.png", 1)
+    if made == "only empty classes":
+        (root / "a").mkdir()
         (root / "b").mkdir()
         (root / "b" / ".hidden").touch()
     if made == "a nested folder":

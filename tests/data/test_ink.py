@@ -116,3 +116,32 @@ def test_thin_strokes_are_widened_and_wide_ones_stay(width):
     made = ink.widened(strokes, 6.0)
     row = made[len(made) // 2]
     assert abs(np.count_nonzero(row > 0.5) - max(width, 6)) <= 1
+
+
+@pytest.mark.parametrize("aside", [0, 60], ids=["above", "beside"])
+def test_a_broken_stroke_is_one_digit_and_two_beside_each_other_are_two(aside):
+    page = np.full((260, 160), 0.9, np.float32)
+    page[60:120, 50:58] = page[130:170, 52 + aside : 60 + aside] = 0.3
+    if not aside:
+        top, bottom, _, _ = ink.find_ink(page).box
+        assert (abs(top - 60) < 3, abs(bottom - 170) < 3) == (True, True)
+    else:
+        with pytest.raises(DataError, match="2 digits"):
+            ink.find_ink(page)
+
+
+def test_a_stroke_below_a_line_of_the_paper_stays_whole():
+    page = np.zeros((200, 200), np.float32)
+    page[10::20], page[:, 10::20] = 0.3, 0.3
+    page[60:140, 94:107] = 0.3  # no darker than the lines: what is subtracted there is all of it
+    left, found = ink.without_lines(page)
+    assert found
+    assert left[65:135, 97:104].min() > 0.1
+    assert left[65:135, 112:128].max() < 0.1
+
+
+def test_what_is_light_on_light_paper_is_no_chalk():
+    page = np.full((120, 160), 0.9, np.float32)
+    page[:, ::24] = page[:, 1::24] = page[:, 2::24] = 1.0
+    page[40:80, 50:54] = 0.6
+    assert ink.darkness(page)[60, 52] > 0.2

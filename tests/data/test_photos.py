@@ -155,7 +155,7 @@ def spoiled(photos, tmp_path):
         (tmp_path / file.parent.name / file.name).write_bytes(file.read_bytes())
     whole = (photos / "dog" / "7.jpg").read_bytes()
     (tmp_path / "dog" / "7.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "cat" / "note.txt").write_text("hello")
+    (tmp_path / "cat" / "note.png").write_text("hello")
     return tmp_path
 
 
@@ -170,12 +170,12 @@ def test_or_it_is_left_out_counted_and_told_once(spoiled, workers, caplog):
     source = xcnn.data.folder(spoiled, (16, 16), "RGB", bad="skip")
     with caplog.at_level(logging.WARNING, "xcnn"):
         model = trained(source, workers=workers)
-    assert sorted(name.rpartition("/")[2] for name in source.skipped) == ["7.jpg", "note.txt"]
+    assert sorted(name.rpartition("/")[2] for name in source.skipped) == ["7.jpg", "note.png"]
     assert len(caplog.records) == 2
     assert model.evaluate(source)["accuracy"] * 22 == pytest.approx(round(model.evaluate(source)["accuracy"] * 22))
     with pytest.raises(DataError, match=r"X203.*some of them can't be read"):
         model.predict(source)
-    good = [n for n, file in enumerate(source.files) if not file.endswith((f"dog{os.sep}7.jpg", "note.txt"))]
+    good = [n for n, file in enumerate(source.files) if not file.endswith((f"dog{os.sep}7.jpg", "note.png"))]
     batch = source.batch(np.arange(len(source)))
     assert (batch.numbers.tolist(), batch.t.tolist()) == (good, source.labels[good].tolist())
 

@@ -49,7 +49,7 @@ def run(
         int | None, typer.Option(min=0, help="Passes over the data, in all; by default the net's own, 1 to 400.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a step; by default the net's own, 16 to 64.")
+        int | None, typer.Option(min=1, help="Images a step; by default the net's own, 16 to 128.")
     ] = None,
     optimizer: Annotated[
         str | None,

@@ -29,8 +29,18 @@ TURNED = 6.0
 """Degrees that a sheet may be turned by, where its lines are looked for."""
 CHALK = 1.3
 """How much more what is light in narrow strokes must stand out than what is dark, to be the writing."""
+CROSSED = 7
+"""Cells across a line of the paper, with those beside it that it darkens."""
+BOARD = 0.6
+"""How light a board is at most, in the middle of its cells: on what is lighter nobody writes with chalk."""
 NEAR = 0.12
 """How far parts of one digit lie from each other, by the larger side of the largest part."""
+ABOVE = 0.3
+"""The same of parts that lie above each other: digits stand side by side, so these are one broken stroke."""
+THIN = 0.25
+"""The same on evenly lit paper, where no shadow is taken for a digit: as little ink as a 1 beside a 0."""
+LARGE = 0.5
+"""Another digit is so large at least, by the larger side of the largest part."""
 SECOND = 0.35
 """A part that is so large by the largest, and apart from it, is another digit."""
 
@@ -100,7 +110,8 @@ def darkness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     smooth = ndimage.gaussian_filter(grey, 0.7, mode="nearest")
     side = max(5, round(WIDEST * min(grey.shape))) | 1
     paper, board = closed(smooth, side), 1 - closed(1 - smooth, side)
-    if standing_out(smooth - board) > CHALK * standing_out(paper - smooth):
+    is_dark = float(np.median(smooth)) < BOARD
+    if is_dark and standing_out(smooth - board) > CHALK * standing_out(paper - smooth):
         smooth, paper = 1 - smooth, 1 - board
     return np.asarray(1 - (smooth + 0.02) / (paper + 0.02), np.float32)
 
@@ -144,7 +155,9 @@ def without_lines(dark: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]
     if not found:
         return dark, False
     back = ndimage.rotate(lines, -best, reshape=False, order=1, mode="nearest")
-    return np.asarray(np.clip(dark - 1.5 * back, 0, None), np.float32), True
+    left = np.clip(dark - 1.5 * back, 0, None)
+    whole = ndimage.grey_closing(left, (CROSSED, CROSSED))  # a stroke on both sides of a line goes on below it
+    return np.asarray(np.where(back > 0.01, whole, left), np.float32), True
 
 
 def turned(dark: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
@@ -204,7 +217,8 @@ def chosen(parts: NDArray[np.int32], count: int, dark: NDArray[np.float32]) -> N
         raise DataError("X208", "no digit is found: what is dark is specks.", hint="write it larger, or come nearer.")
     main = int(np.argmax(weight))
     near = grown(boxes, main, larger, mass)
-    refuse_several([int(n) for n in np.flatnonzero(weight > SECOND * weight[main]) if n not in near])
+    as_large = np.flatnonzero((weight > SECOND * weight[main]) & (larger > LARGE * larger[main]))
+    refuse_several([int(n) for n in as_large if n not in near])
     return np.isin(parts, [n + 1 for n in near])
 
 
@@ -218,7 +232,7 @@ def check_one(ink: NDArray[np.float32]) -> None:
     mass = ndimage.sum_labels(ink, parts, np.arange(1, count + 1))
     main = int(np.argmax(mass))
     near = grown(boxes, main, larger, mass)
-    as_large = np.flatnonzero((mass > SECOND * mass[main]) & (larger > 0.5 * larger[main]))
+    as_large = np.flatnonzero((mass > THIN * mass[main]) & (larger > LARGE * larger[main]))
     refuse_several([int(n) for n in as_large if n not in near])
 
 
@@ -230,10 +244,10 @@ def refuse_several(others: list[int]) -> None:
 
 
 def widened(strokes: NDArray[np.float32], wanted: float) -> NDArray[np.float32]:
-    """Strokes of this width at least, in cells: their own is four times the mean distance of a cell to their edge."""
+    """Strokes of this width at least, in cells: their own is four times the mean distance to the edge."""
     from scipy import ndimage
 
-    own = 4 * float(ndimage.distance_transform_edt(np.pad(strokes > 0.5, 1))[1:-1, 1:-1][strokes > 0.5].mean())
+    own = 4 * float(ndimage.distance_transform_edt(np.pad(strokes > 0.5, 1))[1:-1, 1:-1][strokes > 0.5].mean()) - 2
     radius = round((wanted - own) / 2)
     if radius < 1:
         return strokes
@@ -248,13 +262,19 @@ def grown(
     boxes: list[tuple[slice, ...]], main: int, larger: NDArray[np.float64], mass: NDArray[np.float64]
 ) -> set[int]:
     """The parts that belong to a digit: those near one that does, and not specks."""
-    near, reach = {main}, NEAR * larger[main]
+    near = {main}
     able = [n for n in range(len(boxes)) if larger[n] > 0.08 * larger[main] and mass[n] > 0.01 * mass[main]]
     while True:
-        more = {n for n in able if n not in near and any(gap(boxes[n], boxes[m]) <= reach for m in near)}
+        more = {n for n in able if n not in near and any(is_near(boxes[n], boxes[m], larger[main]) for m in near)}
         if not more:
             return near
         near |= more
+
+
+def is_near(one: tuple[slice, ...], other: tuple[slice, ...], size: float) -> bool:
+    """Whether two boxes may be parts of a digit whose largest part is so large."""
+    above = min(one[1].stop, other[1].stop) - max(one[1].start, other[1].start) > 0
+    return gap(one, other) <= (ABOVE if above else NEAR) * size
 
 
 def extent(box: tuple[slice, ...]) -> tuple[int, int]:
