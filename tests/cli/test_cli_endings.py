@@ -32,7 +32,7 @@ def ended(tmp_path_factory):
         (data / name).mkdir(parents=True)
         for n in range(5):
             PIL.fromarray(rng.integers(0, 255, (4, 4)).astype("uint8")).save(data / name / f"{n}.png")
-    new = ["--image-size", "4", "--batch-size", "2", "--epochs", "2"]
+    new = ["--model", "article", "--image-size", "4", "--batch-size", "2", "--epochs", "2"]
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).parents[1] / "endings.py")],
         stdin=subprocess.PIPE,

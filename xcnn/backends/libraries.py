@@ -28,7 +28,7 @@ from xcnn.training.optimizers import global_norm
 HostArray: TypeAlias = np.ndarray[Any, Any]
 
 FUNCTIONS = (
-    *("abs", "all", "any", "arange", "argmax", "asarray", "astype", "broadcast_to", "clip", "concat", "exp"),
+    *("abs", "all", "any", "arange", "argmax", "asarray", "astype", "broadcast_to", "concat", "exp"),
     *(
         "expand_dims",
         "expm1",
@@ -45,7 +45,7 @@ FUNCTIONS = (
         "matrix_transpose",
         "max",
     ),
-    *("maximum", "mean", "minimum", "permute_dims", "reshape", "round", "sign", "sqrt", "squeeze", "stack", "sum"),
+    *("maximum", "mean", "minimum", "permute_dims", "reshape", "round", "sqrt", "squeeze", "stack", "sum"),
     *("tanh", "where", "zeros", "zeros_like"),
 )
 """What xcnn calls of a namespace, beside operators, indices and slices: no extension of the standard is needed."""

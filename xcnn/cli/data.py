@@ -177,6 +177,9 @@ def augmentations(names: str | None) -> list[Any]:
             hint = f"{name} alone is {name}:{usual:g}."
             told = f"the strength of {name} is a number; got {short(strength)}."
             raise OptionError("X104", told, hint=hint) from None
+        if not number >= 0:
+            told = f"the strength of {name} is a number, 0 or above; got {short(strength)}."
+            raise OptionError("X104", told, hint=f"{name} alone is {name}:{usual:g}.")
         made.append(make(augment, int(number) if number.is_integer() else number))
     return made
 

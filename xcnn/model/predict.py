@@ -91,7 +91,7 @@ def of_one_batch(model: Held, x: Any, batch_size: Any) -> HostArray | None:
     most = trainer.at_once if batch_size is None else batch_size
     if type(x) is not np.ndarray or type(most) is not int or isinstance(model.net, Packed):
         return None
-    if x.dtype != np.dtype(trainer.dtype) or x.shape[1:] != model.input_shape or not 0 < len(x) <= most:
+    if x.dtype != np.dtype(trainer.dtype) or x.shape[1:] != model.input_shape or not 0 < len(x) <= most < 2**31:
         return None
     with host_memory("this batch"), backend.active():
         if not isfinite(x.sum()):

@@ -78,8 +78,9 @@ def run(command: Sequence[str]) -> int:
         try:
             code = process.wait()
         except BaseException:
-            for tell in (lambda: None, lambda: process.send_signal(signal.SIGINT), process.kill):
-                tell()
+            for number in (None, signal.SIGINT, signal.SIGKILL):
+                if number is not None:
+                    process.send_signal(number)
                 try:
                     process.wait(PATIENCE)
                     break

@@ -240,6 +240,8 @@ def taken(waiting: dict[Future[Done], int], shards: Shards) -> None:
 def note(shards: Shards, done: Done) -> None:
     """Note an error."""
     if done.error:
-        shards.failed[done.number] = done.error
+        failed = sorted({**shards.failed, done.number: done.error}.items())  # they end in any order
+        shards.failed.clear()
+        shards.failed.update(failed)
         first, end = shards.range(done.number)
         log.warning("shard %d, samples %d to %d, failed: %s", done.number, first, end - 1, done.error)
