@@ -24,6 +24,7 @@ from xcnn_strided import Gemm
 
 import xcnn
 from xcnn.backends import selector
+from xcnn.core import process
 from xcnn.errors import BackendUnavailable
 
 # Where tests run side by side, each process keeps to a core: threads that wait for each other's cores take far longer.
@@ -164,3 +165,11 @@ def pytest_collection(session):
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_computing():
+    """A block that a test leaves open would hold BLAS's threads for all tests after it."""
+    before = process.computing.here.depth
+    yield
+    assert process.computing.here.depth == before, "a block of `computing` was left open"
