@@ -23,7 +23,7 @@ from xcnn.bench.comparison import (
     compare_steps,
     limited,
 )
-from xcnn.errors import MissingDependency
+from xcnn.core.plots import new_figure
 
 SWEEPS = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
@@ -143,13 +143,9 @@ def plot(sweeps: dict[str, list[Point]], path: Path) -> None:
     MissingDependency
         X601, without matplotlib.
     """
-    try:
-        from matplotlib.ticker import NullFormatter
+    figure = new_figure(3.2 * len(sweeps), 3.2, "--plot needs")
+    from matplotlib.ticker import NullFormatter
 
-        from xcnn.core.figure import Figure
-    except ImportError as error:
-        raise MissingDependency("X601", "--plot needs matplotlib.", hint='pip install "xcnn[plot]"') from error
-    figure = Figure(figsize=(3.2 * len(sweeps), 3.2), layout="constrained")
     for axes, (name, points) in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps.items(), strict=True):
         values = [point.value for point in points]
         axes.loglog(values, [point.ours for point in points], marker="o", markersize=3, label="xcnn")

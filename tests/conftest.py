@@ -8,6 +8,7 @@ with is among them, rehearsed on NumPy arrays: its algorithms, and its kernels, 
 
 import gc
 import os
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from xcnn_numpy import NumpyBackend
 from xcnn_strided import Gemm
 
 import xcnn
+from xcnn import cli
 from xcnn.backends import selector
 from xcnn.core import process
 from xcnn.errors import BackendUnavailable
@@ -148,6 +150,30 @@ def enough(request):
 def backend_reasons():
     """The backends that can't be used here, with the reasons."""
     return REASONS
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["xcnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One window for all tests of a module: it takes seconds to start."""
+    from browser import Browser
+
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """The command in this process, for as short a time as may be."""
 
-import sys
+from functools import partial
 
 import pytest
 
-from xcnn import cli
 from xcnn.bench import comparison, gpu, timing
 
 
@@ -40,15 +39,7 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, quick):
+def run(run, monkeypatch, quick):
     """Run `xcnn bench` in this process for as short a time as may be: (exit code, stdout, stderr)."""
     monkeypatch.delenv("XCNN_BACKEND", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", "bench", "--seconds", "0", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
+    return partial(run, "bench", "--seconds", "0")

@@ -1,7 +1,6 @@
 """The parity report: correct backends are explained by rounding, planted faults are not, and are named."""
 
 import json
-import sys
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf, nan
@@ -15,7 +14,6 @@ from half_numpy import HalfNumpy
 
 import xcnn
 from xcnn import backends as registry
-from xcnn import cli
 from xcnn.backends import BackendInfo
 from xcnn.checking import parity, rounding
 from xcnn.checking.gradients import ReferenceBackend
@@ -596,17 +594,9 @@ def test_an_imitation_stays_one():
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(run, monkeypatch, tmp_path):
     """Run the command line in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
     model = xcnn.Model(Sequential(Conv2D(2, 3, stride=3), Flatten(), Dense(2)), (1, 28, 28), backend="numpy")
     model.save("untold.xcnn")
     model.info = {"data": "mnist01", "classes": ["0", "1"]}

@@ -97,17 +97,15 @@ def recorded(monkeypatch):
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command line in this process: its output."""
+def run(run):
+    """Run `xcnn backends` in this process: its output."""
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", "backends", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert not ended.value.code
-        return capsys.readouterr().out
+    def told(*arguments):
+        code, out, _ = run("backends", *arguments)
+        assert not code
+        return out
 
-    return run
+    return told
 
 
 REMEDY = "OPENBLAS_CORETYPE=SKYLAKEX"

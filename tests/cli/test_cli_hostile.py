@@ -74,20 +74,6 @@ def checked(name):
     return Row(name, 1e-9, 1e-9, 1e-9, ok=name != "failing", message="")
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 class Broken:
     """A stream without flush, isatty or encoding, whose write raises."""
 

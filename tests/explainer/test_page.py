@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import AXE, REASON, USABLE, Browser
+from browser import AXE, REASON, USABLE
 from scipy.signal import convolve2d, correlate2d
 
 import xcnn
@@ -17,14 +17,6 @@ NET = xcnn.Sequential(
     xcnn.Conv2D(3, 3, stride=2, padding=1), xcnn.Tanh(), xcnn.Conv2D(2, 2, bias="untied"), xcnn.Sigmoid(),
     xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dense(3),
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One window for all tests: it takes seconds to start."""
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from browser import AXE, REASON, USABLE, Browser
+from browser import AXE, REASON, USABLE
 
 import xcnn
 
@@ -10,14 +10,6 @@ pytestmark = pytest.mark.skipif(not USABLE, reason=REASON)
 
 CLASSES = 14
 NAMES = [f"a rather long name {n}" if n % 3 else f"</h2><b>&amp; {n}" for n in range(CLASSES)]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One window for all tests: it takes seconds to start."""
-    opened = Browser(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

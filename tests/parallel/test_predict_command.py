@@ -1,7 +1,6 @@
 """`xcnn predict MODEL FOLDER --dask`: what the command says without it, of many pictures."""
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -10,12 +9,11 @@ import pytest
 from PIL import Image
 
 import xcnn
-from xcnn import cli
 from xcnn.cli import predict_by_dask
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(run, monkeypatch, tmp_path):
     """The command in a folder with a model and photos, one of them broken, by two threads in the place of workers."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos" / "more").mkdir(parents=True)
@@ -28,16 +26,13 @@ def run(capsys, monkeypatch, tmp_path):
     model.save(tmp_path / "model.xcnn")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xcnn", "predict", "model.xcnn", *arguments, "--backend", "numpy", "--json"])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, [json.loads(line) for line in out.splitlines()], err
+    def answers(*arguments):
+        code, out, err = run("predict", "model.xcnn", *arguments, "--backend", "numpy", "--json")
+        return code, [json.loads(line) for line in out.splitlines()], err
 
     with ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(predict_by_dask, "workers", lambda address: nullcontext(pool))
-        yield run
+        yield answers
 
 
 def test_workers_say_what_one_process_says(run, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xcnn.core import tree
 from xcnn.core.checks import check_whole
 from xcnn.core.files import write_whole
 from xcnn.data.source import Numbered, Source, digest
@@ -174,8 +175,6 @@ def placed(model: Model, folder: Path, of_samples: str, size: int) -> Loading:
 
 def leaves(model: Model) -> list[Any]:
     """The arrays of the weights that predictions are made with."""
-    from xcnn.core import tree
-
     return tree.leaves(model.trainer.asked(model.state))
 
 
