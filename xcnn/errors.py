@@ -100,7 +100,8 @@ class XcnnError(Exception):
             lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
             return lines
         finally:
-            self.__cause__, self.__suppress_context__ = cause, silent
+            self.__cause__ = cause
+            self.__suppress_context__: bool = silent
 
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]

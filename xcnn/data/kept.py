@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from xcnn.data.source import Batch, Numbered, Numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Kept(Numbered):
@@ -18,10 +23,12 @@ class Kept(Numbered):
 
     def __init__(self, source: Numbered) -> None:
         self.source = source
-        self.classes, self.of_bytes, self.labels = source.classes, source.of_bytes, source.labels
+        self.classes: tuple[str, ...] = source.classes
+        self.of_bytes: bool | None = source.of_bytes
+        self.labels: Any = source.labels
         first = source.batch(np.zeros(1, np.int64)).x
-        self.x = np.empty((len(source), *first.shape[1:]), first.dtype)
-        self.there = np.zeros(len(source), np.bool_)
+        self.x: NDArray[Any] = np.empty((len(source), *first.shape[1:]), first.dtype)
+        self.there: NDArray[np.bool_] = np.zeros(len(source), np.bool_)
 
     def __len__(self) -> int:
         return len(self.source)

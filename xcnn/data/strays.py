@@ -21,7 +21,7 @@ class Strays:
     """
 
     def __init__(self, formats: Sequence[str] = FORMATS) -> None:
-        self.formats = tuple(formats)
+        self.formats: tuple[str, ...] = tuple(formats)
         self.files: Counter[str] = Counter()
         self.classes: list[str] = []
 

@@ -25,7 +25,7 @@ ENDINGS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 FAILED = 1
 """The exit code of an error, unless somebody knows a better one."""
 
-log = logging.getLogger("xcnn")
+log: logging.Logger = logging.getLogger("xcnn")
 
 
 class Stop:
@@ -34,7 +34,7 @@ class Stop:
     A second one is met at once, where it finds the process.
     """
 
-    signal = 0
+    signal: int = 0
     """The number of the signal that was heard; 0 is none."""
 
     def __init__(self) -> None:
@@ -83,8 +83,9 @@ class Ending:
     """
 
     def __init__(self, ranks: Ranks, comm: Any) -> None:
-        self.ranks, self.comm = ranks, comm
-        self.failing = comm.Dup()
+        self.ranks: Ranks = ranks
+        self.comm: Any = comm
+        self.failing: Any = comm.Dup()
         self.told: Callable[[BaseException], int] = shown
         """What shows an error, and says which exit code it has."""
 

@@ -60,17 +60,20 @@ class NcclSums:
         if not nccl.available:
             hint = "install the package of NCCL that goes with CuPy, or train on the CPU."
             raise BackendUnavailable("X302", "CuPy finds no NCCL, by which GPUs sum gradients.", hint=hint)
-        self.backend, self.ranks, self.cupy, self.nccl = backend, ranks, cupy, nccl
+        self.backend: Any = backend
+        self.ranks: Ranks = ranks
+        self.cupy: Any = cupy
+        self.nccl: Any = nccl
         identifier = ranks.of_first(nccl.get_unique_id() if ranks.rank == 0 else None)
         with backend.active(), ranks.waiting():
-            self.comm = nccl.NcclCommunicator(ranks.size, identifier, ranks.rank)
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.kinds = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
+            self.comm: Any = nccl.NcclCommunicator(ranks.size, identifier, ranks.rank)
+            self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+        self.kinds: dict[str, Any] = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
         self.begin({})
 
     def begin(self, weights: Weights) -> None:
         """Begin a step."""
-        self.waiting = buckets(weights, BUCKET)
+        self.waiting: list[list[str]] = buckets(weights, BUCKET)
         self.ready: dict[str, Any] = {}
         """Gradients by path, as they came."""
         self.sums: dict[str, Array] = {}

@@ -35,9 +35,9 @@ class Ranks:
         self.size: int = comm.Get_size()
         self.waiting_since: float | None = None
         """When this rank began to wait for the others; None where it does not."""
-        self.left = monotonic()
+        self.left: float = monotonic()
         """When it last ended to wait."""
-        self.calls = 0
+        self.calls: int = 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -39,8 +39,11 @@ class SharedStep:
     """
 
     def __init__(self, step: TrainingStep, ranks: Ranks, sums: Sums, stop: Any) -> None:
-        self.step, self.ranks, self.sums, self.stop = step, ranks, sums, stop
-        self.own = not strangers(step.net)
+        self.step: TrainingStep = step
+        self.ranks: Ranks = ranks
+        self.sums: Sums = sums
+        self.stop: Any = stop
+        self.own: bool = not strangers(step.net)
 
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None

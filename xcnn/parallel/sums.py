@@ -44,7 +44,8 @@ class HostSums:
     """
 
     def __init__(self, backend: Any, ranks: Ranks) -> None:
-        self.backend, self.ranks = backend, ranks
+        self.backend: Any = backend
+        self.ranks: Ranks = ranks
 
     def statistic(self, part: Array) -> Array:
         total = self.ranks.total(np.asarray(self.backend.to_numpy(part), np.float64))

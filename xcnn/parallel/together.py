@@ -50,11 +50,11 @@ class Together(Alone):
     """
 
     def __init__(self, comm: Any, timeout: float = 600.0) -> None:
-        self.ranks = Ranks(comm.Dup())
-        self.first = self.ranks.rank == 0
-        self.timeout = check_positive("timeout", timeout)
-        self.stop = ending.Stop()
-        self.ending = ending.Ending(self.ranks, comm)
+        self.ranks: Ranks = Ranks(comm.Dup())
+        self.first: bool = self.ranks.rank == 0
+        self.timeout: float = check_positive("timeout", timeout)
+        self.stop: ending.Stop = ending.Stop()
+        self.ending: ending.Ending = ending.Ending(self.ranks, comm)
         self.sums: tuple[Any, Sums] | None = None
 
     def __repr__(self) -> str:

@@ -28,10 +28,12 @@ class Watch:
     """
 
     def __init__(self, ranks: Ranks, ending: Ending, timeout: float) -> None:
-        self.ranks, self.ending, self.timeout = ranks, ending, timeout
-        self.over = threading.Event()
+        self.ranks: Ranks = ranks
+        self.ending: Ending = ending
+        self.timeout: float = timeout
+        self.over: threading.Event = threading.Event()
         self.thread: threading.Thread | None = None
-        self.watched = threading.get_ident()
+        self.watched: int = threading.get_ident()
 
     def __enter__(self) -> None:
         self.ranks.left, self.watched = monotonic(), threading.get_ident()

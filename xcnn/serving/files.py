@@ -35,8 +35,11 @@ class Pictures(Numbered):
     travels: bool = True
 
     def __init__(self, model: Any, files: Sequence[Path], limits: dict[str, Any]) -> None:
-        self.files, self.limits = [*files], limits
-        self.taken_by = SimpleNamespace(input_shape=model.input_shape, info={"data": model.info.get("data")})
+        self.files: list[Path] = [*files]
+        self.limits: dict[str, Any] = limits
+        self.taken_by: SimpleNamespace = SimpleNamespace(
+            input_shape=model.input_shape, info={"data": model.info.get("data")}
+        )
 
     def __len__(self) -> int:
         return len(self.files)
