@@ -322,6 +322,20 @@ def images(shape: Shape, dtype: Any) -> Array:
     return empty((n, rows, columns, c), dtype).transpose(0, 3, 1, 2) if c >= LAST else empty(shape, dtype)
 
 
+def array_strides(shape: Shape, size: int) -> Shape:
+    """Those of an array in C's order, whose cells have so many bytes."""
+    return tuple(size * prod(shape[n + 1 :]) for n in range(len(shape)))
+
+
+def image_strides(shape: Shape, size: int) -> Shape:
+    """Those of `images`, which need not be there."""
+    n, c, rows, columns = shape
+    if c < LAST:
+        return array_strides(shape, size)
+    of_image, of_row, of_column, of_channel = array_strides((n, rows, columns, c), size)
+    return of_image, of_channel, of_row, of_column
+
+
 def plain(x: Array) -> Array:
     """The array, or a copy where the library can't read it in place: between two cells, or bytes in foreign order."""
     flags, size = x.flags, x.itemsize
