@@ -67,7 +67,7 @@ class SharedStep:
             value, right = value + worth, few if right is None else right + few
             outputs.append(y)
         assert grads is not None
-        grads = self.sums.gradients(grads, gives)
+        grads = self.sums.gradients(grads, gives, self.own)
         value = float(self.ranks.table(value).sum())
         weights, state, norm, weight_norm = step.backend.update(step.optimizer, grads, state, weights)
         told = None
