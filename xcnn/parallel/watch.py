@@ -16,6 +16,8 @@ from xcnn.parallel.ranks import Ranks
 GRACE = 4.0
 """Seconds that a rank which waits leaves to those that it waits for, to say themselves where they stand; and again to
 hear who else waits."""
+LOOKS = 4
+"""How often a rank that waits finds that others have ended before it ends all: once a second at most."""
 CODE = 124
 """The exit code, that of `timeout`."""
 
@@ -48,9 +50,13 @@ class Watch:
 
     def watch(self) -> None:
         """Look, until the block is over."""
+        looks = 0
         while not self.over.wait(min(1.0, self.timeout / 4)):
             since, left, now = self.ranks.waiting_since, self.ranks.left, monotonic()
-            if since is None and now - left > self.timeout:
+            looks = looks + 1 if since is not None and self.ending.gone() else 0
+            if looks > LOOKS:
+                self.tell_left()
+            elif since is None and now - left > self.timeout:
                 self.tell_own()
             elif since is not None and now - since > self.timeout + GRACE:
                 self.tell_others()
@@ -61,6 +67,12 @@ class Watch:
         where = "".join(traceback.format_stack(frame)[-6:]) if frame else ""
         told = f"rank {self.ranks.rank} of {self.ranks.size} has taken no step for {self.timeout:g} s, and all end. "
         self.ending.end(f"{told}It is here:\n{where}", code=CODE)
+
+    def tell_left(self) -> None:
+        """End all: some have ended their program, of whose part in the training nothing comes any more."""
+        left = sorted(self.ending.gone())
+        who = f"{'rank' if len(left) == 1 else 'ranks'} {', '.join(map(str, left))} of {self.ranks.size}"
+        self.ending.end(f"{who} ended the program while others train, and all end.")
 
     def tell_others(self) -> None:
         """End all: some other rank stalls."""
