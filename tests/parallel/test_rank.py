@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xcnn
-from xcnn.parallel import Together
+from xcnn.parallel import Together, watch
 from xcnn.parallel.trainer import SharedTrainer
 
 
@@ -39,3 +39,19 @@ def test_why_steps_are_taken_one_by_one_is_told_where_they_else_are_not(trainer,
         shared = Together(OneRank()).trainer(replace(trainer, step=step))
     assert not shared.spans
     assert ("training steps run one by one: ranks tell each other" in caplog.text) == spans
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_job_that_was_stopped_as_a_whole_has_not_stalled(monkeypatch, stopped):
+    """The clock goes on by an hour between two looks, or by two seconds each time."""
+    looks, clock = (
+        iter(range(5)),
+        iter([0.0, 1.0, 2.0, 3602.0, 3603.0, 3604.0] if stopped else (2.0 * n for n in range(6))),
+    )
+    told = []
+    watching = watch.Watch(SimpleNamespace(size=2, rank=0, left=0.0, waiting_since=None), None, 5.0)
+    watching.over = SimpleNamespace(wait=lambda seconds: next(looks, None) is None)
+    monkeypatch.setattr(watch, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(watching, "tell_own", lambda: told.append(True))
+    watching.watch()
+    assert bool(told) != stopped

@@ -58,7 +58,7 @@ class Ranks:
         return found
 
     def total(self, array: HostArray, own: bool = False) -> HostArray:
-        """The sum of an array over all ranks, cell by cell, in its type; of one's `own`, which it may take the place of.
+        """The sum of an array over all ranks, cell by cell, in its type; it may take the place of one's `own`.
 
         It is sent in pieces: for a long message MPICH takes memory each time, which costs more than the message.
         """

@@ -49,16 +49,23 @@ class Watch:
             self.thread.join()
 
     def watch(self) -> None:
-        """Look, until the block is over."""
-        looks = 0
-        while not self.over.wait(min(1.0, self.timeout / 4)):
-            since, left, now = self.ranks.waiting_since, self.ranks.left, monotonic()
+        """Look, until the block is over.
+
+        Seconds count between looks alone: a job that was stopped as a whole, and goes on, has not stalled.
+        """
+        looks, stands, met, before = 0, 0.0, None, monotonic()
+        pause = min(1.0, self.timeout / 4)
+        while not self.over.wait(pause):
+            since, now = self.ranks.waiting_since, monotonic()
+            here = since, self.ranks.left
+            stands = stands + min(now - before, 2 * pause) if here == met else 0.0
+            met, before = here, now
             looks = looks + 1 if since is not None and self.ending.gone() else 0
             if looks > LOOKS:
                 self.tell_left()
-            elif since is None and now - left > self.timeout:
+            elif since is None and stands > self.timeout:
                 self.tell_own()
-            elif since is not None and now - since > self.timeout + GRACE:
+            elif since is not None and stands > self.timeout + GRACE:
                 self.tell_others()
 
     def tell_own(self) -> None:
