@@ -101,3 +101,22 @@ def test_a_figure_shows_itself_without_pyplot():
     assert picture.format == "PNG"
     assert len(np.unique(np.asarray(picture.convert("L")))) > 10  # something is drawn
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_in_a_script_a_figure_opens_a_window_or_says_why_not(monkeypatch, capsys):
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra xcnn[plot] is not installed")
+    figure = History([{"epoch": 1, "loss": 1.0}]).plot()
+    pyplot.switch_backend("agg")
+    figure.show(warn=False)
+    assert capsys.readouterr().err == ""
+    figure.show()
+    assert 'no window can be opened here (matplotlib\'s backend is agg): figure.write("figure.png")' in (
+        capsys.readouterr().err
+    )
+    opened = []
+    windows = pyplot._get_backend_mod()  # as if it had windows
+    monkeypatch.setattr(windows.FigureCanvas, "required_interactive_framework", "some")
+    monkeypatch.setattr(pyplot, "show", lambda: opened.extend(pyplot.figure(n) for n in pyplot.get_fignums()))
+    figure.show()
+    assert opened == [figure]
+    pyplot.close(figure)

@@ -20,7 +20,10 @@ BOOKS = {
         SETUP, "import matplotlib.pyplot as plt", "history = model.fit(x, y, epochs=2, progress='live')",
         "history.plot()", "figure = history.plot()\ndisplay(figure)", "model.report(x, y)",
     ],
-    "wrong": [SETUP, "model.predict(x[0])", "xcnn.Conv2D(8, 3, padding='sme')", "xcnn.nets.pretrained().predict(x)"],
+    "wrong": [
+        SETUP, "model.predict(x[0])", "xcnn.Conv2D(8, 3, padding='sme')", "xcnn.nets.pretrained().predict(x)",
+        "import os\nos.environ['XCNN_TRACEBACK'] = 'full'\nmodel.predict(x[0])",
+    ],
 }  # fmt: skip
 SEEN = """JSON.stringify({
     red: document.querySelectorAll('[data-mime-type="application/vnd.jupyter.stderr"]').length,
@@ -96,9 +99,12 @@ def test_with_pyplot_each_figure_is_shown_once(run, browser):
 
 def test_a_wrong_argument_shows_the_users_line_and_not_ours(run):
     book, _ = run("wrong")
-    for told_by_all, code in zip(outputs(book)[1:], ("X101", "X104", "X101"), strict=True):
-        (error,) = (one for one in told_by_all if one.output_type == "error")  # beside what other packages warn of
-        told = "\n".join(error.traceback)
+    *short, full = (  # beside what other packages warn of
+        "\n".join(one.traceback) for cell in outputs(book)[1:] for one in cell if one.output_type == "error"
+    )
+    assert "xcnn/model" in full  # where XCNN_TRACEBACK asks for all frames
+    assert "[X101]" in full
+    for told, code in zip(short, ("X101", "X104", "X101"), strict=True):
         assert f"[{code}]" in told
         assert ("hint:" in told) == (code == "X101")  # a padding that is none needs no more than its choices
         assert "xcnn/model" not in told

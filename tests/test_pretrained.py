@@ -9,7 +9,7 @@ from PIL import Image
 
 import xcnn
 
-FOLDER = os.environ.get("XCNN_DATA_DIR")
+FOLDER = os.environ.get("XCNN_DATA_DIR") or None  # "" names none
 
 
 @pytest.fixture(scope="module")

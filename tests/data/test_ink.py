@@ -17,7 +17,7 @@ from xcnn.data import ink
 from xcnn.data.digits import mnist_like
 from xcnn.errors import DataError
 
-FOLDER = os.environ.get("XCNN_DATA_DIR")
+FOLDER = os.environ.get("XCNN_DATA_DIR") or None  # "" names none
 SEED = 20
 
 

@@ -1,7 +1,5 @@
 """Progress on stderr, or in a notebook's cell: one permanent row an epoch, and a live line or bar within it.
 
-Of more than LINES epochs only some have a row on stderr; the history has all.
-
 A stderr that is missing, closed, full or broken ends nothing: what can't be told is not told (`xcnn.output`).
 """
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 
-LINES = 50
-"""Of a long training each second, third, ... epoch is told, and its last, so that about so many lines are printed."""
 OFTEN = 0.2
 """Seconds between two pictures of a bar in a notebook."""
 
@@ -53,19 +49,14 @@ class Silent:
 
 
 class Plain(Silent):
-    """One line an epoch (of very many, some), without colours or carriage returns: for logs."""
+    """One line an epoch, without colours or carriage returns: for logs."""
 
     titles: str
     notes: Notes
-    epochs: int
-    untold: Row | None
 
     def __init__(self) -> None:
-        self.titles, self.epochs, self.untold = "", 0, None
+        self.titles = ""
         self.notes = notes()
-
-    def start(self, epoch: int, epochs: int, images: int) -> None:
-        self.epochs = epochs
 
     def changed(self, row: Row) -> bool:
         """Whether this row has other columns than the one before: then their names are told again."""
@@ -73,23 +64,9 @@ class Plain(Silent):
         return self.titles != before
 
     def finish(self, row: Row) -> None:
-        epoch = int(row["epoch"])
-        if epoch == self.epochs or epoch % max(1, -(-self.epochs // LINES)) == 0:
-            self.untold = None
-            self.tell(row)
-        else:
-            self.untold = row
-
-    def tell(self, row: Row) -> None:
-        """Print the epoch's row, below the names of its columns where they are new."""
         if self.changed(row):
             print(header(row), file=self.notes)
         print(line(row), file=self.notes, flush=True)
-
-    def close(self) -> None:
-        if self.untold is not None:  # a training that ended early tells its last epoch too
-            row, self.untold = self.untold, None
-            self.tell(row)
 
 
 class Live(Plain):
@@ -120,7 +97,6 @@ class Live(Plain):
         self.task: Any = None
 
     def start(self, epoch: int, epochs: int, images: int) -> None:
-        super().start(epoch, epochs, images)
         self.task = self.bar.add_task(f"{epoch}/{epochs}", total=images or None, loss="", speed="")
         self.bar.start()
 
@@ -130,16 +106,12 @@ class Live(Plain):
 
     def finish(self, row: Row) -> None:
         self.stop()
-        super().finish(row)
-
-    def tell(self, row: Row) -> None:
         if self.changed(row):
             self.console.print(header(row), style="bold", markup=False, highlight=False, soft_wrap=True)
         self.console.print(line(row), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self.stop()
-        super().close()
 
     def stop(self) -> None:
         """Take the bar away."""

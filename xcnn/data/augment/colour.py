@@ -145,7 +145,7 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
         sixth = first + hue
         sixth = sixth - 6 * xp.floor(sixth / 6)
         ramp = xp.minimum(sixth, 4 - sixth)
-        channels.append(value - chroma * xp.clip(ramp, min=0, max=1))
+        channels.append(value - chroma * xp.clip(ramp, min=0.0, max=1.0))
     return xp.concat(channels, axis=1)
 
 
@@ -156,4 +156,4 @@ def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
 
 def cut(x: Array) -> Array:
     """Cells within 0..1."""
-    return namespace(x).clip(x, min=0, max=1)
+    return namespace(x).clip(x, min=0.0, max=1.0)  # array-api-compat 1.11 takes whole bounds for integers
