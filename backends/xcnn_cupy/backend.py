@@ -18,10 +18,11 @@ from xcnn.backends.contract import Backend
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Array, PaddingName
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn_cupy.cuda import Cuda, named, out_of_memory
+from xcnn_cupy.cuda import Cuda
 from xcnn_cupy.cudnn import load
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
+from xcnn_cupy.memory import named, out_of_memory
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,6 +104,9 @@ class CupyBackend(GpuBackend):
         if self.gpu.has_cudnn:
             version = load().version
             found["cudnn"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        if self.gpu.has_cublaslt:
+            version = self.gpu.algorithms.library.version
+            found["cublasLt"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
         return found
 
     def device_name(self) -> str:

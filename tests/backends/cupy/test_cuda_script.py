@@ -512,10 +512,50 @@ def test_the_smoke_test_finds_lost_nan(script):
 
 
 @needs_compiler
-def test_the_smoke_test_times_the_product_of_a_dense_layer(script, monkeypatch):
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((4, 48), dtype="float32"), rng.standard_normal((48, 8), dtype="float32")
-    assert 0 < script.dense_microseconds(RehearsedGpu(), "float32", x, w) < 1e6
+def test_the_smoke_test_holds_a_dense_layers_products_to_float64_and_times_them(script, monkeypatch):
+    script.patch(monkeypatch, "DENSE", (4, 48, 8))
+    session = script.Session(RehearsedGpu())
+    for precision in ("float32", "bfloat16"):
+        found = script.product_errors(session, precision)
+        assert len(found) == 3 * 3
+        assert all(one["ok"] for one in found.values()), found
+    device = session.made().gpu
+    device.asked.clear()
+    device.multiplied.clear()
+    x, w, _ = script.dense_arrays(False)
+    taken = {
+        name: script.dense_microseconds(way, "float32", x, w) for name, way in script.product_ways(session).items()
+    }
+    assert all(0 < value < 1e6 for value in taken.values())
+    assert [*taken] == ["cuDNN", "cublasLt", "taken"]
+    runs = 2 + 1  # before the capture and for it
+    assert (len(device.asked), len(device.multiplied)) == (runs * script.PIECES, 2 * runs * script.PIECES)
+
+
+@needs_compiler
+def test_the_smoke_test_finds_wrong_products(script, monkeypatch):
+    script.patch(monkeypatch, "DENSE", (4, 48, 8))
+
+    class Careless:
+        def __init__(self, device):
+            self.device = device
+
+        def __getattr__(self, name):
+            return getattr(self.device, name)
+
+        def multiply(self, product, a, b, c):
+            self.device.multiply(product, a, b, c)
+            c[0, 0] *= 1 if product.a_turned else 2
+
+    @dataclass(frozen=True, repr=False)
+    class Backend(RehearsedGpu):
+        @property
+        def gpu(self):
+            return Careless(super().gpu)
+
+    found = script.product_errors(script.Session(Backend()), "float32")
+    wrong = {name for name, one in found.items() if not one["ok"]}
+    assert wrong == {f"{way}, {product}" for way in ("cublasLt", "taken") for product in ("X W", "dY Wt")}
 
 
 def test_a_smoke_test_that_fails_has_status_1(script, tmp_path):
