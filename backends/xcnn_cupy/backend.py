@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,7 +18,8 @@ from xcnn.backends.contract import Backend
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Array, PaddingName
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn_cupy.cuda import Cuda
+from xcnn_cupy import cublaslt
+from xcnn_cupy.cuda import Cuda, release
 from xcnn_cupy.cudnn import load
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
@@ -104,8 +105,8 @@ class CupyBackend(GpuBackend):
         if self.gpu.has_cudnn:
             version = load().version
             found["cudnn"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
-        if self.gpu.has_cublaslt:
-            version = self.gpu.algorithms.library.version
+        with suppress(BackendUnavailable):
+            version = cublaslt.load(release()).version
             found["cublasLt"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
         return found
 

@@ -16,7 +16,7 @@ import numpy as np
 from xcnn.core.types import Array, Shape
 from xcnn.errors import BackendUnavailable
 from xcnn_cupy import cublaslt
-from xcnn_cupy.cublaslt import Algorithm, Algorithms, Product
+from xcnn_cupy.cublaslt import Algorithm, Algorithms, CublasLtError, Product
 from xcnn_cupy.cublaslt.choices import read, written
 from xcnn_cupy.cudnn import Handles, Plan, Plans, Present, Question, load
 from xcnn_cupy.kernels import OPTIONS, Kernel, source
@@ -168,10 +168,10 @@ class Cuda:
 
     @cached_property
     def has_cublaslt(self) -> bool:
-        """Whether cublasLt is installed; where it is not, this is logged once."""
+        """Whether cublasLt is installed, and takes this device; where it does not, this is logged once."""
         try:
-            cublaslt.load(release())
-        except BackendUnavailable as error:
+            self.algorithms  # noqa: B018 - it is made when it is asked for
+        except (BackendUnavailable, CublasLtError) as error:
             log.warning("dense layers run as convolutions: %s %s", error.summary, error.hint)
             return False
         return True

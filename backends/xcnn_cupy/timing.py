@@ -75,8 +75,8 @@ class Timing:
     def keeps_nan(self, plan: Plan) -> bool:
         """Whether every cell of y is NaN that NaN went into."""
         with apart(), room(WHAT):
-            arrays = self.images(plan.question)
-            arrays["x"][...], arrays["y"][...] = float("nan"), 0
+            numbers = {"x": float("nan"), "y": 0.0, "kernel": 1.0, "bias": 1.0}
+            arrays = self.images(plan.question, lambda role, shape: cupy.full(shape, numbers[role], cupy.float32))
             self.device.execute(plan, arrays)
             y = arrays["y"].astype(cupy.float32)
             return int(cupy.isnan(y).sum()) >= cells_that_meet(plan.question)
@@ -86,28 +86,36 @@ class Timing:
         if isinstance(one, Algorithm):
             matrices = self.matrices(one.matrices.product)
             return lambda: self.device.run(one, matrices)
-        images = self.images(one.question)
+        images = self.images(one.question, lambda role, shape: noise(shape))
         return lambda: self.device.execute(one, images)
 
-    def images(self, question: Question) -> dict[str, Array]:
-        """Arrays that a question describes, by role."""
+    def images(self, question: Question, fill: Callable[[str, Shape], Array]) -> dict[str, Array]:
+        """Arrays that a question describes, by role; `fill(role, shape)` gives their numbers as float32."""
         shapes = {role: getattr(question, role).shape for role in ("x", "kernel", "y")}
         if question.bias:
             shapes["bias"] = (question.kernel.shape[0],)
         last = question.x.strides[1] == 1
-        return {role: self.noise(shape, question.dtype, last) for role, shape in shapes.items()}
+        return {
+            role: self.like(fill(role, shape), question.dtype, last and len(shape) == 4)
+            for role, shape in shapes.items()
+        }
 
     def matrices(self, product: Product) -> dict[str, Array]:
         """Matrices that a product describes, as they lie in memory."""
         m, k, n = product.rows, product.inner, product.columns
         shapes = {"a": (k, m) if product.a_turned else (m, k), "b": (n, k) if product.b_turned else (k, n), "c": (m, n)}
-        return {role: self.noise(shape, product.dtype) for role, shape in shapes.items()}
+        return {role: self.like(noise(shape), product.dtype) for role, shape in shapes.items()}
 
-    def noise(self, shape: Shape, dtype: str, channels_last: bool = False) -> Array:
-        """Normal numbers in this type and order of memory."""
-        made = self.device.empty(shape, dtype, channels_last and len(shape) == 4)
-        made[...] = cupy.random.standard_normal(shape, cupy.float32)
+    def like(self, x: Array, dtype: str, channels_last: bool = False) -> Array:
+        """A copy in this type and order of memory."""
+        made = self.device.empty(x.shape, dtype, channels_last)
+        made[...] = x
         return made
+
+
+def noise(shape: Shape) -> Array:
+    """Normal numbers."""
+    return cupy.random.standard_normal(shape, cupy.float32)
 
 
 def elapsed(work: Callable[[], object]) -> float:

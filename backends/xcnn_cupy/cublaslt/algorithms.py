@@ -75,10 +75,11 @@ class Algorithms(Answers[Product, Algorithm]):
                 MOST, ctypes.addressof(found), ctypes.addressof(count),
             )  # fmt: skip
             self.library.check(status, "propose algorithms", question.key)
-        except CublasLtError as error:
+        except CublasLtError as error:  # there are other ways to multiply, but this one should be mended
             if error.status != NOT_SUPPORTED:
-                raise
+                log.warning("%s", error)
             refused.add(f"cublasLt's answer was {error.name}")
+            return
         for one in found[: count.value]:
             if one.state == 0:
                 yield from self._fitting(Algorithm(self.handle, matrices, one.algo, one.workspace_size), refused)
@@ -109,7 +110,12 @@ class Algorithms(Answers[Product, Algorithm]):
 
     def _fitting(self, found: Algorithm, refused: Refused) -> Iterator[Algorithm]:
         """The algorithm, if it does what its product asks."""
-        product, reason = found.matrices.product, found.refusal()
+        product = found.matrices.product
+        try:
+            reason = found.refusal()
+        except CublasLtError as error:
+            refused.add(error.message)
+            return
         if reason is None and found.workspace > product.workspace:
             reason = f"it wants more than {product.workspace:,} bytes of workspace"
         if reason is None:

@@ -32,7 +32,7 @@ class Standardised:
     """The LayerNorm, GroupNorm or InstanceNorm, or a Cast around it."""
 
     def fits(self, weights: Weights, x: Array) -> bool:
-        mine = weights[self.name]
+        mine = weights.get(self.name, {})  # without scale and bias there are none
         if not fits(self.backend, self.outer, x, mine) or x.ndim not in (2, 3, 4):
             return False
         if mine and {str(w.dtype) for w in mine.values()} != {SUMS[str(x.dtype)]}:
@@ -54,7 +54,7 @@ class Standardised:
         return rows_of_groups(x, layer.groups if isinstance(layer, GroupNorm) else x.shape[1])
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        device, mine, x_type = self.backend.gpu, weights[self.name], str(x.dtype)
+        device, mine, x_type = self.backend.gpu, weights.get(self.name, {}), str(x.dtype)
         x = dense(device, x)
         last, rows = is_channels_last(x), self.rows(x)
         scale, bias = (laid_out(device, mine[name], x, SUMS[x_type]) if mine else None for name in ("scale", "bias"))
@@ -67,8 +67,6 @@ class Standardised:
                 sums = feature_sums(device, dy, x, mean, inverse, rows)
                 named = zip(("scale", "bias"), sums, strict=True)
                 grads[self.name] = {name: self.as_indexed(total, mine[name], x) for name, total in named}
-            else:
-                grads[self.name] = {}
             return standardise_backward(device, dy, x, mean, inverse, scale, rows)
 
         return converted(device, y, gives(self.outer, x_type), last), backward

@@ -129,7 +129,7 @@ def test_algorithms_are_left_out_by_what_they_do_to_the_numbers(choosy, options,
     }
 
 
-def test_no_algorithm_is_an_error_with_every_reason(choosy):
+def test_no_algorithm_is_an_error_with_every_reason(choosy, caplog):
     del choosy.algorithms[4], choosy.algorithms[5], choosy.algorithms[6]
     algorithms = algorithms_on(choosy)
     assert not algorithms.answers(Product(2, 2, 2))
@@ -139,9 +139,10 @@ def test_no_algorithm_is_an_error_with_every_reason(choosy):
     assert "refused engine 2: it rounds float32 to fewer bits" in str(caught.value)
     choosy.algorithms.clear()
     assert not algorithms.answers(Product(3, 2, 2))  # "not supported" is an answer
+    assert caplog.text == ""
     choosy.fail["cublasLtMatmulAlgoGetHeuristic"] = 14
-    with pytest.raises(CublasLtError, match="could not propose algorithms"):
-        algorithms.answers(Product(4, 2, 2))
+    assert not algorithms.answers(Product(4, 2, 2))  # and so is this one, but it is told
+    assert "cublasLt could not propose algorithms" in caplog.text
 
 
 def test_measured_algorithms_are_the_fastest_and_may_lose_to_the_other_way(choosy):
