@@ -77,7 +77,7 @@ class Algorithms(Answers[Product, Algorithm]):
             self.library.check(status, "propose algorithms", question.key)
         except CublasLtError as error:  # there are other ways to multiply, but this one should be mended
             if error.status != NOT_SUPPORTED:
-                log.warning("%s", error)
+                log.warning("%s", str(error))  # the error itself would keep the handle
             refused.add(f"cublasLt's answer was {error.name}")
             return
         for one in found[: count.value]:
