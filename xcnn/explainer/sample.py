@@ -59,7 +59,12 @@ def target_of_one(y: Any, shape: Shape, labelled: bool) -> HostArray:
     given = np.asarray(unmasked(y, "y"))
     if given.shape == () and shape == (1,) and not labelled:
         return given.reshape(1, 1)
-    return given[None] if given.shape in ((), tuple(shape)) else given
+    one = [
+        (),
+        tuple(shape),
+        *([tuple(shape[1:])] if labelled else []),
+    ]  # a label of the sample, a target, labels of its places
+    return given[None] if given.shape in one else given
 
 
 def taken_for(model: Model, x: HostArray) -> HostArray:
