@@ -5,10 +5,14 @@
 It asks no network for anything, and neither does what it makes: formulas become MathML, fonts are the reader's own.
 """
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "site"))
+os.environ["PYTHONWARNINGS"] = (
+    "ignore:IProgress not found"  # in the course, what a library that it asks for says without ipywidgets
+)
 
 import xcnn
 

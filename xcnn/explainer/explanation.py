@@ -74,12 +74,16 @@ class Explanation:
             X104, for an ending that is neither a page's nor .png.
         """
         path = check_page_path(path)
-        png = path.suffix.lower() == PICTURE
-        write_whole(path, self.picture().rendered("png") if png else self.html.encode())
+        write_whole(path, self._png() if path.suffix.lower() == PICTURE else self.html.encode())
 
     def picture(self) -> Figure:
         """The same without a browser: the picture, the first maps and kernels, and all gradients, by matplotlib."""
         return show_gradients(self.trace, None)
+
+    def _png(self) -> bytes:
+        figure = self.picture()
+        figure.shown = True  # it was asked for as a file: a notebook shows the page, and not this beneath
+        return figure.rendered("png")
 
     def __repr__(self) -> str:
         size = len(self.html.encode())
@@ -87,12 +91,12 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         title, inner = html.escape(self.title), html.escape(self.html)
-        style = "width: 100%; height: 45em; border: 1px solid #888; border-radius: 4px"
+        style = "box-sizing: border-box; width: 100%; height: 45em; border: 1px solid #888; border-radius: 4px"
         return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{inner}"></iframe>'
 
     def _repr_png_(self) -> bytes | None:
         try:
-            return self.picture().rendered("png")
+            return self._png()
         except MissingDependency:
             return None
 
