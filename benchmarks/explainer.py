@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import Browser
 
 SECTIONS = ("rotation", "window", "geometry", "gradients", "differences", "loss", "chain", "descent")
-COLOURS = 48
-"""Of a picture: pages have few, and a file of as many takes a third."""
+COLOURS = 160
+"""Of a picture: pages have few, and a file of as many takes half."""
 
 
 def article(digit=0):

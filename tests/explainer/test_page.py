@@ -181,7 +181,7 @@ def test_every_number_is_numpys_of_any_convolution(browser, tmp_path):
     browser.size(1400)
     browser.open(tmp_path / "why.html")
     paths = browser.ask("xcnn.state.correlations.map(node => node.path)")
-    assert paths == ["stem", "constructor", "deep.depthwiseconv2d1", "line.conv1d1"]
+    assert paths == ["stem", "constructor", "deep.depthwiseconv1", "line.conv1"]
     for path in paths:
         browser.ask(f"(xcnn.state.chooseLayer('{path}'), xcnn.state.show(), 0)")
         assert check_numbers(browser, page.trace) > 100
@@ -230,6 +230,26 @@ def test_questions_are_answered(opened):
     assert opened.ask("document.querySelectorAll('details.answer[open]').length") == 9
     opened.ask("(document.querySelector('main > label input').click(), 0)")
     assert opened.ask("document.querySelectorAll('section:not(#overview) > details[open]').length") == 0
+
+
+def test_a_corner_of_the_loss_is_told(browser, tmp_path):
+    """Of a ReLU at 0 the difference is the mean of both sides' slopes, and the gradient is that of one."""
+    net = xcnn.Sequential(xcnn.Conv2D(1, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(2))
+    page = xcnn.explain(xcnn.Model(net, (1, 4, 4), backend="numpy", seed=1), np.zeros((1, 4, 4)), 1)
+    page.save(tmp_path / "why.html")
+    browser.open(tmp_path / "why.html")
+    told = browser.ask(
+        "(() => { const pick = [...document.querySelectorAll('#differences select')].at(-1);"
+        "pick.selectedIndex = [...pick.options].findIndex(o => o.text === 'conv1/bias');"
+        "pick.dispatchEvent(new Event('change'));"
+        "return document.querySelector('#differences p[aria-live]').textContent; })()"
+    )
+    slope = page.trace["flatten1"].dx.sum()
+    right, left = map(
+        float, re.search(r"slope is (\S+) to the right and (\S+) to the left", told.replace("−", "-")).groups()
+    )
+    assert right == pytest.approx(slope, rel=1e-3)
+    assert (left, page.trace["conv1"].grads["bias"]) == (0, 0)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (1400, True)])
