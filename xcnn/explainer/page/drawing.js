@@ -70,6 +70,8 @@ class Drawing {
     const ink = this.ink();
     if (!ink) return;
     this.state.network.x.set(centred(ink).cells);
+    this.state.compute();
+    this.state.chooseLayer(this.state.path); // what was worth a look in the old picture may be 0 in this one
     this.state.changed();
   }
 
