@@ -2,7 +2,8 @@
 
     sphinx-build -W --keep-going -c docs . build/site
 
-It takes about 50 seconds of a processor, the course's six notebooks included. It asks no network for anything, and neither does what it makes: formulas become MathML, fonts are the reader's own.
+It takes about 50 seconds of a processor, the course's six notebooks included.
+It asks no network for anything, and neither does what it makes: formulas become MathML, fonts are the reader's own.
 """
 
 import os
