@@ -29,6 +29,7 @@ from xcnn.training.together import Alone, Told
 from xcnn.training.trainer import Trainer
 
 log: logging.Logger = logging.getLogger("xcnn")
+ONE_BY_ONE = "ranks tell each other in each how many samples they have, which no capture holds."
 HELD = ("_optimizer", "_loss", "_metrics", "policy", "_kept_scaling")
 """What a callback may change of a model beside its state, by assignment."""
 
@@ -96,6 +97,8 @@ class Together(Alone):
     def trainer(self, trainer: Trainer) -> Trainer:
         if self.sums is None or self.sums[0] is not trainer.backend:
             self.sums = trainer.backend, sums_for(trainer.backend, self.ranks)
+            if trainer.spans:
+                log.info("training steps run one by one: %s", ONE_BY_ONE)
         return SharedTrainer.of(trainer, self.ranks, self.sums[1], self.stop)
 
     def shared(self, data: Source, way: Way, augment: tuple[Any, ...], accumulate: int) -> tuple[Source, Way]:
