@@ -54,7 +54,7 @@ def group_norm(op: Op, ops: Ops) -> Op | None:
     """Groups that an InstanceNormalization has for channels, in another shape then, that of before as a rule."""
     instance = ops.inner(op.inputs[0], "InstanceNormalization")
     grouped = instance and ops.inner(instance.inputs[0], "Reshape")
-    if not grouped or op.get("allowzero", 0) or len(op.inputs) != 2:
+    if not instance or not grouped or op.get("allowzero", 0) or len(op.inputs) != 2:
         return None
     sizes = ops.constants[grouped.inputs[1]].ravel().tolist()
     scale, bias = (ops.constants[name] for name in instance.inputs[1:])
@@ -68,10 +68,12 @@ def local_response_norm(op: Op, ops: Ops) -> Op | None:
     """X / (k + alpha times the mean of the squares of neighbouring channels)^beta, the mean by a pooling."""
     power = ops.inner(op.inputs[1], "Pow")
     raised = power and ops.inner(power.inputs[0], "Add")
-    for name, k in ops.pairs(raised) if raised else ():
+    if not power or not raised:
+        return None
+    for name, k in ops.pairs(raised):
         product = ops.inner(name, "Mul")
         for mean, alpha in ops.pairs(product) if product else ():
-            numbers = [ops.constants.get(each) for each in (alpha, k, power.inputs[1])]
+            numbers: list[Any] = [ops.constants.get(each) for each in (alpha, k, power.inputs[1])]
             if any(each is None or each.size != 1 for each in numbers):
                 continue
             found = of_neighbours(mean, op.inputs[0], ops)
@@ -88,7 +90,7 @@ def of_neighbours(name: str, x: str, ops: Ops) -> dict[str, int] | None:
     """
     size, channels, pads = 0, 0, [0, 0]
     while op := ops.inner(name, "Reshape", "Squeeze", "Unsqueeze", "Pad", "AveragePool"):
-        constant = ops.constants.get(op.inputs[1]) if len(op.inputs) > 1 else None
+        constant: Any = ops.constants.get(op.inputs[1]) if len(op.inputs) > 1 else None
         match op.kind:
             case "AveragePool":
                 size, *others = op.get("kernel_shape")
