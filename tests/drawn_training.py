@@ -6,6 +6,7 @@ all that `fit` adds (order, uneven batches, weights, labels that do not count, p
 
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -60,7 +61,11 @@ def drawn(seed):
     count = of.randint(13, 30)
     x = rng.standard_normal((count, 2, SIDE, SIDE))
     norm = of.choice([[], [xcnn.BatchNorm(momentum=0.9, epsilon=1e-3)], [xcnn.GroupNorm(2)]])
-    first = [xcnn.Conv2D(4, 3, padding=1, bias=of.random() < 0.7), *norm, of.choice([xcnn.ReLU(), xcnn.Tanh(), xcnn.GELU()])]
+    first = [
+        xcnn.Conv2D(4, 3, padding=1, bias=of.random() < 0.7),
+        *norm,
+        of.choice([xcnn.ReLU(), xcnn.Tanh(), xcnn.GELU()]),
+    ]
     outputs = {"classes": CLASSES, "places": CLASSES, "numbers": 2, "one class": 1}[kind]
     if kind == "places":
         net = xcnn.Sequential(*first, head=xcnn.Conv2D(outputs, 1))
@@ -106,7 +111,7 @@ def schedules(rate, last):
         "constant": (rate, None),
         "step": (s.Step(rate, every=2, factor=0.5), lambda t, p: t.StepLR(p, 2, 0.5)),
         "exponential": (s.Exponential(rate, every=3, factor=0.5), lambda t, p: t.ExponentialLR(p, 0.5 ** (1 / 3))),
-        "cosine": (s.Cosine(rate, last, final=rate / 9), lambda t, p: t.CosineAnnealingLR(p, last, rate / 9)),
+        "cosine": (s.Cosine(rate, last), lambda t, p: t.CosineAnnealingLR(p, last)),
         "warm up": (s.WarmUp(4, rate), lambda t, p: t.LinearLR(p, 0.25, 1.0, 3)),
         "one cycle": (
             s.OneCycle(rate, last + 2),
@@ -133,10 +138,10 @@ def draw_optimizer(made, of):
 
     if of.random() < 0.5:
         made.frozen = of.choice(["", "*/bias"])
-        parts = [o.Group("head/kernel", rate=0.5)]
-        decays = "weight_decay" in options
-        parts += [o.Group("*/bias", frozen=True) if made.frozen else o.Group("*/bias", rate=2.0, **({"weight_decay": 0.0} if decays else {}))]
-        optimizer = o.Groups(optimizer, tuple(parts))
+        decays = {"weight_decay": 0.0} if "weight_decay" in options else {}
+        of_biases = {"frozen": True} if made.frozen else {"rate": 2.0, **decays}
+        parts = o.Group("head/kernel", rate=0.5), o.Group("*/bias", **of_biases)
+        optimizer = o.Groups(optimizer, parts)
 
         def groups(torch, parameters):
             def those(has):
@@ -146,7 +151,7 @@ def draw_optimizer(made, of):
             found = [
                 {"params": those(lambda path: not head(path) and not bias(path))},
                 {"params": those(head), "lr": rate * 0.5},
-                {"params": those(bias), "lr": rate * 2, **({"weight_decay": 0.0} if decays else {})},
+                {"params": those(bias), "lr": rate * 2, **decays},
             ]
             return [group for group in found if group["params"]]
 
@@ -281,18 +286,18 @@ class Loop:
         """One batch, in parts, and all that follows from it; the sum of its weighted terms, and of its weights."""
         torch, (x, t) = self.torch, self.batch(chosen, epoch)
         shares, parts = self.shares(t, chosen), self.training.fit["accumulate"]
-        cuts, summed = [len(x) * n // parts for n in range(parts + 1)], 0.0
+        cuts, summed, whole = [len(x) * n // parts for n in range(parts + 1)], 0.0, shares.sum().clamp(min=1e-30)
         self.net.train()
         self.optimizer.zero_grad()
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             if a < b:
-                loss = (shares[a:b] * self.terms(self.net(x[a:b]), t[a:b])).sum() / shares.sum()
+                loss = (shares[a:b] * self.terms(self.net(x[a:b]), t[a:b])).sum() / whole
                 loss.backward()
-                summed += float(loss.detach() * shares.sum())
+                summed += float(loss.detach() * whole)
         if self.training.clip is not None:
             norm = float(torch.cat([p.grad.ravel() for p in self.trained.values()]).norm())
             for p in self.trained.values():
-                p.grad *= min(1.0, self.training.clip / norm)
+                p.grad *= min(1.0, self.training.clip / max(norm, 1e-30))
         self.optimizer.step()
         self.steps += 1
         if self.scheduler:

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from draws import draws
 from drawn_training import Loop, drawn, ours
+from draws import draws
 
 from xcnn.core import tree
 
