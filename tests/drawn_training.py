@@ -62,7 +62,9 @@ def drawn(seed):
     x = rng.standard_normal((count, 2, SIDE, SIDE))
     norm = of.choice([[], [xcnn.BatchNorm(momentum=0.9, epsilon=1e-3)], [xcnn.GroupNorm(2)]])
     first = [
-        xcnn.Conv2D(4, 3, padding=1, bias=of.random() < 0.7),
+        xcnn.Conv2D(
+            4, 3, padding=1, bias=of.random() < 0.7 and not (norm and isinstance(norm[0], xcnn.BatchNorm))
+        ),  # of rounding alone
         *norm,
         of.choice([xcnn.ReLU(), xcnn.Tanh(), xcnn.GELU()]),
     ]
