@@ -24,7 +24,7 @@ from xcnn.parallel.trainer import SharedTrainer
 from xcnn.parallel.watch import Watch
 from xcnn.training.loop import Way
 from xcnn.training.losses import OF_LABELS, loss_name
-from xcnn.training.output_losses import OutputLosses
+from xcnn.training.output_losses import check_one_mean
 from xcnn.training.together import Alone, Told
 from xcnn.training.trainer import Trainer
 
@@ -189,9 +189,7 @@ def check_shared(model: Any) -> None:
     if name in OF_LABELS:
         hint = "train with one process."
         raise OptionError("X104", f"{name} compares the samples of a batch, which several processes share.", hint=hint)
-    if isinstance(model.loss, OutputLosses) and any("ignore_index" in dict(p.options) for p in model.loss.parts):
-        told = "several outputs, one of whose losses leaves labels out, have no common mean that processes could share"
-        raise OptionError("X104", f"{told}.", hint="weigh samples instead: sample_weight=...")
+    check_one_mean(model.loss, "processes")
     if strange := strangers(model.net):
         log.warning(
             "%s: taken to compute each sample by itself; what looks at several asks run.sum_over_batch and "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import check_rate
 from xcnn.core.options import checked
 from xcnn.core.types import Array
@@ -156,4 +156,5 @@ def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
 
 def cut(x: Array) -> Array:
     """Cells within 0..1."""
-    return namespace(x).clip(x, min=0.0, max=1.0)  # array-api-compat 1.11 takes whole bounds for integers
+    xp = namespace(x)
+    return xp.minimum(xp.maximum(x, full(x, (), 0.0)), full(x, (), 1.0))
