@@ -12,8 +12,8 @@ import xcnn
 from xcnn.core import random
 from xcnn.errors import ExchangeError
 from xcnn.exchange.onnx import verify
-from xcnn.exchange.onnx.layers import LAYERS
 from xcnn.exchange.onnx.write import Net, write_onnx
+from xcnn.exchange.onnx.writers import LAYERS
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -156,6 +156,21 @@ LISTS = b"]" + b"".join(b"q" + bytes([n]) + b"](h" + bytes([n]) + b"h" + bytes([
 ZERO = b"tQ\x8a\x09" + bytes(9)
 ONE = b"\x8a\x09\x01" + bytes(8)
 
+PAIRS = "".join(f"M{chr(n % 256)}{chr(n // 256)}N\x86" for n in range(13_000))
+WIDE = b"\x80\x02}X" + struct.pack("<I", (1 << 24) - 100) + b"a" * ((1 << 24) - 104) + "\U0001f600".encode()
+
+
+def of_one_hash(n):
+    """A key and a value; Python's whole numbers are hashed modulo 2^61 - 1."""
+    raw = (n * ((1 << 61) - 1)).to_bytes(10, "little")
+    return b"\x8a" + bytes([len(raw)]) + raw + b"N"
+
+
+def many(begin, each):
+    """A pickle with 9,000 calls."""
+    return b"\x80\x02" + (begin + each * 9000 + ".").encode("latin-1")
+
+
 FORGED = {
     "a command": lambda: pickle.dumps(Calls(os.system, ("touch {0}",)), 2),
     "a command by its old name": lambda: b"\x80\x02cposix\nsystem\nX\x09\x00\x00\x00touch {0}\x85R.",
@@ -184,6 +199,11 @@ FORGED = {
     "a storage of no kind": lambda: tensor((2, 2), (2, 1), kind=b"UntypedStorage"),
     "a memo's number that is huge": lambda: b"\x80\x02}r\xff\xff\xff\x7f.",
     "a key that hashes for ever": lambda: b"\x80\x02})q\0" + b"h\0h\0\x86q\0" * 28 + b"0" * 29 + b"h\0Ns.",
+    "keys of one hash": lambda: b"\x80\x02}(" + b"".join(map(of_one_hash, range(1, 50_000))) + b"u.",
+    "a list copied as sizes": lambda: many("]q\0(" + "N" * 39_000 + "e0ctorch\nSize\nq\x010", "h\1h\0\x85R"),
+    "pairs copied as dicts": lambda: many(f"]q\0({PAIRS}e0ccollections\nOrderedDict\nq\x010", "h\1h\0\x85R"),
+    "a text of wide letters": lambda: WIDE + b"s.",
+    "a name of wide letters": lambda: WIDE + b"q\0h\0\x93.",
     "a million instructions": lambda: b"\x80\x02" + b"]" * 300_000 + b".",
     "a text that is not there": lambda: b"\x80\x02X\xff\xff\xff\x7fabc.",
     "nothing": lambda: b"",
@@ -281,8 +301,11 @@ def test_safetensors_that_promise_what_is_not_there(case, tmp_path):
 
 def test_safetensors_that_are_headers_alone(tmp_path):
     many = b"{" + b",".join(b'"%d":[]' % n for n in range(600_000)) + b"}"
-    (tmp_path / "net").write_bytes(len(many).to_bytes(8, "little") + many)
-    refused(tmp_path / "net")
+    lists = b'{"a":[' + b"[[]]," * 800_000 + b"1]}"
+    scalars = b",".join(b'"%d":{"dtype":"F32","shape":[],"data_offsets":[0,4]}' % n for n in range(24_000))
+    for header in (many, lists, b"{" + scalars + b"}"):
+        (tmp_path / "net").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+        refused(tmp_path / "net", "X41[67]")
 
 
 OTHERS = {

@@ -1,7 +1,6 @@
 """The service: a real client against a real server on a free port; batches, limits, and how it ends."""
 
 import asyncio
-import io
 import os
 import re
 import signal
@@ -13,28 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from served import model, picture
 
 import xcnn
 from xcnn.data.images import read_image
 from xcnn.errors import ShapeError
 from xcnn.serving.batching import Batcher, FullError, Limits
 from xcnn.serving.metrics import Histogram, Metrics
-
-PIL = pytest.importorskip("PIL.Image", reason="Pillow is a dependency")
-
-
-def model(size=12, channels=3):
-    net = xcnn.Sequential(xcnn.Conv2D(4, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(3))
-    made = xcnn.Model(net, (channels, size, size), backend="numpy", seed=3)
-    made.info["classes"] = ["cat", "dog", "owl"]
-    return made
-
-
-def picture(seed=0, kind="PNG", size=(40, 30)):
-    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3)).astype("uint8")
-    file = io.BytesIO()
-    PIL.fromarray(pixels).save(file, kind)
-    return file.getvalue()
 
 
 class Server:

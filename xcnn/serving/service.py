@@ -22,6 +22,7 @@ import numpy as np
 from xcnn.errors import DataError, MissingDependency, XcnnError
 from xcnn.model.image_files import Numbers, prepared
 from xcnn.serving.batching import Batcher, FullError, Limits
+from xcnn.serving.connections import impatient
 from xcnn.serving.metrics import Metrics
 from xcnn.serving.pictures import answer, check_classifier
 
@@ -47,16 +48,24 @@ class Serving:
         that a request may take, its upload included
     images
         how image files are read, options of `read_image`
+    uploads
+        bytes that all uploads under way may have together
     """
 
     limits: Limits = field(default_factory=Limits)
     max_upload: int = 1 << 24
     seconds: float = 30.0
     images: dict[str, Any] = field(default_factory=dict)
+    uploads: int = 1 << 28
 
 
 GONE = 499
 """The status of a request whose sender has gone before it was there whole: nginx's number."""
+
+
+KEPT = 5
+"""Seconds that a connection may stay without a request."""
+AGAIN = "ask again in a second."
 
 
 class RefusedError(Exception):
@@ -82,6 +91,7 @@ class Service:
         self.model, self.serving = model.frozen(), serving
         self.names = check_classifier(model)
         self.batcher: Batcher | None = None
+        self.held = 0
         self.metrics = Metrics(lambda: self.batcher.queue.qsize() if self.batcher else 0)
 
     def compute(self, samples: Numbers) -> Numbers:
@@ -119,49 +129,65 @@ class Service:
         except XcnnError as error:
             status = 422 if isinstance(error, DataError) else 500
             told = {"error": {"code": error.code, "message": error.summary, "hint": error.hint}}
+        except Exception:
+            self.counted(500, begin)
+            raise
+        self.counted(status, begin)
+        return JSONResponse(told, status, headers={"Retry-After": "1"} if status == 503 else None)
+
+    def counted(self, status: int, begin: float) -> None:
+        """Count an answer to what began then."""
         self.metrics.requests[status] += 1
         self.metrics.seconds.add(time.monotonic() - begin)
-        return JSONResponse(told, status, headers={"Retry-After": "1"} if status == 503 else None)
 
     async def classified(self, request: Request) -> dict[str, Any]:
         """The answer on an upload."""
-        body = await self.body(request)
-        loop = asyncio.get_running_loop()
-        x, how = await loop.run_in_executor(None, partial(self.decoded, body))
+        x, how = await self.uploaded(request)
         if self.batcher is None:
             raise RefusedError(503, "starting", "the service has not begun yet.")
         try:
             row = await self.batcher.ask(x)
         except FullError:
-            raise RefusedError(503, "busy", "too many images wait.", "ask again in a second.") from None
+            raise RefusedError(503, "busy", "too many images wait.", AGAIN) from None
         return answer(self.model, self.names, row, how, "this image")
 
-    async def body(self, request: Request) -> bytes:
-        """The upload, as far as it may go."""
+    async def uploaded(self, request: Request) -> tuple[Numbers, str]:
+        """The upload as the model takes it; its bytes count among those that are held until then."""
+        pieces: list[bytes] = []
+        try:
+            await self.receive(request, pieces)
+            return await asyncio.get_running_loop().run_in_executor(None, partial(self.decoded, pieces))
+        finally:
+            self.held -= sum(map(len, pieces))
+
+    async def receive(self, request: Request, pieces: list[bytes]) -> None:
+        """The upload's pieces, as far as they may go."""
         most, kind = self.serving.max_upload, request.headers.get("content-type", "")
-        if kind.startswith("multipart/"):
-            hint = "curl --data-binary @photo.png http://.../predict"
-            raise RefusedError(415, "form", "the body is the image file itself, not a form.", hint)
-        promised = request.headers.get("content-length", "0")
-        pieces, size = [], int(promised) if promised.isdigit() else 0
-        if size <= most:
-            size = 0
+        curl = "curl --data-binary @photo.png http://.../predict"
+        if kind.lower().startswith("multipart/"):
+            raise RefusedError(415, "form", "the body is the image file itself, not a form.", curl)
+        promised, size = request.headers.get("content-length", "0"), 0
+        large = promised.isdecimal() and (len(promised) > 18 or int(promised) > most)
+        if not large:
             async for piece in request.stream():
                 size += len(piece)
-                if size > most:
+                if large := size > most:
                     break
+                if self.held + len(piece) > max(self.serving.uploads, most):
+                    raise RefusedError(503, "busy", "too many uploads are under way.", AGAIN)
+                self.held += len(piece)
                 pieces.append(piece)
-        if size > most:
+        if large:
             raise RefusedError(413, "size", f"an image file may have {most:,} bytes.")
         if not size:
-            raise RefusedError(400, "empty", "the body is empty.", "curl --data-binary @photo.png http://.../predict")
-        return b"".join(pieces)
+            raise RefusedError(400, "empty", "the body is empty.", curl)
 
-    def decoded(self, body: bytes) -> tuple[Numbers, str]:
-        """The upload as the model takes it: decoded as a file of its own, which is gone then."""
+    def decoded(self, pieces: list[bytes]) -> tuple[Numbers, str]:
+        """An image decoded as a file of its own, which is gone then."""
         with tempfile.TemporaryDirectory(prefix="xcnn-serve-") as folder:
             path = Path(folder) / "image"
-            path.write_bytes(body)
+            with path.open("wb") as file:
+                file.writelines(pieces)
             try:
                 return prepared(self.model, path, self.serving.images)
             except DataError as error:
@@ -180,7 +206,7 @@ class Service:
         }
         return JSONResponse(told)
 
-    async def counted(self, request: Request) -> Response:
+    async def told(self, request: Request) -> Response:
         """GET /metrics"""
         from starlette.responses import PlainTextResponse
 
@@ -202,9 +228,9 @@ def app(model: Model, serving: Serving) -> Starlette:
     routes = [
         routing.Route("/predict", service.predict, methods=["POST"]),
         routing.Route("/health", service.health),
-        routing.Route("/metrics", service.counted),
+        routing.Route("/metrics", service.told),
     ]
-    refused = {package("starlette.exceptions").HTTPException: unanswered}
+    refused = {package("starlette.exceptions").HTTPException: unanswered, Exception: failed}
     made: Starlette = applications.Starlette(routes=routes, lifespan=service.running, exception_handlers=refused)
     return made
 
@@ -216,6 +242,14 @@ async def unanswered(request: Request, error: Any) -> Response:
     told = f"{request.method} {request.url.path[:80]}: {error.detail}."
     known = "POST /predict takes an image file; GET /health and GET /metrics tell how it is."
     return JSONResponse({"error": {"code": "path", "message": told, "hint": known}}, error.status_code, error.headers)
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """What fails within, which the server writes to stderr."""
+    from starlette.responses import JSONResponse
+
+    told = {"code": "failed", "message": "the service could not answer; its stderr has the reason.", "hint": ""}
+    return JSONResponse({"error": told}, 500)
 
 
 def serve(
@@ -243,8 +277,9 @@ def serve(
     """
     uvicorn = package("uvicorn")
     config = uvicorn.Config(
-        app(model, serving), log_level="warning", access_log=False, lifespan="on", timeout_keep_alive=5,
-        timeout_graceful_shutdown=int(grace), limit_concurrency=4 * serving.limits.waiting, server_header=False,
+        app(model, serving), http=impatient(KEPT + 2 * serving.seconds), ws="none", log_level="error",
+        access_log=False, lifespan="on", timeout_keep_alive=KEPT, timeout_graceful_shutdown=int(grace),
+        server_header=False, limit_concurrency=4 * serving.limits.waiting,
     )  # fmt: skip
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=256) as listening:

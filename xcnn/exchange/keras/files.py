@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +19,10 @@ from numpy.typing import NDArray
 from xcnn.core.types import Shape
 from xcnn.errors import MissingDependency
 from xcnn.exchange.archives import BROKEN, archive, member, opened, refuse
+from xcnn.exchange.json_texts import parsed
 
 MOST_JSON = 1 << 23
 """Bytes of the net: those of about eight thousand layers."""
-MOST_VALUES = 1 << 18
-"""Values in it: as Python's objects they take up to a hundred times their text."""
 PIECE = 1 << 20
 KINDS = {"float16", "float32", "float64"}
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
@@ -90,12 +88,10 @@ def h5py_package() -> Any:
 def config_of(path: str | Path, whole: zipfile.ZipFile) -> Mapping[str, Any]:
     """The net as JSON has it."""
     text = member(path, whole, CONFIG, MOST_JSON)
-    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        refuse(path, f"its net has more than {MOST_VALUES:,} values.")
     try:
-        config = json.loads(text)
+        config = parsed(text)
     except (ValueError, RecursionError) as error:
-        refuse(path, f"its net is no JSON ({type(error).__name__}).", cause=error)
+        refuse(path, f"its net is no JSON that is read ({str(error)[:100]}).", cause=error)
     if not isinstance(config, dict):
         refuse(path, "its net is no JSON object.")
     return config

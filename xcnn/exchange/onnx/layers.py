@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from xcnn.core.random import Planner
 from xcnn.core.types import Pads, Shape
 from xcnn.core.windows import extent, pair
 from xcnn.exchange.onnx.graph import Scope, Tensor
+from xcnn.exchange.onnx.writers import Tree, write, writes
 from xcnn.layers import (
     ELU,
     GELU,
@@ -21,7 +21,6 @@ from xcnn.layers import (
     Add,
     AveragePool1D,
     AveragePool2D,
-    BatchNorm,
     ClippedReLU,
     Concatenate,
     Conv1D,
@@ -39,14 +38,10 @@ from xcnn.layers import (
     GlobalMaxPool1D,
     GlobalMaxPool2D,
     Graph,
-    GroupNorm,
     HardSigmoid,
     HardSwish,
-    InstanceNorm,
     Layer,
-    LayerNorm,
     LeakyReLU,
-    LocalResponseNorm,
     LogSoftmax,
     MaxPool1D,
     MaxPool2D,
@@ -61,7 +56,6 @@ from xcnn.layers import (
     Reshape,
     Residual,
     Resize,
-    Scale,
     Sequential,
     Sigmoid,
     SiLU,
@@ -82,32 +76,6 @@ from xcnn.layers.adaptive_average_pool2d import means
 from xcnn.layers.normalisation import standardise
 from xcnn.layers.signals import OfSignals
 from xcnn.layers.standardized_conv2d import AXES
-
-Tree = Mapping[str, Any]
-"""Weights as NumPy arrays."""
-Writer = Callable[[Any, Tree, Any, Scope], Any]
-"""From a layer, its weights, its input and its place to its output."""
-
-LAYERS: dict[type, Writer] = {}
-"""How each class of layers is written."""
-
-Written = TypeVar("Written", bound=Writer)
-
-
-def writes(*classes: type) -> Callable[[Written], Written]:
-    """Enter a function into the table for these classes."""
-
-    def enter(function: Written) -> Written:
-        LAYERS.update(dict.fromkeys(classes, function))
-        return function
-
-    return enter
-
-
-def write(layer: Layer, weights: Tree, x: Any, here: Scope) -> Any:
-    """Add a layer's nodes, by the table or by its own `to_onnx`, and give its output; several are tuples."""
-    writer = LAYERS.get(type(layer))
-    return writer(layer, weights, x, here) if writer else layer.to_onnx(weights, x, here)  # type: ignore[attr-defined]
 
 
 def after(layer: Layer, shape: Shape) -> Shape:
@@ -405,101 +373,6 @@ def upsampling(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     }
     scales = here.constant("scales", np.array((1, 1, *pair("size", image.size)[-rank:]), "float32"))
     return here.node("Resize", x, None, scales, shape=after(layer, x.shape), **how[layer.interpolation])
-
-
-# Normalisation.
-
-
-@writes(BatchNorm)
-def batch_norm(layer: BatchNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The running statistics' line for each channel."""
-    names = ("scale", "bias", "running_mean", "running_variance")
-    given = [here.constant(name, weights[name]) for name in names]
-    return here.node("BatchNormalization", x, *given, shape=x.shape, epsilon=layer.epsilon)
-
-
-@writes(GroupNorm)
-def group_norm(layer: GroupNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Groups as the channels of an InstanceNormalization, then a line for each channel, as PyTorch writes it.
-
-    ONNX's own GroupNormalization is defined by the difference of the squares' mean and the mean's square, which leaves
-    nothing of a deviation that is small beside the mean.
-    """
-    c, groups = x.shape[0], layer.groups
-    shape = (groups, prod(x.shape) // groups)
-    grouped = here.node("Reshape", x, here.constant("groups", (0, groups, -1)), shape=shape, part="grouped")
-    ones, zeros = here.constant("ones", np.ones(groups)), here.constant("zeros", np.zeros(groups))
-    how: dict[str, Any] = {"shape": shape, "part": "normalised", "epsilon": layer.epsilon}
-    x_hat = here.node("InstanceNormalization", grouped, ones, zeros, **how)
-    x_hat = here.node("Reshape", x_hat, here.constant("shape", (0, *x.shape)), shape=x.shape, part="x_hat")
-    wide = (c, *(1 for _ in x.shape[1:]))
-    scale, bias = (here.constant(name, np.reshape(weights[name], wide)) for name in ("scale", "bias"))
-    return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
-
-
-@writes(InstanceNorm)
-def instance_norm(layer: InstanceNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Each channel of each sample."""
-    given = weights if layer.affine else {"scale": np.ones(x.shape[0]), "bias": np.zeros(x.shape[0])}
-    scale, bias = (here.constant(name, given[name]) for name in ("scale", "bias"))
-    return here.node("InstanceNormalization", x, scale, bias, shape=x.shape, epsilon=layer.epsilon)
-
-
-@writes(LocalResponseNorm)
-def local_response_norm(layer: LocalResponseNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The means of neighbouring channels by a pooling of one column; the rest of the formula follows.
-
-    onnxruntime computes ONNX's LRN by adding and subtracting squares from channel to channel, whose roundings add up.
-    """
-    c, size = x.shape[0], layer.size
-    line, pads = (1, c, prod(x.shape) // c), [size // 2, 0, (size - 1) // 2, 0]
-    square = here.node("Mul", x, x, shape=x.shape, part="square")
-    square = here.node("Reshape", square, here.constant("line", (0, 1, c, -1)), shape=line, part="squares")
-    how: dict[str, Any] = {"kernel_shape": [size, 1], "strides": [1, 1], "pads": pads, "count_include_pad": 1}
-    mean = here.node("AveragePool", square, shape=line, part="means", **how)
-    mean = here.node("Reshape", mean, here.constant("shape", (0, *x.shape)), shape=x.shape, part="mean")
-    times = here.node("Mul", mean, here.constant("alpha", float(layer.alpha)), shape=x.shape, part="times")
-    sums = here.node("Add", times, here.constant("k", float(layer.k)), shape=x.shape, part="sums")
-    power = here.node("Pow", sums, here.constant("beta", float(layer.beta)), shape=x.shape, part="power")
-    return here.node("Div", x, power, shape=x.shape)
-
-
-@writes(LayerNorm)
-def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The last axes by ONNX's own operator, others by their formula, since nothing is transposed.
-
-    The mean is taken twice: what is left of it behind the first time is its rounding, which all cells would have.
-    """
-    rank = len(x.shape) + 1
-    axes = layer.axes(rank)
-    if axes == tuple(range(axes[0], rank)):
-        given = [here.constant(name, weights[name]) for name in ("scale", "bias")]
-        return here.node("LayerNormalization", x, *given, shape=x.shape, axis=axes[0], epsilon=layer.epsilon)
-    over = here.constant("axes", axes)
-    shape = tuple(1 if axis in axes else x.shape[axis - 1] for axis in range(1, rank))
-    wide = tuple(x.shape[axis - 1] if axis in axes else 1 for axis in range(1, rank))
-    scale, bias = (here.constant(name, np.reshape(weights[name], wide)) for name in ("scale", "bias"))
-    centred = x
-    for _ in range(2):
-        mean = here.node("ReduceMean", centred, over, shape=shape, part="mean", keepdims=1)
-        centred = here.node("Sub", centred, mean, shape=x.shape, part="centred")
-    square = here.node("Mul", centred, centred, shape=x.shape, part="square")
-    variance = here.node("ReduceMean", square, over, shape=shape, part="variance", keepdims=1)
-    raised = here.node("Add", variance, here.constant("epsilon", float(layer.epsilon)), shape=shape, part="raised")
-    deviation = here.node("Sqrt", raised, shape=shape, part="deviation")
-    x_hat = here.node("Div", centred, deviation, shape=x.shape, part="x_hat")
-    return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
-
-
-@writes(Scale)
-def scale(layer: Scale, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """A factor, and a summand, for each channel."""
-    wide = (-1, *(1 for _ in x.shape[1:]))
-    factor = here.constant("scale", np.reshape(weights["scale"], wide))
-    if not layer.bias:
-        return here.node("Mul", x, factor, shape=x.shape)
-    bias = here.constant("bias", np.reshape(weights["bias"], wide))
-    return here.node("Add", here.node("Mul", x, factor, shape=x.shape, part="scaled"), bias, shape=x.shape)
 
 
 # Cell by cell.

@@ -6,7 +6,6 @@ What a file says is checked against its size first; tensors are read when they a
 from __future__ import annotations
 
 import io
-import json
 import re
 import struct
 import zipfile
@@ -20,6 +19,7 @@ from xcnn.core.files import write_whole
 from xcnn.core.windows import is_whole
 from xcnn.errors import ExchangeError
 from xcnn.exchange.archives import BROKEN, archive, member, opened, refuse
+from xcnn.exchange.json_texts import parsed
 from xcnn.exchange.pytorch.pickles import MOST_BYTES, RefusedError, loads
 from xcnn.exchange.pytorch.tensors import MOST_AXES, MOST_CELLS, SIZES, Numbers, Order, Storage, Stored, numbers
 
@@ -28,7 +28,7 @@ SAFETENSORS = {
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 MOST_HEADER = 1 << 22
-"""Bytes of a safetensors file's header: those of thirty thousand tensors, which as objects take ten times as many."""
+"""Bytes of a safetensors file's header: those of thirty thousand tensors."""
 MAGIC = 0x1950A86A20F9469CFC6C
 """The number that torch.save's older files begin with, as a pickle."""
 WHOLE = "in PyTorch, save the weights alone: torch.save(model.state_dict(), path), or as safetensors."
@@ -176,7 +176,7 @@ def of_safetensors(path: str | Path, file: io.BufferedReader) -> dict[str, Store
             path,
             f"its header would have {header:,} bytes; the file has {length:,}, and at most {MOST_HEADER:,} are read.",
         )
-    entries = json.loads(file.read(header))
+    entries = parsed(file.read(header))
     if isinstance(entries, dict):
         entries.pop("__metadata__", None)
     return {name: _stored(path, file, name, entry, 8 + header, length) for name, entry in entries.items()}

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from xcnn.core.windows import is_whole
-from xcnn.exchange.pytorch.tensors import Order, Storage, Stored, view
+from xcnn.exchange.pytorch.tensors import MOST_AXES, Order, Storage, Stored, view
 
 MOST_BYTES = 1 << 24
 MOST_STEPS = 120_000
-"""Instructions of one pickle: a tensor takes about 25, and each makes an object at most."""
+"""Instructions of one pickle: a tensor takes about 25, and each makes an object at most; copied entries count too."""
+MOST_TEXT = 1 << 22
+"""Bytes of all texts of one pickle, which take four times as many where one character is rare."""
+MOST_KEY = 1 << 31
+"""Whole numbers that are keys of dicts lie within this: all that are larger can have one hash, and meet each other."""
 LONGEST_NAME = 200
 
 STORAGES = {
@@ -86,12 +90,11 @@ def loads(file: IO[bytes], storage_of: Callable[[tuple[Any, ...]], Storage], ord
         where it is damaged.
     """
     machine = Machine(file, storage_of, order)
-    for _ in range(MOST_STEPS):
-        if (code := machine.raw(1)) == STOP:
-            (value,) = machine.stack
-            return value.entries if isinstance(value, Ordered) else value
+    while (code := machine.raw(1)) != STOP:
+        machine.spend(1)
         machine.step(code)
-    raise RefusedError(f"it has more than {MOST_STEPS:,} instructions")
+    (value,) = machine.stack
+    return value.entries if isinstance(value, Ordered) else value
 
 
 class Machine:
@@ -106,6 +109,13 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.left, self.left_text = MOST_STEPS, MOST_TEXT
+
+    def spend(self, count: int) -> None:
+        """Count so many instructions, or entries that one of them copies."""
+        self.left -= count
+        if self.left < 0:
+            raise RefusedError(f"it has more than {MOST_STEPS:,} instructions")
 
     def step(self, code: bytes) -> None:
         """Run one instruction."""
@@ -116,7 +126,7 @@ class Machine:
         elif code in NUMBERS:
             self.stack.append(self.number(NUMBERS[code]))
         elif code in TEXTS:
-            self.stack.append(self.counted(TEXTS[code]).decode("utf-8", "surrogatepass"))
+            self.stack.append(self.text(TEXTS[code]))
         elif code in BYTES:
             text = self.counted(BYTES[code])
             self.stack.append(int.from_bytes(text, "little", signed=True) if code == b"\x8a" else text)
@@ -139,6 +149,14 @@ class Machine:
     def counted(self, width: int) -> bytes:
         """Bytes of the file behind their number, which has so many bytes."""
         return self.raw(min(int.from_bytes(self.raw(width), "little"), MOST_BYTES + 1))
+
+    def text(self, width: int) -> str:
+        """A text of the file behind the number of its bytes."""
+        text = self.counted(width)
+        self.left_text -= len(text)
+        if self.left_text < 0:
+            raise RefusedError(f"its texts have more than {MOST_TEXT:,} bytes")
+        return text.decode("utf-8", "surrogatepass")
 
     def taken(self, count: int) -> list[Any]:
         """So many values from the top of the stack, the lowest first."""
@@ -208,14 +226,14 @@ class Machine:
         self.enter(self.since_mark())
 
     def enter(self, values: list[Any]) -> None:
-        """Enter keys and values, in turn, into the dict below. Keys are texts or numbers, which hash at once."""
+        """Enter keys and values, in turn, into the dict below. Keys are texts or small numbers, which hash at once."""
         top = self.stack[-1]
         entries = top.entries if isinstance(top, Ordered) else top
         if type(entries) is not dict or len(values) % 2:
             raise TypeError("entries are set in what is no dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
-            if not isinstance(key, str | int | float):
-                raise TypeError("a dict's key is no text and no number")
+            if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < MOST_KEY):
+                raise TypeError("a dict's key is no text and no small whole number")
             entries[key] = value.entries if isinstance(value, Ordered) else value
 
     def on_put(self, kind: str = "<B") -> None:
@@ -246,6 +264,8 @@ class Machine:
         """The mark that stands for a name."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError("a name is no text")  # nor is it shown: lists within lists can be endless to write
+        if max(len(module), len(name)) > LONGEST_NAME:
+            raise ValueError("a name is longer than any that is read")
         if f"{module} {name}" not in NAMES:
             raise RefusedError(
                 f"it names {f'{module}.{name}'[:120]}, which no file of weights needs; nothing was called"
@@ -269,6 +289,7 @@ class Machine:
             case "OrderedDict", ():
                 return Ordered({})
             case "OrderedDict", ([*pairs],) if all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+                self.spend(len(pairs))
                 self.stack.append(made := Ordered({}))
                 self.enter([each for pair in pairs for each in pair])
                 self.stack.pop()
@@ -277,7 +298,7 @@ class Machine:
                 return view(storage, first, shape, strides, self.order)
             case "_rebuild_parameter", (Stored() as tensor, *_):
                 return tensor
-            case "Size", (tuple() | list() as sizes,):
+            case "Size", (tuple() | list() as sizes,) if len(sizes) <= MOST_AXES:
                 return tuple(sizes)
             case "device", (*_,):
                 return None

@@ -151,8 +151,8 @@ def fitted(net: Layer, weights: Weights, given: Any, how: How) -> tuple[dict[str
     spare = {name for name in state if begins(name, how.without)}
     paths = {path: twin for path, twin in asked.items() if twin.name in state}
     missing = tuple(twin.name for path, twin in asked.items() if path not in paths)
-    unexpected = tuple(state.keys() - spare - {twin.name for twin in asked.values()})
-    unexpected = tuple(name for name in state if name in {*unexpected})
+    known = spare | {twin.name for twin in asked.values()}
+    unexpected = tuple(name for name in state if name not in known)
     misshapen = {twin.name: (tuple(state[twin.name].shape), twin.shape) for twin in paths.values()}
     misshapen = {name: both for name, both in misshapen.items() if not same(*both)}
     if misshapen or not paths or (how.strict and (missing or unexpected)):
