@@ -99,10 +99,10 @@ EVALUATED = [
 LAYERS = [row for row in ORACLES if "BatchNorm" not in repr(row[0])] + EVALUATED
 
 
-def layer_rounding(layer, shape, function, folder):
+def layer_rounding(layer, shape, function, folder, **few):
     """Of a row of the table."""
     model = built(layer, shape)
-    return measured(model, Twin(function, dict(tree.items(model.weights))), folder)
+    return measured(model, Twin(function, dict(tree.items(model.weights))), folder, **few)
 
 
 # Nets.
