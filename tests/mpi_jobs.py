@@ -28,7 +28,8 @@ def started(processes, *program, **options):
     known = {name: value for name, value in os.environ.items() if name != "XCNN_BACKEND"}
     return subprocess.Popen(
         [MPIEXEC, "-n", str(processes), sys.executable, *map(str, program)],
-        env={**known, "PYTHONPATH": path, "MPIR_CVAR_POLLS_BEFORE_YIELD": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        env={**known, "PYTHONPATH": path, "MPIR_CVAR_POLLS_BEFORE_YIELD": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
 
