@@ -20,7 +20,6 @@ from xcnn.training.loop import in_order
 from xcnn.training.losses import Loss, loss_name
 from xcnn.training.state import HostArray
 
-
 FEW = 8192
 """Cells whose product with themselves BLAS takes on one thread, sooner than NumPy adds them up."""
 
