@@ -1,7 +1,7 @@
 // What the sections are made of: elements, numbers that know what they are, tables, questions.
 
-/** A text whose ∂E/∂Y no line's end cuts in two. */
-const unbroken = (child) => (typeof child === "string" ? child.replaceAll("/∂", "/\u2060∂") : child);
+/** A text whose ∂E/∂Y and [3, 4] no line's end cuts in two. */
+const unbroken = (child) => (typeof child === "string" ? child.replaceAll("/∂", "/\u2060∂").replace(/(\[-?\d+), (?=-?\d+\])/g, "$1,\u00a0") : child);
 
 /** An element with attributes; "on..." ones are listeners, undefined and false ones are left out. */
 function element(tag, attributes = {}, ...children) {
@@ -26,7 +26,7 @@ function number(value, name, digits = 4) {
 /** Rows beyond which a table scrolls in a window of its own. */
 const TALL = 30;
 /** Rows and columns of a plane beyond which its numbers do so, and of which paper, which can't scroll, has a part. */
-const PART = 9;
+const PART = 8;
 const onPaper = () => document.body.classList.contains("printing");
 
 /** A table that scrolls by itself where it is too wide, or tall; a row is a list of cells, `{cell, ...attributes}` a marked one. */
@@ -141,7 +141,7 @@ class Section {
 
   /** Shows these in place of what was shown. */
   fill(question, ...children) {
-    this.asked.replaceChildren(strong("Before you look: "), question);
+    this.asked.replaceChildren(strong("Before you look: "), unbroken(question));
     this.forget();
     this.body.replaceChildren(...children.flat().filter(Boolean));
   }

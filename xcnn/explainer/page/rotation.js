@@ -28,7 +28,7 @@ class RotationSection extends Section {
     const one = (way) => number(cellAt(planes[way], m, n), name(), 7);
     this.fill(
       `Of all windows that have the cell X[${m}, ${n}] in them, the one that begins furthest up and to the left: which cell of K lies on X[${m}, ${n}] there?`,
-      paragraph(`X[${m}, ${n}] of channel ${view.j} has a part in ${readersOf(view.g, m, n).length} outputs of filter ${view.i}. Its gradient from them, in three ways:`),
+      paragraph(`X[${m}, ${n}] of channel ${view.j} has a part in ${readersOf(view.g, m, n).length === 1 ? "1 output" : `${readersOf(view.g, m, n).length} outputs`} of filter ${view.i}. Its gradient from them, in three ways:`),
       element("p", { class: "same" }, "scatter ", one("scatter"), " = gather ", one("gather"), " = full convolution ", one("convolution")),
       this.scatter(state, view, planes.scatter, name), this.gather(state, view, planes.gather, name),
       this.convolution(state, view, planes.convolution, name), this.overFilters(state, view));
