@@ -66,7 +66,8 @@ def test_photos_are_found_chosen_and_judged(tmp_path, run):
     for words in (
         "found 2 classes: ball 8, star 8; pictures of",
         "left out: 1 .txt, 1 .webp; --formats png,jpeg,bmp,gif,webp reads WEBP too; 1 folder without pictures: nothing",
-        "read as 64x64", "RGB, their middles, since they differ in shape", "varied: flip,zoom,light,cutout: each time",
+        "read as 64x64", "RGB, their middles, since they differ in shape", "begun: with convolutions",
+        "varied: flip,zoom,light,cutout: each time",
         "photos with",
     ):  # fmt: skip
         assert words in err, err

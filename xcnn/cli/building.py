@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDED = {"left", "right", "l", "r", "links", "rechts", "digit", "letter"}
 """Words in the names of classes that a mirror would turn into others."""
+BEGUN = "begun: with convolutions that know drawn shapes: arrows, bottles, keys, ...; outlines then need fewer photos"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Choice:
 def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) -> Model:
     """A new model by its name."""
     from xcnn.model.model import Model
+    from xcnn.nets.pretrained import load_backbone
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
@@ -81,7 +83,7 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
     } | ({"augment": recipe.augment} if recipe.augment else {})
     if data.fit != "stretch":
         model.info["fit"] = data.fit
-    return model
+    return load_backbone(model) if recipe.backbone else model
 
 
 def default_model(name: str) -> str:
