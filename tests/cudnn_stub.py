@@ -95,6 +95,8 @@ class Stub:
         self.made, self.destroyed, self.handles = {}, [], {}
         self.fallback, self.compiled = set(), set()
         """The engines that are proposed as a fallback only, and those that are compiled at run time."""
+        self.lossy = set()
+        """The engines whose ReLU makes a NaN 0, whatever they are told."""
         self.fail = {}
         """What is to fail: a function, or a kind of descriptor that is finalized -> status."""
         self._addresses = count(0x1000, 0x10)
@@ -188,8 +190,9 @@ class Stub:
         uids, pointers = (pack.values[Attribute[f"VARIANT_PACK_{name}"]] for name in ("UNIQUE_IDS", "DATA_POINTERS"))
         addresses = dict(zip(uids, pointers, strict=True))
         self.executed.append((addresses, pack[Attribute.VARIANT_PACK_WORKSPACE], self.handles[handle]))
-        graph = self.engine_of(plan)[Attribute.ENGINE_OPERATION_GRAPH]
-        Computation(self.made, addresses).run(self.made[graph])
+        engine = self.engine_of(plan)
+        graph, number = (engine[Attribute[f"ENGINE_{name}"]] for name in ("OPERATION_GRAPH", "GLOBAL_INDEX"))
+        Computation(self.made, addresses, number in self.lossy).run(self.made[graph])
 
     # What cuDNN knows.
 
@@ -238,8 +241,8 @@ class Stub:
 class Computation:
     """An operation graph, read as cuDNN's header explains it, and computed on host memory in float64."""
 
-    def __init__(self, made, addresses):
-        self.made, self.addresses = made, addresses
+    def __init__(self, made, addresses, loses_nan=False):
+        self.made, self.addresses, self.loses_nan = made, addresses, loses_nan
         self.between = {}
 
     def run(self, graph):
@@ -338,7 +341,7 @@ class Computation:
         if mode == PointwiseMode.ADD:
             y[...] = x + self.memory(operation[Attribute.OPERATION_POINTWISE_BDESC]).astype(float)
         elif mode == PointwiseMode.RELU_FWD:
-            propagates = how.values.get(Attribute.POINTWISE_NAN_PROPAGATION) == [1]
+            propagates = how.values.get(Attribute.POINTWISE_NAN_PROPAGATION) == [1] and not self.loses_nan
             y[...] = np.maximum(x, 0) if propagates else np.fmax(x, 0)
         else:
-            y[...] = np.tanh(x) if mode == PointwiseMode.TANH_FWD else 1 / (1 + np.exp(-x))
+            raise AssertionError(f"{mode} is not asked for")

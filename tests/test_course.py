@@ -74,6 +74,8 @@ def test_there_are_six_and_every_exercise_is_in_one():
     for book in BOOKS:
         assert f"]({book.name})" in readme
         raw = json.loads(book.read_text("utf-8"))
+        code = "".join(text + "\n" for kind, text in cells(book) if kind == "code")
+        assert max(map(len, code.splitlines())) <= 88  # what a page's width holds
         assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in raw["cells"])
         for link in re.findall(r"\]\(([^)#]+)", "".join(text for _, text in cells(book))):
             assert (FOLDER / link).exists(), link

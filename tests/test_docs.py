@@ -85,7 +85,7 @@ def test_links_lead_somewhere(page):
             continue
         name, _, anchor = target.partition("#")
         file = (page.parent / name).resolve() if name else page
-        assert file.exists(), f"{page.name}: {target}"
+        assert file.is_file(), f"{page.name}: {target}"  # of a folder the site has no page
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), f"{page.name}: {target}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -18,10 +18,12 @@ from xcnn.backends.contract import Backend
 from xcnn.core.arrays import unmasked
 from xcnn.core.types import Array, PaddingName
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn_cupy.cuda import Cuda, named, out_of_memory
+from xcnn_cupy import cublaslt
+from xcnn_cupy.cuda import Cuda, release
 from xcnn_cupy.cudnn import load
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
+from xcnn_cupy.memory import named, out_of_memory
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,6 +105,9 @@ class CupyBackend(GpuBackend):
         if self.gpu.has_cudnn:
             version = load().version
             found["cudnn"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
+        with suppress(BackendUnavailable):
+            version = cublaslt.load(release()).version
+            found["cublasLt"] = f"{version // 10000}.{version // 100 % 100}.{version % 100}"
         return found
 
     def device_name(self) -> str:

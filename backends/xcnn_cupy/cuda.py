@@ -5,25 +5,26 @@ from __future__ import annotations
 import atexit
 import logging
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, cached_property
-from statistics import median
 from typing import Any
 
 import cupy
 import numpy as np
 
 from xcnn.core.types import Array, Shape
-from xcnn.errors import BackendUnavailable, DeviceMemoryError
+from xcnn.errors import BackendUnavailable
+from xcnn_cupy import cublaslt
+from xcnn_cupy.cublaslt import Algorithm, Algorithms, CublasLtError, Product
+from xcnn_cupy.cublaslt.choices import read, written
 from xcnn_cupy.cudnn import Handles, Plan, Plans, Present, Question, load
 from xcnn_cupy.kernels import OPTIONS, Kernel, source
 from xcnn_cupy.kernels.instances import instances
+from xcnn_cupy.memory import named, room
 from xcnn_cupy.pools import Pools
+from xcnn_cupy.timing import Timing
 
-GIB = 2**30
-RUNS, LAUNCHES = 10, 5
-"""Executions of a plan that is timed, in one captured graph, so that the host is not measured; and of that graph."""
 POOLS = Pools()
 """Of graphs that are gone."""
 log = logging.getLogger("xcnn")
@@ -47,6 +48,17 @@ class Cuda:
     def processors(self) -> int:
         """Streaming multiprocessors."""
         return int(cupy.cuda.Device(self.number).attributes["MultiProcessorCount"])
+
+    @cached_property
+    def name(self) -> str:
+        """What choices of plans are kept for: "NVIDIA H100 80GB HBM3, sm_90"."""
+        properties = cupy.cuda.runtime.getDeviceProperties(self.number)
+        return f"{properties['name'].decode()}, sm_{properties['major']}{properties['minor']}"
+
+    @cached_property
+    def timing(self) -> Timing:
+        """What measures plans and algorithms."""
+        return Timing(self)
 
     def empty(self, shape: Shape, dtype: Any, channels_last: bool = False) -> Array:
         """An array whose cells are not set.
@@ -90,14 +102,17 @@ class Cuda:
         BackendUnavailable
             X302, where cuDNN is not installed.
         """
-        properties, library = cupy.cuda.runtime.getDeviceProperties(self.number), load()
-        name = f"{properties['name'].decode()}, sm_{properties['major']}{properties['minor']}"
-        timed = {"measure": self.seconds, "glance": self.glance} if self.tune else {}
-        plans = Plans(library, Present(name, self.handles), **timed)
+        timed = {"measure": self.timing.seconds, "glance": self.timing.glance} if self.tune else {}
+        plans = Plans(load(), Present(self.name, self.handles), **timed, keeps_nan=self.timing.keeps_nan)
         if self.choices is not None:
             plans.load(self.choices)
-            atexit.register(plans.save, self.choices)
+            atexit.register(self.save, self.choices)
         return plans
+
+    def save(self, path: str) -> None:
+        """Write to a file which plans and algorithms were chosen."""
+        found = vars(self).get("algorithms")
+        self.plans.save(path, {} if found is None else written(found.library.version, found.chosen))
 
     @cached_property
     def handles(self) -> Handles:
@@ -134,47 +149,54 @@ class Cuda:
         handle = self.handles.handle().on(cupy.cuda.get_current_stream().ptr)
         plan.execute(handle, addresses, 0 if scratch is None else self.address(scratch))
 
-    def seconds(self, plan: Plan) -> float:
-        """The median time of a plan, on arrays of its own, many of them running in a row."""
-        with apart():
-            arrays = self.noise(plan.question)
+    # cublasLt.
 
-            def runs() -> None:
-                for _ in range(RUNS):
-                    self.execute(plan, arrays)
-
-            graph = self.capture(runs)
-            middle: float = median(elapsed(graph.launch) for _ in range(LAUNCHES))
-        return middle / RUNS
-
-    def glance(self, plan: Plan) -> float:
-        """The time of one run of a plan, after one that loads it; of a small one, that of the host."""
-        with apart():
-            arrays = self.noise(plan.question)
-            self.execute(plan, arrays)
-            return elapsed(lambda: self.execute(plan, arrays))
-
-    def noise(self, question: Question) -> dict[str, Array]:
-        """Arrays that a question describes, by role.
+    @cached_property
+    def algorithms(self) -> Algorithms:
+        """The algorithms of this device for products of matrices.
 
         Raises
         ------
-        DeviceMemoryError
-            X304
+        BackendUnavailable
+            X302, where cublasLt is not installed.
         """
-        shapes = {role: getattr(question, role).shape for role in ("x", "kernel", "y")}
-        if question.bias:
-            shapes["bias"] = (question.kernel.shape[0],)
-        last = question.x.strides[1] == 1
-        with room("the arrays on which cuDNN's plans are timed"):
-            drawn = {role: cupy.random.standard_normal(shape, cupy.float32) for role, shape in shapes.items()}
-            return {role: self.like(x, question.dtype, last) for role, x in drawn.items()}
+        timed = {"measure": self.timing.seconds, "glance": self.timing.glance} if self.tune else {}
+        algorithms = Algorithms(cublaslt.Handle(cublaslt.load(release())), **timed)
+        if self.choices is not None:
+            algorithms.take(read(self.choices, algorithms.library.version, self.name))
+        return algorithms
 
-    def like(self, x: Array, dtype: str, channels_last: bool) -> Array:
-        """A copy in this type and order of memory."""
-        made = self.empty(x.shape, dtype, channels_last and x.ndim == 4)
-        made[...] = x
-        return made
+    @cached_property
+    def has_cublaslt(self) -> bool:
+        """Whether cublasLt is installed, and takes this device; where it does not, this is logged once."""
+        try:
+            self.algorithms  # noqa: B018 - it is made when it is asked for
+        except (BackendUnavailable, CublasLtError) as error:
+            log.warning("dense layers run as convolutions: %s %s", error.summary, error.hint)
+            return False
+        return True
+
+    def has_product(self, product: Product) -> bool:
+        """Whether cublasLt computes a product."""
+        return self.has_cublaslt and self.algorithms.answers(product)
+
+    def multiply(self, product: Product, a: Array, b: Array, c: Array) -> None:
+        """Let cublasLt compute C = A B, on the current stream."""
+        self.run(self.algorithms.answer(product), {"a": a, "b": b, "c": c})
+
+    def prefers(self, product: Product, question: Question) -> bool:
+        """Whether cublasLt is at least as fast as cuDNN's plan, where that is measured; else its guess is trusted."""
+        if not self.tune:
+            return True
+        seconds = self.timing.seconds
+        return self.algorithms.taken(product, lambda found: seconds(found) <= seconds(self.plans.plan(question)))
+
+    def run(self, algorithm: Algorithm, arrays: dict[str, Array]) -> None:
+        """Run an algorithm, with a workspace that is given back at once."""
+        scratch = self.empty((algorithm.workspace,), "uint8") if algorithm.workspace else None
+        addresses = {role: self.address(array) for role, array in arrays.items()}
+        stream = cupy.cuda.get_current_stream().ptr
+        algorithm.execute(stream, addresses, 0 if scratch is None else self.address(scratch))
 
     # Memory and graphs.
 
@@ -218,24 +240,6 @@ class Graph:
         self.recorded.launch(cupy.cuda.get_current_stream())
 
 
-@contextmanager
-def apart() -> Iterator[None]:
-    """Take memory from CuPy's own pool: that of a graph which is about to be captured would keep it."""
-    with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
-        yield
-
-
-def elapsed(work: Callable[[], object]) -> float:
-    """Seconds of work on the current stream, between two events."""
-    start, end = cupy.cuda.Event(), cupy.cuda.Event()
-    start.record()
-    work()
-    end.record()
-    end.synchronize()
-    seconds: float = cupy.cuda.get_elapsed_time(start, end) / 1e3
-    return seconds
-
-
 @cache
 def compiled(kernel: Kernel) -> Any:
     """A kernel ready to be launched, on any device."""
@@ -249,38 +253,12 @@ def module(file: str) -> Any:
     return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=expressions)
 
 
-@contextmanager
-def room(what: str) -> Iterator[None]:
-    """Say what asked for how much where memory runs out in this block."""
-    try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise out_of_memory(what, error) from error
-
-
-def out_of_memory(what: str, error: BaseException) -> DeviceMemoryError:
-    """The error for memory that is not there."""
-    free, total = cupy.cuda.runtime.memGetInfo()
-    pool = cupy.get_default_memory_pool()
-    return DeviceMemoryError(
-        "X304",
-        f"the device has no memory left for {what}.",
-        " ".join(str(error).split()),
-        f"{pool.used_bytes() / GIB:.2f} GiB are in use by arrays, {free / GIB:.2f} of {total / GIB:.2f} GiB are free",
-        hint='try a smaller batch_size, or precision="bfloat16", which halves the memory of a step.',
-    )
-
-
-@cache
-def named(dtype: Any) -> Any:
-    """A data type by its name, bfloat16 too, which NumPy has from ml_dtypes."""
-    if str(dtype) != "bfloat16":
-        return np.dtype(dtype)
-    import ml_dtypes
-
-    return np.dtype(ml_dtypes.bfloat16)
-
-
 def three(size: int | Shape) -> tuple[int, ...]:
     """A size of a grid or block as CuPy takes it."""
     return size if isinstance(size, tuple) else (size,)
+
+
+@cache
+def release() -> int:
+    """The CUDA that CuPy was built for, 12 or 13."""
+    return int(cupy.cuda.runtime.runtimeGetVersion()) // 1000

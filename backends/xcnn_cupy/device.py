@@ -1,7 +1,7 @@
-"""A GPU as this package's code sees it: memory, launches of its own kernels, and cuDNN's convolutions.
+"""A GPU as this package's code sees it: memory, launches of its own kernels, cuDNN's convolutions, cublasLt's products.
 
 What computes is written against this protocol, so that it runs on CUDA through CuPy (cuda.py), and in the tests on the
-host: there the same kernels are compiled as C++, and the reference answers for cuDNN.
+host: there the same kernels are compiled as C++, and the reference answers for cuDNN and cublasLt.
 
 Images (N, C, H, W) lie in memory in one of two orders: as they are indexed, or with the channels last, (N, H, W, C),
 which tensor cores want. Their shape is the same in both; their strides tell.
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xcnn.core.types import Array, Shape
+from xcnn_cupy.cublaslt.product import Product
 from xcnn_cupy.cudnn.question import Question
 from xcnn_cupy.kernels import Kernel
 
@@ -71,6 +72,24 @@ class Device(Protocol):
         BackendError
             X305, where cuDNN has no plan.
         """
+        ...
+
+    def has_product(self, product: Product) -> bool:
+        """Whether cublasLt computes a product."""
+        ...
+
+    def multiply(self, product: Product, a: Array, b: Array, c: Array) -> None:
+        """C = A B, all as the product describes them.
+
+        Raises
+        ------
+        BackendError
+            X305, where cublasLt has no algorithm.
+        """
+        ...
+
+    def prefers(self, product: Product, question: Question) -> bool:
+        """Whether cublasLt rather than cuDNN computes what both can: as it was measured, or in any case."""
         ...
 
     def free_memory(self) -> int:

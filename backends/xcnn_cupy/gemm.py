@@ -1,4 +1,4 @@
-"""Correlation as products of matrices on CUDA: windows are laid out and added up again by a launch each."""
+"""Correlation as products of matrices on CUDA: cublasLt's; windows are laid out and added up again by a launch each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from xcnn_strided import Gemm
 from xcnn.core.types import Array, Pads, Pair, Shape
 from xcnn_cupy.device import MOST_CELLS, Device
 from xcnn_cupy.lowering import columns, folded
+from xcnn_cupy.products import Products
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class CudaGemm(Gemm):
     """The three maps."""
 
     device: Device
+    matrices: Products
 
     def columns(
         self, x: Array, kernel: Pair, output: Pair, stride: Pair, padding: Pads, dilation: Pair, at_once: int
@@ -35,3 +37,9 @@ class CudaGemm(Gemm):
         if "float" not in str(met.dtype) or met.size > MOST_CELLS:
             return super().added(met, x_shape, kernel, output, stride, padding, dilation)
         return folded(self.device, met, x_shape, kernel, output, stride, padding, dilation)
+
+    def products(self, a: Array, b: Array, out: Array) -> Array:
+        for g in range(a.shape[0]):
+            if self.matrices.multiply(a[g], b[g], out[g]) is None:
+                super().products(a[g : g + 1], b[g : g + 1], out[g : g + 1])
+        return out

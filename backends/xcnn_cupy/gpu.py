@@ -38,6 +38,8 @@ from xcnn_cupy.fused.prepared import prepared
 from xcnn_cupy.gemm import CudaGemm
 from xcnn_cupy.kernels.instances import FLOATS
 from xcnn_cupy.layout import converted
+from xcnn_cupy.products import Products
+from xcnn_cupy.rows import Rows
 
 FLOAT32 = 4
 """Bytes."""
@@ -114,8 +116,19 @@ class GpuBackend(StridedBackend):
 
     @cached_property
     def products(self) -> CudaGemm:
-        """Products of matrices."""
-        return CudaGemm(self.workspace // FLOAT32, self.gpu)
+        """Convolutions as products of matrices."""
+        return CudaGemm(self.workspace // FLOAT32, self.gpu, self.matrices)
+
+    @cached_property
+    def matrices(self) -> Products:
+        """Products of matrices by cublasLt."""
+        return Products(self.gpu, self.tf32, self.deterministic, self.workspace)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The products of dense layers, by the libraries that this algorithm asks."""
+        products = None if self.algorithm == "cudnn" else self.matrices
+        return Rows(products, self.convolutions if self.asks_cudnn else None)
 
     @property
     def asks_cudnn(self) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xcnn_cupy.convolutions import Convolutions
     from xcnn_cupy.device import Device
     from xcnn_cupy.gemm import CudaGemm
+    from xcnn_cupy.rows import Rows
 
 
 class Host(HostPort, Protocol):
@@ -49,7 +50,12 @@ class Host(HostPort, Protocol):
 
     @property
     def products(self) -> CudaGemm:
-        """Products of matrices."""
+        """Convolutions as products of matrices."""
+        ...
+
+    @property
+    def rows(self) -> Rows:
+        """The products of dense layers."""
         ...
 
     def holds(self, x: Array) -> bool:

@@ -6,7 +6,9 @@ is done with an array just lets go of it, as with any other: CPython's reference
 
 Memory comes in sizes of a quarter of a power of two, and larger memory serves too, up to twice what is asked for. Where
 none does, a larger one takes the place of a smaller one: so a model that predicts batches of all sizes keeps about
-twice what the largest needs. What is kept goes with the last model.
+twice what the largest needs. Unless it was told how much it may keep, the recycler keeps what was in use at a time: the
+memory of a large net's step is there for the next step, and is none that the first did not need. What is kept goes with
+the last model.
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray | None]
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
 KEPT = 512
-"""MiB that are remembered at most, unless a backend says otherwise."""
+"""MiB that are remembered at most, or as much as was in use at a time, unless a backend says otherwise."""
 ALIGNED, STEP, STEPS = 64, 9 * 64, 7
 """Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
 ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
 begins a step beyond the one before, up to so many."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Buffer:
     """Memory, which byte of it is the first of an array, and when it was handed out last."""
 
@@ -62,12 +64,16 @@ class Recycler:
     ----------
     most_bytes, most_buffers
         how much is remembered, in use or not; what lies before and after an array for its alignment not counted
+    grows
+        whether that is as much as was lately in use at a time, where this is more
     idle
         memory that was not among so many arrays handed out is forgotten
     """
 
-    def __init__(self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096) -> None:
-        self.most_bytes, self.most_buffers, self.idle = most_bytes, most_buffers, idle
+    def __init__(
+        self, most_bytes: int = KEPT * 2**20, most_buffers: int = 512, idle: int = 4096, grows: bool = False
+    ) -> None:
+        self.most_bytes, self.most_buffers, self.idle, self.grows = most_bytes, most_buffers, idle, grows
         self.elsewhere: dict[int, Empty | None] = {}
         """By the numbers of threads: who gives them arrays instead; None of that stands for the usual way."""
         self.forget()
@@ -82,17 +88,19 @@ class Recycler:
     def let_go(self) -> None:
         """Forget all memory. A garbage collection may call this in the midst of anything, `empty` included."""
         self.shelves: dict[int, list[Buffer]] = {}  # by size in bytes, each in the order of last use
+        self.high = 0  # bytes that were in use at a time, as far as new memory was asked for then
 
     def give_back(self) -> None:
         """Forget all memory, and let the system have what nobody holds, where the C library can be asked to."""
         self.let_go()
         trim()
 
-    def limit(self, mebibytes: int) -> None:
-        """From now on remember so much at most."""
-        if self.most_bytes != mebibytes * 2**20:
+    def limit(self, mebibytes: int | None) -> None:
+        """From now on remember so much at most; None is `KEPT`, or as much as is in use at a time."""
+        most_bytes, grows = (KEPT if mebibytes is None else mebibytes) * 2**20, mebibytes is None
+        if (self.most_bytes, self.grows) != (most_bytes, grows):
             with self.lock:
-                self.most_bytes = mebibytes * 2**20
+                self.most_bytes, self.grows = most_bytes, grows
                 self._forget_excess()
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> HostArray:
@@ -133,7 +141,7 @@ class Recycler:
         buffer = self._new(size)
         self._forget_smaller(size)
         shelves.setdefault(size, []).append(buffer)
-        self._forget_excess()
+        self._forget_excess(buffer)
         return buffer
 
     def _new(self, size: int) -> Buffer:
@@ -153,17 +161,27 @@ class Recycler:
     def _forget_idle(self) -> None:
         for shelf in self.shelves.values():
             shelf[:] = [buffer for buffer in shelf if buffer.last > self.clock - self.idle]
+        self.high = 0
 
-    def _forget_excess(self) -> None:
-        shelves = self.shelves
-        buffers = sum(map(len, shelves.values()))
-        memory = sum(size * len(shelf) for size, shelf in shelves.items())
-        while buffers > self.most_buffers or memory > self.most_bytes:
-            size, shelf = min(
-                ((size, shelf) for size, shelf in shelves.items() if shelf), key=lambda item: item[1][0].last
-            )
-            del shelf[0]
-            buffers, memory = buffers - 1, memory - size
+    def _forget_excess(self, new: Buffer | None = None) -> None:
+        """Forget what was used longest ago; where the limit grows, what nobody holds before what is in use.
+
+        New memory counts as in use.
+        """
+        kept = [(size, buffer) for size, shelf in self.shelves.items() for buffer in shelf]
+        memory, most = sum(size for size, _ in kept), self.most_bytes
+        if memory <= most and len(kept) <= self.most_buffers:
+            return
+        if self.grows:
+            self.high = max(self.high, sum(size for size, buffer in kept if buffer is new or buffer.held))
+            most = max(most, self.high)
+        kept.sort(key=lambda one: (self.grows and (one[1] is new or one[1].held), one[1].last))
+        excess = len(kept) - self.most_buffers
+        for n, (size, buffer) in enumerate(kept):
+            if n >= excess and memory <= most:
+                return
+            self.shelves[size].remove(buffer)
+            memory -= size
 
 
 def trim() -> None:
@@ -177,7 +195,7 @@ _alone = Buffer(np.empty(0))
 ALONE = sys.getrefcount(_alone.memory)
 """The count of memory that only its Buffer holds; Python's versions differ in it."""
 
-recycler = Recycler()
+recycler = Recycler(grows=True)
 """The process's."""
 empty, limit, elsewhere = recycler.empty, recycler.limit, recycler.elsewhere
 process.after_the_last.append(recycler.let_go)

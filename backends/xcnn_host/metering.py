@@ -40,14 +40,14 @@ def metered() -> Iterator[Meter]:
 
 def of_recycler() -> Held:
     """What says how much the process's recycler would hold."""
-    return partial(held, recycler.most_bytes)
+    return partial(held, recycler.most_bytes, recycler.grows)
 
 
 @contextmanager
 def noting(meter: Meter) -> Iterator[None]:
     """A block in which arrays of the recycler's are noted: they come from another one's memory."""
     living: dict[int, weakref.ref[HostArray]] = {}
-    another, numbers, me = Untraced(recycler.most_bytes), count(), get_ident()
+    another, numbers, me = Untraced(recycler.most_bytes, grows=recycler.grows), count(), get_ident()
     before = elsewhere.get(me)
 
     def gone(number: int, _: object) -> None:
@@ -84,7 +84,7 @@ class Untraced(Recycler):
         return Buffer(np.frombuffer(mmap.mmap(-1, size), np.uint8), 0, self.clock)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Imagined(Buffer):
     """A buffer without memory."""
 
@@ -121,9 +121,9 @@ class Rehearsal(Recycler):
         return sum({id(buffer): buffer.touched for buffer in (*living, *kept)}.values())  # type: ignore[attr-defined]
 
 
-def held(most_bytes: int, rounds: Sequence[Sequence[Request]]) -> int:
+def held(most_bytes: int, grows: bool, rounds: Sequence[Sequence[Request]]) -> int:
     """The most bytes that a recycler holds at a time in these rounds, in use or not."""
-    rehearsal = Rehearsal(most_bytes)
+    rehearsal = Rehearsal(most_bytes, grows=grows)
     living: dict[int, Imagined] = {}
     before: dict[int, Imagined] = {}
     most = 0

@@ -26,8 +26,9 @@ from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape
 from xcnn.core.windows import output_size
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
 from xcnn.layers.layer import Layer
+from xcnn.training.losses import Loss
 from xcnn.training.precision import Precision
-from xcnn_jax import convolution, pooling, random
+from xcnn_jax import convolution, losses, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
 
 
@@ -224,6 +225,13 @@ class JaxBackend(Backend):
 
     def compile(self, step: Step) -> Step:
         return cast("Step", CompiledStep(self, cast("Any", step)))
+
+    def loss_and_gradient(
+        self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
+        judge = super().loss_and_gradient
+        compiled = losses.loss_and_gradient(judge, loss, threshold, y, t, loss_scale) if self.compiles else None
+        return compiled or judge(loss, threshold, y, t, loss_scale)
 
 
 @contextmanager

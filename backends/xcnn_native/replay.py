@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import SMALLEST
 
 from xcnn.core.random import Key, fold
 from xcnn.core.types import Array, Shape
@@ -116,6 +117,7 @@ class Recording:
         self.results = [of_result(y, piece, count + 1) for y, piece in zip(results, places, strict=True)]
         self.told, self.kept = recorder.calls, (recorder.kept, lowering.tables)
         self.replay = getattr(library(), f"replay_{recorder.kind}")
+        self.rooms: list[tuple[Array, int]] = []
         self.bases = ctypes.c_void_p * (count + 2 + len(words))
 
     @cached_property
@@ -132,20 +134,28 @@ class Recording:
 
     def __call__(self, *given: Array) -> Any:
         """The first result."""
-        replay = self.begin(given)
+        try:
+            room = self.rooms.pop()  # at once: no other thread gets it
+        except IndexError:
+            room = memory(self.size)
+        replay = Replay(self, given, (), room)
         replay.run(0)
+        if self.size < SMALLEST:
+            self.rooms.append(room)
         return replay.result(0)
 
 
 class Replay:
     """A recording's calls made again, part by part, for other arrays."""
 
-    def __init__(self, recording: Recording, given: Sequence[Array], key: Key) -> None:
+    def __init__(
+        self, recording: Recording, given: Sequence[Array], key: Key, room: tuple[Array, int] | None = None
+    ) -> None:
         self.recording, self.given = recording, given
-        self.memories = memory(recording.bytes), memory(recording.size)
-        words = [fold((*key, *path))[which] for path, which in recording.paths]
+        (y, first), (between, second) = self.memories = memory(recording.bytes), room or memory(recording.size)
+        words = [fold((*key, *path))[which] for path, which in recording.paths] if recording.paths else ()
         later = (recording.count - len(given)) * (None,)
-        own = (address(array) + first for array, first in self.memories)
+        own = address(y) + first, address(between) + second
         self.bases = recording.bases(*map(address, given), *later, *own, *words)
 
     def give(self, array: Array) -> None:

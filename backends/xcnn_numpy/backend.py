@@ -61,11 +61,12 @@ class NumpyBackend(StridedBackend):
     threads
         how many this backend's own work is shared out to; by default as many as the process has processors
     kept_memory
-        MiB that the process keeps for the next arrays at most, until its last model is gone; 0 keeps none
+        MiB that the process keeps for the next arrays at most, until its last model is gone; 0 keeps none. By default
+        512, or as much as was in use at a time
     """
 
     threads: int | None = None
-    kept_memory: int = buffers.KEPT
+    kept_memory: int | None = None
 
     name: ClassVar[str] = "numpy"
     library: ClassVar[str] = "numpy"
@@ -77,7 +78,8 @@ class NumpyBackend(StridedBackend):
             raise BackendUnavailable("X302", f'its only device is "cpu", not {self.device!r}.')
         if self.threads is not None:
             check_whole("threads", self.threads)
-        check_whole("kept_memory", self.kept_memory, least=0)
+        if self.kept_memory is not None:
+            check_whole("kept_memory", self.kept_memory, least=0)
         if self.algorithm == "native" and self.native is None:
             raise BackendUnavailable(
                 "X302",

@@ -61,12 +61,13 @@ class TorchBackend(Backend):
     compiles
         whether training steps are captured as CUDA graphs on CUDA, and on the CPU run as straight-line code
     kept_memory
-        MiB on the host that the process keeps for the next tensors at most, until its last model is gone; 0 keeps none
+        MiB on the host that the process keeps for the next tensors at most, until its last model is gone; 0 keeps none.
+        By default 512, or as much as was in use at a time
     """
 
     tf32: bool = False
     compiles: bool = True
-    kept_memory: int = buffers.KEPT
+    kept_memory: int | None = None
 
     name: ClassVar[str] = "torch"
     library: ClassVar[str] = "torch"
@@ -76,7 +77,8 @@ class TorchBackend(Backend):
         device = None if self.device is None else found(str(self.device))
         object.__setattr__(self, "device", device)
         super().__post_init__()
-        check_whole("kept_memory", self.kept_memory, least=0)
+        if self.kept_memory is not None:
+            check_whole("kept_memory", self.kept_memory, least=0)
         if self.tf32 and self.place.type != "cuda":
             raise OptionError("X104", f"there is no TF32 on {self.place}.", hint="leave tf32 out.")
 

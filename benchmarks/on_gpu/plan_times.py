@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from xcnn_cupy.cudnn.plans import promising
+from xcnn_cupy.answers import promising
 
 from on_gpu.clock import microseconds
 from on_gpu.plans import LAYERS, about_plan, questions

@@ -16,7 +16,7 @@ import xcnn
 from on_gpu.clock import microseconds, torch_microseconds
 from on_gpu.machine import about, software
 from on_gpu.nets import capture_errors
-from on_gpu.plans import LIMITS, definition, relative_error
+from on_gpu.plans import LIMITS, definition, in_both_halves, relative_error
 from on_gpu.session import HALVES, PRECISIONS, Session, Task
 from xcnn.bench import gpu
 from xcnn.bench.cases import CorrelationCase, maps, picked
@@ -29,7 +29,7 @@ KEPT = 2**22
 
 
 def smoke(session: Session) -> Iterator[Task]:
-    """Versions, kernels, a convolution in each precision, NaN, capture, memory, and the product of a dense layer."""
+    """Versions, kernels, a convolution in each precision, NaN, capture, memory, and the products of a dense layer."""
     yield Task("software", software)
     yield Task("backend", lambda: about(session.made()))
     yield Task("kernels", compile_all)
@@ -40,6 +40,8 @@ def smoke(session: Session) -> Iterator[Task]:
     for precision in ("float32", "bfloat16"):
         yield Task(f"capture of lenet, {precision}", partial(capture_errors, session, "lenet", precision))
     yield Task("memory", lambda: memory_kept(session))
+    for precision in PRECISIONS:
+        yield Task(f"products, {precision}", partial(product_errors, session, precision))
     for precision in ("float32", "tf32", "bfloat16"):
         yield Task(f"product, {precision}", partial(product_microseconds, session, precision))
 
@@ -71,10 +73,15 @@ def convolution_errors(session: Session, precision: str) -> dict[str, Any]:
 
 
 def nan_kept(session: Session, precision: str) -> dict[str, Any]:
-    """How many cells are NaN after convolution, bias and each activation, where one cell of an image was, or none."""
-    found = {}
+    """Are the right cells NaN after convolution, bias and each activation, where one cell of an image was?
+
+    For ReLU it is told whether cuDNN's plan ends in it ("in the plan"). It does not where a NaN does not pass through:
+    the backend tries that when it chooses a plan, and then has a kernel of its own.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    compute = xcnn.training.precision.PRECISIONS[precision].compute
     for layer in (xcnn.ReLU(), xcnn.Sigmoid(), xcnn.Tanh()):
-        net = xcnn.Sequential(xcnn.Conv2D(8, 3), layer)
+        net = xcnn.Sequential(xcnn.Conv2D(8, 3), layer, xcnn.MaxPool2D(1))  # a last activation is computed by itself
         backend = session.made()
         model = xcnn.Model(net, (8, 10, 10), loss="mse", backend=backend, precision=precision)
         x = np.random.default_rng(0).standard_normal((4, 8, 10, 10)).astype("float32")
@@ -86,7 +93,18 @@ def nan_kept(session: Session, precision: str) -> dict[str, Any]:
         wanted = np.zeros_like(got)
         wanted[1, :, 3:6, 3:6] = True
         found[type(layer).__name__] = {"ok": bool((got == wanted).all()), "worst": int((got != wanted).sum())}
+        if isinstance(layer, xcnn.ReLU):
+            found["ReLU"]["in the plan"] = ends_in_relu(model.trainer.backend, compute, x.shape)
     return found
+
+
+def ends_in_relu(backend: Any, dtype: str, x_shape: Any) -> bool:
+    """Whether cuDNN has a plan for convolution, bias and ReLU."""
+    how = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+    with backend.active():
+        convolutions, fused = backend.convolutions, {"bias": True, "activation": "relu"}
+        asked = convolutions.question("forward", x_shape, (8, 8, 3, 3), dtype, how, **fused)
+        return bool(backend.gpu.has_plan(asked))
 
 
 def memory_kept(session: Session) -> dict[str, Any]:
@@ -118,17 +136,61 @@ def memory_kept(session: Session) -> dict[str, Any]:
     return {"free": before, "with a model": there, "without it": after, "ok": gone <= KEPT, "worst": gone}
 
 
+def product_ways(session: Session) -> dict[str, xcnn.Backend]:
+    """Backends by who computes a dense layer's products on them: cuDNN, cublasLt, or the one of both that is taken."""
+    asked = {"cuDNN": {"algorithm": "cudnn"}, "cublasLt": {"algorithm": "gemm"}, "taken": {}}
+    ways: dict[str, xcnn.Backend] = {name: session.made(**options) for name, options in asked.items()}
+    tuned = {f"{name}, {how}": one for name, way in ways.items() for how, one in gpu.tuned_too(way).items()}
+    return ways | tuned
+
+
+def product_errors(session: Session, precision: str) -> dict[str, Any]:
+    """The error of each product of a dense layer, by who computes it, against float64."""
+    policy = xcnn.training.precision.PRECISIONS[precision]
+    x, w, dy = dense_arrays(precision in HALVES)
+    expected = {"X W": wide(x) @ wide(w), "dY Wt": wide(dy) @ wide(w).T, "Xt dY": wide(x).T @ wide(dy)}
+    found = {}
+    for name, made in product_ways(session).items():
+        backend: Any = made.with_precision(policy)
+        with backend.active():
+            x_there, w_there, dy_there = (backend.astype(backend.asarray(a), policy.compute) for a in (x, w, dy))
+            rows = backend.rows
+            got = {
+                "X W": rows.forward(x_there, w_there),
+                "dY Wt": rows.input_adjoint(dy_there, w_there),
+                "Xt dY": rows.kernel_adjoint(x_there, dy_there),
+            }
+            for product, y in got.items():
+                error = relative_error(backend, y, backend.asarray(expected[product]))
+                found[f"{name}, {product}"] = {"ok": error <= LIMITS[precision], "worst": error}
+    return found
+
+
+def dense_arrays(halves: bool) -> tuple[Any, Any, Any]:
+    """Images, weights and gradients: noise, that both halves have, or any."""
+    rng, (images, features, units) = np.random.default_rng(0), DENSE
+    shapes = (images, features), (features, units), (images, units)
+    drawn = (rng.standard_normal(shape, dtype="float32") for shape in shapes)
+    x, w, dy = (in_both_halves(array) if halves else array for array in drawn)
+    return x, w, dy
+
+
+def wide(x: Any) -> Any:
+    """In float64."""
+    return x.astype("float64")
+
+
 def product_microseconds(session: Session, precision: str) -> dict[str, float]:
-    """Of Y = X W by cuDNN's first plan, by its fastest, by cublasLt, and by PyTorch."""
+    """Of Y = X W by cuDNN's first plan and by its fastest, by cublasLt's, by what is taken, and by PyTorch."""
     from xcnn.bench.torch_gpu import check_device, switches
     from xcnn.bench.torch_side import torch
 
     policy = xcnn.training.precision.PRECISIONS[precision]
-    rng, (images, features, units) = np.random.default_rng(0), DENSE
-    x, w = (rng.standard_normal(shape, dtype="float32") for shape in ((images, features), (features, units)))
-    found = {}
-    for name, backend in {"first plan": session.made(), **gpu.tuned_too(session.made())}.items():
-        found[name] = dense_microseconds(backend.with_precision(policy), policy.compute, x, w)
+    x, w, _ = dense_arrays(precision in HALVES)
+    found = {
+        name: dense_microseconds(backend.with_precision(policy), policy.compute, x, w)
+        for name, backend in product_ways(session).items()
+    }
     device = gpu.torch_device(session.made())
     check_device(device)
     dtype = getattr(torch, policy.compute)
@@ -142,8 +204,4 @@ def dense_microseconds(backend: Any, dtype: str, x: Any, w: Any) -> float:
     """Of the product as a dense layer has it computed."""
     with backend.active():
         x, w = (backend.astype(backend.asarray(array), dtype) for array in (x, w))
-    (images, features), units = x.shape, w.shape[1]
-    x, w = x.reshape(images, features, 1, 1), w.reshape(features, units, 1, 1)
-    how = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
-    shape = (images, units, 1, 1)
-    return microseconds(backend, lambda n: backend.convolutions.correlate_input_adjoint(x, w, shape, **how))
+    return microseconds(backend, lambda n: backend.rows.forward(x, w))

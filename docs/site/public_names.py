@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from inspect import isclass, ismodule, isroutine
 
-from docutils.parsers.rst import directives
+from docutils.parsers.rst import Parser, directives
 from docutils.utils import new_document
-from sphinx.parsers import RSTParser
 from sphinx.util.docutils import SphinxDirective
 
 import xcnn
@@ -48,9 +47,7 @@ class PublicNames(SphinxDirective):
         members = self.options.get("members") != "no"
         lines = [line for name, thing in public_names(self.arguments[0]) for line in told(name, thing, members)]
         document = new_document(self.env.doc2path(self.env.docname), self.state.document.settings)
-        parser = RSTParser()
-        parser.set_application(self.env.app)
-        parser.parse("\n".join(lines), document)
+        Parser().parse("\n".join(lines), document)
         return list(document.children)
 
 

@@ -229,6 +229,12 @@ class Recorder(RehearsedDevice):
         else:
             self.asked.append(question)
 
+    def multiply(self, product, a, b, c):
+        if self.computes:
+            super().multiply(product, *map(bare, (a, b, c)))
+        else:
+            self.multiplied.append(product)
+
     def capture(self, work):
         """What is done within, after two runs that are not recorded."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from xcnn_cupy.kernels import text
+from xcnn_cupy.kernels import parts, text
 from xcnn_cupy.kernels.instances import INSTANCES, instances
 
 DTYPES = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -88,7 +88,8 @@ def compile_file(file):
         for n, kernel in enumerate(instances(file))
     ]
     host = Path(__file__).with_name("host.hpp").read_text()
-    source.write_text("\n".join([host, text("common.cuh"), text(f"{file}.cu"), *starts]))
+    own = [text(part) for part in parts(file) if part != "float16.cuh"]  # the host has its own
+    source.write_text("\n".join([host, *own, *starts]))
     command = [COMPILER, "-std=c++17", "-O0", "-shared", "-fPIC", "-ffp-contract=off", "-o", str(part), str(source)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode == 0:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.signal
 from cuda_on_host.device import HostDevice
+from xcnn_cupy.device import is_in_order
 from xcnn_cupy.gpu import GpuBackend
 from xcnn_cupy.literal import Literal
 
@@ -28,7 +29,7 @@ class RehearsedDevice(HostDevice):
     def __init__(self, backwards=False):
         super().__init__(backwards)
         self.recorded, self.kept = None, []
-        self.refused, self.asked = set(), []
+        self.refused, self.asked, self.multiplied = set(), [], []
         self.free = 2**40
 
     def empty(self, shape, dtype, channels_last=False):
@@ -66,6 +67,26 @@ class RehearsedDevice(HostDevice):
             assert question.bias
             assert str(bias.dtype) == question.dtype
         self.do(lambda: answer(question, x, kernel, y, bias))
+
+    def has_product(self, product):
+        """CublasLt computes every product, but where a test has refused it."""
+        return "product" not in self.refused
+
+    def prefers(self, product, question):
+        """Where cuDNN has a plan too."""
+        return "preferred" not in self.refused
+
+    def multiply(self, product, a, b, c):
+        """NumPy's product in float64, rounded."""
+        assert self.has_product(product)
+        self.multiplied.append(product)
+        assert (a.shape, b.shape) == ((product.rows, product.inner), (product.inner, product.columns))
+        assert c.shape == (product.rows, product.columns)
+        for x, turned in ((a, product.a_turned), (b, product.b_turned), (c, False)):
+            assert is_in_order(x, (1, 0) if turned else (0, 1))
+            assert str(x.dtype) == product.dtype
+            assert self.address(x) % product.alignment == 0
+        self.do(lambda: product_of(a, b, c))
 
     def launch(self, kernel, blocks, threads, *arguments):
         """Now, or when the graph is replayed: the arguments are packed now, as CUDA would have them."""
@@ -127,6 +148,12 @@ def answer(question, x, kernel, y, bias):
             x[...] = reference.correlate_input_adjoint(y64, k64, x.shape, **how).astype(x.dtype)
         else:
             kernel[...] = reference.correlate_kernel_adjoint(x64, y64, kernel.shape, **how).astype(kernel.dtype)
+
+
+def product_of(a, b, c):
+    """What cublasLt would write."""
+    with np.errstate(all="ignore"):
+        c[...] = (a.astype("float64") @ b.astype("float64")).astype(c.dtype)
 
 
 @cache

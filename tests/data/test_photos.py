@@ -165,6 +165,24 @@ def test_a_file_that_can_not_be_read_is_named(spoiled, workers):
         trained(xcnn.data.folder(spoiled, (16, 16), "RGB"), workers=workers)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_told_and_nobody_waits_for_it(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        PIL.new("L", (9, 8)).save(tmp_path / name / "0.png")
+    os.mkfifo(tmp_path / "a" / "1.png")
+    source = xcnn.data.folder(tmp_path)
+    with pytest.raises(DataError, match=r"X207.*1\.png is not a file"):
+        source.batch(np.arange(len(source)))
+    gone = xcnn.data.folder(tmp_path, bad="skip")
+    (tmp_path / "b" / "0.png").unlink()
+    trained(gone, workers=0)
+    assert {*gone.skipped} == {str(tmp_path / "a" / "1.png"), str(tmp_path / "b" / "0.png")}
+    os.mkfifo(tmp_path / "shard.tar")
+    with pytest.raises(DataError, match=r"X209.*no tar"):
+        xcnn.data.tar(str(tmp_path / "*.tar"), (8, 8))
+
+
 @pytest.mark.parametrize("workers", [0, 4])
 def test_or_it_is_left_out_counted_and_told_once(spoiled, workers, caplog):
     source = xcnn.data.folder(spoiled, (16, 16), "RGB", bad="skip")

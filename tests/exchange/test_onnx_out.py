@@ -135,6 +135,22 @@ def test_names_and_metadata(tmp_path):
     assert (told["licence"], told["numbers"]) == ("mine", "[1, 2]")
 
 
+WHOLE = [
+    (xcnn.ClippedReLU(6), (3,)), (xcnn.LeakyReLU(1), (3,)), (xcnn.ELU(1), (3,)), (xcnn.HardSigmoid(1), (3,)),
+    (xcnn.Dropout(0), (3,)), (xcnn.BatchNorm(epsilon=1), (3, 2, 2)), (xcnn.LayerNorm(epsilon=1), (3, 2, 2)),
+    (xcnn.LayerNorm(axis=1, epsilon=1), (3, 2, 2)), (xcnn.GroupNorm(3, epsilon=1), (3, 2, 2)),
+    (xcnn.InstanceNorm(epsilon=1), (3, 2, 2)), (xcnn.LocalResponseNorm(3, alpha=1, beta=1, k=1), (3, 2, 2)),
+    (xcnn.Resize(factor=2), (3, 2, 2)), (xcnn.Scale(2), (3,)), (xcnn.PReLU(initial=1), (3,)),
+]  # fmt: skip
+"""Layers with whole numbers where they may have others."""
+
+
+@pytest.mark.parametrize("row", range(len(WHOLE)))
+def test_whole_numbers_are_floating_point_ones_in_the_file(row, tmp_path):
+    layer, shape = WHOLE[row]
+    built(layer, shape).to_onnx(tmp_path / "a.onnx", verify=True)
+
+
 class Swish:
     def init(self, rng, input_shape):
         return {}, input_shape

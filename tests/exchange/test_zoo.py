@@ -5,7 +5,7 @@ Images are small, and norms' statistics are nobody's defaults. What is random in
 
 import numpy as np
 import pytest
-from torchvision_models import models, torch
+from torchvision_models import models, theirs, torch
 
 import xcnn
 from xcnn.core import tree
@@ -24,26 +24,6 @@ ZOO = {
 PUBLISHED = ["resnet34", "vgg11", "vgg16", "vgg16_bn"]
 """Of these the names and shapes alone: they are built as the others are."""
 CLASSES = 7
-BIASES = {"mobilenet_v2": (1, 2)}
-"""Mean and deviation of norms' biases: so that ReLU6 has something to clip."""
-
-
-def theirs(name):
-    """Torchvision's, with weights and statistics that are drawn."""
-    torch.manual_seed(3)
-    if name == "unet":
-        net = Hub(CLASSES, 8)
-    else:
-        net = getattr(models, name)(num_classes=CLASSES, **({"init_weights": False} if "vgg" in name else {}))
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, *BIASES.get(name, (0, 0.1)))
-        elif type(module).__name__ == "CNBlock":
-            torch.nn.init.uniform_(module.layer_scale, 0.5, 1)
-    return net.eval()
 
 
 def with_small_head(net, twin):
@@ -62,7 +42,7 @@ def apart(mine, other):
 @pytest.fixture(scope="module", params=ZOO)
 def pair(request):
     name = request.param
-    twin, shape = theirs(name), ZOO[name]
+    twin, shape = theirs(name, CLASSES), ZOO[name]
     made = getattr(xcnn.nets, name)(CLASSES, **({"features": 8} if name == "unet" else {}))
     if name.startswith("vgg"):
         made, twin.classifier = with_small_head(made, twin)
@@ -116,43 +96,9 @@ def test_names_and_shapes_are_torchvisions(name):
     assert output == (1000,)
 
 
-class Hub(torch.nn.Module):
-    """The U-Net of PyTorch's hub, by its names."""
-
-    def __init__(self, classes, features):
-        super().__init__()
-        widths = [3, *(features * 2**n for n in range(5))]
-        for n in range(1, 5):
-            setattr(self, f"encoder{n}", self.twice(f"enc{n}", widths[n - 1], widths[n]))
-            setattr(self, f"upconv{n}", torch.nn.ConvTranspose2d(widths[n + 1], widths[n], 2, stride=2))
-            setattr(self, f"decoder{n}", self.twice(f"dec{n}", widths[n + 1], widths[n]))
-        self.bottleneck = self.twice("bottleneck", widths[4], widths[5])
-        self.conv = torch.nn.Conv2d(features, classes, 1)
-
-    @staticmethod
-    def twice(name, channels, filters):
-        made = torch.nn.Sequential()
-        for n in (1, 2):
-            conv = torch.nn.Conv2d(channels if n == 1 else filters, filters, 3, padding=1, bias=False)
-            made.add_module(f"{name}conv{n}", conv)
-            made.add_module(f"{name}norm{n}", torch.nn.BatchNorm2d(filters))
-            made.add_module(f"{name}relu{n}", torch.nn.ReLU())
-        return made
-
-    def forward(self, x):
-        kept = []
-        for n in range(1, 5):
-            kept.append(x := getattr(self, f"encoder{n}")(x))
-            x = torch.nn.functional.max_pool2d(x, 2)
-        x = self.bottleneck(x)
-        for n in range(4, 0, -1):
-            x = getattr(self, f"decoder{n}")(torch.cat([getattr(self, f"upconv{n}")(x), kept[n - 1]], dim=1))
-        return self.conv(x)
-
-
 def test_a_head_is_replaced_the_rest_frozen_and_the_net_fine_tuned():
     """As the README has it: what is loaded stays, bit for bit, and the head learns."""
-    state = theirs("resnet18").state_dict()
+    state = theirs("resnet18", CLASSES).state_dict()
     model = xcnn.Model(xcnn.nets.resnet18(classes=2), (3, 32, 32), backend="numpy")
     loaded = model.load_weights(state, without="fc")
     assert loaded.missing == ("fc.weight", "fc.bias")

@@ -152,11 +152,11 @@ def test_a_graph_of_several_inputs_and_outputs_computes_as_numpy_does():
     net = xcnn.Graph(
         stem=(xcnn.Conv2D(2, 3, padding="same"), "image"),
         gate=(xcnn.Dense(2), "kind"),
-        gated=(xcnn.Multiply(), "stem", "gate"),
-        inner=(xcnn.Graph(sum=(xcnn.Add(), "a", "b"), inputs=("a", "b")), "stem", "gated"),
+        constructor=(xcnn.Multiply(), "stem", "gate"),
+        inner=(xcnn.Graph(sum=(xcnn.Add(), "a", "b"), inputs=("a", "b")), "stem", "constructor"),
         pool=(xcnn.GlobalAveragePool2D(), "inner"),
         class_=(xcnn.Dense(3), "pool"),
-        mask=(xcnn.Sequential(xcnn.Conv2D(1, 1), xcnn.Sigmoid()), "gated"),
+        mask=(xcnn.Sequential(xcnn.Conv2D(1, 1), xcnn.Sigmoid()), "constructor"),
         inputs=("image", "kind"),
         outputs=("class_", "mask"),
     )

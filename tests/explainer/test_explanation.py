@@ -9,6 +9,7 @@ import pytest
 
 import xcnn
 from xcnn import cli
+from xcnn.core import notebook
 from xcnn.explainer import explanation, page_data
 from xcnn.explainer.page import SCRIPTS, page, part
 from xcnn.losses import LOSSES
@@ -155,6 +156,39 @@ def test_it_saves_itself(model, x, tmp_path):
     assert (tmp_path / "why.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_notebook_shows_the_page_alone(model, x, monkeypatch):
+    """The picture is for places that show no HTML: it does not show itself beneath the page as figures do."""
+    pytest.importorskip("matplotlib", reason="the extra xcnn[plot] is not installed")
+    waiting, shown = [], []
+    monkeypatch.setattr(notebook, "kernel", lambda: object())
+    monkeypatch.setattr(notebook, "after_cell", waiting.append)
+    monkeypatch.setattr(notebook, "show", lambda *given: shown.append(given))
+    made = xcnn.explain(model, x, 0)
+    assert made._repr_png_().startswith(b"\x89PNG")
+    assert len(waiting) == 1
+    for call in waiting:
+        call()
+    assert shown == []
+    figure = made.picture()
+    waiting[-1]()
+    assert figure.shown
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize("name", ["why.pdf", "m.xcnn", "why.html.gz", "why.jpg"])
+def test_a_page_is_saved_as_what_it_is(model, x, tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(xcnn.errors.OptionError, match=r"X104.*saved as \.html, a picture of it as \.png"):
+        xcnn.explain(model, x, 0).save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+def test_labels_of_a_map_need_no_batch(x):
+    model = xcnn.Model(xcnn.Conv2D(3, 1), (1, 6, 6), loss="cross_entropy", backend="numpy", seed=1)
+    y = np.arange(36).reshape(6, 6) % 3
+    assert xcnn.explain(model, x, y).trace.loss == xcnn.explain(model, x[None], y[None]).trace.loss
+
+
 def test_the_command(model, tmp_path, monkeypatch, capsys):
     from PIL import Image
 
@@ -179,3 +213,12 @@ def test_the_command(model, tmp_path, monkeypatch, capsys):
     code, _, err = run("--label", "bees")
     assert code != 0
     assert "did you mean 'bee'?" in err
+    picture = (tmp_path / "p.png").read_bytes()
+    assert run("-o", "p.png") == (
+        2,
+        "",
+        "OptionError[X104]: 'p.png' is what is read, and would be lost.\n  hint: give what is written another name.\n",
+    )
+    assert (tmp_path / "p.png").read_bytes() == picture
+    code, _, err = run("-o", "m.xcnn")
+    assert (code, "X104" in err) == (2, True)

@@ -53,6 +53,13 @@ PAGES = {
     "a picture of 1 x 1": lambda: xcnn.explain(model_of((1, 1, 1)), X[:, :1, :1], 1),
     "a picture of 1 x 90": lambda: xcnn.explain(model_of((2, 1, 90)), np.ones((2, 1, 90)), 1),
     "a signal": signal,
+    "a long signal": lambda: xcnn.explain(
+        xcnn.Model(
+            xcnn.Sequential(xcnn.Conv1D(2, 9), xcnn.GlobalMaxPool1D(), xcnn.Dense(2)), (1, 3000), backend="numpy"
+        ),
+        np.sin(np.arange(3000) / 9)[None],
+        1,
+    ),
     "a vector": lambda: xcnn.explain(xcnn.Model(xcnn.Dense(3), (5,), backend="numpy"), np.ones(5), 1),
     "one unit": lambda: xcnn.explain(model_of(units=1, loss="binary_cross_entropy_with_logits"), X, 1),
     "one number": lambda: xcnn.explain(model_of(units=1, loss="mse"), X, 0.5),
@@ -88,6 +95,8 @@ def test_a_page_of_what_is_odd_is_right(browser, name, tmp_path):
     assert badge[1] < 1e-12
     assert badge[2] > 10
     assert browser.ask("[...document.querySelectorAll('data')].every(e => Number.isFinite(+e.value))")
+    sides = "[...document.querySelectorAll('canvas')].map(c => Math.min(c.clientWidth, c.clientHeight))"
+    assert browser.ask(f"Math.min(...{sides})") >= 8  # also of a line there is something to see
     assert browser.ask("document.querySelectorAll('img, script').length") == 2  # its data, and its own
 
 

@@ -72,37 +72,41 @@ class Numbers:
         return {"p": p, "t": t, "term": -t * np.log(p)}
 
     def norm(self, path):
-        return np.linalg.norm(self.array(path))
+        found = self.array(path)
+        return np.sqrt(sum(np.sum(each**2) for each in (found if isinstance(found, tuple) else (found,))))
 
     def difference(self, cell):
         """Of central differences nothing but the gradient is known: it is within 1e-6."""
         path, _, at = cell.rpartition("/")
         return self(f"{path}/d{at}")
 
-    def padded(self, layer, j):
-        traced, (top, _) = self.trace[layer], (1, 1) if layer == "conv1" else (0, 0)
-        return np.pad(traced.x[0, int(j)], top), traced.layer.stride
+    def planes(self, layer, i, j):
+        """X of a channel with its padding, K with its gaps, dY of a filter, the stride and the padding."""
+        traced, i, j = self.trace[layer], int(i), int(j)
+        images = [
+            each if each.ndim == 4 else each[..., None, :] for each in (traced.x, traced.dy, traced.weights["kernel"])
+        ]
+        x, dy, kernel = images
+        as_conv2d = {xcnn.Conv1D: lambda one: one.conv2d(), xcnn.DepthwiseConv2D: lambda one: one.conv2d(x.shape[1])}
+        how = as_conv2d.get(type(traced.layer), lambda one: one)(traced.layer).window(x.shape[2:])
+        gaps = np.zeros([(size - 1) * gap + 1 for size, gap in zip(kernel.shape[2:], how["dilation"], strict=True)])
+        gaps[:: how["dilation"][0], :: how["dilation"][1]] = kernel[i, j % kernel.shape[1]]
+        return np.pad(x[0, j], how["padding"]), gaps, dy[0, i], how["stride"], how["padding"]
 
     def window(self, layer, i, j, p, q):
-        image, stride = self.padded(layer, j)
-        kernel = self.trace[layer].weights["kernel"][int(i), int(j)]
-        return correlate2d(image, kernel, "valid")[::stride, ::stride][int(p), int(q)]
+        image, kernel, _, (down, across), _ = self.planes(layer, i, j)
+        return correlate2d(image, kernel, "valid")[::down, ::across][int(p), int(q)]
 
     def turned(self, layer, i, j, p, q):
-        image, stride = self.padded(layer, j)
-        kernel = self.trace[layer].weights["kernel"][int(i), int(j)]
-        return convolve2d(image, kernel, "valid")[::stride, ::stride][int(p), int(q)]
+        image, kernel, _, (down, across), _ = self.planes(layer, i, j)
+        return convolve2d(image, kernel, "valid")[::down, ::across][int(p), int(q)]
 
     def part(self, layer, i, j, m, n):
         """What filter i gives to dX[j, m, n]: full convolution of the spread gradient."""
-        traced, (image, stride) = self.trace[layer], self.padded(layer, j)
-        dy = traced.dy[0, int(i)]
-        h, w = traced.weights["kernel"].shape[2:]
-        spread = np.zeros((image.shape[0] - h + 1, image.shape[1] - w + 1))
-        spread[::stride, ::stride][: dy.shape[0], : dy.shape[1]] = dy
-        full = convolve2d(spread, traced.weights["kernel"][int(i), int(j)], "full")
-        edge = 1 if layer == "conv1" else 0
-        return full[int(m) + edge, int(n) + edge]
+        image, kernel, dy, (down, across), ((top, _), (left, _)) = self.planes(layer, i, j)
+        spread = np.zeros([a - b + 1 for a, b in zip(image.shape, kernel.shape, strict=True)])
+        spread[::down, ::across][: dy.shape[0], : dy.shape[1]] = dy
+        return convolve2d(spread, kernel, "full")[int(m) + top, int(n) + left]
 
 
 SHOWN = "[...document.querySelectorAll('data[data-name]')].map(e => [e.dataset.name, +e.value, e.textContent])"
@@ -157,6 +161,35 @@ def test_every_number_is_numpys_of_each_layer_and_after_each_change(opened, page
     assert opened.complaints == []
 
 
+def test_every_number_is_numpys_of_any_convolution(browser, tmp_path):
+    """Gaps, groups, uneven padding and strides; within containers, of a graph, and of signals."""
+    net = xcnn.Graph(
+        stem=(xcnn.Conv2D(4, (2, 3), stride=(2, 1), padding=((1, 0), (0, 2)), groups=2, bias="untied"), "input"),
+        constructor=(xcnn.Conv2D(2, 2, dilation=(1, 2), padding="full", bias=False), "stem"),
+        deep=(xcnn.Residual(xcnn.DepthwiseConv2D(3, padding="same"), xcnn.Tanh()), "constructor"),
+        both=(xcnn.Concatenate(), "constructor", "deep"),
+        line=(
+            xcnn.Sequential(xcnn.Flatten(), xcnn.Reshape((4, -1)), xcnn.Conv1D(3, 3, stride=2, padding=(2, 0))),
+            "both",
+        ),
+        last=(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(3)), "line"),
+    )
+    model = xcnn.Model(net, (2, 6, 5), backend="numpy", dtype="float64", seed=2)
+    page = xcnn.explain(model, np.random.default_rng(1).normal(size=(2, 6, 5)), 2)
+    page.save(tmp_path / "why.html")
+    browser.complaints.clear()
+    browser.size(1400)
+    browser.open(tmp_path / "why.html")
+    paths = browser.ask("xcnn.state.correlations.map(node => node.path)")
+    assert paths == ["stem", "constructor", "deep.depthwiseconv1", "line.conv1"]
+    for path in paths:
+        browser.ask(f"(xcnn.state.chooseLayer('{path}'), xcnn.state.show(), 0)")
+        assert check_numbers(browser, page.trace) > 100
+        browser.ask("(xcnn.state.chooseElement(0, 0), xcnn.state.cell = [0, 0], xcnn.state.show(), 0)")
+        assert check_numbers(browser, page.trace) > 100
+    assert browser.complaints == []
+
+
 def test_the_keyboard_alone_reaches_everything(opened):
     """Each control is a stop of the Tab key, once; within a map arrows, Home and End choose a cell, and it is said."""
     stops = "[...document.querySelectorAll('button:not([disabled]), input, select, summary, [tabindex=\"0\"]')]"
@@ -197,6 +230,26 @@ def test_questions_are_answered(opened):
     assert opened.ask("document.querySelectorAll('details.answer[open]').length") == 9
     opened.ask("(document.querySelector('main > label input').click(), 0)")
     assert opened.ask("document.querySelectorAll('section:not(#overview) > details[open]').length") == 0
+
+
+def test_a_corner_of_the_loss_is_told(browser, tmp_path):
+    """Of a ReLU at 0 the difference is the mean of both sides' slopes, and the gradient is that of one."""
+    net = xcnn.Sequential(xcnn.Conv2D(1, 3), xcnn.ReLU(), xcnn.Flatten(), xcnn.Dense(2))
+    page = xcnn.explain(xcnn.Model(net, (1, 4, 4), backend="numpy", seed=1), np.zeros((1, 4, 4)), 1)
+    page.save(tmp_path / "why.html")
+    browser.open(tmp_path / "why.html")
+    told = browser.ask(
+        "(() => { const pick = [...document.querySelectorAll('#differences select')].at(-1);"
+        "pick.selectedIndex = [...pick.options].findIndex(o => o.text === 'conv1/bias');"
+        "pick.dispatchEvent(new Event('change'));"
+        "return document.querySelector('#differences p[aria-live]').textContent; })()"
+    )
+    slope = page.trace["flatten1"].dx.sum()
+    right, left = map(
+        float, re.search(r"slope is (\S+) to the right and (\S+) to the left", told.replace("−", "-")).groups()
+    )
+    assert right == pytest.approx(slope, rel=1e-3)
+    assert (left, page.trace["conv1"].grads["bias"]) == (0, 0)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (1400, True)])

@@ -146,6 +146,46 @@ def test_labels_of_a_single_unit_are_its_0_and_1():
     assert model.evaluate(x, (bits[:, None], numbers)) == found
 
 
+def test_labels_that_an_output_leaves_out_count_nowhere(backend, tmp_path):
+    """Of each output the mean is over its own labels: held to the losses on what counts, one by one."""
+    (x, y), losses = data(), xcnn.losses
+    out = {"digit": np.arange(24) % 3 == 1, "map": np.random.default_rng(1).random((24, 4, 5)) < 0.4}
+    y |= {"digit": np.where(out["digit"], 0, y["digit"] % 2 + 1), "map": np.where(out["map"], 255, y["map"])}
+    left = {
+        "digit": partial(losses.cross_entropy, ignore_index=0, label_smoothing=0.1),
+        "map": (partial(losses.focal, ignore_index=255), 2.0),
+        "angle": ("mse", 0.5),
+    }
+    model = built(backend, loss=left, dtype="float64")
+    given = {name: backend.asarray(a.astype("float64")) for name, a in model.predict(x).items()}
+    found, hosts = model.evaluate(x, y, batch_size=24), {n: backend.to_numpy(a) for n, a in given.items()}
+    places = np.moveaxis(hosts["map"], 1, -1)[~out["map"]]
+    expected = {
+        "digit": losses.cross_entropy(hosts["digit"][~out["digit"]], y["digit"][~out["digit"]], label_smoothing=0.1)[0],
+        "map": losses.focal(places, y["map"][~out["map"]])[0],
+        "angle": losses.mse(hosts["angle"], y["angle"])[0],
+    }
+    for name, value in expected.items():
+        assert found[f"{name}_loss"] == pytest.approx(value, rel=1e-6)
+    whole = expected["digit"] + 2 * expected["map"] + 0.5 * expected["angle"]
+    assert found["loss"] == pytest.approx(whole, rel=1e-6)
+    of_digit = hosts["digit"].argmax(1) == y["digit"]
+    assert found["digit_accuracy"] == pytest.approx(of_digit[~out["digit"]].mean())
+    assert found["map_accuracy"] == pytest.approx((places.argmax(1) == y["map"][~out["map"]]).mean())
+
+    other = built(backend, loss=left, dtype="float64")
+    noise = {**y, "angle": y["angle"]}
+    assert model.step(x, y) == pytest.approx(whole, rel=1e-6)
+    weights = np.where(out["digit"], 0.0, 1.0)
+    weighed = other.fit(x, noise, batch_size=24, sample_weight=weights, progress="none")
+    kept = {name: a[weights > 0] for name, a in x.items()}, {name: a[weights > 0] for name, a in y.items()}
+    assert weighed["loss"][0] == pytest.approx(built(backend, loss=left, dtype="float64").step(*kept), rel=1e-6)
+    with pytest.raises(OptionError, match=r"X104.*parts of a batch"):
+        other.fit(x, y, accumulate=2, progress="none")
+    other.save(tmp_path / "net.xcnn")
+    assert xcnn.Model.load(tmp_path / "net.xcnn", backend="numpy").evaluate(x, y).keys() == found.keys()
+
+
 def test_samples_may_have_weights():
     (x, y), model = data(8), built()
     some = np.array([1.0, 2.0] + [0.0] * 6)

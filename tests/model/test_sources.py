@@ -148,9 +148,18 @@ def test_batches_train_as_arrays_in_their_order_do():
     )
 
 
+LEFT = {
+    **SOURCES,
+    "batches": lambda path: (Anew(),),
+    "a part": lambda path: (xcnn.data.source(Rows(X), Y).part(np.arange(26)[::-1]),),
+    "arrays": lambda path: (X, Y),
+}
+
+
 @pytest.mark.parametrize("after", [1, 5])
-@pytest.mark.parametrize("data", [(Rows(X), Y), (Anew(),)], ids=["rows", "batches"])
-def test_a_training_that_was_left_in_an_epoch_goes_on_to_the_same_bits(data, after, tmp_path):
+@pytest.mark.parametrize("name", LEFT)
+def test_a_training_that_was_left_in_an_epoch_goes_on_to_the_same_bits(name, after, tmp_path):
+    data = LEFT[name](tmp_path)
     whole, left = trained(*data), made()
     steps = []
 
@@ -198,8 +207,56 @@ def wrong(cells, place, value):
     return changed
 
 
+TURNED = np.moveaxis(BYTES, 1, -1)
+GREY = BYTES[:, 0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: xcnn.data.source(Sized([*zip(TURNED, Y, strict=True)]), channels_last=True),
+        lambda: xcnn.data.source(Sized([*zip(GREY, Y, strict=True)]), channels_last=True),
+        lambda: xcnn.data.source(Rows(TURNED), Y, channels_last=True),
+        lambda: xcnn.data.source(Rows(GREY), Y, channels_last=True),
+    ],
+    ids=["turned pairs", "grey pairs", "turned rows", "grey rows"],
+)
+def test_channels_come_last_or_have_no_axis(data):
+    assert bits(trained(data())) == bits(trained(BYTES, Y))
+
+
+def test_batches_may_have_no_targets_where_none_are_wanted():
+    model = trained(X, Y)
+
+    class Bare:
+        def __iter__(self):
+            return iter([X[:8], X[8:9], X[9:]])
+
+    for given in (Bare(), Anew()):
+        np.testing.assert_allclose(model.predict(given), model.predict(X), rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match=r"X203.*no pair"):
+        model.fit(Bare(), progress="none")
+
+
+class NAType:
+    """What pandas has in the place of a missing text: it can't be compared."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None
+
+
 REFUSED = {
+    "channels that come last": ((Rows(TURNED), Y), ShapeError, r"X101(.|\n)*channels_last=True"),
+    "grey images": ((Rows(GREY), Y), ShapeError, r"X101(.|\n)*channels_last=True"),
+    "samples instead of batches": ((iter(zip(X, Y, strict=True)),), DataError, r"X203(.|\n)*DataLoader"),
     "a NaN": ((Rows(wrong(X, (17, 0, 2, 2), np.nan)), Y), DataError, r"X203.*NaN or infinity in sample 17 \("),
+    "a label that is no whole number": ((X, Y + 0.5), LabelError, r"X201(.|\n)*whole numbers"),
+    "a list of pairs": ((list(zip(X, Y, strict=True)),), OptionError, r"X104(.|\n)*data.source"),
     "a label": ((Rows(X), wrong(Y, 9, 3)), LabelError, r"X201.*found 3 of sample 9 "),
     "one of another shape": ((Sized([*X[:5], X[5, :, 1:], *X[6:]]), Y), DataError, r"X203.*sample 5 has x of shape"),
     "all of another shape": ((Rows(X[:, :, 1:]), Y), ShapeError, r"X101.*\n.*\(26|8, 1, 5, 6\)"),
@@ -211,6 +268,7 @@ REFUSED = {
     "a generator without an end": ((iter(Anew()),), OptionError, r"X104(.|\n)*steps_per_epoch"),
     "a word": (("photos",), OptionError, "X104"),
     "a missing name": ((Rows(X), np.array([None, *NAMES[1:]], object)), LabelError, "X201.*index 0 is missing"),
+    "a missing name of pandas": ((Rows(X), np.array([NAType(), *NAMES[1:]], object)), LabelError, "X201.*is missing"),
     "more names than outputs": ((X, np.array([*"abcd"] * 6 + ["a"] * 2)), LabelError, "X201.*4 classes.*3 outputs"),
 }  # fmt: skip
 
@@ -218,9 +276,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_wrong_is_told_with_the_sample_s_number(name):
     data, error, message = REFUSED[name]
-    model = made()
+    model, steps = made(), {"steps_per_epoch": 2} if name == "samples instead of batches" else {}
     with pytest.raises(error, match=message):
-        model.fit(*data, batch_size=8, shuffle=False, progress="none")
+        model.fit(*data, batch_size=8, shuffle=False, progress="none", **steps)
     assert model.scaling is None or model.state.step
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("xcnn-ahead")]
 

@@ -9,16 +9,42 @@ import xcnn
 pytestmark = needs_mpi
 
 
-def ended(what, rank, processes=2):
+def ended(what, rank, *given, processes=2):
     """A job in which this happens to a rank."""
-    return run_job(processes, JOBS / "endings.py", what, rank)
+    return run_job(processes, JOBS / "endings.py", what, rank, *given)
 
 
-def test_an_error_of_one_rank_ends_all_and_is_told_once():
-    done = ended("fail", 1)
+ALONE = {
+    "fail": (1, "ValueError: one rank alone has failed"),
+    "callback": (0, "ValueError: one rank alone has failed"),
+    "source": (1, "OSError: the disk of one rank has gone"),
+}
+
+
+@pytest.mark.parametrize("what", ALONE)
+def test_an_error_of_one_rank_ends_all_and_is_told_once(what):
+    """In what it computes, in a callback, in the thread that reads its data."""
+    rank, error = ALONE[what]
+    done = ended(what, rank)
     assert done.returncode == 1
-    assert done.stderr.count("ValueError: one rank alone has failed") == 1
-    assert "xcnn: rank 1 of 2 failed, and all end:" in done.stderr
+    assert done.stderr.count(error) == 1
+    assert f"xcnn: rank {rank} of 2 failed, and all end:" in done.stderr
+
+
+def test_a_full_disk_ends_all_and_leaves_the_checkpoint_before(tmp_path):
+    done = ended("full", 0, path := tmp_path / "model.xcnn")
+    assert done.returncode == 1
+    assert done.stderr.count("xcnn: rank 0 of 2 failed, and all end:") == 1
+    assert "File too large" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["model.xcnn"]
+    assert xcnn.Model.load(path, backend="numpy").state.epoch == 1
+
+
+def test_a_rank_that_leaves_is_named():
+    """`sys.exit` in one rank, whose part in the others' sums never comes."""
+    done = ended("leave", 1)
+    assert done.returncode == 1
+    assert "xcnn: rank 1 of 2 ended the program while others train, and all end." in done.stderr
 
 
 def test_an_error_of_all_is_told_by_the_first():
@@ -51,10 +77,10 @@ def test_a_rank_that_stalls_is_named(what):
     assert ("time.sleep(60)" in done.stderr) == (what == "stall")
 
 
-def test_what_two_ranks_left_three_go_on_with(tmp_path):
+def test_what_four_ranks_left_three_go_on_with(tmp_path):
     """Within an epoch and between two, exactly as one process goes through it."""
     path, whole = tmp_path / "model.xcnn", tmp_path / "whole.xcnn"
-    assert told(run_job(2, JOBS / "resuming.py", path, 3, 8)) == ["interrupted", 8, 1, 3]
+    assert told(run_job(4, JOBS / "resuming.py", path, 3, 8)) == ["interrupted", 8, 1, 3]
     assert told(run_job(3, JOBS / "resuming.py", path, 3, 0)) == ["finished", 15, 3, 0]
     assert told(run_job(1, JOBS / "resuming.py", whole, 3, 0)) == ["finished", 15, 3, 0]
     resumed, at_once = (xcnn.Model.load(each, backend="numpy") for each in (path, whole))

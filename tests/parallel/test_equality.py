@@ -8,10 +8,11 @@ from mpi_jobs import JOBS, needs_mpi, run_job, told
 pytestmark = needs_mpi
 CASES = [
     "all", "few", "augmented", "mixed", "bytes", "stream", "weighted", "left out", "measured", "parts", "clipped",
-    "gemm", "float32", "dense",
+    "gemm", "float32", "dense", "several", "normed", "muon", "stopped", "turns", "numbers",
 ]  # fmt: skip
 if find_spec("torch"):
     CASES.append("torch")
+STEPS = {"all": 30, "few": 30, "stopped": 12, "turns": 36}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,22 @@ def of_three():
 @pytest.mark.parametrize("case", CASES)
 def test_three_processes_train_what_one_does(of_three, case):
     """In float64 to 1e-12 after up to 30 steps; validation, accuracy and metrics too."""
-    found = of_three[case]
-    assert found["steps"] == (30 if case in ("all", "few") else 10)
+    check(of_three[case], case)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_so_do_others(processes):
+    found = told(run_job(processes, JOBS / "equality.py", *OF_ANY))
+    for case in OF_ANY:
+        check(found[case], case)
+
+
+OF_ANY = ["few", "mixed", "several"]
+
+
+def check(found, case):
+    """What a job found of a case: how far it is from one process."""
+    assert found["steps"] == STEPS.get(case, 10)
     assert found["weights"] < (1e-5 if case == "float32" else 1e-12)
     assert found["rows"] < (1e-5 if case == "float32" else 1e-12)
     assert found["replicas"] == 1

@@ -7,6 +7,7 @@ import pickle
 import signal
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 
 import numpy as np
@@ -67,6 +68,22 @@ def test_a_lost_process_fails_its_shards_alone_and_the_same_call_goes_on(model, 
     second = Here()
     shards = xcnn.parallel.predict(model, X, second, into=tmp_path, shard_size=256)
     assert second.ran == [1, 2, 3]
+    np.testing.assert_array_equal(shards.outputs(), model.predict(X), strict=True)
+
+
+def test_a_pool_that_is_broken_fails_what_is_left_and_another_goes_on(model, tmp_path):
+    """As ProcessPoolExecutor is once one of its processes was killed: it takes no more."""
+
+    class Broken(Here):
+        def submit(self, task, /):
+            if task.number == 2:
+                raise BrokenProcessPool("a child process terminated abruptly")
+            return super().submit(task)
+
+    shards = xcnn.parallel.predict(model, X, Broken(), into=tmp_path, shard_size=256)
+    assert shards.failed == {2: "BrokenProcessPool: a child process terminated abruptly"}
+    shards = xcnn.parallel.predict(model, X, again := Here(), into=tmp_path, shard_size=256)
+    assert again.ran == [2]
     np.testing.assert_array_equal(shards.outputs(), model.predict(X), strict=True)
 
 

@@ -416,6 +416,30 @@ def test_another_precision_may_be_assigned(half, data):
         assert model.precision == "float32"
 
 
+@pytest.mark.parametrize("kind", ["half", "torch"])
+def test_a_precision_assigned_among_recordings_is_that_of_a_model_without_any(kind, half, data, tmp_path):
+    """Steps and predictions were kept; after each change they are to the bit those of a model that begins there."""
+    if kind == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    engine = half if kind == "half" else "torch"
+    other = "float16" if kind == "half" else "bfloat16"
+    x, t = (np.concatenate([each] * 3) for each in data)
+    kept = Model(small_net(), (1, 8, 8), backend=engine, optimizer=SGD(0.1, momentum=0.9))
+    quiet = {"batch_size": len(data[0]), "progress": "none"}
+    kept.fit(x, t, epochs=2, **quiet)
+    kept.predict(x)
+    for number, precision in enumerate((other, None, other)):
+        kept.save(tmp_path / f"{number}.xcnn")
+        fresh = Model.load(tmp_path / f"{number}.xcnn", backend=engine)
+        fresh.precision = kept.precision = precision
+        for model in (kept, fresh):
+            model.fit(x, t, epochs=2, **quiet)
+        assert kept.history["loss"][-2:] == fresh.history["loss"][-2:]
+        np.testing.assert_array_equal(kept.predict(x), fresh.predict(x))
+        for name, leaf in host(kept).items():
+            np.testing.assert_array_equal(leaf, host(fresh)[name], err_msg=name)
+
+
 def test_another_optimizer_keeps_the_scale(half, data):
     model = Model(small_net(), (1, 8, 8), backend=half, precision="float16")
     model.state.optimizer_state["loss_scale"] = half.asarray(32.0, "float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from xcnn.core.windows import output_size
 from xcnn.errors import XcnnError, short, told_by
 from xcnn.model.model import Model
 
+CODE = re.compile("`([^`]+)`")
 TRIALS = 5
 """Draws that an answer is tried on."""
 CLOSE = 1e-6
@@ -46,7 +48,7 @@ class Verdict:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html.note(str(self))
+        return CODE.sub(r"<code>\1</code>", html.note(str(self)))
 
 
 def check_exercise(exercise: str, answer: Any) -> Verdict:

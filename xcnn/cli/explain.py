@@ -18,7 +18,7 @@ from xcnn.cli.options import (
     load_model,
     print_json,
 )
-from xcnn.cli.pictures import MODEL_HELP, named_formats, parted
+from xcnn.cli.pictures import MODEL_HELP, check_is_not_read, named_formats, parted
 from xcnn.errors import OptionError, printable, short
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Write a page that shows a model's numbers of an image, forward and backward. It needs no network."""
-    from xcnn.explainer import explain
+    from xcnn.explainer import check_page_path, explain
     from xcnn.model.image_files import from_file
 
     limits = image_limits(max_pixels, formats)
@@ -52,6 +52,8 @@ def run(
     if others:
         hint = "one page is of one picture."
         raise OptionError("X104", f"explain takes one picture; got {1 + len(others)}.", hint=hint)
+    check_page_path(output)
+    check_is_not_read(output, [model, image])
     loaded = load_model(model, backend, precision, max_bytes)
     target = None if label is None else class_of(loaded, label)
     x, prepared = from_file(loaded, image, limits)

@@ -9,7 +9,7 @@ from typing import Any
 from xcnn.cli.options import tell
 from xcnn.data.images import FORMATS, check_image_options, size_of
 from xcnn.data.strays import Strays, endings
-from xcnn.errors import OptionError, counted
+from xcnn.errors import OptionError, counted, short
 from xcnn.model.image_files import files_in
 from xcnn.nets.pretrained import TRAINED
 
@@ -30,13 +30,23 @@ def parted(arguments: Sequence[Path], formats: Sequence[str]) -> tuple[Path, lis
     if is_picture(first, formats):
         return Path(USUAL), [first, *others]
     if not others:
-        raise OptionError("X104", f"{first} is a model, and no picture is given.", hint="xcnn predict MODEL photo.png")
+        raise OptionError(
+            "X104", f"{first} is a model, and no picture is given.", hint=f"name a picture behind it: {first} photo.png"
+        )
     return first, others
 
 
 def is_picture(path: Path, formats: Sequence[str]) -> bool:
     """Whether an argument stands for pictures: a folder, a name that ends as pictures' do, or a file that is one."""
     return path.is_dir() or path.suffix.lower() in endings() or (path.is_file() and size_of(path, formats) is not None)
+
+
+def check_is_not_read(output: Path, read: Sequence[Path]) -> None:
+    """Raise X104 where the file that is to be written is one of those that are read: it would be lost."""
+    for path in read:
+        if output.exists() and path.exists() and output.samefile(path):
+            told = f"{short(str(output))} is what is read, and would be lost."
+            raise OptionError("X104", told, hint="give what is written another name.")
 
 
 def named_formats(limits: dict[str, Any]) -> tuple[str, ...]:

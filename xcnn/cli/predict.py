@@ -19,7 +19,7 @@ from xcnn.cli.options import (
     load_model,
     print_json,
 )
-from xcnn.cli.pictures import MODEL_HELP, listed, named_formats, parted
+from xcnn.cli.pictures import MODEL_HELP, check_is_not_read, listed, named_formats, parted
 from xcnn.cli.predict_by_dask import Dask, Into, answers
 from xcnn.cli.reports import exit_code, tell_error
 from xcnn.cli.sights import Sight, draw
@@ -63,6 +63,8 @@ def run(
         raise OptionError("X104", "--into is where the workers of --dask write.", hint="--dask local")
     if dask is not None and show is not None:
         raise OptionError("X104", "--show draws what this process prepares.", hint="leave out --dask.")
+    if show is not None:
+        check_is_not_read(show, [model, *files])
     here = ((path, None) for path in files)
     for path, made in here if dask is None else answers(loaded, names, [*files], limits, dask, into, one):
         try:

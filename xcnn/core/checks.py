@@ -171,7 +171,8 @@ def conversion(name: str, x: Array, dtype: object) -> str:
         return "numbers are real here: give real and imaginary parts as channels."
     if not re.match(r"u?int|bool|object", kind):
         return f"{name} must hold numbers, or what they stand for."
-    return f'{name} = {name}.astype("{str(dtype).rpartition(".")[2]}")' + (" / 255" if "int8" in kind else "")
+    scale = {"uint8": " / 255", "uint16": " / 65535", "int8": " / 127"}.get(kind, "")
+    return f'{name} = {name}.astype("{str(dtype).rpartition(".")[2]}"){scale}'
 
 
 def home(x: Array) -> str:

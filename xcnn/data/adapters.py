@@ -28,6 +28,7 @@ def source(
     names: tuple[str, str] | None = None,
     channels_last: bool = False,
     threads: bool = False,
+    targets: bool = True,
 ) -> Source:
     """A source of what is read as it is needed, as `fit`, `evaluate` and `predict` make it of what they are given.
 
@@ -43,9 +44,11 @@ def source(
     names
         of a sample and its target in a data set of dicts, where they have no usual ones ("image", "label"); else None
     channels_last
-        whether images are (height, width, channels), and are to be turned
+        whether images are (height, width, channels), or (height, width) where they are grey, and are to be turned
     threads
         whether several threads may read x at once; else they take turns, and only what follows is done side by side
+    targets
+        whether targets are wanted; else samples, or batches of them, may have none, as for `predict`
 
     Returns
     -------
@@ -74,9 +77,9 @@ def source(
             raise OptionError("X104", f"{what}.", hint="give an iterable of batches (x, y), and no y.")
         return Rows(x, y, channels_last, threads)
     if is_indexed(x):
-        return Pairs(x, names, channels_last, threads)
+        return Pairs(x, names, channels_last, threads, targets)
     if hasattr(x, "__iter__") and not isinstance(x, str | bytes | Mapping):
-        return Batches(x, steps, names, channels_last)
+        return Batches(x, steps, names, channels_last, targets)
     raise OptionError("X104", f"x must be samples, a data set or an iterable of batches; got {short(x)}.")
 
 
@@ -121,14 +124,18 @@ class Reader:
             error.add_note(f"xcnn was reading {told}.")
             raise
 
-    def planes(self, x: Any) -> Any:
-        """An array of a sample's axes, or of a batch's, with the channels first."""
-        if type(x).__module__.partition(".")[0] == "PIL":
-            pixels = np.asarray(x)
-            return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-        unmasked(x, "x")
-        array = np.asarray(x)
-        return np.moveaxis(array, -1, -3) if self.channels_last and array.ndim > 2 else array
+    def planes(self, x: Any, batched: bool = True) -> Any:
+        """An array of a batch's axes, or of a sample's, with the channels first; grey images may have no such axis."""
+        is_picture = type(x).__module__.partition(".")[0] == "PIL"
+        array = np.asarray(x if is_picture else unmasked(x, "x"))
+        if not self.channels_last and not is_picture:
+            return array
+        match array.ndim - batched:
+            case 2:
+                return np.expand_dims(array, -3)
+            case 3:
+                return np.moveaxis(array, -1, -3)
+        return array
 
 
 class Rows(Numbered):
@@ -199,25 +206,27 @@ class Pairs(Numbered):
     def batch(self, numbers: Numbers) -> Batch:
         """These samples, read one by one."""
         read = [self.reader(partial(self.pairs.__getitem__, int(n)), self.told(int(n))) for n in numbers]
-        parted = [self.parted(each, self.told(int(n))) for n, each in zip(numbers, read, strict=True)]
-        x = stacked([self.reader.planes(sample) for sample, _ in parted], self.told, numbers)
+        parted = [
+            pair_of(each, self.names, self.told(int(n)), self.targets) for n, each in zip(numbers, read, strict=True)
+        ]
+        x = stacked([self.reader.planes(sample, batched=False) for sample, _ in parted], self.told, numbers)
         t = stacked([target for _, target in parted], self.told, numbers, "y") if self.targets else None
         return Batch(x, t, numbers)
-
-    def parted(self, sample: Any, told: str) -> tuple[Any, Any]:
-        """A sample and its target; where none are wanted, it may be the sample alone."""
-        if self.targets or isinstance(sample, tuple | Mapping):
-            return pair_of(sample, self.names, told, self.targets)
-        return sample, None
 
 
 class Batches(Source):
     """Batches that come one after another: see `source`."""
 
     def __init__(
-        self, batches: Any, steps: int | None = None, names: tuple[str, str] | None = None, channels_last: bool = False
+        self,
+        batches: Any,
+        steps: int | None = None,
+        names: tuple[str, str] | None = None,
+        channels_last: bool = False,
+        targets: bool = True,
     ) -> None:
         self.batches: Any = batches
+        self.targets: bool = targets
         self.names: tuple[str, str] | None = names
         self.reader: Reader = Reader(True, channels_last)
         self.steps: int | None = None if steps is None else check_whole("steps_per_epoch", steps)
@@ -254,11 +263,18 @@ class Batches(Source):
 
     def parted(self, pair: Any, given: int, number: int) -> Batch:
         """Samples and targets of a batch."""
-        x, t = pair_of(pair, self.names, f"batch {number}")
-        x, t = self.reader.planes(x), np.asarray(t)
+        pair = tuple(pair) if isinstance(pair, list) and len(pair) == 2 else pair  # as PyTorch's loaders give them
+        x, t = pair_of(pair, self.names, f"batch {number}", self.targets)
+        x, t = self.reader.planes(x), None if t is None else np.asarray(t)
+        if t is None and x.ndim and len(x):
+            return Batch(x, None, given + np.arange(len(x)))
+        t = np.asarray(t)
         if not x.ndim or not t.ndim or len(x) != len(t) or not len(x):
             told = f"batch {number} has x {x.shape} and y {t.shape}"
-            raise DataError("X203", f"{told}.", hint="give as many labels as images, and at least one.")
+            hint = "give as many labels as images, and at least one."
+            if x.ndim and not t.ndim:
+                hint = "an iterable gives batches, not samples: data.batch(32) of Hugging Face's, PyTorch's DataLoader."
+            raise DataError("X203", f"{told}.", hint=hint)
         return Batch(x, t, given + np.arange(len(x)))
 
     def fingerprint(self) -> str:
@@ -280,13 +296,15 @@ def whole(y: Any) -> Any:
 
 
 def pair_of(sample: Any, names: tuple[str, str] | None, told: str, targets: bool = True) -> tuple[Any, Any]:
-    """A sample and its target, of a pair or a dict; where targets are not wanted it may have none."""
+    """A sample and its target, of a pair or a dict; where targets are not wanted it may have none, or be no pair."""
     if isinstance(sample, Mapping):
         found = names or tuple(next((n for n in usual if n in sample), "") for usual in (SAMPLES, TARGETS))
         if all(name in sample for name in found[: 1 + targets]):
             return sample[found[0]], sample[found[1]] if targets else None
         told = f"{told} has {', '.join(map(repr, sample))}, and nothing tells which is the sample and which its target"
         raise DataError("X203", f"{told}.", hint='xcnn.data.source(data, names=("image", "label"))')
+    if not targets and not isinstance(sample, tuple):
+        return sample, None
     if isinstance(sample, tuple | list) and len(sample) == 2:
         return sample[0], sample[1]
     hint = "give pairs (sample, target), or dicts; or x and y."

@@ -262,6 +262,8 @@ def _decoded(
 
 def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:
     """The height, width and mode that an image's header tells, as it is to be seen; None where none can be read."""
+    if not path.is_file():  # to open a named pipe would wait for who writes to it
+        return None
     try:
         with _Pieces(io.FileIO(path)) as file:
             image = _recognise(file, formats)

@@ -234,7 +234,8 @@ class Folder(Numbered):
 
     def fingerprint(self) -> str:
         """A checksum of how they are read, and of the names, classes and sizes of all files."""
-        sizes = np.array([(self.root / file).stat().st_size for file in self.files], np.int64)
+        paths = [self.root / file for file in self.files]  # one that is gone by now is told when it is read
+        sizes = np.array([path.stat().st_size if path.is_file() else -1 for path in paths], np.int64)
         how = f"{self.reading.size} {self.reading.mode}" + (" crop" if self.reading.fit == "crop" else "")
         return digest(how, "\0".join(self.files), self.labels.astype(np.int64), sizes)
 

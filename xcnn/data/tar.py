@@ -112,7 +112,7 @@ def tar(
 
 def matching(path: str) -> list[str]:
     """The file of this name, or those that a pattern names, sorted."""
-    found = [path] if os.path.isfile(path) else sorted(glob.glob(path))
+    found = [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path)))
     if not found:
         raise DataError("X209", f"there is no tar {short(path)}.", hint='give files, or a pattern as "shards/*.tar".')
     return found
@@ -182,7 +182,7 @@ class Tar(Source):
         """The number of a sample's class."""
         if record.label in self.classes:
             return self.classes.index(record.label)
-        if not record.label.isdecimal():
+        if not record.label.isdecimal() or len(record.label) > 18:  # beyond int64
             hint = "tar(..., classes=[...]) names them." if not self.classes else "mend the tar, or the classes."
             raise DataError(
                 "X209", f"{record.name} has the class {short(record.label)}, which is no number.", hint=hint

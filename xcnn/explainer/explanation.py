@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_WEIGHT_BYTES = 5_000_000
 """Of weights in their own type: as text they take a third more."""
+PICTURE = ".png"
+ENDINGS = ("", ".html", ".htm", PICTURE)
+"""Of the files that a page is saved in."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,15 +70,20 @@ class Explanation:
         ------
         MissingDependency
             X601, for a picture without matplotlib.
+        OptionError
+            X104, for an ending that is neither a page's nor .png.
         """
-        path = path_of(path)
-        check_path(path)
-        png = path.suffix.lower() == ".png"
-        write_whole(path, self.picture().rendered("png") if png else self.html.encode())
+        path = check_page_path(path)
+        write_whole(path, self._png() if path.suffix.lower() == PICTURE else self.html.encode())
 
     def picture(self) -> Figure:
         """The same without a browser: the picture, the first maps and kernels, and all gradients, by matplotlib."""
         return show_gradients(self.trace, None)
+
+    def _png(self) -> bytes:
+        figure = self.picture()
+        figure.shown = True  # it was asked for as a file: a notebook shows the page, and not this beneath
+        return figure.rendered("png")
 
     def __repr__(self) -> str:
         size = len(self.html.encode())
@@ -83,12 +91,12 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         title, inner = html.escape(self.title), html.escape(self.html)
-        style = "width: 100%; height: 45em; border: 1px solid #888; border-radius: 4px"
+        style = "box-sizing: border-box; width: 100%; height: 45em; border: 1px solid #888; border-radius: 4px"
         return f'<iframe title="{title}" sandbox="allow-scripts" style="{style}" srcdoc="{inner}"></iframe>'
 
     def _repr_png_(self) -> bytes | None:
         try:
-            return self.picture().rendered("png")
+            return self._png()
         except MissingDependency:
             return None
 
@@ -145,6 +153,24 @@ def explain(model: Model, x: Any, y: Any = None, *, title: str = "") -> Explanat
     check_finite(trace)
     data = page_data(model, exact, trace)
     return Explanation(exact, trace, data, printable(title) or titled(trace, data))
+
+
+def check_page_path(path: str | Path) -> Path:
+    """Where a page, or its picture, can be written.
+
+    Raises
+    ------
+    OptionError
+        X104, for the ending of something else, such as a model's.
+    OSError
+        where no file can be written.
+    """
+    path = path_of(path)
+    if path.suffix.lower() not in ENDINGS:
+        told = f"a page is saved as .html, a picture of it as .png; got {short(path.name)}."
+        raise OptionError("X104", told, hint=f"{path.stem}.html")
+    check_path(path)
+    return path
 
 
 def in_float64(model: Model) -> Model:

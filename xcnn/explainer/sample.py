@@ -55,11 +55,19 @@ def one_target(model: Model, x: HostArray, y: Any) -> HostArray:
 
 
 def target_of_one(y: Any, shape: Shape, labelled: bool) -> HostArray:
-    """The target with the batch's axis, if it lacks it; a number stands for the one number of a net that gives one."""
+    """The target with the batch's axis, if it lacks it; a number stands for the one number of a net that gives one.
+
+    Where labels are meant there may be one of the sample, or one of each of its places.
+    """
     given = np.asarray(unmasked(y, "y"))
     if given.shape == () and shape == (1,) and not labelled:
         return given.reshape(1, 1)
-    return given[None] if given.shape in ((), tuple(shape)) else given
+    one = [
+        (),
+        tuple(shape),
+        *([tuple(shape[1:])] if labelled else []),
+    ]
+    return given[None] if given.shape in one else given
 
 
 def taken_for(model: Model, x: HostArray) -> HostArray:

@@ -113,7 +113,9 @@ def to_train_on(model: Held, x: Any, y: Any, steps: int | None) -> tuple[Source,
     if steps is not None:
         raise OptionError("X104", "steps_per_epoch is for iterables of batches.", hint="leave it out.")
     if y is None:
-        raise OptionError("X104", "y is missing: arrays x have no targets of their own.", hint="fit(x, y)")
+        pairs = isinstance(x, list | tuple) and x and isinstance(x[0], tuple | list | dict) and len(x[0]) == 2
+        hint = "a list of pairs (sample, target): fit(xcnn.data.source(x))." if pairs else "fit(x, y)"
+        raise OptionError("X104", "y is missing: arrays x have no targets of their own.", hint=hint)
     outputs = model.output_shape[0] if model.output_shape else 1
     names = y.classes if isinstance(y, Labels) and len(y.classes) == max(outputs, 2) else None
     y = host_array("y", y)
@@ -139,10 +141,9 @@ def to_ask(model: Held, x: Any) -> Source:
     """What `predict` computes the outputs of; raises what `to_train_on` does for samples."""
     if not in_pieces(x, None, model.taking):
         return Arrays(inputs_of(model, x), None)
-    from xcnn.data.adapters import Pairs, is_indexed, source
+    from xcnn.data.adapters import source
 
-    bare = is_indexed(x) and not hasattr(x, "dtype") and not isinstance(x, Source)
-    return Fed(Pairs(x, targets=False) if bare else source(x), model, model.taking, asked=False)
+    return Fed(source(x, targets=False), model, model.taking, asked=False)
 
 
 def known_targets(data: Source) -> HostArray | None:

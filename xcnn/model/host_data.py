@@ -37,6 +37,7 @@ from xcnn.training.state import HostArray
 PICTURE = (
     "a picture's pixels? model.predict_images([path]) reads files, and brings them to the model's size and colours."
 )
+LAZY = "; or xcnn.data.source(x, ..., channels_last=True)"
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
 
 
@@ -152,6 +153,7 @@ def inputs_of(
         raise DataError("X203", f"{name} is empty.", hint=f"give samples, x of shape {shape}.")
     if x.shape[1:] != model.input_shape or x.ndim == 0:
         picture = x.dtype == np.uint8 and x.ndim in (2, 3) and name == "x" and len(model.input_shape) == 3
+        picture = picture and (1, *x.shape[1:]) != model.input_shape
         raise ShapeError(
             "X101",
             f"the model takes samples of shape {model.input_shape}.",
@@ -164,9 +166,10 @@ def inputs_of(
         scaled: HostArray = taking.scaled(x, name, model.dtype)
         return scaled
     if x.dtype.kind != "f":
-        raise DTypeError(
-            "X103", f"{name} is {x.dtype.name}; layers compute in {model.dtype}.", hint=conversion("x", x, model.dtype)
-        )
+        hint = conversion("x", x, model.dtype)
+        if told is not None and x.dtype == np.uint8:
+            hint += '; or model.scaling = "bytes", which does that.'
+        raise DTypeError("X103", f"{name} is {x.dtype.name}; layers compute in {model.dtype}.", hint=hint)
     inputs: HostArray = x
     if x.dtype != model.dtype:
         with np.errstate(all="ignore"):
@@ -242,15 +245,21 @@ def check_labels(
     if len(wrong):
         at = tuple(wrong[0])
         allowed = "a single output" if outputs == 1 else f"{outputs} outputs"
-        more = np.isfinite(labels).all() and np.max(labels) > last
         raise LabelError(
             "X201",
             f"{role}labels must be 0..{last} for {allowed}; found {labels[at]} "
             f"{f'of {told(at[0])}' if told else f'at index {_listed(at)}'} (and {len(wrong) - 1} more).",
-            hint=f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
-            if more
-            else "count classes from 0.",
+            hint=label_hint(labels, labels[at], last),
         )
+
+
+def label_hint(labels: HostArray, wrong: Any, last: int) -> str:
+    """What may be done about labels, of which this is the first that is none."""
+    if labels.dtype.kind == "f" and wrong != np.floor(wrong):
+        return "mend those that are missing." if np.isnan(wrong) else "labels are whole numbers; mend them."
+    if np.isfinite(labels).all() and np.max(labels) > last:
+        return f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
+    return "count classes from 0."
 
 
 def check_shares(targets: HostArray, sums: bool, role: str = "") -> None:
@@ -347,9 +356,9 @@ def _shape_hint(shape: Shape, input_shape: Shape, name: str) -> str:
     if shape == input_shape:
         return "a single sample is a batch of one: x[None]."
     if len(input_shape) == 3 and len(shape) == 3 and input_shape[0] == 1 and shape[1:] == input_shape[1:]:
-        return "add the channel axis: x[:, None]."
+        return f"add the channel axis: x[:, None]{LAZY}."
     if len(input_shape) == 3 and len(shape) == 4 and (shape[3], *shape[1:3]) == input_shape:
-        return "the channels come first: x.transpose(0, 3, 1, 2)."
+        return f"the channels come first: x.transpose(0, 3, 1, 2){LAZY}."
     if name != "x":
         return "these samples must have the shape of those that the model is trained on."
     if shape and prod(input_shape) in (prod(shape), prod(shape[1:])):

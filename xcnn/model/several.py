@@ -26,7 +26,7 @@ from xcnn.model.host_data import check_labels, check_shares, host_array
 from xcnn.training.losses import OF_ONE_CLASS, check_target_shape, loss_function
 from xcnn.training.metrics.metric import Metric
 from xcnn.training.metrics.outputs import AccuracyOf, LossOf, OfOutput
-from xcnn.training.output_losses import OutputLoss, OutputLosses, options_of
+from xcnn.training.output_losses import LEFT_OUT, OutputLoss, OutputLosses, options_of
 from xcnn.training.state import HostArray
 
 Predict = TypeVar("Predict", bound=Callable[..., Any])
@@ -149,7 +149,7 @@ def inputs(model: Held, x: Any, role: str = "") -> Any:
 def targets(model: Held, y: Any, role: str = "") -> Any:
     """A net's several targets side by side, each shaped like its output; what is for one output as it is.
 
-    Labels become one-hot rows.
+    Labels become one-hot rows; rows of LEFT_OUT where they are an output's `ignore_index`.
 
     Raises
     ------
@@ -176,10 +176,11 @@ def target(part: OutputLoss, t: HostArray, role: str) -> HostArray:
         check_labels(t, 2, soft=True, role=role)
         check_shares(t, part.loss in OF_ONE_CLASS, role)
         return t
-    check_labels(t, part.shape[0], role=role)
+    left_out = None if part.ignore_index is None else t == part.ignore_index
+    check_labels(t if left_out is None else np.where(left_out, 0, t), part.shape[0], role=role)
     classes = np.arange(max(part.shape[0], 2)).reshape(1, -1, *(1 for _ in part.shape[1:]))
     rows: HostArray = (t[:, None] == classes)[:, -part.shape[0] :]
-    return rows
+    return rows if left_out is None else np.where(left_out[:, None], LEFT_OUT, rows)
 
 
 def side_by_side(arrays: Sequence[HostArray], names: Sequence[str], dtype: str, role: str) -> HostArray:

@@ -105,9 +105,16 @@ def names_of(y: Any, role: str = "", told: Callable[[int], str] | None = None) -
     for place, name in enumerate(names):
         if not isinstance(name, str):
             where = told(place) if told else f"index {place}"
-            what = "is missing" if name is None or name != name else f"is {short(name)}"
+            what = "is missing" if is_missing(name) else f"is {short(name)}"
             raise LabelError("X201", f"{role}labels are names, and the one of {where} {what}.", hint="mend the labels.")
     return names
+
+
+def is_missing(label: Any) -> bool:
+    """Whether it stands for no value: None, NaN, or pandas's NA and NaT, of which NA can't be compared."""
+    return (
+        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
+    )
 
 
 def decided(before: Taking, outputs: int, of_bytes: bool | None, names: Sequence[str] | None) -> Taking:

@@ -15,6 +15,7 @@ from xcnn.errors import DataError, OptionError, short
 from xcnn.model.feeding import known_targets
 from xcnn.model.held import Held, class_names
 from xcnn.model.host_data import host_array
+from xcnn.model.taking import some
 from xcnn.training.losses import loss_name, takes_weights
 from xcnn.training.state import HostArray
 
@@ -107,7 +108,8 @@ def class_weights(model: Held, data: Source, given: Any, names: Sequence[Any] = 
             number = names.index(key) if key in names else plain(key)
             if type(number) is not int or number not in found:
                 meant = nearest(str(key), names)
-                hint = f"did you mean {meant!r}?" if meant else f"classes are numbered 0..{count - 1}."
+                known = f"classes are {some(names)}" if names else f"classes are numbered 0..{count - 1}"
+                hint = f"did you mean {meant!r}?" if meant else f"{known}."
                 raise OptionError("X104", f"class_weight has no class {short(key)}.", hint=hint)
             found[number] = plain(weight)
         weights = [*found.values()]

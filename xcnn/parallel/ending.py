@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -22,6 +23,8 @@ FLUSH = 0.2
 """Seconds that what was written takes to reach whoever began the job."""
 ENDINGS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Signals that ask a process to end."""
+LEFT = 78
+"""The tag of a message that says no more than that its rank has ended its program."""
 FAILED = 1
 """The exit code of an error, unless somebody knows a better one."""
 
@@ -86,6 +89,8 @@ class Ending:
         self.ranks: Ranks = ranks
         self.comm: Any = comm
         self.failing: Any = comm.Dup()
+        self.left: set[int] = set()
+        """The ranks that are known to have ended their program."""
         self.told: Callable[[BaseException], int] = shown
         """What shows an error, and says which exit code it has."""
 
@@ -110,6 +115,23 @@ class Ending:
         time.sleep(FLUSH)
         self.comm.Abort(code)
 
+    def leave(self) -> None:
+        """Tell the others that this rank ends its program: for ever would they wait for it in a sum."""
+        from mpi4py import MPI
+
+        if MPI.Is_finalized():
+            return
+        for other in range(self.ranks.size):
+            if other != self.ranks.rank:
+                self.failing.isend(None, other, LEFT)
+
+    def gone(self) -> set[int]:
+        """The ranks that have ended their program."""
+        for other in {*range(self.ranks.size)} - {self.ranks.rank} - self.left:
+            if self.failing.iprobe(other, LEFT):
+                self.left.add(other)
+        return self.left
+
     @contextmanager
     def logs_of_first(self) -> Iterator[None]:
         """For a `with` block in which the ranks but the first log nothing."""
@@ -121,7 +143,8 @@ class Ending:
             log.disabled = before
 
     def heed_uncaught(self) -> None:
-        """End all ranks where an exception ends this one: else they would wait for it for ever."""
+        """End all ranks where an exception ends this one, or tell them where it ends otherwise, as by `sys.exit`."""
+        atexit.register(self.leave)
         before = sys.excepthook
 
         def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

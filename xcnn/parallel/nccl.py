@@ -101,7 +101,7 @@ class NcclSums:
 
         return Hook(look, of_runs=True)
 
-    def gradients(self, grads: Weights, gives: bool) -> Weights:
+    def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
         if not self.waiting and not self.sums:  # nobody looked on
             self.begin(tree.map(lambda leaf: getattr(leaf, "value", leaf), grads))
         leaves = dict(tree.items(grads))

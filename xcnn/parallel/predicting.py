@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,10 @@ def run(pool: Any, work: Iterator[Shard | Done], under_way: int, shards: Shards)
                 continue
             while len(waiting) >= under_way:
                 taken(waiting, shards)
-            waiting[pool.submit(shard)] = shard.number
+            try:
+                waiting[pool.submit(shard)] = shard.number
+            except BrokenExecutor as error:  # a pool that lost a process takes no more
+                note(shards, Done(shard.number, told_by(error)))
         while waiting:
             taken(waiting, shards)
 

@@ -14,6 +14,8 @@ from xcnn.errors import MissingDependency
 from xcnn.training.state import HostArray
 
 Value = TypeVar("Value")
+PIECE = 2**18
+"""Cells of an array that are sent at a time."""
 
 
 class Ranks:
@@ -55,11 +57,20 @@ class Ranks:
             self.comm.Allgather(mine, found)
         return found
 
-    def total(self, array: HostArray) -> HostArray:
-        """The sum of an array over all ranks, cell by cell, in its type."""
-        mine, found = np.ascontiguousarray(array), np.empty(array.shape, array.dtype)
+    def total(self, array: HostArray, own: bool = False) -> HostArray:
+        """The sum of an array over all ranks, cell by cell, in its type; it may take the place of one's `own`.
+
+        It is sent in pieces: for a long message MPICH takes memory each time, which costs more than the message.
+        """
+        from mpi4py import MPI
+
+        found = np.ascontiguousarray(array) if own else np.array(array, order="C")
+        if not found.flags.writeable:
+            found = found.copy()
+        flat = found.reshape(-1)
         with self.waiting():
-            self.comm.Allreduce(mine, found)
+            for first in range(0, max(flat.size, 1), PIECE):
+                self.comm.Allreduce(MPI.IN_PLACE, flat[first : first + PIECE])
         return found
 
     def gathered(self, value: Value) -> list[Value]:

@@ -52,7 +52,8 @@ class SharedStep:
         mine = bounds([part[self.ranks.rank] for part in parts])
         firsts = [first for first, _ in bounds([sum(part) for part in parts])]
         portions = self.portions(mine, t, shares)
-        now, grads, value, right, outputs = weights, None, 0.0, None, []
+        now, grads, value = weights, None, 0.0
+        counts, outputs = list[Array](), list[Array]()
         gives = self.gives([part for part in parts if sum(part)][-1])
         for part, first, (a, b), portion in zip(parts, firsts, mine, portions, strict=True):
             if not sum(part):
@@ -64,15 +65,17 @@ class SharedStep:
             more, worth, few, y = self.part(run, now, state.get("loss_scale"), x[here, ...], t[here, ...], own, portion)
             now = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, now, more)
             grads = more if grads is None else tree.map(lambda g, h: h if isinstance(h, Next) else g + h, grads, more)
-            value, right = value + worth, few if right is None else right + few
+            value += worth
+            counts += [] if few is None else [few]
             outputs.append(y)
         assert grads is not None
-        grads = self.sums.gradients(grads, gives)
+        grads = self.sums.gradients(grads, gives, self.own)
         value = float(self.ranks.table(value).sum())
         weights, state, norm, weight_norm = step.backend.update(step.optimizer, grads, state, weights)
         told = None
         if step.tells_outputs:
             told = outputs[0] if len(outputs) == 1 else namespace(outputs[0]).concat(outputs, axis=0)
+        right = sum(counts[1:], counts[0]) if counts else None
         return weights, state, StepResult(value, norm, weight_norm, right, told)
 
     def counted(self, samples: int) -> list[int]:
@@ -111,8 +114,10 @@ class SharedStep:
         y, backward = step.net(weights, x, run)
         if not is_own(type(step.net)):
             backward = held(step.net, weights, likeness(y), backward)
+        if not x.shape[0]:  # a loss of nothing is nothing: it is not asked
+            return backward(y)[1], 0.0, None, y
         loss = weighted(step.loss, shares)
         value, dy, right = step.backend.loss_and_gradient(loss, step.threshold, y, t, loss_scale)
         _, grads = backward(dy * portion)
         value = float(value) if isinstance(value, int | float) else step.backend.to_number(value)
-        return grads, value * portion if x.shape[0] else 0.0, right, y
+        return grads, value * portion, right, y

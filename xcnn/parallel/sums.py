@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from xcnn.core.arrays import zeros_like
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Hook, Next
 from xcnn.parallel.ranks import Ranks
+from xcnn.training.state import HostArray
 
 SMALL = 2**13
 """Cells of an array at most that is sent together with others: then the time is that of a message, not of its cells."""
@@ -27,8 +29,11 @@ class Sums(Protocol):
         """What looks on in a step, to sum gradients as soon as they are there; None where nothing is gained so."""
         ...
 
-    def gradients(self, grads: Weights, gives: bool) -> Weights:
-        """A tree of gradients; of a weight that is replaced it is what that rank has which `gives` it."""
+    def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
+        """A tree of gradients; of a weight that is replaced it is what that rank has which `gives` it.
+
+        They are our `own` where layers of others, who may still need them, have not made them.
+        """
         ...
 
 
@@ -55,14 +60,16 @@ class HostSums:
         """None: on processors that compute, messages hide behind nothing."""
         return None
 
-    def gradients(self, grads: Weights, gives: bool) -> Weights:
+    def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
         leaves = dict(sorted(tree.items(grads)))  # who has no samples may come by them in another order
         hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves.items()}
         summed: dict[str, Any] = {}
         for kind in dict.fromkeys(host.dtype for host in hosts.values()):
             few = {path: host for path, host in hosts.items() if host.dtype == kind and host.size <= SMALL}
             summed |= self.together(few)
-        summed |= {path: self.ranks.total(host) for path, host in hosts.items() if path not in summed}
+        times = Counter(map(place, hosts.values()))
+        for path in [path for path in hosts if path not in summed]:
+            summed[path] = self.ranks.total(hosts[path], own and times[place(hosts[path])] == 1)
         return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves.items()})
 
     def together(self, few: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +85,11 @@ class HostSums:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
         array = self.backend.adopted(np.ascontiguousarray(host))
         return Next(array) if isinstance(leaf, Next) else array
+
+
+def place(host: HostArray) -> int:
+    """Where an array's memory begins."""
+    return host.ctypes.data
 
 
 def given(leaf: Any, gives: bool) -> Array:

@@ -24,11 +24,12 @@ from xcnn.parallel.trainer import SharedTrainer
 from xcnn.parallel.watch import Watch
 from xcnn.training.loop import Way
 from xcnn.training.losses import OF_LABELS, loss_name
-from xcnn.training.output_losses import OutputLosses
+from xcnn.training.output_losses import check_one_mean
 from xcnn.training.together import Alone, Told
 from xcnn.training.trainer import Trainer
 
 log: logging.Logger = logging.getLogger("xcnn")
+ONE_BY_ONE = "ranks tell each other in each how many samples they have, which no capture holds."
 HELD = ("_optimizer", "_loss", "_metrics", "policy", "_kept_scaling")
 """What a callback may change of a model beside its state, by assignment."""
 
@@ -96,6 +97,8 @@ class Together(Alone):
     def trainer(self, trainer: Trainer) -> Trainer:
         if self.sums is None or self.sums[0] is not trainer.backend:
             self.sums = trainer.backend, sums_for(trainer.backend, self.ranks)
+            if trainer.spans:
+                log.info("training steps run one by one: %s", ONE_BY_ONE)
         return SharedTrainer.of(trainer, self.ranks, self.sums[1], self.stop)
 
     def shared(self, data: Source, way: Way, augment: tuple[Any, ...], accumulate: int) -> tuple[Source, Way]:
@@ -186,9 +189,7 @@ def check_shared(model: Any) -> None:
     if name in OF_LABELS:
         hint = "train with one process."
         raise OptionError("X104", f"{name} compares the samples of a batch, which several processes share.", hint=hint)
-    if isinstance(model.loss, OutputLosses) and any("ignore_index" in dict(p.options) for p in model.loss.parts):
-        told = "several outputs, one of whose losses leaves labels out, have no common mean that processes could share"
-        raise OptionError("X104", f"{told}.", hint="weigh samples instead: sample_weight=...")
+    check_one_mean(model.loss, "processes")
     if strange := strangers(model.net):
         log.warning(
             "%s: taken to compute each sample by itself; what looks at several asks run.sum_over_batch and "

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import reduce
+from time import monotonic
 from typing import Any
 
-from xcnn.core.types import Array
+from xcnn.core.types import Array, Weights
 from xcnn.parallel.parts import cuts
 from xcnn.parallel.ranks import Ranks
 from xcnn.parallel.step import SharedStep
 from xcnn.parallel.sums import Sums
 from xcnn.training.divergence import ELSEWHERE
 from xcnn.training.metrics import merged
-from xcnn.training.state import TrainingState
+from xcnn.training.state import HostArray, TrainingState
 from xcnn.training.trainer import SUMS, Trainer
 
 
@@ -29,6 +30,12 @@ class SharedTrainer(Trainer):
         values = {field.name: getattr(trainer, field.name) for field in fields(Trainer)}
         step = SharedStep(trainer.plain_step, ranks, sums, stop)
         return cls(**{**values, "step": step}, ranks=ranks)
+
+    def forward(self, weights: Weights, x: HostArray) -> Array:
+        """The output for one batch: to the watchdog as much of a sign as a step, since measuring may take longer."""
+        y = super().forward(weights, x)
+        self.ranks.left = monotonic()
+        return y
 
     def first_non_finite(self, state: TrainingState, x: Array, t: Array) -> str:
         """Looked for by each rank in its own samples, since who finds it goes no further."""

@@ -16,6 +16,8 @@ from xcnn.parallel.ranks import Ranks
 GRACE = 4.0
 """Seconds that a rank which waits leaves to those that it waits for, to say themselves where they stand; and again to
 hear who else waits."""
+LOOKS = 4
+"""How often a rank that waits finds that others have ended before it ends all: once a second at most."""
 CODE = 124
 """The exit code, that of `timeout`."""
 
@@ -47,12 +49,23 @@ class Watch:
             self.thread.join()
 
     def watch(self) -> None:
-        """Look, until the block is over."""
-        while not self.over.wait(min(1.0, self.timeout / 4)):
-            since, left, now = self.ranks.waiting_since, self.ranks.left, monotonic()
-            if since is None and now - left > self.timeout:
+        """Look, until the block is over.
+
+        Seconds count between looks alone: a job that was stopped as a whole, and goes on, has not stalled.
+        """
+        looks, stands, met, before = 0, 0.0, None, monotonic()
+        pause = min(1.0, self.timeout / 4)
+        while not self.over.wait(pause):
+            since, now = self.ranks.waiting_since, monotonic()
+            here = since, self.ranks.left
+            stands = stands + min(now - before, 2 * pause) if here == met else 0.0
+            met, before = here, now
+            looks = looks + 1 if since is not None and self.ending.gone() else 0
+            if looks > LOOKS:
+                self.tell_left()
+            elif since is None and stands > self.timeout:
                 self.tell_own()
-            elif since is not None and now - since > self.timeout + GRACE:
+            elif since is not None and stands > self.timeout + GRACE:
                 self.tell_others()
 
     def tell_own(self) -> None:
@@ -61,6 +74,12 @@ class Watch:
         where = "".join(traceback.format_stack(frame)[-6:]) if frame else ""
         told = f"rank {self.ranks.rank} of {self.ranks.size} has taken no step for {self.timeout:g} s, and all end. "
         self.ending.end(f"{told}It is here:\n{where}", code=CODE)
+
+    def tell_left(self) -> None:
+        """End all: some have ended their program, of whose part in the training nothing comes any more."""
+        left = sorted(self.ending.gone())
+        who = f"{'rank' if len(left) == 1 else 'ranks'} {', '.join(map(str, left))} of {self.ranks.size}"
+        self.ending.end(f"{who} ended the program while others train, and all end.")
 
     def tell_others(self) -> None:
         """End all: some other rank stalls."""

@@ -18,7 +18,7 @@ from xcnn.core.types import Weights
 from xcnn.data.source import Arrays, Batch, Job, Pass, Source, order_of
 from xcnn.errors import DataError, DivergedError
 from xcnn.training.history import MEASURED, Row
-from xcnn.training.losses import count_correct, value_and_gradient, weighted
+from xcnn.training.losses import weighted
 from xcnn.training.metrics import results
 from xcnn.training.schedules import learning_rate
 from xcnn.training.spans import Laid
@@ -215,13 +215,10 @@ def measure(
     with closing(in_order(data, at_once, workers, part)) as batches:
         for x, targets, numbers in batches:
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
-            targets_there, right = backend.asarray(targets), None
             with backend.active():
                 loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
-                value, _ = value_and_gradient(loss, y, targets_there)
-                value = to_float(backend, value)
-                if trainer.threshold is not None:
-                    right = count_correct(y, targets_there, trainer.threshold, trainer.ignore_index)
+                judged, _, right = backend.loss_and_gradient(loss, trainer.threshold, y, backend.asarray(targets))
+                value = to_float(backend, judged)
             mine = trainer.on_host(y) if trainer.metrics else None
             more = trainer.sums(value, right, (targets, shares), mine)
             state = trainer.with_sums(state, more)

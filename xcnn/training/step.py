@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
@@ -17,6 +17,7 @@ from xcnn.layers.layer import Layer, Next, Run
 from xcnn.layers.others import held
 from xcnn.training.losses import Loss, ignored, weighted
 from xcnn.training.optimizers import Composite, Optimizer
+from xcnn.training.output_losses import check_one_mean
 
 
 class Engine(Primitives, HostPort, Protocol):
@@ -112,7 +113,7 @@ class TrainingStep:
                 continue
             here = slice(first, end)
             mine = None if shares is None else shares[here, ...]
-            inner = Run(run.backend, run.train, (*run.key, first), run.hook, run.wants_dx)
+            inner = replace(run, key=(*run.key, first))
             part = self.gradients(inner, weights, loss_scale, x[here, ...], t[here, ...], mine)
             weights = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, weights, part[0])
             whole = joined(whole, part, portion_of(self.loss, t[here, ...], mine) / total)
@@ -123,6 +124,7 @@ class TrainingStep:
 
 def portion_of(loss: Loss, t: Array, shares: Array | None) -> Any:
     """What the mean of a batch's loss is divided by, but for a factor that all of its parts share; above 0."""
+    check_one_mean(loss, "parts of a batch")
     left_out = ignored(loss)
     if shares is None and (left_out is None or is_floating(t)):
         return t.shape[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,8 @@ from typing import Any
 
 from xcnn.core.files import write_whole
 from xcnn.core.windows import is_whole
-from xcnn.errors import BackendError
+from xcnn_cupy.choices import FORMAT, taken
 from xcnn_cupy.cudnn.engines import Choice
-
-FORMAT = 1
-
-log = logging.getLogger("xcnn")
 
 
 @dataclass(frozen=True)
@@ -27,13 +22,17 @@ class Chosen:
     measured: bool
 
 
-def write(path: str | Path, version: int, device: str, chosen: Mapping[str, Chosen]) -> None:
-    """Write choices, by the questions' keys, to a file that is whole or the old one."""
+def write(
+    path: str | Path, version: int, device: str, chosen: Mapping[str, Chosen], products: Mapping[str, Any] | None = None
+) -> None:
+    """Write choices, by the questions' keys, to a file that is whole or the old one; and those of cublasLt, if any."""
     plans = {
         key: {"engine": one.choice.engine, "knobs": [list(knob) for knob in one.choice.knobs], "measured": one.measured}
         for key, one in sorted(chosen.items())
     }
     content = {"format": FORMAT, "cudnn": version, "device": device, "plans": plans}
+    if products:
+        content["products"] = products
     write_whole(path, json.dumps(content, indent=1).encode())
 
 
@@ -45,25 +44,8 @@ def read(path: str | Path, version: int, device: str) -> dict[str, Chosen]:
     BackendError
         X307, for a file that is damaged or something else.
     """
-    try:
-        text = Path(path).read_bytes()
-    except FileNotFoundError:
-        return {}
-    try:
-        content = json.loads(text)
-        found = {name: content[name] for name in ("format", "cudnn", "device")}
-        expected = {"format": FORMAT, "cudnn": version, "device": device}
-        if found != expected:
-            log.warning("the plans of %s are passed over: they are for %s, this is %s.", path, found, expected)
-            return {}
-        return {key: chosen_of(entry) for key, entry in content["plans"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BackendError(
-            "X307",
-            f"{path} is damaged, or no file of cuDNN's plans.",
-            f"{type(error).__name__}: {error}",
-            hint="delete it: it is written anew.",
-        ) from error
+    expected = {"format": FORMAT, "cudnn": version, "device": device}
+    return taken(path, expected, lambda content: {key: chosen_of(one) for key, one in content["plans"].items()})
 
 
 def chosen_of(entry: Any) -> Chosen:

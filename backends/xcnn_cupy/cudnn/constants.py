@@ -149,8 +149,6 @@ class PointwiseMode(IntEnum):
 
     ADD = 0
     RELU_FWD = 100
-    TANH_FWD = 101
-    SIGMOID_FWD = 102
 
 
 class NanPropagation(IntEnum):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from xcnn.errors import BackendError, BackendUnavailable
 from xcnn_cupy.cudnn.constants import SUBLIBRARY_LOADING_FAILED
+from xcnn_cupy.shared_library import in_wheels, open_library, typed
 
 FILE = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
-FOLDER = "bin" if sys.platform == "win32" else "lib"
-"""Where NVIDIA's wheels have it: nvidia/cudnn/lib."""
 
 SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "cudnnGetVersion": (c_size_t, ()),
@@ -80,9 +76,9 @@ def load() -> Library:
     BackendUnavailable
         X302, where it is in neither.
     """
-    for path in [*in_wheels(), FILE]:
+    for path in [*in_wheels("cudnn", FILE), FILE]:
         try:
-            return Library(typed(open_library(path)))
+            return Library(typed(open_library(path), SIGNATURES))
         except OSError:
             continue
     raise BackendUnavailable(
@@ -90,26 +86,3 @@ def load() -> Library:
         f"cuDNN 9 is not installed: there is no {FILE}.",
         hint='pip install "xcnn[cuda13]", or "xcnn[cuda12]" for a driver of CUDA 12.',
     )
-
-
-def in_wheels() -> list[str]:
-    """Where nvidia-cudnn-cu13 or -cu12 has put it."""
-    spec = find_spec("nvidia")
-    folders = spec.submodule_search_locations if spec else None
-    places = [Path(folder, "cudnn", FOLDER, FILE) for folder in folders or ()]
-    return [str(path) for path in places if path.is_file()]
-
-
-def open_library(path: str) -> ctypes.CDLL:
-    """Load it. On Windows it finds the libraries beside it only in folders that are named."""
-    if sys.platform == "win32" and Path(path).is_absolute():
-        os.add_dll_directory(str(Path(path).parent))
-    return ctypes.CDLL(path)
-
-
-def typed(functions: ctypes.CDLL) -> ctypes.CDLL:
-    """The library, its functions told what they take and return."""
-    for name, (result, arguments) in SIGNATURES.items():
-        function = getattr(functions, name)
-        function.restype, function.argtypes = result, arguments
-    return functions

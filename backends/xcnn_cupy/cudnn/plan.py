@@ -42,6 +42,11 @@ class Plan:
         """The engine's number and knobs."""
         return self.engine.choice
 
+    @property
+    def engine_number(self) -> int:
+        """The engine's, as cuDNN counts them."""
+        return self.choice.engine
+
     def execute(self, handle: int, arrays: Mapping[str, int], workspace: int = 0) -> None:
         """Put the map in line on the handle's stream.
 

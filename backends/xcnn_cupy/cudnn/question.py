@@ -15,7 +15,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "map": ("forward", "input", "kernel"),
     "dtype": ("float32", "float16", "bfloat16", "float64"),
     "math": ("float32", "tf32"),
-    "activation": (None, "relu", "sigmoid", "tanh"),
+    "activation": (None, "relu"),
 }
 WINDOW: dict[str, Any] = {"stride": (1, 1), "padding": NO_PADDING, "dilation": (1, 1)}
 
@@ -57,7 +57,7 @@ class Question:
     bias
         whether the forward map adds a number for each filter, in the arrays' type
     activation
-        what the forward map applies last: None, "relu", "sigmoid" or "tanh"
+        what the forward map applies last: None or "relu"
     workspace
         bytes that the plan may ask for beside the arrays
     alignment
@@ -151,6 +151,16 @@ class Question:
                 f"alignment {self.alignment}",
             )
         )
+
+
+def cells_that_meet(question: Question) -> int:
+    """How many cells of y have a window that is not all padding."""
+    met = question.y.shape[0] * question.y.shape[1]
+    for axis in range(2):
+        size, positions, taps = (getattr(question, role).shape[2 + axis] for role in ("x", "y", "kernel"))
+        first = (n * question.stride[axis] - question.padding[axis][0] for n in range(positions))
+        met *= sum(any(0 <= at + n * question.dilation[axis] < size for n in range(taps)) for at in first)
+    return met
 
 
 def comma(numbers: Shape) -> str:

@@ -63,12 +63,12 @@ def like(device: Device, gradient: Array, weight: Array) -> Array:
     return converted(device, gradient, weight.dtype, is_channels_last(weight))
 
 
-def fuse_with_activation(kind: type, run: Callable[..., Fusion]) -> Fuse:
-    """What knows layers of a class that cuDNN computes, and the activation after each."""
+def fuse_with_activation(kind: type, run: Callable[..., Fusion], asks: Callable[[Host], bool]) -> Fuse:
+    """What knows layers of a class whose libraries a backend `asks`, and the activation after each."""
 
     def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Fusion] | None:
         name, layer = layers[n]
-        if type(within(layer)) is not kind or not backend.asks_cudnn:
+        if type(within(layer)) is not kind or not asks(backend):
             return None
         activation = activation_after(layers, n)
         length = 1 + (activation is not None)

@@ -10,6 +10,7 @@ from xcnn.core.windows import output_size
 from xcnn.layers import Conv2D
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
+from xcnn_cupy.cudnn.question import CHOICES
 from xcnn_cupy.epilogue import activate, activation_backward
 from xcnn_cupy.fused.common import computes_in, fits, fuse_with_activation, gives, like
 from xcnn_cupy.layout import converted
@@ -79,8 +80,13 @@ class Convolution:
         """In one plan, where cuDNN has one that ends in this bias and activation; else with a launch for them."""
         device, convolutions = self.backend.gpu, self.backend.convolutions
         tied = bias is not None and bias.ndim == 1
-        question = convolutions.question("forward", x.shape, kernel.shape, x.dtype, how, tied, self.activation)
-        if (tied or bias is None) and device.has_plan(question):
+        if (
+            (tied or bias is None)
+            and self.activation in CHOICES["activation"]
+            and device.has_plan(
+                convolutions.question("forward", x.shape, kernel.shape, x.dtype, how, tied, self.activation)
+            )
+        ):
             bias = None if bias is None else converted(device, bias, x.dtype, False)
             return convolutions.forward(x, kernel, how, bias, self.activation)
         y = convolutions.forward(x, kernel, how)
@@ -88,5 +94,5 @@ class Convolution:
         return y
 
 
-fuse = fuse_with_activation(Conv2D, Convolution)
+fuse = fuse_with_activation(Conv2D, Convolution, lambda backend: backend.asks_cudnn)
 """Conv2D, and the activation after it."""

@@ -2,7 +2,7 @@
 
 A kernel is a C++ template in one of the .cu files beside this one, compiled for the types that it is asked for. What
 it takes is read from its signature there, so that the numbers of a launch are packed as the kernel will read them.
-Sources include no header: what they share (float16.cuh, common.cuh) is put before each.
+Sources include no header: what they share (float16.cuh, common.cuh, walk.cuh) is put before each.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 SHARED = ("float16.cuh", "common.cuh")
+WALKING = ("channels", "groups")
+"""Files that go through images channel by channel, and share walk.cuh."""
 OPTIONS = ("--std=c++17",)
 """What NVRTC is told."""
 NUMBERS = {
@@ -105,9 +107,14 @@ def text(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
+def parts(file: str) -> tuple[str, ...]:
+    """The files that make the whole source of a .cu file."""
+    return (*SHARED, *(("walk.cuh",) if file in WALKING else ()), f"{file}.cu")
+
+
 def source(file: str) -> str:
     """The whole source of a .cu file."""
-    return "\n".join(text(name) for name in (*SHARED, f"{file}.cu"))
+    return "\n".join(text(name) for name in parts(file))
 
 
 @cache

@@ -37,6 +37,8 @@ INSTANCES = (
         for name in ("moments", "normalise", "normalise_sums", "normalise_backward")
     ),
     *(Kernel("channels", name, kind) for kind in ("float32", "float64") for name in ("finish_moments", "inverses")),
+    *(Kernel("groups", name, kind) for kind in FLOATS for name in ("standardise", "standardise_backward")),
+    *(Kernel("groups", "feature_sums", *packed) for packed in PACKED),
     *(Kernel("layout", "convert", source, target) for source in FLOATS for target in FLOATS),
     Kernel("layout", "convert", "int64", "int64"),
     *(

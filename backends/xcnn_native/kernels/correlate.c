@@ -87,7 +87,7 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   if (threads > 1) // a unit's bits do not follow from its band
     band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * (in_place(m) ? 1 : panels(m)) / (4 * threads)));
   if (kernel > KERNEL) band = larger(band, larger(1, 192 / (m->segment * m->out_rows)) * m->out_rows);
-  m->band = parts(all, parts(all, band));
+  m->band = evenly_cut(all, band, kernel > KERNEL || m->out_rows == 1 ? 1 : threads);
   const Index bands = parts(all, m->band) * parts(m->out_columns, m->segment);
   m->shares = 1;
   if (threads > 1 && bands < 4 * threads) m->shares = smaller(panels(m), parts(4 * threads, bands));
@@ -148,6 +148,7 @@ void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
 #else
 #define ABREAST 14
 #endif
+#define AHEAD 8 // rows that are fetched before they are needed, which lie too far apart for processors to foresee them
 
 // Sums of one pixel for so many vectors of filters, where w has a row for each channel. The last vectors may be one
 // vector, which ends with the last filter.
@@ -157,7 +158,10 @@ INLINE void row(const int vectors, Index filters, const Cell *a, Index length, c
   const Index end = filters - LANES;
 #define FILTER(v) (v < vectors / 2 ? v * LANES : smaller(v * LANES, end))
   for (Index k = 0; k < length; k++, w += w_step)
-    UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(w + FILTER(v)) * a[k];
+    UNROLL for (int v = 0; v < vectors; v++) {
+      __builtin_prefetch(w + AHEAD * w_step + v * LANES);
+      sums[v] += load(w + FILTER(v)) * a[k];
+    }
   if (adds) UNROLL for (int v = 0; v < vectors; v++) sums[v] += load(out + FILTER(v));
   UNROLL for (int v = 0; v < vectors; v++) store(out + FILTER(v), sums[v]);
 #undef FILTER

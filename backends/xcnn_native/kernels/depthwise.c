@@ -78,7 +78,8 @@ INLINE void find_ties(const Map *m, const Band *b, Index *ties) {
 
 void NAME(depthwise_prepare)(Map *m, int threads) {
   cut(m, 1);
-  if (threads > 1 && bands_of(m) < 4 * threads) cut(m, parts(4 * threads, bands_of(m)));
+  if (m->images < threads) m->band = evenly_cut(m->out_rows, smaller(m->band, m->out_rows), threads);
+  if (threads > 1) m->shares = within(parts(4 * threads, bands_of(m)), 1, chunks_of(m));
   m->units = bands_of(m) * m->shares;
   m->packed = chunks_of(m) * m->channels * taps(m) * CHUNK;
 }

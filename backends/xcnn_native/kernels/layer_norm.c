@@ -8,14 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS = 16, PIECE = 128 * COLUMNS, CELLS = 16384, LEAST = 8, MOST = 128, SHORT = 32 };
+enum { COLUMNS = 16, PIECE = 128 * COLUMNS, CELLS = 16384, LONG = 4096, LEAST = 8, MOST = 128, SHORT = 32 };
 
 typedef REAL Cell;
 
 typedef struct {
   const Cell *x, *dy, *scale, *bias;
-  Cell *out, *centres, *inverses, *sums;
-  Index rows, cells, each;
+  Cell *out, *centres, *inverses, *sums, *dscale, *dbias;
+  double *slopes; // of each part of each row: the sums of g and of g x_hat
+  Index rows, cells, each, parts;
   double epsilon;
 } Rows;
 
@@ -145,8 +146,61 @@ static void backward_unit(void *argument, Index unit) {
   }
 }
 
+// Of a long row: the sums over some of its cells.
+static void part_unit(void *argument, Index unit) {
+  const Rows *all = argument;
+  const Index row = unit / all->parts, first = unit % all->parts * CELLS, count = smaller(CELLS, all->cells - first);
+  const Cell *restrict x = all->x + row * all->cells + first, *restrict dy = all->dy + row * all->cells + first;
+  const Cell *restrict scale = all->scale + first, centre = all->centres[row], inverse = all->inverses[row];
+  double plain = 0, product = 0;
+  TOTALS(count, dy[n] * scale[n], dy[n] * scale[n] * ((x[n] - centre) * inverse), plain, product)
+  all->slopes[2 * unit] = plain, all->slopes[2 * unit + 1] = product;
+}
+
+// Of all long rows: some of their cells, whose scale and bias gather gradients from row to row. A row's first part has its
+// sums by now.
+static void columns_unit(void *argument, Index unit) {
+  const Rows *all = argument;
+  const Index cells = all->cells, first = unit * PIECE, count = smaller(PIECE, cells - first);
+  const Cell *restrict scale = all->scale + first;
+  double sums[2][PIECE];
+  Cell some[2][PIECE];
+  for (Index top = 0; top < all->rows; top += MOST) {
+    memset(some, 0, sizeof(some));
+    for (Index row = top; row < smaller(top + MOST, all->rows); row++) {
+      const Cell *restrict x = all->x + row * cells + first, *restrict dy = all->dy + row * cells + first;
+      const double *slopes = all->slopes + 2 * row * all->parts;
+      const Cell centre = all->centres[row], inverse = all->inverses[row];
+      const Cell mean = (Cell)(slopes[0] / cells), slope = (Cell)(slopes[1] / cells);
+      Cell *restrict dx = all->out + row * cells + first;
+      for (Index n = 0; n < count; n++) {
+        const Cell hat = (x[n] - centre) * inverse;
+        dx[n] = (dy[n] * scale[n] - mean - hat * slope) * inverse;
+        some[0][n] += dy[n] * hat, some[1][n] += dy[n];
+      }
+    }
+    for (int k = 0; k < 2; k++)
+      for (Index n = 0; n < count; n++) sums[k][n] = (top ? sums[k][n] : 0) + (double)some[k][n];
+  }
+  for (Index n = 0; n < count; n++) all->dscale[first + n] = (Cell)sums[0][n], all->dbias[first + n] = (Cell)sums[1][n];
+}
+
+static int long_backward(Rows *all, int threads) {
+  all->parts = (all->cells + CELLS - 1) / CELLS;
+  if (!(all->slopes = malloc(all->rows * all->parts * 2 * sizeof(double) + 1))) return 0;
+  team_run(part_unit, all, all->rows * all->parts, threads);
+  for (Index row = 0; row < all->rows; row++) {
+    double *slopes = all->slopes + 2 * row * all->parts;
+    for (Index n = 2; n < 2 * all->parts; n++) slopes[n % 2] += slopes[n];
+  }
+  team_run(columns_unit, all, (all->cells + PIECE - 1) / PIECE, threads);
+  free(all->slopes);
+  return 1;
+}
+
+// Units of some rows, each with sums of its own; of one, where rows are long.
 static Rows cut(Rows all) {
-  all.each = smaller(MOST, CELLS / all.cells > LEAST ? CELLS / all.cells : LEAST);
+  all.each = all.cells >= LONG ? 1 : smaller(MOST, larger(CELLS / all.cells, LEAST));
   return all;
 }
 
@@ -163,7 +217,8 @@ EXPORT void NAME(layer_norm)(const Cell *x, Index rows, Index cells, double epsi
 EXPORT int NAME(layer_norm_back)(const Cell *x, const Cell *dy, Index rows, Index cells, const Cell *scale, Cell *centres,
                                  Cell *inverses, Cell *dx, Cell *dscale, Cell *dbias, int threads) {
   Rows all = cut((Rows){.x = x, .dy = dy, .scale = scale, .out = dx, .centres = centres, .inverses = inverses,
-                        .rows = rows, .cells = cells});
+                        .dscale = dscale, .dbias = dbias, .rows = rows, .cells = cells});
+  if (cells >= LONG) return long_backward(&all, threads);
   const Index units = (rows + all.each - 1) / all.each;
   if (!(all.sums = malloc(units * 2 * cells * sizeof(Cell) + 1))) return 0;
   team_run(backward_unit, &all, units, threads);

@@ -45,6 +45,14 @@ typedef struct {
 #define PIECES 32 // such chains are added as cells at most; more are added in double precision
 
 INLINE Index parts(Index a, Index b) { return (a + b - 1) / b; } // how many parts of b there are in a
+
+// How many of all rows a band has, of at most so many: each of so many threads gets the same share of them in map after
+// map, whose cells then lie in its own cache.
+INLINE Index evenly_cut(Index all, Index band, int threads) {
+  const Index bands = parts(all, band);
+  return parts(all, threads > 1 && all >= threads ? parts(bands, threads) * threads : bands);
+}
+
 INLINE Index within(Index a, Index low, Index high) { return smaller(larger(a, low), high); }
 #define NO_CALL __asm__ volatile("") // in a loop of few turns, of which the compiler would make a call of memset or memcpy
 INLINE void clear(Cell *cells, Index count) {

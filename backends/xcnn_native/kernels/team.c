@@ -24,18 +24,19 @@
 #endif
 
 static struct {
-  _Alignas(64) atomic_long posted;  // the number of the latest work, 31 bits
+  // What a worker needs to know of the latest work lies in one cache line: it may come from a core that is far away.
+  _Alignas(64) atomic_long posted; // its number, 31 bits
+  void (*work)(void *, Index);
+  void *argument;
+  Index units;
+  atomic_int threads; // how many take part, the caller among them
+  atomic_int shared;  // how many parts of the units there are
   struct {
     _Alignas(64) atomic_long open;  // that number in the upper half, how many units of a part nobody has taken in the lower
   } parts[PARTS];
   _Alignas(64) atomic_long undone;  // units that are not done
   _Alignas(64) atomic_int sleepers; // workers that sleep
   atomic_int waits;                 // whether the caller sleeps
-  atomic_int threads;               // how many take part, the caller among them
-  void (*work)(void *, Index);
-  void *argument;
-  Index units;
-  atomic_long shared; // how many parts of them there are
   int workers; // that have been started
   pthread_mutex_t lock, caller;
   pthread_cond_t wake, done;
@@ -49,19 +50,25 @@ static struct {
 // Where a part of so many begins.
 static inline Index part_of(Index part, Index parts, Index units) { return part * units / parts; }
 
+// A store before which all earlier ones are seen, but which does not wait for any of them.
+#define SET(place, value) atomic_store_explicit(&place, value, memory_order_release)
+
 // Do units of one part of the work of this number until none is left. Work, argument and units stay while one is undone,
-// and who has taken one reads them after that: a late worker finds another number, or nothing open.
+// and who has taken one reads them after that: a late worker finds another number, or nothing open. What is done is told
+// once a part: a line that two cores write goes back and forth between them.
 static void serve_part(long number, Index part) {
+  long done = 0;
   for (;;) {
     long open = atomic_load(&team.parts[part].open);
-    if (open >> 32 != number || (open & COUNT) == 0) return;
+    if (open >> 32 != number || (open & COUNT) == 0) break;
     if (!atomic_compare_exchange_weak(&team.parts[part].open, &open, open - 1)) continue;
     team.work(team.argument, part_of(part + 1, atomic_load(&team.shared), team.units) - (open & COUNT));
-    if (atomic_fetch_sub(&team.undone, 1) == 1 && atomic_load(&team.waits)) {
-      pthread_mutex_lock(&team.lock);
-      pthread_cond_signal(&team.done);
-      pthread_mutex_unlock(&team.lock);
-    }
+    done++;
+  }
+  if (done && atomic_fetch_sub(&team.undone, done) == done && atomic_load(&team.waits)) {
+    pthread_mutex_lock(&team.lock);
+    pthread_cond_signal(&team.done);
+    pthread_mutex_unlock(&team.lock);
   }
 }
 
@@ -122,12 +129,12 @@ void team_run(void (*work)(void *, Index), void *argument, Index units, int thre
   team.argument = argument;
   team.units = units;
   const Index parts = smaller(threads, PARTS);
-  atomic_store(&team.shared, parts);
-  atomic_store(&team.threads, threads);
-  atomic_store(&team.undone, units);
+  SET(team.shared, (int)parts);
+  SET(team.threads, threads);
+  SET(team.undone, units);
   for (Index part = 0; part < parts; part++)
-    atomic_store(&team.parts[part].open, number << 32 | (part_of(part + 1, parts, units) - part_of(part, parts, units)));
-  atomic_store(&team.posted, number);
+    SET(team.parts[part].open, number << 32 | (part_of(part + 1, parts, units) - part_of(part, parts, units)));
+  atomic_store(&team.posted, number); // and only then ask who sleeps
   if (atomic_load(&team.sleepers)) {
     pthread_mutex_lock(&team.lock);
     pthread_cond_broadcast(&team.wake);

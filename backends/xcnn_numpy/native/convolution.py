@@ -20,7 +20,18 @@ from xcnn.layers.layer import Layer, Run
 from xcnn_numpy.native.algorithm import Native
 from xcnn_numpy.native.copy import copy, zeros
 from xcnn_numpy.native.ending import Ending, ending, following
-from xcnn_numpy.native.maps import SPREAD, KeptKernel, Way, images, packed_for, plain, table, way
+from xcnn_numpy.native.maps import (
+    SPREAD,
+    KeptKernel,
+    Way,
+    array_strides,
+    image_strides,
+    images,
+    packed_for,
+    plain,
+    table,
+    way,
+)
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -43,13 +54,13 @@ class Plan:
         self.way, self.turned, self.end, self.dtype, self.threads = way, turned, end, x.dtype, threads
         self.y_shape: Shape = way.x_shape if turned else way.y_shape
         self.dx_shape: Shape = way.y_shape if turned else way.x_shape
-        self.y, self.k = images(self.y_shape, x.dtype).strides, k.strides
+        self.y, self.k = image_strides(self.y_shape, x.itemsize), k.strides
         wide, narrow = (self.y, x.strides) if turned else (x.strides, self.y)
         how = x.dtype.char, threads
         self.how = "adjoint" if turned else "forward", (way, wide, k.strides, narrow, *how)
         self.forward = table(self.how[0], *self.how[1])
-        self.gradient = table("gradient", way, wide, empty(k.shape, k.dtype).strides, narrow, *how)
-        dx = images(self.dx_shape, x.dtype).strides
+        self.gradient = table("gradient", way, wide, array_strides(k.shape, k.itemsize), narrow, *how)
+        dx = image_strides(self.dx_shape, x.itemsize)
         wide, narrow = (self.y, dx) if turned else (dx, self.y)
         self.input = table("forward" if turned else "adjoint", way, wide, k.strides, narrow, *how)
         self.neighbours = self.y[1] == x.itemsize

@@ -36,7 +36,7 @@ def axes(shape: Shape, x: Shape, y: Shape) -> Held | None:
         joined.append((size, from_x, from_y))
     close = next((n for n, one in enumerate(joined[:-1]) if abs(one[1]) == 1), None)
     if close is not None:
-        joined.insert(len(joined) - 1, joined.pop(close))
+        joined[close:-1] = [*joined[close + 1 : -1], joined[close]]
     if len(joined) > AXES:
         return None
     made = Axes(*zip(*[(1, 0, 0)] * (AXES - len(joined)), *joined, strict=True))

@@ -57,7 +57,7 @@ class Rows:
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine, dtype, threads, last = weights[self.name], x.dtype, self.backend.workers, self.last(x)
         whole = last and mine["scale"].ndim == x.ndim - 1
-        scale, bias = (constant(partial(laid, mine[key], whole)) for key in ("scale", "bias"))
+        scale, bias = (constant(partial(laid, mine[key], whole, threads)) for key in ("scale", "bias"))
         x, y = as_lying(x, last, threads), new(x.shape, dtype, last)
         shape, cells = x.shape, scale.size
         rows = x.size // cells
@@ -66,27 +66,27 @@ class Rows:
 
         def backward(dy: Array, grads: Weights) -> Array:
             dx, (dscale, dbias) = new(shape, dtype, last), empty((2, *scale.shape), dtype)
-            dy = as_lying(dy, last)
+            dy = as_lying(dy, last, threads)
             call("layer_norm_back", dtype, x, dy, rows, cells, scale, centres, inverses, dx, dscale, dbias, threads)
-            grads[self.name] = {"scale": put_back(dscale, whole), "bias": put_back(dbias, whole)}
+            grads[self.name] = {"scale": put_back(dscale, whole, threads), "bias": put_back(dbias, whole, threads)}
             return dx
 
         return y, backward
 
 
-def laid(weight: Array, last: bool) -> Array:
+def laid(weight: Array, last: bool, threads: int) -> Array:
     """The weight of an image, with its channels last or as it is indexed."""
-    return in_order(np.moveaxis(weight, 0, -1) if last else weight)
+    return in_order(np.moveaxis(weight, 0, -1) if last else weight, threads)
 
 
-def in_order(x: Array) -> Array:
+def in_order(x: Array, threads: int) -> Array:
     """X in C's order."""
-    return x if x.flags.c_contiguous else copy(x, empty(x.shape, x.dtype))
+    return x if x.flags.c_contiguous else copy(x, empty(x.shape, x.dtype), threads)
 
 
-def put_back(gradient: Array, last: bool) -> Array:
+def put_back(gradient: Array, last: bool, threads: int) -> Array:
     """Its gradient, as the weight is indexed."""
-    return in_order(np.moveaxis(gradient, -1, 0)) if last else gradient
+    return in_order(np.moveaxis(gradient, -1, 0), threads) if last else gradient
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Rows] | None:

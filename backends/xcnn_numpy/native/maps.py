@@ -49,8 +49,10 @@ TERMS = 512
 """Products of a chain of additions at most, as there."""
 ADDING = 12
 """To add a vector to cells in memory takes about as long as so many products."""
-LEAST = 200_000
-"""Multiplications for which a second thread is worth waking."""
+LEAST = 300_000
+"""Multiplications for which a second thread is worth waking: to fetch what another core wrote takes microseconds."""
+APART = 3
+"""A multiplication of a depthwise map takes as long as so many of another."""
 
 
 class Map(ctypes.Structure):
@@ -75,8 +77,8 @@ class Way:
         self.y_shape = x_shape[0], k_shape[0], *self.output
         self.filters = k_shape[0] // groups
         self.nothing = 0 in x_shape or 0 in k_shape or 0 in self.output
-        self.work = prod(self.y_shape) * prod(k_shape[1:])
         self.depthwise = self.in_lanes(self.filters, k_shape[1])
+        self.work = prod(self.y_shape) * prod(k_shape[1:]) * (APART if self.depthwise else 1)
         self.turned = self.in_lanes(k_shape[1], self.filters)
         self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.nothing) and self.cheaper_spread()
 
@@ -318,6 +320,20 @@ def images(shape: Shape, dtype: Any) -> Array:
     """Images (N, C, H, W) of any content: channels side by side from eight on, else in C's order."""
     n, c, rows, columns = shape
     return empty((n, rows, columns, c), dtype).transpose(0, 3, 1, 2) if c >= LAST else empty(shape, dtype)
+
+
+def array_strides(shape: Shape, size: int) -> Shape:
+    """Those of an array in C's order, whose cells have so many bytes."""
+    return tuple(size * prod(shape[n + 1 :]) for n in range(len(shape)))
+
+
+def image_strides(shape: Shape, size: int) -> Shape:
+    """Those of `images`, which need not be there."""
+    n, c, rows, columns = shape
+    if c < LAST:
+        return array_strides(shape, size)
+    of_image, of_row, of_column, of_channel = array_strides((n, rows, columns, c), size)
+    return of_image, of_channel, of_row, of_column
 
 
 def plain(x: Array) -> Array:

@@ -105,9 +105,10 @@ def test_options_of_a_loss_are_captured(options):
     assert reason(small(), loss=partial(LOSSES["cross_entropy"], **options)) == ""
 
 
-def test_algorithms_of_products_are_not_captured():
-    assert reason(small(), backend=HollowGpu(algorithm="cudnn")) == ""
-    assert reason(small(), backend=HollowGpu(algorithm="gemm")) == CUBLAS.replace("matmul", "dot")
+def test_algorithms_are_captured_but_for_the_literal_one():
+    for algorithm in ("cudnn", "gemm"):
+        for precision in PRECISIONS:
+            assert reason(small(), backend=HollowGpu(algorithm=algorithm), precision=precision) == ""
     assert "an array of the host" in reason(small(), backend=HollowGpu(algorithm="literal"))
 
 

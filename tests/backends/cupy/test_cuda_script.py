@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from cuda_on_host.emulator import needs_compiler
 from cuda_on_host.rehearsal import RehearsedGpu
-from gpu_stand_in import StandIn
+from gpu_stand_in import Planned, StandIn, small_case
 
 import xcnn
 from xcnn.bench import comparison, gpu, timing
-from xcnn.bench.cases import CorrelationCase, StepCase
+from xcnn.bench.cases import CorrelationCase
 
 PATH = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
 PARTS = ("session", "machine", "clock", "plans", "nets", "random_nets", "speed", "plan_times", "smoke", "tables", "run")
@@ -80,15 +80,6 @@ def quick(monkeypatch):
         yield
 
 
-def small_case(choice):
-    """A net for the host in a GPU's place, which is slow."""
-    net = xcnn.Sequential(
-        xcnn.Conv2D(3, 3), xcnn.ReLU(), xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dropout(0.2), xcnn.Dense(4)
-    )
-    batch = int(choice.partition(":")[2])
-    return StepCase("small", net, (1, 6, 6), batch, "cross_entropy", xcnn.SGD(0.05, momentum=0.9))
-
-
 # The run.
 
 
@@ -112,6 +103,40 @@ def test_dry_run_says_for_each_part_what_it_would_do_and_why_it_stopped(script, 
     stopped.pop("machine", None)  # its first task asks for nothing but PyTorch
     assert all("X302" in message for message in stopped.values())
     assert set(stopped) == set(script.PARTS) - {"machine", "mnist"}
+
+
+BLOCKED = """
+import runpy, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pooch", "hatchling"):
+            raise ModuleNotFoundError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+script, folder, out = sys.argv[1:]
+import numpy as np, xcnn
+model = xcnn.Model(xcnn.nets.lenet(), (1, 28, 28), loss="cross_entropy", backend="numpy")
+model.fit(np.zeros((8, 1, 28, 28), "float32"), np.arange(8) % 10, progress="none")
+try:
+    xcnn.datasets.mnist(folder)
+except xcnn.errors.DataError as error:
+    print(error.code)
+sys.argv = [script, "--out", out, "--dry-run", "--data-dir", folder]
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def test_a_machine_without_pooch_and_hatchling_will_do(script, tmp_path):
+    """Nor are they where a wheel is unpacked: what was built somewhere else is not built again."""
+    (tmp_path / "data").mkdir()
+    command = [sys.executable, "-c", BLOCKED, str(PATH), str(tmp_path / "data"), str(tmp_path)]
+    path = os.pathsep.join([str(PATH.parent), *sys.path])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("X205\n")
+    report = script.report(tmp_path / "gpu.jsonl")
+    told = [error["message"] for part in report["parts"].values() for error in part["errors"].values()]
+    assert [*report["parts"]] == [*script.PARTS]
+    assert not any("is blocked" in message or "ModuleNotFound" in message for message in told), told
 
 
 def test_no_script_hides_a_package_that_cupy_imports():
@@ -288,37 +313,6 @@ def test_steps_that_are_not_captured_are_no_success(script, run, monkeypatch):
     found = run(["capture"])["parts"]["capture"]
     assert found["results"]["lenet, float32"] == {"ok": False, "worst": 0.0, "not captured": StandIn.reason}
     assert "does not compute in float16" in found["errors"]["lenet, float16"]["message"]
-
-
-class Plan:
-    """A plan that a reference stands for; a `careless` one leaves cells as they were."""
-
-    workspace = 7
-
-    def __init__(self, question, careless):
-        self.question, self.careless = question, careless
-        self.choice = SimpleNamespace(engine=int(careless), knobs=((1, 2),))
-
-
-class Planned:
-    """A rehearsed device with two plans for each question."""
-
-    def __init__(self, device, careless):
-        self.device, self.plans, self.careless = device, self, careless
-
-    def __getattr__(self, name):
-        return getattr(self.device, name)
-
-    def candidates(self, question):
-        return [Plan(question, False), *([Plan(question, True)] if self.careless else [])]
-
-    def execute(self, plan, arrays):
-        role = {"forward": "y", "input": "x", "kernel": "kernel"}[plan.question.map]
-        before = arrays[role].copy()
-        assert np.isnan(before.astype("float64")).all()
-        self.device.convolve(plan.question, **arrays)
-        if plan.careless:
-            arrays[role][0, 0, 0, 0] = before[0, 0, 0, 0]
 
 
 @needs_compiler
@@ -512,10 +506,50 @@ def test_the_smoke_test_finds_lost_nan(script):
 
 
 @needs_compiler
-def test_the_smoke_test_times_the_product_of_a_dense_layer(script, monkeypatch):
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((4, 48), dtype="float32"), rng.standard_normal((48, 8), dtype="float32")
-    assert 0 < script.dense_microseconds(RehearsedGpu(), "float32", x, w) < 1e6
+def test_the_smoke_test_holds_a_dense_layers_products_to_float64_and_times_them(script, monkeypatch):
+    script.patch(monkeypatch, "DENSE", (4, 48, 8))
+    session = script.Session(RehearsedGpu())
+    for precision in ("float32", "bfloat16"):
+        found = script.product_errors(session, precision)
+        assert len(found) == 3 * 3
+        assert all(one["ok"] for one in found.values()), found
+    device = session.made().gpu
+    device.asked.clear()
+    device.multiplied.clear()
+    x, w, _ = script.dense_arrays(False)
+    taken = {
+        name: script.dense_microseconds(way, "float32", x, w) for name, way in script.product_ways(session).items()
+    }
+    assert all(0 < value < 1e6 for value in taken.values())
+    assert [*taken] == ["cuDNN", "cublasLt", "taken"]
+    runs = 2 + 1  # before the capture and for it
+    assert (len(device.asked), len(device.multiplied)) == (runs * script.PIECES, 2 * runs * script.PIECES)
+
+
+@needs_compiler
+def test_the_smoke_test_finds_wrong_products(script, monkeypatch):
+    script.patch(monkeypatch, "DENSE", (4, 48, 8))
+
+    class Careless:
+        def __init__(self, device):
+            self.device = device
+
+        def __getattr__(self, name):
+            return getattr(self.device, name)
+
+        def multiply(self, product, a, b, c):
+            self.device.multiply(product, a, b, c)
+            c[0, 0] *= 1 if product.a_turned else 2
+
+    @dataclass(frozen=True, repr=False)
+    class Backend(RehearsedGpu):
+        @property
+        def gpu(self):
+            return Careless(super().gpu)
+
+    found = script.product_errors(script.Session(Backend()), "float32")
+    wrong = {name for name, one in found.items() if not one["ok"]}
+    assert wrong == {f"{way}, {product}" for way in ("cublasLt", "taken") for product in ("X W", "dY Wt")}
 
 
 def test_a_smoke_test_that_fails_has_status_1(script, tmp_path):

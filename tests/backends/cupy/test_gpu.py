@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cuda_on_host.emulator import needs_compiler
 from cuda_on_host.rehearsal import RehearsedGpu
+from xcnn_cupy.cublaslt import Product
 
 import xcnn
 from xcnn.core import tree
@@ -413,7 +414,11 @@ def test_an_interrupted_span_is_forgotten(rng, monkeypatch):
 # Without the plans that one would like.
 
 
-@pytest.mark.parametrize("refused", [{"relu", "sigmoid"}, {"forward"}, {"input"}, {"kernel"}])
+@pytest.mark.parametrize(
+    "refused",
+    [{"relu"}, {"forward"}, {"input"}, {"kernel"}, {"product"}, {"preferred"}, {"product", "input"}],
+    ids=lambda names: ", ".join(sorted(names)),
+)
 def test_other_ways_where_cudnn_has_no_plan(rng, monkeypatch, refused):
     make, shape, options = NETS["lenet"]
     backend = RehearsedGpu()
@@ -425,6 +430,50 @@ def test_other_ways_where_cudnn_has_no_plan(rng, monkeypatch, refused):
     *_, expected = gradients(theirs, x, t)
     for g, h in zip(tree.leaves(grads), tree.leaves(expected), strict=True):
         assert np.allclose(getattr(g, "value", g), getattr(h, "value", h), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "refused", "by_cublaslt"),
+    [
+        ("auto", set(), True),
+        ("auto", {"preferred"}, False),
+        ("auto", {"product"}, False),
+        ("gemm", set(), True),
+        ("cudnn", set(), False),
+    ],
+    ids=str,
+)
+def test_who_multiplies_for_a_dense_layer(rng, monkeypatch, algorithm, refused, by_cublaslt):
+    backend = RehearsedGpu(algorithm=algorithm, deterministic=True, workspace=1000)
+    device = backend.gpu
+    for name, value in (("refused", refused), ("asked", []), ("multiplied", [])):
+        monkeypatch.setattr(device, name, value)
+    model = model_on(backend, xcnn.Sequential(xcnn.Dense(5)), (7,))
+    x, t = data(rng, (7,), 5, samples=3)
+    *_, dx, grads = gradients(model, x, t)
+    *_, expected_dx, expected = gradients(model_on(ORACLE, model.net, (7,), seed=model.seed), x, t)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(grads["dense1"]["kernel"], expected["dense1"]["kernel"], rtol=1e-5, atol=1e-7)
+    how = {"deterministic": True, "workspace": 1000}
+    products = {Product(3, 7, 5, **how), Product(7, 3, 5, a_turned=True, **how), Product(3, 5, 7, b_turned=True, **how)}
+    assert set(device.multiplied) == (products if by_cublaslt else set())
+    assert len(device.asked) == (0 if by_cublaslt else 3)
+
+
+def test_matrices_that_begin_or_lie_anywhere_in_memory(rng):
+    """What cublasLt can't read is copied, and what it can't write is written elsewhere."""
+    matrices = RehearsedGpu().matrices
+    cells = rng.standard_normal(2 * 6 * 8 + 1).astype("float32")
+    a, b = cells[1:49].reshape(6, 8), cells[49:].reshape(8, 6)
+    out = np.full(37, np.nan, "float32")[1:].reshape(6, 6)
+    for one, other, expected in ((a, b, a @ b), (b.T, b, b.T @ b), (a[::2, ::2], b[::2], a[::2, ::2] @ b[::2])):
+        into = out[: len(one)]
+        assert matrices.multiply(one, other, into) is into
+        np.testing.assert_allclose(into, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(matrices.multiply(one, other), expected, rtol=1e-4, atol=1e-6)
+    assert matrices.multiply(a.astype("int32"), b.astype("int32")) is None
+    assert matrices.multiply(a.astype("float64"), b) is None
+    assert matrices.multiply(a[:0], b) is None
 
 
 def test_images_that_begin_anywhere_in_memory(rng):

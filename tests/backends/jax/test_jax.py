@@ -16,7 +16,7 @@ from xcnn.training.schedules import OneCycle, WarmUp
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 jnp = jax.numpy
 
-from xcnn_jax import compiled  # noqa: E402 - imports JAX
+from xcnn_jax import compiled, losses  # noqa: E402 - imports JAX
 
 
 def small_net():
@@ -342,6 +342,52 @@ def test_the_forward_pass_is_compiled_outside_training(data):
     np.testing.assert_allclose(model.predict(data[0]), eager.predict(data[0]), rtol=1e-12)
     assert compiled.forward._cache_size() == before + 1
     assert model.evaluate(*data) == pytest.approx(eager.evaluate(*data), rel=1e-12)
+
+
+MEASURES = {
+    "cross_entropy": (xcnn.losses.cross_entropy, {}),
+    "options": (partial(xcnn.losses.cross_entropy, label_smoothing=0.1), {}),
+    "weights": (partial(xcnn.losses.cross_entropy, ignore_index=2), {"sample_weight": np.linspace(0.5, 2, 40)}),
+    "nll": ("nll", {"class_weight": [1, 0.5, 2, 1]}),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_loss_of_an_evaluation_is_one_program(name, data):
+    """Of each size of batch, for every model with an equal loss, whatever the samples weigh; as NumPy has it."""
+    loss, weights = MEASURES[name]
+    sizes = []
+    for factor in (1, 1, 3):
+        ours, numpy = (
+            xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(4)), (2, 6, 6), loss=loss, backend=b, dtype="float64")
+            for b in ("jax", "numpy")
+        )
+        how = {option: factor * np.asarray(weight) for option, weight in weights.items()}
+        measured = ours.evaluate(*data, batch_size=20, **how)
+        assert measured == pytest.approx(numpy.evaluate(*data, batch_size=20, **how), rel=1e-12)
+        sizes.append(losses.compiled._cache_size())
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def mean(y, t):
+    """A loss of a user's own."""
+    return jnp.mean(y), jnp.ones_like(y) / y.size
+
+
+@xcnn.pure
+def number(y, t):
+    """A loss that asks an array for its value."""
+    return float(jnp.mean(y)), jnp.ones_like(y) / y.size
+
+
+@pytest.mark.parametrize("loss", [mean, number])
+def test_a_loss_that_can_not_be_compiled_is_measured_all_the_same(loss, data):
+    """Nobody has said that it is pure, or it asks for a number."""
+    model = made(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(4)), loss=loss)
+    assert model.evaluate(*data)["loss"] == pytest.approx(model.predict(data[0]).mean(), rel=1e-9)
+    with model.backend.active():
+        y, judge = jnp.ones((2, 4)), partial(xcnn.Backend.loss_and_gradient, model.backend)
+        assert losses.loss_and_gradient(judge, loss, None, y, y, None) is None
 
 
 def test_its_backward_is_the_layers(data):

@@ -190,6 +190,31 @@ def test_a_limit_that_is_lowered_holds_at_once():
     assert not remembered(recycler)
 
 
+def test_without_a_limit_what_was_in_use_at_a_time_is_kept():
+    """Of what is larger than `most_bytes`: it is there for the next round, and nothing beyond it is."""
+    recycler = Recycler(most_bytes=4 * SMALLEST, grows=True)
+    arrays = [recycler.empty((2 * CELLS,), "float32") for _ in range(6)]
+    places = sorted(map(address, arrays))
+    del arrays
+    again = [recycler.empty((2 * CELLS,), "float32") for _ in range(6)]
+    assert sorted(map(address, again)) == places
+    other = recycler.empty((5 * CELLS,), "float32")  # beside them: now that is the most
+    assert len(remembered(recycler)) == 7
+    del again, other
+    recycler.empty((9 * CELLS,), "float32")  # for which some of what is free must go
+    assert sum(memory.nbytes for memory in remembered(recycler)) < 1.1 * 17 * SMALLEST
+    recycler.limit(0)
+    assert not remembered(recycler)
+
+
+def test_what_was_in_use_long_ago_does_not_count():
+    recycler = Recycler(most_bytes=4 * SMALLEST, grows=True, idle=8)
+    del [recycler.empty((2 * CELLS,), "float32") for _ in range(6)][:]
+    for _ in range(20):
+        recycler.empty((CELLS,), "float32")
+    assert sum(memory.nbytes for memory in remembered(recycler)) < 4 * SMALLEST
+
+
 def kept():
     return sum(memory.nbytes for memory in remembered(buffers.recycler))
 
@@ -208,6 +233,7 @@ def alone(monkeypatch):
     gc.collect()
     monkeypatch.setattr(process, "at_work", set())
     monkeypatch.setattr(buffers.recycler, "most_bytes", buffers.recycler.most_bytes)
+    monkeypatch.setattr(buffers.recycler, "grows", buffers.recycler.grows)
     buffers.recycler.let_go()
 
 
@@ -315,13 +341,13 @@ def test_a_rehearsal_holds_what_a_recycler_does(seed):
                 most = max(most, sum(bound.values()))
         before = arrays
     del before
-    assert metering.held(2**40, [requests] * 3) == most
+    assert metering.held(2**40, False, [requests] * 3) == most
 
 
 def test_a_rehearsal_of_memory_that_is_not_kept_holds_what_is_alive():
     requests = [(0, 2**20), (1, 2**20), (0, -1), (2, 2**19)]
-    assert metering.held(0, [requests]) == 2 * 2**20
-    assert metering.held(0, [requests] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
+    assert metering.held(0, False, [requests]) == 2 * 2**20
+    assert metering.held(0, False, [requests] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
 
 
 def test_requests_are_noted_and_their_end_too():

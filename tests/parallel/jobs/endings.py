@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -24,7 +25,21 @@ class Happens:
         return x
 
 
-def fail():
+class Source:
+    """Samples that are read as they are needed, of which one rank can't read some."""
+
+    shape, dtype, ndim = X.shape, X.dtype, X.ndim
+
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, rows):
+        if together.rank == rank and rows == 40:
+            raise OSError("the disk of one rank has gone")
+        return X[rows]
+
+
+def fail(*given):
     raise ValueError("one rank alone has failed")
 
 
@@ -40,15 +55,29 @@ def stop():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-watch.GRACE, ending.PATIENCE = 1.0, 1.5
+def no_room(model, history):
+    """From the second epoch on the disk is full."""
+    if len(history) == 1:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+watch.GRACE, watch.LOOKS, ending.PATIENCE = 1.0, 0, 1.5
 what, rank = sys.argv[1], int(sys.argv[2])
 together = xcnn.parallel.mpi(timeout=1.5 if what in ("stall", "stop") else 60)
 happening = {"fail": fail, "interrupt": interrupt, "kill": kill, "stop": stop, "stall": lambda: time.sleep(60)}
 options = {"augment": [Happens(happening[what], rank)], "workers": 0} if what in happening else {}
+if what == "callback":
+    options["callbacks"] = [lambda model, history: fail() if len(history) == 3 else None]
+if what == "full":
+    options["callbacks"] = [xcnn.Checkpoint(sys.argv[3]), no_room]
 rate = 1e300 if what == "diverge" else 0.1 + (together.rank if what == "differ" else 0)
 model = xcnn.Model(dense(), X.shape[1:], optimizer=xcnn.SGD(rate), dtype="float64", backend="numpy")
 print("begun", file=sys.stderr, flush=True)
-history = model.fit(X, Y, epochs=5, progress="none", parallel=together, **options)
+if what == "leave" and together.rank == rank:
+    sys.exit()
+x = Source() if what == "source" else X
+history = model.fit(x, Y, epochs=5, progress="none", parallel=together, **options)
 found = together.ranks.gathered((history.stopped, model.state.step, model.state.epoch, model.state.batch))
 if together.first:
     print(json.dumps(found))

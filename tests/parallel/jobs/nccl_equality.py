@@ -19,8 +19,8 @@ class HostNcclSums(NcclSums):
     def statistic(self, part):
         return np.asarray(super().statistic(np.array(part).view(OnDevice)))
 
-    def gradients(self, grads, gives):
-        return xcnn.core.tree.map(plain, super().gradients(grads, gives))
+    def gradients(self, grads, gives, own):
+        return xcnn.core.tree.map(plain, super().gradients(grads, gives, own))
 
 
 def plain(leaf):

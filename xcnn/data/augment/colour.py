@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import check_rate
 from xcnn.core.options import checked
 from xcnn.core.types import Array
@@ -145,7 +145,7 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
         sixth = first + hue
         sixth = sixth - 6 * xp.floor(sixth / 6)
         ramp = xp.minimum(sixth, 4 - sixth)
-        channels.append(value - chroma * xp.clip(ramp, min=0, max=1))
+        channels.append(value - chroma * xp.clip(ramp, min=0.0, max=1.0))
     return xp.concat(channels, axis=1)
 
 
@@ -156,4 +156,5 @@ def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
 
 def cut(x: Array) -> Array:
     """Cells within 0..1."""
-    return namespace(x).clip(x, min=0, max=1)
+    xp = namespace(x)
+    return xp.minimum(xp.maximum(x, full(x, (), 0.0)), full(x, (), 1.0))

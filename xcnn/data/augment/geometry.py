@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from xcnn.core.arrays import namespace, zeros
+from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
 from xcnn.core.names import unknown
 from xcnn.core.options import checked
@@ -113,20 +113,25 @@ class Translate:
 
     def widened(self, x: Array) -> Array:
         """Images with so many cells around them, on all sides."""
-        xp, edge = namespace(x), self.cells
+        xp = namespace(x)
         for axis in (2, 3):
-            size = x.shape[axis]
-            if self.mode == "zero":
-                before = after = zeros(x, (*x.shape[:axis], edge, *x.shape[axis + 1 :]))
-            else:
-                at = np.concatenate([np.arange(-edge, 0), np.arange(size, size + edge)])
-                if self.mode == "reflect":
-                    at = np.abs(at)
-                    at = np.where(at >= size, 2 * (size - 1) - at, at)
-                at = np.clip(at, 0, size - 1)
-                before, after = (xp.take(x, like(x, part), axis=axis) for part in (at[:edge], at[edge:]))
+            before, after = self.beside(x, axis)
             x = xp.concat([before, x, after], axis=axis)
         return x
+
+    def beside(self, x: Array, axis: int) -> tuple[Array, Array]:
+        """The cells that come before and behind images along an axis: of views, where that can be."""
+        xp, edge, last = namespace(x), self.cells, x.shape[axis] - 1
+
+        def cells(first: int, end: int) -> Array:
+            return x[(slice(None),) * axis + (slice(first, end), ...)]
+
+        if self.mode == "reflect":
+            return xp.flip(cells(1, edge + 1), axis=axis), xp.flip(cells(last - edge, last), axis=axis)
+        shape = (*x.shape[:axis], edge, *x.shape[axis + 1 :])
+        if self.mode == "zero":
+            return (zeros(x, shape),) * 2
+        return xp.broadcast_to(cells(0, 1), shape), xp.broadcast_to(cells(last, last + 1), shape)
 
 
 @checked
@@ -343,4 +348,4 @@ class Cutout:
             at = np.arange(cells)
             within.append((at >= first) & (at < first + self.size))
         covered = within[0][:, None, :, None] & within[1][:, None, None, :] & (u[:, 0] < self.rate)[:, None, None, None]
-        return xp.where(like(x, covered), xp.full_like(x, self.fill), x)
+        return xp.where(like(x, covered), full(x, (), self.fill), x)

@@ -60,9 +60,12 @@ def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], f
     It is taken from the image with cells around it, one before and two behind, which a place beyond them is moved to.
     """
     xp, (channels, height, width) = namespace(x), x.shape
-    padded = xp.reshape(around(x - fill), (channels, -1))
+    padded = xp.reshape(around(x - fill if fill else x), (channels, -1))
     (top, down), (left, across) = ((whole(at, size)) for at, size in ((rows, height), (columns, width)))
-    at = like(x, ((top + 1) * (width + 3) + (left + 1)).reshape(-1))
+    top *= width + 3
+    top += left
+    top += width + 4
+    at = like(x, top.reshape(-1))
     share_down, share_across = (like(x, share.reshape(1, -1)) for share in (down, across))
 
     def blend(first: int) -> Array:
@@ -71,14 +74,17 @@ def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], f
         return here + share_across * (there - here)
 
     upper = blend(0)
-    return xp.reshape(upper + share_down * (blend(width + 3) - upper) + fill, (channels, *rows.shape))
+    found = upper + share_down * (blend(width + 3) - upper)
+    return xp.reshape(found + fill if fill else found, (channels, *rows.shape))
 
 
 def whole(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The cell before each place along an axis, -1 to size, and how far behind its centre the place is, 0 to 1."""
-    at = np.clip(at, -1, size)
+    at = np.maximum(at, -1)
+    np.minimum(at, size, out=at)
     cell = np.floor(at)
-    return cell.astype(np.int64), at - cell
+    at -= cell
+    return cell.astype(np.int64), at
 
 
 def around(x: Array) -> Array:

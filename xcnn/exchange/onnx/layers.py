@@ -316,6 +316,8 @@ def global_pool(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
 def adaptive_average_pool2d(layer: AdaptiveAveragePool2D, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """The means of windows: one size of them, or rows and columns by a product with a matrix each."""
     shape = after(layer, x.shape)
+    if shape[1:] == (1, 1):
+        return here.node("GlobalAveragePool", x, shape=shape)
     if all(n % m == 0 for n, m in zip(x.shape[1:], shape[1:], strict=True)):
         return average_pool(AveragePool2D((x.shape[1] // shape[1], x.shape[2] // shape[2])), weights, x, here)
     rows, columns = (means(np.zeros(()), n, m) for n, m in zip(x.shape[1:], shape[1:], strict=True))
@@ -418,15 +420,21 @@ def batch_norm(layer: BatchNorm, weights: Tree, x: Tensor, here: Scope) -> Tenso
 
 @writes(GroupNorm)
 def group_norm(layer: GroupNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """Groups of channels; features alone are given an axis for the while."""
-    given = [here.constant(name, weights[name]) for name in ("scale", "bias")]
-    how: dict[str, Any] = {"num_groups": layer.groups, "epsilon": layer.epsilon, "opset": 21}
-    if len(x.shape) > 1:
-        return here.node("GroupNormalization", x, *given, shape=x.shape, **how)
-    axis = here.constant("axis", [2])
-    long = here.node("Unsqueeze", x, axis, shape=(*x.shape, 1), part="unsqueezed")
-    y = here.node("GroupNormalization", long, *given, shape=long.shape, **how)
-    return here.node("Squeeze", y, axis, shape=x.shape, part="squeezed")
+    """Groups as the channels of an InstanceNormalization, then a line for each channel, as PyTorch writes it.
+
+    ONNX's own GroupNormalization is defined by the difference of the squares' mean and the mean's square, which leaves
+    nothing of a deviation that is small beside the mean.
+    """
+    c, groups = x.shape[0], layer.groups
+    shape = (groups, prod(x.shape) // groups)
+    grouped = here.node("Reshape", x, here.constant("groups", (0, groups, -1)), shape=shape, part="grouped")
+    ones, zeros = here.constant("ones", np.ones(groups)), here.constant("zeros", np.zeros(groups))
+    how: dict[str, Any] = {"shape": shape, "part": "normalised", "epsilon": layer.epsilon}
+    x_hat = here.node("InstanceNormalization", grouped, ones, zeros, **how)
+    x_hat = here.node("Reshape", x_hat, here.constant("shape", (0, *x.shape)), shape=x.shape, part="x_hat")
+    wide = (c, *(1 for _ in x.shape[1:]))
+    scale, bias = (here.constant(name, np.reshape(weights[name], wide)) for name in ("scale", "bias"))
+    return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
 
 
 @writes(InstanceNorm)
@@ -439,24 +447,29 @@ def instance_norm(layer: InstanceNorm, weights: Tree, x: Tensor, here: Scope) ->
 
 @writes(LocalResponseNorm)
 def local_response_norm(layer: LocalResponseNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """ONNX's own for images and an odd size, which it is the same for; else the sums by a matrix of ones and zeros."""
-    if len(x.shape) == 3 and layer.size % 2:
-        how: dict[str, Any] = {"alpha": layer.alpha, "beta": layer.beta, "bias": layer.k, "size": layer.size}
-        return here.node("LRN", x, shape=x.shape, **how)
-    c, before, behind = x.shape[0], layer.size // 2, (layer.size - 1) // 2
-    apart = np.arange(c) - np.arange(c)[:, None]
-    band = np.where((apart >= -before) & (apart <= behind), layer.alpha / layer.size, 0.0)
+    """The means of neighbouring channels by a pooling of one column; the rest of the formula follows.
+
+    onnxruntime computes ONNX's LRN by adding and subtracting squares from channel to channel, whose roundings add up.
+    """
+    c, size = x.shape[0], layer.size
+    line, pads = (1, c, prod(x.shape) // c), [size // 2, 0, (size - 1) // 2, 0]
     square = here.node("Mul", x, x, shape=x.shape, part="square")
-    kernel = here.constant("band", band.T if len(x.shape) == 1 else band.reshape(c, c, *(1 for _ in x.shape[1:])))
-    given = (square, kernel, here.constant("k", np.full(c, float(layer.k))))
-    sums = here.node("Gemm" if len(x.shape) == 1 else "Conv", *given, shape=x.shape, part="sums")
+    square = here.node("Reshape", square, here.constant("line", (0, 1, c, -1)), shape=line, part="squares")
+    how: dict[str, Any] = {"kernel_shape": [size, 1], "strides": [1, 1], "pads": pads, "count_include_pad": 1}
+    mean = here.node("AveragePool", square, shape=line, part="means", **how)
+    mean = here.node("Reshape", mean, here.constant("shape", (0, *x.shape)), shape=x.shape, part="mean")
+    times = here.node("Mul", mean, here.constant("alpha", float(layer.alpha)), shape=x.shape, part="times")
+    sums = here.node("Add", times, here.constant("k", float(layer.k)), shape=x.shape, part="sums")
     power = here.node("Pow", sums, here.constant("beta", float(layer.beta)), shape=x.shape, part="power")
     return here.node("Div", x, power, shape=x.shape)
 
 
 @writes(LayerNorm)
 def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The last axes by ONNX's own operator, others by their formula, since nothing is transposed."""
+    """The last axes by ONNX's own operator, others by their formula, since nothing is transposed.
+
+    The mean is taken twice: what is left of it behind the first time is its rounding, which all cells would have.
+    """
     rank = len(x.shape) + 1
     axes = layer.axes(rank)
     if axes == tuple(range(axes[0], rank)):
@@ -466,11 +479,13 @@ def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tenso
     shape = tuple(1 if axis in axes else x.shape[axis - 1] for axis in range(1, rank))
     wide = tuple(x.shape[axis - 1] if axis in axes else 1 for axis in range(1, rank))
     scale, bias = (here.constant(name, np.reshape(weights[name], wide)) for name in ("scale", "bias"))
-    mean = here.node("ReduceMean", x, over, shape=shape, part="mean", keepdims=1)
-    centred = here.node("Sub", x, mean, shape=x.shape, part="centred")
+    centred = x
+    for _ in range(2):
+        mean = here.node("ReduceMean", centred, over, shape=shape, part="mean", keepdims=1)
+        centred = here.node("Sub", centred, mean, shape=x.shape, part="centred")
     square = here.node("Mul", centred, centred, shape=x.shape, part="square")
     variance = here.node("ReduceMean", square, over, shape=shape, part="variance", keepdims=1)
-    raised = here.node("Add", variance, here.constant("epsilon", layer.epsilon), shape=shape, part="raised")
+    raised = here.node("Add", variance, here.constant("epsilon", float(layer.epsilon)), shape=shape, part="raised")
     deviation = here.node("Sqrt", raised, shape=shape, part="deviation")
     x_hat = here.node("Div", centred, deviation, shape=x.shape, part="x_hat")
     return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
@@ -500,7 +515,7 @@ def by_name(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
 @writes(ClippedReLU)
 def clipped_relu(layer: ClippedReLU, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """A line between two levels."""
-    least, most = here.constant("least", 0.0), here.constant("most", layer.max_value)
+    least, most = here.constant("least", 0.0), here.constant("most", float(layer.max_value))
     return here.node("Clip", x, least, most, shape=x.shape)
 
 

@@ -5,57 +5,17 @@ Each is found from its last operator backwards, and put in its place as one oper
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from math import sqrt
-from typing import Any
 
-from xcnn.exchange.onnx.constants import axes_of, constant
-from xcnn.exchange.onnx.file import Contents, Op, by_output, takers
+from xcnn.exchange.onnx.constants import constant
+from xcnn.exchange.onnx.file import Contents, Op
+from xcnn.exchange.onnx.matching import Ops
+from xcnn.exchange.onnx.norm_patterns import group_norm, layer_norm, local_response_norm
 
-NEAR = 1e-4
-"""Of a constant in a formula, as exporters round it."""
 FAR = 17.0
 """From here on log(1 + exp(x)) is x, in float32."""
-
-
-class Ops:
-    """The operators of a file: who gives a value, who takes it, and the constants."""
-
-    def __init__(self, ops: list[Op], constants: Mapping[str, Any]) -> None:
-        self.by_output: dict[str, Op] = by_output(ops)
-        self.constants: Mapping[str, Any] = constants
-        self.uses: Counter[str] = Counter(name for name, _ in takers(ops))
-
-    def made(self, name: str, *kinds: str) -> Op | None:
-        """The operator of one of these types that gives a value."""
-        op = self.by_output.get(name)
-        return op if op is not None and op.kind in kinds and name == op.outputs[0] else None
-
-    def inner(self, name: str, *kinds: str) -> Op | None:
-        """Such an operator whose value nobody else takes."""
-        return self.made(name, *kinds) if self.uses[name] == 1 else None
-
-    def is_number(self, name: str, *values: float) -> bool:
-        """Whether a value is a constant of one cell, and nearly one of these numbers."""
-        found = self.constants.get(name)
-        if found is None or found.size != 1 or found.dtype.kind not in "fiu":
-            return False
-        return any(abs(float(found.ravel()[0]) - value) <= NEAR * abs(value) for value in values)
-
-    def beside(self, op: Op | None, *values: float) -> str | None:
-        """Of an operator with two inputs, one of which is such a number, the other."""
-        if op is None or len(op.inputs) != 2:
-            return None
-        a, b = op.inputs
-        return a if self.is_number(b, *values) else b if self.is_number(a, *values) and op.kind != "Div" else None
-
-    def pairs(self, op: Op) -> Iterator[tuple[str, str]]:
-        """Both orders of two inputs."""
-        if len(op.inputs) == 2:
-            yield op.inputs[0], op.inputs[1]
-            yield op.inputs[1], op.inputs[0]
 
 
 def silu(op: Op, ops: Ops) -> Op | None:
@@ -134,31 +94,6 @@ def factors_of(op: Op, ops: Ops) -> list[str]:
     return [*op.inputs]
 
 
-def layer_norm(op: Op, ops: Ops) -> Op | None:
-    """(x - mean) / sqrt(mean of its square + epsilon)"""
-    root = ops.inner(op.inputs[1], "Sqrt")
-    raised = root and ops.inner(root.inputs[0], "Add")
-    if raised is None:
-        return None
-    for name, added in ops.pairs(raised):
-        epsilon, variance = ops.constants.get(added), ops.inner(name, "ReduceMean")
-        centred = ops.made(op.inputs[0], "Sub")
-        if epsilon is None or epsilon.size != 1 or variance is None or centred is None:
-            continue
-        square, mean = ops.inner(variance.inputs[0], "Pow", "Mul"), ops.made(centred.inputs[1], "ReduceMean")
-        if square is None or mean is None or mean.inputs[0] != centred.inputs[0]:
-            continue
-        squared = square.inputs == (centred.outputs[0],) * 2 or (
-            square.kind == "Pow" and square.inputs[0] == centred.outputs[0] and ops.is_number(square.inputs[1], 2.0)
-        )
-        axes = [axes_of(each, [None, *(ops.constants.get(n) for n in each.inputs[1:])]) for each in (mean, variance)]
-        kept = mean.get("keepdims", 1) and variance.get("keepdims", 1)
-        if squared and axes[0] and axes[0] == axes[1] and kept:
-            how = {"axes": axes[0], "epsilon": float(epsilon.ravel()[0])}
-            return Op(op.name, "xcnn::LayerNorm", (centred.inputs[0],), op.outputs, how)
-    return None
-
-
 def softsign(op: Op, ops: Ops) -> Op | None:
     """X / (1 + |x|)"""
     absolute = ops.inner(ops.beside(ops.inner(op.inputs[1], "Add"), 1.0) or "", "Abs")
@@ -186,8 +121,9 @@ def softplus(op: Op, ops: Ops) -> Op | None:
 
 PATTERNS: dict[str, tuple[Callable[[Op, Ops], Op | None], ...]] = {
     "Mul": (silu, mish, hard_swish, gelu),
-    "Div": (hard_swish, layer_norm, softsign),
+    "Div": (hard_swish, layer_norm, softsign, local_response_norm),
     "Log": (log_sigmoid,),
+    "Reshape": (group_norm,),
     "Where": (softplus,),
 }
 """By the type of the last operator."""

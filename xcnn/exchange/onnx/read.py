@@ -143,10 +143,12 @@ class Reading:
         self.room: int = MOST_FOLDED + 4 * file.size
         self.failed: dict[tuple[str, str], list[str]] = {}
         self.last: str = ""
-        """A value before the first that failed."""
+        """A value before the first that failed, other than the input."""
+        self.first: str = ""
 
     def start(self, name: str, shape: Shape) -> Flow:
         """The input's value; one whose channels the graph puts first at once is taken as it is behind that."""
+        self.first = name
         first = [op for each, op in takers([*self.ops]) if each == name]
         orders = {tuple(op.get("perm") or ()) if op.kind == "Transpose" else () for op in first}
         x = Flow(INPUT, shape, shape)
@@ -203,7 +205,8 @@ class Reading:
     def fail(self, op: Op, why: str) -> None:
         """Note an operator that can't be had."""
         if not self.failed:
-            self.last = next((n for n in op.inputs if isinstance(self.values.get(n), Flow)), "")
+            found = (n for n in op.inputs if n != self.first and isinstance(self.values.get(n), Flow))
+            self.last = next(found, "")
         self.failed.setdefault((op.kind, why), []).append(op.name)
 
     def finished(self, name: str, end: str) -> Flow:

@@ -17,7 +17,7 @@ from xcnn.core.types import Weights
 from xcnn.core.version import __version__
 from xcnn.errors import ExchangeError, counted
 from xcnn.exchange.onnx.folding import fold_batch_norms
-from xcnn.exchange.onnx.graph import Graph, Scope, Tensor
+from xcnn.exchange.onnx.graph import Graph, Node, Scope, Tensor
 from xcnn.exchange.onnx.layers import LAYERS, write
 from xcnn.exchange.onnx.package import onnx_package
 from xcnn.exchange.onnx.verify import verify
@@ -127,10 +127,19 @@ def graph_of(net: Net) -> tuple[Graph, list[Tensor], list[Tensor]]:
     return graph, inputs, [Tensor(renamed[one.name], one.shape) for one in ends]
 
 
+def typed(onnx: Any, node: Node, opset: int) -> dict[str, Any]:
+    """A node's attributes, whole numbers as floating-point ones where the operator has these."""
+    known = onnx.defs.get_schema(node.op, opset).attributes
+    real = {name for name, each in known.items() if each.type == onnx.defs.OpSchema.AttrType.FLOAT}
+    return {name: float(value) if name in real else value for name, value in node.attributes.items()}
+
+
 def model_of(onnx: Any, info: Mapping[str, Any], graph: Graph, inputs: list[Tensor], outputs: list[Tensor]) -> Any:
     """The file's message."""
     make = onnx.helper
-    nodes = [make.make_node(n.op, n.inputs, [n.output], name=n.name, **n.attributes) for n in graph.nodes]
+    nodes = [
+        make.make_node(n.op, n.inputs, [n.output], name=n.name, **typed(onnx, n, graph.opset)) for n in graph.nodes
+    ]
     first, last = (
         [make.make_tensor_value_info(end.name, onnx.TensorProto.FLOAT, [BATCH, *end.shape]) for end in ends]
         for ends in (inputs, outputs)

@@ -102,25 +102,25 @@ Object.assign(OPERATIONS, {
    */
   graph({ children, inputs, outputs, packed = {} }, x, call) {
     const given = packed.inputs ? apart(x, packed.inputs.map(cellsOf)) : inputs.length > 1 ? x : [x];
-    const values = Object.fromEntries(inputs.map((name, n) => [name, given[n]]));
+    const values = new Map(inputs.map((name, n) => [name, given[n]])); // no object: "constructor" is a name too
     const backwards = [];
     for (const child of children) {
-      const taken = child.takes.map((name) => values[name]);
+      const taken = child.takes.map((name) => values.get(name));
       const { y, backward } = call(child, taken.length > 1 ? taken : taken[0]);
-      values[child.name] = y;
+      values.set(child.name, y);
       backwards.push([child, backward]);
     }
-    const made = outputs.map((name) => values[name]);
+    const made = outputs.map((name) => values.get(name));
     const backward = (dy) => {
-      const slopes = {};
-      const enter = (name, slope) => (slopes[name] = slopes[name] ? summedUp([slopes[name], slope]) : slope);
+      const slopes = new Map();
+      const enter = (name, slope) => slopes.set(name, slopes.has(name) ? summedUp([slopes.get(name), slope]) : slope);
       const dys = packed.outputs ? apart(dy, packed.outputs.map(cellsOf)) : [dy];
       outputs.forEach((name, n) => enter(name, dys[n]));
       for (const [child, back] of [...backwards].reverse()) {
-        const { dx } = back(slopes[child.name]);
+        const { dx } = back(slopes.get(child.name));
         child.takes.forEach((name, n) => enter(name, child.takes.length > 1 ? dx[n] : dx));
       }
-      const dx = inputs.map((name) => slopes[name]);
+      const dx = inputs.map((name) => slopes.get(name));
       return { dx: packed.inputs ? sideBySide(dx) : inputs.length > 1 ? dx : dx[0], grads: {} };
     };
     return { y: packed.outputs ? sideBySide(made) : made[0], backward };

@@ -1,5 +1,14 @@
 // 5: do you believe it? Each weight's finite difference beside its gradient.
 
+/** What is to be said of a difference that is apart from its gradient; "" of one that is not. */
+function apartBecause({ above, below, slope, step }, loss, gradient) {
+  const off = Math.abs(slope - gradient);
+  if (off <= 1e-6 + 1e-4 * Math.abs(gradient)) return "";
+  if (off <= (1e-14 * Math.max(Math.abs(above), Math.abs(below))) / step) return "The loss is so large that its change is lost in its last digits.";
+  const [right, left] = [(above - loss) / step, (loss - below) / step].map((each) => written(each));
+  return `The loss has a corner here, of a ReLU, a maximum or |x|, or bends much: its slope is ${right} to the right and ${left} to the left. The gradient is that of one side, or lies between.`;
+}
+
 /** Products that differences may take without being asked for: a browser makes some hundred million in a second. */
 const PATIENCE = 2e8;
 
@@ -28,9 +37,9 @@ class DifferencesSection extends Section {
     const gradient = arrayOf(result, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}`)?.[at];
     const where = `${this.any.path}[${indicesOf(at, shape).join(", ")}] = ${written(cells[at])}`;
     if (gradient === undefined) return [`${where} is a statistic: no gradient trains it.`];
-    const { slope } = network.difference(cells, at);
-    return [`${where}: difference `, number(slope, `difference(${this.any.path}[${at}])`, 7), ", gradient ",
-      number(gradient, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}[${at}]`, 7), "."];
+    const found = network.difference(cells, at);
+    return [`${where}: difference `, number(found.slope, `difference(${this.any.path}[${at}])`, 7), ", gradient ",
+      number(gradient, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}[${at}]`, 7), ". ", apartBecause(found, result.loss, gradient)];
   }
 
   show(state) {
@@ -42,10 +51,10 @@ class DifferencesSection extends Section {
     const many = view.K.rows * view.K.columns * 2 * this.data.products > PATIENCE && !this.kernelAsked;
     this.fill(
       `∂E/∂K[${a}, ${b}] = ${written(cellAt(view.dK, a, b))}. If K[${a}, ${b}] is made a little larger, what does the loss do?`,
-      paragraph("A gradient says how much the loss changes with a weight. So change it, by ", code("e = 1e−5"), " both ways, compute the loss anew, and see:"),
+      paragraph("A gradient says how much the loss changes with a weight. So change it, by ", code(`e = ${written(chosen.step, 1)}`), " both ways, compute the loss anew, and see:"),
       paragraph(`L(K[${a}, ${b}] + e) = `, number(chosen.above, "", digits), ",  ", `L(K[${a}, ${b}] − e) = `, number(chosen.below, "", digits), ", and ",
         code("(L(w + e) − L(w − e)) / 2e"), " = ", number(chosen.slope, `difference(${view.k(a, b)})`, 7), ", where the gradient is ",
-        number(cellAt(view.dK, a, b), view.dk(a, b), 7), "."),
+        number(cellAt(view.dK, a, b), view.dk(a, b), 7), ". ", apartBecause(chosen, state.result.loss, cellAt(view.dK, a, b))),
       many
         ? button(`Compute all ${view.K.rows * view.K.columns} of this kernel`, () => {
           this.kernelAsked = true;
@@ -58,13 +67,18 @@ class DifferencesSection extends Section {
 
   ofKernel(state, view) {
     const rows = [];
+    let corners = 0;
     for (let a = 0; a < view.K.rows; a++)
       for (let b = 0; b < view.K.columns; b++) {
-        const { slope } = state.network.difference(view.kernel.cells, view.kAt(a, b));
+        const found = state.network.difference(view.kernel.cells, view.kAt(a, b));
+        const { slope } = found;
         const gradient = cellAt(view.dK, a, b);
+        corners += apartBecause(found, state.result.loss, gradient) !== "";
         rows.push([`K[${a}, ${b}]`, number(cellAt(view.K, a, b), view.k(a, b)), number(slope, `difference(${view.k(a, b)})`, 7),
           number(gradient, view.dk(a, b), 7), written(Math.abs(slope - gradient), 1)]);
       }
-    return table("each weight of this kernel", ["weight", "value", "difference", "gradient", "apart by"], rows);
+    const found = table("each weight of this kernel", ["weight", "value", "difference", "gradient", "apart by"], rows);
+    if (!corners) return found;
+    return element("div", {}, found, paragraph(`${corners === 1 ? "One is" : `${corners} are`} apart. Choose such a cell of K above, and it is said why.`));
   }
 }

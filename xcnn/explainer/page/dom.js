@@ -46,15 +46,15 @@ function gridTable(caption, { rows, columns, cells }, name, marked = () => false
   return table(caption, null, grid);
 }
 
-/** The terms of a sum: the largest ones, what the others add, and the sum. A term is {label, parts: [numbers], value, name}. */
+/** The terms of a sum: the largest ones, what the others add, and the sum. A term is {label, parts, value, name}; `parts` makes its factors, of those that are shown alone. */
 function termTable(caption, head, terms, sum, { most = 9, sign = "×" } = {}) {
-  const plain = terms.every(({ parts }) => !parts.length); // then there is no column of them
+  const plain = terms.every(({ parts }) => !parts); // then there is no column of them
   const line = (cells) => cells.filter((_, n) => n !== 1 || !plain);
   const order = terms.map((_, n) => n).sort((a, b) => Math.abs(terms[b].value) - Math.abs(terms[a].value) || a - b);
   const shown = order.slice(0, most).sort((a, b) => a - b).map((n) => terms[n]);
   const rest = order.slice(most);
   const rows = shown.map(({ label, parts, value, name }) => [
-    label, parts.flatMap((part, n) => (n ? [` ${sign} `, part] : [part])), number(value, name),
+    label, parts ? parts().flatMap((part, n) => (n ? [` ${sign} `, part] : [part])) : "", number(value, name),
   ]);
   if (rest.length) {
     const others = rest.reduce((part, n) => part + terms[n].value, 0);

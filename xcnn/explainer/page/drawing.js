@@ -9,8 +9,8 @@ class Drawing {
     this.pen = [PAPER / 2, PAPER / 2];
     this.canvas = element("canvas", { width: PAPER, height: PAPER, tabindex: 0, role: "application", class: "paper",
       "aria-label": "paper: draw by pointer, or move the pen by the arrow keys and draw while Shift is held; a single dot by the space bar",
-      onpointerdown: (event) => this.down(event), onpointermove: (event) => event.buttons && this.line(this.at(event)),
-      onpointerup: () => this.take(), onkeydown: (event) => this.key(event) });
+      onpointerdown: (event) => this.down(event), onpointermove: (event) => this.drawn && this.line(this.at(event)),
+      onpointerup: () => this.up(), onpointercancel: () => this.up(), onkeydown: (event) => this.key(event) });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.clear();
     this.root = element("section", { id: "drawing", "aria-labelledby": "drawing-title" },
@@ -33,7 +33,13 @@ class Drawing {
   down(event) {
     this.canvas.setPointerCapture(event.pointerId);
     this.pen = this.at(event);
+    this.drawn = true;
     this.line(this.pen);
+  }
+
+  up() {
+    this.drawn = false;
+    this.take();
   }
 
   line(to) {
@@ -64,6 +70,8 @@ class Drawing {
     const ink = this.ink();
     if (!ink) return;
     this.state.network.x.set(centred(ink).cells);
+    this.state.compute();
+    this.state.chooseLayer(this.state.path); // what was worth a look in the old picture may be 0 in this one
     this.state.changed();
   }
 

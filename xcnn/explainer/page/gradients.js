@@ -25,7 +25,7 @@ class GradientsSection extends Section {
       for (let q = 0; q < g.output[1]; q++) {
         const [m, n] = beneath(g, p, q, a, b);
         const [x, dy] = [cellAt(view.X, m, n), cellAt(view.dY, p, q)];
-        terms.push({ label: `X[${m}, ${n}], Y[${p}, ${q}]`, parts: [number(x, view.x(m, n)), number(dy, view.dy(p, q))],
+        terms.push({ label: `X[${m}, ${n}], Y[${p}, ${q}]`, parts: () => [number(x, view.x(m, n)), number(dy, view.dy(p, q))],
           value: x * dy, name: `${view.x(m, n)} * ${view.dy(p, q)}` });
       }
     this.fill(

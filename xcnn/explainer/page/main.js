@@ -82,6 +82,7 @@ function start() {
   const changed = element("p", { id: "changed" });
   document.getElementById("page").append(...[
     badge(found, data.numpy), heading(data), changed, picture.root, data.draw ? new Drawing(state).root : null, overview.root,
+    convolutional ? null : paragraph("Parts 1 to 5 are about a convolution; this net has none that they could show."),
     coverSwitch(sections), bar?.root, ...sections.map((section) => section.root)].filter(Boolean));
   state.listeners.push(...[picture, overview, bar, ...sections].filter(Boolean).map((each) => () => each.show(state)), () => {
     changed.textContent = state.changes ? "Something was changed: the numbers are no longer those of the picture and the weights that were given." : "";

@@ -33,31 +33,46 @@ const paletteOf = ({ cells }) => (cells.every((value) => value >= 0) ? "picture"
 /** Whether dark letters are read on this colour. */
 const isLight = ([r, g, b]) => 0.299 * r + 0.587 * g + 0.114 * b > 140;
 
+/** The most pixels of a canvas along an axis: browsers draw none that are much larger. */
+const MOST_PIXELS = 8192;
+/** Pixels that a row is high, and a column wide, at the least: of a signal there is one. */
+const LEAST = 24;
+
+/** The [width, height] of cells, in pixels: squares, unless the plane is a line, which would not be seen. */
+function cellSize({ rows, columns }, room, limit = MOST_PIXELS) {
+  const most = Math.max(rows, columns);
+  const side = Math.min(Math.max(1, Math.min(56, Math.floor(room / most))), limit / most);
+  const shrunk = Math.max(1, (most * side) / 600); // what the page makes smaller stays as high
+  const least = (count) => Math.max(side, Math.floor((Math.min(LEAST, room) * shrunk) / count));
+  return rows < columns ? [side, least(rows)] : [least(columns), side];
+}
+
 /** Paints a plane with cells of so many pixels, from a corner; where there is room, each cell's sign, or its number. */
-function paint(context, { rows, columns, cells }, { palette, most = largest(cells), size, left = 0, top = 0 }) {
+function paint(context, { rows, columns, cells }, { palette, most = largest(cells), size: [wide, high], left = 0, top = 0 }) {
+  const size = Math.min(wide, high);
   context.textAlign = "center";
   context.textBaseline = "middle";
   for (let n = 0; n < cells.length; n++) {
-    const [x, y] = [left + (n % columns) * size, top + Math.floor(n / columns) * size];
+    const [x, y] = [left + (n % columns) * wide, top + Math.floor(n / columns) * high];
     const colour = colourOf(cells[n], most, palette);
     context.fillStyle = `rgb(${colour})`;
-    context.fillRect(x, y, size, size);
+    context.fillRect(x, y, wide, high);
     if (palette !== "picture" && size >= 10 && cells[n] !== 0) {
       context.fillStyle = isLight(colour) ? "#000" : "#fff";
       context.font = `${Math.min(size * 0.6, 14)}px system-ui, sans-serif`;
       const text = size >= 44 ? written(cells[n], 2) : cells[n] < 0 ? "−" : "+";
-      context.fillText(text, x + size / 2, y + size / 2, size - 4);
+      context.fillText(text, x + wide / 2, y + high / 2, wide - 4);
     }
   }
 }
 
 /** Draws a frame around cells that reads on every colour. */
-function frame(context, { row, column, rows = 1, columns = 1 }, size, dashed = false) {
-  for (const [colour, width] of size < 16 ? [["#000", 3], ["#fff", 1]] : [["#000", 4], ["#fff", 2]]) {
+function frame(context, { row, column, rows = 1, columns = 1 }, [wide, high], dashed = false) {
+  for (const [colour, width] of Math.min(wide, high) < 16 ? [["#000", 3], ["#fff", 1]] : [["#000", 4], ["#fff", 2]]) {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.setLineDash(dashed ? [5, 4] : []);
-    context.strokeRect(column * size + 1, row * size + 1, columns * size - 2, rows * size - 2);
+    context.strokeRect(column * wide + 1, row * high + 1, Math.max(columns * wide - 2, 1), rows * high - 2);
   }
   context.setLineDash([]);
 }
@@ -83,9 +98,9 @@ class PlaneMap {
     this.plane = plane;
     this.chosen = chosen || [0, 0];
     this.label = label;
-    const size = (this.size = Math.max(1, Math.min(56, Math.floor(this.width / Math.max(plane.rows, plane.columns)))));
-    this.canvas.width = plane.columns * size;
-    this.canvas.height = plane.rows * size;
+    const size = cellSize(plane, this.width);
+    this.canvas.width = Math.ceil(plane.columns * size[0]);
+    this.canvas.height = Math.ceil(plane.rows * size[1]);
     const context = this.canvas.getContext("2d");
     paint(context, plane, { palette, size, most });
     frames.forEach((each) => frame(context, each, size, each.dashed));
@@ -134,9 +149,9 @@ class PlaneMap {
 
 /** Several planes side by side, as one picture that can only be looked at. */
 function strip(planes, palette, label, height = 40) {
-  const size = Math.max(1, Math.floor(height / Math.max(...planes.map((each) => Math.max(each.rows, each.columns)))));
-  const widths = planes.map((each) => each.columns * size + 3);
-  const canvas = element("canvas", { role: "img", "aria-label": label, width: total(widths) - 3, height: planes[0].rows * size });
+  const size = cellSize(planes[0], height, MOST_PIXELS / 32);
+  const widths = planes.map((each) => Math.ceil(each.columns * size[0]) + 3);
+  const canvas = element("canvas", { role: "img", "aria-label": label, width: total(widths) - 3, height: Math.ceil(planes[0].rows * size[1]) });
   const most = Math.max(...planes.map((each) => largest(each.cells)));
   let left = 0;
   planes.forEach((each, n) => {

@@ -66,9 +66,10 @@ class Network {
     return { loss: loss.value, terms: loss.terms, y, dy: loss.dy, dx, layers };
   }
 
-  /** (L(w + e) − L(w − e)) / 2e for one cell of an array that the loss depends on, with both losses. */
-  difference(cells, at, step = 1e-5) {
+  /** (L(w + e) − L(w − e)) / 2e for one cell of an array that the loss depends on, with both losses; e is a share of a large w. */
+  difference(cells, at) {
     const before = cells[at];
+    const step = 1e-5 * Math.max(1, Math.abs(before));
     const moved = [step, -step].map((by) => {
       cells[at] = before + by;
       return this.lossOf(this.predict()).value;

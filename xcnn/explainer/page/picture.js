@@ -12,15 +12,20 @@ function paintColours(canvas, planes, most) {
   });
 }
 
-/** The planes of all inputs, each with its label and the place of its first cell in x. */
+/** The number that is drawn brightest: 1, as in pictures, unless all are larger or far smaller. */
+const brightest = (most) => (most > 0.01 ? Math.max(1, most) : most || 1);
+
+/** The planes of all inputs, each with its label, the place of its first cell in x, and how it is drawn. */
 function inputPlanes(x, inputs) {
   const cells = apart(x, inputs.map(({ shape }) => cellsOf(shape)));
   let from = 0;
   return inputs.flatMap(({ name, shape }, k) => {
     const planes = planesOf(cells[k], shape);
+    const palette = paletteOf({ cells: cells[k] });
+    const most = brightest(largest(cells[k]));
     return planes.map((each, n) => {
       const label = [name, planes.length > 1 ? `channel ${n}` : ""].filter(Boolean).join(", ") || "input X";
-      const placed = { ...each, label, from };
+      const placed = { ...each, label, from, palette, most };
       from += each.cells.length;
       return placed;
     });
@@ -32,7 +37,7 @@ class PictureSection {
     Object.assign(this, { state, data });
     this.planes = inputPlanes(state.network.x, data.inputs);
     this.maps = this.planes.map(({ label }, n) => new PlaneMap({
-      label, palette: "picture", width: this.planes.length > 1 ? 180 : 280,
+      label, width: this.planes.length > 1 ? 180 : 280,
       onselect: (...at) => this.look(n, at), onsplash: (...at) => this.set(n, at, this.valueAt(n, at) > 0.5 ? 0 : 1),
     }));
     this.value = numberField("Value of the chosen pixel", (value) => this.set(state.pixel.plane, state.pixel.at, value));
@@ -66,7 +71,8 @@ class PictureSection {
         network.t[k] = value;
         this.state.changed();
       }));
-      this.target.append(...this.fields.map((field) => field.root));
+      const more = network.t.length - this.fields.length;
+      this.target.append(...this.fields.map((field) => field.root), ...(more > 0 ? [element("span", {}, `and ${more} more targets, which stay as they are`)] : []));
     }
   }
 
@@ -98,10 +104,9 @@ class PictureSection {
 
   show({ network, result, pixel }) {
     this.planes = inputPlanes(network.x, this.data.inputs);
-    const most = Math.max(1, largest(network.x));
     this.planes.forEach((plane, n) =>
-      this.maps[n].show(plane, { chosen: n === pixel.plane ? pixel.at : undefined, most, name: (...at) => `x[${this.place(n, at)}]` }));
-    if (this.colours) paintColours(this.colours, this.planes, most);
+      this.maps[n].show(plane, { ...plane, chosen: n === pixel.plane ? pixel.at : undefined, name: (...at) => `x[${this.place(n, at)}]` }));
+    if (this.colours) paintColours(this.colours, this.planes, this.planes[0].most);
     this.value.input.value = this.valueAt(pixel.plane, pixel.at);
     if (this.pick) this.pick.selectedIndex = placeOfLargest(network.t, (value) => value);
     else this.fields.forEach((field, k) => (field.input.value = network.t[k]));

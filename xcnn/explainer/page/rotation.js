@@ -75,7 +75,7 @@ class RotationSection extends Section {
     const [m, n] = state.cell;
     const terms = readersOf(view.g, m, n).map(({ p, q, a, b }) => ({
       label: `Y[${p}, ${q}], K[${a}, ${b}]`,
-      parts: [number(cellAt(view.dY, p, q), view.dy(p, q)), number(cellAt(view.K, a, b), view.k(a, b))],
+      parts: () => [number(cellAt(view.dY, p, q), view.dy(p, q)), number(cellAt(view.K, a, b), view.k(a, b))],
       value: cellAt(view.dY, p, q) * cellAt(view.K, a, b), name: `${view.dy(p, q)} * ${view.k(a, b)}`,
     }));
     return element("div", { class: "way" }, element("h3", {}, "Full convolution: the rotation is in the name"),
@@ -90,7 +90,7 @@ class RotationSection extends Section {
     const first = Math.floor(view.i / perGroup) * perGroup;
     const whole = cellAt(view.dX, m, n);
     const terms = Array.from({ length: perGroup }, (_, at) => partOf(state, view, first + at)).map((value, at) => ({
-      label: `filter ${first + at}`, parts: [], value, name: `part(${view.path},${first + at},${view.j},${m},${n})` }));
+      label: `filter ${first + at}`, value, name: `part(${view.path},${first + at},${view.j},${m},${n})` }));
     return perGroup > 1 && [paragraph(`Channel ${view.j} is read by ${perGroup} filters, and collects from all of them:`),
       termTable(`∂E/∂X[${m}, ${n}] from each filter`, ["from", "", "part"], terms, number(whole, view.dx(m, n), 7))];
   }

@@ -49,11 +49,11 @@ class WindowSection extends Section {
     const [p, q] = state.element;
     const first = view.j - view.c;
     const terms = Array.from({ length: view.share }, (_, c) => ({
-      label: `channel ${first + c}`, parts: [], value: windowSum(state, c), name: `window(${view.path},${view.i},${first + c},${p},${q})` }));
+      label: `channel ${first + c}`, value: windowSum(state, c), name: `window(${view.path},${view.i},${first + c},${p},${q})` }));
     const { bias } = view.node.weights;
     if (bias) {
       const place = biasPlace(view, p, q);
-      terms.push({ label: bias.cells.length === view.g.filters ? `bias of filter ${view.i}` : `bias of this output`, parts: [],
+      terms.push({ label: bias.cells.length === view.g.filters ? `bias of filter ${view.i}` : `bias of this output`,
         value: bias.cells[place], name: `${view.path}/bias[${place}]` });
     }
     return termTable(`Y[${p}, ${q}] of filter ${view.i}`, ["from", "", "sum"], terms, number(cellAt(view.Y, p, q), view.y(p, q), 7));

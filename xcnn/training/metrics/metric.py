@@ -72,8 +72,8 @@ class Metric:
 
 
 def counts_of(metrics: tuple[Metric, ...], y: HostArray, t: HostArray) -> tuple[Counts, ...]:
-    """What all metrics count of a batch."""
-    return tuple(metric.counts(y, t) for metric in metrics)
+    """What all metrics count of a batch; of one without samples, as a share of one may be, nothing."""
+    return tuple(metric.counts(y, t) for metric in metrics) if len(y) else ()
 
 
 def merged(metrics: tuple[Metric, ...], before: tuple[Counts, ...], more: tuple[Counts, ...]) -> tuple[Counts, ...]:

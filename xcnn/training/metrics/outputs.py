@@ -60,8 +60,9 @@ class LossOf(OfOutput):
 
     def measured(self, y: HostArray, t: HostArray) -> tuple[float, int]:
         with np.errstate(all="ignore"):
-            value, _ = self.part.function(y, t)
-        return float(value) * len(y), len(y)
+            value, _ = self.part(y, t)
+        count = len(y) if self.part.ignore_index is None else int((t[:, 0] >= 0).sum())
+        return float(value) * count, count
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class AccuracyOf(OfOutput):
 
     def measured(self, y: HostArray, t: HostArray) -> tuple[float, int]:
         if y.shape[1] == 1:
-            right = (y > (self.part.threshold or 0.0)) == (t > 0.5)
+            right = ((y > (self.part.threshold or 0.0)) == (t > 0.5))[:, 0]
         else:
             right = y.argmax(axis=1) == t.argmax(axis=1)
-        return int(right.sum()), right.size
+        counts = np.ones_like(right) if self.part.ignore_index is None else t[:, 0] >= 0
+        return int((right & counts).sum()), int(counts.sum())

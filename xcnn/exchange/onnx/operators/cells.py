@@ -24,6 +24,7 @@ from xcnn.layers import (
     Dense,
     DepthwiseConv2D,
     Dropout,
+    GroupNorm,
     HardSigmoid,
     HardSwish,
     Layer,
@@ -285,19 +286,23 @@ def biased(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None
             weights = {**step.weights, "bias": np.reshape(constant, whole)}
             net.steps[x.step] = replace(step, layer=replace(layer, bias="untied"), weights=weights)
             return x
-    if x.order is None and isinstance(layer, LayerNorm | Scale) and not np.any(step.weights.get("bias", np.zeros(1))):
+    if (
+        x.order is None
+        and isinstance(layer, LayerNorm | GroupNorm | Scale)
+        and not np.any(step.weights.get("bias", np.zeros(1)))
+    ):
         bias = fitted(constant, step.weights["scale"], layer, x)
         if bias is not None:
-            changed = layer if isinstance(layer, LayerNorm) else replace(layer, bias=True)
+            changed = replace(layer, bias=True) if isinstance(layer, Scale) else layer
             net.steps[x.step] = replace(step, layer=changed, weights={**step.weights, "bias": bias})
             return x
     return None
 
 
 def factored(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | None:
-    """The product as the scale of the layer normalisation that gave x, which is all ones."""
+    """The product as the scale of the normalisation that gave x, which is all ones."""
     step = net.alone(op, n, x)
-    if step is None or x.order is not None or not isinstance(step.layer, LayerNorm):
+    if step is None or x.order is not None or not isinstance(step.layer, LayerNorm | GroupNorm):
         return None
     scale = fitted(constant, step.weights["scale"], step.layer, x)
     if scale is None or np.any(step.weights["scale"] != 1) or np.any(step.weights["bias"]):
@@ -307,8 +312,8 @@ def factored(op: Op, x: Flow, constant: Any, n: int, net: Building) -> Flow | No
 
 
 def fitted(constant: Any, weight: Any, layer: Any, x: Flow) -> Any:
-    """A constant in the shape of a weight of a LayerNorm or a Scale; None where it is along other axes."""
-    if isinstance(layer, Scale):
+    """A constant in the shape of a weight of a norm or a Scale; None where it is along other axes."""
+    if isinstance(layer, Scale | GroupNorm):
         return channels(constant, x)
     rank = len(x.shape) + 1
     axes, wide = layer.axes(rank), (1,) * (rank - constant.ndim) + constant.shape

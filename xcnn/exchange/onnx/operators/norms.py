@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from xcnn.exchange.onnx.file import Op
 from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, fixed, flow
+from xcnn.exchange.onnx.operators.shapes import reshape
 from xcnn.exchange.onnx.operators.table import reads
 from xcnn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xcnn.layers.batch_norm import SETTLED
@@ -44,6 +46,17 @@ def group_norm(op: Op, args: Args, net: Building) -> Flow:
     return net.add(op.name, GroupNorm(groups, epsilon=op.get("epsilon", 1e-5)), {"scale": scale, "bias": bias}, x)
 
 
+@reads("xcnn::GroupNorm")
+def group_norm_of_groups(op: Op, args: Args, net: Building) -> Flow:
+    """One that an exporter wrote as an InstanceNormalization of its groups, without scales."""
+    x, groups = net.plain(flow(args)), op.get("groups")
+    if x.shape[0] % groups:
+        x = net.plain(net.seen(x, (groups, prod(x.shape) // groups), op.name))
+    weights = {"scale": np.ones(x.shape[0]), "bias": np.zeros(x.shape[0])}
+    y = net.add(op.name, GroupNorm(groups, epsilon=op.get("epsilon")), weights, x)
+    return reshape(Op(op.name, "Reshape", op.inputs, op.outputs, {}), [y, args[1]], net)
+
+
 @reads("LRN")
 def local_response_norm(op: Op, args: Args, net: Building) -> Flow:
     """Neighbouring channels, as many on both sides."""
@@ -52,6 +65,16 @@ def local_response_norm(op: Op, args: Args, net: Building) -> Flow:
         raise Inexpressible("its size is even, and has one channel more behind")
     layer = LocalResponseNorm(size, alpha=op.get("alpha", 1e-4), beta=op.get("beta", 0.75), k=op.get("bias", 1.0))
     return net.add(op.name, layer, {}, net.plain(flow(args)))
+
+
+@reads("xcnn::LRN")
+def local_response_norm_by_pooling(op: Op, args: Args, net: Building) -> Flow:
+    """One that an exporter wrote as its formula; its size may be even."""
+    x = net.plain(flow(args))
+    if op.get("channels") > 0 and op.get("channels") != x.shape[0]:
+        raise Inexpressible("its means are of other cells than neighbouring channels")
+    layer = LocalResponseNorm(op.get("size"), alpha=op.get("alpha"), beta=op.get("beta"), k=op.get("k"))
+    return net.add(op.name, layer, {}, x)
 
 
 @reads("LayerNormalization")
