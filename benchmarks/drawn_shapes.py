@@ -1,7 +1,8 @@
 """Pictures of drawn shapes to begin from: what `pretrain_photos.py` trains on. None of them is in the tests' photos.
 
-A shape is an outline in -1..1, closed, or strokes of a pen. It is turned, slanted and scaled at will, set anywhere, and
-filled and lit at will before a ground with other things on it: neither colour nor place tells which it is.
+A shape is an outline in -1..1, or a figure of several such parts, in three colours at most. It is turned, slanted and
+scaled at will, set anywhere, and filled and lit at will before a ground with other things on it: neither colour nor
+place tells which it is.
 """
 
 from math import cos, pi, sin
@@ -77,8 +78,34 @@ def bay(number):
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
+def figure(number):
+    """Parts of no name, always the same of a number: bars, discs, corners; half of the figures alike on both sides."""
+    rng, parts, mirrored = np.random.default_rng(1_000 + number), [], number % 2 == 0
+    for _ in range(int(rng.integers(2, 5))):
+        (x, y), r, colour = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.25, 0.6), int(rng.integers(3))
+        match int(rng.integers(4)):
+            case 0:
+                part = [(x + r * cos(t), y + r * rng.uniform(0.6, 1) * sin(t)) for t in np.linspace(0, 2 * pi, 16)]
+            case 1:
+                turns = np.sort(rng.uniform(0, 2 * pi, int(rng.integers(3, 6))))
+                part = [(x + r * cos(t), y + r * sin(t)) for t in turns]
+            case 2:
+                t, w = rng.uniform(0, pi), rng.uniform(0.06, 0.13)
+                u, v = cos(t), sin(t)
+                ends = ((1, -1), (1, 1), (-1, 1), (-1, -1))
+                part = [(x + 1.6 * r * a * u - w * b * v, y + 1.6 * r * a * v + w * b * u) for a, b in ends]
+            case 3:
+                part = [(x - r, y - 0.5 * r), (x + r, y - 0.5 * r), (x + r, y + 0.5 * r), (x - r, y + 0.5 * r)]
+        parts.append((part, colour))
+        if mirrored:
+            parts.append(([(-a, b) for a, b in part], colour))
+    return parts
+
+
 SHAPES |= {f"bay {number}": bay(number) for number in range(22)}
-NAMES = tuple(sorted(SHAPES))
+FIGURES = {name: [(outline, 0)] for name, outline in SHAPES.items()}
+FIGURES |= {f"figure {number}": figure(number) for number in range(48)}
+NAMES = tuple(sorted(FIGURES))
 
 
 def uneven(rng, channels, cells):
@@ -88,58 +115,87 @@ def uneven(rng, channels, cells):
     return smooth.reshape(WORKED, WORKED, channels) / 255
 
 
-def mask(name, rng):
-    """Where the shape is, (WORKED, WORKED, 1) of 0..1."""
-    corners = np.array(SHAPES[name]) + rng.normal(0, 0.025, (len(SHAPES[name]), 2))
-    turn, size = rng.uniform(-0.5, 0.5), rng.uniform(0.5, 1.0) * WORKED / 2
-    corners = corners * rng.uniform(0.8, 1.2, 2)
-    corners[:, 0] += rng.uniform(-0.25, 0.25) * corners[:, 1]
-    corners = corners @ np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
-    corners /= np.abs(corners).max()
+def placed(parts, rng):
+    """Corners of the parts on the square, each part a little elsewhere than usual."""
+    turn, size = rng.uniform(-0.5, 0.5), rng.uniform(0.45, 1.0) * WORKED / 2
+    lean = np.array([[1, 0], [rng.uniform(-0.25, 0.25), 1]])
+    turned = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
+    change = np.diag(rng.uniform(0.8, 1.2, 2)) @ lean @ turned
+    loose = 0.04 if len(parts) > 1 else 0.0
+    moved = [(np.array(p) + rng.normal(0, 0.025, (len(p), 2)) + rng.normal(0, loose, 2)) @ change for p, _ in parts]
+    least, most = (each(np.concatenate(moved), axis=0) for each in (np.min, np.max))
     room = max(0.0, WORKED / 2 - 0.9 * size)
-    corners = corners * size + WORKED / 2 + rng.uniform(-room, room, 2)
+    at = WORKED / 2 + rng.uniform(-room, room, 2)
+    return [2 * size * (corners - (least + most) / 2) / (most - least).max() + at for corners in moved]
+
+
+def masks(name, rng):
+    """Where each colour of the shape is, (WORKED, WORKED, 3) of 0..1; what is drawn later hides what is under it."""
+    parts = FIGURES[name]
     drawn = Image.new("L", (WORKED, WORKED), 0)
-    ImageDraw.Draw(drawn).polygon([tuple(corner) for corner in corners.tolist()], fill=255)
-    return np.asarray(drawn, np.float32)[..., None] / 255
+    pen = ImageDraw.Draw(drawn)
+    for corners, (_, colour) in zip(placed(parts, rng), parts, strict=True):
+        pen.polygon([tuple(corner) for corner in corners.tolist()], fill=1 + colour)
+    return (np.asarray(drawn)[..., None] == (1, 2, 3)).astype(np.float32)
+
+
+def stripes(rng):
+    """Stripes or waves of any width and turn, (WORKED, WORKED, 1) of -1..1."""
+    steps = np.arange(WORKED)
+    waves = np.sin(np.add.outer(steps * rng.uniform(-0.6, 0.6), steps * rng.uniform(-0.6, 0.6)))[..., None]
+    return np.sign(waves) if rng.random() < 0.5 else waves
 
 
 def ground(rng):
     """What is behind the shape: slow changes of colour, lines and spots, (WORKED, WORKED, 3) of 0..1."""
     slow = uneven(rng, 3, int(rng.integers(2, 9)))
-    picture = np.clip(rng.uniform(0.05, 0.95, 3) + rng.uniform(0.1, 0.7) * (slow - 0.5), 0, 1)
-    drawn = Image.fromarray((255 * picture).astype("uint8"))
+    picture = rng.uniform(0.05, 0.95, 3) + rng.uniform(0.1, 0.7) * (slow - 0.5)
+    if rng.random() < 0.3:
+        picture = picture + rng.uniform(0.05, 0.2) * stripes(rng)
+    if rng.random() < 0.3:
+        picture = picture + rng.uniform(0.1, 0.5) * (uneven(rng, 1, int(rng.integers(16, 64))) - 0.5)
+    drawn = Image.fromarray((255 * np.clip(picture, 0, 1)).astype("uint8"))
     pen = ImageDraw.Draw(drawn)
     for _ in range(int(rng.integers(0, 9))):
         x, y, u, v = rng.uniform(0, WORKED, 4)
-        colour, r = tuple(rng.integers(0, 256, 3).tolist()), rng.uniform(1, 8)
-        match int(rng.integers(3)):
+        colour, r = tuple(rng.integers(0, 256, 3).tolist()), rng.uniform(1, 12)
+        match int(rng.integers(4)):
             case 0:
                 pen.line((x, y, u, v), fill=colour, width=int(rng.integers(1, 5)))
             case 1:
                 pen.rectangle((x - r, y - r, x + r, y + r), fill=colour)
             case 2:
                 pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+            case 3:
+                pen.polygon([(x + a, y + b) for a, b in rng.uniform(-r, r, (4, 2)).tolist()], fill=colour)
     return np.asarray(drawn, np.float32) / 255
 
 
+def colours(rng, under):
+    """Three colours, all unlike what is under them; in half of the pictures they are one."""
+    apart = sorted(rng.uniform(0, 1, (6, 3)), key=lambda each: float(np.abs(each - under).sum()))[3:]
+    chosen = np.array(apart)[rng.permutation(3)]
+    return chosen if rng.random() < 0.5 else np.clip(chosen[:1] * rng.uniform(0.7, 1.2, (3, 1)), 0, 1)
+
+
 def picture(name, rng, way="drawn"):
-    """One picture of a shape, (3, SIDE, SIDE) bytes; those of two colours and of white ink are soon learned."""
-    where = mask(name, rng)
+    """One picture of a shape, (3, SIDE, SIDE) bytes; those of few colours and of white ink are soon learned."""
+    each = masks(name, rng)
+    where = each.sum(2, keepdims=True)
     behind = ground(rng) if way == "drawn" else rng.uniform(0, 1, 3) if way == "plain" else np.zeros(3)
     under = (behind * where).sum((0, 1)) / max(1.0, float(where.sum()))
     if way == "ink":
-        return shrunk(np.broadcast_to(where, (WORKED, WORKED, 3)))
-    colour = max(rng.uniform(0, 1, (2, 3)), key=lambda each: float(np.abs(each - under).sum()))
+        return shrunk(np.broadcast_to(each @ np.array([[1.0], [0.7], [0.45]]), (WORKED, WORKED, 3)))
+    skin = each @ colours(rng, under)
     if way != "drawn":
-        return shrunk(behind * (1 - where) + colour * where)
-    skin = colour + rng.uniform(0, 0.3) * (uneven(rng, 1, int(rng.integers(2, 12))) - 0.5)
-    if rng.random() < 0.25:  # stripes
-        across = np.add.outer(np.arange(WORKED) * rng.uniform(-0.6, 0.6), np.arange(WORKED) * rng.uniform(-0.6, 0.6))
-        skin = skin + rng.uniform(0.05, 0.2) * np.sign(np.sin(across))[..., None]
+        return shrunk(behind * (1 - where) + skin)
+    skin = skin + rng.uniform(0, 0.3) * (uneven(rng, 1, int(rng.integers(2, 12))) - 0.5)
+    if rng.random() < 0.25:
+        skin = skin + rng.uniform(0.05, 0.2) * stripes(rng)
     seen = behind * (1 - where) + skin * where
     seen = seen * (rng.uniform(0.4, 1) + rng.uniform(0, 0.6) * uneven(rng, 1, 2))
-    if rng.random() < 0.2:
-        seen = ndimage.gaussian_filter(seen, (rng.uniform(0, 1.5), rng.uniform(0, 1.5), 0))
+    if rng.random() < 0.25:
+        seen = ndimage.gaussian_filter(seen, (rng.uniform(0, 1.8), rng.uniform(0, 1.8), 0))
     return shrunk(seen + rng.normal(0, rng.uniform(0, 0.06), seen.shape))
 
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 import xcnn
 
 FILE = Path(__file__).parent.parent / "xcnn" / "nets" / "weights" / "photos-shapes.safetensors"
-STAGES = (("ink", 3_072, 3, 3), ("plain", 4_096, 4, 4), ("drawn", 10_240, 4, 2))
+STAGES = (("ink", 4_992, 3, 3), ("plain", 6_144, 3, 4), ("drawn", 15_360, 5, 2))
 """Ways of drawing, each harder than the one before; pictures, rounds, and the seed that they are drawn by."""
 BATCH_SIZE, RATE = 32, 4e-3
 
