@@ -2,10 +2,10 @@
 
 python benchmarks/pretrain_photos.py
 
-The convolutions of `xcnn.nets.photos` learn 48 drawn shapes (`drawn_shapes.py`), first white on black, then in two
-colours, then of any colour and light, anywhere before a cluttered ground: what an outline is. Neither the tests' photos
-nor those of `photos.py` show any of these. What they learned is measured on 1,056 pictures of another seed, with the
-weights as the file has them. One seed gives the same file on one engine.
+The convolutions of `xcnn.nets.photos` learn 96 drawn shapes (`drawn_shapes.py`), first white on black, then in few
+colours, then of any colour and light, anywhere before a cluttered ground: what an outline is, and how parts stand to
+each other. Neither the tests' photos nor those of `photos.py` show any of these. What they learned is measured on 1,056
+pictures of another seed, with the weights as the file has them. One seed gives the same file on one engine.
 """
 
 import argparse

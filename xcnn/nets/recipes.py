@@ -282,17 +282,17 @@ SMOOTHED = partial(cross_entropy, label_smoothing=0.1)
 
 
 def warm_cycle(steps: int) -> Optimizer:
-    """AdamW, its rate up to 0.006 and down again over all steps, with a little weight decay."""
-    return AdamW(OneCycle(0.006, steps), weight_decay=0.02)
+    """AdamW, its rate up to 0.003 and down again over all steps, with a little weight decay."""
+    return AdamW(OneCycle(0.003, steps), weight_decay=0.02)
 
 
-LOOKS = 60_000
+LOOKS = 24_000
 """At how many pictures in all a net for photos looks: few pictures are looked at more often."""
 
 
 def rounds(samples: int) -> int:
-    """3 to 400 rounds, 20 at least through a few thousand, so that about LOOKS pictures are looked at."""
-    return min(400, max(20 if samples <= 4000 else 3, LOOKS // max(1, samples)))
+    """3 to 200 rounds, 20 at least through a few thousand, so that about LOOKS pictures are looked at."""
+    return min(200, max(20 if samples <= 4000 else 3, LOOKS // max(1, samples)))
 
 
 RECIPES = {
