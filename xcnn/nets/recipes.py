@@ -286,7 +286,7 @@ def warm_cycle(steps: int) -> Optimizer:
     return AdamW(OneCycle(0.003, steps), weight_decay=0.02)
 
 
-LOOKS = 24_000
+LOOKS = 48_000
 """At how many pictures in all a net for photos looks: few pictures are looked at more often."""
 
 
