@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import get_ident
 from typing import ClassVar
 
 import numpy as np
@@ -196,6 +197,8 @@ def pytest_collection(session):
 @pytest.fixture(autouse=True)
 def _nothing_is_left_computing():
     """A block that a test leaves open would hold BLAS's threads for all tests after it."""
-    before = process.computing.here.depth
+    before = {*process.crowd.blocks.get(get_ident(), ())}
     yield
-    assert process.computing.here.depth == before, "a block of `computing` was left open"
+    if {*process.crowd.blocks.get(get_ident(), ())} != before:
+        gc.collect()  # an interrupted block goes with its traceback
+    assert {*process.crowd.blocks.get(get_ident(), ())} == before, "a block of `Computing` was left open"

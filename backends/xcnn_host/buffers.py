@@ -6,9 +6,9 @@ is done with an array just lets go of it, as with any other: CPython's reference
 
 Memory comes in sizes of a quarter of a power of two, and larger memory serves too, up to twice what is asked for. Where
 none does, a larger one takes the place of a smaller one: so a model that predicts batches of all sizes keeps about
-twice what the largest needs. Unless it was told how much it may keep, the recycler keeps what was in use at a time: the
-memory of a large net's step is there for the next step, and is none that the first did not need. What is kept goes with
-the last model.
+twice what the largest needs. Unless it was told how much it may keep, the recycler keeps more where what it has
+forgotten is asked for again, up to what was in use at a time: so the memory of a large net's step is there for the step
+after the next, and that of a single large batch is not kept. What is kept goes with the last model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import ctypes
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -54,6 +55,11 @@ class Buffer:
         """Whether an array lives on this memory: every view keeps the array that owns it alive, as its base."""
         return sys.getrefcount(self.memory) > ALONE
 
+    def leaves(self) -> Callable[[], bool]:
+        """What tells, once the buffer is forgotten, whether its memory is gone."""
+        left = weakref.ref(self.memory)
+        return lambda: left() is None
+
 
 class Recycler:
     """Remembers a bounded part of the memory that it handed out: what was used last.
@@ -65,7 +71,7 @@ class Recycler:
     most_bytes, most_buffers
         how much is remembered, in use or not; what lies before and after an array for its alignment not counted
     grows
-        whether that is as much as was lately in use at a time, where this is more
+        whether more is kept where what was forgotten is asked for again, up to what was lately in use at a time
     idle
         memory that was not among so many arrays handed out is forgotten
     """
@@ -89,6 +95,8 @@ class Recycler:
         """Forget all memory. A garbage collection may call this in the midst of anything, `empty` included."""
         self.shelves: dict[int, list[Buffer]] = {}  # by size in bytes, each in the order of last use
         self.high = 0  # bytes that were in use at a time, as far as new memory was asked for then
+        self.more = 0  # bytes of what had been forgotten, and was asked for again
+        self.missed: dict[int, list[Callable[[], bool]]] = {}  # of what was forgotten, by size: whether it is gone
 
     def give_back(self) -> None:
         """Forget all memory, and let the system have what nobody holds, where the C library can be asked to."""
@@ -138,6 +146,7 @@ class Recycler:
                         buffer.last = self.clock
                         shelf.append(buffer)
                         return buffer
+        self._ask_again(size)
         buffer = self._new(size)
         self._forget_smaller(size)
         shelves.setdefault(size, []).append(buffer)
@@ -158,10 +167,19 @@ class Recycler:
                         del shelf[n]
                         return
 
+    def _ask_again(self, size: int) -> None:
+        """Note that memory is asked for which was forgotten, and is gone: more is to be kept."""
+        for n, gone in enumerate(self.missed.get(size, ())):
+            if gone():
+                del self.missed[size][n]
+                self.more += size
+                return
+
     def _forget_idle(self) -> None:
         for shelf in self.shelves.values():
             shelf[:] = [buffer for buffer in shelf if buffer.last > self.clock - self.idle]
-        self.high = 0
+        self.high = self.more = 0
+        self.missed.clear()
 
     def _forget_excess(self, new: Buffer | None = None) -> None:
         """Forget what was used longest ago; where the limit grows, what nobody holds before what is in use.
@@ -174,13 +192,14 @@ class Recycler:
             return
         if self.grows:
             self.high = max(self.high, sum(size for size, buffer in kept if buffer is new or buffer.held))
-            most = max(most, self.high)
+            most = max(most, min(self.high, most + self.more))
         kept.sort(key=lambda one: (self.grows and (one[1] is new or one[1].held), one[1].last))
         excess = len(kept) - self.most_buffers
         for n, (size, buffer) in enumerate(kept):
             if n >= excess and memory <= most:
                 return
             self.shelves[size].remove(buffer)
+            self.missed.setdefault(size, []).append(buffer.leaves())
             memory -= size
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import tracemalloc
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +96,10 @@ class Imagined(Buffer):
     def held(self) -> bool:
         """Whether an array would live on it."""
         return self.taken
+
+    def leaves(self) -> Callable[[], bool]:
+        """What tells whether its memory would be gone."""
+        return lambda: not self.taken
 
 
 class Rehearsal(Recycler):

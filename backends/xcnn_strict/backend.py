@@ -30,18 +30,12 @@ class Strictly:
     def __enter__(self) -> None:
         self.computing = blas.free()
         self.computing.__enter__()
-        try:
-            self.flags = FLAGS(OFF)
-            self.flags.__enter__()
-        except BaseException:
-            self.computing.__exit__(None, None, None)
-            raise
+        self.flags = FLAGS(OFF)
+        self.flags.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        try:
-            self.flags.__exit__(*error)
-        finally:
-            self.computing.__exit__(None, None, None)
+        self.flags.__exit__(*error)
+        self.computing.__exit__(None, None, None)
 
 
 def set_flags(values: Any) -> None:

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -530,40 +531,98 @@ def test_a_child_is_told_at_once_where_a_library_does_not_survive_the_fork(name)
     assert told.count('multiprocessing.get_context("spawn")') == 3
 
 
+class Within:
+    """A block of a Crowd's."""
+
+    def __init__(self, crowd):
+        self.crowd = crowd
+
+    def __enter__(self):
+        self.mark = process.Mark()
+        self.crowd.enter(self.mark)
+
+    def __exit__(self, *error):
+        self.crowd.leave(self.mark)
+
+
 @forks
 def test_a_fork_waits_for_others_but_not_for_ever(monkeypatch):
-    at = process.Computing()
-    inside, leave = threading.Event(), threading.Event()
+    at = process.Crowd()
+    inside, leave, done = threading.Event(), threading.Event(), threading.Event()
 
     def compute():
-        with at, at:
+        with Within(at), Within(at):
             inside.set()
             leave.wait(SECONDS)
 
-    thread = threading.Thread(target=compute)
+    def fork():
+        at.before_fork()
+        done.wait(SECONDS)
+        at.after_fork_in_parent()
+
+    def begin():
+        with Within(at):
+            pass
+
+    thread, forked, later = (threading.Thread(target=each) for each in (compute, fork, begin))
     thread.start()
     assert inside.wait(SECONDS)
-    forked = threading.Thread(target=at.before_fork)
     forked.start()
     forked.join(0.05)
-    assert forked.is_alive()
-    later = threading.Thread(target=lambda: at.__enter__() or at.__exit__())
-    leave.set()
-    forked.join(SECONDS)
     later.start()
     later.join(0.05)
-    assert later.is_alive()  # until the fork is done
-    at.after_fork_in_parent()
-    later.join(SECONDS)
+    assert at.blocks
+    leave.set()
     thread.join(SECONDS)
-    assert (at.running, at.forks) == (0, 0)
+    later.join(0.05)
+    assert later.is_alive()  # until the fork is done
+    assert not at.blocks
+    done.set()
+    later.join(SECONDS)
+    forked.join(SECONDS)
+    assert not at.blocks
+    assert not at.forking
     monkeypatch.setattr(process, "PATIENCE", 0.05)
-    with at:
-        beside(at.before_fork)
-        beside(at.after_fork_in_parent)
+    with Within(at):
+        beside(fork)  # which waits no longer
         at.before_fork()  # nor for itself
         at.after_fork_in_parent()
-    assert (at.running, at.forks) == (0, 0)
+    assert not at.blocks
+    assert not at.forking
+
+
+class Skipped(KeyboardInterrupt):
+    """Where an `__exit__` begins."""
+
+
+@pytest.mark.parametrize("make", [process.Computing, blas.alone, lambda: blas.blas_threads(1)])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_block_whose_end_an_interrupt_skips_ends_with_its_traceback(make, kept):
+    """Also where its last reference goes in the midst of what it takes part in; and others go on at once."""
+
+    def skip(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "__exit__":
+            sys.settrace(None)
+            raise Skipped
+
+    before, me, caught = sys.gettrace(), get_ident(), None
+    quiet = np.geterr()
+    try:
+        with make():
+            sys.settrace(skip)
+    except Skipped as error:
+        caught = error if kept else None
+    finally:
+        sys.settrace(before)
+    held = process.crowd.blocks.get(me) or blas.blas_threads.holders.get(me)
+    assert bool(held) == kept
+    with process.crowd.lock, blas.blas_threads.lock:
+        caught = None  # noqa: F841
+    with make():
+        pass
+    assert me not in process.crowd.blocks
+    assert me not in blas.blas_threads.holders
+    assert np.geterr() == quiet
 
 
 def test_importing_and_training_leave_the_environment_as_it_is_and_the_process_ends_while_threads_compute():

@@ -156,7 +156,7 @@ class Backend:
         process has told NumPy (np.errstate): many libraries compute with it. Blocks of several threads overlap: what is
         set for one must stand that (process.py).
         """
-        return process.computing
+        return process.Computing()
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

@@ -7,9 +7,10 @@ import sys
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
+from threading import get_ident
 from typing import Any
 
-from xcnn.core.process import Held, computing
+from xcnn.core.process import Computing, Held, Mark
 
 
 def alone() -> AbstractContextManager[object]:
@@ -22,33 +23,29 @@ def free() -> AbstractContextManager[object]:
     return _Computing(None)
 
 
-class _Computing:
-    """`computing` with a number of BLAS's threads."""
+class _Computing(Computing):
+    """`Computing` with a number of BLAS's threads."""
 
-    __slots__ = ("number", "own", "was")
+    __slots__ = ("number", "own")
 
     def __init__(self, number: int | None) -> None:
+        super().__init__()
         self.number = number
         self.own: own_alone | None = None
 
     def __enter__(self) -> None:
-        computing.__enter__()
-        try:
-            self.was = blas_threads.take(self.number)
-        except BaseException:
-            computing.__exit__()
-            raise
+        super().__enter__()
+        assert self.mark is not None
+        blas_threads.take(self.number, self.mark)
         if self.number is not None and libraries()[1]:
             self.own = own_alone()
             self.own.__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        try:
-            if self.own is not None:
-                self.own.__exit__(*error)
-            blas_threads.give(self.was)
-        finally:
-            computing.__exit__()
+    def undo(self, mark: Mark) -> None:
+        if self.own is not None and mark.thread == get_ident():
+            self.own.__exit__()
+        self.own = None
+        super().undo(mark)
 
 
 class own_alone:
@@ -110,3 +107,4 @@ def _restore_blas(numbers: list[int]) -> None:
 
 
 blas_threads: Held = Held(_read_blas, _write_blas, _restore_blas, "the number of BLAS's threads")
+_Computing.within = blas_threads, *Computing.within

@@ -2,7 +2,7 @@
 
 A fork copies the thread that forks and no other. What the others held, a lock in BLAS's memory or a product half done,
 is held for ever in the child, and BLAS, which ends its threads for a fork, loses the product in the parent too. So a
-fork waits until no other thread computes, and threads wait for the fork: `computing` is a block around a step or a
+fork waits until no other thread computes, and threads wait for the fork: `Computing` is a block around a step or a
 batch, which takes part in that.
 
 A library's own `with` blocks for its settings remember on entry and put back on exit. Where those of two threads
@@ -17,9 +17,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import get_ident
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -99,13 +100,101 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> Itera
             yield waiting.popleft().result()
 
 
-class _Here(threading.local):
-    """Of each thread: how many blocks of `computing` it is in, and those in which NumPy keeps quiet."""
+class Mark:
+    """A block that is open, and whose it is."""
 
-    depth = 0
+    __slots__ = ("thread",)
+    thread: int
 
     def __init__(self) -> None:
-        self.quiet: list[np.errstate] = []
+        self.thread = get_ident()
+
+
+class Crowd:
+    """The threads that compute, and forks of the process, which wait until no other thread does.
+
+    A Ctrl-C that comes just where a `with` block ends skips its `__exit__`. Then the block's object goes with the
+    traceback, and `abandon` ends it: at once, or, where it comes in the midst of this, as soon as somebody asks.
+    """
+
+    lock: threading.Lock
+    changed: threading.Condition
+    blocks: dict[int, set[Mark]]
+    """The blocks in which threads compute."""
+    forking: set[int]
+    left: deque[Mark]
+
+    def __init__(self) -> None:
+        self.blocks = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """No thread forks or waits."""
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        self.forking, self.left = set(), deque()
+
+    def enter(self, mark: Mark) -> None:
+        """Begin a block; a thread's first waits for forks."""
+        with self.lock:
+            if self.left:
+                self._settle()
+            if mark.thread not in self.blocks:
+                while self.forking:
+                    self.changed.wait(PATIENCE)
+            self.blocks.setdefault(mark.thread, set()).add(mark)
+
+    def leave(self, mark: Mark) -> None:
+        """End a block; nothing for one that has ended."""
+        with self.lock:
+            self._remove(mark)
+
+    def abandon(self, mark: Mark) -> None:
+        """End a block that was left without its end."""
+        self.left.append(mark)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self.lock.release()
+
+    def _settle(self) -> None:
+        while self.left:
+            self._remove(self.left.popleft())
+
+    def _remove(self, mark: Mark) -> None:
+        marks = self.blocks.get(mark.thread)
+        if marks is not None and mark in marks:
+            marks.remove(mark)
+            if not marks:
+                del self.blocks[mark.thread]
+                if self.forking:
+                    self.changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until no other thread computes, and let none begin."""
+        with self.changed:
+            self._settle()
+            self.forking.add(get_ident())  # two threads that fork within their blocks do not wait for each other
+            self.changed.notify_all()
+            last = monotonic() + PATIENCE
+            while self.blocks.keys() - self.forking and (left := last - monotonic()) > 0:
+                self.changed.wait(left)
+
+    def after_fork_in_parent(self) -> None:
+        """Let threads go on."""
+        with self.changed:
+            self.forking.discard(get_ident())
+            self.changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """There is no other thread."""
+        mine = self.blocks.get(get_ident())
+        self.blocks = {get_ident(): mine} if mine else {}
+        self.forget()
+
+
+crowd: Crowd = Crowd()
 
 
 class Computing:
@@ -114,70 +203,41 @@ class Computing:
     In it NumPy raises and warns of nothing that is not finite, whatever the process has told it: who computes looks.
     """
 
-    lock: threading.Lock
-    changed: threading.Condition
-    here: _Here
-    running: int
-    """How many threads are within, but for those that fork."""
-    forks: int
+    __slots__ = ("mark", "quiet")
+    mark: Mark | None
+    quiet: np.errstate | None
+    within: ClassVar[tuple[Crowd | Held, ...]] = (crowd,)
+    """What it takes part in, and leaves."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
-        self.here = _Here()
-        self.running = 0
-        self.forks = 0
+        self.mark = self.quiet = None
 
     def __enter__(self) -> None:
-        here = self.here
-        if here.depth == 0:
-            with self.lock:
-                while self.forks:
-                    self.changed.wait(PATIENCE)
-                self.running += 1
-                here.depth = 1
-        else:
-            here.depth += 1
-        quiet = np.errstate(all="ignore")
-        here.quiet.append(quiet)
-        quiet.__enter__()
+        self.mark = mark = Mark()
+        crowd.enter(mark)
+        self.quiet = np.errstate(all="ignore")
+        self.quiet.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        here = self.here
-        here.quiet.pop().__exit__(None, None, None)
-        here.depth -= 1
-        if here.depth == 0:
-            with self.lock:
-                self.running -= 1
-                if self.forks:
-                    self.changed.notify_all()
+        if (mark := self.mark) is not None:
+            self.undo(mark)
+            for each in self.within:
+                each.leave(mark)
+            self.mark = None
 
-    def before_fork(self) -> None:
-        """Wait until no other thread computes, and let none begin."""
-        with self.changed:
-            self.forks += 1
-            if self.here.depth:
-                self.running -= 1  # two threads that fork within their blocks do not wait for each other
-                self.changed.notify_all()
-            last = monotonic() + PATIENCE
-            while self.running and (left := last - monotonic()) > 0:
-                self.changed.wait(left)
+    def __del__(self) -> None:
+        """An interrupt has skipped the end, or has come in its midst: the rest is done here."""
+        if (mark := self.mark) is not None:
+            self.undo(mark)
+            for each in self.within:
+                each.abandon(mark)
 
-    def after_fork_in_parent(self) -> None:
-        """Let threads go on."""
-        with self.changed:
-            self.forks -= 1
-            self.running += self.here.depth > 0
-            self.changed.notify_all()
-
-    def after_fork_in_child(self) -> None:
-        """There is no other thread."""
-        self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
-        self.running, self.forks = int(self.here.depth > 0), 0
-
-
-computing: Computing = Computing()
+    def undo(self, mark: Mark) -> None:
+        """What is this thread's own; again it does nothing."""
+        if self.quiet is not None and mark.thread == get_ident():
+            with suppress(RuntimeError, ValueError):  # it has ended; or in another context than it began
+                self.quiet.__exit__(None, None, None)
+        self.quiet = None
 
 
 class Held:
@@ -201,8 +261,10 @@ class Held:
     what: str
     lock: threading.Lock
     changed: threading.Condition
-    holders: dict[int, int]
-    """In how many blocks each thread is."""
+    holders: dict[int, dict[Mark, Any]]
+    """The blocks of each thread, in the order in which they began, and what they hold."""
+    left: deque[Mark]
+    """Blocks that were left without their end."""
     queue: list[object]
     value: Any
     before: Any
@@ -219,32 +281,34 @@ class Held:
         """Nobody holds it."""
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
-        self.holders, self.queue, self.value = {}, [], None
+        self.holders, self.queue, self.left, self.value = {}, [], deque(), None
         self.before = self.after = None
 
     def __call__(self, value: Any) -> _Holding:
         """A block in which the setting has this value."""
         return _Holding(self, value)
 
-    def take(self, value: Any) -> Any:
-        """Begin a block; what the value was to this thread, NOTHING before its first."""
-        me = get_ident()
+    def take(self, value: Any, mark: Mark) -> None:
+        """Begin a block."""
         with self.lock:
+            if self.left:
+                self._settle()
             holders = self.holders
-            if me in holders:
+            if mine := holders.get(mark.thread):
                 if value != self.value:
                     self._change(value)
-                was, self.value = self.value, value
-                holders[me] += 1
-                return was
+                self.value = mine[mark] = value
+                return
             if self.queue or (holders and value != self.value):
                 self._wait(value)
             if not holders:
+                if self.before is not None:  # an interrupt came before anybody held it
+                    self._put_back()
+                    self.before = None
                 if value is not None:
                     self._set(value)
                 self.value = value
-            holders[me] = 1
-            return NOTHING
+            holders[mark.thread] = {mark: value}
 
     def _set(self, value: Any) -> None:
         self.before = self.read()
@@ -256,7 +320,7 @@ class Held:
             raise
 
     def _put_back(self) -> None:
-        if self.value is not None and self.read() == self.after:  # else somebody has set it meanwhile
+        if self.before is not None and self.read() == self.after:  # else somebody has set it meanwhile
             self.restore(self.before)
 
     def _change(self, value: Any) -> None:
@@ -289,25 +353,42 @@ class Held:
             hint="let such models take turns, or give each a process of its own.",
         )
 
-    def give(self, was: Any) -> None:
-        """End a block."""
-        me = get_ident()
+    def leave(self, mark: Mark) -> None:
+        """End a block; nothing for one that has ended."""
         with self.lock:
-            left = self.holders[me] - 1
-            if left:
-                self.holders[me] = left
-                if was is not NOTHING and was != self.value:
-                    self._change(was)
-                    self.value = was
-                return
-            del self.holders[me]
-            if not self.holders:
-                try:
-                    self._put_back()
-                finally:
-                    self.value = self.before = self.after = None
-                    if self.queue:
-                        self.changed.notify_all()
+            self._drop(mark)
+
+    def abandon(self, mark: Mark) -> None:
+        """End a block that was left without its end, as `Crowd.abandon` does."""
+        self.left.append(mark)
+        if self.lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self.lock.release()
+
+    def _settle(self) -> None:
+        while self.left:
+            self._drop(self.left.popleft())
+
+    def _drop(self, mark: Mark) -> None:
+        mine = self.holders.get(mark.thread)
+        if mine is None or mark not in mine:
+            return
+        if len(mine) > 1:
+            *_, was = (value for other, value in mine.items() if other is not mark)
+            if was != self.value:
+                self._change(was)
+                self.value = was
+            del mine[mark]
+            return
+        if len(self.holders) == 1:
+            if self.before is not None:
+                self._put_back()
+            self.value = self.before = self.after = None
+            if self.queue:
+                self.changed.notify_all()
+        del self.holders[mark.thread]
 
     def after_fork_in_child(self) -> None:
         """Other threads hold nothing any more."""
@@ -317,13 +398,10 @@ class Held:
         self.value, self.before, self.after = value, before, after
         if mine is not None:
             self.holders[get_ident()] = mine
-        else:
-            if others:
-                self._put_back()
-            self.value = self.before = self.after = None
-
-
-NOTHING = object()
+            return
+        if others:
+            self._put_back()
+        self.value = self.before = self.after = None
 
 
 def words(value: Any) -> str:
@@ -334,19 +412,26 @@ def words(value: Any) -> str:
 class _Holding:
     """A block of Held's."""
 
-    __slots__ = ("held", "value", "was")
+    __slots__ = ("held", "mark", "value")
     held: Held
     value: Any
-    was: Any
+    mark: Mark | None
 
     def __init__(self, held: Held, value: Any) -> None:
-        self.held, self.value = held, value
+        self.held, self.value, self.mark = held, value, None
 
     def __enter__(self) -> None:
-        self.was = self.held.take(self.value)
+        self.mark = mark = Mark()
+        self.held.take(self.value, mark)
 
     def __exit__(self, *error: object) -> None:
-        self.held.give(self.was)
+        if self.mark is not None:
+            self.held.leave(self.mark)
+            self.mark = None
+
+    def __del__(self) -> None:
+        if self.mark is not None:
+            self.held.abandon(self.mark)
 
 
 _held: list[Held] = []
@@ -399,7 +484,7 @@ _survivors: list[Survivor] = []
 def _after_fork_in_child() -> None:
     global _turns
     _turns = threading.Lock()
-    computing.after_fork_in_child()
+    crowd.after_fork_in_child()
     for held in _held:
         held.after_fork_in_child()
     for library in _survivors:
@@ -408,8 +493,8 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # where processes can be forked
     os.register_at_fork(
-        before=computing.before_fork,
-        after_in_parent=computing.after_fork_in_parent,
+        before=crowd.before_fork,
+        after_in_parent=crowd.after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
 

@@ -167,8 +167,21 @@ INLINE void row(const int vectors, Index filters, const Cell *a, Index length, c
 #undef FILTER
 }
 
-// The same of any number of filters, at least a vector: the kernel is read as it lies, each row as far as registers hold.
+// The same of fewer filters than a vector has lanes, and at least half as many.
+static void short_row(Index filters, const Cell *a, Index length, const Cell *w, Index w_step, Cell *out, int adds) {
+  const Index end = filters - HALF;
+  Half first = {0}, last = {0};
+  for (Index k = 0; k < length; k++, w += w_step) first += *(const Half *)w * a[k], last += *(const Half *)(w + end) * a[k];
+  if (adds) first += *(const Half *)out, last += *(const Half *)(out + end);
+  *(Half *)out = first, *(Half *)(out + end) = last;
+}
+
+// The same of any number of filters, at least half a vector: the kernel is read as it lies, each row as far as registers hold.
 static void rows_of_one(Index filters, const Cell *a, Index length, Index cut, const Cell *w, Index w_step, Cell *out) {
+  if (filters < LANES) {
+    for (Index s = 0; s < length; s += cut) short_row(filters, a + s, smaller(cut, length - s), w + s * w_step, w_step, out, s > 0);
+    return;
+  }
   const Index vectors = parts(filters, LANES), each = parts(vectors, parts(vectors, ABREAST)) * LANES;
   for (Index first = 0; first < filters; first += each) {
     const Index from = smaller(first, larger(0, filters - LANES)), some = smaller(filters - from, each);
@@ -308,7 +321,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
   const Index begin = share * panels(m) / m->shares, end = (share + 1) * panels(m) / m->shares;
   const Index from = begin * PANEL, to = smaller(m->filters, end * PANEL);
-  const int one_by_one = m->loose && few_pixels(m) && !aside && to - from >= LANES, flat = direct && !aside && !one_by_one;
+  const int one_by_one = m->loose && few_pixels(m) && !aside && to - from >= HALF, flat = direct && !aside && !one_by_one;
   for (Index p = 0; p < pixels && one_by_one; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
   if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y, ending);

@@ -375,18 +375,6 @@ class Interrupt:
         return self
 
 
-def close_blocks():
-    """End the blocks of computing that an interrupt left open in this thread.
-
-    A Ctrl-C just where a block's `__enter__` ends or its `__exit__` begins skips its end: a known fault, which holds
-    BLAS's threads as they are for the rest of the process.
-    """
-    while threading.get_ident() in blas.blas_threads.holders:
-        blas.blas_threads.give(process.NOTHING)
-    while process.computing.here.depth:
-        process.computing.__exit__()
-
-
 def test_an_interrupt_anywhere_in_a_recording_leaves_the_thread_as_it_was():
     """One training after another, each interrupted a little later, where its recording begins or ends."""
     from xcnn_native import recording
@@ -407,7 +395,8 @@ def test_an_interrupt_anywhere_in_a_recording_leaves_the_thread_as_it_was():
             interrupted, stops = True, stops + 1
         finally:
             sys.settrace(before)
-            close_blocks()
+            assert not process.crowd.blocks.get(me), stops
+            assert not blas.blas_threads.holders.get(me), stops
         assert not recording.listeners.get(me), stops
         assert not recording.elsewhere.get(me), stops
         losses += [model.step(x, t) for _ in range(5 - len(losses))]
