@@ -84,9 +84,9 @@ def pretrained(name: str = "lenet-mnist", *, backend: str | Backend | None = Non
 def load_backbone(model: Model) -> Model:
     """Give a net that `xcnn.nets.photos` made the convolutions that know drawn shapes, to begin a training with.
 
-    They learned 96 shapes, such as arrows, bottles, keys, letters and figures of several parts, of any colour and light,
-    before a cluttered ground: `benchmarks/pretrain_photos.py` made them. A few dozen photos a class do not teach what an outline is; they
-    need not, then. The dense layer at the end stays as it was drawn.
+    They learned 96 shapes, such as arrows, bottles, keys, letters and figures of several parts, of any colour and
+    light, before a cluttered ground: `benchmarks/pretrain_photos.py` made them. A few dozen photos a class do not teach
+    what an outline is; they need not, then. The dense layer at the end stays as it was drawn.
 
     Parameters
     ----------
