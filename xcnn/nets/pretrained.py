@@ -127,5 +127,5 @@ def load_backbone(model: Model) -> Model:
 
 
 def last(model: Model) -> str:
-    """The name that PyTorch gives the last layer of a Sequential."""
-    return str(len(model.net.layers) - 1)
+    """The name that PyTorch gives the last layer that has weights."""
+    return next(reversed(model.state_dict()), "").partition(".")[0]
