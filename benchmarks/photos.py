@@ -36,6 +36,12 @@ def right(model: xcnn.Model, folder: Path) -> float:
     return sum(found) / len(found)
 
 
+def spent() -> float:
+    """The processor's seconds of all commands so far."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def main() -> None:
     """Draw, train, tell."""
     asked = argparse.ArgumentParser(
@@ -55,9 +61,9 @@ def main() -> None:
         draw(photos, kinds, given.each, 2 * given.photos)
         draw(others, kinds, given.more, 2 * given.photos + 1)
         print(" ".join(kinds), flush=True)
+        before = spent()
         subprocess.run([sys.executable, "-m", "xcnn", "train", str(photos), "-o", str(file), *more], check=True)
-        spent = os.times()
-        seconds = spent.children_user + spent.children_system
+        seconds = spent() - before
         share = right(xcnn.Model.load(file), others)
         asked_for = " ".join(sys.argv[1:])
         print(f"{asked_for}: {100 * share:.2f} % of {given.more * len(kinds)} others; {seconds:.0f} s of CPU")
