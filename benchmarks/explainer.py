@@ -5,6 +5,7 @@ small residual net on a picture in colours. `--looks FOLDER` has all three pages
 """
 
 import argparse
+import base64
 import io
 import sys
 import tempfile
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import Browser
 
 SECTIONS = ("rotation", "window", "geometry", "gradients", "differences", "loss", "chain", "descent")
-COLOURS = 160
+COLOURS = 255
 """Of a picture: pages have few, and a file of as many takes half."""
 
 
@@ -65,7 +66,11 @@ def made(name, folder):
 
 def kept(png, path):
     """Write a picture with few colours."""
-    image = Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    image = (
+        Image.open(io.BytesIO(png))
+        .convert("RGB")
+        .quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
     image.save(path, optimize=True)
     print(f"{path}: {image.width} x {image.height}, {path.stat().st_size:,} bytes", flush=True)
 
@@ -118,23 +123,26 @@ def draw(browser):
     assert int(np.argmax(y)) == 3, y
 
 
+def check_captions(browser):
+    """Each caption has its text, and room: one that a picture lacks was not painted in time."""
+    unseen = "filter(each => !each.textContent.trim() || !each.getBoundingClientRect().height).length"
+    assert browser.ask(f"[...document.querySelectorAll('figcaption, caption')].{unseen}") == 0
+
+
 def looks(browser, folder, out):
-    """All pages at two widths, in the dark and on paper."""
+    """All pages as they are, at three widths, in the dark, and as A4."""
     for name in NETS:
         page, _ = made(name, folder)
-        for width, dark in ((360, False), (1400, False), (1400, True)):
+        for width, dark in ((360, False), (1000, False), (1400, False), (1400, True)):
             browser.size(width, dark=dark)
             browser.open(page)
             assert browser.ask("document.documentElement.scrollWidth") <= width
             if name == "lenet":
                 draw(browser)
-            kept(browser.picture(), out / f"{name}-{width}{'-dark' if dark else ''}.png")
-        browser.size(800)
-        browser.open(page)
-        browser.ask("(dispatchEvent(new Event('beforeprint')), 0)")
-        browser.call("Emulation.setEmulatedMedia", media="print")
-        kept(browser.picture(), out / f"{name}-paper.png")
-        browser.call("Emulation.setEmulatedMedia", media="")
+            check_captions(browser)
+            (out / f"{name}-{width}{'-dark' if dark else ''}.png").write_bytes(browser.picture())
+        paper = browser.call("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)["data"]
+        (out / f"{name}.pdf").write_bytes(base64.b64decode(paper))
 
 
 def sizes(browser, folder):

@@ -20,12 +20,16 @@ needs_mpi = pytest.mark.skipif(
 
 
 def started(processes, *program, **options):
-    """A job of so many processes, each running a script with arguments, as it runs."""
+    """A job of so many processes, each running a script with arguments, as it runs.
+
+    They may have one core together: who waits lets the others have it, after a single look.
+    """
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends"), str(JOBS)])
     known = {name: value for name, value in os.environ.items() if name != "XCNN_BACKEND"}
     return subprocess.Popen(
         [MPIEXEC, "-n", str(processes), sys.executable, *map(str, program)],
-        env={**known, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        env={**known, "PYTHONPATH": path, "MPIR_CVAR_POLLS_BEFORE_YIELD": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
 
 

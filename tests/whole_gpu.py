@@ -43,13 +43,18 @@ class Tried(Planned):
         self.device.convolve(plan.question, **arrays)
 
 
+@xcnn.pure
 @dataclass(frozen=True, repr=False)
 class Rehearsed(RehearsedGpu):
-    """With plans that can be looked through."""
+    """With plans that can be looked through, and memory of its own where plans write."""
 
     @property
     def gpu(self):
         return Tried(super().gpu, careless=False)
+
+    def asarray(self, x, dtype=None):
+        found = super().asarray(x, dtype)
+        return found if found.flags.writeable else found.copy()
 
 
 def few_digits():

@@ -56,6 +56,22 @@ def test_a_folder_of_pictures_is_predicted_and_strays_are_counted(tmp_path, run)
     assert "no picture is given" in err
 
 
+@pytest.mark.parametrize("read", ["m.xcnn", "a.png", "mine/b.png", "link.png"])
+def test_what_is_read_is_not_drawn_over(read, tmp_path, run):
+    """The model, a picture, one in a folder, and one by another name of its own."""
+    (tmp_path / "mine").mkdir()
+    draw_one(tmp_path / "a.png")
+    draw_one(tmp_path / "mine" / "b.png")
+    (tmp_path / "link.png").hardlink_to(tmp_path / "a.png")
+    net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2))
+    xcnn.Model(net, (1, 8, 8), backend="numpy").save("m.xcnn")
+    before = (tmp_path / read).read_bytes()
+    code, out, err = run("predict", "m.xcnn", "a.png", "mine", "--backend", "numpy", "--show", read)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"OptionError[X104]: '{read}' is what is read, and would be lost.")
+    assert (tmp_path / read).read_bytes() == before
+
+
 def test_photos_are_found_chosen_and_judged(tmp_path, run):
     folder = drawn_photos.draw_folder(tmp_path / "My Photos", ("ball", "star"), 8, 3, longest=160)
     (folder / "nothing").mkdir()

@@ -625,6 +625,19 @@ def test_a_block_whose_end_an_interrupt_skips_ends_with_its_traceback(make, kept
     assert np.geterr() == quiet
 
 
+def test_blocks_within_each_other_whose_ends_are_skipped_leave_numpy_as_it_was():
+    """Also where the inner one goes after the outer one."""
+    before, blocks = np.geterr(), [process.Computing() for _ in range(3)]
+    for block in blocks:
+        block.__enter__()
+    assert set(np.geterr().values()) == {"ignore"}
+    blocks[0].__exit__()
+    assert np.geterr() == before
+    del blocks[:], block
+    assert np.geterr() == before
+    assert get_ident() not in process.crowd.blocks
+
+
 def test_importing_and_training_leave_the_environment_as_it_is_and_the_process_ends_while_threads_compute():
     run(f"""
         for algorithm in {ENGINES}:

@@ -6,10 +6,9 @@ import re
 import numpy as np
 import pytest
 from browser import AXE, REASON, USABLE
-from scipy.signal import convolve2d, correlate2d
+from shown_numbers import check_numbers
 
 import xcnn
-from xcnn.training.losses import targets
 
 pytestmark = pytest.mark.skipif(not USABLE, reason=REASON)
 
@@ -35,92 +34,6 @@ def opened(browser, page, tmp_path):
     browser.size(1400)
     browser.open(tmp_path / "why.html")
     return browser
-
-
-class Numbers:
-    """What NumPy and SciPy make of a number's name: "conv1/x[3] * conv1/dy[0]", "part(conv1,0,0,3,4)", "loss"."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __call__(self, name):
-        if name == "0":
-            return 0.0
-        if " * " in name:
-            return float(np.prod([self(each) for each in name.split(" * ")]))
-        if found := re.fullmatch(r"(\w+)\((.*)\)", name):
-            return float(getattr(self, found[1])(*found[2].split(",")))
-        if found := re.fullmatch(r"(.*)\[(\d+)\]", name):
-            return float(self.array(found[1]).ravel()[int(found[2])])
-        return float(self.trace.loss)
-
-    def array(self, path):
-        layer, _, name = path.rpartition("/")
-        if not layer:
-            whole = {"y": self.trace.y, "dy": self.trace.dy, "x": self.trace.x}
-            return {**whole, **self.of_loss()}[name]
-        traced = self.trace[layer]
-        if name in ("x", "y", "dx", "dy"):
-            return getattr(traced, name)
-        return traced.grads[name[1:]] if name[0] == "d" else traced.weights[name]
-
-    def of_loss(self):
-        """Cross-entropy's parts, by its definition."""
-        y = self.trace.y[0]
-        p = np.exp(y) / np.exp(y).sum()
-        t = targets(self.trace.y, self.trace.t)[0]
-        return {"p": p, "t": t, "term": -t * np.log(p)}
-
-    def norm(self, path):
-        found = self.array(path)
-        return np.sqrt(sum(np.sum(each**2) for each in (found if isinstance(found, tuple) else (found,))))
-
-    def difference(self, cell):
-        """Of central differences nothing but the gradient is known: it is within 1e-6."""
-        path, _, at = cell.rpartition("/")
-        return self(f"{path}/d{at}")
-
-    def planes(self, layer, i, j):
-        """X of a channel with its padding, K with its gaps, dY of a filter, the stride and the padding."""
-        traced, i, j = self.trace[layer], int(i), int(j)
-        images = [
-            each if each.ndim == 4 else each[..., None, :] for each in (traced.x, traced.dy, traced.weights["kernel"])
-        ]
-        x, dy, kernel = images
-        as_conv2d = {xcnn.Conv1D: lambda one: one.conv2d(), xcnn.DepthwiseConv2D: lambda one: one.conv2d(x.shape[1])}
-        how = as_conv2d.get(type(traced.layer), lambda one: one)(traced.layer).window(x.shape[2:])
-        gaps = np.zeros([(size - 1) * gap + 1 for size, gap in zip(kernel.shape[2:], how["dilation"], strict=True)])
-        gaps[:: how["dilation"][0], :: how["dilation"][1]] = kernel[i, j % kernel.shape[1]]
-        return np.pad(x[0, j], how["padding"]), gaps, dy[0, i], how["stride"], how["padding"]
-
-    def window(self, layer, i, j, p, q):
-        image, kernel, _, (down, across), _ = self.planes(layer, i, j)
-        return correlate2d(image, kernel, "valid")[::down, ::across][int(p), int(q)]
-
-    def turned(self, layer, i, j, p, q):
-        image, kernel, _, (down, across), _ = self.planes(layer, i, j)
-        return convolve2d(image, kernel, "valid")[::down, ::across][int(p), int(q)]
-
-    def part(self, layer, i, j, m, n):
-        """What filter i gives to dX[j, m, n]: full convolution of the spread gradient."""
-        image, kernel, dy, (down, across), ((top, _), (left, _)) = self.planes(layer, i, j)
-        spread = np.zeros([a - b + 1 for a, b in zip(image.shape, kernel.shape, strict=True)])
-        spread[::down, ::across][: dy.shape[0], : dy.shape[1]] = dy
-        return convolve2d(spread, kernel, "full")[int(m) + top, int(n) + left]
-
-
-SHOWN = "[...document.querySelectorAll('data[data-name]')].map(e => [e.dataset.name, +e.value, e.textContent])"
-
-
-def check_numbers(browser, trace):
-    """Every number that is shown is NumPy's to 1e-6, and is written as it is; how many."""
-    shown, numbers = browser.ask(SHOWN), Numbers(trace)
-    named = [(name, value, text) for name, value, text in shown if name]
-    for name, value, text in named:
-        expected = numbers(name)
-        assert value == pytest.approx(expected, rel=1e-6, abs=1e-6), name
-        assert float(text.replace("−", "-")) == pytest.approx(value, rel=1e-3, abs=1e-300), name
-    return len(named)
 
 
 def test_it_asks_for_nothing_and_complains_of_nothing(opened, page):

@@ -197,6 +197,17 @@ class Crowd:
 crowd: Crowd = Crowd()
 
 
+class _Here(threading.local):
+    """Of each thread: the block in which NumPy keeps quiet, the outermost. One within another that ends after it would
+    put back that NumPy keeps quiet.
+    """
+
+    quiet: np.errstate | None = None
+
+
+here = _Here()
+
+
 class Computing:
     """A block in which no other thread forks the process. Blocks of several threads go on side by side.
 
@@ -215,8 +226,9 @@ class Computing:
     def __enter__(self) -> None:
         self.mark = mark = Mark()
         crowd.enter(mark)
-        self.quiet = np.errstate(all="ignore")
-        self.quiet.__enter__()
+        if here.quiet is None:
+            self.quiet = here.quiet = np.errstate(all="ignore")
+            self.quiet.__enter__()
 
     def __exit__(self, *error: object) -> None:
         if (mark := self.mark) is not None:
@@ -234,9 +246,10 @@ class Computing:
 
     def undo(self, mark: Mark) -> None:
         """What is this thread's own; again it does nothing."""
-        if self.quiet is not None and mark.thread == get_ident():
-            with suppress(RuntimeError, ValueError):  # it has ended; or in another context than it began
+        if self.quiet is not None and self.quiet is here.quiet:
+            with suppress(RuntimeError, ValueError, TypeError):  # it has ended, or not begun, or in another context
                 self.quiet.__exit__(None, None, None)
+            here.quiet = None
         self.quiet = None
 
 

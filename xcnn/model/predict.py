@@ -20,6 +20,9 @@ from xcnn.training.loop import in_order
 from xcnn.training.losses import Loss, loss_name
 from xcnn.training.state import HostArray
 
+FEW = 8192
+"""Cells whose product with themselves BLAS takes on one thread, sooner than NumPy adds them up."""
+
 
 def in_views(model: Held, data: Source, views: Any, batch_size: int | None, workers: int) -> Iterator[HostArray]:
     """The outputs of all samples in each view; as they are, where no view is given."""
@@ -85,7 +88,8 @@ def mean(parts: Iterator[HostArray]) -> HostArray:
 def of_one_batch(model: Held, x: Any, batch_size: Any) -> HostArray | None:
     """The outputs of samples that are as the model takes them, and one batch; None of all others.
 
-    Their sum tells whether all are finite: where it is not, they are looked at one by one.
+    Their sum, or of few that of their squares, tells whether all are finite: where it is not, they are looked at one by
+    one.
     """
     trainer, backend = model.trainer, model.backend
     most = trainer.at_once if batch_size is None else batch_size
@@ -94,7 +98,8 @@ def of_one_batch(model: Held, x: Any, batch_size: Any) -> HostArray | None:
     if x.dtype != np.dtype(trainer.dtype) or x.shape[1:] != model.input_shape or not 0 < len(x) <= most < 2**31:
         return None
     with host_memory("this batch"), backend.active():
-        if not isfinite(x.sum()):
+        flat = x.ravel()
+        if not isfinite(flat @ flat if flat.size <= FEW else x.sum()):
             return None
         y, _ = trainer.net(trainer.asked(model.state), backend.asarray(x, trainer.dtype), trainer.asking)
         return np.array(backend.to_numpy(y), order="C")  # it may be memory of others, or not be written

@@ -1,9 +1,13 @@
 // 5: do you believe it? Each weight's finite difference beside its gradient.
 
+const SMALL = "So small a change is lost in the last digits of what the loss is computed from.";
+
 /** What is to be said of a difference that is apart from its gradient; "" of one that is not. */
-function apartBecause({ above, below, slope, step }, loss, gradient) {
+function apartBecause({ above, below, slope, step }, { loss, y }, gradient) {
   const off = Math.abs(slope - gradient);
-  if (off <= 1e-6 + 1e-4 * Math.abs(gradient)) return "";
+  if (off <= 1e-4 * Math.abs(gradient)) return "";
+  if (off <= (1e-15 * Math.max(1, largest(y))) / step) return gradient === 0 ? "" : SMALL;
+  if (off <= 1e-6) return "";
   if (off <= (1e-14 * Math.max(Math.abs(above), Math.abs(below))) / step) return "The loss is so large that its change is lost in its last digits.";
   const [right, left] = [(above - loss) / step, (loss - below) / step].map((each) => written(each));
   return `The loss has a corner here, of a ReLU, a maximum or |x|, or bends much: its slope is ${right} to the right and ${left} to the left. The gradient is that of one side, or lies between.`;
@@ -11,6 +15,8 @@ function apartBecause({ above, below, slope, step }, loss, gradient) {
 
 /** Products that differences may take without being asked for: a browser makes some hundred million in a second. */
 const PATIENCE = 2e8;
+/** Weights of a kernel that paper has. */
+const PAPER_ROWS = 36;
 
 class DifferencesSection extends Section {
   constructor(state, data) {
@@ -39,7 +45,7 @@ class DifferencesSection extends Section {
     if (gradient === undefined) return [`${where} is a statistic: no gradient trains it.`];
     const found = network.difference(cells, at);
     return [`${where}: difference `, number(found.slope, `difference(${this.any.path}[${at}])`, 7), ", gradient ",
-      number(gradient, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}[${at}]`, 7), ". ", apartBecause(found, result.loss, gradient)];
+      number(gradient, `${this.any.path.slice(0, cut)}/d${this.any.path.slice(cut + 1)}[${at}]`, 7), ". ", apartBecause(found, result, gradient)];
   }
 
   show(state) {
@@ -48,36 +54,45 @@ class DifferencesSection extends Section {
     const { network } = state;
     const chosen = network.difference(view.kernel.cells, view.kAt(a, b));
     const digits = 12;
-    const many = view.K.rows * view.K.columns * 2 * this.data.products > PATIENCE && !this.kernelAsked;
+    const cells = this.cellsShown(view);
+    const many = cells.length * 2 * this.data.products > PATIENCE && !this.kernelAsked;
     this.fill(
       `∂E/∂K[${a}, ${b}] = ${written(cellAt(view.dK, a, b))}. If K[${a}, ${b}] is made a little larger, what does the loss do?`,
       paragraph("A gradient says how much the loss changes with a weight. So change it, by ", code(`e = ${written(chosen.step, 1)}`), " both ways, compute the loss anew, and see:"),
       paragraph(`L(K[${a}, ${b}] + e) = `, number(chosen.above, "", digits), ",  ", `L(K[${a}, ${b}] − e) = `, number(chosen.below, "", digits), ", and ",
         code("(L(w + e) − L(w − e)) / 2e"), " = ", number(chosen.slope, `difference(${view.k(a, b)})`, 7), ", where the gradient is ",
-        number(cellAt(view.dK, a, b), view.dk(a, b), 7), ". ", apartBecause(chosen, state.result.loss, cellAt(view.dK, a, b))),
+        number(cellAt(view.dK, a, b), view.dk(a, b), 7), ". ", apartBecause(chosen, state.result, cellAt(view.dK, a, b))),
       many
         ? button(`Compute all ${view.K.rows * view.K.columns} of this kernel`, () => {
           this.kernelAsked = true;
           state.show();
         })
-        : this.ofKernel(state, view),
-      element("h3", {}, "Any weight of the net"), this.picker, this.found);
+        : this.ofKernel(state, view, cells),
+      element("h3", { class: this.any.path ? undefined : "control" }, "Any weight of the net"), this.picker, this.found);
     if (this.any.path) this.pick(this.any.path, this.any.at);
   }
 
-  ofKernel(state, view) {
-    const rows = [];
+  /** The kernel's cells that are shown: all, and on paper those with the largest gradients. */
+  cellsShown({ dK: { cells } }) {
+    const all = [...cells.keys()];
+    if (!onPaper() || all.length <= PAPER_ROWS) return all;
+    return all.sort((a, b) => Math.abs(cells[b]) - Math.abs(cells[a])).slice(0, PAPER_ROWS).sort((a, b) => a - b);
+  }
+
+  ofKernel(state, view, cells) {
     let corners = 0;
-    for (let a = 0; a < view.K.rows; a++)
-      for (let b = 0; b < view.K.columns; b++) {
-        const found = state.network.difference(view.kernel.cells, view.kAt(a, b));
-        const { slope } = found;
-        const gradient = cellAt(view.dK, a, b);
-        corners += apartBecause(found, state.result.loss, gradient) !== "";
-        rows.push([`K[${a}, ${b}]`, number(cellAt(view.K, a, b), view.k(a, b)), number(slope, `difference(${view.k(a, b)})`, 7),
-          number(gradient, view.dk(a, b), 7), written(Math.abs(slope - gradient), 1)]);
-      }
-    const found = table("each weight of this kernel", ["weight", "value", "difference", "gradient", "apart by"], rows);
+    const rows = cells.map((at) => {
+      const [a, b] = [Math.floor(at / view.K.columns), at % view.K.columns];
+      const found = state.network.difference(view.kernel.cells, view.kAt(a, b));
+      const { slope } = found;
+      const gradient = view.dK.cells[at];
+      corners += apartBecause(found, state.result, gradient) !== "";
+      return [`K[${a}, ${b}]`, number(view.K.cells[at], view.k(a, b)), number(slope, `difference(${view.k(a, b)})`, 7),
+        number(gradient, view.dk(a, b), 7), written(Math.abs(slope - gradient), 1)];
+    });
+    const count = view.K.cells.length;
+    const caption = cells.length < count ? `${cells.length} of the ${count} weights of this kernel, those with the largest gradients` : "each weight of this kernel";
+    const found = table(caption, ["weight", "value", "difference", "gradient", "apart by"], rows);
     if (!corners) return found;
     return element("div", {}, found, paragraph(`${corners === 1 ? "One is" : `${corners} are`} apart. Choose such a cell of K above, and it is said why.`));
   }

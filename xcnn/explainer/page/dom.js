@@ -1,5 +1,8 @@
 // What the sections are made of: elements, numbers that know what they are, tables, questions.
 
+/** A text whose ∂E/∂Y and [3, 4] no line's end cuts in two. */
+const unbroken = (child) => (typeof child === "string" ? child.replaceAll("/∂", "/\u2060∂").replace(/(\[-?\d+), (?=-?\d+\])/g, "$1,\u00a0") : child);
+
 /** An element with attributes; "on..." ones are listeners, undefined and false ones are left out. */
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -7,7 +10,7 @@ function element(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined).map(unbroken));
   return made;
 }
 
@@ -20,8 +23,14 @@ function number(value, name, digits = 4) {
   return element("data", { value: String(value), "data-name": name }, written(value, digits));
 }
 
-/** A table that scrolls sideways by itself where it is too wide; a row is a list of cells, `{cell, ...attributes}` a marked one. */
-function table(caption, head, rows) {
+/** Rows beyond which a table scrolls in a window of its own. */
+const TALL = 30;
+/** Rows and columns of a plane beyond which its numbers do so, and of which paper, which can't scroll, has a part. */
+const PART = 8;
+const onPaper = () => document.body.classList.contains("printing");
+
+/** A table that scrolls by itself where it is too wide, or tall; a row is a list of cells, `{cell, ...attributes}` a marked one. */
+function table(caption, head, rows, tall = rows.length > TALL) {
   const line = (cells, tag) =>
     element("tr", {}, cells.map((cell, n) => {
       const { cell: inner, ...attributes } = cell?.cell !== undefined ? cell : { cell };
@@ -32,18 +41,29 @@ function table(caption, head, rows) {
   const parts = [element("caption", {}, caption)];
   if (head) parts.push(element("thead", {}, line(head, "th")));
   parts.push(element("tbody", {}, rows.map((row) => line(row, "td"))));
-  return element("div", { class: "scroll", role: "group", "aria-label": caption }, element("table", {}, parts));
+  return element("div", { class: tall ? "scroll tall" : "scroll", role: "group", "aria-label": caption }, element("table", {}, parts));
 }
 
-/** A plane's cells as a table: `name(row, column)` is what a number is, `marked(row, column)` whether it stands out. */
-function gridTable(caption, { rows, columns, cells }, name, marked = () => false) {
-  const grid = Array.from({ length: rows }, (_, row) =>
-    Array.from({ length: columns }, (_, column) => ({
-      cell: number(cells[row * columns + column], name(row, column)),
-      class: marked(row, column) ? "marked" : undefined,
-    })),
+/** Where the part of so many rows or columns begins that has this one in it, and how many it has. */
+function partAround(at, count) {
+  const shown = onPaper() ? Math.min(count, PART) : count;
+  return [Math.min(Math.max(at - Math.floor(shown / 2), 0), count - shown), shown];
+}
+
+/** A plane's cells as a table: `name(row, column)` is what a number is, `marked` the [row, column] that stands out. */
+function gridTable(caption, { rows, columns, cells }, name, marked = []) {
+  const [[top, high], [left, wide]] = [partAround(marked[0] ?? 0, rows), partAround(marked[1] ?? 0, columns)];
+  const whole = high === rows && wide === columns;
+  const span = (from, count) => (count > 1 ? `${from} to ${from + count - 1}` : String(from));
+  const part = whole ? "" : `: rows ${span(top, high)}, columns ${span(left, wide)} of ${rows} × ${columns}`;
+  const grid = Array.from({ length: high }, (_, p) =>
+    Array.from({ length: wide }, (_, q) => {
+      const [row, column] = [top + p, left + q];
+      const stands = row === marked[0] && column === marked[1];
+      return { cell: number(cells[row * columns + column], name(row, column)), class: stands ? "marked" : undefined };
+    }),
   );
-  return table(caption, null, grid);
+  return table(caption + part, null, grid, rows > PART);
 }
 
 /** The terms of a sum: the largest ones, what the others add, and the sum. A term is {label, parts, value, name}; `parts` makes its factors, of those that are shown alone. */
@@ -51,8 +71,9 @@ function termTable(caption, head, terms, sum, { most = 9, sign = "×" } = {}) {
   const plain = terms.every(({ parts }) => !parts); // then there is no column of them
   const line = (cells) => cells.filter((_, n) => n !== 1 || !plain);
   const order = terms.map((_, n) => n).sort((a, b) => Math.abs(terms[b].value) - Math.abs(terms[a].value) || a - b);
-  const shown = order.slice(0, most).sort((a, b) => a - b).map((n) => terms[n]);
-  const rest = order.slice(most);
+  const count = terms.length > most ? order.slice(0, most).filter((n) => terms[n].value !== 0).length : most;
+  const shown = order.slice(0, count).sort((a, b) => a - b).map((n) => terms[n]);
+  const rest = order.slice(count);
   const rows = shown.map(({ label, parts, value, name }) => [
     label, parts ? parts().flatMap((part, n) => (n ? [` ${sign} `, part] : [part])) : "", number(value, name),
   ]);
@@ -77,6 +98,9 @@ function offer(select, options, chosen) {
     select.replaceChildren(...options.map((text) => element("option", {}, text)));
   select.selectedIndex = chosen;
 }
+
+/** Puts a number into a field, with the digits that can be read there. */
+const enter = (input, value) => (input.value = Number(value.toPrecision(7)));
 
 /** A field for a number, which tells of each finite number that is entered. */
 function numberField(label, onnumber, attributes = {}) {
@@ -117,7 +141,7 @@ class Section {
 
   /** Shows these in place of what was shown. */
   fill(question, ...children) {
-    this.asked.replaceChildren(strong("Before you look: "), question);
+    this.asked.replaceChildren(strong("Before you look: "), unbroken(question));
     this.forget();
     this.body.replaceChildren(...children.flat().filter(Boolean));
   }

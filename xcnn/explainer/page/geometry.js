@@ -29,7 +29,7 @@ class GeometrySection extends Section {
       return `⌊(${g.size[axis]} + ${lo} + ${hi} − ${reach(g, axis)}) / ${g.stride[axis]}⌋ + 1 = ${g.output[axis]}`;
     };
     this.fill(
-      `X has ${g.size[0]} rows; there are ${g.padding[0][0]} rows of zeros above and ${g.padding[0][1]} below, the kernel reaches over ${reach(g, 0)}, and goes ${g.stride[0]} at a time. How many rows has Y?`,
+      `X has ${g.size[0]} rows; rows of zeros: ${g.padding[0][0]} above and ${g.padding[0][1]} below; the kernel reaches over ${reach(g, 0)}, and goes ${g.stride[0]} at a time. How many rows has Y?`,
       paragraph("This layer is ", code(`${view.node.kind}(${view.node.told})`), "."),
       paragraph("Rows: ", code(size(0)), ". Columns: ", code(size(1)), "."),
       element("div", { class: "row" },
@@ -52,11 +52,13 @@ class GeometrySection extends Section {
     const kernel = spread(view.K, g.dilation);
     const at = [p * g.stride[0], q * g.stride[1]];
     const full = (k) => cellAt(convolveFull(image, k), at[0] + k.rows - 1, at[1] + k.columns - 1);
+    const [straight, turned] = [cellAt(correlateValid(image, kernel), ...at), full(kernel)];
     const name = `window(${view.path},${view.i},${view.j},${p},${q})`;
     return [element("h3", {}, "Convolution is correlation with the kernel rotated"),
-      paragraph("At this window, channel ", String(view.j), ": ", code("correlate(X, K)"), " = ", number(cellAt(correlateValid(image, kernel), ...at), name, 7), " = ",
+      paragraph("At this window, channel ", String(view.j), ": ", code("correlate(X, K)"), " = ", number(straight, name, 7), " = ",
         code("convolve(X, rot180 K)"), " = ", number(full(rot180(kernel)), name, 7), ", and ", code("convolve(X, K)"), " = ",
-        number(full(kernel), `turned(${view.path},${view.i},${view.j},${p},${q})`, 7),
-        ", which is another number unless K looks the same when it is turned. Layers that are called convolutional correlate: a kernel is learned, and would be learned turned as well.")];
+        number(turned, `turned(${view.path},${view.i},${view.j},${p},${q})`, 7),
+        Math.abs(turned - straight) > 1e-9 * Math.abs(straight) ? ", which is another number." : ", the same number here: K or this window looks alike when it is turned.",
+        " Layers that are called convolutional correlate: a kernel is learned, and would be learned turned as well.")];
   }
 }

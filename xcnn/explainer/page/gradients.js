@@ -35,7 +35,7 @@ class GradientsSection extends Section {
         this.X.show(view.X, { frames: [area], label: `X, channel ${view.j}: what K[${a}, ${b}] met`, palette: paletteOf(view.X) }),
         this.dY.show(view.dY, { chosen: state.element, name: view.dy, label: `∂E/∂Y, filter ${view.i}` }),
         this.dK.show(view.dK, { chosen: [a, b], name: view.dk, label: `∂E/∂K, filter ${view.i}, channel ${view.j}` })),
-      termTable(`∂E/∂K[${a}, ${b}]: the largest of ${terms.length} terms`, ["where", "X × ∂E/∂Y", "product"], terms, number(cellAt(view.dK, a, b), view.dk(a, b), 7)),
+      termTable(`∂E/∂K[${a}, ${b}]${terms.length > 1 ? `: the largest of ${terms.length} terms` : ""}`, ["where", "X × ∂E/∂Y", "product"], terms, number(cellAt(view.dK, a, b), view.dk(a, b), 7)),
       this.bias(state, view));
   }
 

@@ -54,10 +54,10 @@ function readyForPrint(state, sections, overview) {
   });
 }
 
-/** Areas that scroll sideways are stops of the Tab key, others are none. */
+/** Areas that scroll are stops of the Tab key, others are none. */
 function markScrolling() {
   for (const area of document.querySelectorAll(".scroll"))
-    if (area.scrollWidth > area.clientWidth) area.tabIndex = 0;
+    if (area.scrollWidth > area.clientWidth || area.scrollHeight > area.clientHeight) area.tabIndex = 0;
     else area.removeAttribute("tabindex");
 }
 

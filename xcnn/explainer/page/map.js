@@ -11,7 +11,7 @@ const DIVERGING = {
 };
 
 /** Whether colours are for a dark page; paper is light. */
-const isDark = () => !document.body.classList.contains("printing") && matchMedia("(prefers-color-scheme: dark)").matches;
+const isDark = () => !onPaper() && matchMedia("(prefers-color-scheme: dark)").matches;
 
 const mixed = (a, b, share) => a.map((value, n) => Math.round(value + (b[n] - value) * share));
 
@@ -108,7 +108,7 @@ class PlaneMap {
     const words = chosen ? this.words() : `${label}, ${plane.rows} by ${plane.columns}`;
     this.canvas.setAttribute("aria-label", words);
     const at = chosen && placeOf(chosen, [plane.rows, plane.columns]);
-    this.caption.replaceChildren(label, ...(chosen ? [element("br"), `[${chosen}] = `, name ? number(plane.cells[at], name(...chosen)) : written(plane.cells[at])] : []));
+    this.caption.replaceChildren(unbroken(label), ...(chosen ? [element("br"), `[${chosen}] = `, name ? number(plane.cells[at], name(...chosen)) : written(plane.cells[at])] : []));
     return this.root;
   }
 

@@ -47,7 +47,7 @@ class PictureSection {
     this.colours = this.data.inputs.length === 1 && this.planes.length === 3 ? element("canvas", { role: "img", "aria-label": "the picture in colours" }) : null;
     this.root = element("section", { id: "picture", "aria-labelledby": "picture-title" },
       element("h2", { id: "picture-title" }, "Your picture, and what the net makes of it"),
-      paragraph("Choose a pixel by a click or the arrow keys, and give it another value; the space bar makes it 1 or 0. ",
+      element("p", { class: "control" }, "Choose a pixel by a click or the arrow keys, and give it another value; the space bar makes it 1 or 0. ",
         "All numbers of this page are then computed anew, here in the page."),
       element("div", { class: "columns" },
         element("div", {}, element("div", { class: "row" }, this.maps.map((map) => map.root),
@@ -107,9 +107,9 @@ class PictureSection {
     this.planes.forEach((plane, n) =>
       this.maps[n].show(plane, { ...plane, chosen: n === pixel.plane ? pixel.at : undefined, name: (...at) => `x[${this.place(n, at)}]` }));
     if (this.colours) paintColours(this.colours, this.planes, this.planes[0].most);
-    this.value.input.value = this.valueAt(pixel.plane, pixel.at);
+    enter(this.value.input, this.valueAt(pixel.plane, pixel.at));
     if (this.pick) this.pick.selectedIndex = placeOfLargest(network.t, (value) => value);
-    else this.fields.forEach((field, k) => (field.input.value = network.t[k]));
+    else this.fields.forEach((field, k) => enter(field.input, network.t[k]));
     const order = [...result.y.keys()].sort((a, b) => result.y[b] - result.y[a]).slice(0, 12).sort((a, b) => a - b);
     const best = placeOfLargest(result.y, (value) => value);
     this.outputs.replaceChildren(

@@ -28,7 +28,7 @@ class RotationSection extends Section {
     const one = (way) => number(cellAt(planes[way], m, n), name(), 7);
     this.fill(
       `Of all windows that have the cell X[${m}, ${n}] in them, the one that begins furthest up and to the left: which cell of K lies on X[${m}, ${n}] there?`,
-      paragraph(`X[${m}, ${n}] of channel ${view.j} has a part in ${readersOf(view.g, m, n).length} outputs of filter ${view.i}. Its gradient from them, in three ways:`),
+      paragraph(`X[${m}, ${n}] of channel ${view.j} has a part in ${readersOf(view.g, m, n).length === 1 ? "1 output" : `${readersOf(view.g, m, n).length} outputs`} of filter ${view.i}. Its gradient from them, in three ways:`),
       element("p", { class: "same" }, "scatter ", one("scatter"), " = gather ", one("gather"), " = full convolution ", one("convolution")),
       this.scatter(state, view, planes.scatter, name), this.gather(state, view, planes.gather, name),
       this.convolution(state, view, planes.convolution, name), this.overFilters(state, view));
@@ -46,7 +46,7 @@ class RotationSection extends Section {
         this.dY.show(view.dY, { chosen: [p, q], name: view.dy }),
         this.maps.scatter.show(dX, { chosen: [m, n], name, frames: [{ ...windowFrame(view.g, p, q), dashed: true }] }),
         gridTable("this stamp, ∂E/∂Y × K", stamp, (a, b) => `${view.dy(p, q)} * ${view.k(a, b)}`,
-          (a, b) => String(beneath(view.g, p, q, a, b)) === String([m, n]))));
+          kernelCellAt(view.g, [p, q], [m, n]))));
   }
 
   gather(state, view, dX, name) {
@@ -61,13 +61,14 @@ class RotationSection extends Section {
     const dyName = (a, b) => gradientName(view, M + a - rows, N + b - columns);
     const kName = (a, b) => kernelName(view, rows - a, columns - b);
     const products = plane(turned.rows, turned.columns, window.cells.map((cell, at) => cell * turned.cells[at]));
+    const met = state.element.map((at, axis) => at * g.stride[axis] - [M - rows, N - columns][axis]); // the same product as in the stamp
     const gaps = Math.max(...g.stride) > 1 ? ` Between its cells are ${g.stride.map((s) => s - 1).join(" and ")} zeros, where the stride passed by.` : "";
     return element("div", { class: "way" }, element("h3", {}, "Gather: correlation with the rotated kernel"),
       paragraph(`Stand on X[${m}, ${n}] and collect. The output that began furthest up and left reaches you with K's last cell, the one at your own place with its first: laid over ∂E/∂Y, what you read is K turned by 180 degrees.${gaps}`),
       element("div", { class: "row" },
         this.around.show(around, { frames: [{ row: M, column: N, rows: turned.rows, columns: turned.columns }] }),
-        gridTable("∂E/∂Y in the frame", window, dyName), gridTable("K, rotated", turned, kName),
-        gridTable("products", products, (a, b) => `${dyName(a, b)} * ${kName(a, b)}`)),
+        gridTable("∂E/∂Y in the frame", window, dyName, met), gridTable("K, rotated", turned, kName, met),
+        gridTable("products", products, (a, b) => `${dyName(a, b)} * ${kName(a, b)}`, met)),
       paragraph("Their sum is ", number(total(products.cells), name(), 7), "."));
   }
 

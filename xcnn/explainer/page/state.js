@@ -53,18 +53,19 @@ class State {
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
   }
 
-  /** A layer in full; first the output with the largest |dY| |window|: of an empty window there is nothing to see. */
+  /** A layer in full; first the output whose |dY| and window are largest, where a window counts by what differs in it: of an empty or even one there is little to see. */
   chooseLayer(path) {
     this.path = path;
     if (path === undefined) return;
     const { node, x, dy } = this.result.layers.get(path);
     const g = node.geometry;
     const ones = new Float64Array((g.filters * g.channels * g.kernel[0] * g.kernel[1]) / g.groups).fill(1);
-    const windows = correlate(x.map((value) => value * value), ones, g);
-    const shares = dy.map((value, n) => value * Math.sqrt(windows[n]));
+    const each = ones.length / g.filters;
+    const squares = correlate(x.map((value) => value * value), ones, g);
+    const sums = correlate(x, ones, g);
+    const shares = dy.map((value, n) => value * (Math.sqrt(Math.max(squares[n] - sums[n] ** 2 / each, 0)) + 0.01 * Math.sqrt(squares[n])));
     [this.filter, ...this.element] = indicesOf(placeOfLargest(shares), [g.filters, ...g.output]);
-    const sums = Array.from({ length: g.channels / g.groups }, (_, c) => windowSum(this, c));
-    this.share = placeOfLargest(sums);
+    this.share = placeOfLargest(Array.from({ length: g.channels / g.groups }, (_, c) => windowSum(this, c)));
     this.chooseElement(...this.element);
     const { K, dK } = this.view();
     this.tap = indicesOf(placeOfLargest(dK.cells), [K.rows, K.columns]);
@@ -132,6 +133,12 @@ function beneath(g, p, q, a, b) {
     p * g.stride[0] + a * g.dilation[0] - g.padding[0][0],
     q * g.stride[1] + b * g.dilation[1] - g.padding[1][0],
   ];
+}
+
+/** The [a, b] of K that lies on the cell (m, n) of X for output (p, q); [] where none does. */
+function kernelCellAt(g, element, cell) {
+  const found = cell.map((at, axis) => (at + g.padding[axis][0] - element[axis] * g.stride[axis]) / g.dilation[axis]);
+  return found.every((at, axis) => Number.isInteger(at) && at >= 0 && at < g.kernel[axis]) ? found : [];
 }
 
 /** The frame of the window of output (p, q), in cells of X. */

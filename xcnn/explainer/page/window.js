@@ -30,7 +30,7 @@ class WindowSection extends Section {
     const window = plane(K.rows, K.columns);
     window.cells.forEach((_, n) => (window.cells[n] = cellAt(X, ...at(Math.floor(n / K.columns), n % K.columns))));
     const products = plane(K.rows, K.columns, window.cells.map((cell, n) => cell * K.cells[n]));
-    this.field.input.value = cellAt(K, ...state.tap);
+    enter(this.field.input, cellAt(K, ...state.tap));
     this.fill(
       `Lay K on the frame in X, multiply what lies on each other, add, and add the bias. What is Y[${p}, ${q}] of filter ${view.i}?`,
       element("div", { class: "row" },
@@ -39,10 +39,15 @@ class WindowSection extends Section {
         this.Y.show(Y, { chosen: [p, q], name: view.y, label: `Y, filter ${view.i}` })),
       element("div", { class: "row" }, this.field.root),
       element("div", { class: "row" },
-        gridTable("the window of X", window, (a, b) => view.x(...at(a, b))), element("span", { class: "sign" }, "×"),
-        gridTable("K", K, view.k, (a, b) => String([a, b]) === String(state.tap)), element("span", { class: "sign" }, "="),
-        gridTable("products", products, (a, b) => `${view.x(...at(a, b))} * ${view.k(a, b)}`)),
+        gridTable("the window of X", window, (a, b) => view.x(...at(a, b)), state.tap),
+        this.behind("×", gridTable("K", K, view.k, state.tap)),
+        this.behind("=", gridTable("products", products, (a, b) => `${view.x(...at(a, b))} * ${view.k(a, b)}`, state.tap))),
       this.sums(state, view));
+  }
+
+  /** A table with the sign that stands before it: both go to the next line, or none. */
+  behind(sign, shown) {
+    return element("div", { class: "together" }, element("span", { class: "sign" }, sign), shown);
   }
 
   sums(state, view) {
