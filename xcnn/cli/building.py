@@ -83,7 +83,14 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
     } | ({"augment": recipe.augment} if recipe.augment else {})
     if data.fit != "stretch":
         model.info["fit"] = data.fit
-    return load_backbone(model) if recipe.backbone else model
+    return load_backbone(model) if is_begun(name, data) else model
+
+
+def is_begun(name: str, data: Data) -> bool:
+    """Whether a net begins with convolutions that know shapes: those take pictures in grey or in three colours."""
+    from xcnn.nets.recipes import RECIPES
+
+    return RECIPES[name].backbone and data.shape[0] in (1, 3)
 
 
 def default_model(name: str) -> str:
