@@ -82,7 +82,8 @@ def test_photos_are_found_chosen_and_judged(tmp_path, run):
     for words in (
         "found 2 classes: ball 8, star 8; pictures of",
         "left out: 1 .txt, 1 .webp; --formats png,jpeg,bmp,gif,webp reads WEBP too; 1 folder without pictures: nothing",
-        "read as 64x64", "RGB, their middles, since they differ in shape", "varied: flip,zoom,light,cutout: each time",
+        "read as 64x64", "RGB, their middles, since they differ in shape", "begun: with convolutions",
+        "varied: flip,zoom,light,cutout: each time",
         "photos with",
     ):  # fmt: skip
         assert words in err, err
@@ -98,6 +99,21 @@ def test_photos_are_found_chosen_and_judged(tmp_path, run):
     assert code == 0
     code, _, err = run("train", "My Photos", "--resume", "pets.xcnn", "--epochs", "3")
     assert code == 0, err
+
+
+def test_photos_begin_with_shapes_where_they_have_grey_or_three_colours(tmp_path, run):
+    rng, options = np.random.default_rng(0), ("--model", "photos", "--epochs", "1", "--backend", "numpy")
+    still = ("--optimizer", "sgd", "--learning-rate", "1e-12", "--seed", "5")
+    for channels in (1, 3, 4):
+        x, y = rng.random((6, channels, 12, 12), "float32"), np.arange(6) % 2
+        np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+        code, _, err = run("train", "data.npz", *options, *still, "-o", f"{channels}.xcnn")
+        assert code == 0, err
+        assert ("begun: with convolutions" in err) == (channels != 4)
+        got, new = xcnn.Model.load(f"{channels}.xcnn"), xcnn.nets.photos(2, 12)
+        new = xcnn.Model(new, (channels, 12, 12), backend="numpy", seed=5)
+        begun = new if channels == 4 else xcnn.nets.load_backbone(new)
+        np.testing.assert_allclose(got.weights["conv1"]["kernel"], begun.weights["conv1"]["kernel"], atol=1e-6)
 
 
 def test_a_model_that_python_trained_asks_for_its_data(tmp_path, run):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDED = {"left", "right", "l", "r", "links", "rechts", "digit", "letter"}
 """Words in the names of classes that a mirror would turn into others."""
+BEGUN = "begun: with convolutions that know drawn shapes: arrows, bottles, keys, ...; outlines then need fewer photos"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Choice:
 def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) -> Model:
     """A new model by its name."""
     from xcnn.model.model import Model
+    from xcnn.nets.pretrained import load_backbone
     from xcnn.nets.recipes import RECIPES
 
     if name not in RECIPES:
@@ -81,7 +83,14 @@ def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) 
     } | ({"augment": recipe.augment} if recipe.augment else {})
     if data.fit != "stretch":
         model.info["fit"] = data.fit
-    return model
+    return load_backbone(model) if is_begun(name, data) else model
+
+
+def is_begun(name: str, data: Data) -> bool:
+    """Whether a net begins with convolutions that know shapes: those take pictures in grey or in three colours."""
+    from xcnn.nets.recipes import RECIPES
+
+    return RECIPES[name].backbone and data.shape[0] in (1, 3)
 
 
 def default_model(name: str) -> str:

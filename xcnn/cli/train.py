@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from xcnn.cli.building import Choice, build, default_augment, default_model, reload, whereabouts
+from xcnn.cli.building import BEGUN, Choice, build, default_augment, default_model, is_begun, reload, whereabouts
 from xcnn.cli.config_file import Config, PrintConfig
 from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, load_data, told
@@ -152,6 +152,8 @@ def run(
         fit = None if model == "photos" else "stretch"
         samples = GROUP.first_before(lambda: load_data(name, data_dir, size, mode, quiet, limits, validation, fit))
         trained = build(model, samples, choice, seed or 0, epochs)
+        if is_begun(model, samples):
+            samples = replace(samples, said=(*samples.said, BEGUN))
         if model == "photos" and augment is None:
             augment, why = default_augment(trained, samples)
             samples = replace(samples, said=(*samples.said, f"varied: {augment}: {why}"))

@@ -3,7 +3,7 @@
 from xcnn.nets.convnext import convnext_tiny
 from xcnn.nets.efficientnet import efficientnet_b0
 from xcnn.nets.mobilenet import mobilenet_v2
-from xcnn.nets.pretrained import TRAINED, pretrained
+from xcnn.nets.pretrained import TRAINED, load_backbone, pretrained
 from xcnn.nets.recipes import (
     RECIPES,
     Recipe,
@@ -30,6 +30,7 @@ __all__ = [
     "fashion",
     "fast",
     "lenet",
+    "load_backbone",
     "mnist_net",
     "mobilenet_v2",
     "photos",

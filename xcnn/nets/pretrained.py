@@ -7,11 +7,15 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
 from xcnn.core.names import unknown
-from xcnn.nets.recipes import RECIPES
+from xcnn.errors import OptionError
+from xcnn.nets.recipes import RECIPES, photos
 
 if TYPE_CHECKING:
     from xcnn.backends.contract import Backend
     from xcnn.model.model import Model
+
+SHAPES = "photos-shapes"
+"""The weights that a net for photos may begin with."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,53 @@ def pretrained(name: str = "lenet-mnist", *, backend: str | Backend | None = Non
         model.load_weights(path)
     model.info |= {"model": kind.recipe, "classes": list(kind.classes), "data": kind.data}
     return model
+
+
+def load_backbone(model: Model) -> Model:
+    """Give a net that `xcnn.nets.photos` made the convolutions that know drawn shapes, to begin a training with.
+
+    They learned 96 shapes, such as arrows, bottles, keys, letters and figures of several parts, of any colour and
+    light, before a cluttered ground: `benchmarks/pretrain_photos.py` made them. A few dozen photos a class do not teach
+    what an outline is; they need not, then. The dense layer at the end stays as it was drawn.
+
+    Parameters
+    ----------
+    model
+        its net is xcnn.nets.photos(...), of one channel or three
+
+    Raises
+    ------
+    OptionError
+        X104, for another net.
+
+    Returns
+    -------
+    Model
+        the same one
+
+    Examples
+    --------
+    >>> model = xcnn.Model(xcnn.nets.photos(3), (3, 64, 64), backend="numpy")
+    >>> xcnn.nets.load_backbone(model).weights["conv1"]["kernel"].shape
+    (24, 3, 3, 3)
+    """
+    from xcnn.model.model import Model
+
+    donor = Model(photos(2), (3, 64, 64), backend="numpy")
+    with as_file(files("xcnn.nets") / "weights" / f"{SHAPES}.safetensors") as path:
+        donor.load_weights(path, without=last(donor))
+    known = [weight for name, weight in donor.state_dict().items() if name.partition(".")[0] != last(donor)]
+    own = model.state_dict()
+    names = [name for name in own if name.partition(".")[0] != last(model)]
+    if len(names) == len(known) and own[names[0]].shape[1:2] == (1,):
+        known[0] = known[0].sum(1, keepdims=True)  # grey is a picture whose colours are alike
+    if [own[name].shape for name in names] != [weight.shape for weight in known]:
+        hint = "model = xcnn.Model(xcnn.nets.photos(classes), (3, 64, 64))"
+        raise OptionError("X104", "this net is not xcnn.nets.photos, for pictures in grey or RGB.", hint=hint)
+    model.load_weights(dict(zip(names, known, strict=True)), without=last(model))
+    return model
+
+
+def last(model: Model) -> str:
+    """The name that PyTorch gives the last layer that has weights."""
+    return next(reversed(model.state_dict()), "").partition(".")[0]

@@ -126,9 +126,10 @@ def small_resnet(classes: int = 10) -> Sequential:
 
 
 def photos(classes: int = 10, side: int = 64) -> Sequential:
-    """A net for some hundred photos: four convolutions, each normalised and pooled, and the means of what is left.
+    """A net for some hundred photos: six 3x3 convolutions, two around shortcuts, and the means of what is left.
 
-    Few weights, none of which belongs to a place, so that it learns from few pictures what stands anywhere in them.
+    Few weights, none of which belongs to a place, so that it learns from few pictures what stands anywhere in them; and
+    each of its last cells sees 62 pixels across, so that it knows whole outlines and not their corners alone.
 
     Parameters
     ----------
@@ -143,12 +144,17 @@ def photos(classes: int = 10, side: int = 64) -> Sequential:
     (3,)
     """
     layers: list[Layer] = []
-    for filters in (24, 48, 96, 128):
-        layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()]
+    for filters, shortcuts in ((24, 0), (40, 0), (56, 1), (72, 1)):
+        layers += [*plain(filters), *(Residual(*plain(filters)) for _ in range(shortcuts))]
         if side >= 6:
             layers.append(MaxPool2D(2))
             side //= 2
     return Sequential(*layers, GlobalAveragePool2D(), Dropout(0.2), Dense(classes))
+
+
+def plain(filters: int) -> tuple[Layer, ...]:
+    """A 3x3 convolution, its norm and a ReLU."""
+    return Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()
 
 
 def fashion(classes: int = 10) -> Sequential:
@@ -226,6 +232,8 @@ class Recipe:
         what it is for, in a line
     sized
         whether the net is made for a picture's side too
+    backbone
+        whether `xcnn train` begins with the convolutions of `xcnn.nets.load_backbone`
 
     Examples
     --------
@@ -242,6 +250,7 @@ class Recipe:
     augment: str = ""
     suits: str = ""
     sized: bool = False
+    backbone: bool = False
 
     def net_for(self, classes: int, shape: Shape) -> Sequential:
         """The net for so many classes of images (channels, height, width)."""
@@ -273,17 +282,17 @@ SMOOTHED = partial(cross_entropy, label_smoothing=0.1)
 
 
 def warm_cycle(steps: int) -> Optimizer:
-    """AdamW, its rate up to 0.006 and down again over all steps, with a little weight decay."""
-    return AdamW(OneCycle(0.006, steps), weight_decay=0.02)
+    """AdamW, its rate up to 0.003 and down again over all steps, with a little weight decay."""
+    return AdamW(OneCycle(0.003, steps), weight_decay=0.02)
 
 
-LOOKS = 60_000
+LOOKS = 48_000
 """At how many pictures in all a net for photos looks: few pictures are looked at more often."""
 
 
 def rounds(samples: int) -> int:
-    """3 to 400 rounds, 20 at least through a few thousand, so that about LOOKS pictures are looked at."""
-    return min(400, max(20 if samples <= 4000 else 3, LOOKS // max(1, samples)))
+    """3 to 200 rounds, 20 at least through a few thousand, so that about LOOKS pictures are looked at."""
+    return min(200, max(20 if samples <= 4000 else 3, LOOKS // max(1, samples)))
 
 
 RECIPES = {
@@ -301,7 +310,13 @@ RECIPES = {
     "lenet": Recipe(lenet, suits="small grey pictures, 28x28"),
     "mnist-net": Recipe(mnist_net, suits="MNIST: 99 % and more, slower"),
     "photos": Recipe(
-        photos, optimizer=warm_cycle, epochs=rounds, batch_size=16, suits="a folder of some hundred photos", sized=True
+        photos,
+        optimizer=warm_cycle,
+        epochs=rounds,
+        batch_size=16,
+        suits="a folder of some hundred photos",
+        sized=True,
+        backbone=True,
     ),
     "small-resnet": Recipe(small_resnet, suits="thousands of small colour pictures"),
 }
