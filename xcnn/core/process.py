@@ -198,11 +198,12 @@ crowd: Crowd = Crowd()
 
 
 class _Here(threading.local):
-    """Of each thread: the block in which NumPy keeps quiet, the outermost. One within another that ends after it would
-    put back that NumPy keeps quiet.
+    """Of each thread: the blocks in which NumPy keeps quiet, one within the other. One that ends after that around it, as
+    an interrupt may have it, would put back that NumPy keeps quiet.
     """
 
-    quiet: np.errstate | None = None
+    def __init__(self) -> None:
+        self.quiet: list[np.errstate] = []
 
 
 here = _Here()
@@ -226,9 +227,9 @@ class Computing:
     def __enter__(self) -> None:
         self.mark = mark = Mark()
         crowd.enter(mark)
-        if here.quiet is None:
-            self.quiet = here.quiet = np.errstate(all="ignore")
-            self.quiet.__enter__()
+        self.quiet = quiet = np.errstate(all="ignore")
+        here.quiet.append(quiet)
+        quiet.__enter__()
 
     def __exit__(self, *error: object) -> None:
         if (mark := self.mark) is not None:
@@ -246,10 +247,11 @@ class Computing:
 
     def undo(self, mark: Mark) -> None:
         """What is this thread's own; again it does nothing."""
-        if self.quiet is not None and self.quiet is here.quiet:
+        quiet, within = self.quiet, here.quiet
+        if quiet is not None and quiet in within:
             with suppress(RuntimeError, ValueError, TypeError):  # it has ended, or not begun, or in another context
-                self.quiet.__exit__(None, None, None)
-            here.quiet = None
+                quiet.__exit__(None, None, None)
+            del within[within.index(quiet) :]
         self.quiet = None
 
 
