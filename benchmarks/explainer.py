@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import xcnn
+from xcnn.core.files import write_whole
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import Browser
@@ -140,9 +141,9 @@ def looks(browser, folder, out):
             if name == "lenet":
                 draw(browser)
             check_captions(browser)
-            (out / f"{name}-{width}{'-dark' if dark else ''}.png").write_bytes(browser.picture())
+            write_whole(out / f"{name}-{width}{'-dark' if dark else ''}.png", browser.picture())
         paper = browser.call("Page.printToPDF", printBackground=True, paperWidth=8.27, paperHeight=11.69)["data"]
-        (out / f"{name}.pdf").write_bytes(base64.b64decode(paper))
+        write_whole(out / f"{name}.pdf", base64.b64decode(paper))
 
 
 def sizes(browser, folder):
