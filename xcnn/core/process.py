@@ -198,8 +198,9 @@ crowd: Crowd = Crowd()
 
 
 class _Here(threading.local):
-    """Of each thread: the blocks in which NumPy keeps quiet, one within the other. One that ends after that around it, as
-    an interrupt may have it, would put back that NumPy keeps quiet.
+    """Of each thread: the blocks in which NumPy keeps quiet, one within the other.
+
+    One that ends after that around it, as an interrupt may have it, would put back that NumPy keeps quiet.
     """
 
     def __init__(self) -> None:
