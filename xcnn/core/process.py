@@ -207,7 +207,7 @@ class _Here(threading.local):
         self.quiet: list[np.errstate] = []
 
 
-here = _Here()
+here: _Here = _Here()
 
 
 class Computing:

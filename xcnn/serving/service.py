@@ -91,7 +91,7 @@ class Service:
         self.model, self.serving = model.frozen(), serving
         self.names = check_classifier(model)
         self.batcher: Batcher | None = None
-        self.held = 0
+        self.held: int = 0
         self.metrics = Metrics(lambda: self.batcher.queue.qsize() if self.batcher else 0)
 
     def compute(self, samples: Numbers) -> Numbers:

@@ -109,7 +109,8 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.left, self.left_text = MOST_STEPS, MOST_TEXT
+        self.left: int = MOST_STEPS
+        self.left_text: int = MOST_TEXT
 
     def spend(self, count: int) -> None:
         """Count so many instructions, or entries that one of them copies."""
