@@ -197,8 +197,12 @@ def pytest_collection(session):
 @pytest.fixture(autouse=True)
 def _nothing_is_left_computing():
     """A block that a test leaves open would hold BLAS's threads for all tests after it."""
-    before = {*process.crowd.blocks.get(get_ident(), ())}
+
+    def blocks():
+        return {*process.crowd.blocks.get(get_ident(), ())}
+
+    before = blocks()
     yield
-    if {*process.crowd.blocks.get(get_ident(), ())} != before:
+    if blocks() != before:
         gc.collect()  # an interrupted block goes with its traceback
-    assert {*process.crowd.blocks.get(get_ident(), ())} == before, "a block of `Computing` was left open"
+    assert blocks() == before, "a block of `Computing` was left open"

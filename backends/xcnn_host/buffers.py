@@ -35,7 +35,7 @@ Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray | None]
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
 KEPT = 512
-"""MiB that are remembered at most, or as much as was in use at a time, unless a backend says otherwise."""
+"""MiB that are remembered at most, and more where that is asked for again, unless a backend says otherwise."""
 ALIGNED, STEP, STEPS = 64, 9 * 64, 7
 """Bytes. Arrays begin at a multiple of the first, so that no vector lies in two cache lines. Allocators begin all large
 ones alike within a page, where reads of one can look to a processor like what was just written to another: so each
@@ -104,7 +104,7 @@ class Recycler:
         trim()
 
     def limit(self, mebibytes: int | None) -> None:
-        """From now on remember so much at most; None is `KEPT`, or as much as is in use at a time."""
+        """From now on remember so much at most; None is `KEPT`, and more where that is asked for again."""
         most_bytes, grows = (KEPT if mebibytes is None else mebibytes) * 2**20, mebibytes is None
         if (self.most_bytes, self.grows) != (most_bytes, grows):
             with self.lock:
@@ -199,7 +199,8 @@ class Recycler:
             if n >= excess and memory <= most:
                 return
             self.shelves[size].remove(buffer)
-            self.missed.setdefault(size, []).append(buffer.leaves())
+            if self.grows:
+                self.missed.setdefault(size, []).append(buffer.leaves())
             memory -= size
 
 

@@ -62,7 +62,7 @@ class NumpyBackend(StridedBackend):
         how many this backend's own work is shared out to; by default as many as the process has processors
     kept_memory
         MiB that the process keeps for the next arrays at most, until its last model is gone; 0 keeps none. By default
-        512, or as much as was in use at a time
+        512, and more where that is asked for again
     """
 
     threads: int | None = None

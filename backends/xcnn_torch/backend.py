@@ -62,7 +62,8 @@ class TorchBackend(Backend):
         whether training steps are captured as CUDA graphs on CUDA, and on the CPU run as straight-line code
     kept_memory
         MiB on the host that the process keeps for the next tensors at most, until its last model is gone; 0 keeps none.
-        By default 512, or as much as was in use at a time
+        By default
+        512, and more where that is asked for again
     """
 
     tf32: bool = False

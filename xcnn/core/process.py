@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import get_ident
 from time import monotonic
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -110,8 +110,8 @@ class Mark:
         self.thread = get_ident()
 
 
-class Crowd:
-    """The threads that compute, and forks of the process, which wait until no other thread does.
+class Shared:
+    """What threads take part in by blocks, each known by its mark: to end one twice is to end it once.
 
     A Ctrl-C that comes just where a `with` block ends skips its `__exit__`. Then the block's object goes with the
     traceback, and `abandon` ends it: at once, or, where it comes in the midst of this, as soon as somebody asks.
@@ -119,35 +119,19 @@ class Crowd:
 
     lock: threading.Lock
     changed: threading.Condition
-    blocks: dict[int, set[Mark]]
-    """The blocks in which threads compute."""
-    forking: set[int]
     left: deque[Mark]
-
-    def __init__(self) -> None:
-        self.blocks = {}
-        self.forget()
+    """Blocks that were left without their end."""
 
     def forget(self) -> None:
-        """No thread forks or waits."""
+        """No other thread waits, or has left anything."""
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
-        self.forking, self.left = set(), deque()
-
-    def enter(self, mark: Mark) -> None:
-        """Begin a block; a thread's first waits for forks."""
-        with self.lock:
-            if self.left:
-                self._settle()
-            if mark.thread not in self.blocks:
-                while self.forking:
-                    self.changed.wait(PATIENCE)
-            self.blocks.setdefault(mark.thread, set()).add(mark)
+        self.left = deque()
 
     def leave(self, mark: Mark) -> None:
         """End a block; nothing for one that has ended."""
         with self.lock:
-            self._remove(mark)
+            self._drop(mark)
 
     def abandon(self, mark: Mark) -> None:
         """End a block that was left without its end."""
@@ -160,9 +144,73 @@ class Crowd:
 
     def _settle(self) -> None:
         while self.left:
-            self._remove(self.left.popleft())
+            self._drop(self.left.popleft())
 
-    def _remove(self, mark: Mark) -> None:
+    def _drop(self, mark: Mark) -> None:
+        """End a block, if it has not ended; the lock is held."""
+        raise NotImplementedError
+
+
+class Block:
+    """A `with` block of what threads share, of one thread."""
+
+    __slots__ = ("mark",)
+    mark: Mark | None
+    within: tuple[Shared, ...]
+    """What it takes part in, and leaves."""
+
+    def __init__(self) -> None:
+        self.mark = None
+
+    def begun(self) -> Mark:
+        """The mark of this block, from now on."""
+        self.mark = mark = Mark()
+        return mark
+
+    def undo(self, mark: Mark) -> None:
+        """What is this thread's own is as before; again it does nothing."""
+
+    def __exit__(self, *error: object) -> None:
+        if (mark := self.mark) is not None:
+            self.undo(mark)
+            for each in self.within:
+                each.leave(mark)
+            self.mark = None
+
+    def __del__(self) -> None:
+        """An interrupt has skipped the end, or has come in its midst: the rest is done here."""
+        if (mark := self.mark) is not None:
+            self.undo(mark)
+            for each in self.within:
+                each.abandon(mark)
+
+
+class Crowd(Shared):
+    """The threads that compute, and forks of the process, which wait until no other thread does."""
+
+    blocks: dict[int, set[Mark]]
+    """The blocks in which threads compute."""
+    forking: set[int]
+
+    def __init__(self) -> None:
+        self.blocks = {}
+        self.forget()
+
+    def forget(self) -> None:
+        super().forget()
+        self.forking = set()
+
+    def enter(self, mark: Mark) -> None:
+        """Begin a block; a thread's first waits for forks."""
+        with self.lock:
+            if self.left:
+                self._settle()
+            if mark.thread not in self.blocks:
+                while self.forking:
+                    self.changed.wait(PATIENCE)
+            self.blocks.setdefault(mark.thread, set()).add(mark)
+
+    def _drop(self, mark: Mark) -> None:
         marks = self.blocks.get(mark.thread)
         if marks is not None and mark in marks:
             marks.remove(mark)
@@ -210,44 +258,28 @@ class _Here(threading.local):
 here: _Here = _Here()
 
 
-class Computing:
+class Computing(Block):
     """A block in which no other thread forks the process. Blocks of several threads go on side by side.
 
     In it NumPy raises and warns of nothing that is not finite, whatever the process has told it: who computes looks.
     """
 
-    __slots__ = ("mark", "quiet")
-    mark: Mark | None
+    __slots__ = ("quiet",)
     quiet: np.errstate | None
-    within: ClassVar[tuple[Crowd | Held, ...]] = (crowd,)
-    """What it takes part in, and leaves."""
+    within: tuple[Shared, ...] = (crowd,)
 
     def __init__(self) -> None:
-        self.mark = self.quiet = None
+        super().__init__()
+        self.quiet = None
 
     def __enter__(self) -> None:
-        self.mark = mark = Mark()
+        mark = self.begun()
         crowd.enter(mark)
         self.quiet = quiet = np.errstate(all="ignore")
         here.quiet.append(quiet)
         quiet.__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        if (mark := self.mark) is not None:
-            self.undo(mark)
-            for each in self.within:
-                each.leave(mark)
-            self.mark = None
-
-    def __del__(self) -> None:
-        """An interrupt has skipped the end, or has come in its midst: the rest is done here."""
-        if (mark := self.mark) is not None:
-            self.undo(mark)
-            for each in self.within:
-                each.abandon(mark)
-
     def undo(self, mark: Mark) -> None:
-        """What is this thread's own; again it does nothing."""
         quiet, within = self.quiet, here.quiet
         if quiet is not None and quiet in within:
             with suppress(RuntimeError, ValueError, TypeError):  # it has ended, or not begun, or in another context
@@ -256,7 +288,7 @@ class Computing:
         self.quiet = None
 
 
-class Held:
+class Held(Shared):
     """A setting of the whole process that several threads hold at once: the first sets it, the last puts it back.
 
     Threads that want another value wait until those before them have let go, each in its turn; within a block of its
@@ -275,12 +307,8 @@ class Held:
     write: Callable[[Any], None]
     restore: Callable[[Any], None]
     what: str
-    lock: threading.Lock
-    changed: threading.Condition
     holders: dict[int, dict[Mark, Any]]
     """The blocks of each thread, in the order in which they began, and what they hold."""
-    left: deque[Mark]
-    """Blocks that were left without their end."""
     queue: list[object]
     value: Any
     before: Any
@@ -295,9 +323,8 @@ class Held:
 
     def forget(self) -> None:
         """Nobody holds it."""
-        self.lock = threading.Lock()
-        self.changed = threading.Condition(self.lock)
-        self.holders, self.queue, self.left, self.value = {}, [], deque(), None
+        super().forget()
+        self.holders, self.queue, self.value = {}, [], None
         self.before = self.after = None
 
     def __call__(self, value: Any) -> _Holding:
@@ -318,9 +345,7 @@ class Held:
             if self.queue or (holders and value != self.value):
                 self._wait(value)
             if not holders:
-                if self.before is not None:  # an interrupt came before anybody held it
-                    self._put_back()
-                    self.before = None
+                self._put_back()  # where an interrupt came before anybody held it
                 if value is not None:
                     self._set(value)
                 self.value = value
@@ -336,8 +361,11 @@ class Held:
             raise
 
     def _put_back(self) -> None:
-        if self.before is not None and self.read() == self.after:  # else somebody has set it meanwhile
-            self.restore(self.before)
+        """As it was before it was held, if it was; again it does nothing."""
+        if self.before is not None:
+            if self.read() == self.after:  # else somebody has set it meanwhile
+                self.restore(self.before)
+            self.before = self.after = None
 
     def _change(self, value: Any) -> None:
         """Another value within a block."""
@@ -369,24 +397,6 @@ class Held:
             hint="let such models take turns, or give each a process of its own.",
         )
 
-    def leave(self, mark: Mark) -> None:
-        """End a block; nothing for one that has ended."""
-        with self.lock:
-            self._drop(mark)
-
-    def abandon(self, mark: Mark) -> None:
-        """End a block that was left without its end, as `Crowd.abandon` does."""
-        self.left.append(mark)
-        if self.lock.acquire(blocking=False):
-            try:
-                self._settle()
-            finally:
-                self.lock.release()
-
-    def _settle(self) -> None:
-        while self.left:
-            self._drop(self.left.popleft())
-
     def _drop(self, mark: Mark) -> None:
         mine = self.holders.get(mark.thread)
         if mine is None or mark not in mine:
@@ -399,9 +409,8 @@ class Held:
             del mine[mark]
             return
         if len(self.holders) == 1:
-            if self.before is not None:
-                self._put_back()
-            self.value = self.before = self.after = None
+            self._put_back()
+            self.value = None
             if self.queue:
                 self.changed.notify_all()
         del self.holders[mark.thread]
@@ -425,29 +434,20 @@ def words(value: Any) -> str:
     return "as it is" if value is None else str(value)
 
 
-class _Holding:
+class _Holding(Block):
     """A block of Held's."""
 
-    __slots__ = ("held", "mark", "value")
-    held: Held
+    __slots__ = ("value", "within")
+    within: tuple[Held]
     value: Any
-    mark: Mark | None
 
     def __init__(self, held: Held, value: Any) -> None:
-        self.held, self.value, self.mark = held, value, None
+        super().__init__()
+        self.within, self.value = (held,), value
 
     def __enter__(self) -> None:
-        self.mark = mark = Mark()
-        self.held.take(self.value, mark)
-
-    def __exit__(self, *error: object) -> None:
-        if self.mark is not None:
-            self.held.leave(self.mark)
-            self.mark = None
-
-    def __del__(self) -> None:
-        if self.mark is not None:
-            self.held.abandon(self.mark)
+        mark = self.begun()
+        self.within[0].take(self.value, mark)
 
 
 _held: list[Held] = []

@@ -68,8 +68,11 @@ class HostSums:
             few = {path: host for path, host in hosts.items() if host.dtype == kind and host.size <= SMALL}
             summed |= self.together(few)
         times = Counter(map(place, hosts.values()))
-        for path in [path for path in hosts if path not in summed]:
-            summed[path] = self.ranks.total(hosts[path], own and times[place(hosts[path])] == 1)
+        summed |= {
+            path: self.ranks.total(host, own and times[place(host)] == 1)
+            for path, host in hosts.items()
+            if path not in summed
+        }
         return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves.items()})
 
     def together(self, few: dict[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
         sixth = first + hue
         sixth = sixth - 6 * xp.floor(sixth / 6)
         ramp = xp.minimum(sixth, 4 - sixth)
-        channels.append(value - chroma * xp.clip(ramp, min=0.0, max=1.0))
+        channels.append(value - chroma * cut(ramp))
     return xp.concat(channels, axis=1)
 
 
