@@ -1,10 +1,9 @@
 """In cublasLt's place: it notes what it is told, holds the caller to the rules, and multiplies on host memory."""
 
 import ctypes
-from itertools import count
 
 import numpy as np
-from cudnn_stub import numpy_type
+from library_stub import LibraryStub, numpy_type
 from xcnn_cupy.cublaslt.constants import AlgoCap, AlgoConfig, ComputeType, DataType, MatmulDesc, Preference
 from xcnn_cupy.cublaslt.library import SIGNATURES, AlgoBytes, Heuristic
 
@@ -14,12 +13,10 @@ DTYPES = {
 }  # fmt: skip
 SUMS = {ComputeType.COMPUTE_32F: DataType.R_32F, ComputeType.COMPUTE_64F: DataType.R_64F}
 SIZES = {MatmulDesc.TRANSA: 4, MatmulDesc.TRANSB: 4, Preference.MAX_WORKSPACE_BYTES: 8}
-BEHIND = []
-"""What C calls is kept for good, as a library is."""
 
 
-class Stub:
-    """Its functions are called through ctypes, with the types of the real ones; broken rules are collected.
+class Stub(LibraryStub):
+    """CublasLt, as far as it is used here.
 
     Parameters
     ----------
@@ -27,32 +24,12 @@ class Stub:
         what is proposed: (number, parts of the sum, reduction scheme, numerical flags, bytes of workspace) each
     """
 
+    refusal = INVALID_VALUE
+
     def __init__(self, *algorithms):
+        super().__init__(SIGNATURES)
         self.algorithms = {row[0]: row for row in algorithms or [(7, 1, 0, 1, 0)]}
-        self.calls, self.broken, self.executed = [], [], []
         self.made, self.handles, self.preferences = {}, set(), []
-        self.fail = {}
-        """Functions that are to fail -> status."""
-        self._addresses = count(0x1000, 0x10)
-        for name, (result, arguments) in SIGNATURES.items():
-            returns = ctypes.c_void_p if result is ctypes.c_char_p else result
-            behind = ctypes.CFUNCTYPE(returns, *arguments)(self._answering(name))
-            BEHIND.append(behind)
-            setattr(self, name, ctypes.CFUNCTYPE(result, *arguments)(ctypes.cast(behind, ctypes.c_void_p).value))
-
-    def _answering(self, name):
-        """A function, noted, which answers with a status where a rule is broken."""
-        function = getattr(self, name)
-
-        def answer(*arguments):
-            self.calls.append(name)
-            try:
-                return self.fail.get(name) or function(*arguments) or 0
-            except Exception as error:
-                self.broken.append(f"{name}: {type(error).__name__} {error}")
-                return INVALID_VALUE
-
-        return answer
 
     def cublasLtGetVersion(self):
         return 130200

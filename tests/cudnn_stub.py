@@ -5,18 +5,16 @@ import shutil
 import subprocess
 import tempfile
 from functools import cache
-from itertools import count
 from pathlib import Path
 
 import numpy as np
+from library_stub import LibraryStub, numpy_type
 from xcnn_cupy.cudnn.constants import Attribute, AttributeType, DescriptorType, HeurMode, PointwiseMode
 from xcnn_cupy.cudnn.descriptors import ctype
 from xcnn_cupy.cudnn.library import SIGNATURES
 
 BAD_PARAM = 2000
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 9: "bfloat16"}
-BEHIND = []
-"""What C calls is kept for good, as a library is: a descriptor may be destroyed after its stub."""
 BUILDS = tempfile.TemporaryDirectory(prefix="xcnn-driver-")
 DRIVER = """
 #define LOADS(function) int function(void** place) { *place = (void*)64; return 0; }
@@ -54,15 +52,6 @@ def driver():
     return ""
 
 
-def numpy_type(name):
-    """NumPy's data type of this name; bfloat16 comes from ml_dtypes."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
-
-
 class Made:
     """A descriptor as the stub keeps it. Its values are numbers, addresses, or what is within cuDNN: further ones."""
 
@@ -77,7 +66,7 @@ class Made:
         return value
 
 
-class Stub:
+class Stub(LibraryStub):
     """In cuDNN's place: it notes every call, holds the caller to the rules, and computes on host memory.
 
     Its functions are called through ctypes, with the types of the real ones. Broken rules are collected in `broken`,
@@ -89,42 +78,21 @@ class Stub:
         what the heuristics propose: (number, knobs, numerical notes, bytes of workspace) each
     """
 
+    refusal = BAD_PARAM
+
     def __init__(self, *engines):
+        super().__init__(SIGNATURES)
         self.engines = {row[0]: row for row in engines or [(7, {2: 5}, (), 0)]}
-        self.calls, self.broken, self.executed = [], [], []
         self.made, self.destroyed, self.handles = {}, [], {}
         self.fallback, self.compiled = set(), set()
         """The engines that are proposed as a fallback only, and those that are compiled at run time."""
         self.lossy = set()
         """The engines whose ReLU makes a NaN 0, whatever they are told."""
-        self.fail = {}
-        """What is to fail: a function, or a kind of descriptor that is finalized -> status."""
-        self._addresses = count(0x1000, 0x10)
-        for name, (result, arguments) in SIGNATURES.items():
-            returns = ctypes.c_void_p if result is ctypes.c_char_p else result
-            behind = ctypes.CFUNCTYPE(returns, *arguments)(self._answering(name))
-            BEHIND.append(behind)
-            called = ctypes.CFUNCTYPE(result, *arguments)(ctypes.cast(behind, ctypes.c_void_p).value)
-            setattr(self, name, called)
 
     @property
     def alive(self):
         """The kinds of the descriptors that are not destroyed."""
         return sorted(one.kind.name for one in self.made.values())
-
-    def _answering(self, name):
-        """A function, noted, which answers with a status where a rule is broken."""
-        function = getattr(self, name)
-
-        def answer(*arguments):
-            self.calls.append(name)
-            try:
-                return self.fail.get(name) or function(*arguments) or 0
-            except Exception as error:
-                self.broken.append(f"{name}: {type(error).__name__} {error}")
-                return BAD_PARAM
-
-        return answer
 
     # The functions.
 

@@ -1,17 +1,13 @@
 """Nets of PyTorch through its own exporters: they are read, and compute what PyTorch does."""
 
-import contextlib
-import io
-import logging
-import warnings
-
 import numpy as np
 import pytest
+from onnx_exports import exported, newer, torch
 
 import xcnn
 
 pytest.importorskip("onnx")
-torch = pytest.importorskip("torch", reason="PyTorch is what is agreed with")
+
 nn, F = torch.nn, torch.nn.functional
 
 
@@ -24,20 +20,6 @@ class Of(nn.Module):
 
     def forward(self, x):
         return self.function(x)
-
-
-def exported(module, x, path, **options):
-    """A file of the older exporter, unless asked otherwise; what both print is kept off."""
-    quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), quiet[0], quiet[1]:
-            warnings.simplefilter("ignore")
-            how = options or {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "N"}}}
-            torch.onnx.export(module, (x,), str(path), **how)
-    finally:
-        logging.disable(logging.NOTSET)
-    return path
 
 
 def check_agrees(module, shape, path, **options):
@@ -111,9 +93,8 @@ def everything():
 
 def test_the_newer_exporter(tmp_path):
     pytest.importorskip("onnxscript", reason="the newer exporter is of this package")
-    free = ({0: torch.export.Dim.DYNAMIC},)
     torch.manual_seed(1)
-    check_agrees(everything(), IMAGE, tmp_path / "a.onnx", dynamo=True, external_data=False, dynamic_shapes=free)
+    check_agrees(everything(), IMAGE, tmp_path / "a.onnx", **newer())
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5"])

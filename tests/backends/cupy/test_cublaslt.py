@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cublaslt_stub import Stub
-from cudnn_stub import driver, numpy_type
+from cudnn_stub import driver
+from library_stub import aligned
 from xcnn_cupy.cublaslt import Algorithms, CublasLtError, Handle, Library, Product, constants, load
 from xcnn_cupy.cublaslt.algorithm import Matrices, allowed_reductions
 from xcnn_cupy.cublaslt.choices import Chosen, read, written
@@ -42,15 +43,6 @@ def check_over(stub):
 
 def algorithms_on(stub, **options):
     return Algorithms(Handle(Library(stub)), **options)
-
-
-def aligned(shape, dtype):
-    """An array of NaN that begins at a multiple of 16 bytes."""
-    dtype = numpy_type(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    flat = np.full(size + 16, 255, np.uint8)
-    start = -flat.ctypes.data % 16
-    return flat[start : start + size].view(dtype).reshape(shape)
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)

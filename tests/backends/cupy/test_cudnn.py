@@ -11,7 +11,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from cudnn_stub import Stub, driver, numpy_type
+from cudnn_stub import Stub, driver
+from library_stub import aligned
 from xcnn_cupy.answers import promising
 from xcnn_cupy.cudnn import Described, Handles, Layout, Library, Plans, Present, Question, constants, library, load
 from xcnn_cupy.cudnn.choices import Chosen
@@ -60,17 +61,6 @@ def plans_on(stub, **options):
     """Plans for a device that the stub has."""
     functions = Library(stub)
     return Plans(functions, Present("a stub, sm_90", Handles(functions)), **options)
-
-
-def aligned(shape, dtype, channels_last=False):
-    """An array of NaN that begins at a multiple of 16 bytes."""
-    if channels_last and len(shape) == 4:
-        a, b, c, d = shape
-        return aligned((a, c, d, b), dtype).transpose(0, 3, 1, 2)
-    dtype = numpy_type(dtype)
-    flat = np.full(int(np.prod(shape)) * dtype.itemsize + 16, 255, np.uint8)
-    start = -flat.ctypes.data % 16
-    return flat[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 # On the stub.
