@@ -219,13 +219,3 @@ def photo(kind, rng):
     light = np.linspace(rng.uniform(0.5, 1.1), rng.uniform(0.7, 1.2), width)[:, None] * rng.uniform(0.85, 1.1, 3)
     seen = np.asarray(picture, np.float32) * light + rng.normal(0, rng.uniform(1, 10), (height, width, 3))
     return Image.fromarray(np.clip(seen, 0, 255).astype("uint8"))
-
-
-def draw_folder(folder, kinds, each, seed=0):
-    """A folder of photos, one folder a kind."""
-    rng = np.random.default_rng(seed)
-    for kind in kinds:
-        (folder / kind).mkdir(parents=True)
-        for n in range(each):
-            photo(kind, rng).save(folder / kind / f"DSC{n:05}.jpg", quality=int(rng.integers(60, 95)))
-    return folder

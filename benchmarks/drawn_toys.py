@@ -1,22 +1,18 @@
 """Photos that are hard to tell: things of several parts, small or large, anywhere, turned, partly behind lines.
 
-The third kind that `photos.py` measures on; it shares nothing with the others, nor with what the net for photos begins
-with.
+The third kind that `photos.py` measures on. None of its things and grounds is among the others, nor in what the net for
+photos begins with.
 """
 
 from itertools import pairwise
 
 import numpy as np
+from drawn_things import shade
 from PIL import Image, ImageDraw, ImageFilter
 
 SIDE = 240
 """Cells of the square that a thing is drawn in."""
 DARK, GLASS = (25, 25, 25), (200, 220, 235)
-
-
-def shade(colour, by):
-    """A colour, lighter or darker."""
-    return tuple(int(np.clip(c * by, 0, 255)) for c in colour)
 
 
 def anchor(pen, rng, one, two):
@@ -186,13 +182,3 @@ def photo(kind, rng, longest=640):
     seen = np.asarray(picture, np.float32) * light + rng.normal(0, rng.uniform(1, 14), (height, width, 3))
     photo = Image.fromarray(np.clip(seen, 0, 255).astype("uint8"))
     return photo.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.008) * width)) if rng.random() < 0.3 else photo
-
-
-def draw_folder(folder, kinds, each, seed=0):
-    """A folder of photos, one folder a kind."""
-    rng = np.random.default_rng(seed)
-    for kind in kinds:
-        (folder / kind).mkdir(parents=True)
-        for n in range(each):
-            photo(kind, rng).save(folder / kind / f"P{n:04}.jpg", quality=int(rng.integers(60, 95)))
-    return folder

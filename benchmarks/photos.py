@@ -11,20 +11,34 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 import drawn_photos
 import drawn_things
 import drawn_toys
+import numpy as np
 
 import xcnn
 
+
+def draw_folder(photo: Callable[..., Any], folder: Path, kinds: list[str], each: int, seed: int) -> None:
+    """A folder of photos, one folder a kind."""
+    rng = np.random.default_rng(seed)
+    for kind in kinds:
+        (folder / kind).mkdir(parents=True)
+        for n in range(each):
+            photo(kind, rng).save(folder / kind / f"DSC{n:05}.jpg", quality=int(rng.integers(60, 95)))
+
+
 WAYS = {
     "shapes": (drawn_photos.KINDS, drawn_photos.draw_folder),
-    "things": (tuple(drawn_things.KINDS), drawn_things.draw_folder),
-    "toys": (tuple(drawn_toys.KINDS), drawn_toys.draw_folder),
+    "things": (tuple(drawn_things.KINDS), partial(draw_folder, drawn_things.photo)),
+    "toys": (tuple(drawn_toys.KINDS), partial(draw_folder, drawn_toys.photo)),
 }
 
 
