@@ -1,13 +1,11 @@
 """Stand-ins for what a machine without a GPU lacks: a cuDNN that notes what it is told, and NVIDIA's driver."""
 
 import ctypes
-import shutil
 import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+from c_library import compiled
 from library_stub import LibraryStub, numpy_type
 from xcnn_cupy.cudnn.constants import Attribute, AttributeType, DescriptorType, HeurMode, PointwiseMode
 from xcnn_cupy.cudnn.descriptors import ctype
@@ -15,7 +13,6 @@ from xcnn_cupy.cudnn.library import SIGNATURES
 
 BAD_PARAM = 2000
 DTYPES = {0: "float32", 1: "float64", 2: "float16", 9: "bfloat16"}
-BUILDS = tempfile.TemporaryDirectory(prefix="xcnn-driver-")
 DRIVER = """
 #define LOADS(function) int function(void** place) { *place = (void*)64; return 0; }
 #define FAILS(function) int function(void) { return 100; }
@@ -39,15 +36,13 @@ def driver():
         ctypes.CDLL("libcuda.so.1")
         return ""
     except OSError:
-        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler:
+        pass
+    try:
+        target = compiled(DRIVER, "libcuda.so.1")
+    except subprocess.CalledProcessError as error:
+        return f"a stand-in for NVIDIA's driver did not compile. {error.stderr}"
+    if target is None:
         return "there is neither NVIDIA's driver nor a C compiler to make a stand-in for it"
-    source, target = Path(BUILDS.name, "driver.c"), Path(BUILDS.name, "libcuda.so.1")
-    source.write_text(DRIVER)
-    command = [compiler, "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return f"a stand-in for NVIDIA's driver did not compile. {done.stderr}"
     ctypes.CDLL(str(target), mode=ctypes.RTLD_GLOBAL)
     return ""
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import fft
 from xcnn_strided.lowering import padded, spread
 
 from xcnn.core.reference import NO_PADDING
@@ -101,7 +100,7 @@ def correlate_kernel_adjoint(
         dk = dk + _images(spread(np, dy[images], stride), size, groups).swapaxes(-1, -2).conj() @ seen
     if len(x) == 0:
         return np.zeros(k_shape, dtype=np.result_type(x, dy))
-    cells = fft.irfft2(dk.transpose(0, 3, 4, 1, 2), size, AXES).reshape(*k_shape[:2], *size)
+    cells = scipy_fft().irfft2(dk.transpose(0, 3, 4, 1, 2), size, AXES).reshape(*k_shape[:2], *size)
     rows, columns = ((m - 1) * d + 1 for m, d in zip(k_shape[2:], dilation, strict=True))
     return np.ascontiguousarray(cells[:, :, : rows : dilation[0], : columns : dilation[1]])
 
@@ -128,23 +127,32 @@ def workspace(x_shape: Shape, k_shape: Shape, padding: Pads) -> int:
 def _size(shape: Shape, padding: Pads = NO_PADDING) -> Pair:
     """A size that transforms fast and holds the padded image."""
     rows, columns = (n + lo + hi for n, (lo, hi) in zip(shape[2:], padding, strict=True))
-    return fft.next_fast_len(rows, real=True), fft.next_fast_len(columns, real=True)
+    length = scipy_fft().next_fast_len
+    return length(rows, real=True), length(columns, real=True)
+
+
+def scipy_fft() -> Any:
+    """The module, whose import takes as long as that of NumPy and all of xcnn, when it is asked for."""
+    from scipy import fft
+
+    return fft
 
 
 def _images(x: Array, size: Pair, groups: int) -> Array:
     """(N, C, H, W) -> transforms (groups, u, v, N, C / groups): one matrix for each frequency."""
     n, c, *sizes = x.shape
-    transforms = fft.rfft2(x.reshape(n, groups, c // groups, *sizes), size, AXES)
+    transforms = scipy_fft().rfft2(x.reshape(n, groups, c // groups, *sizes), size, AXES)
     return np.ascontiguousarray(transforms.transpose(1, 3, 4, 0, 2))
 
 
 def _kernels(k: Array, size: Pair, groups: int) -> Array:
     """(O, C / groups, h, w) -> transforms (groups, u, v, O / groups, C / groups)."""
     o, *rest = k.shape
-    return np.ascontiguousarray(fft.rfft2(k.reshape(groups, o // groups, *rest), size, AXES).transpose(0, 3, 4, 1, 2))
+    transforms = scipy_fft().rfft2(k.reshape(groups, o // groups, *rest), size, AXES)
+    return np.ascontiguousarray(transforms.transpose(0, 3, 4, 1, 2))
 
 
 def _image(transforms: Array, size: Pair) -> Array:
     """Transforms (groups, u, v, N, C / groups) -> (N, C, H, W)."""
     groups, _, _, n, c = transforms.shape
-    return fft.irfft2(transforms.transpose(3, 0, 4, 1, 2), size, AXES).reshape(n, groups * c, *size)
+    return scipy_fft().irfft2(transforms.transpose(3, 0, 4, 1, 2), size, AXES).reshape(n, groups * c, *size)

@@ -1,5 +1,6 @@
 """Several processes train what one does: to rounding in the weights, to the bit among themselves."""
 
+import json
 from importlib.util import find_spec
 
 import pytest
@@ -13,28 +14,27 @@ CASES = [
 if find_spec("torch"):
     CASES.append("torch")
 STEPS = {"all": 30, "few": 30, "stopped": 12, "turns": 36}
+OF_ANY = ["few", "mixed", "several"]
+BUGS = ["mean,few", "norm,all"]
 
 
 @pytest.fixture(scope="module")
-def of_three():
-    """What three ranks found: one of them has no samples in the last batches of "few" and "bytes"."""
-    return told(run_job(3, JOBS / "equality.py", *CASES))
+def found():
+    """What so many ranks found: of three, one has no samples in the last batches of "few" and "bytes"."""
+    plan = {4: OF_ANY, 3: CASES, 2: [*OF_ANY, *(f"planted={bug}" for bug in BUGS)], 1: OF_ANY}
+    return told(run_job(4, JOBS / "equality.py", json.dumps(plan)))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_three_processes_train_what_one_does(of_three, case):
+def test_three_processes_train_what_one_does(found, case):
     """In float64 to 1e-12 after up to 30 steps; validation, accuracy and metrics too."""
-    check(of_three[case], case)
+    check(found["3"][case], case)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_so_do_others(processes):
-    found = told(run_job(processes, JOBS / "equality.py", *OF_ANY))
+def test_so_do_others(found, processes):
     for case in OF_ANY:
-        check(found[case], case)
-
-
-OF_ANY = ["few", "mixed", "several"]
+        check(found[str(processes)][case], case)
 
 
 def check(found, case):
@@ -45,11 +45,10 @@ def check(found, case):
     assert found["replicas"] == 1
 
 
-@pytest.mark.parametrize("bug", ["mean,few", "norm,all"])
-def test_a_planted_bug_is_found(bug):
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(found, bug):
     """The mean of means, where shares are uneven, and BatchNorm of each rank's own samples."""
-    (found,) = told(run_job(2, JOBS / "equality.py", f"planted={bug}")).values()
-    assert found["weights"] > 1e-4
+    assert found["2"][f"planted={bug}"]["weights"] > 1e-4
 
 
 def test_gradients_go_by_nccl_in_buckets_beside_the_backward_pass():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mpi_jobs import ROOT, needs_mpi, run_job
+from mpi_jobs import environment, needs_mpi, run_job
 from PIL import Image
 
 pytestmark = needs_mpi
@@ -60,10 +60,8 @@ def test_an_error_is_told_once_with_its_code(folder):
 def test_a_lost_process_is_begun_anew(folder):
     """From the last checkpoint, to the epochs that were asked for in all."""
     command = [sys.executable, *TRAIN, "--processes", "2", "--max-restarts", "1", "--epochs", "40", "-o", "lost.xcnn"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
     end = time.monotonic() + 200
     while not (folder / "lost.xcnn").exists() and time.monotonic() < end:
