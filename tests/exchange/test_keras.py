@@ -15,7 +15,7 @@ from draws import draws
 import xcnn
 from xcnn.errors import ExchangeError, MissingDependency, OptionError, XcnnError
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("KERAS_BACKEND", "numpy")  # on JAX each operation of each net would be compiled
 h5py = pytest.importorskip("h5py", reason="the extra keras")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 """Of Keras's own, which saves variables so."""
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture(scope="module")
 def keras():
-    pytest.importorskip("jax", reason="what Keras computes with here")
+    pytest.importorskip("jax", reason="what Keras computes convolutions of NumPy's arrays with")
     return pytest.importorskip("keras", reason="Keras is what is agreed with")
 
 
