@@ -22,7 +22,8 @@ from numpy.typing import DTypeLike
 
 from xcnn.core.memory import Held, Meter, Request, traced
 from xcnn.core.types import Shape
-from xcnn_host.buffers import SMALLEST, Buffer, HostArray, Recycler, elsewhere, recycler
+from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, recycler
+from xcnn_host.threads import beside
 
 LEAST = 2**12
 """Bytes of an array that is noted; with larger batches it may become one that is recycled."""
@@ -45,10 +46,9 @@ def of_recycler() -> Held:
 
 @contextmanager
 def noting(meter: Meter) -> Iterator[None]:
-    """A block in which arrays of the recycler's are noted: they come from another one's memory."""
+    """A block in which arrays of the recycler are noted, also of threads that help: they come from another's memory."""
     living: dict[int, weakref.ref[HostArray]] = {}
     another, numbers, me = Untraced(recycler.most_bytes, grows=recycler.grows), count(), get_ident()
-    before = elsewhere.get(me)
 
     def gone(number: int, _: object) -> None:
         living.pop(number, None)
@@ -68,7 +68,20 @@ def noting(meter: Meter) -> Iterator[None]:
             meter.requests[-1].append((number, size))
         return part.view(kind).reshape(shape)
 
-    elsewhere[me] = noted
+    beside[me] = partial(giving, noted)
+    try:
+        with giving(noted):
+            yield
+    finally:
+        beside.pop(me)
+
+
+@contextmanager
+def giving(give: Empty) -> Iterator[None]:
+    """A block in which this thread's arrays are these."""
+    me = get_ident()
+    before = elsewhere.get(me)
+    elsewhere[me] = give
     try:
         yield
     finally:

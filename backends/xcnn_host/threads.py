@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from itertools import pairwise
 from queue import SimpleQueue
@@ -17,6 +18,8 @@ from xcnn.core import process
 
 available = process.processors
 T = TypeVar("T")
+beside: dict[int, Callable[[], AbstractContextManager[object]]] = {}
+"""By the numbers of threads: what those that help them do their work within."""
 _queues: list[SimpleQueue[Callable[[], None]]] = []
 _starting = threading.Lock()
 _here = threading.local()
@@ -39,13 +42,15 @@ def share(work: Callable[[int, int], T], count: int, threads: int) -> list[T]:
     results: list[Any] = [None] * len(shares)
     errors: list[BaseException | None] = [None] * len(shares)
     done = threading.Semaphore(0)
+    within = beside.get(threading.get_ident(), nullcontext)
 
     def task(n: int) -> Callable[[], None]:
         context = copy_context()  # NumPy's errstate, for one
 
         def run() -> None:
             try:
-                results[n] = context.run(work, *shares[n])
+                with within():
+                    results[n] = context.run(work, *shares[n])
             except BaseException as error:
                 errors[n] = error
             finally:

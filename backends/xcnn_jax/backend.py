@@ -22,14 +22,17 @@ from xcnn.core.arrays import unmasked
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
-from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape
+from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
 from xcnn.layers.layer import Layer
+from xcnn.training.loss_scaling import entries_of
 from xcnn.training.losses import Loss
+from xcnn.training.optimizers import Composite, Optimizer, weight_norm
 from xcnn.training.precision import Precision
 from xcnn_jax import convolution, losses, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
+from xcnn_jax.norms import norm_of
 
 
 def started() -> bool:
@@ -225,6 +228,14 @@ class JaxBackend(Backend):
 
     def compile(self, step: Step) -> Step:
         return cast("Step", CompiledStep(self, cast("Any", step)))
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
+    ) -> tuple[Weights, Weights, Array, Array]:
+        if self.place.platform != "cpu" or entries_of(state) or isinstance(optimizer, Composite):
+            return super().update(optimizer, grads, state, weights)
+        weights, state = optimizer.update(grads, state, weights)
+        return weights, state, norm_of(grads), weight_norm(weights, state)
 
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None

@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from xcnn.core import tree
+from xcnn.core.arrays import unmasked
 from xcnn.core.lifting import Owner, Path, lifted, numbers_of, side
 from xcnn.core.pure import Impure, made_of
 from xcnn.core.random import Key
@@ -167,8 +168,8 @@ def many(
         return now["good"] & (now["taken"] < kept)
 
     def stepped(now: dict[str, Any]) -> tuple[Weights, Weights, StepResult]:
-        rows = lax.dynamic_slice(data.order, (at["first"] + now["taken"] * count,), (count,))
-        batch = (jnp.take(whole, rows, axis=0, mode="clip") for whole in data.arrays)
+        first = at["first"] + now["taken"] * count
+        batch = (lax.dynamic_slice_in_dim(whole, first, count) for whole in data.arrays)
         key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
         return traced(step.value, key, rates[now["updates"]], constants, now["weights"], before, *batch)
 
@@ -195,7 +196,7 @@ def many(
     }  # fmt: skip
     if step.value.step.tells_outputs:
         y = jax.eval_shape(lambda now: stepped(now)[2].outputs, begun)
-        kept = min(steps_kept(y.size * y.dtype.itemsize), len(rates), -(-len(data.order) // max(count, 1)))
+        kept = min(steps_kept(y.size * y.dtype.itemsize), len(rates), -(-data.samples // max(count, 1)))
         begun["outputs"] = jnp.zeros((kept, *y.shape), y.dtype)
     return lax.while_loop(goes_on, take, begun)
 
@@ -203,10 +204,14 @@ def many(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Data:
-    """A data set on the device, x, t and shares if it has them, and the order of this epoch."""
+    """A data set on the device, in this epoch's order: x, t, and shares if it has them."""
 
     arrays: tuple[Array, ...]
-    order: Array
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(self.arrays[0])
 
 
 def check_kinds(before: Weights, after: Weights) -> None:
@@ -344,13 +349,14 @@ class CompiledStep(Kept, Paced):
             wanted, free = data.nbytes, self.backend.free_memory()
             if free is not None and wanted > free // 2:
                 raise NotCompiled(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
-            arrays = tuple(map(self.backend.asarray, data.arrays))
-            self.data, self.known = Data(arrays, self.backend.asarray(data.order)), data.order
+            # batches then lie side by side: XLA on a CPU gathers row by row
+            arrays = (jax.device_put(np.take(unmasked(a), data.order, axis=0)) for a in data.arrays)
+            self.data, self.known = Data(tuple(arrays)), data.order
         return self.data
 
     def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> Spanned | None:
         """Some steps from here on."""
-        first, samples = at.batch * batch_size, len(data.order)
+        first, samples = at.batch * batch_size, data.samples
         count = min(batch_size, samples - first)
         steps = self.steps_of_span(first, samples, batch_size)
         rates = np.zeros(MOST_STEPS)

@@ -201,7 +201,8 @@ def weight_norm(weights: Weights, state: Weights) -> Array:
     if not arrays:
         return 0.0
     xp = namespace(arrays[0])
-    squares = sum(xp.sum(w * w) for w in arrays)
+    flat = (xp.reshape(w, (-1,)) for w in arrays)
+    squares = sum(xp.vecdot(w, w) for w in flat)
     return sum((0 * xp.max(xp.abs(m)) for m in moments), squares) ** 0.5  # 0 times what is not finite is NaN
 
 

@@ -535,3 +535,18 @@ def test_memory_that_runs_out_is_told(monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"), backend.active():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+@pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-21, 1e-18, 1.0, 1e17, 1e20, 1e36])
+def test_the_gradients_norm_holds_where_their_squares_do_not(scale, rng):
+    """In compiled code, held to NumPy's norm in double precision."""
+    from xcnn_jax.norms import norm_of
+
+    grads = {"a": rng.standard_normal((30, 7)) * scale, "b": rng.standard_normal(5) * scale, "none": np.zeros((0, 3))}
+    with xcnn.backend("jax").active():
+        found = jax.jit(norm_of)({name: g.astype("float32") for name, g in grads.items()})
+    expected = np.linalg.norm(
+        np.concatenate([np.asarray(g, "float32").astype("float64").ravel() for g in grads.values()])
+    )
+    assert found.dtype == np.float32
+    assert float(found) == pytest.approx(expected, rel=1e-6)

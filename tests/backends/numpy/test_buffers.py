@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from draws import draws
-from xcnn_host import buffers, metering
+from xcnn_host import buffers, metering, threads
 from xcnn_host.buffers import SMALLEST, Buffer, Recycler
 
 import xcnn
@@ -367,3 +367,22 @@ def test_requests_are_noted_and_their_end_too():
         del view
     assert meter.requests == [[(0, 2**22)], [(0, -1)]]
     assert meter.peaks[0] < 2**18
+
+
+def test_what_helping_threads_ask_for_is_noted_too():
+    who = []
+
+    def work(first, last):
+        who.append(threading.get_ident())
+        return buffers.empty((2**20,), "float32")
+
+    before = threads.share(work, 2, 2)  # of the recycler, which has them now
+    del before
+    with metering.metered() as meter:
+        kept = threads.share(work, 2, 2)
+        assert sorted(size for _, size in meter.requests[0]) == [2**22, 2**22]
+        del kept
+    assert sorted(size for _, size in meter.requests[0]) == [-1, -1, 2**22, 2**22]
+    assert len(set(who)) == 2
+    assert not threads.beside
+    assert not {*who} & {*buffers.elsewhere}
