@@ -114,7 +114,7 @@ class Killing:
         if self.given == 40:
             self.early = dict(self.client.run(peak).values())
         if self.given in (60, 120):
-            os.kill(next(iter(self.client.run(os.getpid).values())), signal.SIGKILL)
+            os.kill([*self.early][self.given == 120], signal.SIGKILL)
         return self.pool.submit(slowly, shard)
 
 
@@ -125,7 +125,7 @@ def lost_workers() -> None:
         begun, killing = time.monotonic(), Killing(client)
         shards = xcnn.parallel.predict(model, x, killing, shard_size=256, under_way=16)
         seconds = time.monotonic() - begun
-        late = dict(client.run(peak).values())
+        late = dict(client.run(peak, on_error="ignore").values())
     exact = not shards.failed and bool((shards.outputs() == model.predict(x)).all())
     print(f"{len(shards)} shards, 2 of 4 workers killed: {'exact' if exact else shards.failed}, {seconds:.1f} s")
     stayed = {n: (killing.early[n], late[n]) for n in late.keys() & killing.early.keys()}
