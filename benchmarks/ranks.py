@@ -2,16 +2,14 @@
 
 bytes: what ranks send each other in a step and in an epoch, by net (docs/scaling.md).
 
-scaling: images a second of two ranks with a thread each, over those of one process with one thread; the two in turns.
-Wants a quiet machine with two cores.
+scaling: images a second of two ranks with a thread each, over those of one process with one thread; and of two
+processes that share nothing, each with half a batch, which is what ranks could reach at most. In turns. Wants a quiet
+machine with two cores.
 
 simulate: step times of 1 to 4 ranks as benchmarks/network.py computes them, of what one rank takes for a batch and for
 a quarter of it and of this machine's MPI, beside those that were measured. Ranks beyond the cores share them.
 
 plan: the largest sensible number of ranks by net at 10 and 100 Gb/s, of what this machine takes for an image.
-
-losses: a job of ranks one of which is killed, at so many random times, until it is done; then its weights beside those
-of an undisturbed one. Then four workers of Dask, two of which are killed during 200 shards.
 """
 
 from __future__ import annotations
@@ -19,17 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import signal
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 from network import Network, Work, most_ranks, step_seconds
 
 import xcnn
@@ -51,7 +45,7 @@ def sizes_of(choice: str) -> tuple[int, list[float], int]:
     model = picked(choice).model(xcnn.backend("numpy"))
     norms = sum(isinstance(layer, BatchNorm) for layer in within(model.net))
     leaves = tree.leaves(model.state.weights)[::-1]
-    return sum(leaf.size for leaf in leaves), [float(leaf.nbytes) for leaf in leaves], 4 * norms
+    return sum(leaf.size for leaf in leaves), [float(leaf.nbytes) for leaf in leaves], 3 * norms
 
 
 def bytes_table(nets: list[str]) -> None:
@@ -69,43 +63,55 @@ def bytes_table(nets: list[str]) -> None:
 # What ranks take.
 
 
-def worker(choice: str, batches: int) -> None:
-    """Train on some batches by all ranks, with a thread each; the best epoch's seconds a step, from rank 0.
+def worker(choice: str, batches: int, apart: bool) -> None:
+    """Train on some batches by all ranks, with a thread each; the median epoch's seconds a step, from rank 0.
 
-    By the clock, and by the processor's time of this rank: of one that waits for nobody they are the same.
+    By the clock, and by the processor's time of this rank: of one that waits for nobody they are the same. `apart` is
+    each process by itself, side by side.
     """
     xcnn.set_threads(1)
     together = xcnn.parallel.mpi(timeout=120)
     case = picked(choice)
     model = case.model(xcnn.backend("numpy"))
     x, t = case.data(*model.output_shape, batches=batches)
-    how: dict[str, Any] = {"parallel": together} if together.size > 1 else {}
-    walls, own = [], []
-    for _ in range(4):
-        begun = time.perf_counter(), time.process_time()
-        model.fit(x, t, batch_size=case.batch, shuffle=False, progress="none", **how)
-        walls.append(time.perf_counter() - begun[0])
-        own.append(time.process_time() - begun[1])
+    how: dict[str, Any] = {"parallel": together} if together.size > 1 and not apart else {}
+    marks = list[tuple[float, float]]()
+
+    def mark(model: xcnn.Model, history: xcnn.History) -> None:
+        marks.append((time.perf_counter(), time.process_time()))
+
+    together.ranks.gathered(0)  # all begin now
+    model.fit(x, t, epochs=4, batch_size=case.batch, shuffle=False, progress="none", callbacks=[mark], **how)
     if together.first:
-        print(json.dumps([min(walls) / batches, min(own) / batches]))
+        pairs = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(marks)]  # without the first epoch
+        print(json.dumps([statistics.median(column) / batches for column in zip(*pairs, strict=True)]))
 
 
-def step_of(choice: str, ranks: int, own: bool = False, batches: int = 10) -> float:
-    """Seconds of a step by so many ranks, or the processor's own."""
+def step_of(choice: str, ranks: int, own: bool = False, batches: int = 10, apart: bool = False) -> float:
+    """Seconds of a step by so many ranks, or by so many processes `apart`; or the processor's own."""
     command = [mpiexec(), "-n", str(ranks), sys.executable, __file__, "worker", choice, "--batches", str(batches)]
+    command += ["--apart"] if apart else []
     one_each = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    if ranks > len(os.sched_getaffinity(0)):  # who waits leaves its core to who works
+        one_each["MPIR_CVAR_POLLS_BEFORE_YIELD"] = "1"
     done = subprocess.run(command, env={**os.environ, **one_each}, stdout=subprocess.PIPE, text=True, check=True)
     return float(json.loads(done.stdout)[own])
 
 
-def scaling(nets: list[str], rounds: int) -> None:
+def scaling(nets: list[str], rounds: int, batches: int) -> None:
     for choice in nets:
-        pairs = [(step_of(choice, 1), step_of(choice, 2)) for _ in range(rounds)]
-        ratios = sorted(one / two for one, two in pairs)
-        one, two = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
+        name, _, batch = choice.partition(":")
+        half, times = f"{name}:{int(batch) // 2}", list[tuple[float, float, float]]()
+        for _ in range(rounds):
+            one, two = (step_of(choice, ranks, batches=batches) for ranks in (1, 2))
+            times.append((one, two, step_of(half, 2, batches=batches, apart=True)))
+        ratios = sorted(one / two for one, two, _ in times)
+        most = statistics.median(one / apart for one, _, apart in times)
+        one, two, apart = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
         print(
             f"{choice}: {one:.1f} ms a step with one rank, {two:.1f} with two: {statistics.median(ratios):.2f} times "
-            f"as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            f"as fast ({ratios[0]:.2f} to {ratios[-1]:.2f}); two that share nothing, each with half: "
+            f"{apart:.1f}, {most:.2f}",
             flush=True,
         )
 
@@ -162,111 +168,25 @@ def plan(nets: list[str]) -> None:
             print(f"| {choice.partition(':')[0]} | {1e3 * work.image:.2f} | {batch} | {' | '.join(told)} |", flush=True)
 
 
-# What is lost.
-
-
-def ranks_of(folder: Path) -> list[int]:
-    """The processes that train in a folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            given = (entry / "cmdline").read_bytes().split(b"\0")
-            if b"--parallel" in given and b"-n" not in given and (entry / "cwd").resolve() == folder:
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
-def losses(kills: int, ranks: int) -> None:
-    lost_ranks(kills, ranks)
-    lost_workers()
-
-
-def lost_ranks(kills: int, ranks: int) -> None:
-    options = ["--epochs", "150", "--batch-size", "1024", "--backend", "numpy", "--quiet", "--processes", str(ranks)]
-    train = [sys.executable, "-m", "xcnn", "train", *options]
-    root = Path(__file__).parents[1]
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")])}
-    with TemporaryDirectory() as name:
-        folder, rng, endings = Path(name).resolve(), random.Random(0), list[float]()
-        subprocess.run([*train, "-o", "whole.xcnn"], cwd=folder, env=known, check=True)
-        command = [*train, "--max-restarts", str(kills), "-o", "killed.xcnn"]
-        with subprocess.Popen(command, cwd=folder, env=known) as job:
-            while len(endings) < kills and job.poll() is None:
-                time.sleep(rng.uniform(2, 8))
-                running = ranks_of(folder)
-                if len(running) < ranks:
-                    continue
-                os.kill(running[len(endings) % ranks], signal.SIGKILL)
-                begun = time.monotonic()
-                while {*ranks_of(folder)} & {*running} and time.monotonic() - begun < 60:
-                    time.sleep(0.02)
-                endings.append(time.monotonic() - begun)
-            code = job.wait()
-        whole, killed = (xcnn.Model.load(folder / each, backend="numpy") for each in ("whole.xcnn", "killed.xcnn"))
-        pairs = zip(tree.leaves(whole.weights), tree.leaves(killed.weights), strict=True)
-        same = all(bool((a == b).all()) for a, b in pairs)
-        print(f"{len(endings)} kills: all ended within {max(endings, default=0):.2f} s; exit code {code}")
-        told = "the same bits as" if same else "NOT those of"
-        print(f"epochs {whole.state.epoch} and {killed.state.epoch}, weights {told} an undisturbed run", flush=True)
-
-
-def slowly(shard: Any) -> Any:
-    """A shard, after a while in which its worker may be killed."""
-    time.sleep(0.05)
-    return shard()
-
-
-def lost_workers() -> None:
-    from distributed import Client, LocalCluster
-
-    model = picked("lenet:64").model(xcnn.backend("numpy", threads=1))
-    x = np.random.default_rng(0).random((200 * 256, *model.input_shape), dtype="float32")
-
-    class Killing:
-        """The client's executor, which kills a worker at the 60th shard and at the 120th."""
-
-        def get_executor(self, **options: Any) -> Any:
-            self.pool, self.given = client.get_executor(**options), 0
-            return self
-
-        def submit(self, shard: Any) -> Any:
-            self.given += 1
-            if self.given in (60, 120):
-                os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-            return self.pool.submit(slowly, shard)
-
-    with LocalCluster(4, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        begun = time.monotonic()
-        shards = xcnn.parallel.predict(model, x, Killing(), shard_size=256, under_way=16)
-        seconds = time.monotonic() - begun
-    exact = not shards.failed and bool((shards.outputs() == model.predict(x)).all())
-    print(f"{len(shards)} shards, 2 of 4 workers killed: {'exact' if exact else shards.failed}, {seconds:.1f} s")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["bytes", "scaling", "simulate", "plan", "losses", "worker"])
+    parser.add_argument("kind", choices=["bytes", "scaling", "simulate", "plan", "worker"])
     parser.add_argument("nets", nargs="*")
     parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--apart", action="store_true", help="of worker: each process by itself")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--ranks", type=int, default=2)
     given = parser.parse_args()
     match given.kind:
         case "bytes":
             bytes_table(given.nets or NETS)
         case "scaling":
-            scaling(given.nets or TIMED, given.rounds)
+            scaling(given.nets or TIMED, given.rounds, given.batches)
         case "simulate":
             simulate(given.nets or TIMED)
         case "plan":
             plan(given.nets or NETS)
-        case "losses":
-            losses(given.kills, given.ranks)
         case _:
-            worker(given.nets[0], given.batches)
+            worker(given.nets[0], given.batches, given.apart)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ xcnn.datasets.fashion_mnist = lambda folder: Dataset(Samples(x, y), Samples(xt[:
 """,
 }
 """What is put in the place of a download."""
-NEEDS = {"tune_dask.py": ["distributed"], "tune_optuna.py": ["optuna"]}
+NEEDS = {"tune_dask.py": ["distributed"], "tune_joblib.py": ["joblib"], "tune_optuna.py": ["optuna"]}
 """Packages that are no dependencies."""
 ARGUMENTS = {
     "cifar10.py": ["drawn", "1", "40", "20"],
@@ -80,6 +80,10 @@ EXPECTED = {
         r"^reference: \d+\.\d ms\ntensordot: \d+\.\d ms$",
     ],
     "tune_dask.py": [r"^rate \S+: \d\d\.\d\d%$", r"^rate 0\.0\d*: (9[5-9]\.\d\d|100\.00)%$"],
+    "tune_joblib.py": [
+        r"^rate \S+, [28] filters: \d\d\.\d\d%$",
+        r"^rate 0\.01, 8 filters: (9[5-9]\.\d\d|100\.00)%$",
+    ],
     "photos_finetune.py": [
         r"^\d+ photos to train on, \d+ to test on: checks, rings, stripes$",
         r"^the head alone: accuracy \d+\.\d%$",

@@ -71,6 +71,22 @@ def test_a_lost_process_fails_its_shards_alone_and_the_same_call_goes_on(model, 
     np.testing.assert_array_equal(shards.outputs(), model.predict(X), strict=True)
 
 
+def test_a_shard_that_ends_its_processes_fails_alone(model, tmp_path):
+    """Dask gives up all that a process had: nobody knows which of them ended it, until each has one by itself."""
+    KilledWorker = type("KilledWorker", (Exception,), {})
+
+    class Dask(Here):
+        def submit(self, task, /):
+            future = super().submit(task)
+            if task.number == 2 or (task.number == 3 and self.ran.count(3) == 1):
+                (future := Future()).set_exception(KilledWorker(repr(task)))
+            return future
+
+    shards = xcnn.parallel.predict(model, X, pool := Dask(), into=tmp_path, shard_size=256)
+    assert pool.ran == [0, 1, 2, 3, 4, 2, 3]
+    assert shards.failed == {2: "KilledWorker: shard 2"}
+
+
 def test_a_pool_that_is_broken_fails_what_is_left_and_another_goes_on(model, tmp_path):
     """As ProcessPoolExecutor is once one of its processes was killed: it takes no more."""
 

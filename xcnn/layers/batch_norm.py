@@ -109,7 +109,7 @@ class BatchNorm:
             dscale, dbias = xp.sum(dy * x_hat, axis=axes), xp.sum(dy, axis=axes)
             dx_hat = dy
             if run.train and m > 0:
-                slope, shift = run.sum_over_batch(dscale), run.sum_over_batch(dbias)
+                slope, shift = run.sums_over_batch(dscale, dbias)
                 dx_hat = dy - wide(shift / m) - x_hat * wide(slope / m)
             return dx_hat * wide(scale * inverse), {"scale": dscale, "bias": dbias, **following}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
+from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_flag
 from xcnn.core.types import Array, Backward, Rng, Shape, Weights
 from xcnn.errors import OptionError, short
@@ -118,6 +119,13 @@ class Run:
     def sum_over_batch(self, part: Array) -> Array:
         """The sum over a whole batch, of what it is over the samples that this call has."""
         return part if self.share is None else self.share.sum(part)
+
+    def sums_over_batch(self, *parts: Array) -> tuple[Array, ...]:
+        """The sums of several arrays of one shape and type, which go to other processes as one."""
+        if self.share is None:
+            return parts
+        whole = self.sum_over_batch(namespace(parts[0]).stack(parts))
+        return tuple(whole[n, ...] for n in range(len(parts)))
 
     def random_bits(self, shape: Shape) -> Array:
         """Random whole numbers 0 .. 2^32 - 1 for cells of these samples, (N, ...), by the run's key: see random.py."""

@@ -32,6 +32,8 @@ UNDER_WAY = 64
 """Shards that are given out at a time: with the samples of those that are no files on disk."""
 RETRIES = 3
 """Times that Dask gives a shard out again which raised an error that is none of xcnn's."""
+LOST = "KilledWorker"
+"""The error of Dask's for a task each of whose processes ended."""
 MANIFEST = "predictions.json"
 
 log: logging.Logger = logging.getLogger("xcnn")
@@ -49,8 +51,9 @@ def predict(
     """The outputs of all samples, computed in shards by the processes of an executor; to the bit those of one process.
 
     Each process loads the model once, and writes each of its shards as a file, whole or not at all. A process that is
-    lost costs the time of its shards; a shard whose samples can't be used fails alone. The same call goes on where
-    another was left: shards that are there already are not computed again.
+    lost costs the time of its shards; a shard whose samples can't be used fails alone, and so does one that ends each
+    process of Dask's that has it. The same call goes on where another was left: shards that are there already are not
+    computed again.
 
     Parameters
     ----------
@@ -100,7 +103,8 @@ def predict(
     shards.kept_by = Temporary(folder) if into is None else None
     loading = placed(loaded, folder, data.fingerprint(), size)
     todo = [n for n, each in enumerate(shards.sizes) if written(shards.path(n), each) is None]
-    run(pool, given_out(shards, todo, data, at_once, loading), under_way, shards)
+    suspects = run(pool, given_out(shards, todo, data, at_once, loading), under_way, shards)
+    run(pool, given_out(shards, suspects, data, at_once, loading), 1, shards)
     return shards
 
 
@@ -200,22 +204,28 @@ def given_out(shards: Shards, todo: list[int], data: Numbered, at_once: int, mod
         yield Shard(number, len(numbers), x, at_once, model, shards.path(number))
 
 
-def run(pool: Any, work: Iterator[Shard | Done], under_way: int, shards: Shards) -> None:
-    """Give out shards, so many at a time, and note those that fail."""
+def run(pool: Any, work: Iterator[Shard | Done], under_way: int, shards: Shards) -> list[int]:
+    """Give out shards, so many at a time, and note those that fail.
+
+    Those that Dask gave up because their processes ended are told: where several are under way, any of them may have
+    been what ended a process that others were waiting for too. One that is under way by itself has failed.
+    """
     waiting: dict[Future[Done], int] = {}
+    suspects: list[int] = []
     with giving_up(waiting):
         for shard in work:
             if isinstance(shard, Done):
                 note(shards, shard)
                 continue
             while len(waiting) >= under_way:
-                taken(waiting, shards)
+                suspects += taken(waiting, shards, under_way > 1)
             try:
                 waiting[pool.submit(shard)] = shard.number
             except BrokenExecutor as error:  # a pool that lost a process takes no more
                 note(shards, Done(shard.number, told_by(error)))
         while waiting:
-            taken(waiting, shards)
+            suspects += taken(waiting, shards, under_way > 1)
+    return sorted(suspects)
 
 
 @contextmanager
@@ -228,15 +238,20 @@ def giving_up(waiting: dict[Future[Done], int]) -> Iterator[None]:
             future.cancel()
 
 
-def taken(waiting: dict[Future[Done], int], shards: Shards) -> None:
-    """Note what came of shards that are done."""
+def taken(waiting: dict[Future[Done], int], shards: Shards, several: bool) -> list[int]:
+    """Note what came of shards that are done; those are left of which, where there are several, nobody knows."""
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    left = []
     for future in done:
         number = waiting.pop(future)
         try:
             note(shards, future.result())
         except Exception as error:  # of the process, or of code of the user's
-            note(shards, Done(number, told_by(error)))
+            if several and type(error).__name__ == LOST:
+                left.append(number)
+            else:
+                note(shards, Done(number, told_by(error)))
+    return left
 
 
 def note(shards: Shards, done: Done) -> None:

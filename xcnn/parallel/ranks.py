@@ -80,9 +80,11 @@ class Ranks:
         return found
 
     def of_first(self, value: Value) -> Value:
-        """What rank 0 has, a value that can be pickled."""
+        """What rank 0 has, a value that can be pickled; arrays in it are sent as they lie."""
+        from mpi4py.util import pkl5
+
         with self.waiting():
-            told: Value = self.comm.bcast(value)
+            told: Value = pkl5.Intracomm(self.comm).bcast(value)
         return told
 
 

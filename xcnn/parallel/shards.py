@@ -80,6 +80,9 @@ class Shard:
     model: Loading
     path: Path
 
+    def __repr__(self) -> str:
+        return f"shard {self.number}"
+
     def __call__(self) -> Done:
         """Compute the outputs and write them, the whole file or none. Of a shard that is there nothing is done.
 

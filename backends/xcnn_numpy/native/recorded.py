@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import replace
 from math import isfinite
 from operator import is_
 from threading import get_ident
@@ -107,13 +108,16 @@ class Recorded:
     """
 
     own: bool
-    by_sample: bool
-    """Whether each sample is computed by itself, whatever batch it is in."""
+    normed: bool
+    """Whether layers ask for sums over the batch, which several processes may have."""
+    draws: bool
+    """Whether layers draw by a cell's number in the batch."""
     met: OrderedDict[Any, Met]
     trusted: dict[Any, Any]
 
     def __init__(self, fused: Any) -> None:
-        vars(self).update(vars(fused), own=own(fused), by_sample=by_sample(fused), met=OrderedDict(), trusted={})
+        asks = {"normed": holding(fused, BatchNorm), "draws": holding(fused, Dropout)}
+        vars(self).update(vars(fused), own=own(fused), **asks, met=OrderedDict(), trusted={})
 
     def by_layers(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """What the net gives without a recording."""
@@ -123,7 +127,8 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
-        leaves, key = tree.leaves(weights), (x.shape, x.dtype.char, trains)
+        place = (run.share.first, run.share.whole) if run.share and self.draws else None
+        leaves, key = tree.leaves(weights), (x.shape, x.dtype.char, trains, place)
         met = self.met.get(key)
         if met is None or not met.same(leaves):
             self.remember(key, leaves, trains)
@@ -159,7 +164,7 @@ class Recorded:
 
         Where several processes have the batch, what their layers sum between them is no call of the library.
         """
-        alone = run.share is None or self.by_sample
+        alone = run.share is None or not self.normed
         return self.own and alone and run.hook is None and plain(x) and elsewhere.get(get_ident()) is None
 
     def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
@@ -218,7 +223,7 @@ class Recorded:
         if recording is None:  # another thread has it
             return
         given, dy = filled(x, 0), None if met.dy is None else filled(met.dy, 1)
-        run = Run(run.backend, run.train, (*run.key[:-1], run.key[-1] + 1), None, run.wants_dx, run.wants_backward)
+        run = replace(run, key=(*run.key[:-1], run.key[-1] + 1))
         expected = digests(*self.by_layers(weights, given, run), dy)
         recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
         replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key)
@@ -320,10 +325,10 @@ def plain(x: Array) -> bool:
     return holds(x) and x.size > 0 and x.flags.c_contiguous and x.flags.aligned
 
 
-def by_sample(layer: Layer) -> bool:
-    """Whether no layer asks for sums over the batch, or draws by a cell's number in it."""
+def holding(layer: Layer, kind: type) -> bool:
+    """Whether any layer is of this kind."""
     inner = layer if isinstance(layer, Container) else ()
-    return not isinstance(layer, BatchNorm | Dropout) and all(map(by_sample, inner))
+    return isinstance(layer, kind) or any(holding(each, kind) for each in inner)
 
 
 def own(layer: Layer) -> bool:

@@ -28,7 +28,6 @@ def whole_slopes(
     """
     means, inverses, m = of_batch
     plain, product = sums.sum(axis=0).T
-    dscale = run.sum_over_batch((product + (m - means) * plain) * inverses)
-    dbias = run.sum_over_batch(plain.copy())
+    dscale, dbias = run.sums_over_batch((product + (m - means) * plain) * inverses, plain)
     slope = -scale * dscale / count * inverses**2
     back[:] = scale * inverses, slope, -slope * means - scale * dbias / count * inverses

@@ -17,7 +17,7 @@ from xcnn.bench.zoo import NETS
 from xcnn.core import blas, process, tree
 from xcnn.layers import Run
 from xcnn.layers.batch_norm import EARLY, SETTLED
-from xcnn.layers.layer import Next
+from xcnn.layers.layer import Next, Share
 
 native = pytest.importorskip("xcnn_native.library")
 if native.library() is None:
@@ -470,3 +470,39 @@ def test_a_model_goes_with_its_recordings():
     del model
     gc.collect()
     assert kept() is None
+
+
+def shared_net(norm):
+    return xcnn.Sequential(
+        xcnn.Conv2D(9, 3), *norm, xcnn.ReLU(), xcnn.SpatialDropout2D(0.3), xcnn.Flatten(), xcnn.Dropout(0.4),
+        xcnn.Dense(3),
+    )  # fmt: skip
+
+
+def passed(net, weights, x, dy, share, step):
+    """What a share of a batch gives, forward and back."""
+    run = Run(xcnn.backend("numpy"), train=True, key=(3, step), wants_dx=False, share=share)
+    y, backward = net(weights, x, run)
+    return y.tobytes(), [g.tobytes() for g in tree.leaves(values(backward(dy)[1]))]
+
+
+def test_shares_draw_by_their_own_places():
+    """Two shares of one size in turns, as uneven batches give them: each is recorded, and drops its own cells."""
+    nets = [model_of(shared_net([]), recorded).trainer.net for recorded in (True, False)]
+    weights, x, dy = model_of(shared_net([])).state.weights, samples(4), samples(4, (3,), seed=1)
+    shares = [Share(first, 12, lambda part: part) for first in (0, 4)]
+    for step in range(5):
+        for share in shares:
+            recorded, by_layers = (passed(net, weights, x, dy, share, step) for net in nets)
+            assert recorded == by_layers, (step, share.first)
+    assert [met.recording is not None for met in nets[0].met.values()] == [True, True]
+
+
+def test_a_batch_norm_of_a_share_asks_the_others_in_every_step():
+    net, asked = model_of(shared_net([xcnn.BatchNorm()])).trainer.net, []
+    weights, x, dy = model_of(shared_net([xcnn.BatchNorm()])).state.weights, samples(4), samples(4, (3,), seed=1)
+    share = Share(4, 12, lambda part: asked.append(part.shape) or 3 * part)
+    for step in range(4):
+        passed(net, weights, x, dy, share, step)
+    assert asked == 4 * [(9,), (9,), (2, 9)]
+    assert not net.met
