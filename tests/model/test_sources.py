@@ -274,6 +274,8 @@ REFUSED = {
     "a word": (("photos",), OptionError, "X104"),
     "a missing name": ((Rows(X), np.array([None, *NAMES[1:]], object)), LabelError, "X201.*index 0 is missing"),
     "a missing name of pandas": ((Rows(X), np.array([NAType(), *NAMES[1:]], object)), LabelError, "X201.*is missing"),
+    "numbers among objects": ((X, Y.astype(object)), LabelError, r"X201(.|\n)*y.astype\(\"int64\"\)"),
+    "labels from 1 on": ((X, Y + 1), LabelError, r"X201(.|\n)*y - 1; or let the last layer have 4 outputs"),
     "more names than outputs": ((X, np.array([*"abcd"] * 6 + ["a"] * 2)), LabelError, "X201.*4 classes.*3 outputs"),
 }  # fmt: skip
 
