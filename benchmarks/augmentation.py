@@ -1,17 +1,23 @@
 """Augmentations timed beside torchvision's and albumentations', one thread each, alternating in one process.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/augmentation.py [--seconds 1]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/augmentation.py [--seconds 1] [--side 224]
 
 Batches are float32 of 0..1: ours changes a batch, the others image after image, whose results are stacked, as their
 loaders do. torchvision changes (C, H, W) tensors, albumentations (H, W, C) arrays. Ratios above 1 are in our favour.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
 from xcnn import augment
 from xcnn.bench.timing import alternate
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from torchvision_operators import named_operators
 
 SHAPES = [(256, 1, 28, 28), (256, 3, 32, 32), (16, 3, 224, 224)]
 OURS = {
@@ -30,6 +36,7 @@ OURS = {
 
 def torchvision_side():
     """The same by name, functions of a batch."""
+    kept = named_operators()
     import torch
     from torchvision.transforms import InterpolationMode, v2
 
@@ -52,6 +59,7 @@ def torchvision_side():
         change, images = made[name](x.shape[-1]), torch.from_numpy(x)
         return lambda: torch.stack([change(image) for image in images])
 
+    function.kept = kept  # as long as it is called
     return function
 
 
@@ -98,10 +106,11 @@ def sides():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1, help="for each row")
+    parser.add_argument("--side", type=int, help="of images: these alone")
     options, others = parser.parse_args(), dict(sides())
     print(f"| augmentation | images | us an image | {' | '.join(f'{name} / ours' for name in others)} |")
     print("|---|---|--:|" + "--:|" * len(others))
-    for shape in SHAPES:
+    for shape in (shape for shape in SHAPES if options.side in (None, shape[-1])):
         x, draws = np.random.default_rng(0).random(shape, dtype=np.float32), augment.Draws((0, 0), np.arange(shape[0]))
         for name, make in OURS.items():
             ours = make(shape[-1])

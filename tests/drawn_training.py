@@ -1,13 +1,14 @@
 """Trainings that are drawn: net, loss, optimizer, rate and options of one number, by xcnn and by a loop of PyTorch's.
 
-The loop is what a user of PyTorch would write: its own modules, losses term by term, optimizers and schedulers, so that
-all that `fit` adds (order, uneven batches, weights, labels that do not count, parts, groups, averages) has an oracle.
+The loop, in drawn_loop.py, has PyTorch's own modules, losses term by term, optimizers and schedulers, so that all that
+`fit` adds (order, uneven batches, weights, labels that do not count, parts, groups, averages) has an oracle.
 """
 
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ import xcnn
 from xcnn import optimizers as o
 from xcnn import schedules as s
 from xcnn.core import tree
-from xcnn.data.augment import augmented
-from xcnn.data.source import Pass, order_of
 
 SIDE, CLASSES, LEFT_OUT = 6, 3, -100
 EPOCHS = 3
+SIZES_COUNT = 0.3
+"""What the loss of the second of several outputs is multiplied by."""
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Training:
 def drawn(seed):
     """The training of a number, the same everywhere."""
     rng, of = np.random.default_rng(seed), Random(seed)
-    kind = of.choice(["classes", "classes", "places", "numbers", "one class"])
+    kind = of.choice(["classes", "classes", "places", "numbers", "one class", "several"])
     count = of.randint(13, 30)
     x = rng.standard_normal((count, 2, SIDE, SIDE))
     norm = of.choice([[], [xcnn.BatchNorm(momentum=0.9, epsilon=1e-3)], [xcnn.GroupNorm(2)]])
@@ -68,10 +69,15 @@ def drawn(seed):
         *norm,
         of.choice([xcnn.ReLU(), xcnn.Tanh(), xcnn.GELU()]),
     ]
-    outputs = {"classes": CLASSES, "places": CLASSES, "numbers": 2, "one class": 1}[kind]
+    outputs = {"one class": 1, "numbers": 2}.get(kind, CLASSES)
     if kind == "places":
         net = xcnn.Sequential(*first, head=xcnn.Conv2D(outputs, 1))
         t = rng.integers(0, CLASSES, (count, SIDE, SIDE))
+    elif kind == "several":
+        body = xcnn.Sequential(*first, xcnn.MaxPool2D(2), xcnn.Flatten())
+        heads = {"head": (xcnn.Dense(CLASSES), "body"), "sizes": (xcnn.Dense(2), "body")}
+        net = xcnn.Graph(body=body, **heads, outputs=("head", "sizes"))
+        t = np.concatenate([rng.integers(0, CLASSES, (count, 1)), rng.standard_normal((count, 2))], axis=1)
     else:
         net = xcnn.Sequential(*first, xcnn.MaxPool2D(2), xcnn.Flatten(), head=xcnn.Dense(outputs))
         t = rng.standard_normal((count, 2)) if kind == "numbers" else rng.integers(0, max(outputs, 2), count)
@@ -86,6 +92,8 @@ def draw_loss(made, of, rng):
     if made.kind == "numbers":
         made.loss = of.choice(["mse", "mae", "huber"])
         made.options = {"delta": 0.7} if made.loss == "huber" else {}
+    elif made.kind == "several":
+        made.loss = {"head": "cross_entropy", "sizes": ("mse", SIZES_COUNT)}
     elif made.kind == "one class":
         made.loss = "binary_cross_entropy_with_logits"
     else:
@@ -104,7 +112,18 @@ OPTIMIZERS = {
     "rmsprop": (o.RMSprop, {"rho": 0.9, "momentum": 0.5}, "RMSprop", {"alpha": 0.9, "momentum": 0.5}),
     "adagrad": (o.Adagrad, {"weight_decay": 0.05}, "Adagrad", {"weight_decay": 0.05}),
     "nadam": (o.NAdam, {}, "NAdam", {}),
+    "lamb": (o.LAMB, {"weight_decay": 0.2}, "LAMB", {"weight_decay": 0.2, "betas": (0.9, 0.999)}),
+    "muon": (o.Muon, {"momentum": 0.8, "weight_decay": 0.1}, "Muon", {"momentum": 0.8, "weight_decay": 0.1}),
 }
+
+
+def optimizer_of(torch, name):
+    """PyTorch's, or ours for it."""
+    if name in ("LAMB", "Muon"):
+        import drawn_optimizers
+
+        return getattr(drawn_optimizers, name)
+    return getattr(torch.optim, name)
 
 
 def schedules(rate, last):
@@ -164,7 +183,7 @@ def draw_optimizer(made, of):
         made.average = 0.7
         optimizer = o.EMA(optimizer, decay=0.7)
     made.rate, made.optimizer = rate, optimizer
-    made.theirs = lambda torch, parameters: getattr(torch.optim, name)(groups(torch, parameters), rate, **theirs)
+    made.theirs = lambda torch, parameters: optimizer_of(torch, name)(groups(torch, parameters), rate, **theirs)
 
 
 def draw_fit(made, of, rng):
@@ -178,10 +197,32 @@ def draw_fit(made, of, rng):
         fit["augment"] = [xcnn.augment.Mixup(0.5)]
     fit["shuffle"] = of.random() < 0.8
     made.plateau = made.scheduler is None and of.random() < 0.5
-    made.given = of.choice(["arrays", "arrays", "rows", "batches"])
+    made.given = of.choice(["arrays", "arrays", "rows", "batches", "folder"])
+    if made.kind == "several" or (
+        made.given == "folder" and (made.kind, made.options.get("ignore_index")) != ("classes", None)
+    ):
+        made.given = "arrays"
+    if made.given == "folder":
+        made.x, made.t = drawn_bytes(rng, len(made.x)) / np.float32(255), np.sort(np.arange(len(made.x)) % CLASSES)
     if made.given == "batches":
         fit["shuffle"] = False
         fit.pop("sample_weight", None)
+
+
+def drawn_bytes(rng, count):
+    """Images (count, 3, SIDE, SIDE)."""
+    return rng.integers(0, 256, (count, 3, SIDE, SIDE)).astype(np.uint8)
+
+
+def in_folder(training, path):
+    """The images as files, a folder a class, in the order of their labels."""
+    from PIL import Image
+
+    for n, (x, label) in enumerate(zip(training.x, training.t, strict=True)):
+        folder = path / f"class {label}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.rint(255 * x).astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{n:03}.png")
+    return xcnn.data.folder(path, (SIDE, SIDE), "RGB")
 
 
 class Rows:
@@ -210,139 +251,24 @@ class Anew:
 
 def ours(training, backend):
     """The model, trained."""
-    loss = partial(xcnn.losses.LOSSES[training.loss], **training.options)
+    loss = training.loss
+    if isinstance(loss, str):
+        loss = partial(xcnn.losses.LOSSES[loss], **training.options)
     model = xcnn.Model(
         training.net, training.x.shape[1:], loss=loss, optimizer=training.optimizer, backend=backend, dtype="float64",
         seed=training.seed,
     )  # fmt: skip
     start = tree.map(lambda w: np.array(model.backend.to_numpy(w)), model.weights)
-    given = {
-        "arrays": (training.x, training.t),
-        "rows": (Rows(training.x), training.t),
-        "batches": (Anew(training.x, training.t, training.fit["batch_size"]),),
-    }[training.given]
+    t = training.t
+    if training.kind == "several":
+        t = {"head": t[:, 0].astype(int), "sizes": t[:, 1:]}
     callbacks = [xcnn.ReduceOnPlateau("loss", patience=1, factor=0.5, min_delta=1.0)] if training.plateau else []
-    model.fit(*given, epochs=EPOCHS, progress="none", callbacks=callbacks, **training.fit)
+    with TemporaryDirectory() as path:
+        given = {
+            "arrays": lambda: (training.x, t),
+            "rows": lambda: (Rows(training.x), t),
+            "batches": lambda: (Anew(training.x, t, training.fit["batch_size"]),),
+            "folder": lambda: (in_folder(training, Path(path)),),
+        }[training.given]()
+        model.fit(*given, epochs=EPOCHS, progress="none", callbacks=callbacks, **training.fit)
     return model, start
-
-
-class Loop:
-    """The same by PyTorch."""
-
-    def __init__(self, training, start):
-        import torch
-
-        from xcnn.bench.torch_side import name_of, twin
-
-        self.torch, self.training = torch, training
-        self.net = twin(training.net, start).double()
-        named = dict(self.net.named_parameters())
-        self.parameters = {path: named[name_of(path)] for path, _ in tree.items(start) if name_of(path) in named}
-        self.trained = {path: p for path, p in self.parameters.items() if not self.is_frozen(path)}
-        self.optimizer = training.theirs(torch, self.trained)
-        make = training.scheduler
-        self.scheduler = make(torch.optim.lr_scheduler, self.optimizer) if make else None
-        self.slow = {path: p.detach().clone() for path, p in self.trained.items()}
-        self.averages = None
-        if training.average is not None:
-            decays = torch.optim.swa_utils.get_ema_multi_avg_fn(training.average)
-            self.averages = torch.optim.swa_utils.AveragedModel(self.net, multi_avg_fn=decays)
-        self.steps = 0
-        self.losses = []
-
-    def is_frozen(self, path):
-        return bool(self.training.frozen) and path.endswith("/bias") and path != "head/kernel"
-
-    def terms(self, y, t):
-        """The loss of each sample, or place."""
-        f, options, loss = self.torch.nn.functional, self.training.options, self.training.loss
-        if loss == "cross_entropy":
-            return f.cross_entropy(y, t, reduction="none", **options)
-        if loss == "binary_cross_entropy_with_logits":
-            return f.binary_cross_entropy_with_logits(y[:, 0], t.double(), reduction="none")
-        each = {"mse": f.mse_loss, "mae": f.l1_loss, "huber": partial(f.huber_loss, delta=0.7)}[loss]
-        return each(y, t, reduction="none").mean(dim=1)
-
-    def shares(self, t, chosen):
-        """What each sample or place weighs."""
-        torch, fit = self.torch, self.training.fit
-        samples = torch.tensor(fit.get("sample_weight", np.ones(len(self.training.x)))[chosen])
-        if t.is_floating_point() and t.shape[1:] == (CLASSES,):  # mixed
-            weights = torch.tensor(fit.get("class_weight", [1.0] * CLASSES), dtype=torch.float64)
-            return samples * (t * weights).sum(dim=1)
-        if t.is_floating_point():
-            return samples
-        weights = torch.tensor(fit.get("class_weight", [1.0] * CLASSES), dtype=torch.float64)
-        counts = t != LEFT_OUT
-        of_places = weights[torch.where(counts, t, 0)] * counts
-        return samples.reshape(-1, *[1] * (t.ndim - 1)) * of_places
-
-    def batch(self, chosen, epoch):
-        training = self.training
-        x, t = training.x[chosen], training.t[chosen]
-        if "augment" in training.fit:
-            x, t = augmented(tuple(training.fit["augment"]), x, t, chosen, (training.seed, epoch), (CLASSES,))
-        return self.torch.tensor(x), self.torch.tensor(t)
-
-    def step(self, chosen, epoch):
-        """One batch, in parts, and all that follows from it; the sum of its weighted terms, and of its weights."""
-        torch, (x, t) = self.torch, self.batch(chosen, epoch)
-        shares, parts = self.shares(t, chosen), self.training.fit["accumulate"]
-        cuts, summed, whole = [len(x) * n // parts for n in range(parts + 1)], 0.0, shares.sum().clamp(min=1e-30)
-        self.net.train()
-        self.optimizer.zero_grad()
-        for a, b in pairwise(cuts):
-            if a < b:
-                loss = (shares[a:b] * self.terms(self.net(x[a:b]), t[a:b])).sum() / whole
-                loss.backward()
-                summed += float(loss.detach() * whole)
-        if self.training.clip is not None:
-            norm = float(torch.cat([p.grad.ravel() for p in self.trained.values()]).norm())
-            for p in self.trained.values():
-                p.grad *= min(1.0, self.training.clip / max(norm, 1e-30))
-        self.optimizer.step()
-        self.steps += 1
-        if self.scheduler:
-            self.scheduler.step()
-        with torch.no_grad():
-            if self.training.lookahead and self.steps % self.training.lookahead == 0:
-                for path, p in self.trained.items():
-                    self.slow[path] += 0.6 * (p - self.slow[path])
-                    p.copy_(self.slow[path])
-        if self.averages is not None:
-            self.averages.update_parameters(self.net)
-        return summed, float(shares.sum())
-
-    def run(self):
-        training, reduce = self.training, None
-        if training.plateau:
-            reduce = Reduced(self)
-        for epoch in range(EPOCHS):
-            way = Pass(training.fit["batch_size"], training.seed, epoch, training.fit["shuffle"])
-            order = order_of(len(training.x), way)
-            cuts = range(0, len(order), way.batch_size)
-            sums = np.array([self.step(order[n : n + way.batch_size], epoch) for n in cuts]).sum(axis=0)
-            self.losses.append(sums[0] / sums[1])
-            if reduce:
-                reduce(self.losses[-1])
-        return self
-
-    def predicted(self, x):
-        """The outputs of the net that is asked: the average, if there is one."""
-        net = (self.averages.module if self.averages is not None else self.net).eval()
-        with self.torch.no_grad():
-            return net(self.torch.tensor(x)).numpy()
-
-
-class Reduced:
-    """Halves all rates after each epoch that brought no loss lower by 1."""
-
-    def __init__(self, loop):
-        self.loop, self.best = loop, None
-
-    def __call__(self, loss):
-        if self.best is None or loss < self.best - 1.0:
-            self.best = loss
-            return
-        for group in self.loop.optimizer.param_groups:
-            group["lr"] *= 0.5

@@ -1,42 +1,11 @@
-"""torchvision's models, which the zoo is held to; a test that imports this is skipped where they are not installed.
+"""torchvision's models, which the zoo is held to; a test that imports this is skipped where they are not installed."""
 
-They are Python alone. Where torchvision's compiled part is for another build of PyTorch, the operators that it lacks
-then are named, and not there.
-"""
-
-import importlib.util
 import warnings
-from pathlib import Path
 
 import pytest
+from torchvision_operators import named_operators
 
 torch = pytest.importorskip("torch", reason="PyTorch is what is agreed with")
-
-BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-OPERATORS = (
-    f"nms{BOXES}",
-    f"qnms{BOXES}",
-    "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
-    "int sampling_ratio, bool aligned) -> Tensor",
-)
-
-
-def named_operators():
-    """The operators by name, to be kept; None where the compiled part has them, or there is no torchvision."""
-    found = importlib.util.find_spec("torchvision")
-    if found is None:
-        return None
-    try:
-        for compiled in Path(found.origin).parent.glob("_C*"):
-            torch.ops.load_library(compiled)
-            return None
-    except OSError:
-        pass
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in OPERATORS:
-        library.define(operator)
-    return library
-
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

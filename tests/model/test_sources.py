@@ -52,16 +52,13 @@ class Sized:
         return sample
 
 
-class Rows:
-    """An array on disk, as h5py has them: slices and single numbers, no lists."""
+class Unsized:
+    """An array on disk, as zarr has them: slices and single numbers, no lists, and no length."""
 
     chunks = None
 
     def __init__(self, array):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def __len__(self):
-        return len(self.array)
 
     def __getitem__(self, place):
         assert isinstance(place, int | slice)
@@ -69,6 +66,13 @@ class Rows:
 
     def __array__(self, *args, **options):
         raise AssertionError("it was read as a whole")
+
+
+class Rows(Unsized):
+    """The same with a length, as h5py has them."""
+
+    def __len__(self):
+        return len(self.array)
 
 
 def mapped(array, tmp_path):
@@ -80,6 +84,7 @@ def mapped(array, tmp_path):
 SOURCES = {
     "memory map": lambda path: (mapped(X, path), Y),
     "rows on disk": lambda path: (Rows(X), Y),
+    "bytes without a length": lambda path: (Unsized(BYTES), Y),
     "pairs": lambda path: (Sized([*zip(X, Y, strict=True)]),),
     "dicts": lambda path: (Sized([{"image": x, "label": y} for x, y in zip(X, Y, strict=True)]),),
     "samples, y beside": lambda path: (Sized(X), Y),
@@ -269,6 +274,8 @@ REFUSED = {
     "a word": (("photos",), OptionError, "X104"),
     "a missing name": ((Rows(X), np.array([None, *NAMES[1:]], object)), LabelError, "X201.*index 0 is missing"),
     "a missing name of pandas": ((Rows(X), np.array([NAType(), *NAMES[1:]], object)), LabelError, "X201.*is missing"),
+    "numbers among objects": ((X, Y.astype(object)), LabelError, r"X201(.|\n)*y.astype\(\"int64\"\)"),
+    "labels from 1 on": ((X, Y + 1), LabelError, r"X201(.|\n)*y - 1; or let the last layer have 4 outputs"),
     "more names than outputs": ((X, np.array([*"abcd"] * 6 + ["a"] * 2)), LabelError, "X201.*4 classes.*3 outputs"),
 }  # fmt: skip
 
@@ -400,9 +407,12 @@ def test_hdf5(tmp_path):
 
 def test_zarr(tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr is not installed")
-    array = zarr.create_array(tmp_path / "x.zarr", shape=X.shape, dtype=X.dtype, chunks=(5, 1, 6, 6))
-    array[:] = X
-    assert bits(trained(array, Y)) == bits(trained(X, Y))
+    array = zarr.create_array(tmp_path / "x.zarr", shape=X.shape, dtype="uint8", chunks=(5, 1, 6, 6))
+    array[:] = BYTES
+    model, whole = trained(array, Y), trained(BYTES, Y)
+    assert bits(model) == bits(whole)
+    assert model.predict(array).tobytes() == whole.predict(BYTES).tobytes()
+    assert model.evaluate(array, Y) == whole.evaluate(BYTES, Y)
 
 
 def test_torch_s_data_sets_and_loaders():

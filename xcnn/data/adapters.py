@@ -88,9 +88,21 @@ def is_indexed(x: Any) -> bool:
     if not hasattr(x, "__getitem__") or isinstance(x, str | bytes | Mapping):
         return False
     try:
-        return len(x) >= 0
+        return count(x) >= 0
     except TypeError:  # sparse matrices have no length
         return False
+
+
+def count(x: Any) -> int:
+    """How many samples it has; raises TypeError where nothing tells. zarr's arrays have a shape alone."""
+    if not hasattr(x, "__len__") and comes_in_pieces(x) and x.shape:
+        return int(x.shape[0])
+    return len(x)
+
+
+def comes_in_pieces(x: Any) -> bool:
+    """Whether it is an array that is read a part at a time: zarr's, HDF5's or netCDF's."""
+    return hasattr(x, "shape") and (hasattr(x, "chunks") or hasattr(x, "read_direct"))
 
 
 def is_lazy(x: Any) -> bool:
@@ -102,8 +114,7 @@ def is_lazy(x: Any) -> bool:
         return True
     if isinstance(x, list | tuple | np.ndarray | np.generic | str | bytes):
         return False
-    in_pieces = hasattr(x, "chunks") or hasattr(x, "read_direct")  # zarr, HDF5, netCDF
-    return (is_indexed(x) or hasattr(x, "__iter__")) and (in_pieces or not hasattr(x, "__array__"))
+    return (is_indexed(x) or hasattr(x, "__iter__")) and (comes_in_pieces(x) or not hasattr(x, "__array__"))
 
 
 class Reader:
@@ -145,10 +156,10 @@ class Rows(Numbered):
         self.x: Any = x
         self.reader: Reader = Reader(threads or isinstance(x, np.ndarray), channels_last)
         self.y: Any = y if y is None or (is_lazy(y) and len(getattr(y, "shape", ())) > 1) else whole(y)
-        if y is not None and len(x) != len(self.y):
-            told = f"x has {counted(len(x), 'sample')}, y {len(self.y)}"
+        if y is not None and count(x) != count(self.y):
+            told = f"x has {counted(count(x), 'sample')}, y {count(self.y)}"
             raise DataError("X203", f"{told}.", hint="give as many labels as images.")
-        if not len(x):
+        if not count(x):
             raise DataError("X203", "x and y are empty.", hint="give as many labels as images, and at least one.")
         self.labels: Any = self.y if isinstance(self.y, np.ndarray) else None
         dtype = getattr(x, "dtype", None)
@@ -156,7 +167,7 @@ class Rows(Numbered):
         self.of_bytes: bool | None = known == np.uint8
 
     def __len__(self) -> int:
-        return len(self.x)
+        return count(self.x)
 
     def batch(self, numbers: Numbers) -> Batch:
         """These samples, read."""
@@ -192,7 +203,7 @@ class Pairs(Numbered):
         threads: bool = False,
         targets: bool = True,
     ) -> None:
-        if not len(pairs):
+        if not count(pairs):
             raise DataError("X203", "the data set is empty.", hint="give at least one sample.")
         self.pairs: Any = pairs
         self.names: tuple[str, str] | None = names
@@ -201,7 +212,7 @@ class Pairs(Numbered):
         self.of_bytes: bool | None = self.batch(np.zeros(1, np.int64)).x.dtype == np.uint8
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return count(self.pairs)
 
     def batch(self, numbers: Numbers) -> Batch:
         """These samples, read one by one."""

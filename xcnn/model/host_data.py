@@ -258,7 +258,8 @@ def label_hint(labels: HostArray, wrong: Any, last: int) -> str:
     if labels.dtype.kind == "f" and wrong != np.floor(wrong):
         return "mend those that are missing." if np.isnan(wrong) else "labels are whole numbers; mend them."
     if np.isfinite(labels).all() and np.max(labels) > last:
-        return f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
+        begins = "count classes from 0: y - 1; or " if np.min(labels) == 1 and np.max(labels) == last + 1 else ""
+        return f"{begins}let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
     return "count classes from 0."
 
 

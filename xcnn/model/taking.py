@@ -102,11 +102,13 @@ def names_of(y: Any, role: str = "", told: Callable[[int], str] | None = None) -
         X201, for what is no text among them, as a missing value.
     """
     names = [each.decode("utf-8", "replace") if isinstance(each, bytes) else each for each in y.tolist()]
+    whole = all(isinstance(each, int | np.integer) for each in names)
+    hint = 'they are numbers: y.astype("int64").' if whole else "mend the labels."
     for place, name in enumerate(names):
         if not isinstance(name, str):
             where = told(place) if told else f"index {place}"
             what = "is missing" if is_missing(name) else f"is {short(name)}"
-            raise LabelError("X201", f"{role}labels are names, and the one of {where} {what}.", hint="mend the labels.")
+            raise LabelError("X201", f"{role}labels are names, and the one of {where} {what}.", hint=hint)
     return names
 
 

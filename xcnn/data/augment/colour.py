@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcnn.core.arrays import full, namespace
+from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_rate
 from xcnn.core.options import checked
 from xcnn.core.types import Array
@@ -107,7 +107,7 @@ def brightened(x: Array, by: NDArray[np.float64]) -> Array:
 
 def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
     """Each image blended with its mean grey."""
-    return blended(x, namespace(x).mean(grey(x), axis=(1, 2, 3), keepdims=True), by)
+    return blended(x, grey(namespace(x).mean(x, axis=(2, 3), keepdims=True)), by)
 
 
 def saturated(x: Array, by: NDArray[np.float64]) -> Array:
@@ -118,7 +118,9 @@ def saturated(x: Array, by: NDArray[np.float64]) -> Array:
 def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
     """Factor X + (1 - factor) other."""
     share = for_each(x, by)
-    return cut(share * x + (1 - share) * other)
+    made = share * x
+    made += (1 - share) * other
+    return cut(made)
 
 
 def grey(x: Array) -> Array:
@@ -156,5 +158,4 @@ def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
 
 def cut(x: Array) -> Array:
     """Cells within 0..1."""
-    xp = namespace(x)
-    return xp.minimum(xp.maximum(x, full(x, (), 0.0)), full(x, (), 1.0))
+    return namespace(x).clip(x, 0.0, 1.0)

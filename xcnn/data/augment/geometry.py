@@ -7,6 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from array_api_compat import is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
@@ -15,7 +16,7 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, centres, each, like, sampled
+from xcnn.data.augment.resampling import along, centres, each, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -102,36 +103,39 @@ class Translate:
         if self.mode == "reflect" and self.cells >= min(x.shape[2:]):
             told = f"can't mirror images of {x.shape[2]} x {x.shape[3]} cells {self.cells} cells far."
             raise ShapeError("X101", told, layer=self, hint='give fewer cells, or mode="edge".')
-        if x.shape[0] == 0:
-            return x
-        (height, width), wide = x.shape[2:], self.widened(x)
-        firsts = np.floor(draws.between(0, 2 * self.cells + 1, 2)).astype(np.int64)
-        return namespace(x).stack([
-            image[:, top : top + height, left : left + width]
-            for image, (top, left) in zip(each(wide), firsts.tolist(), strict=True)
-        ])  # fmt: skip
+        moves = self.cells - np.floor(draws.between(0, 2 * self.cells + 1, 2)).astype(np.int64)
+        return side_by_side(x, (self.moved(image, *by) for image, by in zip(each(x), moves.tolist(), strict=True)))
 
-    def widened(self, x: Array) -> Array:
-        """Images with so many cells around them, on all sides."""
-        xp = namespace(x)
-        for axis in (2, 3):
-            before, after = self.beside(x, axis)
-            x = xp.concat([before, x, after], axis=axis)
-        return x
+    def moved(self, image: Array, down: int, right: int) -> list[Array]:
+        """The parts, from left to right, of an image (C, H, W) that is moved."""
+        rows = self.parts(image, down, 1)
+        return self.parts(namespace(image).concat(rows, axis=1) if len(rows) > 1 else image, right, 2)
 
-    def beside(self, x: Array, axis: int) -> tuple[Array, Array]:
-        """The cells that come before and behind images along an axis: of views, where that can be."""
-        xp, edge, last = namespace(x), self.cells, x.shape[axis] - 1
+    def parts(self, image: Array, by: int, axis: int) -> list[Array]:
+        """An image moved along an axis, in parts: what stays in sight of it, and what comes in before or behind."""
+        size, count = image.shape[axis], min(abs(by), image.shape[axis])
+        if by > 0:
+            return [self.beyond(image, count, axis, before=True), cells(image, axis, 0, size - count)]
+        if by < 0:
+            return [cells(image, axis, count, size), self.beyond(image, count, axis, before=False)]
+        return [image]
 
-        def cells(first: int, end: int) -> Array:
-            return x[(slice(None),) * axis + (slice(first, end), ...)]
-
+    def beyond(self, image: Array, count: int, axis: int, before: bool) -> Array:
+        """So many cells as come in at an edge."""
+        xp, last = namespace(image), image.shape[axis] - 1
         if self.mode == "reflect":
-            return xp.flip(cells(1, edge + 1), axis=axis), xp.flip(cells(last - edge, last), axis=axis)
-        shape = (*x.shape[:axis], edge, *x.shape[axis + 1 :])
+            first = 1 if before else last - count
+            return xp.flip(cells(image, axis, first, first + count), axis=axis)
+        shape = (*image.shape[:axis], count, *image.shape[axis + 1 :])
         if self.mode == "zero":
-            return (zeros(x, shape),) * 2
-        return xp.broadcast_to(cells(0, 1), shape), xp.broadcast_to(cells(last, last + 1), shape)
+            return zeros(image, shape)
+        outermost = 0 if before else last
+        return xp.broadcast_to(cells(image, axis, outermost, outermost + 1), shape)
+
+
+def cells(x: Array, axis: int, first: int, end: int) -> Array:
+    """A view of X from one cell of an axis to before another."""
+    return x[(slice(None),) * axis + (slice(first, end), ...)]
 
 
 @checked
@@ -341,11 +345,22 @@ class Cutout:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        u, xp = draws.uniform(3), namespace(x)
-        within = []
-        for axis, cells in ((1, x.shape[2]), (2, x.shape[3])):
-            first = np.floor(u[:, axis, None] * cells) - self.size // 2
-            at = np.arange(cells)
-            within.append((at >= first) & (at < first + self.size))
-        covered = within[0][:, None, :, None] & within[1][:, None, None, :] & (u[:, 0] < self.rate)[:, None, None, None]
-        return xp.where(like(x, covered), full(x, (), self.fill), x)
+        u, sides = draws.uniform(3), np.array(x.shape[2:])
+        first = np.floor(u[:, 1:] * sides).astype(np.int64) - self.size // 2
+        first, end = (np.clip(at, 0, sides) for at in (first, first + self.size))
+        end = np.where(u[:, :1] < self.rate, end, first)
+        made = namespace(x).asarray(x, copy=True)
+        if not is_writeable_array(made):
+            return self.chosen(x, first, end)
+        for n, ((top, left), (bottom, right)) in enumerate(zip(first.tolist(), end.tolist(), strict=True)):
+            made[n, :, top:bottom, left:right] = self.fill
+        return made
+
+    def chosen(self, x: Array, first: NDArray[np.int64], end: NDArray[np.int64]) -> Array:
+        """The same of images that can't be written to; squares go from (row, column) `first` (N, 2) to before `end`."""
+        rows, columns = (
+            (np.arange(size) >= first[:, n, None]) & (np.arange(size) < end[:, n, None])
+            for n, size in enumerate(x.shape[2:])
+        )
+        covered = rows[:, None, :, None] & columns[:, None, None, :]
+        return namespace(x).where(like(x, covered), full(x, (), self.fill), x)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from array_api_compat import is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.types import Array
@@ -24,6 +26,20 @@ def like(x: Array, numbers: Any) -> Array:
 def each(x: Array) -> list[Array]:
     """The images of a batch, as they lie there."""
     return [x[n, ...] for n in range(x.shape[0])]
+
+
+def side_by_side(x: Array, images: Iterable[Sequence[Array]]) -> Array:
+    """A batch like X of images that are given in parts, from left to right: written where they go, if that can be."""
+    xp = namespace(x)
+    made = xp.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not is_writeable_array(made):
+        return xp.stack([xp.concat(parts, axis=2) if len(parts) > 1 else parts[0] for parts in images])
+    for n, parts in enumerate(images):
+        first = 0
+        for part in parts:
+            made[n, :, :, first : first + part.shape[2]] = part
+            first += part.shape[2]
+    return made
 
 
 def shifted(image: Array, right: int, down: int, fill: float) -> Array:
@@ -46,7 +62,7 @@ def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
     low = np.minimum(at.astype(np.int64), max(last - 1, 0))
     share = like(x, (at - low).reshape(tuple(-1 if n == axis % x.ndim else 1 for n in range(x.ndim))))
     first, second = (xp.take(x, like(x, np.minimum(low + n, last)), axis=axis) for n in (0, 1))
-    return first + share * (second - first)
+    return between(first, second, share)
 
 
 def centres(first: float, size: float, cells: int) -> NDArray[np.float64]:
@@ -65,26 +81,32 @@ def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], f
     top *= width + 3
     top += left
     top += width + 4
-    at = like(x, top.reshape(-1))
+    at = like(x, top.astype(np.int64).reshape(-1))
     share_down, share_across = (like(x, share.reshape(1, -1)) for share in (down, across))
 
     def blend(first: int) -> Array:
         """Each place's two cells of a row, from this cell on."""
         here, there = (xp.take(padded[:, first + n :], at, axis=1) for n in (0, 1))
-        return here + share_across * (there - here)
+        return between(here, there, share_across)
 
-    upper = blend(0)
-    found = upper + share_down * (blend(width + 3) - upper)
+    found = between(blend(0), blend(width + 3), share_down)
     return xp.reshape(found + fill if fill else found, (channels, *rows.shape))
 
 
-def whole(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def between(first: Array, second: Array, share: Array) -> Array:
+    """First + share (second - first), in memory of the second, which is used up."""
+    second -= first
+    second *= share
+    second += first
+    return second
+
+
+def whole(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The cell before each place along an axis, -1 to size, and how far behind its centre the place is, 0 to 1."""
-    at = np.maximum(at, -1)
-    np.minimum(at, size, out=at)
+    at = np.clip(at, -1, size)
     cell = np.floor(at)
     at -= cell
-    return cell.astype(np.int64), at
+    return cell, at
 
 
 def around(x: Array) -> Array:
