@@ -1,7 +1,7 @@
 """Photos of what lies about: things of several parts, near or far, before bricks, a horizon or confetti.
 
-The fourth kind that `photos.py` measures on. None of its things and grounds is among the others, nor in what the net for
-photos begins with: it was drawn after these, to see whether what helped them helps others too.
+The fourth kind that `photos.py` measures on. None of its things and grounds is among the others, nor in what the net
+for photos begins with: it was drawn after these, to see whether what helped them helps others too.
 """
 
 from math import cos, pi, sin

@@ -1,8 +1,8 @@
 """Pictures of drawn shapes to begin from: what `pretrain_photos.py` trains on. None of them is in the tests' photos.
 
-A shape is an outline in -1..1, or a figure of several such parts or strokes, in three colours at most. It is turned,
-slanted and scaled at will, set anywhere, and filled and lit at will before a ground with other things on it, at times
-behind a line or two: neither colour nor place tells which it is.
+A shape is an outline in -1..1, or a figure of several such parts, in three colours at most. It is turned, slanted and
+scaled at will, set anywhere, and filled and lit at will before a ground with other things on it: neither colour nor
+place tells which it is.
 """
 
 from math import cos, pi, sin
@@ -102,33 +102,9 @@ def figure(number):
     return parts
 
 
-def band(middle, radius, begin, end, width):
-    """A stroke along an arc, in turns: the outline of what a broad pen leaves."""
-    return arc(middle, radius + width, begin, end) + arc(middle, radius - width, end, begin)
-
-
-def frame(number):
-    """Strokes of no name, always the same of a number: bars, arcs and rings; half of the frames alike on both sides."""
-    rng, parts, mirrored = np.random.default_rng(2_000 + number), [], number % 2 == 0
-    width = rng.uniform(0.05, 0.12)
-    for _ in range(int(rng.integers(2, 5))):
-        (x, y), r, colour, t = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.25, 0.7), int(rng.integers(3)), rng.uniform(0, 1)
-        if rng.random() < 0.5:
-            part = band((x, y), r, t, t + rng.choice([0.35, 0.5, 1.0]), width)
-        else:
-            u, v = cos(pi * t), sin(pi * t)
-            ends = ((1, -1), (1, 1), (-1, 1), (-1, -1))
-            part = [(x + 1.5 * r * a * u - width * b * v, y + 1.5 * r * a * v + width * b * u) for a, b in ends]
-        parts.append((part, colour))
-        if mirrored:
-            parts.append(([(-a, b) for a, b in part], colour))
-    return parts
-
-
 SHAPES |= {f"bay {number}": bay(number) for number in range(22)}
 FIGURES = {name: [(outline, 0)] for name, outline in SHAPES.items()}
 FIGURES |= {f"figure {number}": figure(number) for number in range(48)}
-FIGURES |= {f"frame {number}": frame(number) for number in range(24)}
 NAMES = tuple(sorted(FIGURES))
 
 
@@ -141,7 +117,7 @@ def uneven(rng, channels, cells):
 
 def placed(parts, rng):
     """Corners of the parts on the square, each part a little elsewhere than usual."""
-    turn, size = rng.uniform(-0.5, 0.5), rng.uniform(0.33, 1.0) * WORKED / 2
+    turn, size = rng.uniform(-0.5, 0.5), rng.uniform(0.45, 1.0) * WORKED / 2
     lean = np.array([[1, 0], [rng.uniform(-0.25, 0.25), 1]])
     turned = np.array([[cos(turn), sin(turn)], [-sin(turn), cos(turn)]])
     change = np.diag(rng.uniform(0.8, 1.2, 2)) @ lean @ turned
@@ -164,11 +140,9 @@ def masks(name, rng):
 
 
 def stripes(rng):
-    """Stripes, waves or a weave of any width and turn, (WORKED, WORKED, 1) of -1..1."""
+    """Stripes or waves of any width and turn, (WORKED, WORKED, 1) of -1..1."""
     steps = np.arange(WORKED)
     waves = np.sin(np.add.outer(steps * rng.uniform(-0.6, 0.6), steps * rng.uniform(-0.6, 0.6)))[..., None]
-    if rng.random() < 0.3:
-        waves = waves * waves.swapaxes(0, 1)[::-1]
     return np.sign(waves) if rng.random() < 0.5 else waves
 
 
@@ -197,16 +171,6 @@ def ground(rng):
     return np.asarray(drawn, np.float32) / 255
 
 
-def before(seen, rng):
-    """The picture with up to three lines before what it shows."""
-    drawn = Image.fromarray((255 * np.clip(seen, 0, 1)).astype("uint8"))
-    pen = ImageDraw.Draw(drawn)
-    for _ in range(int(rng.integers(1, 4))):
-        colour = tuple(rng.integers(0, 256, 3).tolist())
-        pen.line(tuple(rng.uniform(0, WORKED, 4)), fill=colour, width=int(rng.integers(1, 5)))
-    return np.asarray(drawn, np.float32) / 255
-
-
 def colours(rng, under):
     """Three colours, all unlike what is under them; in half of the pictures they are one."""
     apart = sorted(rng.uniform(0, 1, (6, 3)), key=lambda each: float(np.abs(each - under).sum()))[3:]
@@ -229,7 +193,6 @@ def picture(name, rng, way="drawn"):
     if rng.random() < 0.25:
         skin = skin + rng.uniform(0.05, 0.2) * stripes(rng)
     seen = behind * (1 - where) + skin * where
-    seen = before(seen, rng) if rng.random() < 0.25 else seen
     seen = seen * (rng.uniform(0.4, 1) + rng.uniform(0, 0.6) * uneven(rng, 1, 2))
     if rng.random() < 0.25:
         seen = ndimage.gaussian_filter(seen, (rng.uniform(0, 1.8), rng.uniform(0, 1.8), 0))

@@ -219,7 +219,9 @@ def host_array(name: str, x: Any) -> HostArray:
         raise DataError("X203", told, hint="every sample needs one shape.") from error
     if array.ndim == 0:
         raise DataError(
-            "X203", f"{name} must hold samples along its first axis; got {short(x)}.", hint="give an array."
+            "X203",
+            f"{name} must hold samples along its first axis; got {short(x)}.",
+            hint="give an array." if isinstance(x, int | float) else "give an array; predict_images reads files.",
         )
     return array
 
@@ -258,6 +260,8 @@ def label_hint(labels: HostArray, wrong: Any, last: int) -> str:
     if labels.dtype.kind == "f" and wrong != np.floor(wrong):
         return "mend those that are missing." if np.isnan(wrong) else "labels are whole numbers; mend them."
     if np.isfinite(labels).all() and np.max(labels) > last:
+        if np.min(labels) == 1 and np.max(labels) == last + 1:
+            return "classes are counted from 0: y - 1."
         return f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
     return "count classes from 0."
 

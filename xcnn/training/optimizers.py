@@ -251,6 +251,9 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
         if isinstance(choice, str) and choice.lower() == name.lower():
             made: Optimizer = cls()
             return made
+    if isinstance(choice, type) and issubclass(choice, Optimizer):
+        hint = f"make one of it: xcnn.{choice.__name__}()."
+        raise OptionError("X104", f"an optimizer is a value, and {choice.__name__} is a class.", hint=hint)
     raise unknown("optimizer", choice, OPTIMIZERS)
 
 
