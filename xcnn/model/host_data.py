@@ -261,7 +261,7 @@ def label_hint(labels: HostArray, wrong: Any, last: int) -> str:
         return "mend those that are missing." if np.isnan(wrong) else "labels are whole numbers; mend them."
     if np.isfinite(labels).all() and np.max(labels) > last:
         if np.min(labels) == 1 and np.max(labels) == last + 1:
-            return "classes are counted from 0: y - 1."
+            return "y = y - 1; classes are counted from 0."
         return f"let the last layer have {int(np.max(labels)) + 1} outputs, or mend the labels."
     return "count classes from 0."
 

@@ -19,7 +19,7 @@ from array_api_compat import is_array_api_obj
 from xcnn.core.arrays import full, is_real, namespace, rounded_once, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, home, is_number, plain
 from xcnn.core.likeness import is_like, likeness
-from xcnn.core.names import unknown
+from xcnn.core.names import absent, unknown
 from xcnn.core.pure import pure
 from xcnn.core.types import Array, Shape
 from xcnn.errors import OptionError, short
@@ -449,3 +449,5 @@ __all__ = [
     "squared_hinge",
     "triplet",
 ]
+
+__getattr__ = absent("xcnn.losses", "loss", __all__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.names import unknown
+from xcnn.core.names import absent, unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.errors import OptionError
@@ -277,3 +277,5 @@ __all__ = [
     "global_norm",
     "optimizer",
 ]
+
+__getattr__ = absent("xcnn.optimizers", "optimizer", __all__)

@@ -10,6 +10,7 @@ from math import cos, inf, pi
 from typing import Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
+from xcnn.core.names import absent
 from xcnn.core.options import checked
 from xcnn.errors import OptionError, short
 
@@ -469,3 +470,5 @@ __all__ = [
     "cosine_by_epochs",
     "learning_rate",
 ]
+
+__getattr__ = absent("xcnn.schedules", "schedule", __all__)
