@@ -450,4 +450,4 @@ __all__ = [
     "triplet",
 ]
 
-__getattr__ = absent("xcnn.losses", "loss", __all__)
+__getattr__: Callable[[str], object] = absent("xcnn.losses", "loss", __all__)

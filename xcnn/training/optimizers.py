@@ -6,6 +6,7 @@ weights) and groups.py (groups of parameters), what all of them share in optimiz
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
@@ -278,4 +279,4 @@ __all__ = [
     "optimizer",
 ]
 
-__getattr__ = absent("xcnn.optimizers", "optimizer", __all__)
+__getattr__: Callable[[str], object] = absent("xcnn.optimizers", "optimizer", __all__)

@@ -5,6 +5,7 @@ A factor may be above 1, so that rates grow until training diverges, as in a sea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from math import cos, inf, pi
 from typing import Any
@@ -471,4 +472,4 @@ __all__ = [
     "learning_rate",
 ]
 
-__getattr__ = absent("xcnn.schedules", "schedule", __all__)
+__getattr__: Callable[[str], object] = absent("xcnn.schedules", "schedule", __all__)
