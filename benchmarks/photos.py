@@ -3,7 +3,8 @@
 Draws a folder of photos, 60 a class, of which the command keeps about a fifth back; trains on it by the command, as
 everybody would, and shows what it says. Then it asks the model for 200 photos more of each class, since a fifth of 60
 is too few to tell one percent, and tells the processor's seconds of the command: two minutes on two cores are 240.
-Photos are of three kinds: "shapes" (tests/drawn_photos.py), "things" (drawn_things.py) and "toys" (drawn_toys.py).
+Photos are of four kinds: "shapes" (tests/drawn_photos.py), "things" (drawn_things.py), "toys" (drawn_toys.py) and
+"finds" (drawn_finds.py).
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
+import drawn_finds
 import drawn_photos
 import drawn_things
 import drawn_toys
@@ -38,6 +40,7 @@ def draw_folder(photo: Callable[..., Any], folder: Path, kinds: list[str], each:
 WAYS = {
     "shapes": (drawn_photos.KINDS, drawn_photos.draw_folder),
     "things": (tuple(drawn_things.KINDS), partial(draw_folder, drawn_things.photo)),
+    "finds": (tuple(drawn_finds.KINDS), partial(draw_folder, drawn_finds.photo)),
     "toys": (tuple(drawn_toys.KINDS), partial(draw_folder, drawn_toys.photo)),
 }
 

@@ -2,3 +2,4 @@
 
 from xcnn.training.losses import *  # noqa: F403
 from xcnn.training.losses import __all__ as __all__
+from xcnn.training.losses import __getattr__ as __getattr__

@@ -2,3 +2,4 @@
 
 from xcnn.training.optimizers import *  # noqa: F403
 from xcnn.training.optimizers import __all__ as __all__
+from xcnn.training.optimizers import __getattr__ as __getattr__

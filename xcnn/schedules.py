@@ -2,3 +2,4 @@
 
 from xcnn.training.schedules import *  # noqa: F403
 from xcnn.training.schedules import __all__ as __all__
+from xcnn.training.schedules import __getattr__ as __getattr__

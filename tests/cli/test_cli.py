@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from typer.core import TyperCommand
 
 import xcnn
 from xcnn import cli
+from xcnn.cli import helping
 from xcnn.cli.data import AUGMENTATIONS, augmentations
 from xcnn.core.names import HABITS
 from xcnn.data import Dataset, Samples
@@ -494,6 +496,12 @@ def test_a_bug_is_called_one(run, monkeypatch):
     assert code == 70
     assert "ZeroDivisionError: division by zero" in err
     assert "this is a bug in xcnn" in err
+
+
+def test_no_release_of_typer_marks_help_up(monkeypatch):
+    monkeypatch.setattr(TyperCommand, "get_help", lambda self, ctx: r"--epochs  Passes.  \[x>=0]")  # as before 0.21
+    assert helping.Plain("train").get_help(None) == "--epochs  Passes.  [x>=0]"
+    assert all(type(each) is helping.Plain for each in typer.main.get_command(cli.app).commands.values())
 
 
 def test_without_a_command_it_shows_its_help(run):

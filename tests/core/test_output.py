@@ -1,18 +1,37 @@
 """Progress and messages to a stderr that is missing, closed, full, left or broken, and to one that is a terminal."""
 
 import contextlib
+import fcntl
 import io
 import os
 import pty
 import select
+import struct
 import sys
+import termios
 
 import numpy as np
 import pytest
 
 import xcnn
-from xcnn.core.output import Notes, OutputLost, Results, notes
+from xcnn.core.output import Notes, OutputLost, Results, columns, folded, notes
 from xcnn.errors import counted
+
+
+def test_a_terminal_gets_lines_broken_between_words():
+    line = "  hint: " + "a word " * 20 + "x" * 90 + " and/or-so: end"
+    assert folded(line, io.StringIO()) == line
+    reader, writer = pty.openpty()
+    with open(reader, "rb"), open(writer, "w") as terminal:
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        assert columns(terminal) == 80
+        rows = folded(f"short\n{line}", terminal).split("\n")
+        fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 0, 0, 0))
+        assert folded(line, terminal) == line  # a terminal that does not know how wide it is
+    assert rows[0] == "short"
+    assert all(row.startswith("    ") for row in rows[2:])
+    assert [len(row) > 80 for row in rows] == [False, False, False, True, False]  # a word is never broken
+    assert " ".join(" ".join(rows[1:]).split()) == " ".join(line.split())
 
 
 class OnlyWrite:

@@ -47,6 +47,50 @@ def test_a_momentum_of_pytorchs_is_told(within, tmp_path):
         xcnn.Model(within(BatchNorm(momentum=momentum)), (3,), loss="mse", backend="numpy")
 
 
+def test_a_loss_of_probabilities_behind_a_linear_layer_is_told():
+    for loss, net in (("binary_cross_entropy", Dense(1)), ("nll", Sequential(Dense(2), xcnn.Flatten()))):
+        with pytest.warns(UserWarning, match=f"^{loss} takes .*probabilities, but.* ends in Dense.*let it end in"):
+            xcnn.Model(net, (3,), loss=loss, backend="numpy")
+    for loss, net in (("binary_cross_entropy", xcnn.Sigmoid()), ("nll", xcnn.LogSoftmax()), ("mse", xcnn.ReLU())):
+        xcnn.Model(Sequential(Dense(2), net), (3,), loss=loss, backend="numpy")
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.keras", "m.pt", "m.onnx", "m.pkl", "m.npz"])
+def test_a_checkpoint_under_another_formats_name_is_written_and_told(name, model, tmp_path):
+    with pytest.warns(UserWarning, match=rf"^{name} is a checkpoint of xcnn's.*; call it \.xcnn\.$") as told:
+        model.save(tmp_path / name)
+    assert told[0].filename == __file__
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(xcnn.Model.load(tmp_path / name).predict(x), model.predict(x))
+    model.save(tmp_path / "m.xcnn")
+    model.save(tmp_path / "m")
+
+
+def test_names_in_modules_are_told_as_elsewhere():
+    for module, name, here in (
+        (xcnn.losses, "CrossEntropyLoss", "cross_entropy"), (xcnn.losses, "MSELoss", "mse"),
+        (xcnn.schedules, "StepLR", "Step"), (xcnn.optimizers, "Nadam", "NAdam"),
+    ):  # fmt: skip
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; did you mean '{here}'\\?$"):
+            getattr(module, name)
+        assert hasattr(module, here)
+    assert not hasattr(xcnn.losses, "__wrapped__")
+
+
+def test_what_is_given_at_the_wrong_place_is_told_where_it_goes(model):
+    x = np.ones((2, 3), "float32")
+    for call, hint in (
+        (lambda: model.fit(x, [0, 1], lr=0.1), "model.learning_rate = 1e-3"),
+        (lambda: model.fit(x, [0, 1], learning_rate=0.1), "xcnn.Adam\\(1e-3\\)"),
+        (lambda: model.fit(x, [1, 2]), "y - 1"),
+        (lambda: model.predict("digit.png"), "predict_images reads files"),
+        (lambda: xcnn.Model(Dense(2), (3,), metrics=["accuracy"]), "leave it out"),
+        (lambda: xcnn.Model(Dense(2), (3,), optimizer=xcnn.Adam), "xcnn.Adam\\(\\)"),
+    ):
+        with pytest.raises((OptionError, xcnn.errors.LabelError, xcnn.errors.DataError), match=f"hint: .*{hint}"):
+            call()
+
+
 def test_a_run_takes_flags_and_a_backend():
     numpy = xcnn.backend("numpy")
     for options in ({"train": "no"}, {"train": 1}, {"train": None}, {"wants_dx": 0}, {"wants_backward": "yes"}):

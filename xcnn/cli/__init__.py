@@ -54,9 +54,11 @@ def carried(run: Callable[..., None]) -> Callable[..., None]:
 
 
 for _command in (train, evaluate, predict, explain, serve, summary, export, backends, check, compare, bench):
-    app.command(name=_command.__name__.rpartition(".")[2], epilog=helping.TRAIN if _command is train else None)(
-        carried(_command.run)
-    )
+    app.command(
+        name=_command.__name__.rpartition(".")[2],
+        cls=helping.Plain,
+        epilog=helping.TRAIN if _command is train else None,
+    )(carried(_command.run))
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from xcnn.cli.blas import remedies
-from xcnn.cli.options import Json, finite, print_json
-from xcnn.errors import counted, printable
+from xcnn.cli.options import Json, finite, print_json, say
+from xcnn.errors import counted
 
 PROBE = """
 import dataclasses, json, sys
@@ -57,15 +57,15 @@ def run(
         return
     for name, info in found.items():
         mark = "   <- default" if name == default.partition(":")[0] else ""
-        print(printable(f"{name:8} {describe(info)}{mark}"))
+        say(f"{name:8} {describe(info)}{mark}")
     if default.partition(":")[0] not in found:
         absent = f'default  "{default}", which XCNN_BACKEND names, is not installed'
-        print(printable(absent) if named != "auto" else "default  none")
+        say(absent if named != "auto" else "default  none")
     for library in libraries:
         build = f"{library['name']} {library['version']}, {library['kernels']} kernels"
         print(f"BLAS     {build}, {counted(library['threads'], 'thread')}")
     for remedy in sorted({library["remedy"] for library in libraries} - {""}):
-        print(f"hint     the processor could run faster kernels: set {remedy} before Python starts")
+        say(f"hint     the processor could run faster kernels: set {remedy} before Python starts")
 
 
 def describe(info: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ def run(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Time training steps, and single correlations with their adjoints, by default in float32.
+    """Time training steps, and correlations with their adjoints. By default in float32.
 
     Times are medians, with the 10th and 90th percentile. The ratio of the best calls stands beside that of the medians:
     where they differ, the machine was busy, which slows one side more than the other. GFLOP/s count the additions and

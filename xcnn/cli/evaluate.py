@@ -27,8 +27,9 @@ from xcnn.cli.options import (
     load_model,
     named_data,
     print_json,
+    say,
 )
-from xcnn.errors import DataError, DivergedError, counted, printable
+from xcnn.errors import DataError, DivergedError, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,9 +75,9 @@ def run(
     else:
         images = counted(found.counts[1], "test image")
         measured = f"accuracy {result['accuracy']:.2%}, loss {result['loss']:.4f}{further(loaded, result)}"
-        print(f"{measured} on {images} of {printable(name)}")
+        say(f"{measured} on {images} of {name}")
         if report is not None:
-            print(f"wrote {printable(str(report))}")
+            say(f"wrote {report}")
         if not passed:
             print(f"below the {min_accuracy:.2%} that were asked for")
     if not passed:

@@ -17,9 +17,10 @@ from xcnn.cli.options import (
     image_limits,
     load_model,
     print_json,
+    say,
 )
 from xcnn.cli.pictures import MODEL_HELP, check_is_not_read, named_formats, parted
-from xcnn.errors import OptionError, printable, short
+from xcnn.errors import OptionError, short
 
 if TYPE_CHECKING:
     from xcnn.model.model import Model
@@ -43,7 +44,7 @@ def run(
     formats: Formats = None,
     json: Json = False,
 ) -> None:
-    """Write a page that shows a model's numbers of an image, forward and backward. It needs no network."""
+    """Write a page of all numbers of a model on an image. It shows them forward and backward, and needs no network."""
     from xcnn.explainer import check_page_path, explain
     from xcnn.model.image_files import from_file
 
@@ -63,7 +64,7 @@ def run(
     if json:
         print_json("explain", page=str(output), bytes=size, loss=loss, prepared=prepared)
     else:
-        print(printable(f"saved as {output} ({size:,} bytes)   loss {loss:.6g}   prepared: {prepared}"))
+        say(f"saved as {output} ({size:,} bytes)   loss {loss:.6g}   prepared: {prepared}")
 
 
 def class_of(model: Model, label: str) -> int:

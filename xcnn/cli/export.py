@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from xcnn.cli.options import Json, MaxBytes, ModelFile, load_model, print_json
+from xcnn.cli.options import Json, MaxBytes, ModelFile, load_model, print_json, say
 from xcnn.core.text import readable
-from xcnn.errors import OptionError, printable
+from xcnn.errors import OptionError
 
 SUFFIX = ".onnx"
 
@@ -36,4 +36,4 @@ def run(
     if json:
         print_json("export", output=str(output), bytes=size)
     else:
-        print(f"wrote {printable(str(output))}, {readable(size)}")
+        say(f"wrote {output}, {readable(size)}")

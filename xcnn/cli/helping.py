@@ -1,6 +1,10 @@
-"""What stands below the options in `xcnn train --help`, and `xcnn help train`."""
+"""The text of `--help`: what stands below the options in `xcnn train --help`, and `xcnn help train`."""
 
 from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
 
 from xcnn.nets.recipes import RECIPES
 
@@ -19,6 +23,14 @@ Examples:
   xcnn train "My Photos" --output pets.xcnn  a folder a class
   xcnn train data.npz --model small-resnet --epochs 20 --augment flip,crop
 """
+
+
+class Plain(TyperCommand):
+    """A command whose help is plain text, as no release of Typer marks it up: before 0.21 they escape the brackets."""
+
+    def get_help(self, ctx: Any) -> str:
+        """What `--help` prints."""
+        return super().get_help(ctx).replace("\\[", "[")
 
 
 def asked(arguments: list[str]) -> list[str]:

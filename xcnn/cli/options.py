@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from xcnn.core.output import folded
 from xcnn.errors import DataError, OptionError, printable
 
 if TYPE_CHECKING:
@@ -178,4 +179,9 @@ def print_json(schema: str, **values: Any) -> None:
 def tell(line: str, silent: bool) -> None:
     """A line on stderr."""
     if not silent:
-        print(printable(line), file=sys.stderr, flush=True)
+        print(folded(printable(line), sys.stderr), file=sys.stderr, flush=True)
+
+
+def say(line: str) -> None:
+    """A line of results on stdout."""
+    print(folded(printable(line), sys.stdout), flush=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xcnn.cli.data import Data
 from xcnn.cli.measures import further
-from xcnn.cli.options import SETS, print_json, tell
+from xcnn.cli.options import SETS, print_json, say, tell
 from xcnn.cli.saving import Saver
 from xcnn.cli.verdict import verdict
 from xcnn.core.output import OutputLost
@@ -39,13 +39,12 @@ def show_result(model: Model, history: History, data: Data, saver: Saver, second
     for line in model.history.waited:
         tell(line, saver.quiet)
     measured = f"test accuracy {result['accuracy']:.2%}{further(model, result)}"
-    print(f"{measured} ({right:,} of {counted(total, 'image')}) after "
-          f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; "
-          f"saved as {printable(str(saver.path))}")  # fmt: skip
+    say(f"{measured} ({right:,} of {counted(total, 'image')}) after "
+        f"{counted(model.state.epoch, 'epoch')} and {seconds:.1f} s of training; saved as {saver.path}")  # fmt: skip
     if len(data.test) == 1 and len(history) and model.trainer.threshold is not None:
         last = history.rows[-1]
         for line in verdict(model.report(*data.test, worst=0), float(last.get("accuracy", 1.0))):
-            print(f"  {line}")
+            say(f"  {line}")
 
 
 def show_interrupted(model: Model, saver: Saver, seconds: float, data_dir: Path | None) -> None:

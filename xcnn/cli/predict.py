@@ -18,12 +18,13 @@ from xcnn.cli.options import (
     image_limits,
     load_model,
     print_json,
+    say,
 )
 from xcnn.cli.pictures import MODEL_HELP, check_is_not_read, listed, named_formats, parted
 from xcnn.cli.predict_by_dask import Dask, Into, answers
 from xcnn.cli.reports import exit_code, tell_error
 from xcnn.cli.sights import Sight, draw
-from xcnn.errors import DataError, DivergedError, OptionError, printable
+from xcnn.errors import DataError, DivergedError, OptionError
 
 
 def run(
@@ -77,7 +78,7 @@ def run(
         if json:
             print_json("predict", image=str(path), **answer)
         else:
-            print(printable(sentence(path, answer)), flush=True)
+            say(sentence(path, answer))
     if show is not None and sheet:
         draw(sheet, show, limits)
     if failures:

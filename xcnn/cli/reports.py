@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xcnn import errors
+from xcnn.core.output import folded
 
 USAGE, UNAVAILABLE, BAD_DATA, DIVERGED, BUG, UNWRITTEN, READER_LEFT = 2, 3, 4, 5, 70, 74, 141
 
@@ -29,12 +30,12 @@ def tell_error(error: BaseException | None) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if isinstance(error, errors.XcnnError):
-        first, *rest = str(error).removeprefix(f"[{error.code}] ").split("\n")
-        console.print(f"{type(error).__name__}[{error.code}]:", style="bold red", end=" ", markup=False)
-        console.print("\n".join([first, *rest]), markup=False)
+        kind, text = f"{type(error).__name__}[{error.code}]:", str(error).removeprefix(f"[{error.code}] ")
     else:
-        console.print(f"{type(error).__name__}:", style="bold red", end=" ", markup=False)
+        kind = f"{type(error).__name__}:"
         text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        console.print(errors.printable(text), markup=False)
+        text = errors.printable(text)
         if exit_code(error) == BUG:
-            console.print("  hint: this is a bug in xcnn; --traceback shows where.", markup=False)
+            text += "\n  hint: this is a bug in xcnn; --traceback shows where."
+    console.print(kind, style="bold red", end=" ", markup=False)
+    console.print(folded(f"{kind} {text}", console.file).removeprefix(f"{kind} "), markup=False)

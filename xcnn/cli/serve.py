@@ -33,7 +33,7 @@ def run(
     max_pixels: MaxPixels = None,
     formats: Formats = None,
 ) -> None:
-    """Classify images by HTTP: POST /predict takes an image file, GET /health and /metrics tell how it is.
+    """Classify images by HTTP: POST /predict takes an image file. GET /health and /metrics tell how it is.
 
     Ctrl-C or SIGTERM ends it, once the requests under way are answered.
     """

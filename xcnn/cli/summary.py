@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from xcnn.cli.options import Json, MaxBytes, ModelFile, PrecisionName, load_model, print_json
+from xcnn.core.output import folded
 
 
 def run(
@@ -21,4 +23,4 @@ def run(
     if json:
         print_json("summary", **summary.to_dict())
     else:
-        print(summary)
+        print(folded(str(summary), sys.stdout))

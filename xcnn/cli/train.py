@@ -46,7 +46,7 @@ def run(
     data: Annotated[str | None, typer.Argument(help=f"{DATA_HELP} By default mnist01.")] = None,
     model: Annotated[str | None, typer.Option(help="One of the nets below; by default what suits the data.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=0, help="Passes over the data, in all; by default the net's own, 1 to 400.")
+        int | None, typer.Option(min=0, help="Passes over the data, in all; by default the net's own, 1 to 200.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a step; by default the net's own, 16 to 128.")

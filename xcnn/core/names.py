@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from xcnn.errors import OptionError, short
 
@@ -22,6 +22,11 @@ HABITS: Mapping[str, Mapping[str, str]] = {
         "tripletmargin": "triplet", "tripletmarginloss": "triplet", "tripletsemihardloss": "triplet",
     },
     "optimizer": {"momentum": "SGD", "nesterov": "SGD", "gd": "SGD", "gradientdescent": "SGD"},
+    "schedule": {
+        "steplr": "Step", "multisteplr": "Step", "exponentiallr": "Exponential", "exponentialdecay": "Exponential",
+        "cosineannealinglr": "Cosine", "cosinedecay": "Cosine", "onecyclelr": "OneCycle", "linearlr": "WarmUp",
+        "piecewiseconstantdecay": "Step", "lambdalr": "Schedule", "learningrateschedule": "Schedule",
+    },
     "metric": {
         "jaccard": "iou", "jaccardscore": "iou", "meaniou": "iou", "miou": "iou", "f1score": "f1", "fscore": "f1",
         "fbeta": "f1", "r2score": "r2", "rsquared": "r2", "meanabsoluteerror": "mae", "meansquarederror": "mse",
@@ -85,17 +90,32 @@ ELSEWHERE = {
     "RandomRotation": "fit(..., augment=[xcnn.augment.Rotate(10)])",
     "Rescaling": "bytes are scaled by the model: model.scaling",
     "SeparableConv2D": "xcnn.DepthwiseConv2D(3), then xcnn.Conv2D(filters, 1)",
+    "F": "a function is a layer: xcnn.ReLU()",
+    "LSTM": "there are no recurrent layers: xcnn.Conv1D and its kin are for signals",
+    "GRU": "there are no recurrent layers: xcnn.Conv1D and its kin are for signals",
+    "Embedding": "there is none: nets here are of images and signals",
     "callbacks": "they are xcnn's own: xcnn.EarlyStopping",
     "clip_grad_norm_": "optimizers have clip_norm",
+    "device": 'a Model has its device: xcnn.Model(..., backend="cupy")',
+    "from_numpy": "arrays of NumPy are taken as they are",
+    "functional": "a function is a layer: xcnn.ReLU()",
     "load": "xcnn.Model.load(path)",
     "load_model": "xcnn.Model.load(path); xcnn.load_keras reads .keras files",
     "lr_scheduler": "xcnn.schedules, given as an optimizer's learning rate",
     "manual_seed": "xcnn.Model(..., seed=0)",
+    "max_pool2d": "a function is a layer: xcnn.MaxPool2D(2)",
     "models": "xcnn.Sequential, xcnn.Graph, xcnn.Model; ready nets are in xcnn.nets",
     "nn": "layers are xcnn's own: xcnn.Conv2D",
     "no_grad": "predict and evaluate keep nothing for gradients",
+    "random": "xcnn.Model(..., seed=0)",
+    "relu": "a function is a layer: xcnn.ReLU()",
     "save": "model.save(path)",
     "set_seed": "xcnn.Model(..., seed=0)",
+    "sigmoid": "a function is a layer: xcnn.Sigmoid()",
+    "sklearn": "it is imported by itself: from xcnn.sklearn import Classifier",
+    "softmax": "a function is a layer: xcnn.Softmax()",
+    "summary": "model.summary()",
+    "tensor": "arrays of NumPy are taken as they are",
     "utils": "labels may be whole numbers or names as they are",
 }
 """Names in Keras and PyTorch that are none here, and what does their work."""
@@ -123,6 +143,27 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> OptionError:
     found = meant(kind, given, known) if isinstance(given, str) else ""
     hint = (f"did you mean {found!r}? Else " if found else "") + "use one of " + ", ".join(known) + "."
     return OptionError("X104", f"there is no {kind} {short(given)}.", hint=hint)
+
+
+def absent(module: str, kind: str, known: Iterable[str]) -> Callable[[str], object]:
+    """The `__getattr__` of a module of such names: what is not there is told with the one that is meant.
+
+    Parameters
+    ----------
+    module
+        its name
+    kind
+        of names in HABITS
+    known
+        the module's names
+    """
+
+    def none_such(name: str) -> object:
+        guess = "" if name.startswith("_") else meant(kind, name, known)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}", name=name)
+
+    return none_such
 
 
 def _letters(name: str) -> str:

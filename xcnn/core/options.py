@@ -61,6 +61,8 @@ OTHERS = {
     "scale_factor": "size",
     "mode": "interpolation",
     "lr": "learning_rate",
+    "learning_rate": "the optimizer has it: xcnn.Adam(1e-3), or model.learning_rate = 1e-3.",
+    "X": "x",
     "eps": "epsilon",
     "betas": "give beta1 and beta2.",
     "beta_1": "beta1",
@@ -273,6 +275,8 @@ def instead(name: str, known: list[str], owner: str) -> str:
     other = OTHERS.get(name, "")
     if other.endswith("."):
         return other
+    if other not in known and OTHERS.get(other, "").endswith("."):
+        return OTHERS[other]
     meant = other if other in known else nearest(name, known)
     return f"did you mean {meant!r}?" if meant else f"{owner} takes {', '.join(known) or 'nothing'}."
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,6 +112,36 @@ def put(stream: Any, text: str) -> None:
     except UnicodeEncodeError:
         encoding = getattr(stream, "encoding", None) or "ascii"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def folded(text: str, stream: Any) -> str:
+    """The text as a terminal shows it best, its long lines broken between words; elsewhere a line stays a line."""
+    wide = columns(stream)
+    if wide is None or all(len(line) <= wide for line in text.split("\n")):
+        return text
+    return "\n".join(_folded(line, wide) if len(line) > wide else line for line in text.split("\n"))
+
+
+def _folded(line: str, wide: int) -> str:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line,
+        wide,
+        subsequent_indent=f"{indent}  ",
+        expand_tabs=False,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def columns(stream: Any) -> int | None:
+    """How many characters a row of the terminal has that a stream writes to; None where it writes elsewhere."""
+    if not Notes(stream).isatty():
+        return None
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or None
+    return None
 
 
 def same_terminal(one: Any, other: Any) -> bool:

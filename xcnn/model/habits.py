@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from xcnn.core.options import nearest
+from xcnn.errors import printable
 from xcnn.layers import BatchNorm
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer
@@ -48,6 +50,13 @@ READING = {
     "modules": "model.net.layers has them by name.",
     "children": "model.net.layers has them by name.",
     "trainable": 'xcnn.optimizers.Groups(optimizer, Group("conv1/*", frozen=True)) keeps weights as they are.',
+    "backward": "model.step(x, y) takes a step; model.trace(x, y) has the gradients.",
+    "confusion_matrix": "model.report(x, y).confusion",
+    "partial_fit": "model.step(x, y), or model.fit(x, y, epochs=1)",
+    "get_params": "xcnn.sklearn has estimators of scikit-learn.",
+    "classes_": 'model.info["classes"] has their names.',
+    "save_pretrained": "model.save(path)",
+    "add": "a net is a value: xcnn.Sequential(*net, xcnn.ReLU()), then a model of it.",
     "requires_grad_": 'xcnn.optimizers.Groups(optimizer, Group("conv1/*", frozen=True)) keeps weights as they are.',
 }
 """Attributes that some would read."""
@@ -72,6 +81,27 @@ def tell_momentum(net: Layer, stacklevel: int = 4) -> None:
                 stacklevel=stacklevel,
             )
             return
+
+
+ENDINGS = {
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "Keras reads none"),
+    ".npz": "numpy.load reads none",
+    ".onnx": "model.to_onnx(path) writes ONNX",
+    **dict.fromkeys((".pickle", ".pkl"), "pickle reads none"),
+    **dict.fromkeys((".pt", ".pth"), "torch.load reads none; model.save_weights(path) writes safetensors"),
+}
+"""Ends of names of files that other programs read, and what is to be known of checkpoints there."""
+
+
+def tell_ending(path: object, stacklevel: int = 4) -> None:
+    """Warn where a checkpoint is given a name that says another format."""
+    ending = PurePath(path).suffix.lower() if isinstance(path, str | PurePath) else ""
+    if ending in ENDINGS:
+        warnings.warn(
+            f"{printable(PurePath(str(path)).name)} is a checkpoint of xcnn's, whatever its name: {ENDINGS[ending]}; "
+            "call it .xcnn.",
+            stacklevel=stacklevel,
+        )
 
 
 def inner(net: Any) -> list[Layer]:

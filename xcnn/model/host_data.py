@@ -219,7 +219,9 @@ def host_array(name: str, x: Any) -> HostArray:
         raise DataError("X203", told, hint="every sample needs one shape.") from error
     if array.ndim == 0:
         raise DataError(
-            "X203", f"{name} must hold samples along its first axis; got {short(x)}.", hint="give an array."
+            "X203",
+            f"{name} must hold samples along its first axis; got {short(x)}.",
+            hint="give an array." if isinstance(x, int | float) else "give an array; predict_images reads files.",
         )
     return array
 

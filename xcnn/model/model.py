@@ -1357,6 +1357,7 @@ class Model:
         >>> xcnn.Model.load("net.xcnn").net
         Sequential(flatten1=Flatten(), dense1=Dense(units=2, bias=True, kernel_initializer='glorot_uniform'))
         """
+        habits.tell_ending(path)
         saved = self._saved()
         if not check_flag("optimizer", optimizer):
             saved = saved.without_optimizer(self.trainer.asked(saved.state))

@@ -19,11 +19,11 @@ from array_api_compat import is_array_api_obj
 from xcnn.core.arrays import full, is_real, namespace, rounded_once, zeros
 from xcnn.core.checks import check_between, check_call, check_positive, home, is_number, plain
 from xcnn.core.likeness import is_like, likeness
-from xcnn.core.names import unknown
+from xcnn.core.names import absent, unknown
 from xcnn.core.pure import pure
 from xcnn.core.types import Array, Shape
 from xcnn.errors import OptionError, short
-from xcnn.layers import Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
+from xcnn.layers import Conv2D, Dense, Flatten, ReLU, Reshape, Sequential, Sigmoid, Softmax, Tanh
 from xcnn.layers.activations import sigmoid
 from xcnn.layers.layer import Layer
 from xcnn.training.batch_losses import contrastive, dice, triplet
@@ -372,15 +372,29 @@ def loss_name(loss: Loss) -> str:
 
 BOUNDED: dict[type, tuple[int, int]] = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}
 """Layers that give numbers of this range: probabilities, not logits."""
+UNBOUNDED: dict[str, str] = {
+    "binary_cross_entropy": 'let it end in xcnn.Sigmoid(), or give loss="binary_cross_entropy_with_logits".',
+    "nll": 'let it end in xcnn.LogSoftmax(), or give loss="cross_entropy".',
+}
+"""Losses of probabilities or their logarithms, and what to do about a net that gives any numbers."""
+LINEAR = (Conv2D, Dense)
 
 
 def tell_bounded_logits(name: str, net: Layer, output_shape: Shape, stacklevel: int = 4) -> None:
     """Warn where a loss that takes logits gets what a last Softmax, Sigmoid or Tanh gives: it trains, and badly.
 
-    In the loss's softmax or sigmoid no class then gets a probability above what the range allows.
+    In the loss's softmax or sigmoid no class then gets a probability above what the range allows. Warn as well where a
+    loss of probabilities gets what a last linear layer gives: it means nothing there, and soon diverges.
     """
     while type(net) is Sequential and net.named:
         net = next((layer for _, layer in reversed(net.named) if type(layer) not in (Flatten, Reshape)), ReLU())
+    if name in UNBOUNDED and type(net) in LINEAR:
+        takes = "probabilities" if name == "binary_cross_entropy" else "logarithms of probabilities"
+        warnings.warn(
+            f"{name} takes {takes}, but the net ends in {type(net).__name__}, which gives any numbers: "
+            f"{UNBOUNDED[name]}",
+            stacklevel=stacklevel,
+        )
     if name not in ("cross_entropy", "binary_cross_entropy_with_logits") or type(net) not in BOUNDED:
         return
     low, high = BOUNDED[type(net)]
@@ -435,3 +449,5 @@ __all__ = [
     "squared_hinge",
     "triplet",
 ]
+
+__getattr__: Callable[[str], object] = absent("xcnn.losses", "loss", __all__)

@@ -6,10 +6,11 @@ weights) and groups.py (groups of parameters), what all of them share in optimiz
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from xcnn.core.arrays import namespace
-from xcnn.core.names import unknown
+from xcnn.core.names import absent, unknown
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.errors import OptionError
@@ -251,6 +252,9 @@ def optimizer(choice: str | Optimizer) -> Optimizer:
         if isinstance(choice, str) and choice.lower() == name.lower():
             made: Optimizer = cls()
             return made
+    if isinstance(choice, type) and issubclass(choice, Optimizer):
+        hint = f"make one of it: xcnn.{choice.__name__}()."
+        raise OptionError("X104", f"an optimizer is a value, and {choice.__name__} is a class.", hint=hint)
     raise unknown("optimizer", choice, OPTIMIZERS)
 
 
@@ -274,3 +278,5 @@ __all__ = [
     "global_norm",
     "optimizer",
 ]
+
+__getattr__: Callable[[str], object] = absent("xcnn.optimizers", "optimizer", __all__)

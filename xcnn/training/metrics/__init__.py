@@ -14,6 +14,7 @@ from xcnn.training.metrics.metric import Metric, counts_of, directions, merged, 
 from xcnn.training.metrics.numbers import MAE, MSE, R2, RMSE, OfNumbers
 from xcnn.training.metrics.own import Own, is_own, own
 
+BY_ITSELF = "classifiers measure their accuracy by themselves: leave it out."
 METRICS: dict[str, type[Metric]] = {
     "confusion": ConfusionMatrix,
     "f1": F1,
@@ -55,6 +56,8 @@ def metric(choice: Any) -> Metric:
         cls = METRICS.get(choice.lower()) or METRICS.get(name)
         if cls is not None and (not average or issubclass(cls, OfPairs)):
             return cls(average) if average else cls()  # type: ignore[call-arg]
+        if "acc" in choice.lower():
+            raise OptionError("X104", f"there is no metric {short(choice)}.", hint=BY_ITSELF)
         raise unknown("metric", choice, (*METRICS, "top5"))
     if is_own(choice):
         return own(choice)
@@ -90,7 +93,7 @@ def check_metrics(given: Any) -> tuple[Metric, ...]:
             taken = "two metrics are" if name in columns[:n] else "no metric of yours can be"
             hint = "give one another name: xcnn.metrics.F1(name=...)."
             if name == "accuracy":
-                hint = "classifiers measure their accuracy by themselves: leave it out."
+                hint = BY_ITSELF
             raise OptionError("X104", f"{taken} named {short(name)}.", hint=hint)
     return chosen
 
