@@ -221,6 +221,7 @@ LAYERS: dict[str, Callable[[Given], list[Part]]] = {
     "GlobalMaxPooling1D": global_pooling(layers.GlobalMaxPool1D),
     "GlobalMaxPooling2D": global_pooling(layers.GlobalMaxPool2D),
     "GroupNormalization": norms.group_norm,
+    "Identity": nothing,
     "LayerNormalization": norms.layer_norm,
     "LeakyReLU": plain(lambda given: layers.LeakyReLU(given.option("negative_slope", 0.3))),
     "Maximum": extreme(largest=True),
