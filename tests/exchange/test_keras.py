@@ -11,11 +11,11 @@ import zipfile
 import numpy as np
 import pytest
 from draws import draws
+from keras_models import check_agrees, drawn
 
 import xcnn
 from xcnn.errors import ExchangeError, MissingDependency, OptionError, XcnnError
 
-os.environ.setdefault("KERAS_BACKEND", "numpy")  # on JAX each operation of each net would be compiled
 h5py = pytest.importorskip("h5py", reason="the extra keras")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 """Of Keras's own, which saves variables so."""
@@ -25,19 +25,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 def keras():
     pytest.importorskip("jax", reason="what Keras computes convolutions of NumPy's arrays with")
     return pytest.importorskip("keras", reason="Keras is what is agreed with")
-
-
-def drawn(model):
-    """The model with weights that are nobody's defaults."""
-    rng = np.random.default_rng(5)
-    for weight in model.weights:
-        if "seed" not in weight.path and "count" not in weight.path:
-            wide = "variance" in weight.path or "gamma" in weight.path
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape) if wide else rng.normal(0, 0.4, weight.shape))
-    for layer in model.layers:
-        if hasattr(layer, "finalize_state"):  # of a Normalization
-            layer.finalize_state()
-    return model
 
 
 def convolutions(keras, L):
@@ -158,10 +145,6 @@ def one_channel(keras, L):
     return keras.Sequential([L.Input((5, 3)), L.Dense(1), L.GlobalAveragePooling1D(keepdims=True), L.Flatten()])
 
 
-def first(array):
-    return np.moveaxis(array, -1, 1)
-
-
 NETS = [
     convolutions, poolings, norms, activations, orders, branches, signals, rearranged, merged, separable_signals,
     summits, one_channel,
@@ -170,14 +153,9 @@ NETS = [
 
 @pytest.mark.parametrize("make", NETS)
 def test_nets_compute_what_keras_does(keras, make, tmp_path):
-    theirs = drawn(make(keras, keras.layers))
-    theirs.save(tmp_path / "net.keras")
-    mine = xcnn.load_keras(tmp_path / "net.keras", backend="numpy")
-    x = np.random.default_rng(1).normal(size=(3, *theirs.input_shape[1:])).astype("float32")
-    y, found = np.asarray(theirs(x, training=False)), mine.predict(first(x))
-    assert np.abs(found - first(y)).max() < 2e-6 * np.abs(y).max()
+    mine, x, y = check_agrees(make(keras, keras.layers), tmp_path / "net.keras")
     mine.save(tmp_path / "net.xcnn")
-    assert (xcnn.Model.load(tmp_path / "net.xcnn", backend="numpy").predict(first(x)) == found).all()
+    assert (xcnn.Model.load(tmp_path / "net.xcnn", backend="numpy").predict(x) == y).all()
 
 
 def test_several_inputs_and_outputs(keras, tmp_path):
@@ -258,7 +236,7 @@ def test_all_that_is_missing_is_told_at_once(keras, tmp_path):
     reasons = told.value.missing
     assert len(reasons) == 5
     assert "the operation Power, which xcnn has no layer for" in reasons.values()
-    assert reasons[twice.name] == "Conv2D that is called 2 times"
+    assert reasons[twice.name] == "Conv2D that is called 2 times, and shares its weights"
     assert reasons["code"] == "Lambda, which xcnn has no layer for"
     assert reasons["odd"] == "Conv2D with activation='exponential'"
     assert not os.path.exists("/planted")
@@ -271,6 +249,9 @@ CANT = {
         "data_format='channels_first'"),
     "an end in another order": ([INPUT, ("Flatten", {})], "in another order"),
     "another axis": ([INPUT, ("BatchNormalization", {"axis": 1})], "axis=1, which are not the channels"),
+    "another order of what is flattened": (
+        [INPUT, ("Flatten", {"data_format": "channels_first"})], "data_format='channels_first'"),
+    "a bound of nought": ([INPUT, ("ReLU", {"max_value": 0.0})], "max_value"),
     "a kernel too large": (
         [INPUT, ("MaxPooling2D", {"pool_size": [9, 9], "strides": [1, 1], "padding": "valid"})], "9x9 kernel"),
     "options that are none": ([INPUT, ("Dropout", {"rate": "half"})], "rate must be a number"),
@@ -354,6 +335,22 @@ def test_what_is_forged_is_refused(case, tmp_path):
 def test_a_graph_is_read_if_nothing_is_wrong_with_it(tmp_path):
     net = functional(("b", "x"), ("a", "b"))
     assert len(xcnn.load_keras(saved(tmp_path / "net.keras", [], **{"config.json": net}), backend="numpy").net) == 2
+
+
+def test_halves_of_float32(tmp_path):
+    """HDF5 has no bfloat16: Keras writes bytes, and says beside them what they are. Whole numbers are not weights."""
+
+    def bfloat16(file, name):
+        halves = (np.float32([[1.5, -2], [0, 3], [0.25, -1]]).view(np.uint32) >> 16).astype(np.uint16)
+        file.create_dataset(name, data=halves.view("V2")).attrs["dtype"] = "bfloat16"
+
+    mine = xcnn.load_keras(
+        saved(tmp_path / "net.keras", [VECTOR, DENSE], {**ARRAYS, DENSE_0: bfloat16}), backend="numpy"
+    )
+    assert mine.predict(np.ones((1, 3), "f4")).tolist() == [[2.75, 1.0]]
+    whole = {**ARRAYS, DENSE_0: np.ones((3, 2), "i1")}
+    with pytest.raises(ExchangeError, match=r"X416.*int8"):
+        xcnn.load_keras(saved(tmp_path / "net.keras", [VECTOR, DENSE], whole), backend="numpy")
 
 
 def test_the_forgery_is_a_model_if_nothing_is_wrong_with_it(tmp_path):

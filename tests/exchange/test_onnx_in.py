@@ -208,6 +208,39 @@ def test_shapes_that_a_graph_computes(tmp_path):
     assert read.predict(np.zeros((4, 3, 8, 8), "float32")).shape == (4, 16, 8)
 
 
+@pytest.mark.parametrize("batch", ["N", 2])
+def test_rows_that_are_no_samples(batch, tmp_path):
+    """(2, -1) is two samples where the file is for two; else a sample's two halves, and no layer is for that."""
+    path = file(tmp_path / "a.onnx", [node("Reshape", ["x", "s"], ["y"])], {"s": np.array([2, -1])}, (batch, 4, 3))
+    if batch == 2:
+        check_agrees(path, (4, 3), sizes=(2,))
+    else:
+        assert "it makes 2 rows of any number of samples" in refused(path, "X414")
+
+
+ODD = {
+    "a number that brings axes": ([node("Add", ["x", "k"], ["y"])], {"k": np.ones((1, 1, 1), "f4")}, "3 axes meets"),
+    "a bound that brings axes": ([node("Max", ["x", "k"], ["y"])], {"k": np.ones((1, 1, 1), "f4")}, "3 axes meets"),
+    "an exponent that brings axes": ([node("Pow", ["x", "k"], ["y"])], {"k": np.full((1, 1, 1), 2, "f4")}, "3 axes"),
+    "a number for each sample": (
+        [node("Gemm", ["x", "w", "k"], ["y"])], {"w": np.ones((6, 2), "f4"), "k": np.ones((2, 1), "f4")}, "(2, 1)"),
+}  # fmt: skip
+
+
+def test_scales_that_leave_the_sizes(tmp_path):
+    """ONNX's definition moves the cells by 1.3, onnxruntime leaves them; a scale beside another is both's."""
+    nodes = [node("Resize", ["x", "", "s"], ["y"], mode="linear")]
+    path = file(tmp_path / "a.onnx", nodes, {"s": np.float32([1, 1, 1.3, 1])}, ("N", 2, 3, 5))
+    assert "make two things" in refused(path, "X414")
+    check_agrees(file(path, nodes, {"s": np.float32([1, 1, 1.3, 2])}, ("N", 2, 3, 5)), (2, 3, 5))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_shapes_that_meet_the_batch(name, tmp_path):
+    nodes, constants, words = ODD[name]
+    assert words in refused(file(tmp_path / "a.onnx", nodes, constants, ("N", 6)), "X414")
+
+
 FORMULAS = {
     "SiLU": ([node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "x"], ["y"])], {}),
     "GELU": (
@@ -273,6 +306,12 @@ SINGLE = {
     "transposed": (
         [node("ConvTranspose", ["x", "k", "b"], ["y"], strides=[2, 3], group=2, pads=[1, 0, 0, 1],
               output_padding=[1, 0])], {"k": drawn(4, 3, 3, 3), "b": drawn(6)}, (4, 5, 4)),
+    "a scale that is not that of the sizes": (
+        [node("Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="half_pixel")],
+        {"s": np.float32([1, 1, 2.3, 2])}, (2, 3, 5)),
+    "such a scale of a signal": (
+        [node("Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="half_pixel")],
+        {"s": np.float32([1, 1, 2.2])}, (2, 4)),
     "twice nearest": (
         [node("Resize", ["x", "", "s"], ["y"], mode="nearest", coordinate_transformation_mode="half_pixel")],
         {"s": np.float32([1, 1, 2, 3])}, (2, 4, 5)),

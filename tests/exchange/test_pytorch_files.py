@@ -93,6 +93,14 @@ def test_views_parameters_and_storages_that_are_shared(tmp_path):
     assert (whole[2:6:2, 1:4].T.numpy() == mine.weights["kernel"].T).all()
 
 
+def test_numbers_that_stand_for_their_negatives(tmp_path):
+    """As a view of conjugated ones: the storage has others than the tensor."""
+    torch.save(
+        {"weight": torch.tensor([[1 + 2j, 3 - 1j]] * 2).conj().imag, "bias": torch.zeros(2)}, tmp_path / "net.pth"
+    )
+    refused(tmp_path / "net.pth", "further properties")
+
+
 def test_reading_needs_no_torch(tmp_path):
     torch.save(twin().state_dict(), tmp_path / "net.pth")
     code = (

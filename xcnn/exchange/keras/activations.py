@@ -35,7 +35,9 @@ def relu(given: Given) -> list[Part]:
     most, leak = given.option("max_value"), given.option("negative_slope", 0.0)
     if most is not None and leak:
         raise UnsupportedError("max_value and negative_slope together")
-    return [Part(layers.ClippedReLU(float(most)) if most else layers.LeakyReLU(leak) if leak else layers.ReLU())]
+    return [
+        Part(layers.ClippedReLU(float(most)) if most is not None else layers.LeakyReLU(leak) if leak else layers.ReLU())
+    ]
 
 
 def prelu(given: Given) -> list[Part]:

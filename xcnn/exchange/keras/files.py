@@ -24,7 +24,8 @@ from xcnn.exchange.json_texts import parsed
 MOST_JSON = 1 << 23
 """Bytes of the net: those of about eight thousand layers."""
 PIECE = 1 << 20
-KINDS = {"float16", "float32", "float64"}
+BFLOAT16 = "bfloat16"
+KINDS = {"float16", "float32", "float64", BFLOAT16}
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 
@@ -138,16 +139,26 @@ def stored(path: str | Path, h5py: Any, group: Any, name: str) -> Stored:
     link, found = group.get(name, getlink=True), group[name]
     if not isinstance(link, h5py.HardLink) or not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         refuse(path, f"its weights have {name!r}, which leads elsewhere.")
-    shape, kind = tuple(map(int, found.shape or ())), str(found.dtype)
-    if kind not in KINDS:
-        return Stored(shape, lambda: np.zeros(shape, np.float32))  # a seed's state, which no layer asks for
-    if found.chunks is not None or found.id.get_storage_size() != prod(shape) * np.dtype(kind).itemsize:
-        refuse(path, f"its weights have {name!r} of {shape}, which is not there whole.")
+    shape, kind = tuple(map(int, found.shape or ())), kind_of(found)
+    size = 2 if kind == BFLOAT16 else found.dtype.itemsize
+    whole = found.chunks is None and found.id.get_storage_size() == prod(shape) * size
 
     def read() -> NDArray[Any]:
+        if kind not in KINDS:
+            refuse(path, f"its weights have {name!r} of the type {kind[:40]}, which is not read.")
         try:
+            if kind == BFLOAT16:  # the first half of a float32
+                return (np.asarray(found[()]).view(np.uint16).astype(np.uint32) << 16).view(np.float32)
             return np.asarray(found[()], np.float64 if kind == "float64" else np.float32)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             refuse(path, f"its weights are damaged ({type(error).__name__}).", cause=error)
 
+    if kind in KINDS and not whole:
+        refuse(path, f"its weights have {name!r} of {shape}, which is not there whole.")
     return Stored(shape, read)
+
+
+def kind_of(found: Any) -> str:
+    """The type of an array's numbers; of bfloat16, which HDF5 does not have, Keras tells beside it."""
+    told = found.attrs.get("dtype") if found.dtype.itemsize == 2 and found.dtype.kind in "Vu" else None
+    return BFLOAT16 if told == BFLOAT16 else str(found.dtype)

@@ -43,6 +43,12 @@ def global_pooling(cls: Callable[[], Layer]) -> Callable[[Given], list[Part]]:
     return convert
 
 
+def flatten(given: Given) -> list[Part]:
+    """All axes of a sample in one; `order_after` tells in which order."""
+    given.only(data_format="channels_last")
+    return [Part(layers.Flatten())]
+
+
 def reshape(given: Given) -> list[Part]:
     """From features to channels of one cell, or from an image to features; else by Keras's order, channels last."""
     target = list(given.option("target_shape"))
@@ -133,6 +139,9 @@ def in_one_order(given: Given) -> None:
     """Raise where cells of several values would meet others than in Keras."""
     if len({None if order is None else order.tobytes() for order in given.orders}) > 1:
         raise UnsupportedError("features in different orders")
+    ranks = {len(shape) for shape in given.shapes}
+    if len(ranks) > 1 and (min(ranks) > 1 or given.option("axes_from_the_last")):
+        raise UnsupportedError(f"samples of {min(ranks)} and of {max(ranks)} axes")
 
 
 def times(given: Given, factor: float, suffix: str, takes: int, shape: Shape) -> Part:
@@ -206,12 +215,13 @@ LAYERS: dict[str, Callable[[Given], list[Part]]] = {
     "DepthwiseConv2D": kernels.depthwise_conv2d,
     "Dropout": plain(lambda given: layers.Dropout(given.option("rate"))),
     "ELU": plain(lambda given: layers.ELU(given.option("alpha", 1.0))),
-    "Flatten": plain(lambda given: layers.Flatten()),
+    "Flatten": flatten,
     "GlobalAveragePooling1D": global_pooling(layers.GlobalAveragePool1D),
     "GlobalAveragePooling2D": global_pooling(layers.GlobalAveragePool2D),
     "GlobalMaxPooling1D": global_pooling(layers.GlobalMaxPool1D),
     "GlobalMaxPooling2D": global_pooling(layers.GlobalMaxPool2D),
     "GroupNormalization": norms.group_norm,
+    "Identity": nothing,
     "LayerNormalization": norms.layer_norm,
     "LeakyReLU": plain(lambda given: layers.LeakyReLU(given.option("negative_slope", 0.3))),
     "Maximum": extreme(largest=True),

@@ -17,10 +17,11 @@ from xcnn.core.types import Shape, Weights
 from xcnn.core.windows import is_whole
 from xcnn.errors import ExchangeError, OptionError, XcnnError, short
 from xcnn.exchange.archives import refuse
+from xcnn.exchange.keras.calls import GraphError
 from xcnn.exchange.keras.files import Arrays, reading
 from xcnn.exchange.keras.given import Given, Order, Part, UnsupportedError
 from xcnn.exchange.keras.layers import LAYERS, order_after
-from xcnn.exchange.keras.nodes import Graph, GraphError, Node, graph_of
+from xcnn.exchange.keras.nodes import Graph, Node, graph_of
 from xcnn.layers import Graph as GraphLayer
 from xcnn.layers import Sequential, Sigmoid, Softmax
 from xcnn.layers.layer import Layer
@@ -152,14 +153,17 @@ class Builder:
     def enter(self, node: Node) -> None:
         """One of Keras's layers."""
         if node.kind not in LAYERS:
-            self.missing[node.name] = f"{node.kind}, which xcnn has no layer for"
+            self.missing[node.layer] = f"{node.kind}, which xcnn has no layer for"
             return
-        if node.calls > 1:
-            self.missing[node.name] = f"{node.kind} that is called {node.calls} times"
+        if node.beside:
+            self.missing[node.layer] = f"{node.kind} that is called with {node.beside}"
+            return
+        if node.calls > 1 and self.arrays(node.folder):
+            self.missing[node.layer] = f"{node.kind} that is called {node.calls} times, and shares its weights"
             return
         if not all(name in self.shapes for name in node.takes) or not node.takes:
             if not node.takes:
-                self.missing[node.name] = f"{node.kind} without an input"
+                self.missing[node.layer] = f"{node.kind} without an input"
             return  # where what it takes is missing, that alone is told
         given = Given(
             node.config, [self.shapes[name] for name in node.takes], [self.orders[name] for name in node.takes],
@@ -169,13 +173,13 @@ class Builder:
             self.enter_parts(node, LAYERS[node.kind](given))
             self.orders[node.name] = order_after(node.kind, given)
         except UnsupportedError as error:
-            self.missing[node.name] = f"{node.kind} with {error}"
+            self.missing[node.layer] = f"{node.kind} with {error}"
         except ExchangeError:
             raise
         except XcnnError as error:
-            self.missing[node.name] = f"{node.kind}: {error.summary}"
+            self.missing[node.layer] = f"{node.kind}: {error.summary}"
         except ODD as error:
-            self.missing[node.name] = f"{node.kind} with options that can't be ({type(error).__name__})"
+            self.missing[node.layer] = f"{node.kind} with options that can't be ({type(error).__name__})"
 
     def enter_parts(self, node: Node, parts: list[Part]) -> None:
         """The layers that one of Keras's becomes, one after another where they do not say what they take."""

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any, TypeAlias
+
+from xcnn.exchange.keras.calls import GraphError, Value, arguments, beside, flattened, references, taken
+from xcnn.exchange.keras.folders import folders
+from xcnn.exchange.keras.operations import is_operation, operation
 
 DEEPEST = 16
 MOST_NODES = 10_000
 MODELS = ("Functional", "Model", "Sequential")
-OPERATIONS = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
-"""Those that are what the layers of these names are."""
-FUNCTIONS = (
-    "Elu",
-    "Gelu",
-    "Mish",
-    "Relu",
-    "Relu6",
-    "Selu",
-    "Sigmoid",
-    "Silu",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "Tanh",
-)
-"""Those that are activations, in small letters."""
+Call: TypeAlias = tuple[str, int]
+"""A layer's name, and which of its calls."""
 HOMES = ("keras", "keras.layers", "keras.models", "keras.src.models")
 """Modules whose classes are Keras's own: others are somebody's."""
 
 
-class GraphError(ValueError):
-    """A configuration that no model of Keras's has."""
-
-
 @dataclass(frozen=True)
 class Node:
-    """A layer of Keras's in its place.
+    """A call of one of Keras's layers in its place.
 
     Parameters
     ----------
     name
-        its own, with those of the models around it
+        its own, with those of the models around it; a second call's is another
+    layer
+        that of the layer, whichever call
     kind
         its class, with its module where that is not Keras's
     config
@@ -54,14 +41,18 @@ class Node:
         where its arrays stand
     calls
         how often the model calls it
+    beside
+        what it is called with, beside values
     """
 
     name: str
+    layer: str
     kind: str
     config: Mapping[str, Any]
     takes: tuple[str, ...]
     folder: str
     calls: int = 1
+    beside: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,61 +64,183 @@ class Graph:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a model stands: what is before the names in it and before its folders, and how it is called."""
+
+    name: str = ""
+    layer: str = ""
+    folder: str = ""
+    depth: int = 0
+    calls: int = 1
+    beside: str = ""
+    given: tuple[str, ...] | None = None
+    """Nodes that stand for its inputs; None where it is the whole."""
+
+
 def graph_of(model: Mapping[str, Any]) -> Graph:
     """The graph of a model's configuration.
 
     Raises
     ------
     GraphError
-        where it is none. Keras writes each layer after those that it takes: another is in a circle, or takes nothing.
+        where it is none: layers that take each other's values in a circle, or what nobody gives.
     """
     try:
-        graph = _model(model, "", "", None, 0)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        made = Unfolding()
+        outputs = made.model(model, Place())
+    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise GraphError(f"{type(error).__name__}: {str(error)[:100]}") from error
-    if len({node.name for node in graph.nodes}) < len(graph.nodes):
+    if len({node.name for node in made.nodes}) < len(made.nodes):
         raise GraphError("two layers have one name")
-    return graph
+    return Graph(tuple(needed(made.nodes, outputs)), tuple(made.inputs), outputs)
 
 
-def _model(model: Mapping[str, Any], prefix: str, folder: str, given: tuple[str, ...] | None, depth: int) -> Graph:
-    """The graph of a model; `given` are the nodes that stand for its inputs, where it is within another."""
-    if depth > DEEPEST:
-        raise GraphError(f"models are more than {DEEPEST} deep within each other")
-    layers, config = model["config"]["layers"], model["config"]
-    if not isinstance(layers, list) or len(layers) > MOST_NODES:
-        raise GraphError("its layers are no list, or too many")
-    chained = kind_of(model) == "Sequential"
-    nodes: list[Node] = []
-    stands: dict[str, tuple[str, ...]] = {}
-    """What each layer's output is, by the layer's own name."""
-    inputs: list[str] = []
-    names = folders(layer for layer in layers if not (chained and kind_of(layer) == "InputLayer"))
-    wanted = () if chained else references(config["input_layers"])
-    last: tuple[str, ...] = given or ()
-    for layer in layers:
-        own, kind = str(layer["config"]["name"]), kind_of(layer)
-        whole = f"{prefix}{own}"
-        if kind == "InputLayer":
-            if given is not None:
-                stands[own] = last = (given[0 if chained else wanted.index(own)],)
+def needed(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
+    """The inputs, and the nodes that an output follows from: of a model within, not all that it gives may be taken."""
+    wanted, kept = {*outputs}, []
+    for node in reversed(nodes):
+        if node.name in wanted or node.kind == "InputLayer":
+            wanted.update(node.takes)
+            kept.append(node)
+    return kept[::-1]
+
+
+@dataclass
+class Unfolding:
+    """Goes through a model, and through those in it as often as they are called."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    def model(self, model: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+        """Adds a model's nodes; the names of its outputs."""
+        if place.depth > DEEPEST:
+            raise GraphError(f"models are more than {DEEPEST} deep within each other")
+        if not isinstance(model["config"]["layers"], list):
+            raise GraphError("its layers are no list")
+        if kind_of(model) == "Sequential":
+            return self.chain(model["config"]["layers"], place)
+        return self.functional(model["config"], place)
+
+    def chain(self, layers: list[Any], place: Place) -> tuple[str, ...]:
+        """A Sequential: each layer takes what the one before it gives."""
+        names = folders(layer for layer in layers if kind_of(layer) != "InputLayer")
+        last: tuple[str, ...] = place.given or ()
+        for layer in layers:
+            if kind_of(layer) != "InputLayer":
+                last = self.call(layer, 0, 1, last, f"layers/{names[id(layer)]}", {}, place)
+            elif place.given is None:
+                last = (self.input(layer, place),)
+        if place.given is None and not self.inputs:
+            raise GraphError("a Sequential without an Input has not told its input's shape")
+        return last
+
+    def functional(self, config: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+        """A functional model: a layer's call comes once all that it takes is there."""
+        layers = config["layers"]
+        names = folders(iter(layers))
+        gives: dict[tuple[str, int], tuple[str, ...]] = {}
+        wanted = [value.layer for value in flattened(config["input_layers"])]
+        if place.given is not None and len(place.given) != len(wanted):
+            raise GraphError(f"a model of {len(wanted)} inputs is given {len(place.given)}")
+        calls: list[tuple[Any, int, int, Any, list[Value]]] = []
+        for layer in layers:
+            if kind_of(layer) == "InputLayer":
+                own = own_name(layer)
+                given = place.given and place.given[wanted.index(own)]
+                gives[own, 0] = (given or self.input(layer, place),)
                 continue
-            inputs.append(whole)
-        place = f"{folder}layers/{names[id(layer)]}" if id(layer) in names else ""
-        calls = layer.get("inbound_nodes") or []
-        takes = last if chained else tuple(one for name in references(calls[:1]) for one in stands[name])
+            listed = layer.get("inbound_nodes") or [{}]
+            calls += [(layer, n, len(listed), call, values_of(layer, call)) for n, call in enumerate(listed)]
+        needs = [[(value.layer, value.call) for value in values] for *_, values in calls]
+        for n in in_order(needs, [(own_name(layer), number) for layer, number, *_ in calls], gives):
+            layer, number, count, call, values = calls[n]
+            takes = tuple(one_of(gives, value) for value in values)
+            folder = f"layers/{names[id(layer)]}"
+            gives[own_name(layer), number] = self.call(layer, number, count, takes, folder, call, place)
+        nested = {own_name(layer) for layer in layers if kind_of(layer) in ("Functional", "Model")}
+        ends = flattened(config["output_layers"])  # which count the calls of models from 1
+        return tuple(one_of(gives, end._replace(call=end.call - (end.layer in nested))) for end in ends)
+
+    def input(self, layer: Mapping[str, Any], place: Place) -> str:
+        """Adds an input of the whole model."""
+        self.count()
+        name = f"{place.name}{own_name(layer)}"
+        self.inputs.append(name)
+        self.nodes.append(Node(name, name, "InputLayer", layer["config"], (), ""))
+        return name
+
+    def call(
+        self, layer: Any, number: int, count: int, takes: tuple[str, ...], folder: str, call: Any, place: Place
+    ) -> tuple[str, ...]:
+        """Adds one call of a layer, or the nodes of the model that it is; the names of what it gives."""
+        self.count()
+        kind, own = kind_of(layer), own_name(layer)
+        name = f"{place.name}{own}" + (f":{number}" if number else "")
+        whole, folder, calls = f"{place.layer}{own}", place.folder + folder, place.calls * count
         if kind in MODELS and "layers" in layer["config"]:
-            inner = _model(layer, f"{whole}.", f"{place}/", takes, depth + 1)
-            nodes += inner.nodes
-            stands[own] = last = inner.outputs
-            continue
-        kind, config_of = operation(layer, kind)
-        nodes.append(Node(whole, kind, config_of, takes, place, max(len(calls), 1)))
-        stands[own] = last = (whole,)
-    if chained and given is None and not inputs:
-        raise GraphError("a Sequential without an Input has not told its input's shape")
-    outputs = last if chained else tuple(one for name in references(config["output_layers"]) for one in stands[name])
-    return Graph(tuple(nodes), tuple(inputs), outputs)
+            odd = place.beside or beside(call)
+            inner = Place(f"{name}.", f"{whole}.", f"{folder}/", place.depth + 1, calls, odd, takes)
+            return self.model(layer, inner)
+        config, odd = layer["config"], place.beside or beside(call)
+        if is_operation(layer):
+            (kind, config), odd = operation(layer, call), ""
+        self.nodes.append(Node(name, whole, kind, config, takes, folder, calls, odd))
+        return (name,)
+
+    def count(self) -> None:
+        """Raise where there are more calls than any net has."""
+        self.steps += 1
+        if self.steps > MOST_NODES:
+            raise GraphError(f"it has more than {MOST_NODES:,} layers, counted as often as they are called")
+
+
+def own_name(layer: Mapping[str, Any]) -> str:
+    """A layer's name, within its model."""
+    return str(layer["config"]["name"])
+
+
+def one_of(gives: Mapping[tuple[str, int], tuple[str, ...]], value: Value) -> str:
+    """The node that gives a value."""
+    found = gives[value.layer, value.call]
+    if not 0 <= value.number < len(found):
+        raise GraphError(f"{value.layer!r} gives several values")
+    return found[value.number]
+
+
+def values_of(layer: Mapping[str, Any], call: Any) -> list[Value]:
+    """The values that a call takes."""
+    if is_operation(layer):
+        return references(arguments(call))
+    return taken(call, layer["config"].get("input_layers") if kind_of(layer) in MODELS else None)
+
+
+def in_order(needs: Sequence[Sequence[Call]], gives: Sequence[Call], there: Iterable[Call]) -> Iterator[int]:
+    """Numbers of calls, each after those that give what it needs, else as they are listed.
+
+    Raises
+    ------
+    GraphError
+        once none of those that are left can come next.
+    """
+    known, waiting = {*there}, defaultdict[Call, list[int]](list)
+    missing = [len({*need} - known) for need in needs]
+    for n, need in enumerate(needs):
+        for one in {*need} - known:
+            waiting[one].append(n)
+    ready, done = [n for n, count in enumerate(missing) if not count], 0
+    while ready:
+        n = heappop(ready)
+        yield n
+        done += 1
+        for other in waiting.pop(gives[n], ()):
+            missing[other] -= 1
+            if not missing[other]:
+                heappush(ready, other)
+    if done < len(needs):
+        raise GraphError(f"{len(needs) - done} layers take each other's values, or what nobody gives")
 
 
 def kind_of(layer: Mapping[str, Any]) -> str:
@@ -135,80 +248,3 @@ def kind_of(layer: Mapping[str, Any]) -> str:
     module, name = str(layer.get("module")), str(layer["class_name"])
     own = module in HOMES or module.startswith("keras.src.models.")
     return name if own and layer.get("registered_name") in (None, name) else f"{layer.get('registered_name')}.{name}"
-
-
-def operation(layer: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
-    """The kind and the options of a node; `x + y` and `2 * x` are operations of Keras's, and stand for layers."""
-    config: Mapping[str, Any] = layer["config"]
-    if not str(layer.get("module")).startswith("keras.src.ops."):
-        return kind, config
-    name, call = str(layer["class_name"]), (layer.get("inbound_nodes") or [{}])[0]
-    args = call.get("args") or []
-    numbers, values = [each for each in args if isinstance(each, int | float)], references(args)
-    if call.get("kwargs") or len(numbers) + len(values) != len(args):
-        return f"the operation {name}", config
-    if name in OPERATIONS and len(values) == 2 == len(args):
-        return name, config
-    if name in FUNCTIONS and len(values) == 1 == len(args) and options_are_defaults(config):
-        return "Activation", {"activation": name.lower()}
-    if len(values) == 1 and (scaling := linear(name, numbers, not args or args[0] in numbers)):
-        return "Rescaling", scaling
-    return f"the operation {name}", config
-
-
-def options_are_defaults(config: Mapping[str, Any]) -> bool:
-    """Whether an operation's configuration says nothing but its name, its type, and that its axis is the last."""
-    return all(value in (None, -1) for name, value in config.items() if name not in ("name", "dtype", "trainable"))
-
-
-def linear(name: str, numbers: Sequence[float], number_first: bool) -> Mapping[str, Any] | None:
-    """The options of the Rescaling that an operation with a number, or none, is; None where it is no such."""
-    if name == "Negative" and not numbers:
-        return {"scale": -1.0}
-    if len(numbers) != 1:
-        return None
-    (number,) = numbers
-    match name:
-        case "Add":
-            return {"offset": number}
-        case "Multiply":
-            return {"scale": number}
-        case "Subtract":
-            return {"scale": -1.0, "offset": number} if number_first else {"offset": -number}
-        case "Divide" | "TrueDivide" if not number_first and number:
-            return {"scale": 1 / number}
-    return None
-
-
-def references(given: Any, depth: int = 0) -> list[str]:
-    """The names of layers whose outputs are named in a call, in the order of its arguments."""
-    if depth > 2 * DEEPEST:
-        raise GraphError("a call's arguments are nested too deep")
-    if isinstance(given, Mapping):
-        if given.get("class_name") == "__keras_tensor__":
-            return references(given["config"]["keras_history"], depth + 1)
-        return [name for each in given.values() for name in references(each, depth + 1)]
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        if len(given) == 3 and isinstance(given[0], str) and isinstance(given[1], int):
-            if given[2] != 0:
-                raise GraphError(f"{given[0]!r} gives several values")
-            return [given[0]]
-        return [name for each in given for name in references(each, depth + 1)]
-    return []
-
-
-def folders(layers: Iterator[Mapping[str, Any]]) -> dict[int, str]:
-    """Where each layer's arrays stand: by class and count, conv2d, conv2d_1."""
-    seen: Counter[str] = Counter()
-    found = {}
-    for layer in layers:
-        name = snake_case(str(layer["class_name"]))
-        found[id(layer)] = f"{name}_{seen[name]}" if seen[name] else name
-        seen[name] += 1
-    return found
-
-
-def snake_case(name: str) -> str:
-    """BatchNormalization -> batch_normalization, Conv2DTranspose -> conv2d_transpose."""
-    parted = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", parted).lower()

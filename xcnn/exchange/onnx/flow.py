@@ -105,6 +105,8 @@ class Building:
     """How often each value of the file is taken."""
     room: float = float("inf")
     """Cells that weights may still have: those of the file several times, and some that are made of nothing."""
+    batch: int | None = None
+    """The number of samples that the file was made for; None where it leaves it open."""
     steps: dict[str, Step] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     origin: dict[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from xcnn.core.several import is_several, shapes_of
 from xcnn.core.types import Weights
 from xcnn.core.version import __version__
 from xcnn.errors import ExchangeError, counted
-from xcnn.exchange.onnx import layers, norms  # noqa: F401 - they fill the table
+from xcnn.exchange.onnx import layers  # noqa: F401 - they fill the table
 from xcnn.exchange.onnx.folding import fold_batch_norms
 from xcnn.exchange.onnx.graph import Graph, Node, Scope, Tensor
 from xcnn.exchange.onnx.package import onnx_package

@@ -295,7 +295,9 @@ class Machine:
                 self.enter([each for pair in pairs for each in pair])
                 self.stack.pop()
                 return made
-            case (("_rebuild_tensor" | "_rebuild_tensor_v2"), (Storage() as storage, first, shape, strides, *_)):
+            case (("_rebuild_tensor" | "_rebuild_tensor_v2"), (Storage() as storage, first, shape, strides, *more)):
+                if more[2:] not in ([], [{}], [None]):  # behind whether it is trained, and its hooks
+                    raise RefusedError("a tensor has further properties, as numbers that stand for their negatives")
                 return view(storage, first, shape, strides, self.order)
             case "_rebuild_parameter", (Stored() as tensor, *_):
                 return tensor

@@ -222,6 +222,8 @@ def multiply(op: Op, args: Args, net: Building) -> Flow:
 def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow:
     """A factor and a summand: numbers for all cells, for those along one axis, or summands for each cell."""
     given = [None if each is None else np.asarray(each, np.float32) for each in (factor, summand)]
+    for each in given:
+        narrow(each, x)
     if not x.shape:
         return net.seen(scaled(name, net.seen(x, (1,), name), factor, summand, net), (), name)
     if all(each is None or each.size == 1 for each in given) and 0 < len(x.held) <= 3:
@@ -244,6 +246,12 @@ def scaled(name: str, x: Flow, factor: Any, summand: Any, net: Building) -> Flow
     bias = np.broadcast_to(given[1].reshape(given[1].shape[given[1].ndim - len(x.shape) :]), x.shape)
     kernel = np.broadcast_to(given[0].ravel()[0], (c, *(1 for _ in x.shape)))
     return net.add(name, layer, {"kernel": kernel, "bias": bias}, x)
+
+
+def narrow(constant: Any, x: Flow) -> None:
+    """Raise where a constant has more axes than the value that it meets, which would get them too."""
+    if constant is not None and np.ndim(constant) > len(x.shape) + 1:
+        raise Inexpressible(f"a constant of {np.ndim(constant)} axes meets values of {len(x.shape) + 1}")
 
 
 def flat(each: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from xcnn.exchange.onnx.file import Op
 from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, fixed, flow
-from xcnn.exchange.onnx.operators.cells import clip, joined, scaled
+from xcnn.exchange.onnx.operators.cells import clip, joined, narrow, scaled
 from xcnn.exchange.onnx.operators.table import reads
 from xcnn.layers import ELU, Add, Layer, Multiply, ReLU, Softplus
 
@@ -39,6 +39,7 @@ def absolute(op: Op, args: Args, net: Building) -> Flow:
 def power(op: Op, args: Args, net: Building) -> Flow:
     """A product of a value with itself."""
     x, exponent = flow(args), fixed(args, 1)
+    narrow(exponent, x)
     times = float(np.ravel(exponent)[0]) if exponent.size == 1 else 0.0
     if times not in range(1, MOST_POWER + 1):
         raise Inexpressible(f"its exponent is {times:g}" if times else "its exponents differ")
@@ -54,6 +55,7 @@ def extreme(op: Op, args: Args, net: Building) -> Flow:
     known = [n for n, arg in enumerate(args) if isinstance(arg, Known)]
     if len(args) == 2 and len(known) == 1 and fixed(args, known[0]).size == 1:
         number: Any = args[known[0]]
+        narrow(number.fixed, flow(args, 1 - known[0]))
         return clip(op, [flow(args, 1 - known[0]), *((number, None) if largest else (None, number))], net)
     if known:
         raise Inexpressible("it takes the larger or the smaller of a value and several numbers")

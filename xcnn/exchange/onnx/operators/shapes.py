@@ -43,6 +43,9 @@ def reshape(op: Op, args: Args, net: Building) -> Flow:
         sizes = [x.shape[at] if n == 0 else n for at, n in enumerate(sizes)]
     given = prod(n for n in sizes if n != -1)
     if -1 in sizes:
+        batch, other = (int(value.ravel()[0]) for value in asked.values)
+        if batch == other > 1 and batch != net.batch:
+            raise Inexpressible(f"it makes {batch} rows of any number of samples")
         sizes[sizes.index(-1)] = prod(x.shape) // max(given, 1)
     return net.seen(x, sizes, op.name)
 

@@ -92,12 +92,16 @@ def resize(op: Op, args: Args, net: Building) -> Flow:
     """Cells repeated, or straight lines between their middles; or to any size."""
     x = flow(args)
     sizes = sizes_after(op, args, x)
+    scales = [scales_of(op, args, len(x.shape) + 1).get(axis, 1.0) for axis in range(1, len(x.shape) + 1)]
+    exact = by_size(args) or all(abs(n * s - m) < 1e-6 * m for n, s, m in zip(x.shape, scales, sizes, strict=True))
     if sizes == [*x.shape]:
+        if not exact:
+            raise Inexpressible("its scales leave the sizes, of which definition and runtimes make two things")
         return x
     if len(x.shape) not in (2, 3) or sizes[0] != x.shape[0] or min(sizes) < 1:
         raise Inexpressible(f"it resizes {x.shape} to {tuple(sizes)}, more than height and width")
     times = [m // n for n, m in zip(x.shape, sizes, strict=True)]
-    whole = all(n * t == m for n, t, m in zip(x.shape, times, sizes, strict=True))
+    whole = exact and all(n * t == m for n, t, m in zip(x.shape, times, sizes, strict=True))
     mode, places = op.get("mode", "nearest"), op.get("coordinate_transformation_mode", "half_pixel")
     if op.kind == "Upsample" or net.opset < 11:
         places = "asymmetric"
@@ -110,18 +114,16 @@ def resize(op: Op, args: Args, net: Building) -> Flow:
     if whole and (repeats or lines) and not op.get("antialias", 0):
         layer: Any = UpSampling1D if len(x.shape) == 2 else UpSampling2D
         return net.add(op.name, layer(one(times[1:]), "nearest" if repeats else "bilinear"), {}, net.plain(x))
-    image, ends = (x, sizes) if len(x.shape) == 3 else (net.seen(x, (x.shape[0], 1, x.shape[1]), op.name), [1, *sizes])
-    y = net.add(op.name, resized(op, args, image, ends[-2:], mode, places, rounded), {}, net.plain(image))
-    return net.seen(y, sizes, op.name)
+    signal = len(x.shape) == 2
+    image = net.seen(x, (x.shape[0], 1, x.shape[1]), op.name) if signal else x
+    factors = None if exact else (1.0 if signal else scales[1], scales[-1])
+    layer = resized(op, image, (1 if signal else sizes[1], sizes[-1]), factors, (mode, places, rounded))
+    return net.seen(net.add(op.name, layer, {}, net.plain(image)), sizes, op.name)
 
 
-def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rounded: str) -> Resize:
-    """A Resize of images to any height and width; by scales that are not those of the sizes only as these are."""
-    by_scale = len(args) < 4 or args[3] is None
-    exact = not by_scale or all(
-        abs(n * float(s) - m) < 1e-6 * m
-        for n, s, m in zip(x.shape[1:], fixed(args, 2, op.get("scales"))[-2:], sizes, strict=True)
-    )
+def resized(op: Op, x: Flow, sizes: Any, factors: Any, how: tuple[str, str, str]) -> Resize:
+    """A Resize of images to any height and width; by factors where these are not what the sizes are to each other."""
+    (mode, places, rounded), exact = how, factors is None
     kinds: dict[tuple[str, str, str], Any] = {
         ("nearest", "asymmetric", "floor"): "nearest",
         ("nearest", "half_pixel", "round_prefer_ceil"): "nearest-exact",
@@ -135,31 +137,41 @@ def resized(op: Op, args: Args, x: Flow, sizes: Any, mode: str, places: str, rou
     if not exact and places == "align_corners":
         raise Inexpressible("its scales give no whole sizes, and of these its corners have two meanings")
     if not exact:
-        rows, columns = (float(f) for f in fixed(args, 2, op.get("scales"))[-2:])
-        return Resize(factor=(rows, columns), interpolation=interpolation)
+        return Resize(factor=factors, interpolation=interpolation)
     return Resize(one(sizes), interpolation=interpolation, align_corners=places == "align_corners")
+
+
+def by_size(args: Args) -> bool:
+    """Whether the sizes are told, and no scales."""
+    return len(args) > 3 and isinstance(args[3], Known) and args[3].values[0].size > 0
+
+
+def scales_of(op: Op, args: Args, rank: int) -> dict[int, float]:
+    """The scale of each axis that has one."""
+    axes = [axis % rank for axis in (op.get("axes") or range(rank))]
+    told = 1 if op.kind == "Upsample" or len(args) < 3 else 2
+    scales = op.get("scales") if told == 1 else None
+    scales = scales if scales is not None else fixed(args, told)
+    if by_size(args) or scales is None or not len(scales):
+        return {}
+    return dict(zip(axes, map(float, scales), strict=True))
 
 
 def sizes_after(op: Op, args: Args, x: Flow) -> list[int]:
     """The sizes of a sample behind a Resize."""
-    rank = len(x.shape) + 1
-    axes = [axis % rank for axis in (op.get("axes") or range(rank))]
-    sizes = [*x.shape]
-    if op.kind == "Upsample" or len(args) < 3:
-        scales, target = op.get("scales") or (fixed(args, 1) if len(args) > 1 else None), None
-    else:
-        scales, target = fixed(args, 2), args[3] if len(args) > 3 else None
-    if isinstance(target, Known) and target.values[0].size:
-        ends: Any = target.values[0]
-        if any(a != b for n, (a, b) in enumerate(zip(*target.values, strict=True)) if axes[n]):
-            raise Inexpressible("its sizes follow from the number of samples")
-        for axis, n in zip(axes, ends, strict=True):
+    rank, sizes = len(x.shape) + 1, [*x.shape]
+    if by_size(args):
+        axes = [axis % rank for axis in (op.get("axes") or range(rank))]
+        for axis, n, other in zip(axes, *args[3].values, strict=True):
+            if axis and n != other:
+                raise Inexpressible("its sizes follow from the number of samples")
             if axis:
                 sizes[axis - 1] = int(n)
         return sizes
-    if scales is None or not len(scales):
+    scales = scales_of(op, args, rank)
+    if not scales:
         raise Inexpressible("it has neither scales nor sizes")
-    for axis, scale in zip(axes, scales, strict=True):
+    for axis, scale in scales.items():
         if axis == 0 and scale != 1:
             raise Inexpressible("it resizes the batch")
         if axis:

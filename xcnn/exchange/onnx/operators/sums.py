@@ -85,12 +85,14 @@ def gemm(op: Op, args: Args, net: Building) -> Flow:
     kernel, bias = fixed(args, 1), fixed(args, 2)
     if op.get("transA", 0):
         raise Inexpressible("it transposes the batch")
+    if len(flow(args).shape) != 1:
+        raise Inexpressible(f"it takes samples of shape {flow(args).shape}, no features")
     if op.get("transB", 0):
         kernel = kernel.T
     if op.get("alpha", 1.0) != 1:
         kernel = kernel * np.float32(op.get("alpha"))
     if bias is not None:
-        if bias.size not in (1, kernel.shape[-1]):
+        if bias.size not in (1, kernel.shape[-1]) or bias.ndim > 2 or (bias.ndim == 2 and len(bias) != 1):
             raise Inexpressible(f"it adds an array of shape {bias.shape}")
         bias = np.broadcast_to(np.ravel(bias), kernel.shape[-1:]) * np.float32(op.get("beta", 1.0))
     return dense(op, flow(args), kernel, bias, net)
