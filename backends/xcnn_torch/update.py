@@ -81,16 +81,12 @@ def changed(
     return norm, weight_norm, [new, *new_moments]
 
 
-TAKEN = {torch.Tensor}
-"""The types of arrays that the kernels take: PyTorch's own, but none that is derived from it."""
-
-
 def alike(arrays: list[Array], rate: Any) -> bool:
     """Whether all are tensors of one type that the kernels take, on one CPU or CUDA device, and autograd looks at none.
 
     CUDA's kernels take a rate that is a tensor as float32, which is too coarse for weights in float64.
     """
-    if not arrays or {type(a) for a in arrays} != TAKEN or any(a.requires_grad for a in arrays):
+    if not arrays or {type(a) for a in arrays} != {torch.Tensor} or any(a.requires_grad for a in arrays):
         return False
     if len({(a.dtype, a.device.type, a.get_device()) for a in arrays}) > 1:
         return False
