@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
@@ -82,7 +83,7 @@ def main():
         for name, value in quick.items():
             stack.enter_context(mock.patch.object(gpu, name, value))
         stack.enter_context(mock.patch.object(xcnn.nets, "mnist_net", small_net))
-        stack.enter_context(comparison.limited(1, "torch"))
+        stack.enter_context(comparison.limited(1, "torch" if find_spec("torch") else None))
         smoke = {"smoke": (import_module("on_gpu.smoke").smoke, 1.0)}
         script.run(session, smoke, 10.0, log(folder / "smoke.jsonl"))
         script.run(session, script.PARTS, 60.0, log(folder / "gpu.jsonl"))

@@ -148,11 +148,11 @@ class CapturedStep(Kept, Paced):
             if wanted > free // 2:
                 raise NotCaptured(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
             x_there, t_there, order_there = (device.empty(array.shape, array.dtype) for array in (x, t, order))
-            held, kept = Data(x_there, t_there, order_there, order, Snapshot.of(x, t)), False
+            held, kept, again = Data(x_there, t_there, order_there, order, Snapshot.of(x, t)), False, False
         else:
-            kept = held.source.is_of(x, t)
+            kept, again = held.source.is_of(x, t), True
         for there, here in ((held.order, order),) if kept else ((held.x, x), (held.t, t), (held.order, order)):
-            device.put(there, np.ascontiguousarray(here))
+            device.put(there, np.ascontiguousarray(here), again)
         self.data = replace(held, known=order, source=held.source if kept else Snapshot.of(x, t))
         return self.data
 

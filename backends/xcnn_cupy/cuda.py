@@ -21,7 +21,7 @@ from xcnn_cupy.cublaslt.choices import read, written
 from xcnn_cupy.cudnn import Handles, Plan, Plans, Present, Question, load
 from xcnn_cupy.kernels import OPTIONS, Kernel, source
 from xcnn_cupy.kernels.instances import instances
-from xcnn_cupy.memory import named, room
+from xcnn_cupy.memory import Pinned, named, room
 from xcnn_cupy.pools import Pools
 from xcnn_cupy.timing import Timing
 
@@ -78,9 +78,17 @@ class Cuda:
         """Where the first cell of an array lies."""
         return int(array.data.ptr)
 
-    def put(self, there: Array, here: np.ndarray[Any, Any]) -> None:
-        """Fill a dense array with the host's of the same shape and type."""
-        there.set(here)
+    @cached_property
+    def pinned(self) -> Pinned:
+        """What is put on the device again and again goes through it."""
+        return Pinned()
+
+    def put(self, there: Array, here: np.ndarray[Any, Any], again: bool = False) -> None:
+        """Fill a dense array with the host's of the same shape and type, which may be changed when this returns."""
+        if again:
+            self.pinned.put(there, here)
+        else:
+            there.set(here)
 
     def get(self, there: Array) -> np.ndarray[Any, Any]:
         """A copy on the host, when all work before it is done."""
@@ -208,24 +216,34 @@ class Cuda:
     def capture(self, work: Callable[[], None]) -> Graph:
         """Run work twice, so that all that it needs is compiled and chosen, then record it instead of running it.
 
-        What the recorded work allocates stays where it is as long as the graph lives.
+        What the recorded work allocates stays where it is as long as the graph lives. The runs before may make graphs
+        of their own, to measure plans: what these took is free again as soon as they are dropped.
         """
         stream, pool = cupy.cuda.Stream(non_blocking=True), cupy.cuda.MemoryPool()
         cupy.cuda.get_current_stream().synchronize()
-        with POOLS.held(), stream, cupy.cuda.using_allocator(pool.malloc):
-            for _ in range(2):
-                work()
-            stream.synchronize()
-            stream.begin_capture()
-            try:
-                work()
-            except BaseException:
-                with suppress(Exception):  # of which there is one more, since the recording is not whole
-                    stream.end_capture()
-                POOLS.give_back(pool)
-                raise
-            recorded = stream.end_capture()
+        try:
+            with stream, cupy.cuda.using_allocator(pool.malloc):
+                for _ in range(2):
+                    work()
+                stream.synchronize()
+                with POOLS.held():
+                    recorded = recording_of(work, stream)
+        except BaseException:
+            POOLS.give_back(pool)
+            raise
         return Graph(recorded, stream, pool)
+
+
+def recording_of(work: Callable[[], None], stream: Any) -> Any:
+    """CuPy's graph of what work puts in line on its current stream."""
+    stream.begin_capture()
+    try:
+        work()
+    except BaseException:
+        with suppress(Exception):  # of which there is one more, since the recording is not whole
+            stream.end_capture()
+        raise
+    return stream.end_capture()
 
 
 class Graph:

@@ -44,8 +44,11 @@ class Device(Protocol):
         """Where the first cell of an array lies."""
         ...
 
-    def put(self, there: Array, here: np.ndarray[Any, Any]) -> None:
-        """Fill a dense array of the device's with the host's of the same shape and type."""
+    def put(self, there: Array, here: np.ndarray[Any, Any], again: bool = False) -> None:
+        """Fill a dense array of the device's with the host's of the same shape and type.
+
+        `again` says that as much will be put there many times: memory of the host may be kept for it.
+        """
         ...
 
     def get(self, there: Array) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 import cupy
 import numpy as np
 
+from xcnn.core.types import Array
 from xcnn.errors import DeviceMemoryError
 
 GIB = 2**30
@@ -20,6 +22,40 @@ def apart() -> Iterator[None]:
     """Take memory from CuPy's own pool: that of a graph which is about to be captured would keep it."""
     with cupy.cuda.using_allocator(cupy.get_default_memory_pool().malloc):
         yield
+
+
+class Pinned:
+    """A buffer on the host that the device reads by itself, so that a copy from it is quick and is not waited for."""
+
+    def __init__(self) -> None:
+        self.memory: Any = None
+        self.read: Any = None
+        """The event of the last copy: until it is done, the buffer must stay as it is."""
+        self.lock = threading.Lock()
+
+    def put(self, there: Array, here: np.ndarray[Any, Any]) -> None:
+        """Fill a dense array with the host's of the same shape and type, in line on the current stream."""
+        with self.lock:
+            buffer = self.buffer(here.nbytes)
+            if buffer is None:
+                there.set(here)
+                return
+            staged = buffer.view(here.dtype).reshape(here.shape)
+            np.copyto(staged, here)
+            there.set(staged)
+            self.read = cupy.cuda.get_current_stream().record()
+
+    def buffer(self, size: int) -> np.ndarray[Any, Any] | None:
+        """So many bytes that nobody reads any more; None where the host can't pin as many."""
+        if self.read is not None:
+            self.read.synchronize()
+        if self.memory is None or self.memory.size() < size:
+            self.memory = None
+            try:
+                self.memory = cupy.cuda.alloc_pinned_memory(size)
+            except cupy.cuda.runtime.CUDARuntimeError:
+                return None
+        return np.frombuffer(self.memory, np.uint8, size)
 
 
 @contextmanager

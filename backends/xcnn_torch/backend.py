@@ -34,6 +34,7 @@ from xcnn_torch import convolution, metering, pooling, random, update
 from xcnn_torch import loss as losses
 from xcnn_torch.capture import CapturedStep, CudaGraphs
 from xcnn_torch.explain import explain
+from xcnn_torch.from_host import bfloat16, from_host
 from xcnn_torch.fused import FUSES
 from xcnn_torch.precision import float32_as, undisturbed
 from xcnn_torch.recorded import RecordedStep
@@ -247,19 +248,3 @@ def found(device: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise BackendUnavailable("X302", f"PyTorch {torch.__version__} can't use {device!r}: {reason}") from error
-
-
-def from_host(x: np.ndarray[Any, Any]) -> torch.Tensor:
-    """A NumPy array as a tensor that shares its memory, or a copy where PyTorch would not: read-only, or reversed."""
-    if x.dtype.kind == "V" and x.dtype.name == "bfloat16":
-        return from_host(x.view(np.int16)).view(torch.bfloat16)
-    if not x.dtype.isnative:
-        x = x.astype(x.dtype.newbyteorder("="))
-    if not x.flags.writeable or min(x.strides, default=0) < 0:
-        x = x.copy()
-    return torch.from_numpy(x)
-
-
-def bfloat16() -> Any:
-    """NumPy's bfloat16."""
-    return import_module("ml_dtypes").bfloat16

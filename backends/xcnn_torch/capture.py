@@ -25,6 +25,7 @@ from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.snapshot import Snapshot
 from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, is_of_capture, steps_kept
 from xcnn.training.step import Kept, StepResult
+from xcnn_torch.from_host import from_host
 
 if TYPE_CHECKING:
     from xcnn.core.random import Key
@@ -54,6 +55,10 @@ class Graphs(Protocol):
         """Bytes that are free on the device."""
         ...
 
+    def put(self, x: torch.Tensor) -> torch.Tensor:
+        """A host's tensor on the device, where as much is put many times."""
+        ...
+
 
 @dataclass(frozen=True)
 class CudaGraphs:
@@ -76,6 +81,10 @@ class CudaGraphs:
 
     def free_memory(self) -> int:
         return torch.cuda.mem_get_info(self.place)[0]
+
+    def put(self, x: torch.Tensor) -> torch.Tensor:
+        """Through pinned memory, which PyTorch keeps until the device has read it: nobody waits."""
+        return x.pin_memory().to(self.place, non_blocking=True)
 
 
 class NotCaptured(Exception):
@@ -335,16 +344,18 @@ class CapturedStep(Kept, Paced):
         if self.data is not None and self.data.known is data.order:
             return self.data
         kept = self.data if self.data is not None and self.data.source.is_of(data.x, data.t) else None
+        again = self.data is not None
         if kept is None:
             self.data = None
             if data.nbytes > self.graphs.free_memory() // 2:
                 return None
-        x, t = (self.there(data.x), self.there(data.t)) if kept is None else (kept.x, kept.t)
-        shares = tuple(map(self.there, data.arrays[2:]))
+        x, t = (self.there(one, again) for one in (data.x, data.t)) if kept is None else (kept.x, kept.t)
+        *shares, order = (self.there(one, again) for one in (*data.arrays[2:], data.order))
         source = Snapshot.of(data.x, data.t) if kept is None else kept.source
-        self.data = Data(x, t, shares, self.there(data.order), data.order, source)
+        self.data = Data(x, t, tuple(shares), order, data.order, source)
         return self.data
 
-    def there(self, array: HostArray) -> Array:
-        """A host's array on the device."""
-        return self.backend.asarray(np.ascontiguousarray(array))
+    def there(self, array: HostArray, again: bool) -> Array:
+        """A host's array on the device; `again` where as much was brought there before."""
+        dense = np.ascontiguousarray(array)
+        return self.graphs.put(from_host(dense)) if again else self.backend.asarray(dense)

@@ -6,10 +6,8 @@ import platform
 import time
 from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any
-
-import numpy as np
 
 import xcnn
 from on_gpu.session import PRECISIONS, Session, Task
@@ -22,6 +20,7 @@ COPIED, COPIES = 2**30, 20
 def machine(session: Session) -> Iterator[Task]:
     """Versions, the device's properties, and two ceilings: GB/s of a copy, GFLOP/s of a matrix product."""
     yield Task("software", software)
+    yield Task("PyTorch's cuDNN", torch_cudnn)
     yield Task("backend", lambda: about(session.made()))
     yield Task("properties", lambda: properties(session.made()))
     yield Task("copy, GB/s", lambda: copy_bandwidth(session.made()))
@@ -30,11 +29,25 @@ def machine(session: Session) -> Iterator[Task]:
 
 
 def software() -> dict[str, Any]:
-    """Versions of what runs on the host, and of PyTorch."""
+    """Versions of what runs on the host. PyTorch, which takes seconds to load, is not asked but looked up."""
+    versions = {name: installed(name) for name in ("xcnn", "numpy", "torch", "array-api-compat")}
+    return {"python": platform.python_version(), **versions, "processor": platform.processor()}
+
+
+def installed(name: str) -> str | None:
+    """The version of a package; None where there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def torch_cudnn() -> int | None:
+    """Its version, as PyTorch tells it."""
     from xcnn.bench.torch_side import torch
 
-    theirs = {"torch": torch.__version__, "torch's cudnn": torch.backends.cudnn.version()}
-    return {"python": platform.python_version(), "numpy": np.__version__, **theirs, "processor": platform.processor()}
+    version: int | None = torch.backends.cudnn.version()
+    return version
 
 
 def about(backend: xcnn.Backend) -> dict[str, Any]:

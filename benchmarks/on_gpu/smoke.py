@@ -182,15 +182,15 @@ def wide(x: Any) -> Any:
 
 def product_microseconds(session: Session, precision: str) -> dict[str, float]:
     """Of Y = X W by cuDNN's first plan and by its fastest, by cublasLt's, by what is taken, and by PyTorch."""
-    from xcnn.bench.torch_gpu import check_device, switches
-    from xcnn.bench.torch_side import torch
-
     policy = xcnn.training.precision.PRECISIONS[precision]
     x, w, _ = dense_arrays(precision in HALVES)
     found = {
         name: dense_microseconds(backend.with_precision(policy), policy.compute, x, w)
         for name, backend in product_ways(session).items()
     }
+    from xcnn.bench.torch_gpu import check_device, switches  # it takes seconds: nothing waits for them but this
+    from xcnn.bench.torch_side import torch
+
     device = gpu.torch_device(session.made())
     check_device(device)
     dtype = getattr(torch, policy.compute)

@@ -10,8 +10,10 @@ import numpy as np
 from array_api_compat._internal import get_xp
 from array_api_compat.common import _aliases
 from cuda_on_host.rehearsal import RehearsedDevice, RehearsedGpu
+from xcnn_cupy.capture import NotCaptured
 
 import xcnn
+from xcnn.training.losses import OF_LABELS, OF_ONE_CLASS, loss_name
 
 REFUSED = {
     "matmul": "cuBLAS", "dot": "cuBLAS", "vdot": "cuBLAS", "inner": "cuBLAS", "tensordot": "cuBLAS", "einsum": "cuBLAS",
@@ -22,6 +24,7 @@ REFUSED = {
 """What CuPy has no kernel of its own for, and why; "" where it has."""
 READS = ("__float__", "__int__", "__bool__", "__index__", "__complex__", "item", "tolist", "tobytes")
 METHODS = ("astype", "copy", "take", "argmax", "argmin", "clip", "flatten", "ravel", "reshape", "repeat", "round")
+OF_LABELS_ALONE = (*OF_ONE_CLASS, *OF_LABELS, "focal", "hinge", "squared_hinge")
 DEVICES = []
 """That are recording."""
 
@@ -287,3 +290,22 @@ class HollowGpu(RecordedGpu):
     """The same, whose kernels are not run."""
 
     computes = False
+
+
+def reason(net, shape=(1, 8, 8), samples=4, backend=None, **options):
+    """Why a step of this net is not captured; "" where it is."""
+    model = xcnn.Model(net, shape, backend=backend or HollowGpu(), **options)
+    loss, outputs = loss_name(model.loss), model.output_shape
+    x = np.ones((samples, *shape), model.dtype)
+    t = np.arange(samples) % 2 if loss in OF_LABELS_ALONE else np.ones((samples, *outputs), model.dtype)
+    if loss == "cross_entropy":
+        t = np.zeros((samples, *outputs[1:]), "int64")
+    step = model.compiled_step
+    try:
+        with model.trainer.backend.active():
+            data = step.brought(x, t, np.arange(samples, dtype="int64"))
+            step.take_over(model.state)
+            step.captured(model.seed, model.state, data, samples)
+    except NotCaptured as why:
+        return str(why)
+    return ""

@@ -117,10 +117,10 @@ class RehearsedDevice(HostDevice):
         assert self.recorded is None
         return super().get(there)
 
-    def put(self, there, here):
+    def put(self, there, here, again=False):
         """Not while a graph is recorded: it would be copied once."""
         assert self.recorded is None
-        super().put(there, here)
+        super().put(there, here, again)
 
 
 class Replay:

@@ -14,8 +14,8 @@ computed, `algorithm` is one way to do it, and `algorithms` chooses.
 
 from xcnn_cupy.cublaslt.algorithm import Algorithm
 from xcnn_cupy.cublaslt.algorithms import Algorithms
-from xcnn_cupy.cublaslt.handle import Handle
 from xcnn_cupy.cublaslt.library import CublasLtError, Library, load
 from xcnn_cupy.cublaslt.product import Product
+from xcnn_cupy.shared_library import Handle
 
 __all__ = ["Algorithm", "Algorithms", "CublasLtError", "Handle", "Library", "Product", "load"]

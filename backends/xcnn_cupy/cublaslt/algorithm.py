@@ -18,9 +18,9 @@ from xcnn_cupy.cublaslt.constants import (
     Reduction,
 )
 from xcnn_cupy.cublaslt.descriptors import Descriptor
-from xcnn_cupy.cublaslt.handle import Handle
-from xcnn_cupy.cublaslt.library import AlgoBytes, Library
+from xcnn_cupy.cublaslt.library import AlgoBytes
 from xcnn_cupy.cublaslt.product import Product
+from xcnn_cupy.shared_library import Handle, Library
 
 DATA_TYPES = {
     "float32": DataType.R_32F,

@@ -13,9 +13,9 @@ from xcnn_cupy.cublaslt.algorithm import Algorithm, Matrices, allowed_reductions
 from xcnn_cupy.cublaslt.choices import Chosen
 from xcnn_cupy.cublaslt.constants import NOT_SUPPORTED, Preference
 from xcnn_cupy.cublaslt.descriptors import Descriptor
-from xcnn_cupy.cublaslt.handle import Handle
 from xcnn_cupy.cublaslt.library import AlgoBytes, CublasLtError, Heuristic
 from xcnn_cupy.cublaslt.product import Product
+from xcnn_cupy.shared_library import Handle
 
 MOST = 16
 """Algorithms that are asked for."""

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from xcnn_cupy.cublaslt.constants import MatmulDesc, Preference
-from xcnn_cupy.cublaslt.library import Library
+from xcnn_cupy.shared_library import Library
 
 CTYPES: dict[IntEnum, Any] = {
     MatmulDesc.TRANSA: ctypes.c_int32,

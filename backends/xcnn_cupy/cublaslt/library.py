@@ -6,12 +6,12 @@ import ctypes
 import sys
 from ctypes import c_char_p, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from functools import cache
-from typing import Any
 
-from xcnn.errors import BackendError, BackendUnavailable
-from xcnn_cupy.shared_library import in_wheels, open_library, typed
+from xcnn.errors import BackendUnavailable
+from xcnn_cupy import shared_library
+from xcnn_cupy.shared_library import Signatures, StatusError, first_loaded, in_wheels
 
-SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+SIGNATURES: Signatures = {
     "cublasLtGetVersion": (c_size_t, ()),
     "cublasLtGetStatusName": (c_char_p, (c_int,)),
     "cublasLtGetStatusString": (c_char_p, (c_int,)),
@@ -31,7 +31,6 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "cublasLtMatmulAlgoConfigGetAttribute": (c_int, (c_void_p, c_int, c_void_p, c_size_t, c_void_p)),
     "cublasLtMatmul": (c_int, (*[c_void_p] * 14, c_size_t, c_void_p)),
 }
-"""What each function that is used returns and takes. Pointers to anything are passed as addresses."""
 
 
 class AlgoBytes(ctypes.Structure):
@@ -52,31 +51,21 @@ class Heuristic(ctypes.Structure):
     )
 
 
-class CublasLtError(BackendError):
+class CublasLtError(StatusError):
     """cublasLt answered a call with a status that is not success (X306)."""
 
-    def __init__(self, status: int, name: str, attempted: str, *details: str) -> None:
-        super().__init__("X306", f"cublasLt could not {attempted}.", f"status {status}, {name}", *details)
-        self.status, self.name = status, name
+    title = "cublasLt"
 
 
-class Library:
-    """cublasLt, and the check that every call's status goes through.
+class Library(shared_library.Library):
+    """cublasLt; its version 130000 is 13.0.0."""
 
-    `functions` has each function of SIGNATURES: the loaded library, or in tests what stands in its place.
-    """
+    prefix = "cublasLt"
 
-    def __init__(self, functions: Any) -> None:
-        self.functions = functions
-        self.version: int = functions.cublasLtGetVersion()
-        """130000 is 13.0.0."""
-
-    def check(self, status: int, attempted: str, *details: str) -> None:
-        """Raise CublasLtError unless the status is success."""
-        if status:
-            name = self.functions.cublasLtGetStatusName(status).decode()
-            said = self.functions.cublasLtGetStatusString(status).decode()
-            raise CublasLtError(status, name, attempted, said, *details)
+    def error(self, status: int, attempted: str, *details: str) -> CublasLtError:
+        """The error for a status."""
+        said = self.text("GetStatusString", status)
+        return CublasLtError(status, self.text("GetStatusName", status), attempted, said, *details)
 
 
 @cache
@@ -90,11 +79,9 @@ def load(release: int) -> Library:
     """
     windows = sys.platform == "win32"
     name = f"cublasLt64_{release}.dll" if windows else f"libcublasLt.so.{release}"
-    for path in [name, *in_wheels("cublas", name), *in_wheels(f"cu{release}", name)]:
-        try:
-            return Library(typed(open_library(path), SIGNATURES))
-        except (OSError, AttributeError):  # AttributeError: one that lacks a function is too old
-            continue
+    functions = first_loaded([name, *in_wheels("cublas", name), *in_wheels(f"cu{release}", name)], SIGNATURES)
+    if functions is not None:
+        return Library(functions)
     raise BackendUnavailable(
         "X302",
         f"cublasLt of CUDA {release} is not installed: there is no {name}.",

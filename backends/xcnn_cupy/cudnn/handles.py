@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
-import weakref
 
+from xcnn_cupy import shared_library
 from xcnn_cupy.cudnn.library import Library
 
 
-class Handle:
+class Handle(shared_library.Handle):
     """cuDNN's state for one GPU and one host thread, and the stream that it puts work on."""
 
-    def __init__(self, library: Library) -> None:
-        place = ctypes.c_void_p()
-        library.check(library.functions.cudnnCreate(ctypes.addressof(place)), "make a handle for this GPU")
-        self.library = library
-        self.address: int = place.value or 0
-        self.stream = 0
-        destroy = weakref.finalize(self, library.functions.cudnnDestroy, self.address)
-        destroy.atexit = False  # the process gives all of it back, and CUDA may be gone by then
+    stream = 0
 
     def on(self, stream: int) -> int:
         """The handle's address, its work put in line on a CUDA stream from now on."""
         if stream != self.stream:  # setting it anew asks the driver several questions each time
-            self.library.check(self.library.functions.cudnnSetStream(self.address, stream), "set the stream")
+            self.library.check(self.library.function("SetStream")(self.address, stream), "set the stream")
             self.stream = stream
         return self.address
 

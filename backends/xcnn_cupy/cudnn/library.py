@@ -6,15 +6,15 @@ import ctypes
 import sys
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import cache
-from typing import Any
 
-from xcnn.errors import BackendError, BackendUnavailable
+from xcnn.errors import BackendUnavailable
+from xcnn_cupy import shared_library
 from xcnn_cupy.cudnn.constants import SUBLIBRARY_LOADING_FAILED
-from xcnn_cupy.shared_library import in_wheels, open_library, typed
+from xcnn_cupy.shared_library import Signatures, StatusError, first_loaded, in_wheels
 
 FILE = "cudnn64_9.dll" if sys.platform == "win32" else "libcudnn.so.9"
 
-SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+SIGNATURES: Signatures = {
     "cudnnGetVersion": (c_size_t, ()),
     "cudnnGetErrorString": (c_char_p, (c_int,)),
     "cudnnGetLastErrorString": (None, (c_void_p, c_size_t)),
@@ -28,43 +28,30 @@ SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "cudnnBackendGetAttribute": (c_int, (c_void_p, c_int, c_int, c_int64, c_void_p, c_void_p)),
     "cudnnBackendExecute": (c_int, (c_void_p, c_void_p, c_void_p)),
 }
-"""What each function that is used returns and takes. Pointers to anything are passed as addresses."""
 
 
-class CudnnError(BackendError):
+class CudnnError(StatusError):
     """cuDNN answered a call with a status that is not success (X306)."""
 
-    def __init__(self, status: int, name: str, attempted: str, *details: str) -> None:
-        hint = ""
-        if status == SUBLIBRARY_LOADING_FAILED:
-            hint = "cuDNN's libraries need NVIDIA's driver, and those of the same wheel beside them."
-        super().__init__("X306", f"cuDNN could not {attempted}.", f"status {status}, {name}", *details, hint=hint)
-        self.status, self.name = status, name
+    title = "cuDNN"
+
+    def advice(self, status: int) -> str:
+        if status != SUBLIBRARY_LOADING_FAILED:
+            return ""
+        return "cuDNN's libraries need NVIDIA's driver, and those of the same wheel beside them."
 
 
-class Library:
-    """cuDNN, and the check that every call's status goes through.
+class Library(shared_library.Library):
+    """cuDNN; its version 92800 is 9.28.0."""
 
-    `functions` has each function of SIGNATURES: the loaded library, or in tests what stands in its place.
-    """
-
-    def __init__(self, functions: Any) -> None:
-        self.functions = functions
-        self.version: int = functions.cudnnGetVersion()
-        """92800 is 9.28.0."""
-
-    def check(self, status: int, attempted: str) -> None:
-        """Raise CudnnError unless the status is success."""
-        if status:
-            raise self.error(status, attempted)
+    prefix = "cudnn"
 
     def error(self, status: int, attempted: str, *details: str) -> CudnnError:
         """The error for a status, with what cuDNN has noted of this thread's last failure."""
         said = ctypes.create_string_buffer(1024)
         self.functions.cudnnGetLastErrorString(ctypes.addressof(said), len(said))
         told = said.value.decode(errors="replace").strip().splitlines()
-        name = self.functions.cudnnGetErrorString(status).decode()
-        return CudnnError(status, name, attempted, *told, *details)
+        return CudnnError(status, self.text("GetErrorString", status), attempted, *told, *details)
 
 
 @cache
@@ -76,11 +63,9 @@ def load() -> Library:
     BackendUnavailable
         X302, where it is in neither.
     """
-    for path in [*in_wheels("cudnn", FILE), FILE]:
-        try:
-            return Library(typed(open_library(path), SIGNATURES))
-        except OSError:
-            continue
+    functions = first_loaded([*in_wheels("cudnn", FILE), FILE], SIGNATURES)
+    if functions is not None:
+        return Library(functions)
     raise BackendUnavailable(
         "X302",
         f"cuDNN 9 is not installed: there is no {FILE}.",

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(256) activation_backward(const T* __restrict__
                                                            T* __restrict__ dz, typename Sum<T>::type* parts) {
     typedef typename Sum<T>::type S;
     Walk<V> walk(box);
-    Sums<S> sums[V] = {};
+    Total<S> totals[V] = {};
     for (int n = walk.first; n < walk.count; n += walk.step) {
         int at = walk.at(n);
         Pack<T, V> slope = pack<V>(dy, at), here;
@@ -57,15 +57,11 @@ __global__ void __launch_bounds__(256) activation_backward(const T* __restrict__
         for (int k = 0; k < V; k++) {
             S change = F::through((S)slope.cell[k], (S)here.cell[k]);
             slope.cell[k] = (T)change;
-            sums[k].one += change;
+            totals[k].sum += change;
         }
         if (F::changes) pack<V>(dz, at) = slope;
     }
-    if (!parts) return;
-    merge(sums, walk);
-#pragma unroll
-    for (int k = 0; k < V; k++)
-        if (walk.lane == 0 && walk.has(k)) parts[blockIdx.y * walk.channels() + walk.channel(k)] = sums[k].one;
+    if (parts) write_parts(totals, walk, parts);
 }
 
 // y = f(a + b).
@@ -110,15 +106,7 @@ __global__ void __launch_bounds__(256) moments(const T* __restrict__ x, Box box,
         S far = sums[k].one * share;
         mine[k] = {count, (S)start.cell[k] + far, sums[k].other - sums[k].one * far};
     }
-    merge(mine, walk);
-    S* row = parts + blockIdx.y * 3 * walk.channels();
-#pragma unroll
-    for (int k = 0; k < V; k++) {
-        if (walk.lane > 0 || !walk.has(k)) continue;
-        row[walk.channel(k)] = mine[k].count;
-        row[walk.channel(k) + walk.channels()] = mine[k].mean;
-        row[walk.channel(k) + walk.channels() * 2] = mine[k].squares;
-    }
+    write_parts(mine, walk, parts);
 }
 
 // 1 / sqrt(variance + epsilon) for c = 0 .. channels - 1.
@@ -217,14 +205,10 @@ __global__ void __launch_bounds__(256)
             sums[k].meet({change, change * ((S)here.cell[k] - lines.mean.cell[k])});
         }
     }
-    merge(sums, walk);
-    S* row = parts + blockIdx.y * 2 * walk.channels();
+    Pack<S, V> narrow = walk.of_channels(inverse);
 #pragma unroll
-    for (int k = 0; k < V; k++) {
-        if (walk.lane > 0 || !walk.has(k)) continue;
-        row[walk.channel(k)] = sums[k].one;
-        row[walk.channel(k) + walk.channels()] = sums[k].other * inverse[walk.channel(k)];
-    }
+    for (int k = 0; k < V; k++) sums[k].other *= narrow.cell[k];
+    write_parts(sums, walk, parts);
 }
 
 // dx = (dy - dbias / m - x_hat dscale / m) factor, m being the `cells` of a channel; with dbias and dscale null,

@@ -112,12 +112,5 @@ __global__ void __launch_bounds__(256)
             sums[k].meet({(S)slope.cell[k], (S)slope.cell[k] * x_hat});
         }
     }
-    merge(sums, walk);
-    S* row = parts + blockIdx.y * 2 * walk.channels();
-#pragma unroll
-    for (int k = 0; k < V; k++) {
-        if (walk.lane > 0 || !walk.has(k)) continue;
-        row[walk.channel(k)] = sums[k].one;
-        row[walk.channel(k) + walk.channels()] = sums[k].other;
-    }
+    write_parts(sums, walk, parts);
 }

@@ -76,15 +76,37 @@ template <typename P, int V> __device__ void merge(P (&mine)[V], const Walk<V>& 
     for (int k = 0; k < V; k++) mine[k] = all[k][threadIdx.x];
 }
 
+// The same, written into the block's row of `parts`: parts[b][f][c] is field f of what blocks (.., b) have gathered for
+// channel c. P has FIELDS of them, and `put` writes them, each `step` behind the one before.
+template <typename P, int V, typename S> __device__ void write_parts(P (&mine)[V], const Walk<V>& walk, S* parts) {
+    merge(mine, walk);
+    int channels = walk.channels();
+    S* row = parts + blockIdx.y * P::FIELDS * channels;
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        if (walk.lane == 0 && walk.has(k)) mine[k].put(row + walk.channel(k), channels);
+}
+
+template <typename S> struct Total {
+    static const int FIELDS = 1;
+    S sum;
+    __device__ void meet(const Total& more) { sum += more.sum; }
+    __device__ void put(S* row, int) const { row[0] = sum; }
+};
+
 template <typename S> struct Sums {
+    static const int FIELDS = 2;
     S one, other;
     __device__ void meet(const Sums& more) { one += more.one, other += more.other; }
+    __device__ void put(S* row, int step) const { row[0] = one, row[step] = other; }
 };
 
 // The mean of some numbers, and the sum of squares of what they differ from it. Neither loses digits where the mean
 // is large (Chan, Golub and LeVeque 1979), as sums of x and x^2 would.
 template <typename S> struct Moments {
+    static const int FIELDS = 3;
     S count, mean, squares;
+    __device__ void put(S* row, int step) const { row[0] = count, row[step] = mean, row[2 * step] = squares; }
     __device__ void meet(const Moments& more) {
         if (more.count == 0) return;
         S total = count + more.count, share = more.count / total, far = more.mean - mean;

@@ -10,22 +10,20 @@ import numpy as np
 import pytest
 from array_api_compat.common import _aliases
 from cases import CASES
-from cuda_on_host.capturing import HollowGpu, RecordedGpu, namespace_of
+from cuda_on_host.capturing import HollowGpu, RecordedGpu, namespace_of, reason
 from cuda_on_host.emulator import needs_compiler
-from xcnn_cupy.capture import NotCaptured
 
 import xcnn
 from xcnn import nets
 from xcnn.bench.zoo import NETS
 from xcnn.core import arrays, tree
-from xcnn.training.losses import LOSSES, OF_LABELS, OF_ONE_CLASS
+from xcnn.training.losses import LOSSES, OF_LABELS
 from xcnn.training.optimizers import OPTIMIZERS
 
 pytestmark = needs_compiler
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 CUBLAS = "RuntimeError: matmul (cuBLAS) is not permitted when stream is capturing"
 NO_KERNEL = "has no kernel that updates these weights in place."
-OF_LABELS_ALONE = (*OF_ONE_CLASS, *OF_LABELS, "focal", "hinge", "squared_hinge")
 TWICE = ("resnet18-64", "unet-256")  # the same nets, of other images
 READY = {name: getattr(nets, name) for name in ("fashion", "fast", "photos", "mobilenet_v2", "efficientnet_b0", "unet")}
 PRODUCTS = ("AdaptiveAveragePool2D", "Resize", "UpSampling1D(size=2, interpolation='b", "UpSampling2D(size=(2, 3)")
@@ -47,25 +45,6 @@ def small(*last):
         xcnn.Conv2D(4, 3), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.MaxPool2D(2), xcnn.Flatten(), xcnn.Dropout(0.5),
         xcnn.Dense(3), *last,
     )  # fmt: skip
-
-
-def reason(net, shape=(1, 8, 8), samples=4, backend=None, **options):
-    """Why a step of this net is not captured; "" where it is."""
-    model = xcnn.Model(net, shape, backend=backend or HollowGpu(), **options)
-    loss, outputs = xcnn.training.losses.loss_name(model.loss), model.output_shape
-    x = np.ones((samples, *shape), model.dtype)
-    t = np.arange(samples) % 2 if loss in OF_LABELS_ALONE else np.ones((samples, *outputs), model.dtype)
-    if loss == "cross_entropy":
-        t = np.zeros((samples, *outputs[1:]), "int64")
-    step = model.compiled_step
-    try:
-        with model.trainer.backend.active():
-            data = step.brought(x, t, np.arange(samples, dtype="int64"))
-            step.take_over(model.state)
-            step.captured(model.seed, model.state, data, samples)
-    except NotCaptured as why:
-        return str(why)
-    return ""
 
 
 @pytest.mark.parametrize(

@@ -552,11 +552,25 @@ def test_the_smoke_test_finds_wrong_products(script, monkeypatch):
     assert wrong == {f"{way}, {product}" for way in ("cublasLt", "taken") for product in ("X W", "dY Wt")}
 
 
-def test_a_smoke_test_that_fails_has_status_1(script, tmp_path):
+WATCHED = """
+import runpy, sys
+from pathlib import Path
+sys.argv = sys.argv[1:]
+sys.path.insert(0, str(Path(sys.argv[0]).parent))
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("torch" in sys.modules)
+"""
+"""Runs a script, and tells whether it has loaded PyTorch."""
+
+
+def test_a_smoke_test_that_fails_has_status_1_and_does_not_wait_for_pytorch(script, tmp_path):
     if xcnn.available_backends()["cupy"].available:
         pytest.skip("there is a GPU here: the script would use it")
-    command = [sys.executable, str(PATH), "--out", str(tmp_path), "--smoke"]
+    command = [sys.executable, "-c", WATCHED, str(PATH), "--out", str(tmp_path), "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "False"
     found = script.report(tmp_path / "smoke.jsonl")["parts"]["smoke"]
     assert {"backend", "kernels", "convolution, float32", "NaN, float16", "memory"} <= set(found["errors"])
