@@ -154,13 +154,20 @@ def check_device(device: str | None) -> None:
 @cache
 def check_libraries(release: str) -> None:
     """Raise BackendUnavailable unless CuPy finds the CUDA libraries that its matrix products and kernels need."""
-    try:
+    with libraries(f"CuPy {release}"):
         cupy.cuda.cublas  # noqa: B018 - CuPy loads it when it is asked for
         cupy.cuda.nvrtc.getVersion()
+
+
+@contextmanager
+def libraries(who: str) -> Iterator[None]:
+    """Tell what is missing where a part of CuPy does not find a library of CUDA's."""
+    try:
+        yield
     except (ImportError, RuntimeError) as error:
         raise BackendUnavailable(
             "X302",
-            f"CuPy {release} sees a CUDA device but misses a library. {' '.join(str(error).split())}",
+            f"{who} sees a CUDA device but misses a library. {' '.join(str(error).split())}",
             hint='pip install "cupy-cuda13x[ctk]" brings the libraries of CUDA 13.',
         ) from error
 
@@ -183,8 +190,15 @@ def cuda(number: int, tune: bool, plans: str | None) -> Cuda:
 
 @cache
 def signal() -> Any:
-    """CuPy's scipy.signal, which takes a while to import."""
-    return import_module("cupyx.scipy.signal")
+    """CuPy's scipy.signal, which takes a while to import, and loads cuSPARSE and nvJitLink too.
+
+    Raises
+    ------
+    BackendUnavailable
+        X302, where one of these is not installed.
+    """
+    with libraries("cupyx.scipy.signal"):
+        return import_module("cupyx.scipy.signal")
 
 
 @cache
