@@ -6,6 +6,7 @@ import torch
 
 from xcnn.core.types import Array
 from xcnn.training.losses import Loss, cross_entropy
+from xcnn_torch.memory import PLAIN
 
 aten = torch.ops.aten
 MEAN = 1
@@ -17,7 +18,7 @@ def fits(loss: Loss, y: Array, t: Array) -> bool:
     """Whether `judged` takes them: y (N, classes) in float32 or float64, and int64 labels (N,)."""
     return (
         loss is cross_entropy
-        and type(y) is type(t) is torch.Tensor
+        and {type(y), type(t)} <= PLAIN
         and y.device == t.device
         and y.dtype in (torch.float32, torch.float64)
         and t.dtype == torch.int64

@@ -16,6 +16,8 @@ LARGE = 2**22
 LONG = 2**16
 """Terms up to which a sum is left to libraries that add one term after another, in float32 or shorter."""
 HALVES = (torch.float16, torch.bfloat16)
+PLAIN = {torch.Tensor}
+"""What kernels take: subclasses may see to their operations themselves."""
 
 
 def prefers_channels_last(device: torch.device, dtype: torch.dtype, tf32: bool) -> bool:

@@ -19,7 +19,7 @@ from xcnn.layers import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
 from xcnn_torch import large_update
-from xcnn_torch.memory import lying_as
+from xcnn_torch.memory import PLAIN, lying_as
 from xcnn_torch.norms import norm_of, norms_of, together, weight_norm_of
 
 aten = torch.ops.aten
@@ -86,7 +86,7 @@ def alike(arrays: list[Array], rate: Any) -> bool:
 
     CUDA's kernels take a rate that is a tensor as float32, which is too coarse for weights in float64.
     """
-    if not arrays or {type(a) for a in arrays} != {torch.Tensor} or any(a.requires_grad for a in arrays):
+    if not arrays or not {type(a) for a in arrays} <= PLAIN or any(a.requires_grad for a in arrays):
         return False
     if len({(a.dtype, a.device.type, a.get_device()) for a in arrays}) > 1:
         return False

@@ -12,7 +12,7 @@ from xcnn.layers import ReLU, Sigmoid, Tanh
 from xcnn.layers.layer import Layer
 from xcnn.training.precision import Cast, within
 from xcnn_torch import memory
-from xcnn_torch.memory import empty_like
+from xcnn_torch.memory import PLAIN, empty_like
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import Named
@@ -84,10 +84,10 @@ def holds(layer: Layer, x: Array, weights: Weights | None = None) -> bool:
 
     Where a tensor wants gradients of PyTorch's autograd, the layers are called, whose operations are recorded.
     """
-    if type(x) is not torch.Tensor or x.dtype not in FLOATS or x.requires_grad or x.numel() == 0:
+    if type(x) not in PLAIN or x.dtype not in FLOATS or x.requires_grad or x.numel() == 0:
         return False
     cast = isinstance(layer, Cast)
     return all(
-        type(w) is torch.Tensor and w.device == x.device and not w.requires_grad and (cast or w.dtype == x.dtype)
+        type(w) in PLAIN and w.device == x.device and not w.requires_grad and (cast or w.dtype == x.dtype)
         for w in (weights or {}).values()
     )

@@ -1,6 +1,7 @@
 """Training steps captured as graphs, rehearsed on the CPU: a replay runs the recorded function on the same memory.
 
-All but CUDA's own capture is as on a GPU: memory that stays, keys and rates as arrays, the account of a span.
+All but CUDA's own capture is as on a GPU: memory that stays, keys and rates as arrays, the account of a span. Whether a
+graph can hold what is recorded is asked in test_torch_cuda.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,11 @@ from xcnn.core import tree
 from xcnn.errors import DivergedError, DTypeError
 from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Sequential
 from xcnn.training import spans
-from xcnn.training.losses import LOSSES, OF_LABELS, OF_ONE_CLASS
 from xcnn.training.optimizers import SGD, Adam, AdamW, RMSprop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from xcnn_torch import TorchBackend, capture, norms  # noqa: E402
+from xcnn_torch import TorchBackend, capture  # noqa: E402
 from xcnn_torch.capture import CapturedStep  # noqa: E402
-from xcnn_torch.fused import single  # noqa: E402
 
 
 @dataclass
@@ -295,69 +293,6 @@ def test_what_a_loss_raises_once_while_it_is_captured_is_raised(error, rng):
     captured.fit(x, labels, batch_size=11, progress=False)
     assert captured.state.step == 2
     assert captured.compiled_step.reason == ""
-
-
-class Watch(TorchDispatchMode):
-    """Notes what a captured step may not do: bring a number from the host, ask for one, or index by a mask."""
-
-    REFUSED = ("aten.lift_fresh.default", "aten._local_scalar_dense.default", "aten.nonzero.default")
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        name = str(function)
-        indices = arguments[1] if name.startswith(("aten.index.T", "aten.index_put")) else []
-        if name in self.REFUSED or any(one is not None and one.dtype == torch.bool for one in indices):
-            self.seen.append(name)
-        return function(*arguments, **(options or {}))
-
-
-@dataclass
-class Watched(Rehearsal):
-    """Refuses what is captured with a copy from or to the host in it."""
-
-    def capture(self, work):
-        work()
-        with Watch() as watch:
-            work()
-        if watch.seen:
-            raise RuntimeError(f"{watch.seen} is not permitted when stream is capturing")
-        return super().capture(work)
-
-
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """Without the two looks at a number that are there for the CPU alone: is there a NaN, has a square overflowed?"""
-    monkeypatch.setattr(norms, "norm_on_cpu", norms.norm_by_largest)
-    monkeypatch.setattr(single, "of_first_nan", lambda places, *_: places.view_as(places))
-
-
-@pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_captured_step_has_nothing_of_the_hosts(rng, loss):
-    last = {"nll": xcnn.LogSoftmax, "binary_cross_entropy": xcnn.Sigmoid, "kl_divergence": xcnn.Sigmoid}
-    layers = Sequential(*net(), *([last[loss]()] if loss in last else []))
-    how = {"loss": loss, "optimizer": AdamW(0.01, clip_norm=1.0), "backend": TorchBackend(compiles=True)}
-    model = xcnn.Model(layers, (2, 8, 9), **how)
-    step = CapturedStep(model.trainer.backend, model.compiled_step.step, Watched())
-    model.trainer = replace(model.trainer, step=step)
-    x = rng.standard_normal((8, 2, 8, 9)).astype("float32")
-    by_class = loss == "cross_entropy" or loss in (*OF_ONE_CLASS, *OF_LABELS, "focal", "hinge", "squared_hinge")
-    t = np.arange(8) % 2 if by_class else np.full((8, 3), 0.25, "float32")
-    model.fit(x, t, epochs=1, batch_size=4, progress="none")
-    assert step.reason == ""
-    assert sum(graph.replays for graph in step.graphs.made) == 2
-
-
-def test_a_number_from_the_host_is_refused():
-    x = torch.ones(3)
-    for work in (
-        lambda: torch.maximum(x, torch.tensor(0.5)), lambda: float(x[0]), lambda: x[x > 0], lambda: torch.nonzero(x)
-    ):  # fmt: skip
-        with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
-            Watched().capture(work)
 
 
 def test_graphs_can_be_turned_off(rng):
