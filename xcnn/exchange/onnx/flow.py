@@ -178,6 +178,13 @@ class Building:
         whole = tuple(order) if x.order is None else tuple(x.order[axis] for axis in order)
         return simplified(replace(x, order=whole, shape=tuple(x.held[axis] for axis in whole), by=by))
 
+    def of_samples(self, first: int, other: int) -> None:
+        """Hold a number of rows, for either number of samples, to these; one of a file for one sample is any number."""
+        if first == other and first != (self.batch or 1):
+            raise Inexpressible(f"it makes {first} rows of any number of samples")
+        if first != other and (first, other) != SAMPLES:
+            raise Inexpressible("its rows follow from the number of samples, and are more or fewer")
+
     def like(self, x: Flow, y: Flow) -> Flow:
         """A step's value y, cell by cell of x, seen as x is."""
         return replace(x, step=y.step)

@@ -44,8 +44,8 @@ def reshape(op: Op, args: Args, net: Building) -> Flow:
     given = prod(n for n in sizes if n != -1)
     if -1 in sizes:
         batch, other = (int(value.ravel()[0]) for value in asked.values)
-        if batch == other > 1 and batch != net.batch:
-            raise Inexpressible(f"it makes {batch} rows of any number of samples")
+        if batch or op.get("allowzero", 0):
+            net.of_samples(batch, other)
         sizes[sizes.index(-1)] = prod(x.shape) // max(given, 1)
     return net.seen(x, sizes, op.name)
 
@@ -55,6 +55,8 @@ def squeeze(op: Op, args: Args, net: Building) -> Flow:
     """Without axes of size 1, or with more of them."""
     x = flow(args)
     axes, shape = axes_of(op, [None, fixed(args, 1)]), [-1, *x.shape]
+    if op.kind == "Squeeze" and axes is None and net.batch in (None, 1):
+        raise Inexpressible("it has no axes, and takes the batch's away of one sample")
     if op.kind == "Unsqueeze":
         rank = len(shape) + len(axes or ())
         for axis in sorted(axis % rank for axis in axes or ()):
