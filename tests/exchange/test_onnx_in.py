@@ -242,6 +242,42 @@ def test_one_row_of_several_samples(tmp_path):
     assert "it makes 1 rows of any number of samples" in refused(path, "X414")
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_cells_that_are_looked_up_in_a_row_of_all(step, tmp_path):
+    """A view as PyTorch's newer exporter writes it; in another order no layer is for it."""
+    nodes, constants = rows_of(
+        node("Relu", ["x"], ["a"]), node("Reshape", ["a", "whole"], ["row"]), node("Shape", ["x"], ["s"]),
+        node("Size", ["x"], ["count"]), node("Range", ["start", "count", "one"], ["n"]),
+        node("Slice", ["s", "zero", "first"], ["batch"]), node("Concat", ["batch", "rest"], ["shape"], axis=0),
+        node("Reshape", ["n", "shape"], ["places"]), node("Mul", ["places", "step"], ["wanted"]),
+        node("Gather", ["row", "wanted"], ["b"]), node("Flatten", ["b"], ["y"]),
+        whole=[-1], start=0, one=1, zero=[0], first=[1], rest=[12, 2], step=step,
+    )  # fmt: skip
+    path = file(tmp_path / "a.onnx", nodes, constants, ("N", 3, 2, 4))
+    if step == 1:
+        check_agrees(path, (3, 2, 4))
+    else:
+        assert "in an order of its own" in refused(path, "X414")
+
+
+AFTER_ROWS = {
+    "nothing": [node("Identity", ["row"], ["y"])],
+    "a number": [node("Add", ["row", "k"], ["y"])],
+    "itself": [node("Mul", ["row", "row"], ["y"])],
+    "a row more": [node("Concat", ["row", "row"], ["y"], axis=0)],
+    "a slope": [node("PRelu", ["row", "k"], ["y"])],
+    "a mean": [node("ReduceMean", ["row"], ["y"], keepdims=1)],
+    "an activation": [node("Softmax", ["row"], ["y"], axis=0)],
+}
+
+
+@pytest.mark.parametrize("name", AFTER_ROWS)
+def test_rows_of_all_samples_are_no_value(name, tmp_path):
+    nodes = [node("Reshape", ["x", "whole"], ["row"]), *AFTER_ROWS[name]]
+    told = refused(file(tmp_path / "a.onnx", nodes, {"whole": np.array([-1]), "k": np.ones((), "f4")}), "X414")
+    assert "cells of all samples in one row" in told
+
+
 def test_sizes_that_are_bounds(tmp_path):
     """Twice the height and three times the width, of which the smaller factor counts for both."""
     nodes = [node("Resize", ["x", "", "", "s"], ["y"], keep_aspect_ratio_policy="not_larger")]

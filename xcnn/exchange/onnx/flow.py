@@ -85,6 +85,13 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Row:
+    """The cells of all samples in one row, sample by sample: no sample has a shape in it."""
+
+    of: Flow
+
+
+@dataclass(frozen=True)
 class Step:
     """A layer with its weights, and the steps whose values it takes."""
 
@@ -211,6 +218,8 @@ Args = list[Any]
 
 def flow(args: Args, n: int = 0) -> Flow:
     """The argument that must follow from the input."""
+    if n < len(args) and isinstance(args[n], Row):
+        raise Inexpressible(f"its input {n} has the cells of all samples in one row")
     if n >= len(args) or not isinstance(args[n], Flow):
         raise Inexpressible(f"its input {n} is a constant")
     return args[n]  # type: ignore[no-any-return]

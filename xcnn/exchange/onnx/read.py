@@ -15,7 +15,18 @@ from xcnn.errors import ExchangeError, OptionError, XcnnError, counted, short
 from xcnn.exchange.onnx.assemble import assembled
 from xcnn.exchange.onnx.constants import FOLDED, TooMuch
 from xcnn.exchange.onnx.file import Contents, End, Op, contents, takers
-from xcnn.exchange.onnx.flow import Building, Flow, Inexpressible, Known, Lost, batch_shape, known, simplified
+from xcnn.exchange.onnx.flow import (
+    Building,
+    Flow,
+    Inexpressible,
+    Known,
+    Lost,
+    Row,
+    batch_shape,
+    flow,
+    known,
+    simplified,
+)
 from xcnn.exchange.onnx.operators import OPERATORS
 from xcnn.exchange.onnx.patterns import needed
 from xcnn.exchange.onnx.patterns import simplified as without_patterns
@@ -213,8 +224,9 @@ class Reading:
     def finished(self, name: str, end: str) -> Flow:
         """The output, held as it is seen; raises X414 with all operators that could not be had."""
         value = self.values.get(end)
-        if not self.failed and isinstance(value, Flow):
+        if not self.failed and isinstance(value, Flow | Row):
             try:
+                value = flow([value])
                 return self.net.plain(value)
             except (Inexpressible, XcnnError) as error:
                 self.fail(Op(end, "output", (), (), {}), str(error))
