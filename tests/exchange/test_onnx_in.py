@@ -217,12 +217,13 @@ COUNTED = [node("Shape", ["x"], ["a"]), node("Gather", ["a", "zero"], ["n"]), no
 ROWS = {
     "a shape": (rows_of(node("Reshape", ["x", "s"], ["y"]), s=[2, -1]), "it makes 2 rows of any number"),
     "sizes": (rows_of(node("Resize", ["x", "", "", "s"], ["y"]), s=[2, 3, 8, 12]), "it makes 2 rows of any number"),
+    "one size": (rows_of(node("Resize", ["x", "", "", "s"], ["y"]), s=[1, 3, 8, 12]), "it makes 1 rows of any number"),
     "no axes": (rows_of(node("Squeeze", ["x"], ["y"])), "takes the batch's away of one sample"),
     "twice as many": (
         rows_of(*COUNTED, node("Concat", ["b", "s"], ["c"], axis=0), node("Reshape", ["x", "c"], ["y"]),
                 zero=[0], two=[2], s=[-1]), "are more or fewer"),
 }  # fmt: skip
-"""What is right for two samples alone, or for more than one; the last for no number of them."""
+"""What is right for two samples alone, for one, for more than one, and for no number of them."""
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -231,7 +232,7 @@ def test_rows_that_are_no_samples(name, tmp_path):
     (nodes, constants), words = ROWS[name]
     assert words in refused(file(tmp_path / "a.onnx", nodes, constants, ("N", 3, 4, 6)), "X414")
     path = file(tmp_path / "a.onnx", nodes, constants, (2, 3, 4, 6))
-    if name == "twice as many":
+    if name in ("one size", "twice as many"):
         assert words in refused(path, "X414")
     else:
         check_agrees(path, (3, 4, 6), sizes=(2,))

@@ -186,8 +186,8 @@ class Building:
         return simplified(replace(x, order=whole, shape=tuple(x.held[axis] for axis in whole), by=by))
 
     def of_samples(self, first: int, other: int) -> None:
-        """Hold a number of rows, for either number of samples, to these; one of a file for one sample is any number."""
-        if first == other and first != (self.batch or 1):
+        """Hold a number of rows, for either number of samples, to these, or to the number that the file is for."""
+        if first == other and first != self.batch:
             raise Inexpressible(f"it makes {first} rows of any number of samples")
         if first != other and (first, other) != SAMPLES:
             raise Inexpressible("its rows follow from the number of samples, and are more or fewer")

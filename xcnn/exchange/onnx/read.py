@@ -88,7 +88,7 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
     shape = sample_shape(name, given, input_shape)
     with np.errstate(all="ignore"):
         reading = Reading(file, ops, end)
-        reading.net.batch = given.sizes[0] if given.sizes else None
+        reading.net.batch = (given.sizes[0] or None) if given.sizes else None
         start = reading.start(given.name, shape)
         for op in ops:
             reading.read(op)

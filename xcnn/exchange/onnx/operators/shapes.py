@@ -46,7 +46,8 @@ def reshape(op: Op, args: Args, net: Building) -> Flow | Row:
     given = prod(n for n in sizes if n != -1)
     if -1 in sizes:
         batch, other = (int(value.ravel()[0]) for value in asked.values)
-        if batch or op.get("allowzero", 0):
+        theirs = batch == other == 1 and net.batch is None  # an exporter's only sample
+        if not theirs and (batch or op.get("allowzero", 0)):
             net.of_samples(batch, other)
         sizes[sizes.index(-1)] = prod(x.shape) // max(given, 1)
     return net.seen(x, sizes, op.name)
