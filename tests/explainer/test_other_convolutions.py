@@ -80,16 +80,12 @@ def test_a_transposed_one_changes_the_places_of_forward_and_backward(opened):
     assert "one cell of ∂E/∂X" in text(opened, "window").replace("\u2060", "")
     assert "∂E/∂K = ∂E/∂Y ⋆ X" in text(opened, "gradients").replace("\u2060", "")
     sizes = opened.ask("xcnn.state.view().g")
-    assert (sizes["size"], sizes["output"]) == ([13, 16], [6, 6])
-    assert "(6 − 1) · 2 + 3 − 1 − 0 + 1 = 13" in text(opened, "geometry")
+    assert (sizes["size"], sizes["output"]) == ([11, 13], [5, 5])
+    assert "(5 − 1) · 2 + 3 − 1 − 0 + 1 = 11" in text(opened, "geometry")
     rows = opened.ask("[...document.querySelectorAll('#geometry tbody tr')].map(row => row.lastChild.textContent)")
-    sizes = [
-        xcnn.Conv2DTranspose(6, (3, 2), stride=(2, 3), groups=2, padding=mode).init(
-            np.random.default_rng(0), (4, 6, 6)
-        )[1][1:]
-        for mode in ("valid", "same", "full")
-    ]
-    assert rows == [f"{rows} × {columns}" for rows, columns in [*sizes, (13, 16)]]
+    modes = [xcnn.Conv2DTranspose(6, (3, 2), stride=(2, 3), padding=mode) for mode in ("valid", "same", "full")]
+    sizes = [layer.output_size((5, 5)) for layer in modes]
+    assert rows == [f"{rows} × {columns}" for rows, columns in [*sizes, (11, 13)]]
     assert opened.ask("[...document.querySelectorAll('.bar label')].map(e => e.firstChild.textContent)") == [
         "Layer ", "channel ", "filter ",
     ]  # fmt: skip
@@ -124,6 +120,5 @@ def test_a_weight_of_each_can_be_changed(opened, page):
 
 @pytest.mark.skipif(AXE is None, reason="axe-core is not installed")
 def test_axe_finds_nothing(opened):
-    for path in FIVE[:2]:
-        choose(opened, path)
-        assert opened.axe() == []
+    choose(opened, "convtranspose1")
+    assert opened.axe() == []

@@ -215,6 +215,7 @@ def test_the_keyboard_reaches_every_layer_of_a_deep_net(browser, tmp_path):
     browser.open(tmp_path / "why.html")
     browser.ask("(document.querySelector('#overview summary').focus(), 0)")
     browser.press(" ", 32, text=" ")
+    browser.ask("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")  # what opens is drawn then
     browser.press("Tab", 9)
     assert browser.ask("document.activeElement.textContent").startswith("show ")
     path = browser.ask("document.activeElement.textContent").split()[1]

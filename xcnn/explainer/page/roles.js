@@ -4,9 +4,9 @@
 
 const SYMBOLS = { x: "X", y: "Y", dx: "∂E/∂X", dy: "∂E/∂Y" };
 
-/** What is done with the products of a window, of so many planes that are read. */
-function summing({ share, node }) {
-  const parts = ["add", ...(share > 1 ? [`so with all ${share} that it reads`] : []), ...(node?.weights.bias ? ["add the bias"] : [])];
+/** What is done with the products of a window. */
+function summing({ share, symbols, role, node }) {
+  const parts = ["add", ...(share > 1 ? [`do the same with all ${share} ${symbols.j}s`] : []), ...(role === FORWARD && node.weights.bias ? ["add the bias"] : [])];
   return parts.length > 1 ? `${parts.slice(0, -1).join(", ")}, and ${parts.at(-1)}` : `and ${parts[0]}`;
 }
 
@@ -45,7 +45,7 @@ const BACK = {
   stamps: (p, q, value, kernel) => [`X[${p}, ${q}] = `, value, ` stamps ${kernel}, times itself, into the frame in Y. All stamps add up.`],
   collects: (m, n) => `Stand on Y[${m}, ${n}] and collect. The cell of X whose stamp began furthest up and left`,
   shares: (count, { j }, bias) => `Filter ${j} collects from ${count === 1 ? "1 channel" : `${count} channels`}${bias ? ", and adds its bias" : ""}:`,
-  lays: (p, q, view) => `On the way back it is a correlation: lay K on the frame in ∂E/∂Y, multiply what lies on each other, ${summing({ share: view.share })}. What is ∂E/∂X[${p}, ${q}] of channel ${view.i}?`,
+  lays: (p, q, view) => `On the way back it is a correlation: lay K on the frame in ∂E/∂Y, multiply what lies on each other, ${summing(view)}. What is ∂E/∂X[${p}, ${q}] of channel ${view.i}?`,
   weighs: (a, b) => `K[${a}, ${b}] brought every cell of X to a cell in the frame in ∂E/∂Y. What is ∂E/∂K[${a}, ${b}], the sum of the gradients there times those cells of X?`,
   slides: "X has become the kernel that slides over ∂E/∂Y",
   sizes: ({ size, output, padding: [[top, bottom]], stride }, extent) => [size[0],
