@@ -115,6 +115,10 @@ def pictures(browser, folder, out):
     for name, path, part in OTHERS:
         browser.ask(f"(xcnn.state.chooseLayer('{path}'), xcnn.state.show(), 0)")
         kept(section(browser, part), out / f"{name}.png")
+    page, _ = made("lenet", folder)
+    browser.open(page)
+    draw(browser)
+    kept(section(browser, "#picture"), out / "drawing.png")
 
 
 THREE = [
