@@ -82,6 +82,7 @@ def test_a_transposed_one_changes_the_places_of_forward_and_backward(opened):
     sizes = opened.ask("xcnn.state.view().g")
     assert (sizes["size"], sizes["output"]) == ([11, 13], [5, 5])
     assert "(5 − 1) · 2 + 3 − 1 − 0 + 1 = 11" in text(opened, "geometry")
+    assert "rows that are added below: 1" in text(opened, "geometry")
     rows = opened.ask("[...document.querySelectorAll('#geometry tbody tr')].map(row => row.lastChild.textContent)")
     modes = [xcnn.Conv2DTranspose(6, (3, 2), stride=(2, 3), padding=mode) for mode in ("valid", "same", "full")]
     sizes = [layer.output_size((5, 5)) for layer in modes]

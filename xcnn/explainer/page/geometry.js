@@ -16,9 +16,7 @@ function modeSize(mode, { g, role }, axis) {
 
 class GeometrySection extends Section {
   constructor(state) {
-    const asked = ({ g, role }) => role.sizes(g, reach(g, 0));
-    super({ id: "geometry", title: FORWARD.titles.geometry, expected: () => asked(state.view())[0], told: String });
-    this.ask = asked;
+    super({ id: "geometry", title: FORWARD.titles.geometry, expected: () => this.rows(state.view())[0], told: String });
     this.padded = new PlaneMap({ label: "X with its padding", width: 260 });
   }
 
@@ -32,13 +30,18 @@ class GeometrySection extends Section {
     const size = (axis) => role.size(g.size[axis], g.output[axis], g.padding[axis], g.stride[axis], reach(g, axis));
     const padding = padded(role === BACK ? view.kept : view.read, g.padding);
     this.title.textContent = role.titles.geometry;
-    this.fill(this.ask(view)[1],
+    this.fill(this.rows(view)[1],
       paragraph("This layer is ", code(`${view.node.kind}(${view.node.told})`), "."),
       paragraph("Rows: ", code(size(0)), ". Columns: ", code(size(1)), "."),
       element("div", { class: "row" },
         this.padded.show(padding, { frames: [...next, moved(windowFrame(g, p, q))], label: role.framed(p, q), palette: paletteOf(padding) }),
         this.modes(view)),
       this.identity(state, view));
+  }
+
+  /** How many rows Y has, and the question for them. */
+  rows({ g, role }) {
+    return role.sizes(g, reach(g, 0));
   }
 
   modes(view) {

@@ -33,6 +33,9 @@ const FORWARD = {
   around: "zeros around X, and the size of Y",
 };
 
+/** Rows that a transposed convolution has beyond those that stamps reach: its output_padding, or what "same" adds. */
+const moreRows = (size, count, [lo, hi], stride, extent) => size - ((count - 1) * stride + extent - lo - hi);
+
 const BACK = {
   names: { read: "dy", made: "dx", sent: "x", kept: "y" },
   symbols: { place: "X", cell: "Y", i: "channel", j: "filter" },
@@ -48,10 +51,12 @@ const BACK = {
   lays: (p, q, view) => `On the way back it is a correlation: lay K on the frame in ∂E/∂Y, multiply what lies on each other, ${summing(view)}. What is ∂E/∂X[${p}, ${q}] of channel ${view.i}?`,
   weighs: (a, b) => `K[${a}, ${b}] brought every cell of X to a cell in the frame in ∂E/∂Y. What is ∂E/∂K[${a}, ${b}], the sum of the gradients there times those cells of X?`,
   slides: "X has become the kernel that slides over ∂E/∂Y",
-  sizes: ({ size, output, padding: [[top, bottom]], stride }, extent) => [size[0],
-    `X has ${output[0]} rows, which come ${stride[0]} apart; each stamp reaches over ${extent}; rows that are taken away: ${top} above and ${bottom} below. How many rows has Y?`],
+  sizes({ size: [rows], output: [count], padding: [[top, bottom]], stride: [stride] }, extent) {
+    const more = moreRows(rows, count, [top, bottom], stride, extent);
+    return [rows, `X has ${count} rows, which come ${stride} apart; each stamp reaches over ${extent}; rows that are taken away: ${top} above and ${bottom} below; ${more ? `rows that are added below: ${more}` : "none is added"}. How many rows has Y?`];
+  },
   size(size, output, [lo, hi], stride, extent) {
-    const extra = size - ((output - 1) * stride + extent - lo - hi);
+    const extra = moreRows(size, output, [lo, hi], stride, extent);
     return `(${output} − 1) · ${stride} + ${extent} − ${lo} − ${hi}${extra ? ` + ${extra}` : ""} = ${size}`;
   },
   framed: (p, q) => `Y with what is taken away around it: where X[${p}, ${q}] is stamped, and the next one`,
