@@ -23,12 +23,21 @@ def split(whole):
     return entries, config, whole[8 + length :]
 
 
+def sum_of(whole):
+    """The sum of a file, by its definition: of what comes before the tensors, and of the sums of each MiB of them."""
+    first = 8 + int.from_bytes(whole[:8], "little")
+    sums = [hashlib.sha256(whole[at : at + 2**20]).digest() for at in range(first, len(whole), 2**20)]
+    return hashlib.sha256(whole[:first] + b"".join(sums)).hexdigest().encode()
+
+
+def sealed(whole, sum_of=sum_of):
+    """A file whose sum's digits were zeros, with a right sum."""
+    return whole.replace(checkpoint_file.BLANK.encode(), sum_of(whole), 1)
+
+
 def joined(entries, config, payload, true_sum=True):
     """A file of such parts, with a right sum: what an attacker would make."""
     text = config if isinstance(config, str) else json.dumps({**config, **HEAD} if true_sum else config)
     header = json.dumps({"__metadata__": {"xcnn": text}, **entries}).encode()
     whole = len(header).to_bytes(8, "little") + header + payload
-    if true_sum:
-        digest = hashlib.sha256(whole).hexdigest().encode()
-        whole = whole.replace(checkpoint_file.BLANK.encode(), digest, 1)
-    return whole
+    return sealed(whole) if true_sum else whole

@@ -26,7 +26,7 @@ from xcnn.core.random import Key
 from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.errors import BackendUnavailable, DTypeError
-from xcnn.layers.layer import Layer
+from xcnn.layers.layer import Layer, Run
 from xcnn.training.losses import Loss
 from xcnn.training.optimizers import Optimizer
 from xcnn_numpy import fft, literal, plain, update
@@ -34,7 +34,7 @@ from xcnn_numpy import loss as judge
 from xcnn_numpy.explain import explain
 from xcnn_numpy.native import FUSES, PASSES, Native, joins, pooling
 from xcnn_numpy.native.layout import holds
-from xcnn_numpy.native.recorded import recorded
+from xcnn_numpy.native.recorded import Recorded, recorded
 from xcnn_numpy.plain.gemm import BlasGemm
 
 GEMM = BlasGemm(workspace=2**19)  # 2 MiB of float32, which stays in cache
@@ -45,6 +45,10 @@ ALGORITHMS: dict[str, Algorithm] = {"literal": literal, "gemm": GEMM, "fft": fft
 def compiled(threads: int) -> Algorithm:
     """The algorithm `native` on so many threads."""
     return Native(threads, GEMM)
+
+
+FEW = 2**16
+"""Cells of samples that are looked at on one thread before a prediction."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -166,6 +170,12 @@ class NumpyBackend(StridedBackend):
         """
         buffers.limit(self.kept_memory)
         return blas.alone() if self.shares_by_blas and self.workers > 1 else blas.free()
+
+    def at_once(self, net: Layer, weights: Weights, x: Array, run: Run) -> Array | None:
+        if x.size > FEW or not isinstance(net, Recorded):
+            return None
+        buffers.limit(self.kept_memory)
+        return net.replayed(weights, x, run)
 
     @cached_property
     def shares_by_blas(self) -> bool:

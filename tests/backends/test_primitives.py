@@ -23,6 +23,7 @@ from xcnn import Backend, Layer
 from xcnn.checking.gradients import ReferenceBackend, check_adjoint
 from xcnn.core import reference
 from xcnn.core.windows import extent, output_size
+from xcnn.layers.layer import Run
 
 PRIMITIVES = (
     "correlate",
@@ -468,7 +469,7 @@ def test_pools_copy_no_windows():
 
 def parameters(function):
     """Names, kinds, defaults and types of a function's parameters, without self, and of its result."""
-    hints = typing.get_type_hints(function, localns={"Layer": Layer})
+    hints = typing.get_type_hints(function, localns={"Layer": Layer, "Run": Run})
     listed = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
     return [(p.name, p.kind, p.default, hints.get(p.name)) for p in listed], hints["return"]
 

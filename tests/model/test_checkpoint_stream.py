@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from checkpoints import split
+from checkpoints import joined, sealed, split, sum_of
 
 import xcnn
 from xcnn import Adam, Dense, Model, Sequential
@@ -43,7 +43,7 @@ def test_nothing_of_the_files_size_is_made(tmp_path):
         tracemalloc.stop()
     size = path.stat().st_size
     assert size > checkpoint_file.FREE
-    assert saving < checkpoint_file.PIECE + 2**20, saving
+    assert saving < checkpoint_file.ROOMS * checkpoint_file.PIECE + 2**20, saving
     assert loading < size + 2**20, loading / size
     for name, leaf in leaves(model).items():
         assert np.array_equal(leaf, leaves(loaded)[name]), name
@@ -52,7 +52,7 @@ def test_nothing_of_the_files_size_is_made(tmp_path):
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_the_sum_is_that_of_the_whole_file(tmp_path):
+def test_the_sum_is_that_of_all_bytes(tmp_path):
     """Its own digits as zeros; and other programs read the tensors."""
     from safetensors.numpy import load_file
 
@@ -62,13 +62,37 @@ def test_the_sum_is_that_of_the_whole_file(tmp_path):
     whole = path.read_bytes()
     _, config, _ = split(whole)
     digest = config["sha256"].encode()
-    assert hashlib.sha256(whole.replace(digest, checkpoint_file.BLANK.encode(), 1)).hexdigest().encode() == digest
+    assert sum_of(whole.replace(digest, checkpoint_file.BLANK.encode(), 1)) == digest
     assert int.from_bytes(whole[:8], "little") % 8 == 0  # tensors lie at multiples of 8 bytes
     tensors = load_file(path)
     assert {name.removeprefix("state/") for name in tensors} == set(leaves(model))
     for name, tensor in tensors.items():
         assert np.array_equal(tensor, leaves(model)[name.removeprefix("state/")])
     assert Model.load(path, backend="numpy").info == {"digits": checkpoint_file.BLANK}
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_first_versions_files_are_read(size, tmp_path):
+    """Their sum is the SHA-256 of the whole file."""
+    small = Model(Sequential(Dense(2)), (3,), backend="numpy")
+    model, path = small if size == "small" else large(backend="numpy"), tmp_path / "m.xcnn"
+    model.save(path)
+    entries, config, payload = split(path.read_bytes())
+    blank = joined(entries, {**config, "format": "xcnn.checkpoint.1", "sha256": checkpoint_file.BLANK}, payload, False)
+    assert (len(blank) > checkpoint_file.FREE) == (size == "large")
+    first = sealed(blank, lambda whole: hashlib.sha256(whole).hexdigest().encode())
+    path.write_bytes(first)
+    for name, leaf in leaves(Model.load(path, backend="numpy")).items():
+        assert np.array_equal(leaf, leaves(model)[name]), name
+    for at in (-1, -len(payload), -len(payload) // 2):
+        altered = bytearray(first)
+        altered[at] ^= 1
+        path.write_bytes(altered)
+        with pytest.raises(CheckpointError, match="X402"):
+            Model.load(path, backend="numpy")
+    path.write_bytes(sealed(blank))  # the sum of the other version
+    with pytest.raises(CheckpointError, match="X402"):
+        Model.load(path, backend="numpy")
 
 
 def test_other_memory_layouts_and_sizes(tmp_path):

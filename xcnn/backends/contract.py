@@ -29,7 +29,7 @@ from xcnn.training.optimizers import Composite, Optimizer, global_norm, weight_n
 from xcnn.training.precision import Precision
 
 if TYPE_CHECKING:
-    from xcnn.layers.layer import Layer
+    from xcnn.layers.layer import Layer, Run
 
 log: logging.Logger = logging.getLogger("xcnn")
 Step = TypeVar("Step", bound=Callable[..., Any])
@@ -157,6 +157,13 @@ class Backend:
         set for one must stand that (process.py).
         """
         return process.Computing()
+
+    def at_once(self, net: Layer, weights: Weights, x: Array, run: Run) -> Array | None:
+        """The output for samples on the host, without `active`; None where it can't be, or x is not finite.
+
+        For small nets, of which the block takes a part that is seen.
+        """
+        return None
 
     def synchronize(self) -> None:
         """Wait until the device has done what it was given."""

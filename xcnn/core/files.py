@@ -129,7 +129,7 @@ def replacing(path: str | Path) -> Iterator[io.BufferedWriter]:
                 file.flush()
                 if target.exists():
                     inherit(file.fileno(), target)
-                _sync(file.fileno())
+                sync(file.fileno())
                 if fcntl:  # while the file is open, and so locked
                     os.replace(temporary, target)
             if not fcntl:
@@ -282,7 +282,7 @@ def is_hollow(file: io.BufferedReader) -> bool:
     return stored > 0 and found.st_size > max(FREE, RATIO * stored)
 
 
-def _sync(handle: int) -> None:
+def sync(handle: int) -> None:
     """Bring an open file or folder to the disk, where its file system can be asked to."""
     try:
         os.fsync(handle)
@@ -297,6 +297,6 @@ def _sync_folder(folder: Path) -> None:
         with suppress(PermissionError):  # a folder may be one to write into and not to read
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                _sync(handle)
+                sync(handle)
             finally:
                 os.close(handle)

@@ -245,6 +245,16 @@ class Crowd(Shared):
 crowd: Crowd = Crowd()
 
 
+class Present(Block):
+    """A block in which no other thread forks the process. Blocks of several threads go on side by side."""
+
+    __slots__ = ()
+    within: tuple[Shared, ...] = (crowd,)
+
+    def __enter__(self) -> None:
+        crowd.enter(self.begun())
+
+
 class _Here(threading.local):
     """Of each thread: the blocks in which NumPy keeps quiet, one within the other.
 
@@ -258,23 +268,21 @@ class _Here(threading.local):
 here: _Here = _Here()
 
 
-class Computing(Block):
-    """A block in which no other thread forks the process. Blocks of several threads go on side by side.
+class Computing(Present):
+    """The same, in which NumPy raises and warns of nothing that is not finite, whatever the process has told it.
 
-    In it NumPy raises and warns of nothing that is not finite, whatever the process has told it: who computes looks.
+    Who computes looks.
     """
 
     __slots__ = ("quiet",)
     quiet: np.errstate | None
-    within: tuple[Shared, ...] = (crowd,)
 
     def __init__(self) -> None:
         super().__init__()
         self.quiet = None
 
     def __enter__(self) -> None:
-        mark = self.begun()
-        crowd.enter(mark)
+        super().__enter__()
         self.quiet = quiet = np.errstate(all="ignore")
         here.quiet.append(quiet)
         quiet.__enter__()

@@ -1,10 +1,11 @@
 """The file of a checkpoint: safetensors, whose metadata holds a configuration as JSON and the sum of all bytes.
 
-The sum is the SHA-256 of the whole file with its own 64 digits taken as zeros: every byte counts. Reading checks sizes
-before it allocates, the sum before it believes, the type and range of each entry (schema.py) before it uses it. Of a
-large file the configuration comes first: tensors are read where they are those of its net.
+The sum is the SHA-256 of the file up to its tensors, its own 64 digits taken as zeros, and of the SHA-256 of each MiB
+of the tensors: every byte counts, and all processors count. In the first version's files it was that of the whole file.
+Reading checks sizes before it allocates, the sum before it believes, the type and range of each entry (schema.py)
+before it uses it. Of a large file the configuration comes first: tensors are read where they are those of its net.
 
-Files are written and read in pieces, and summed by a thread beside that: nothing of a file's size is made but the
+Files are written and read in pieces, and summed by threads beside that: nothing of a file's size is made but the
 tensors themselves.
 """
 
@@ -15,10 +16,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, cycle
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -26,7 +29,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from xcnn.core.checks import plain
-from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, replacing
+from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, replacing, sync
+from xcnn.core.process import processors
 from xcnn.core.streams import Stream, content_of, give, is_stream, name_of
 from xcnn.core.types import Shape
 from xcnn.core.windows import is_whole
@@ -35,14 +39,20 @@ from xcnn.model import schema
 from xcnn.model.schema import TooMuchError, short
 from xcnn.training.state import HostArray
 
-FORMAT = "xcnn.checkpoint.1"
+FORMAT, FIRST = "xcnn.checkpoint.2", "xcnn.checkpoint.1"
 LARGEST = 2**33
 """Bytes of the largest file that is read: 8 GiB."""
 LARGEST_HEADER = 2**24
 ALIGNED = 64
 """Bytes, of whose multiples the addresses are at which JAX takes over what the host holds."""
-PIECE = 2**21
-"""Bytes that are written or read, and summed meanwhile, at a time: they stay in cache."""
+PIECE = 2**20
+"""Bytes that are summed together, and written or read at a time: they stay in cache. Files depend on it."""
+ROOMS = 4
+"""Pieces that are written before the first of them must be summed."""
+BEHIND = 32
+"""Pieces that are read before the first of them must be summed."""
+SYNCED = 2**25
+"""Bytes that are written before the file is brought to the disk for the first time."""
 MOST_VALUES = 2**18
 """In a header, tensors and configuration together: as Python's objects they take up to a hundred times their text."""
 MOST_TENSORS = 20_000
@@ -55,40 +65,97 @@ Tensors = dict[str, HostArray]
 
 
 class Sum:
-    """A SHA-256 of pieces, within a `with` block that reads or writes them: a thread sums the last one meanwhile."""
+    """The sum of a file, within a `with` block that reads or writes it: threads sum its pieces meanwhile."""
 
     digest: Any
+    whole: bool
     beside: ThreadPoolExecutor | None
-    last: Future[None] | None
+    begun: deque[Future[bytes]]
+    piece: list[memoryview]
+    """What is given of the piece that is not whole yet."""
+    room: int
+    """Bytes that it lacks."""
 
-    def __init__(self, digest: Any, size: int) -> None:
-        self.digest = digest
-        self.beside = ThreadPoolExecutor(1, "xcnn-sum") if size > FREE else None
-        self.last = None
+    def __init__(self, begin: bytes, size: int, whole: bool = False) -> None:
+        """Begin with a file's header, of one with so many bytes; `whole` for the first version's sum."""
+        self.digest, self.whole = hashlib.sha256(begin), whole
+        self.beside = ThreadPoolExecutor(1 if whole else processors(), "xcnn-sum") if size > FREE else None
+        self.begun, self.piece, self.room = deque(), [], PIECE
 
     def __enter__(self) -> Sum:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.beside:
-            self.beside.shutdown()
+            self.beside.shutdown(cancel_futures=True)
 
-    def add(self, piece: memoryview) -> None:
-        """Begin to sum a piece, once the one before is summed. It must stay as it is until then."""
-        self.wait()
+    def add(self, cells: memoryview) -> None:
+        """The next bytes of the tensors. They must stay as they are until they are summed."""
+        while len(cells):
+            part, cells = cells[: self.room], cells[self.room :]
+            self.piece.append(part)
+            self.room -= len(part)
+            if not self.room:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Begin to sum the piece."""
+        piece, self.piece, self.room = self.piece, [], PIECE
         if self.beside:
             try:
-                self.last = self.beside.submit(self.digest.update, piece)
+                self.begun.append(self.beside.submit(self._sum, piece))
                 return
             except RuntimeError:  # the interpreter ends, and starts no thread any more
-                pass
-        self.digest.update(piece)
+                self.wait()
+        self.digest.update(self._sum(piece))
 
-    def wait(self) -> None:
-        """All pieces are summed."""
-        if self.last:
-            self.last.result()
-            self.last = None
+    def _sum(self, piece: list[memoryview]) -> bytes:
+        """What is to be summed of a piece, if anything still is."""
+        digest = self.digest if self.whole else hashlib.sha256()
+        for part in piece:
+            digest.update(part)
+        return b"" if self.whole else digest.digest()
+
+    def wait(self, left: int = 0) -> None:
+        """Until so many pieces at most, the last ones, are not summed."""
+        while len(self.begun) > left:
+            self.digest.update(self.begun.popleft().result())
+
+    def digits(self) -> str:
+        """The sum, once all bytes are given."""
+        if self.piece:
+            self._begin()
+        self.wait()
+        return str(self.digest.hexdigest())
+
+
+class Syncing:
+    """A file whose bytes a thread of a `with` block brings to the disk meanwhile, so that little is left at its end."""
+
+    file: io.BufferedIOBase
+    beside: ThreadPoolExecutor | None
+    begun: Future[None] | None
+    written: int
+
+    def __init__(self, file: io.BufferedIOBase, size: int) -> None:
+        beside = size > SYNCED and isinstance(file, io.BufferedWriter)
+        self.file, self.begun, self.written = file, None, 0
+        self.beside = ThreadPoolExecutor(1, "xcnn-sync") if beside else None
+
+    def __enter__(self) -> Syncing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.beside:
+            self.beside.shutdown()
+
+    def write(self, piece: memoryview) -> None:
+        """Write a piece, and begin to bring the file to the disk where there is much that is not there yet."""
+        self.file.write(piece)
+        self.written += len(piece)
+        if self.beside and self.written >= SYNCED and (not self.begun or self.begun.done()):
+            with suppress(RuntimeError):  # as the interpreter ends
+                self.begun, self.written = self.beside.submit(sync, self.file.fileno()), 0
 
 
 def put(
@@ -111,19 +178,36 @@ def write(file: io.BufferedIOBase, tensors: Mapping[str, Any], text: str, fetch:
     """Write a file from its beginning. What is written is what is summed, whoever else holds the tensors."""
     header, promised = header_of({name: (_kind(tensor), tuple(tensor.shape)) for name, tensor in tensors.items()}, text)
     begin = len(header).to_bytes(8, "little") + header
-    room = memoryview(bytearray(min(promised, PIECE)))
-    with Sum(hashlib.sha256(begin), promised) as summed:
+    rooms = cycle([memoryview(bytearray(min(promised, PIECE))) for _ in range(ROOMS)])
+    with Sum(begin, promised) as summed, Syncing(file, promised) as synced:
         file.write(begin)
-        for name, tensor in tensors.items():
-            for piece in pieces(np.asarray(sent(name, tensor, fetch), order="C")):
-                summed.wait()
-                copy = room[: len(piece)]
-                copy[:] = piece
-                summed.add(copy)
-                file.write(copy)
-        summed.wait()
+        cells = (pieces(np.asarray(sent(name, tensor, fetch), order="C")) for name, tensor in tensors.items())
+        for piece in gathered(chain.from_iterable(cells), rooms, lambda: summed.wait(ROOMS - 1)):
+            summed.add(piece)
+            synced.write(piece)
+        digits = summed.digits()
         file.seek(begin.index(BLANK.encode()))
-        file.write(summed.digest.hexdigest().encode())
+        file.write(digits.encode())
+
+
+def gathered(
+    parts: Iterable[memoryview], rooms: Iterator[memoryview], free: Callable[[], None]
+) -> Iterator[memoryview]:
+    """Copies of some bytes in one room after another, each full but the last; `free` waits until there is one."""
+    used = 0
+    for part in parts:
+        while len(part):
+            if not used:
+                free()
+                room = next(rooms)
+            taken = part[: len(room) - used]
+            room[used : used + len(taken)] = taken
+            part, used = part[len(taken) :], used + len(taken)
+            if used == len(room):
+                yield room
+                used = 0
+    if used:
+        yield room[:used]
 
 
 def pieces(tensor: HostArray) -> Iterator[memoryview]:
@@ -264,9 +348,8 @@ def _contents(path: Path, file: io.BufferedIOBase) -> Contents:
             hint="use an older checkpoint, or copy the file again.",
         )
     digest = config.pop("sha256")
-    sum_of_header = hashlib.sha256(length.to_bytes(8, "little"))
-    sum_of_header.update(header.replace(digest.encode(), BLANK.encode(), 1))
-    return Contents(path, file, shapes, promised, config, digest, sum_of_header)
+    begin = length.to_bytes(8, "little") + header.replace(digest.encode(), BLANK.encode(), 1)
+    return Contents(path, file, shapes, promised, config, digest, begin)
 
 
 def as_it_is(tensor: HostArray) -> HostArray:
@@ -284,8 +367,8 @@ class Contents:
     promised: int
     config: dict[str, Any]
     digest: str
-    begun: Any
-    """The sum up to the tensors."""
+    begin: bytes
+    """The file up to the tensors, without its digest."""
     known: Tensors | None = None
     """The tensors of a small file."""
 
@@ -298,15 +381,16 @@ class Contents:
     def read(self, send: Callable[[HostArray], Any] = as_it_is) -> dict[str, Any]:
         """The same from the file; each is sent as soon as it is read, so that it need not stay on the host."""
         tensors, size = {}, 0
-        with Sum(self.begun, self.promised) as summed:
+        with Sum(self.begin, self.promised, self.config["format"] == FIRST) as summed:
             for name, (kind, shape) in self.shapes.items():
                 tensor = aligned(shape, kind)
                 for piece in pieces(tensor):
                     size += self.file.readinto(piece)
                     summed.add(piece)
-                summed.wait()
+                    summed.wait(BEHIND)
                 tensors[name] = sent(name, tensor, send)
-        if size < self.promised or self.begun.hexdigest() != self.digest:
+            digits = summed.digits()
+        if size < self.promised or digits != self.digest:
             raise CheckpointError(
                 "X402",
                 f"{self.path.name} was altered: its SHA-256 is not the one that it names.",
@@ -357,7 +441,7 @@ def parse(path: Path, header: bytes) -> tuple[dict[str, tuple[str, tuple[int, ..
             config = json.loads(text, object_pairs_hook=_unique)
         except RecursionError as error:  # in some versions of Python: others read on, and its net is refused
             raise CheckpointError("X404", f"{path.name} is not read: it is nested too deep.") from error
-        if config["format"] != FORMAT or not re.fullmatch(r"[0-9a-f]{64}", config["sha256"]):
+        if config["format"] not in (FORMAT, FIRST) or not re.fullmatch(r"[0-9a-f]{64}", config["sha256"]):
             refuse(path, f"its format is {short(config['format'])}; this version reads {FORMAT!r}.")
         if len(entries) > MOST_TENSORS:
             raise CheckpointError(

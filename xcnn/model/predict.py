@@ -97,12 +97,16 @@ def of_one_batch(model: Held, x: Any, batch_size: Any) -> HostArray | None:
         return None
     if x.dtype != np.dtype(trainer.dtype) or x.shape[1:] != model.input_shape or not 0 < len(x) <= most < 2**31:
         return None
-    with host_memory("this batch"), backend.active():
-        flat = x.ravel()
-        if not isfinite(flat @ flat if flat.size <= FEW else x.sum()):
-            return None
-        y, _ = trainer.net(trainer.asked(model.state), backend.asarray(x, trainer.dtype), trainer.asking)
-        return np.array(backend.to_numpy(y), order="C")  # it may be memory of others, or not be written
+    net, run, weights = trainer.net, trainer.asking, trainer.asked(model.state)
+    with host_memory("this batch"):
+        if (y := backend.at_once(net, weights, x, run)) is not None:
+            return np.array(y, order="C")  # it may be memory of others, or not be written
+        with backend.active():
+            flat = x.ravel()
+            if not isfinite(flat @ flat if flat.size <= FEW else x.sum()):
+                return None
+            y, _ = net(weights, backend.asarray(x, trainer.dtype), run)
+            return np.array(backend.to_numpy(y), order="C")
 
 
 def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> HostArray:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from math import isfinite
 from operator import is_
 from threading import get_ident
 from typing import Any
 
 import numpy as np
 from xcnn_host.buffers import elsewhere, recycler
+from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, Replay, made
 from xcnn_strided.fusion import FusedGraph, FusedSequential
 
 from xcnn.core import tree
+from xcnn.core.process import Present
 from xcnn.core.pure import is_own
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import BatchNorm, Dropout
@@ -65,6 +68,15 @@ class Met:
         if len(leaves) != len(self.leaves) or not all(map(is_, leaves, self.leaves)):
             return False
         return True not in [leaf.flags.writeable for leaf in leaves]
+
+    def predicted(self, x: Array, leaves: list[Array], run: Run) -> Array:
+        """What the recording of a prediction gives."""
+        assert self.recording is not None
+        if self.leaves is not None:
+            return self.recording(x)
+        replay = self.recording.begin((x, *leaves), run.key)
+        replay.run(0)
+        return replay.result(0)
 
 
 def kind_of(leaf: Array) -> Any:
@@ -122,11 +134,25 @@ class Recorded:
             self.try_out(key, met, weights, leaves, x, run)
         if met.recording is None:
             return self.by_layers(weights, x, run)
-        if met.leaves is not None:
-            return met.recording(x), no_backward
+        if not trains:
+            return met.predicted(x, leaves, run), no_backward
         replay = met.recording.begin((x, *leaves), run.key)
         replay.run(0)
-        return replay.result(0), Through(self, met, replay, weights, x, run) if trains else no_backward
+        return replay.result(0), Through(self, met, replay, weights, x, run)
+
+    def replayed(self, weights: Weights, x: Array, run: Run) -> Array | None:
+        """A prediction by the library alone, which asks nothing of NumPy.
+
+        None where there is no recording of it, or x is not finite.
+        """
+        met = self.met.get((x.shape, x.dtype.char, False))
+        if met is None or met.recording is None or met.waiting is not None or not self.can(x, run):
+            return None
+        leaves = tree.leaves(weights)
+        if not met.same(leaves) or not isfinite(kernel("sum_of_squares", x.dtype)(x.size, address(x))):
+            return None
+        with Present():
+            return met.predicted(x, leaves, run)
 
     def can(self, x: Array, run: Run) -> bool:
         """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place.

@@ -15,6 +15,7 @@ from xcnn.bench.cases import step_case
 from xcnn.bench.drawn import drawn
 from xcnn.bench.zoo import NETS
 from xcnn.core import tree
+from xcnn.core.process import crowd
 from xcnn.errors import DataError, ShapeError
 from xcnn.layers import Run
 
@@ -285,6 +286,32 @@ def test_errors_are_those_of_before():
     x[2, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match="sample 2"):
         model.predict(x)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_the_library_alone_asks_nothing_of_numpy(is_frozen, monkeypatch):
+    """It needs no block of the backend's: what overflows does so under whatever NumPy was told, and forks wait."""
+    net = xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(5), xcnn.Sigmoid(), xcnn.Dense(2))
+    model = xcnn.Model(net, (1, 4, 4), loss="mse", backend="numpy")
+    model = recorded(model.frozen() if is_frozen else model, samples(3, (1, 4, 4)))
+    huge = np.full((3, 1, 4, 4), 3e38, "float32")
+    expected = by_layers(model, huge)
+    computing, run = [], replay.Replay.run
+    monkeypatch.setattr(
+        replay.Replay,
+        "run",
+        lambda self, part: computing.append(threading.get_ident() in crowd.blocks) or run(self, part),
+    )
+    with monkeypatch.context() as patch, np.errstate(all="raise"):
+        patch.setattr(type(model.backend), "active", lambda self: pytest.fail("the block of the backend's was begun"))
+        assert np.array_equal(model.predict(huge), expected)
+    assert computing == [True]
+    assert threading.get_ident() not in crowd.blocks
+    for odd in (np.nan, np.inf, -np.inf):
+        huge[2, 0, 3, 3] = odd
+        with np.errstate(all="raise"), pytest.raises(DataError, match=r"X203.*sample 2"):
+            model.predict(huge)
+    assert len(computing) == 1
 
 
 def test_no_memory_is_told(monkeypatch):
