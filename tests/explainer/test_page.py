@@ -147,7 +147,7 @@ def test_the_keyboard_alone_reaches_everything(opened):
 
 def test_questions_are_answered(opened):
     """A right guess is right, a wrong one is told the number; answers can be covered."""
-    y = "xcnn.state.view().Y"
+    y = "xcnn.state.view().made"
     answer = opened.ask(f"String({y}.cells[xcnn.state.element[0] * {y}.columns + xcnn.state.element[1]])")
     guess = (
         "(guess => { const box = document.querySelector('#window .question'); box.querySelector('input').value = guess;"
