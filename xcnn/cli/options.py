@@ -184,4 +184,4 @@ def tell(line: str, silent: bool) -> None:
 
 def say(line: str) -> None:
     """A line of results on stdout."""
-    print(folded(printable(line), sys.stdout), flush=True)
+    print(folded(printable(line), sys.stdout))
