@@ -145,7 +145,7 @@ class Recorded:
         replay = met.recording.begin((x, *leaves), run.key, sums.heard(run) if sums else run)
         replay.run(0)
         replay.asked = run
-        return replay.result(0), Through(self, met, replay, (weights, x, run), sums)
+        return replay.result(0), Through(replay, met.dy, met.grads, self.by_layers, (weights, x, run), sums)
 
     def key_of(self, x: Array, trains: bool, run: Run) -> Any:
         """What a recording is kept by: how x lies, and which samples of the batch it has, where layers ask."""
@@ -235,7 +235,9 @@ class Recorded:
         recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
         replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key, run)
         replay.run(0)
-        back = Through(self, met, replay, (weights, given, run)) if dy is not None else no_backward
+        back: Backward = no_backward
+        if dy is not None:
+            back = Through(replay, met.dy, met.grads, self.by_layers, (weights, given, run))
         if digests(replay.result(0), back, dy) != expected:
             return
         if len(self.trusted) >= MOST:

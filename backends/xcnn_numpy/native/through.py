@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from xcnn_native.replay import Replay
 
 from xcnn.core import tree
-from xcnn.core.types import Array, Weights
+from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.layer import Next, Run, Share
-
-if TYPE_CHECKING:
-    from xcnn_numpy.native.recorded import Met, Recorded
 
 
 class Sums:
@@ -47,24 +44,39 @@ class Sums:
 class Through:
     """The backward pass of a replay, once; called again, or with a gradient that lies otherwise, the layers' own.
 
-    `given` is what the net was called with, and `sums` what several processes have summed in the call.
+    Parameters
+    ----------
+    replay
+        whose forward pass was run
+    dy, grads
+        a gradient such as it takes, and the tree of gradients: the number of a result and whether it is a Next
+    by_layers, given
+        what the net gives without a recording, and of what
+    sums
+        what several processes have summed in the forward pass
     """
 
     def __init__(
-        self, net: Recorded, met: Met, replay: Replay, given: tuple[Weights, Array, Run], sums: Sums | None = None
+        self,
+        replay: Replay,
+        dy: Array,
+        grads: Any,
+        by_layers: Callable[[Weights, Array, Run], tuple[Array, Backward]],
+        given: tuple[Weights, Array, Run],
+        sums: Sums | None = None,
     ) -> None:
-        self.net, self.met, self.given, self.sums = net, met, given, sums
+        self.dy, self.grads, self.by_layers, self.given, self.sums = dy, grads, by_layers, given, sums
         self.replay: Replay | None = replay
 
     def __call__(self, dy: Array) -> tuple[Any, Weights]:
         replay, self.replay = self.replay, None
-        if replay is None or type(dy) is not np.ndarray or like(dy) != like(self.met.dy):
+        if replay is None or type(dy) is not np.ndarray or like(dy) != like(self.dy):
             weights, x, run = self.given
-            _, backward = self.net.by_layers(weights, x, self.sums.repeated(run) if self.sums else run)
+            _, backward = self.by_layers(weights, x, self.sums.repeated(run) if self.sums else run)
             return backward(dy)
         replay.give(dy)
         replay.run(1)
-        return None, grown(self.met.grads, replay)
+        return None, grown(self.grads, replay)
 
 
 def numbered(grads: Weights) -> tuple[Any, list[Array]]:
