@@ -127,8 +127,7 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
-        place = (run.share.first, run.share.whole) if run.share and self.draws else None
-        leaves, key = tree.leaves(weights), (x.shape, x.dtype.char, trains, place)
+        leaves, key = tree.leaves(weights), self.key(x, run, trains)
         met = self.met.get(key)
         if met is None or not met.same(leaves):
             self.remember(key, leaves, trains)
@@ -145,12 +144,17 @@ class Recorded:
         replay.run(0)
         return replay.result(0), Through(self, met, replay, weights, x, run)
 
+    def key(self, x: Array, run: Run, trains: bool) -> Any:
+        """What a recording is kept by."""
+        place = (run.share.first, run.share.whole) if run.share and self.draws else None
+        return x.shape, x.dtype.char, trains, place
+
     def replayed(self, weights: Weights, x: Array, run: Run) -> Array | None:
         """A prediction by the library alone, which asks nothing of NumPy.
 
         None where there is no recording of it, or x is not finite.
         """
-        met = self.met.get((x.shape, x.dtype.char, False))
+        met = self.met.get(self.key(x, run, trains=False))
         if met is None or met.recording is None or met.waiting is not None or not self.can(x, run):
             return None
         leaves = tree.leaves(weights)
