@@ -16,7 +16,7 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, centres, each, like, sampled, side_by_side
+from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Affine:
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
         maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
-        return namespace(x).stack(
+        return batch_of(
             [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
         )
 
