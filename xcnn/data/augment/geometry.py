@@ -181,7 +181,7 @@ class RandomResizedCrop:
         for image, (top, left, high, wide) in zip(each(x), self.parts(height, width, draws), strict=True):
             rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
             made.append(along(rows, centres(0, wide, width), 2))
-        return namespace(x).stack(made)
+        return batch_of(x, made)
 
     def parts(self, height: int, width: int, draws: Draws) -> list[tuple[int, int, int, int]]:
         """Of each image the part's first row and column, its height and its width."""
@@ -257,7 +257,7 @@ class Affine:
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
         maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
         return batch_of(
-            [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
+            x, [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
         )
 
 

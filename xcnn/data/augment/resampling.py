@@ -28,8 +28,10 @@ def each(x: Array) -> list[Array]:
     return [x[n, ...] for n in range(x.shape[0])]
 
 
-def batch_of(images: Sequence[Array]) -> Array:
-    """Images, one at least, as a batch; a single one is not copied."""
+def batch_of(x: Array, images: Sequence[Array]) -> Array:
+    """A batch like X of images; a single one is not copied."""
+    if not images:
+        return x
     return images[0][None, ...] if len(images) == 1 else namespace(images[0]).stack(images)
 
 
