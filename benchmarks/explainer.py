@@ -23,6 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import Browser
 
 SECTIONS = ("rotation", "window", "geometry", "gradients", "differences", "loss", "chain", "descent")
+OTHERS = (
+    ("transposed", "convtranspose1", "rotation"),
+    ("standardised", "standardizedconv1", "#window .way"),
+)
+"""Pictures of other convolutions: name, layer, section."""
 COLOURS = 255
 """Of a picture: pages have few, and a file of as many takes half."""
 
@@ -53,12 +58,24 @@ def small_resnet():
     return model, np.stack(channels).astype("float32"), 3
 
 
+def others():
+    """Convolutions of the other kinds on the same 0: kernels that are standardised, and a transposed one."""
+    (x, y), _ = xcnn.datasets.mnist01()
+    first = [xcnn.StandardizedConv2D(4, 3, stride=2, padding=1), xcnn.ReLU()]
+    net = xcnn.Sequential(
+        *first, xcnn.Conv2DTranspose(3, 4, stride=2, padding=1), xcnn.Tanh(), xcnn.Flatten(), xcnn.Dense(2)
+    )
+    model = xcnn.Model(net, (1, 28, 28), optimizer=xcnn.SGD(0.05), backend="numpy", seed=0)
+    model.fit(x[:256], y[:256], epochs=1, batch_size=8, progress="none")
+    return model, x[int(np.flatnonzero(y == 0)[70])], 0
+
+
 NETS = {"article": article, "article-1": partial(article, 1), "lenet": lenet, "small-resnet": small_resnet}
 
 
 def made(name, folder):
     """The page's file, and the seconds that it took."""
-    model, x, y = NETS[name]()
+    model, x, y = {**NETS, "others": others}[name]()
     began = time.perf_counter()
     page = xcnn.explain(model, x, y, title=f"{name}, forward and backward")
     page.save(folder / f"{name}.html")
@@ -77,8 +94,9 @@ def kept(png, path):
 
 
 def section(browser, name):
-    """A picture of one section of the page."""
-    box = browser.ask(f"(b => [b.top + scrollY, b.height])(document.getElementById('{name}').getBoundingClientRect())")
+    """A picture of one section of the page, or of what a selector finds in it."""
+    found = f"document.querySelector('{name if name.startswith('#') else f'#{name}'}')"
+    box = browser.ask(f"(b => [b.top + scrollY, b.height])({found}.getBoundingClientRect())")
     return browser.picture(*box)
 
 
@@ -92,6 +110,15 @@ def pictures(browser, folder, out):
         if name in pressed:
             browser.ask(f"(document.querySelectorAll('{pressed[name]}')[1].click(), 0)")
         kept(section(browser, name), out / f"{name}.png")
+    page, _ = made("others", folder)
+    browser.open(page)
+    for name, path, part in OTHERS:
+        browser.ask(f"(xcnn.state.chooseLayer('{path}'), xcnn.state.show(), 0)")
+        kept(section(browser, part), out / f"{name}.png")
+    page, _ = made("lenet", folder)
+    browser.open(page)
+    draw(browser)
+    kept(section(browser, "#picture"), out / "drawing.png")
 
 
 THREE = [

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -76,6 +75,9 @@ def lost_ranks(kills: int, ranks: int, seed: int) -> None:
 
 # Workers of Dask.
 
+UNDER_WAY = 16
+"""Shards that are given out at a time."""
+
 
 @contextmanager
 def four() -> Iterator[Any]:
@@ -83,7 +85,7 @@ def four() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     here = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
-    with LocalCluster(4, **here) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=4, **here) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -95,12 +97,13 @@ def slowly(shard: Any) -> Any:
 
 def peak() -> tuple[int, float]:
     """The number of a worker, and the most memory that it ever had, in MB."""
-    return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = Path("/proc/self/status").read_text()  # getrusage tells of whoever began it, too
+    return os.getpid(), int(told.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @dataclass
 class Killing:
-    """A client's executor: kills a worker at the 60th shard and at the 120th, and notes their memory at the 40th."""
+    """A client's executor: kills a worker at the 60th shard and at the 120th, and notes their memory after 20."""
 
     client: Any
     given: int = 0
@@ -111,7 +114,7 @@ class Killing:
 
     def submit(self, shard: Any) -> Any:
         self.given += 1
-        if self.given == 40:
+        if self.given == 20 + UNDER_WAY:
             self.early = dict(self.client.run(peak).values())
         if self.given in (60, 120):
             os.kill([*self.early][self.given == 120], signal.SIGKILL)
@@ -123,13 +126,13 @@ def lost_workers() -> None:
     x = np.random.default_rng(0).random((200 * 256, *model.input_shape), dtype="float32")
     with four() as client:
         begun, killing = time.monotonic(), Killing(client)
-        shards = xcnn.parallel.predict(model, x, killing, shard_size=256, under_way=16)
+        shards = xcnn.parallel.predict(model, x, killing, shard_size=256, under_way=UNDER_WAY)
         seconds = time.monotonic() - begun
         late = dict(client.run(peak, on_error="ignore").values())
     exact = not shards.failed and bool((shards.outputs() == model.predict(x)).all())
     print(f"{len(shards)} shards, 2 of 4 workers killed: {'exact' if exact else shards.failed}, {seconds:.1f} s")
     stayed = {n: (killing.early[n], late[n]) for n in late.keys() & killing.early.keys()}
-    told = "; ".join(f"{early:.0f} MB after 40 shards, {end:.0f} at the end" for early, end in stayed.values())
+    told = "; ".join(f"{early:.0f} MB after 20 shards, {end:.0f} at the end" for early, end in stayed.values())
     print(f"most memory of the workers that stayed: {told}; of all {max(late.values()):.0f}")
 
 

@@ -33,6 +33,8 @@ class Numbers:
             whole = {"y": self.trace.y, "dy": self.trace.dy, "x": self.trace.x}
             return {**whole, **self.of_loss()}[name]
         traced = self.trace[layer]
+        if name in ("standardised_kernel", "dstandardised_kernel"):
+            return self.standardised(layer)[name[0] == "d"]
         if name in ("x", "y", "dx", "dy"):
             return getattr(traced, name)
         return traced.grads[name[1:]] if name[0] == "d" else traced.weights[name]
@@ -54,17 +56,54 @@ class Numbers:
         return self(f"{path}/d{at}")
 
     def planes(self, layer, i, j):
-        """X of a channel with its padding, K with its gaps, dY of a filter, the stride and the padding."""
+        """A channel of what a window reads with its padding, K with its gaps, what is sent back, stride and padding.
+
+        These are X and dY; of a transposed convolution, the way back of a correlation, dY and X.
+        """
         traced, i, j = self.trace[layer], int(i), int(j)
-        images = [
-            each if each.ndim == 4 else each[..., None, :] for each in (traced.x, traced.dy, traced.weights["kernel"])
-        ]
-        x, dy, kernel = images
-        as_conv2d = {xcnn.Conv1D: lambda one: one.conv2d(), xcnn.DepthwiseConv2D: lambda one: one.conv2d(x.shape[1])}
-        how = as_conv2d.get(type(traced.layer), lambda one: one)(traced.layer).window(x.shape[2:])
+        back = isinstance(traced.layer, xcnn.Conv2DTranspose | xcnn.Conv1DTranspose)
+        pair = (traced.dy, traced.x) if back else (traced.x, traced.dy)
+        read, sent, kernel = [each if each.ndim == 4 else each[..., None, :] for each in (*pair, self.kernel(layer))]
+        how = twin(traced.layer, read.shape[1]).window(
+            traced.x.shape[2:] if traced.x.ndim == 4 else (1, traced.x.shape[2])
+        )
         gaps = np.zeros([(size - 1) * gap + 1 for size, gap in zip(kernel.shape[2:], how["dilation"], strict=True)])
         gaps[:: how["dilation"][0], :: how["dilation"][1]] = kernel[i, j % kernel.shape[1]]
-        return np.pad(x[0, j], how["padding"]), gaps, dy[0, i], how["stride"], how["padding"]
+        return np.pad(read[0, j], how["padding"]), gaps, sent[0, i], how["stride"], how["padding"]
+
+    def kernel(self, layer):
+        """The kernel that a layer uses: its weights, or those that are standardised."""
+        if isinstance(self.trace[layer].layer, xcnn.StandardizedConv2D):
+            return self.standardised(layer)[0]
+        return self.trace[layer].weights["kernel"]
+
+    def standardised(self, layer):
+        """K_hat by its definition, and its gradient as correlations of planes."""
+        traced = self.trace[layer]
+        kernel, how = traced.weights["kernel"], traced.layer.window(traced.x.shape[2:])
+        centred = kernel - kernel.mean(axis=(1, 2, 3), keepdims=True)
+        hat = centred / np.sqrt(kernel.var(axis=(1, 2, 3), keepdims=True) + traced.layer.epsilon)
+        image, gradient = np.pad(traced.x[0], ((0, 0), *how["padding"])), np.zeros(kernel.shape)
+        filters, share, h, w = kernel.shape
+        (s, t), (d, e) = how["stride"], how["dilation"]
+        for i, c in np.ndindex(filters, share):
+            plane = image[i // (filters // traced.layer.groups) * share + c]
+            spread = np.zeros([(size - 1) * step + 1 for size, step in zip(traced.dy.shape[2:], (s, t), strict=True)])
+            spread[::s, ::t] = traced.dy[0, i]
+            gradient[i, c] = correlate2d(plane, spread, "valid")[::d, ::e][:h, :w]
+        return hat, gradient
+
+    def kernel_mean(self, layer, i):
+        return self.trace[layer].weights["kernel"][int(i)].mean()
+
+    def kernel_variance(self, layer, i):
+        return self.trace[layer].weights["kernel"][int(i)].var()
+
+    def gradient_mean(self, layer, i):
+        return self.standardised(layer)[1][int(i)].mean()
+
+    def gradient_slope(self, layer, i):
+        return np.mean([hat[int(i)] * gradient[int(i)] for hat, gradient in [self.standardised(layer)]])
 
     def window(self, layer, i, j, p, q):
         image, kernel, _, (down, across), _ = self.planes(layer, i, j)
@@ -80,6 +119,15 @@ class Numbers:
         spread = np.zeros([a - b + 1 for a, b in zip(image.shape, kernel.shape, strict=True)])
         spread[::down, ::across][: dy.shape[0], : dy.shape[1]] = dy
         return convolve2d(spread, kernel, "full")[int(m) + top, int(n) + left]
+
+
+def twin(layer, channels):
+    """The layer of images that computes what this one does."""
+    if isinstance(layer, xcnn.Conv1D):
+        return layer.conv2d()
+    if isinstance(layer, xcnn.DepthwiseConv2D):
+        return layer.conv2d(channels)
+    return layer.twin() if isinstance(layer, xcnn.Conv1DTranspose) else layer
 
 
 SHOWN = "[...document.querySelectorAll('data[data-name]')].map(e => [e.dataset.name, +e.value, e.textContent])"

@@ -14,6 +14,13 @@ SETUP = """import numpy as np, xcnn
 x = np.random.default_rng(0).random((40, 1, 8, 8), "float32")
 y = (x.mean((1, 2, 3)) > 0.5).astype(int)
 model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(2)), (1, 8, 8), backend="numpy")"""
+LATE = """
+import sys, types, warnings
+class Late(types.ModuleType):
+    def __getattr__(self, name):
+        warnings.warn("it loads much when it is asked for its file, and that warns")
+        raise AttributeError(name)
+sys.modules["late"] = Late("late")"""
 BOOKS = {
     "train": [SETUP, "model.summary()", "history = model.fit(x, y, epochs=3)", "history.plot();", "history"],
     "pyplot": [
@@ -21,7 +28,7 @@ BOOKS = {
         "history.plot()", "figure = history.plot()\ndisplay(figure)", "model.report(x, y)",
     ],
     "wrong": [
-        SETUP, "model.predict(x[0])", "xcnn.Conv2D(8, 3, padding='sme')", "xcnn.nets.pretrained().predict(x)",
+        SETUP + LATE, "model.predict(x[0])", "xcnn.Conv2D(8, 3, padding='sme')", "xcnn.nets.pretrained().predict(x)",
         "import os\nos.environ['XCNN_TRACEBACK'] = 'full'\nmodel.predict(x[0])",
     ],
 }  # fmt: skip
@@ -99,7 +106,8 @@ def test_with_pyplot_each_figure_is_shown_once(run, browser):
 
 def test_a_wrong_argument_shows_the_users_line_and_not_ours(run):
     book, _ = run("wrong")
-    *short, full = (  # beside what other packages warn of
+    assert {one.output_type for cell in outputs(book) for one in cell} == {"error"}  # and no red box
+    *short, full = (
         "\n".join(one.traceback) for cell in outputs(book)[1:] for one in cell if one.output_type == "error"
     )
     assert "xcnn/model" in full  # where XCNN_TRACEBACK asks for all frames

@@ -111,13 +111,14 @@ LATE = {
 }
 """Public names that are imported when they are first asked for, which takes time that most programs need not spend."""
 
+if not TYPE_CHECKING:  # to whom a name that is not there would then be any object, and no error
 
-def __getattr__(name: str) -> object:
-    """Names that come late; names of Keras and PyTorch, and slips of the pen, are told what is meant."""
-    if name in LATE:
-        module = import_module(LATE[name])
-        found = globals()[name] = getattr(module, name, module)
-        return found
-    from xcnn.core.options import close_name
+    def __getattr__(name: str) -> object:
+        """Names that come late; names of Keras and PyTorch, and slips of the pen, are told what is meant."""
+        if name in LATE:
+            module = import_module(LATE[name])
+            found = globals()[name] = getattr(module, name, module)
+            return found
+        from xcnn.core.options import close_name
 
-    raise AttributeError(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)
+        raise AttributeError(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)

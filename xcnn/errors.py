@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from types import TracebackType
 
 __all__ = [
@@ -97,7 +98,9 @@ class XcnnError(Exception):
             if not full:
                 self.__cause__ = None  # which hides what was being handled as well
             shown = self.__traceback__ if full else outside(self.__traceback__)
-            lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # IPython asks every module for its file: CuPy's late ones load then
+                lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
             return lines
         finally:
             self.__cause__ = cause

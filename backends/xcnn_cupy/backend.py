@@ -144,7 +144,7 @@ def check_device(device: str | None) -> None:
         raise BackendUnavailable(
             "X302",
             f"CuPy {release} imports, but no CUDA device is visible.",
-            hint='see `xcnn backends`, or use backend "numpy".',
+            hint='nvidia-smi shows whether the driver sees one; backend "numpy" needs none.',
         )
     if device is not None and not (str(device).isdecimal() and int(device) < count):
         raise BackendUnavailable("X302", f"CuPy sees devices 0 to {count - 1}, but no {device!r}.")

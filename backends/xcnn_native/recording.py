@@ -3,7 +3,8 @@
 While a thread records, it is noted which kernels it calls, and each array of the engine's is a piece of a room that the
 recording lays out: where one is gone, the next may lie. Every address that a kernel is given must lie within what the
 net is given, within such a piece, or within an array that stays, as what `constant` made of weights that stay. Any
-other is of something that NumPy has computed, and then there is no recording.
+other is of something that NumPy has computed, and then there is no recording: unless it was computed `aside`, by a
+function that a replay calls too, where its calls of the library stop for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 from xcnn_host.buffers import elsewhere
 
 from xcnn.core.random import Key, fold
-from xcnn.core.types import Array
+from xcnn.core.types import Array, Shape
 from xcnn_native.library import KINDS, SIGNATURES, Address, Held, address, library, listeners
 from xcnn_native.room import Piece, Room
 
@@ -38,6 +39,24 @@ class Within(NamedTuple):
 
     piece: Piece
     distance: int
+
+
+class Lying(NamedTuple):
+    """An array as it lies within a piece."""
+
+    piece: Piece
+    distance: int
+    shape: Shape
+    strides: Shape
+    dtype: Any
+
+
+class Aside(NamedTuple):
+    """What is no call of the library: does(run, *arrays, *numbers), run being that of the replay."""
+
+    does: Callable[..., None]
+    arrays: tuple[Lying, ...]
+    numbers: tuple[int, ...]
 
 
 class Word(int):
@@ -67,7 +86,7 @@ class Recorder:
     why
         why there can't be a recording; empty if there can
     calls
-        the kernels' names, and what each was given
+        the kernels' names, and what each was given; and what was computed aside between them
     ends
         of each part how many calls there were at its end
     """
@@ -76,7 +95,7 @@ class Recorder:
         self, given: Sequence[Array], weights: Iterable[Array] = (), moving: bool = False, key: Key = ()
     ) -> None:
         self.why, self.kind, self.moving, self.key = "", KINDS[given[0].dtype.char], moving, key
-        self.calls: list[tuple[str, list[Any]]] = []
+        self.calls: list[tuple[str, list[Any]] | Aside] = []
         self.ends: list[int] = []
         self.room = Room(lambda: len(self.calls))
         self.given: dict[int, Piece] = {}
@@ -120,6 +139,20 @@ class Recorder:
             return
         self.calls.append((name, [self.told(*one) for one in zip(arguments, SIGNATURES[name][2], strict=True)]))
 
+    def note_aside(self, does: Callable[..., None], arrays: Sequence[Array], numbers: tuple[int, ...]) -> None:
+        """What is about to be computed aside."""
+        self.calls.append(Aside(does, tuple(map(self.lying, arrays)), numbers))
+
+    def lying(self, array: Array) -> Lying:
+        """An array as a replay finds its own."""
+        found = self.found(address(array))
+        given = isinstance(found, Within) and found.piece.base is not None
+        whole = array.flags.c_contiguous and isinstance(found, Within) and found.piece.size == array.nbytes
+        if not isinstance(found, Within) or (given and not whole):
+            self.why = self.why or "it computes aside with arrays that are no other's in a replay."
+            found = Within(Piece(address(array), array.nbytes), 0)
+        return Lying(*found, array.shape, array.strides, array.dtype)
+
     def told(self, given: Any, kind: Any) -> Any:
         """An argument as it is kept: a number, a Word, a Within, or a list of these."""
         if isinstance(given, Word) or kind is not Address or given is None:
@@ -161,15 +194,37 @@ def constant(make: Callable[[], Array]) -> Array:
     recorder = listener()
     if recorder is None or recorder.moving:
         return make()
+    with unheard():
+        made = make()
+    recorder.keep(made)
+    return made
+
+
+def aside(does: Callable[..., None], run: Any, arrays: Sequence[Array], *numbers: int) -> None:
+    """Call does(run, *arrays, *numbers), which computes of these alone and writes its results into some of the arrays.
+
+    Where a thread records, a replay calls it at the same place, with its own run and its own arrays. The numbers must
+    follow from what recordings are kept by.
+    """
+    recorder = listener()
+    if recorder is None:
+        does(run, *arrays, *numbers)
+        return
+    recorder.note_aside(does, arrays, numbers)
+    with unheard():
+        does(run, *arrays, *numbers)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """A block of this thread that nobody listens to, and whose arrays come the usual way."""
     me = get_ident()
     before = listeners.pop(me, None), elsewhere.pop(me, None)
     try:
-        made = make()
+        yield
     finally:
         listeners[me], elsewhere[me] = before
         tidied(me)
-    recorder.keep(made)
-    return made
 
 
 def stays(array: Array) -> Array:

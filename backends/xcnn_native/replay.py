@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from xcnn_host.buffers import SMALLEST
@@ -15,7 +15,7 @@ from xcnn_host.buffers import SMALLEST
 from xcnn.core.random import Key, fold
 from xcnn.core.types import Array, Shape
 from xcnn_native.library import SIGNATURES, Address, Held, address, library
-from xcnn_native.recording import FIRST, Recorder, Within, Word, recordable
+from xcnn_native.recording import FIRST, Aside, Lying, Recorder, Within, Word, recordable
 from xcnn_native.room import Piece, laid_out, memory, side_by_side
 
 MOST = 14
@@ -54,8 +54,11 @@ class Lowering:
     words: dict[int, int]
     tables: list[Any] = field(default_factory=list)
 
-    def call(self, name: str, arguments: list[Any]) -> Call:
-        """One of them."""
+    def call(self, told: tuple[str, list[Any]] | Aside) -> Call:
+        """One of them; of what is computed aside one that is never made, so that all have their numbers."""
+        if isinstance(told, Aside):
+            return Call()
+        name, arguments = told
         return Call(recordable()[name], tuple(self.argument(each) for each in arguments))
 
     def argument(self, told: Any) -> Argument:
@@ -84,6 +87,19 @@ class Result:
     base: int
 
 
+@dataclass(frozen=True, eq=False)
+class Pause:
+    """What is computed aside, of arrays that lie so."""
+
+    does: Callable[..., None]
+    arrays: list[Result]
+    numbers: tuple[int, ...]
+
+
+Segment: TypeAlias = "tuple[int, int, Pause | None]"
+"""Where calls lie, how many there are, and what is computed aside behind them."""
+
+
 class Recording:
     """What a Recorder has noted, for arrays like those that it was given, of which it needs no cell.
 
@@ -110,27 +126,38 @@ class Recording:
         self.paths = [(word.path, word.which) for word in recorder.words]
         words = {id(word): count + 2 + n for n, word in enumerate(recorder.words)}
         lowering = Lowering(count + 1, words)
-        self.calls = (Call * len(recorder.calls))(*(lowering.call(*call) for call in recorder.calls))
-        starts = [0, *recorder.ends]
-        first, call = ctypes.addressof(self.calls), ctypes.sizeof(Call)
-        self.parts = [(first + a * call, b - a) for a, b in pairwise(starts)]
-        self.results = [of_result(y, piece, count + 1) for y, piece in zip(results, places, strict=True)]
+        self.calls = (Call * len(recorder.calls))(*map(lowering.call, recorder.calls))
+        self.parts = [self.segments(recorder.calls, a, b) for a, b in pairwise([0, *recorder.ends])]
+        self.results = [of_result(lies(y, piece), count + 1) for y, piece in zip(results, places, strict=True)]
         self.told, self.kept = recorder.calls, (recorder.kept, lowering.tables)
         self.replay = getattr(library(), f"replay_{recorder.kind}")
         self.rooms: list[tuple[Array, int]] = []
         self.bases = ctypes.c_void_p * (count + 2 + len(words))
 
+    def segments(self, told: Sequence[Any], first: int, end: int) -> list[Segment]:
+        """The calls of a part, from one that is computed aside to the next."""
+        start, size, found = ctypes.addressof(self.calls), ctypes.sizeof(Call), list[Segment]()
+        for n in range(first, end):
+            if isinstance(told[n], Aside):
+                does, arrays, numbers = told[n]
+                pause = Pause(does, [of_result(each, self.count + 1) for each in arrays], numbers)
+                found.append((start + first * size, n - first, pause))
+                first = n + 1
+        return [*found, (start + first * size, end - first, None)]
+
     @cached_property
     def likeness(self) -> tuple[Any, ...]:
         """What two recordings have in common that call the same kernels on arrays that lie alike."""
         return tuple(
-            (name, *(seen(told, kind) for told, kind in zip(arguments, SIGNATURES[name][2], strict=True)))
-            for name, arguments in self.told
+            (call.does, call.numbers, *(seen(Within(*each[:2]), Address) for each in call.arrays))
+            if isinstance(call, Aside)
+            else (call[0], *(seen(told, kind) for told, kind in zip(call[1], SIGNATURES[call[0]][2], strict=True)))
+            for call in self.told
         )
 
-    def begin(self, given: Sequence[Array], key: Key = ()) -> Replay:
-        """One pass of it."""
-        return Replay(self, given, key)
+    def begin(self, given: Sequence[Array], key: Key = (), run: Any = None) -> Replay:
+        """One pass of it, in which this run is given to what is computed aside."""
+        return Replay(self, given, key, run)
 
     def __call__(self, *given: Array) -> Any:
         """The first result."""
@@ -138,7 +165,7 @@ class Recording:
             room = self.rooms.pop()  # at once: no other thread gets it
         except IndexError:
             room = memory(self.size)
-        replay = Replay(self, given, (), room)
+        replay = Replay(self, given, room=room)
         replay.run(0)
         if self.size < SMALLEST:
             self.rooms.append(room)
@@ -149,9 +176,14 @@ class Replay:
     """A recording's calls made again, part by part, for other arrays."""
 
     def __init__(
-        self, recording: Recording, given: Sequence[Array], key: Key, room: tuple[Array, int] | None = None
+        self,
+        recording: Recording,
+        given: Sequence[Array],
+        key: Key = (),
+        run: Any = None,
+        room: tuple[Array, int] | None = None,
     ) -> None:
-        self.recording, self.given = recording, given
+        self.recording, self.given, self.asked = recording, given, run
         (y, first), (between, second) = self.memories = memory(recording.bytes), room or memory(recording.size)
         words = [fold((*key, *path))[which] for path, which in recording.paths] if recording.paths else ()
         later = (recording.count - len(given)) * (None,)
@@ -160,7 +192,7 @@ class Replay:
 
     def give(self, array: Array) -> None:
         """The last of what is given, which was not known at the beginning."""
-        self.last = array
+        self.given = (*self.given, array)
         self.bases[self.recording.count - 1] = address(array)
 
     def run(self, part: int) -> None:
@@ -172,15 +204,21 @@ class Replay:
             Where a kernel has none for its lines.
         """
         recording = self.recording
-        first, count = recording.parts[part]
-        if recording.replay(first, count, self.bases) < count:
-            raise MemoryError("there is no memory for the lines that a kernel needs.")
+        for first, count, pause in recording.parts[part]:
+            if recording.replay(first, count, self.bases) < count:
+                raise MemoryError("there is no memory for the lines that a kernel needs.")
+            if pause is not None:
+                pause.does(self.asked, *map(self.array, pause.arrays), *pause.numbers)
 
     def result(self, n: int) -> Array:
         """One of the results, good once the part that writes it was run."""
-        result = self.recording.results[n]
+        return self.array(self.recording.results[n])
+
+    def array(self, result: Result) -> Array:
+        """What lies so, in this replay's memory or among what it is given."""
         if result.base < len(self.given):
-            return self.given[result.base]
+            given = self.given[result.base]
+            return given if given.shape == result.shape else given.reshape(result.shape)
         array, first = self.memories[result.base - self.recording.count]
         return np.ndarray(result.shape, result.dtype, array, first + result.first, result.strides)
 
@@ -199,10 +237,15 @@ class Unrecorded(Exception):
     """There can be no recording; says why."""
 
 
-def of_result(y: Array, piece: Piece, room: int) -> Result:
-    """A result that lies there; without a base, in the room, whose base this is."""
-    base = room if piece.base is None else piece.base
-    return Result(y.dtype, y.shape, y.strides, piece.at + address(y) - piece.start, base)
+def lies(y: Array, piece: Piece) -> Lying:
+    """An array, as it lies within this piece."""
+    return Lying(piece, address(y) - piece.start, y.shape, y.strides, y.dtype)
+
+
+def of_result(y: Lying, room: int) -> Result:
+    """What lies so; without a base, in the room, whose base this is."""
+    base = room if y.piece.base is None else y.piece.base
+    return Result(y.dtype, y.shape, y.strides, y.piece.at + y.distance, base)
 
 
 def made(recorder: Recorder, results: Sequence[Array], apart: Sequence[bool]) -> Recording | None:

@@ -34,6 +34,13 @@ class Gemm:
         output = output_size(x.shape[2:], (h, w), stride, padding, dilation)
         kernel = k.reshape(groups, o // groups, c * h * w)
         y = xp.empty((n, o, *output), dtype=xp.result_type(x, k))
+        parts = self.parts(k.shape, output, groups)
+        for number, ins, outs in parts:
+            y[:, outs] = self.correlate(
+                x[:, ins], k[outs], stride=stride, padding=padding, dilation=dilation, groups=number
+            )
+        if parts:
+            return y
         at_once = self.at_once(k.shape, output, groups)
         for images, met in self.columns(x, (h, w), output, stride, padding, dilation, at_once):
             seen = met.reshape(groups, c * h * w, -1)
@@ -74,6 +81,12 @@ class Gemm:
         kernel = k.reshape(groups, o // groups, c * h * w).swapaxes(1, 2)
         dtype = xp.result_type(dy, k)
         dx = xp.empty(x_shape, dtype=dtype)
+        parts = self.parts(k.shape, output, groups)
+        for number, ins, outs in parts:
+            shape = (x_shape[0], ins.stop - ins.start, *x_shape[2:])
+            dx[:, ins] = self.overlap_add(dy[:, outs], k[outs], shape, stride, padding, dilation, number)
+        if parts:
+            return dx
         at_once = self.at_once(k.shape, output, groups)
         for images, gradient in self.columns(dy, (1, 1), output, (1, 1), NO_PADDING, (1, 1), at_once):
             parts = gradient.reshape(groups, o // groups, -1)
@@ -90,6 +103,15 @@ class Gemm:
         xp = namespace(x, dy)
         (o, c, h, w), output = k_shape, (dy.shape[2], dy.shape[3])
         dtype = xp.result_type(x, dy)
+        of_parts = [
+            self.correlate_kernel_adjoint(
+                x[:, ins], dy[:, outs], (outs.stop - outs.start, c, h, w),
+                stride=stride, padding=padding, dilation=dilation, groups=number,
+            )
+            for number, ins, outs in self.parts(k_shape, output, groups)
+        ]  # fmt: skip
+        if of_parts:
+            return xp.concat(of_parts, axis=0)
         part = xp.empty((groups, o // groups, c * h * w), dtype=dtype)
         dk = xp.zeros(part.shape, dtype=WIDER.get(dtype.name, dtype))
         at_once = self.at_once(k_shape, output, groups)
@@ -116,6 +138,19 @@ class Gemm:
         for g in range(a.shape[0]):
             xp.dot(a[g], b[g], out=out[g])
         return out
+
+    def parts(self, k_shape: Shape, output: Pair, groups: int) -> list[tuple[int, slice, slice]]:
+        """As many groups at a time as the workspace holds one image's windows of, with their channels and filters.
+
+        A single group may take more. Empty where the workspace holds those of all.
+        """
+        o, c, h, w = k_shape
+        each = (c * h * w + o // max(groups, 1)) * output[0] * output[1]
+        most = max(1, self.workspace // max(1, each))
+        if most >= groups:
+            return []
+        ranges = [(first, min(first + most, groups)) for first in range(0, groups, most)]
+        return [(b - a, slice(a * c, b * c), slice(a * o // groups, b * o // groups)) for a, b in ranges]
 
     def at_once(self, k_shape: Shape, output: Pair, groups: int) -> int:
         """How many images' windows and products the workspace holds, at least one."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("xcnn")
 
+NUMBERS = float64, float64, int64
+"""The types of the rate, the number of updates, and that of the step."""
 MOST_LAYOUTS = 64
 """That are remembered."""
 
@@ -36,6 +38,8 @@ class Kind:
 
     first: Program | None = None
     run: Callable[..., Any] | None = None
+    uses: tuple[bool, ...] = (True, True, True)
+    """Which of the rate, the number of updates and that of the step the code reads."""
     gives: Layout | None = None
     """How what it gives lies in memory."""
 
@@ -81,8 +85,11 @@ class RecordedStep(Kept):
             layout = self.layout(leaves)
         kind = layout.kinds.setdefault((key[0], *map(lies, batch)), Kind())
         rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
-        numbers = scalar_tensor(rate, dtype=float64), scalar_tensor(state["step"], dtype=float64)
-        given = [*numbers, scalar_tensor(key[1], dtype=int64), *batch, *leaves, *bases_of(leaves)]
+        numbers: list[Any] = [
+            scalar_tensor(number, dtype=dtype) if used else None
+            for used, number, dtype in zip(kind.uses, (rate, state["step"], key[1]), NUMBERS, strict=True)
+        ]
+        given = [*numbers, *batch, *leaves, *bases_of(leaves)]
         if kind.run is None:
             return self.recorded(kind, key[0], weights, state, given, len(batch))
         try:
@@ -121,7 +128,7 @@ class RecordedStep(Kept):
         elif kind.first is None:
             kind.first = program
         elif program.repeats(kind.first):
-            kind.run = program.compiled()
+            kind.run, kind.uses = program.compiled(), program.uses(len(NUMBERS))
         else:
             self.give_up("two steps did different operations.")
         return weights_after, {"step": state["step"] + 1, **moments}, outcome

@@ -119,6 +119,11 @@ class Program:
             body.append(str(line))
         return body[::-1]
 
+    def uses(self, count: int) -> tuple[bool, ...]:
+        """Whether anything is made of each of its first arguments."""
+        used = {*names(self.result), *(name for line in self.lines for name in line.used)}
+        return tuple(name in used for name in self.given[:count])
+
     @property
     def operations(self) -> dict[str, Callable[..., Any]]:
         """What the lines call, by its name."""

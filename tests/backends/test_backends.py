@@ -193,7 +193,7 @@ def test_cupy_without_a_device(fake_cupy, count):
         xcnn.backend("cupy")
     assert str(raised.value) == (
         '[X302] backend "cupy" was asked for; CuPy 14.2 imports, but no CUDA device is visible.\n'
-        '  hint: see `xcnn backends`, or use backend "numpy".'
+        '  hint: nvidia-smi shows whether the driver sees one; backend "numpy" needs none.'
     )
 
 

@@ -467,6 +467,31 @@ def test_pools_copy_no_windows():
     assert peak(lambda: backend.sum_pool(x, (5, 5), stride=(1, 1))) < 2 * x.nbytes
 
 
+@pytest.mark.parametrize("workspace", [1, 700, 2000, 10**6])
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_groups_are_computed_as_many_at_a_time_as_the_workspace_holds(groups, workspace):
+    rng = np.random.default_rng(groups)
+    x, k = rng.standard_normal((2, 6, 7, 5)), rng.standard_normal((2 * 6, 6 // groups, 3, 2))
+    how = {"stride": (2, 1), "padding": ((1, 0), (1, 1)), "dilation": (1, 2), "groups": groups}
+    dy = rng.standard_normal(reference.correlate(x, k, **how).shape)
+    for key, arguments in (
+        ("correlate", (x, k)),
+        ("correlate_input_adjoint", (dy, k, x.shape)),
+        ("correlate_kernel_adjoint", (x, dy, k.shape)),
+    ):
+        got, expected = getattr(Gemm(workspace), key)(*arguments, **how), getattr(reference, key)(*arguments, **how)
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12, err_msg=key)
+
+
+def test_one_large_image_of_many_groups_takes_no_windows_of_all():
+    x, k = np.ones((1, 64, 60, 60), "float32"), np.ones((64, 1, 5, 5), "float32")
+    how = {"stride": (1, 1), "padding": ((2, 2), (2, 2)), "dilation": (1, 1), "groups": 64}
+    gemm = Gemm(2**17)
+    assert peak(lambda: gemm.correlate(x, k, **how)) < 4 * x.nbytes
+    assert peak(lambda: gemm.correlate_input_adjoint(x, k, x.shape, **how)) < 4 * x.nbytes
+    assert peak(lambda: gemm.correlate_kernel_adjoint(x, x, k.shape, **how)) < 4 * x.nbytes
+
+
 def parameters(function):
     """Names, kinds, defaults and types of a function's parameters, without self, and of its result."""
     hints = typing.get_type_hints(function, localns={"Layer": Layer, "Run": Run})

@@ -64,7 +64,7 @@ def test_mypy_takes_what_is_right_and_reports_what_is_wrong(tmp_path):
     )  # fmt: skip
     lines = (PROGRAMS / "wrong.py").read_text("utf-8").splitlines()
     expected = {n: line.rpartition("# ")[2] for n, line in enumerate(lines, 1) if "  # " in line}
-    assert len(expected) == 17
+    assert len(expected) == 22
     found = Counter()
     for line in run.stdout.splitlines():
         if ": error: " in line:

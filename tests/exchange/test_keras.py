@@ -244,6 +244,7 @@ def test_all_that_is_missing_is_told_at_once(keras, tmp_path):
 
 CANT = {
     "a class of somebody's": ([INPUT, ("Mine", {})], "Mine, which xcnn has no layer for"),
+    "three axes": ([("InputLayer", {"batch_shape": [None, 4, 4, 4, 2]})], "samples of 4 axes"),
     "channels first": (
         [INPUT, ("Conv2D", {"filters": 2, "kernel_size": [1, 1], "strides": [1, 1], "data_format": "channels_first"})],
         "data_format='channels_first'"),

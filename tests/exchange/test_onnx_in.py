@@ -208,14 +208,83 @@ def test_shapes_that_a_graph_computes(tmp_path):
     assert read.predict(np.zeros((4, 3, 8, 8), "float32")).shape == (4, 16, 8)
 
 
-@pytest.mark.parametrize("batch", ["N", 2])
-def test_rows_that_are_no_samples(batch, tmp_path):
+def rows_of(*nodes, **constants):
+    """Nodes, and constants by name."""
+    return [*nodes], {name: np.asarray(value) for name, value in constants.items()}
+
+
+COUNTED = [node("Shape", ["x"], ["a"]), node("Gather", ["a", "zero"], ["n"]), node("Mul", ["n", "two"], ["b"])]
+ROWS = {
+    "a shape": (rows_of(node("Reshape", ["x", "s"], ["y"]), s=[2, -1]), "it makes 2 rows of any number"),
+    "sizes": (rows_of(node("Resize", ["x", "", "", "s"], ["y"]), s=[2, 3, 8, 12]), "it makes 2 rows of any number"),
+    "one size": (rows_of(node("Resize", ["x", "", "", "s"], ["y"]), s=[1, 3, 8, 12]), "it makes 1 rows of any number"),
+    "no axes": (rows_of(node("Squeeze", ["x"], ["y"])), "takes the batch's away of one sample"),
+    "twice as many": (
+        rows_of(*COUNTED, node("Concat", ["b", "s"], ["c"], axis=0), node("Reshape", ["x", "c"], ["y"]),
+                zero=[0], two=[2], s=[-1]), "are more or fewer"),
+}  # fmt: skip
+"""What is right for two samples alone, for one, for more than one, and for no number of them."""
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_are_no_samples(name, tmp_path):
     """(2, -1) is two samples where the file is for two; else a sample's two halves, and no layer is for that."""
-    path = file(tmp_path / "a.onnx", [node("Reshape", ["x", "s"], ["y"])], {"s": np.array([2, -1])}, (batch, 4, 3))
-    if batch == 2:
-        check_agrees(path, (4, 3), sizes=(2,))
+    (nodes, constants), words = ROWS[name]
+    assert words in refused(file(tmp_path / "a.onnx", nodes, constants, ("N", 3, 4, 6)), "X414")
+    path = file(tmp_path / "a.onnx", nodes, constants, (2, 3, 4, 6))
+    if name in ("one size", "twice as many"):
+        assert words in refused(path, "X414")
     else:
-        assert "it makes 2 rows of any number of samples" in refused(path, "X414")
+        check_agrees(path, (3, 4, 6), sizes=(2,))
+
+
+def test_one_row_of_several_samples(tmp_path):
+    path = file(tmp_path / "a.onnx", [node("Reshape", ["x", "s"], ["y"])], {"s": np.array([1, -1])}, (3, 4, 6))
+    assert "it makes 1 rows of any number of samples" in refused(path, "X414")
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_cells_that_are_looked_up_in_a_row_of_all(step, tmp_path):
+    """A view as PyTorch's newer exporter writes it; in another order no layer is for it."""
+    nodes, constants = rows_of(
+        node("Relu", ["x"], ["a"]), node("Reshape", ["a", "whole"], ["row"]), node("Shape", ["x"], ["s"]),
+        node("Size", ["x"], ["count"]), node("Range", ["start", "count", "one"], ["n"]),
+        node("Slice", ["s", "zero", "first"], ["batch"]), node("Concat", ["batch", "rest"], ["shape"], axis=0),
+        node("Reshape", ["n", "shape"], ["places"]), node("Mul", ["places", "step"], ["wanted"]),
+        node("Gather", ["row", "wanted"], ["b"]), node("Flatten", ["b"], ["y"]),
+        whole=[-1], start=0, one=1, zero=[0], first=[1], rest=[12, 2], step=step,
+    )  # fmt: skip
+    path = file(tmp_path / "a.onnx", nodes, constants, ("N", 3, 2, 4))
+    if step == 1:
+        check_agrees(path, (3, 2, 4))
+    else:
+        assert "in an order of its own" in refused(path, "X414")
+
+
+AFTER_ROWS = {
+    "nothing": [node("Identity", ["row"], ["y"])],
+    "a number": [node("Add", ["row", "k"], ["y"])],
+    "itself": [node("Mul", ["row", "row"], ["y"])],
+    "a row more": [node("Concat", ["row", "row"], ["y"], axis=0)],
+    "a slope": [node("PRelu", ["row", "k"], ["y"])],
+    "a mean": [node("ReduceMean", ["row"], ["y"], keepdims=1)],
+    "an activation": [node("Softmax", ["row"], ["y"], axis=0)],
+}
+
+
+@pytest.mark.parametrize("name", AFTER_ROWS)
+def test_rows_of_all_samples_are_no_value(name, tmp_path):
+    nodes = [node("Reshape", ["x", "whole"], ["row"]), *AFTER_ROWS[name]]
+    told = refused(file(tmp_path / "a.onnx", nodes, {"whole": np.array([-1]), "k": np.ones((), "f4")}), "X414")
+    assert "cells of all samples in one row" in told
+
+
+def test_sizes_that_are_bounds(tmp_path):
+    """Twice the height and three times the width, of which the smaller factor counts for both."""
+    nodes = [node("Resize", ["x", "", "", "s"], ["y"], keep_aspect_ratio_policy="not_larger")]
+    path = file(tmp_path / "a.onnx", nodes, {"s": np.array([1, 3, 8, 12])}, (1, 3, 4, 4), opset=18)
+    assert session(path).run(None, {"x": np.zeros((1, 3, 4, 4), "f4")})[0].shape != (1, 3, 8, 12)
+    assert "its sizes are bounds" in refused(path, "X414")
 
 
 ODD = {

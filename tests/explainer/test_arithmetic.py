@@ -147,6 +147,28 @@ def test_every_loss_computes_as_numpy_does():
         assert made["found"]["worst"] < 1e-12
 
 
+TOLD = [
+    ("cross_entropy", {}, 3, ["E = −Σₖ tₖ log pₖ,  p = softmax(y)", "∂E/∂yₖ = pₖ − tₖ"]),
+    ("cross_entropy", {"label_smoothing": 0.3}, 4, ["∂E/∂yₖ = pₖ − qₖ", "qₖ = (1 − s) tₖ + s / 4,  s = 0.3"]),
+    ("cross_entropy", {"places": 6}, 18, ["of each of n = 6 places", "∂E/∂yₖ = ( pₖ − tₖ ) / n"]),
+    ("mse", {}, 5, ["∂E/∂yₖ = 2 (yₖ − tₖ) / n", "n = 5"]),
+    ("huber", {"delta": 0.2}, 2, ["n = 2", "δ = 0.2"]),
+    ("huber", {}, 2, ["δ = 1"]),
+]
+
+
+def test_a_loss_is_told_with_its_options():
+    """What stands in a formula is said: n, δ, smoothed labels, places; and nothing that doesn't."""
+    asked = json.dumps([[{"name": name, "options": options}, count] for name, options, count, _ in TOLD])
+    script = "\n".join(['"use strict";', part("numbers.js"), part("losses.js")])
+    script += f"process.stdout.write(JSON.stringify({asked}.map(([loss, count]) => formulasOf(loss, count))))"
+    done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, timeout=60, check=True)
+    for formulas, (_, _, _, expected) in zip(json.loads(done.stdout), TOLD, strict=True):
+        told = "\n".join(formulas)
+        assert all(each in told for each in expected), told
+        assert ("/ n" in told or "1/n" in told) == ("n = " in told)
+
+
 def test_a_graph_of_several_inputs_and_outputs_computes_as_numpy_does():
     """Each output with a loss of its own, and of its own weight; inputs by name or place, with or without batch."""
     net = xcnn.Graph(

@@ -103,15 +103,30 @@ def test_every_number_is_numpys_of_any_convolution(browser, tmp_path):
     assert browser.complaints == []
 
 
+STOPS = "[...document.querySelectorAll('button:not([disabled]), input, select, summary, [tabindex=\"0\"]')]"
+FOCUSED = """(e => {
+  const [box, style] = [e.getBoundingClientRect(), getComputedStyle(e)];
+  const seen = box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+  return [e.dataset.stop ?? '', seen && style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2];
+})(document.activeElement)"""
+
+
+def walk(browser):
+    """Go through a page by Tab: each control is a stop, in the order of the page, in sight, with a frame around it."""
+    expected = browser.ask(f"{STOPS}.forEach((e, n) => e.dataset.stop = n), {STOPS}.length")
+    reached = []
+    for _ in range(expected):
+        browser.press("Tab", 9)
+        stop, framed = browser.ask(FOCUSED)
+        assert framed, stop
+        reached.append(stop)
+    assert reached == [str(n) for n in range(expected)]
+    return expected
+
+
 def test_the_keyboard_alone_reaches_everything(opened):
     """Each control is a stop of the Tab key, once; within a map arrows, Home and End choose a cell, and it is said."""
-    stops = "[...document.querySelectorAll('button:not([disabled]), input, select, summary, [tabindex=\"0\"]')]"
-    expected = opened.ask(f"{stops}.forEach((e, n) => e.dataset.stop = n), {stops}.length")
-    reached = set()
-    for _ in range(expected + 5):
-        opened.press("Tab", 9)
-        reached.add(opened.ask("document.activeElement.dataset.stop ?? ''"))
-    assert {str(n) for n in range(expected)} <= reached
+    assert walk(opened) > 30
     opened.ask("(document.querySelector('#window canvas[tabindex]').focus(), 0)")
     row, column = opened.ask("xcnn.state.cell")
     opened.press("ArrowRight", 39)
@@ -132,7 +147,7 @@ def test_the_keyboard_alone_reaches_everything(opened):
 
 def test_questions_are_answered(opened):
     """A right guess is right, a wrong one is told the number; answers can be covered."""
-    y = "xcnn.state.view().Y"
+    y = "xcnn.state.view().made"
     answer = opened.ask(f"String({y}.cells[xcnn.state.element[0] * {y}.columns + xcnn.state.element[1]])")
     guess = (
         "(guess => { const box = document.querySelector('#window .question'); box.querySelector('input').value = guess;"
@@ -190,6 +205,31 @@ def test_pages_of_ready_nets_can_be_read_on_a_phone(browser, name, tmp_path):
     assert browser.ask("+document.getElementById('badge').dataset.worst") < 1e-12
     if AXE is not None:
         assert browser.axe() == []
+
+
+def test_the_keyboard_reaches_every_layer_of_a_deep_net(browser, tmp_path):
+    """The overview is opened by a key, each convolution in it chosen by one; then the focus is where that is shown."""
+    model = xcnn.Model(xcnn.nets.small_resnet(10), (3, 32, 32), backend="numpy", seed=0)
+    xcnn.explain(model, np.random.default_rng(0).random((3, 32, 32)), 3).save(tmp_path / "why.html")
+    browser.size(1000)
+    browser.open(tmp_path / "why.html")
+    browser.ask("(document.querySelector('#overview summary').focus(), 0)")
+    browser.press(" ", 32, text=" ")
+    browser.ask("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")  # what opens is drawn then
+    browser.press("Tab", 9)
+    assert browser.ask("document.activeElement.textContent").startswith("show ")
+    path = browser.ask("document.activeElement.textContent").split()[1]
+    assert path != browser.ask("xcnn.state.path")
+    browser.press("Enter", 13, text="\r")
+    assert browser.ask("xcnn.state.path") == path
+    assert browser.ask("document.activeElement.id") == "rotation"
+    browser.press("Tab", 9)
+    assert browser.ask("document.activeElement.closest('section').id") == "rotation"
+    browser.open(tmp_path / "why.html")
+    browser.ask("(document.querySelector('#overview details').open = true, 0)")
+    buttons = browser.ask("document.querySelectorAll('#overview li button').length")
+    assert buttons == browser.ask("xcnn.state.correlations.length") > 8
+    assert walk(browser) > 40
 
 
 def test_paper_has_every_answer_and_no_controls(opened):

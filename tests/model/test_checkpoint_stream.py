@@ -1,5 +1,6 @@
 """Checkpoints are written and read in pieces: nothing of a file's size is made, and what is saved is what is summed."""
 
+import errno
 import hashlib
 import threading
 import tracemalloc
@@ -222,3 +223,23 @@ def test_an_error_of_a_tensor_leaves_the_old_file(tmp_path):
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["m.xcnn"]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("when", ["first", "last"])
+def test_what_the_disk_refuses_meanwhile_is_told(when, tmp_path, monkeypatch):
+    """A system may tell an error once, and not again when the whole file is brought to the disk."""
+    path, told = tmp_path / "m.xcnn", []
+    path.write_bytes(b"old")
+    monkeypatch.setattr(checkpoint_file, "SYNCED", 2**20 if when == "first" else 2**24)
+
+    def refuse(handle):
+        if not told:
+            told.append(handle)
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoint_file, "sync", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        large(backend="numpy").save(path)
+    assert told
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["m.xcnn"]

@@ -106,6 +106,7 @@ def test_rows_of_images_are_looked_at_along_the_classes():
         images.step(X, rows)
 
 
+@pytest.mark.filterwarnings("ignore:binary_cross_entropy takes probabilities:UserWarning")
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])
 def test_several_units_need_no_sum_but_shares_between_0_and_1(loss):
     assert np.isfinite(model(loss=loss).evaluate(X, np.ones((4, 2)))["loss"])

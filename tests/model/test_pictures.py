@@ -26,7 +26,9 @@ def x(rng):
 def shown(figure):
     """The arrays of a figure's pictures, and what is written over them."""
     arrays = [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
-    titles = [t for axes in figure.axes for t in (axes.get_title(), axes.get_title("left")) if t]
+    titles = [
+        t for axes in figure.axes for t in (axes.get_title(), *(each.get_text() for each in axes.texts)) if t.strip()
+    ]
     assert figure._repr_png_().startswith(b"\x89PNG")
     return arrays, titles
 
@@ -72,6 +74,24 @@ def test_a_class_activation_is_the_sum_of_maps_by_the_classes_weights(model, x, 
 def test_a_class_activation_without_a_label_is_of_the_class_that_is_said(model, x):
     _, titles = shown(model.show_class_activation(x))
     assert titles[1] == f"relu1 for {model.predict(x)[0].argmax()}"
+
+
+def test_a_class_that_no_place_speaks_for_is_told(model, x):
+    """Where the sum of maps is nowhere above 0 there is no map to lay over the picture."""
+    with model.edit("head/kernel") as kernel:
+        kernel[:] = -1
+    arrays, titles = shown(model.show_class_activation(x, np.array([2, 0])))
+    assert titles == ["input", "relu1 for 2: no place speaks for it"]
+    assert len(arrays) == 2
+
+
+def test_a_long_name_widens_no_column(model, x):
+    figure = model.show_gradients(x, np.array([2, 0]))
+    figure._repr_png_()
+    lefts = {round(axes.get_position().x0, 3) for axes in figure.axes}
+    steps = np.diff(sorted(lefts))
+    assert len(lefts) == 12
+    assert steps.max() < 1.05 * steps.min()
 
 
 def test_a_film_has_a_frame_of_each_epoch(model, x, tmp_path):

@@ -105,6 +105,8 @@ def test_each_trains_to_the_bits_of_arrays(name, workers, tmp_path):
     assert bits(model) == bits(whole)
     assert model.history.reproducible() == whole.history.reproducible()
     assert all(seconds >= 0 for seconds in model.history["stall"])
+    titles, *_, waited = str(model.history).splitlines()
+    assert ("stall" in titles, len(titles) < 80, "steps waited" in waited) == (False, True, True)
     x = data[0]
     assert model.predict(x, batch_size=7).tobytes() == whole.predict(X, batch_size=7).tobytes()
     assert model.evaluate(*data, batch_size=5) == whole.evaluate(X, NUMBERS if name == "names" else Y, batch_size=5)

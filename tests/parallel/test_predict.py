@@ -188,7 +188,7 @@ def test_a_killed_worker_of_dask_costs_nothing_but_time(model, tmp_path):
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
         Client(cluster) as c,
     ):
         victim = c.submit(os.getpid, pure=False).result()

@@ -22,3 +22,8 @@ model.fit([[1.0]], [0], progress="alive")  # arg-type
 model.fit([[1.0]], [0], epoch=3)  # call-arg
 history: xcnn.History = model.fit([[1.0]], [0])
 history["loss"] + 1  # operator
+xcnn.Conv2DD(4, 3)  # attr-defined
+xcnn.layers.Conv2DD(4, 3)  # attr-defined
+xcnn.losses.cros_entropy()  # attr-defined
+xcnn.optimizers.Addam()  # attr-defined
+xcnn.schedules.Cosin(1e-3, 10)  # attr-defined

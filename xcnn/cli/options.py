@@ -182,6 +182,6 @@ def tell(line: str, silent: bool) -> None:
         print(folded(printable(line), sys.stderr), file=sys.stderr, flush=True)
 
 
-def say(line: str) -> None:
-    """A line of results on stdout."""
-    print(folded(printable(line), sys.stdout), flush=True)
+def say(line: str, at_once: bool = False) -> None:
+    """A line of results on stdout; `at_once` where more take a while."""
+    print(folded(printable(line), sys.stdout), flush=at_once)

@@ -78,7 +78,7 @@ def run(
         if json:
             print_json("predict", image=str(path), **answer)
         else:
-            say(sentence(path, answer))
+            say(sentence(path, answer), at_once=True)
     if show is not None and sheet:
         draw(sheet, show, limits)
     if failures:

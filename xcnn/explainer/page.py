@@ -14,8 +14,9 @@ from xcnn.core.html import escape
 
 SCRIPTS = (
     "numbers.js", "correlation.js", "activations.js", "operations.js", "containers.js", "losses.js", "network.js",
-    "dom.js", "map.js", "state.js", "picture.js", "overview.js", "rotation.js", "window.js", "geometry.js",
-    "gradients.js", "differences.js", "loss_section.js", "chain.js", "descent.js", "drawing.js", "main.js",
+    "dom.js", "map.js", "roles.js", "state.js", "picture.js", "overview.js", "rotation.js", "standardised.js",
+    "window.js", "geometry.js", "gradients.js", "differences.js", "loss_section.js", "chain.js", "descent.js",
+    "drawing.js", "main.js",
 )  # fmt: skip
 """In the order in which they stand: each uses those before it."""
 

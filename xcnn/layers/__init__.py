@@ -1,5 +1,7 @@
 """The layers, one file each; layer.py is the protocol that all of them follow."""
 
+from typing import TYPE_CHECKING
+
 from xcnn.layers.activations import (
     ELU,
     SELU,
@@ -127,9 +129,10 @@ __all__ = [
     "ZeroPadding2D",
 ]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    """Names of layers in Keras and PyTorch, and slips of the pen, are told what is meant."""
-    from xcnn.core.options import close_name
+    def __getattr__(name: str) -> object:
+        """Names of layers in Keras and PyTorch, and slips of the pen, are told what is meant."""
+        from xcnn.core.options import close_name
 
-    raise AttributeError(f"module 'xcnn.layers' has no attribute {name!r}{close_name(name, __all__)}", name=name)
+        raise AttributeError(f"module 'xcnn.layers' has no attribute {name!r}{close_name(name, __all__)}", name=name)

@@ -145,15 +145,19 @@ class Syncing:
     def __enter__(self) -> Syncing:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *more: object) -> None:
         if self.beside:
             self.beside.shutdown()
+        if self.begun and error is None:
+            self.begun.result()  # what the disk refuses it may tell only once
 
     def write(self, piece: memoryview) -> None:
         """Write a piece, and begin to bring the file to the disk where there is much that is not there yet."""
         self.file.write(piece)
         self.written += len(piece)
         if self.beside and self.written >= SYNCED and (not self.begun or self.begun.done()):
+            if self.begun:
+                self.begun.result()
             with suppress(RuntimeError):  # as the interpreter ends
                 self.begun, self.written = self.beside.submit(sync, self.file.fileno()), 0
 

@@ -76,10 +76,11 @@ def show_class_activation(model: Held, x: Any, labels: HostArray, layer: str | N
     picture = image_of(trace.x[0])
     label = int(np.argmax(trace.t[0])) if trace.t.ndim > 1 else int(trace.t[0])
     names = numbered_names(model, max(model.output_shape[0], 2))
-    for n, title in enumerate(("input", f"{each.name} for {printable(names[label])}")):
+    found = "" if heat.any() else ": no place speaks for it"
+    for n, title in enumerate(("input", f"{each.name} for {printable(names[label])}{found}")):
         axes = figure.add_subplot(1, 2, n + 1)
         axes.imshow(picture, cmap="gray", interpolation="nearest")
-        if n:
+        if n and not found:
             axes.imshow(heat, cmap="inferno", alpha=0.6, interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
@@ -164,7 +165,9 @@ def drawn(rows: Sequence[Row], title: str) -> Figure:
                         if min(image.shape) == 1 else "equal", interpolation="nearest")  # fmt: skip
             axes.set_axis_off()
             if m == 0:
-                axes.set_title(printable(name), fontsize=8, loc="left")
+                axes.set_title(" ", fontsize=8)  # room for the name, which would widen its column by itself
+                place: Any = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+                axes.annotate(printable(name), (0, 1), fontsize=8, **place).set_in_layout(False)
     return figure
 
 

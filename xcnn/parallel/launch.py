@@ -6,10 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from xcnn.errors import MissingDependency
+from xcnn.parallel.ending import ENDINGS
 
 PATIENCE = 10.0
 """Seconds in which a job that was told to end must have ended, before it is told again."""
@@ -72,19 +76,49 @@ def launch(
 def run(command: Sequence[str]) -> int:
     """Run a command to its end, which is told to end where this process is; its exit code, as a shell has it.
 
-    Ctrl-C reaches it by itself, and mpiexec kills where it hears two: so it is told only where it goes on.
+    It is told by this process alone, once: mpiexec kills where it hears two. So it is in a group of its own, which
+    neither a terminal's Ctrl-C reaches nor who tells a whole group; and it reads no terminal, which would stop it.
     """
-    with subprocess.Popen(command) as process:
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    told = list[int]()
+    with heard(told), subprocess.Popen(command, stdin=subprocess.DEVNULL if terminal else None, process_group=0) as job:
         try:
-            code = process.wait()
+            code = job.wait()
         except BaseException:
-            for number in (None, signal.SIGINT, signal.SIGKILL):
-                if number is not None:
-                    process.send_signal(number)
-                try:
-                    process.wait(PATIENCE)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+            end(job)
+            if told:
+                signal.signal(told[0], signal.SIG_DFL)
+                signal.raise_signal(told[0])
             raise
     return 128 - code if code < 0 else code
+
+
+@contextmanager
+def heard(told: list[int]) -> Iterator[None]:
+    """For a `with` block that signals which would end this process interrupt instead, their numbers being told."""
+    numbers = [number for number in ENDINGS if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def end(job: subprocess.Popen[bytes]) -> None:
+    """Tell a job to end, and again where it does not, or this process is told again."""
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
+        job.send_signal(number)
+        try:
+            job.wait(PATIENCE)
+            return
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            continue

@@ -209,8 +209,12 @@ def _plain(value: Any) -> Any:
 
 
 def printed(row: Mapping[str, Any]) -> list[str]:
-    """The columns of a row that are printed, numbers all: metrics stand behind the losses that they go with."""
-    further = [n for n, value in row.items() if n not in COLUMNS and type(plain(value)) in (int, float)]
+    """The columns of a row that are printed, numbers all: metrics stand behind the losses that they go with.
+
+    Not `stall`, which the line below a table tells: with it, a row would not fit a terminal of 80 columns.
+    """
+    told = {*COLUMNS, "stall"}
+    further = [n for n, value in row.items() if n not in told and type(plain(value)) in (int, float)]
     names = [*COLUMNS]
     for first, mine in ((3, [n for n in further if not n.startswith("val_")]), (5, further)):
         at = first + len(names) - len(COLUMNS)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from math import exp, prod
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from array_api_compat import is_array_api_obj
 
@@ -450,4 +450,5 @@ __all__ = [
     "triplet",
 ]
 
-__getattr__: Callable[[str], object] = absent("xcnn.losses", "loss", __all__)
+if not TYPE_CHECKING:
+    __getattr__ = absent("xcnn.losses", "loss", __all__)

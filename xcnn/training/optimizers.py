@@ -6,8 +6,8 @@ weights) and groups.py (groups of parameters), what all of them share in optimiz
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
 
 from xcnn.core.arrays import namespace
 from xcnn.core.names import absent, unknown
@@ -279,4 +279,5 @@ __all__ = [
     "optimizer",
 ]
 
-__getattr__: Callable[[str], object] = absent("xcnn.optimizers", "optimizer", __all__)
+if not TYPE_CHECKING:
+    __getattr__ = absent("xcnn.optimizers", "optimizer", __all__)

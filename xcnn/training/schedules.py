@@ -5,10 +5,9 @@ A factor may be above 1, so that rates grow until training diverges, as in a sea
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from math import cos, inf, pi
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xcnn.core.checks import check_between, check_rate, check_whole, is_number, plain
 from xcnn.core.names import absent
@@ -472,4 +471,5 @@ __all__ = [
     "learning_rate",
 ]
 
-__getattr__: Callable[[str], object] = absent("xcnn.schedules", "schedule", __all__)
+if not TYPE_CHECKING:
+    __getattr__ = absent("xcnn.schedules", "schedule", __all__)

@@ -16,7 +16,7 @@ import numpy as np
 from xcnn_host.buffers import empty
 from xcnn_native.library import address, call
 from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
-from xcnn_native.recording import constant
+from xcnn_native.recording import aside, constant
 from xcnn_native.trace import CHANNEL, Symbol, trace
 
 from xcnn.core.types import Array, Shape, Weights
@@ -148,7 +148,7 @@ class Normalised:
             statistics = empty((2, seen.images * seen.groups or seen.channels), np.float64)
             call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, *rows(statistics), threads)
             if shared:
-                whole_statistics(statistics, x.size // seen.channels, count, run)
+                aside(whole_statistics, run, (statistics,), x.size // seen.channels, count)
         else:
             running = mine["running_mean"], mine["running_variance"]
             statistics = constant(lambda: np.stack(running).astype(np.float64))
@@ -177,7 +177,7 @@ class Normalised:
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
             grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
             if shared:
-                whole_slopes(back, sums, mine["scale"], (statistics[0], inverses, lines[0]), count, run)
+                aside(whole_slopes, run, (back, sums, scale, statistics, inverses, lines), count)
             program = programs.backward if train else programs.fixed_backward
             program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
             return dx, dz

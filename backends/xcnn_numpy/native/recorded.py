@@ -14,7 +14,7 @@ import numpy as np
 from xcnn_host.buffers import elsewhere, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
-from xcnn_native.replay import Recording, Replay, made
+from xcnn_native.replay import Recording, made
 from xcnn_strided.fusion import FusedGraph, FusedSequential
 
 from xcnn.core import tree
@@ -23,9 +23,10 @@ from xcnn.core.pure import is_own
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers import BatchNorm, Dropout
 from xcnn.layers.container import Container
-from xcnn.layers.layer import Layer, Next, Run, no_backward
+from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn_numpy.native.arithmetic import added
 from xcnn_numpy.native.layout import holds
+from xcnn_numpy.native.through import Sums, Through, numbered
 
 MOST = 8
 """Shapes of batches whose recordings are kept, those that were asked for last."""
@@ -127,8 +128,7 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
-        place = (run.share.first, run.share.whole) if run.share and self.draws else None
-        leaves, key = tree.leaves(weights), (x.shape, x.dtype.char, trains, place)
+        leaves, key = tree.leaves(weights), self.key_of(x, trains, run)
         met = self.met.get(key)
         if met is None or not met.same(leaves):
             self.remember(key, leaves, trains)
@@ -141,16 +141,23 @@ class Recorded:
             return self.by_layers(weights, x, run)
         if not trains:
             return met.predicted(x, leaves, run), no_backward
-        replay = met.recording.begin((x, *leaves), run.key)
+        sums = Sums(run.share) if run.share and self.normed else None
+        replay = met.recording.begin((x, *leaves), run.key, sums.heard(run) if sums else run)
         replay.run(0)
-        return replay.result(0), Through(self, met, replay, weights, x, run)
+        replay.asked = run
+        return replay.result(0), Through(replay, met.dy, met.grads, self.by_layers, (weights, x, run), sums)
+
+    def key_of(self, x: Array, trains: bool, run: Run) -> Any:
+        """What a recording is kept by: how x lies, and which samples of the batch it has, where layers ask."""
+        share = run.share if self.draws or self.normed else None
+        return x.shape, x.dtype.char, trains, share and (share.first, share.whole)
 
     def replayed(self, weights: Weights, x: Array, run: Run) -> Array | None:
         """A prediction by the library alone, which asks nothing of NumPy.
 
         None where there is no recording of it, or x is not finite.
         """
-        met = self.met.get((x.shape, x.dtype.char, False))
+        met = self.met.get(self.key_of(x, False, run))
         if met is None or met.recording is None or met.waiting is not None or not self.can(x, run):
             return None
         leaves = tree.leaves(weights)
@@ -160,12 +167,8 @@ class Recorded:
             return met.predicted(x, leaves, run)
 
     def can(self, x: Array, run: Run) -> bool:
-        """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place.
-
-        Where several processes have the batch, what their layers sum between them is no call of the library.
-        """
-        alone = run.share is None or not self.normed
-        return self.own and alone and run.hook is None and plain(x) and elsewhere.get(get_ident()) is None
+        """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place."""
+        return self.own and run.hook is None and plain(x) and elsewhere.get(get_ident()) is None
 
     def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
         """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
@@ -218,17 +221,23 @@ class Recorded:
             met.waiting = recording
 
     def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
-        """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen."""
+        """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen.
+
+        Other processes, who may have other recordings, know nothing of it: what would be their sums is made up.
+        """
         recording, met.waiting = met.waiting, None
         if recording is None:  # another thread has it
             return
         given, dy = filled(x, 0), None if met.dy is None else filled(met.dy, 1)
-        run = replace(run, key=(*run.key[:-1], run.key[-1] + 1))
+        share = run.share and replace(run.share, sum=made_up)
+        run = replace(run, key=(*run.key[:-1], run.key[-1] + 1), share=share)
         expected = digests(*self.by_layers(weights, given, run), dy)
         recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
-        replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key)
+        replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key, run)
         replay.run(0)
-        back = Through(self, met, replay, weights, given, run) if dy is not None else no_backward
+        back: Backward = no_backward
+        if dy is not None:
+            back = Through(replay, met.dy, met.grads, self.by_layers, (weights, given, run))
         if digests(replay.result(0), back, dy) != expected:
             return
         if len(self.trusted) >= MOST:
@@ -258,50 +267,6 @@ def recorded(net: Layer) -> Layer:
     return made
 
 
-class Through:
-    """The backward pass of a replay, once; called again, or with a gradient that lies otherwise, the layers' own."""
-
-    def __init__(self, net: Recorded, met: Met, replay: Replay, weights: Weights, x: Array, run: Run) -> None:
-        self.net, self.met, self.given = net, met, (weights, x, run)
-        self.replay: Replay | None = replay
-
-    def __call__(self, dy: Array) -> tuple[Any, Weights]:
-        replay, self.replay = self.replay, None
-        if replay is None or type(dy) is not np.ndarray or like(dy) != like(self.met.dy):
-            _, backward = self.net.by_layers(*self.given)
-            return backward(dy)
-        replay.give(dy)
-        replay.run(1)
-        return None, grown(self.met.grads, replay)
-
-
-def numbered(grads: Weights) -> tuple[Any, list[Array]]:
-    """The tree of gradients with (number, whether it is a Next) at each place, and the arrays, the first being 1."""
-    found: list[Array] = []
-
-    def one(leaf: Any) -> tuple[int, bool]:
-        follows = isinstance(leaf, Next)
-        found.append(leaf.value if follows else leaf)
-        return len(found), follows
-
-    return tree.map(one, grads), found
-
-
-def grown(numbers: Any, replay: Replay) -> Weights:
-    """The tree of gradients of a replay."""
-
-    def one(place: tuple[int, bool]) -> Any:
-        array = replay.result(place[0])
-        return Next(array) if place[1] else array
-
-    return tree.map(one, numbers)
-
-
-def like(dy: Array) -> Any:
-    """How an array lies."""
-    return dy.shape, dy.dtype, dy.strides, dy.flags.aligned
-
-
 def digests(y: Array, backward: Any, dy: Array | None) -> list[Any]:
     """Of y, and of the gradients, whose memory nobody needs then."""
     found = [digest(y)]
@@ -313,6 +278,11 @@ def filled(pattern: Array, seed: int) -> Array:
     made = np.empty_like(pattern)
     made[...] = np.resize(np.random.default_rng(seed).standard_normal(DRAWN), made.shape)
     return made
+
+
+def made_up(part: Array) -> Array:
+    """What stands for a sum over several processes."""
+    return 3 * part
 
 
 def digest(y: Array) -> Any:

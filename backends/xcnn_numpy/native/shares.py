@@ -6,7 +6,7 @@ from xcnn.core.types import Array
 from xcnn.layers.layer import Run
 
 
-def whole_statistics(statistics: Array, cells: int, count: int, run: Run) -> None:
+def whole_statistics(run: Run, statistics: Array, cells: int, count: int) -> None:
     """Put the means and variances of a whole batch, (2, channels), in the place of those of so many of its cells."""
     means, variances = statistics
     whole = run.sum_over_batch(means * cells) / count
@@ -15,7 +15,7 @@ def whole_statistics(statistics: Array, cells: int, count: int, run: Run) -> Non
 
 
 def whole_slopes(
-    back: Array, sums: Array, scale: Array, of_batch: tuple[Array, Array, Array], count: int, run: Run
+    run: Run, back: Array, sums: Array, scale: Array, statistics: Array, inverses: Array, lines: Array, count: int
 ) -> None:
     """Write u, v and w of dx = u dz + x v + w, (3, channels), of a whole batch of so many cells a channel.
 
@@ -23,10 +23,10 @@ def whole_slopes(
     ----------
     sums
         (images, channels, 2), of dz and of dz (x - m)
-    of_batch
-        the means, 1 / sqrt(variance + epsilon), and m, the mean rounded
+    statistics, inverses, lines
+        the means and variances, 1 / sqrt(variance + epsilon), and m, the mean rounded, before others
     """
-    means, inverses, m = of_batch
+    means, m = statistics[0], lines[0]
     plain, product = sums.sum(axis=0).T
     dscale, dbias = run.sums_over_batch((product + (m - means) * plain) * inverses, plain)
     slope = -scale * dscale / count * inverses**2

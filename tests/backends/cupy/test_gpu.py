@@ -368,9 +368,9 @@ def test_data_is_brought_to_the_device_once(rng, monkeypatch):
     brought, device = [], type(model.backend.gpu)
     put = device.put
 
-    def counted(self, there, here):
+    def counted(self, there, here, *more):
         brought.append(here.nbytes)
-        put(self, there, here)
+        put(self, there, here, *more)
 
     monkeypatch.setattr(device, "put", counted)
     model.fit(x, labels, epochs=4, batch_size=4, progress="none")

@@ -498,11 +498,42 @@ def test_shares_draw_by_their_own_places():
     assert [met.recording is not None for met in nets[0].met.values()] == [True, True]
 
 
+def told(shapes, factor, part):
+    """What others would answer, once it is noted what they were asked."""
+    shapes.append(part.shape)
+    return (factor + 0.1 * len(part)) * part
+
+
 def test_a_batch_norm_of_a_share_asks_the_others_in_every_step():
-    net, asked = model_of(shared_net([xcnn.BatchNorm()])).trainer.net, []
+    """Recorded, tried out, and replayed: once for each sum, and what they answer is what counts."""
+    models = [model_of(shared_net([xcnn.BatchNorm()]), recorded) for recorded in (True, False)]
+    weights, asked = models[0].state.weights, ([], [])
+    for step in range(6):
+        x, dy = samples(4, seed=step), samples(4, (3,), seed=step + 10)
+        found = []
+        for model, shapes in zip(models, asked, strict=True):
+            share = Share(4, 12, partial(told, shapes, 3 + 0.1 * step))
+            found.append(passed(model.trainer.net, weights, x, dy, share, step))
+        assert found[0] == found[1], step
+    assert asked == (6 * [(9,), (9,), (2, 9)], 6 * [(9,), (9,), (2, 9)])
+    assert recordings(models[0])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["lies otherwise", "called again"])
+def test_others_are_not_asked_again_for_what_a_forward_pass_was_told(again):
+    """A gradient that no recording has: the layers compute anew, with the sums that there were."""
+    nets = [model_of(shared_net([xcnn.BatchNorm()]), recorded).trainer.net for recorded in (True, False)]
     weights, x, dy = model_of(shared_net([xcnn.BatchNorm()])).state.weights, samples(4), samples(4, (3,), seed=1)
+    other, found, asked = np.asfortranarray(2 * dy), [], []
     share = Share(4, 12, lambda part: asked.append(part.shape) or 3 * part)
-    for step in range(4):
-        passed(net, weights, x, dy, share, step)
-    assert asked == 4 * [(9,), (9,), (2, 9)]
-    assert not net.met
+    for net in nets:
+        for step in range(4):
+            passed(net, weights, x, dy, share, step)
+        run = Run(xcnn.backend("numpy"), train=True, key=(3, 9), wants_dx=False, share=share)
+        y, backward = net(weights, x, run)
+        if again:
+            backward(dy)
+        asked.clear()
+        found.append((y.tobytes(), [g.tobytes() for g in tree.leaves(values(backward(other)[1]))]))
+        assert asked == [(2, 9)]
+    assert found[0] == found[1]

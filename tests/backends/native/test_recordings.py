@@ -24,7 +24,7 @@ if native.library() is None:
     pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
 from xcnn_host import buffers  # noqa: E402
 from xcnn_native import replay  # noqa: E402
-from xcnn_native.recording import Recorder, constant, recordable  # noqa: E402
+from xcnn_native.recording import Recorder, aside, constant, recordable  # noqa: E402
 from xcnn_native.room import memory  # noqa: E402
 from xcnn_numpy.native import recorded as records  # noqa: E402
 from xcnn_numpy.native.maps import KeptKernel  # noqa: E402
@@ -472,6 +472,33 @@ class TestRecorder:
         assert made.size < 3 * (samples(2).nbytes + 1024)
         other = samples(2, seed=8)
         assert same(made(other), other)
+
+    def test_what_is_computed_aside_is_computed_by_the_replays_run(self):
+        """Arrays live through it as through a call: none lies where another is that is read after this was written."""
+
+        def does(run, a, b, given, number):
+            b[...] = 1
+            b += run * a + number * given
+
+        def compute(x):
+            a, b = self.copied(x), buffers.empty(x.shape, x.dtype)
+            aside(does, 2, (a, b, x), 3)
+            del a
+            return self.copied(b)
+
+        recorder, made = self.listening(compute)
+        other = samples(2, seed=8)
+        for run in (2, 5):
+            replayed = made.begin((other,), run=run)
+            replayed.run(0)
+            np.testing.assert_array_equal(replayed.result(0), 1 + (run * other + 3 * other))
+        assert recorder.why == ""
+
+    @pytest.mark.parametrize("wrong", [lambda x: x + 1, lambda x: x[:, :1]], ids=["NumPy's", "a part of what is given"])
+    def test_aside_reads_nothing_else(self, wrong):
+        recorder, made = self.listening(lambda x: aside(lambda run, a: None, 1, (wrong(x),)) or self.copied(x))
+        assert made is None
+        assert "it computes" in recorder.why
 
     def test_every_recordable_kernel_is_one(self):
         for name in recordable():

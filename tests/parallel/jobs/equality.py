@@ -74,7 +74,8 @@ def together_and_alone(names, together):
             model, ours, rows = trained(case, together)
         replicas = {*together.ranks.gathered(digest(model))}
         off = compared(ours, rows, *alone[case])
-        found[name] = {"replicas": len(replicas), "steps": model.state.step, **off}
+        recorded = [met for met in getattr(model.trainer.net, "met", {}).values() if met.recording]
+        found[name] = {"replicas": len(replicas), "steps": model.state.step, "recorded": len(recorded), **off}
     return found
 
 

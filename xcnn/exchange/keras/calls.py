@@ -9,6 +9,14 @@ DEEPEST = 32
 """How deep a call's arguments may lie within each other."""
 
 
+AUGMENTATIONS = (
+    "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom",
+)  # fmt: skip
+"""What changes images in training alone; in xcnn that is an option of `fit`."""
+TRAINED_BY_THEMSELVES = (*AUGMENTATIONS, "Resizing")
+"""Layers whose calls Keras writes with training=True where nobody said so; its models say False when they predict."""
+
+
 class GraphError(ValueError):
     """A configuration that no model of Keras's has."""
 
@@ -67,11 +75,13 @@ def taken(call: Any, wanted: Any = None) -> list[Value]:
     return references(first)
 
 
-def beside(call: Any) -> str:
-    """What a call has beside the values and changes what is computed, as "training=True"; "" where it has nothing."""
+def beside(call: Any, kind: str) -> str:
+    """What a call of a layer of this kind has beside the values and changes them, as "training=True"; else ""."""
     if not isinstance(call, Mapping):
         return ""
     named = dict(call.get("kwargs") or {})
+    if kind in TRAINED_BY_THEMSELVES:
+        named.pop("training", None)
     for n, value in enumerate(arguments(call)[1:], 2):
         named[f"argument {n}"] = value
     return ", ".join(f"{name}={told(value)}" for name, value in named.items() if not says_nothing(value))

@@ -17,6 +17,7 @@ from xcnn import layers
 from xcnn.core.types import Shape
 from xcnn.exchange.keras import kernels, norms
 from xcnn.exchange.keras.activations import activated, prelu, relu, softmax
+from xcnn.exchange.keras.calls import AUGMENTATIONS
 from xcnn.exchange.keras.given import Given, Order, Part, UnsupportedError
 from xcnn.layers.layer import Layer
 
@@ -188,11 +189,6 @@ def extreme(largest: bool) -> Callable[[Given], list[Part]]:
 
     return convert
 
-
-AUGMENTATIONS = (
-    "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom",
-)  # fmt: skip
-"""What changes images in training alone; in xcnn that is an option of `fit`."""
 
 LAYERS: dict[str, Callable[[Given], list[Part]]] = {
     "Activation": activated,

@@ -138,6 +138,8 @@ class Builder:
     def enter_input(self, node: Node, given: Shape | None) -> None:
         """The shape of an input, channels first."""
         told = node.config.get("batch_shape") or node.config.get("batch_input_shape") or ()
+        if len(told) > 4:
+            raise not_expressed(self.path, {node.name: f"samples of {len(told) - 1} axes, and images have three"})
         *places, channels = told[1:] or (None,)
         shape = (channels, *places) if given is None else given
         if not all(is_whole(n) and 0 < n < 2**31 for n in shape) or len(shape) > 3:

@@ -181,10 +181,10 @@ class Unfolding:
         name = f"{place.name}{own}" + (f":{number}" if number else "")
         whole, folder, calls = f"{place.layer}{own}", place.folder + folder, place.calls * count
         if kind in MODELS and "layers" in layer["config"]:
-            odd = place.beside or beside(call)
+            odd = place.beside or beside(call, kind)
             inner = Place(f"{name}.", f"{whole}.", f"{folder}/", place.depth + 1, calls, odd, takes)
             return self.model(layer, inner)
-        config, odd = layer["config"], place.beside or beside(call)
+        config, odd = layer["config"], place.beside or beside(call, kind)
         if is_operation(layer):
             (kind, config), odd = operation(layer, call), ""
         self.nodes.append(Node(name, whole, kind, config, takes, folder, calls, odd))

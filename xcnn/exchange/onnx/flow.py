@@ -85,6 +85,13 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Row:
+    """The cells of all samples in one row, sample by sample: no sample has a shape in it."""
+
+    of: Flow
+
+
+@dataclass(frozen=True)
 class Step:
     """A layer with its weights, and the steps whose values it takes."""
 
@@ -178,6 +185,13 @@ class Building:
         whole = tuple(order) if x.order is None else tuple(x.order[axis] for axis in order)
         return simplified(replace(x, order=whole, shape=tuple(x.held[axis] for axis in whole), by=by))
 
+    def of_samples(self, first: int, other: int) -> None:
+        """Hold a number of rows, for either number of samples, to these, or to the number that the file is for."""
+        if first == other and first != self.batch:
+            raise Inexpressible(f"it makes {first} rows of any number of samples")
+        if first != other and (first, other) != SAMPLES:
+            raise Inexpressible("its rows follow from the number of samples, and are more or fewer")
+
     def like(self, x: Flow, y: Flow) -> Flow:
         """A step's value y, cell by cell of x, seen as x is."""
         return replace(x, step=y.step)
@@ -204,6 +218,8 @@ Args = list[Any]
 
 def flow(args: Args, n: int = 0) -> Flow:
     """The argument that must follow from the input."""
+    if n < len(args) and isinstance(args[n], Row):
+        raise Inexpressible(f"its input {n} has the cells of all samples in one row")
     if n >= len(args) or not isinstance(args[n], Flow):
         raise Inexpressible(f"its input {n} is a constant")
     return args[n]  # type: ignore[no-any-return]

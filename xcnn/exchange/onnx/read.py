@@ -15,7 +15,18 @@ from xcnn.errors import ExchangeError, OptionError, XcnnError, counted, short
 from xcnn.exchange.onnx.assemble import assembled
 from xcnn.exchange.onnx.constants import FOLDED, TooMuch
 from xcnn.exchange.onnx.file import Contents, End, Op, contents, takers
-from xcnn.exchange.onnx.flow import Building, Flow, Inexpressible, Known, Lost, batch_shape, known, simplified
+from xcnn.exchange.onnx.flow import (
+    Building,
+    Flow,
+    Inexpressible,
+    Known,
+    Lost,
+    Row,
+    batch_shape,
+    flow,
+    known,
+    simplified,
+)
 from xcnn.exchange.onnx.operators import OPERATORS
 from xcnn.exchange.onnx.patterns import needed
 from xcnn.exchange.onnx.patterns import simplified as without_patterns
@@ -77,7 +88,7 @@ def read_onnx(path: str | Path, input_shape: Shape | None = None, output: str | 
     shape = sample_shape(name, given, input_shape)
     with np.errstate(all="ignore"):
         reading = Reading(file, ops, end)
-        reading.net.batch = given.sizes[0] if given.sizes else None
+        reading.net.batch = (given.sizes[0] or None) if given.sizes else None
         start = reading.start(given.name, shape)
         for op in ops:
             reading.read(op)
@@ -213,8 +224,9 @@ class Reading:
     def finished(self, name: str, end: str) -> Flow:
         """The output, held as it is seen; raises X414 with all operators that could not be had."""
         value = self.values.get(end)
-        if not self.failed and isinstance(value, Flow):
+        if not self.failed and isinstance(value, Flow | Row):
             try:
+                value = flow([value])
                 return self.net.plain(value)
             except (Inexpressible, XcnnError) as error:
                 self.fail(Op(end, "output", (), (), {}), str(error))

@@ -71,12 +71,12 @@ class ChainSection extends Section {
     const rows = this.layers.map((node) => {
       const { dy, dx, grads } = state.result.layers.get(node.path);
       const own = Object.keys(grads).flatMap((name, n) => [n ? ", " : "", `${name} `, number(norm(grads[name]), `norm(${node.path}/d${name})`)]);
-      return [node.path, node.kind, number(norm(dy), `norm(${node.path}/dy)`), number(norm(sideBySide(dx)), `norm(${node.path}/dx)`), element("span", {}, own)];
+      return [node.path, number(norm(dy), `norm(${node.path}/dy)`), number(norm(sideBySide(dx)), `norm(${node.path}/dx)`), element("span", {}, own), node.kind];
     });
     this.showStep(state);
     this.fill("Which layer is the first that ∂E/∂y reaches, and so the first whose weights, if it has any, get a gradient?",
       paragraph("Each layer is given ∂E/∂Y by the one behind it, leaves the gradients of its own weights, and hands ∂E/∂X on: that is the next one's ∂E/∂Y."),
       this.steps, this.panel,
-      table("all steps, in norms", ["layer", "class", "|∂E/∂Y|", "|∂E/∂X|", "|∂E/∂W|"], rows));
+      table("all steps, in norms", ["layer", "|∂E/∂Y|", "|∂E/∂X|", "|∂E/∂W|", "class"], rows));
   }
 }

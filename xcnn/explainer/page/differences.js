@@ -21,7 +21,7 @@ const PAPER_ROWS = 36;
 class DifferencesSection extends Section {
   constructor(state, data) {
     super({ id: "differences", title: "5 · Do you believe the gradients?", options: ["it rises", "it falls", "it stays"],
-      expected: () => ["it falls", "it stays", "it rises"][Math.sign(cellAt(state.view().dK, ...state.tap)) + 1] });
+      expected: () => ["it falls", "it stays", "it rises"][Math.sign(cellAt(state.view().own.dK, ...state.tap)) + 1] });
     Object.assign(this, { state, data, kernelAsked: false, any: { path: "", at: 0 } });
     const paths = [...state.network.weights.keys()];
     const pick = choice("Any weight", ["choose …", ...paths], (n) => this.pick(n ? paths[n - 1] : "", 0));
@@ -57,13 +57,13 @@ class DifferencesSection extends Section {
     const cells = this.cellsShown(view);
     const many = cells.length * 2 * this.data.products > PATIENCE && !this.kernelAsked;
     this.fill(
-      `∂E/∂K[${a}, ${b}] = ${written(cellAt(view.dK, a, b))}. If K[${a}, ${b}] is made a little larger, what does the loss do?`,
+      `∂E/∂K[${a}, ${b}] = ${written(cellAt(view.own.dK, a, b))}. If K[${a}, ${b}] is made a little larger, what does the loss do?`,
       paragraph("A gradient says how much the loss changes with a weight. So change it, by ", code(`e = ${written(chosen.step, 1)}`), " both ways, compute the loss anew, and see:"),
       paragraph(`L(K[${a}, ${b}] + e) = `, number(chosen.above, "", digits), ",  ", `L(K[${a}, ${b}] − e) = `, number(chosen.below, "", digits), ", and ",
-        code("(L(w + e) − L(w − e)) / 2e"), " = ", number(chosen.slope, `difference(${view.k(a, b)})`, 7), ", where the gradient is ",
-        number(cellAt(view.dK, a, b), view.dk(a, b), 7), ". ", apartBecause(chosen, state.result, cellAt(view.dK, a, b))),
+        code("(L(w + e) − L(w − e)) / 2e"), " = ", number(chosen.slope, `difference(${view.own.k(a, b)})`, 7), ", where the gradient is ",
+        number(cellAt(view.own.dK, a, b), view.own.dk(a, b), 7), ". ", apartBecause(chosen, state.result, cellAt(view.own.dK, a, b))),
       many
-        ? button(`Compute all ${view.K.rows * view.K.columns} of this kernel`, () => {
+        ? button(`Compute all ${view.own.K.rows * view.own.K.columns} of this kernel`, () => {
           this.kernelAsked = true;
           state.show();
         })
@@ -73,7 +73,7 @@ class DifferencesSection extends Section {
   }
 
   /** The kernel's cells that are shown: all, and on paper those with the largest gradients. */
-  cellsShown({ dK: { cells } }) {
+  cellsShown({ own: { dK: { cells } } }) {
     const all = [...cells.keys()];
     if (!onPaper() || all.length <= PAPER_ROWS) return all;
     return all.sort((a, b) => Math.abs(cells[b]) - Math.abs(cells[a])).slice(0, PAPER_ROWS).sort((a, b) => a - b);
@@ -82,15 +82,15 @@ class DifferencesSection extends Section {
   ofKernel(state, view, cells) {
     let corners = 0;
     const rows = cells.map((at) => {
-      const [a, b] = [Math.floor(at / view.K.columns), at % view.K.columns];
+      const [a, b] = [Math.floor(at / view.own.K.columns), at % view.own.K.columns];
       const found = state.network.difference(view.kernel.cells, view.kAt(a, b));
       const { slope } = found;
-      const gradient = view.dK.cells[at];
+      const gradient = view.own.dK.cells[at];
       corners += apartBecause(found, state.result, gradient) !== "";
-      return [`K[${a}, ${b}]`, number(view.K.cells[at], view.k(a, b)), number(slope, `difference(${view.k(a, b)})`, 7),
-        number(gradient, view.dk(a, b), 7), written(Math.abs(slope - gradient), 1)];
+      return [`K[${a}, ${b}]`, number(view.own.K.cells[at], view.own.k(a, b)), number(slope, `difference(${view.own.k(a, b)})`, 7),
+        number(gradient, view.own.dk(a, b), 7), written(Math.abs(slope - gradient), 1)];
     });
-    const count = view.K.cells.length;
+    const count = view.own.K.cells.length;
     const caption = cells.length < count ? `${cells.length} of the ${count} weights of this kernel, those with the largest gradients` : "each weight of this kernel";
     const found = table(caption, ["weight", "value", "difference", "gradient", "apart by"], rows);
     if (!corners) return found;

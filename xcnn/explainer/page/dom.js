@@ -135,8 +135,8 @@ class Section {
     const form = element("div", { class: "question" }, this.asked,
       element("label", {}, "Your guess ", guess), " ", button("Check", check), " ", verdict);
     this.answer = element("details", { open: true, class: "answer" }, element("summary", {}, "The answer"), this.body);
-    this.root = element("section", { id, tabindex: -1, "aria-labelledby": `${id}-title` },
-      element("h2", { id: `${id}-title` }, title), form, this.answer);
+    this.title = element("h2", { id: `${id}-title` }, title);
+    this.root = element("section", { id, tabindex: -1, "aria-labelledby": `${id}-title` }, this.title, form, this.answer);
   }
 
   /** Shows these in place of what was shown. */

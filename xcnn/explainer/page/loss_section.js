@@ -24,10 +24,7 @@ class LossSection extends Section {
 
   /** The loss's formula and its derivative; of several outputs those of each. */
   formulas({ name, options }, count) {
-    if (name !== "several") {
-      const [formula, derivative] = LOSS_FORMULAS[name];
-      return [paragraph(code(formula)), paragraph(code(derivative), count > 1 ? `, n = ${count}` : "")];
-    }
+    if (name !== "several") return formulasOf({ name, options }, count).map((formula) => paragraph(code(formula)));
     const all = options.parts.map((part) => element("div", { class: "way" },
       paragraph(strong(part.output), part.weight === 1 ? "" : `, weight ${written(part.weight)}`), ...this.formulas(part, part.cells)));
     return [paragraph("Each output has a loss of its own; E is their sum."), ...all];

@@ -77,9 +77,25 @@ LOSSES.several = (y, t, { parts }) => {
   return summed(sideBySide(made.map(([terms]) => terms)), sideBySide(made.map(([, dy]) => dy)));
 };
 
+/** Those of cross-entropy: labels may be smoothed, and there may be a softmax for each of n places. */
+function crossEntropyFormulas({ label_smoothing: s = 0, places = 1 }, count) {
+  const goal = s ? "qₖ" : "tₖ";
+  const classes = count / places;
+  return [
+    places > 1 ? `E = −(1/n) Σ Σₖ ${goal} log pₖ,  p = softmax(y) of each of n = ${places} places` : `E = −Σₖ ${goal} log pₖ,  p = softmax(y)`,
+    places > 1 ? `∂E/∂yₖ = ( pₖ − ${goal} ) / n` : `∂E/∂yₖ = pₖ − ${goal}`,
+    ...(s ? [`qₖ = (1 − s) tₖ + s / ${classes},  s = ${s}`] : []),
+  ];
+}
+
+/** The formulas of a loss of so many outputs: of its value, of its derivative, and of what stands in them. */
+function formulasOf({ name, options }, count) {
+  if (name === "cross_entropy") return crossEntropyFormulas(options, count);
+  return [...LOSS_FORMULAS[name], `n = ${count}`, ...(name === "huber" ? [`δ = ${options.delta ?? 1}`] : [])];
+}
+
 /** The formulas of a loss and of its derivative, in words that fit every browser. */
 const LOSS_FORMULAS = {
-  cross_entropy: ["E = −Σₖ tₖ log pₖ,  p = softmax(y)", "∂E/∂yₖ = pₖ − tₖ"],
   binary_cross_entropy: [
     "E = −(1/n) Σₖ ( tₖ log yₖ + (1 − tₖ) log(1 − yₖ) )",
     "∂E/∂yₖ = ( (1 − tₖ)/(1 − yₖ) − tₖ/yₖ ) / n",

@@ -15,8 +15,14 @@ class Bar {
     this.paths = paths;
   }
 
+  /** What filters and channels are called, of which a transposed convolution has the ones for the others. */
+  call(symbols) {
+    for (const [each, name] of [[this.filter, symbols.i], [this.channel, symbols.j]]) each.root.firstChild.textContent = `${name} `;
+  }
+
   show(state) {
-    const { g, share, c, j } = state.view();
+    const { g, share, c, j, symbols } = state.view();
+    this.call(symbols);
     const numbers = (count, from = 0) => Array.from({ length: count }, (_, n) => String(from + n));
     this.layer.select.selectedIndex = this.paths.indexOf(state.path);
     offer(this.filter.select, numbers(g.filters), state.filter);

@@ -240,7 +240,8 @@ const OPERATIONS = {
     const { y, backward } = OPERATIONS.correlate({ ...node, weights: { kernel: { ...kernel, cells: made.y }, bias } }, x);
     const through = (dy) => {
       const { dx, grads } = backward(dy);
-      return { dx, grads: { ...grads, kernel: made.backward(grads.kernel).dx } };
+      const used = { kernel: made.y, gradient: grads.kernel };
+      return { dx, used, grads: { ...grads, kernel: made.backward(grads.kernel).dx } };
     };
     return { y, backward: through };
   },

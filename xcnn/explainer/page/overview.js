@@ -46,7 +46,7 @@ class OverviewSection {
     }
     const norms = [["|Y|", y, `norm(${node.path}/y)`], ["|∂E/∂Y|", dy, `norm(${node.path}/dy)`]];
     for (const name of Object.keys(grads)) norms.push([`|∂E/∂${name}|`, grads[name], `norm(${node.path}/d${name})`]);
-    const full = node.op === "correlate" && button(node.path === state.path ? "shown in full below" : `show ${node.path} in full`,
+    const full = node.op in ROLES && button(node.path === state.path ? "shown in full below" : `show ${node.path} in full`,
       () => {
         state.chooseLayer(node.path);
         state.show();

@@ -26,7 +26,7 @@ function rowsOf(count) {
 class State {
   constructor(network) {
     this.network = network;
-    this.correlations = network.nodes.filter((node) => node.op === "correlate");
+    this.correlations = network.nodes.filter((node) => node.op in ROLES); // one way or back
     this.changes = 0;
     this.listeners = [];
     this.compute();
@@ -53,11 +53,14 @@ class State {
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
   }
 
-  /** A layer in full; first the output whose |dY| and window are largest, where a window counts by what differs in it: of an empty or even one there is little to see. */
+  /** A layer in full; first the element whose |sent| and window are largest, where a window counts by what differs in it: of an empty or even one there is little to see. */
   chooseLayer(path) {
     this.path = path;
     if (path === undefined) return;
-    const { node, x, dy } = this.result.layers.get(path);
+    const record = this.result.layers.get(path);
+    const { node } = record;
+    const { names } = ROLES[node.op];
+    const [x, dy] = [record[names.read], record[names.sent]];
     const g = node.geometry;
     const ones = new Float64Array((g.filters * g.channels * g.kernel[0] * g.kernel[1]) / g.groups).fill(1);
     const each = ones.length / g.filters;
@@ -67,14 +70,14 @@ class State {
     [this.filter, ...this.element] = indicesOf(placeOfLargest(shares), [g.filters, ...g.output]);
     this.share = placeOfLargest(Array.from({ length: g.channels / g.groups }, (_, c) => windowSum(this, c)));
     this.chooseElement(...this.element);
-    const { K, dK } = this.view();
-    this.tap = indicesOf(placeOfLargest(dK.cells), [K.rows, K.columns]);
+    const { dK } = this.view().own;
+    this.tap = indicesOf(placeOfLargest(dK.cells), [dK.rows, dK.columns]);
   }
 
   chooseFilter(filter) {
     this.filter = filter;
-    const { dY, g } = this.view();
-    this.chooseElement(...indicesOf(placeOfLargest(dY.cells), g.output));
+    const { sent, g } = this.view();
+    this.chooseElement(...indicesOf(placeOfLargest(sent.cells), g.output));
   }
 
   /** An output cell; the cell of X that is looked at is the middle of its window. */
@@ -98,32 +101,40 @@ class State {
     const i = this.filter;
     const j = Math.floor(i / (g.filters / g.groups)) * share + c;
     const [xs, ys, ks] = [g.size[0] * g.size[1], g.output[0] * g.output[1], g.kernel[0] * g.kernel[1]];
+    const { names } = ROLES[node.op];
     const cut = (cells, size, n, shape) => plane(...shape, cells.slice(n * size, (n + 1) * size));
+    const image = (role) => cut(record[names[role]], xs, j, g.size);
+    const output = (role) => cut(record[names[role]], ys, i, g.output);
     const pair = i * share + c;
+    const kernels = (cells) => cut(cells, ks, pair, g.kernel);
+    const used = record.used || { kernel: kernel.cells, gradient: record.grads.kernel };
+    const kAt = (a, b) => pair * ks + a * g.kernel[1] + b;
+    const weight = (name) => (a, b) => `${this.path}/${name}[${kAt(a, b)}]`;
+    const ofImage = (role) => (m, n) => `${this.path}/${names[role]}[${j * xs + m * g.size[1] + n}]`;
+    const ofOutput = (role) => (p, q) => `${this.path}/${names[role]}[${i * ys + p * g.output[1] + q}]`;
+    const within = (m, n) => m >= 0 && n >= 0 && m < g.size[0] && n < g.size[1];
+    const kind = record.used ? "standardised_kernel" : "kernel";
     return {
-      node, g, record, kernel, i, j, c, share, path: this.path,
-      X: cut(record.x, xs, j, g.size), dX: cut(record.dx, xs, j, g.size),
-      Y: cut(record.y, ys, i, g.output), dY: cut(record.dy, ys, i, g.output),
-      K: cut(kernel.cells, ks, pair, g.kernel), dK: cut(record.grads.kernel, ks, pair, g.kernel),
+      node, g, record, kernel, i, j, c, share, kAt, path: this.path, role: ROLES[node.op], symbols: symbolsOf(node),
+      read: image("read"), kept: image("kept"), made: output("made"), sent: output("sent"), K: kernels(used.kernel), dK: kernels(used.gradient),
+      // the weights themselves, which a layer may make its kernel of
+      own: { K: kernels(kernel.cells), dK: kernels(record.grads.kernel), k: weight("kernel"), dk: weight("dkernel") },
       // names of cells, for numbers
-      x: (m, n) => (m >= 0 && n >= 0 && m < g.size[0] && n < g.size[1] ? `${this.path}/x[${j * xs + m * g.size[1] + n}]` : "0"),
-      dx: (m, n) => `${this.path}/dx[${j * xs + m * g.size[1] + n}]`,
-      y: (p, q) => `${this.path}/y[${i * ys + p * g.output[1] + q}]`,
-      dy: (p, q) => `${this.path}/dy[${i * ys + p * g.output[1] + q}]`,
-      kAt: (a, b) => pair * ks + a * g.kernel[1] + b,
-      k: (a, b) => `${this.path}/kernel[${pair * ks + a * g.kernel[1] + b}]`,
-      dk: (a, b) => `${this.path}/dkernel[${pair * ks + a * g.kernel[1] + b}]`,
+      name: {
+        read: (m, n) => (within(m, n) ? ofImage("read")(m, n) : "0"), kept: ofImage("kept"), made: ofOutput("made"), sent: ofOutput("sent"),
+        k: weight(kind), dk: weight(`d${kind}`),
+      },
     };
   }
 }
 
 /** What the window of the chosen output cell gives with the c-th channel that the filter reads. */
 function windowSum(state, c) {
-  const { X, K, g } = state.view(c);
+  const { read, K, g } = state.view(c);
   const [p, q] = state.element;
   let sum = 0;
   for (let a = 0; a < K.rows; a++)
-    for (let b = 0; b < K.columns; b++) sum += cellAt(X, ...beneath(g, p, q, a, b)) * cellAt(K, a, b);
+    for (let b = 0; b < K.columns; b++) sum += cellAt(read, ...beneath(g, p, q, a, b)) * cellAt(K, a, b);
   return sum;
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xcnn.exchange.onnx.file import Op
-from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, fixed, flow
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Row, fixed, flow
 from xcnn.exchange.onnx.operators.shapes import reshape
 from xcnn.exchange.onnx.operators.table import reads
 from xcnn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
@@ -47,7 +47,7 @@ def group_norm(op: Op, args: Args, net: Building) -> Flow:
 
 
 @reads("xcnn::GroupNorm")
-def group_norm_of_groups(op: Op, args: Args, net: Building) -> Flow:
+def group_norm_of_groups(op: Op, args: Args, net: Building) -> Flow | Row:
     """One that an exporter wrote as an InstanceNormalization of its groups, without scales."""
     x, groups = net.plain(flow(args)), op.get("groups")
     if x.shape[0] % groups:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.exchange.onnx.constants import axes_of, slices
+from xcnn.exchange.onnx.constants import SAMPLES, axes_of, slices
 from xcnn.exchange.onnx.file import Op
-from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, fixed, flow
+from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Known, Row, fixed, flow
 from xcnn.exchange.onnx.operators.table import reads
 from xcnn.layers import Concatenate, Slice
 
@@ -28,12 +28,14 @@ def flatten(op: Op, args: Args, net: Building) -> Flow:
 
 
 @reads("Reshape")
-def reshape(op: Op, args: Args, net: Building) -> Flow:
+def reshape(op: Op, args: Args, net: Building) -> Flow | Row:
     """Other axes of each sample: the first of those asked for is the batch's, whatever number it has."""
     x = flow(args)
     asked = args[1] if len(args) > 1 else Known((np.asarray(op.get("shape")),) * 2)
     if not isinstance(asked, Known):
         raise Inexpressible("its shape follows from the input")
+    if asked.values[0].tolist() == asked.values[1].tolist() == [-1]:
+        return Row(x)
     sizes = asked.values[0].ravel().tolist()[1:]
     if sizes != asked.values[1].ravel().tolist()[1:]:
         raise Inexpressible("it mixes samples, or its shape follows from their number")
@@ -44,8 +46,9 @@ def reshape(op: Op, args: Args, net: Building) -> Flow:
     given = prod(n for n in sizes if n != -1)
     if -1 in sizes:
         batch, other = (int(value.ravel()[0]) for value in asked.values)
-        if batch == other > 1 and batch != net.batch:
-            raise Inexpressible(f"it makes {batch} rows of any number of samples")
+        theirs = batch == other == 1 and net.batch is None  # an exporter's only sample
+        if not theirs and (batch or op.get("allowzero", 0)):
+            net.of_samples(batch, other)
         sizes[sizes.index(-1)] = prod(x.shape) // max(given, 1)
     return net.seen(x, sizes, op.name)
 
@@ -55,6 +58,8 @@ def squeeze(op: Op, args: Args, net: Building) -> Flow:
     """Without axes of size 1, or with more of them."""
     x = flow(args)
     axes, shape = axes_of(op, [None, fixed(args, 1)]), [-1, *x.shape]
+    if op.kind == "Squeeze" and axes is None and net.batch in (None, 1):
+        raise Inexpressible("it has no axes, and takes the batch's away of one sample")
     if op.kind == "Unsqueeze":
         rank = len(shape) + len(axes or ())
         for axis in sorted(axis % rank for axis in axes or ()):
@@ -143,6 +148,8 @@ def cut(op: Op, args: Args, net: Building) -> Flow:
 @reads("Gather")
 def gather(op: Op, args: Args, net: Building) -> Flow:
     """One place of an axis, or several, in runs of those that are side by side."""
+    if isinstance(args[0], Row):
+        return in_rows(op, args[0].of, args[1], net)
     x, places = net.plain(flow(args)), fixed(args, 1)
     axis = op.get("axis", 0) % (len(x.shape) + 1)
     if axis == 0:
@@ -158,3 +165,13 @@ def gather(op: Op, args: Args, net: Building) -> Flow:
     parts = [x if run == (0, size) else net.add(op.name, Slice(*run, axis=axis), {}, x) for run in runs]
     y = parts[0] if len(parts) == 1 else along(op, parts, axis - 1, net)
     return y if places.ndim else net.seen(y, [n for at, n in enumerate(y.shape) if at != axis - 1], op.name)
+
+
+def in_rows(op: Op, x: Flow, places: Any, net: Building) -> Flow:
+    """All cells of all samples as they lie, looked up by numbers, which is how PyTorch's exporter writes a view."""
+    if not isinstance(places, Known):
+        raise Inexpressible("it looks cells up that follow from the input")
+    for n, numbers in zip(SAMPLES, places.values, strict=True):
+        if numbers.shape[:1] != (n,) or not np.array_equal(numbers.ravel(), np.arange(n * prod(x.shape))):
+            raise Inexpressible("it looks cells of several samples up, in an order of its own")
+    return net.seen(x, places.values[0].shape[1:], op.name)

@@ -91,7 +91,7 @@ def depth_to_space(op: Op, args: Args, net: Building) -> Flow:
 def resize(op: Op, args: Args, net: Building) -> Flow:
     """Cells repeated, or straight lines between their middles; or to any size."""
     x = flow(args)
-    sizes = sizes_after(op, args, x)
+    sizes = sizes_after(op, args, x, net)
     scales = [scales_of(op, args, len(x.shape) + 1).get(axis, 1.0) for axis in range(1, len(x.shape) + 1)]
     exact = by_size(args) or all(abs(n * s - m) < 1e-6 * m for n, s, m in zip(x.shape, scales, sizes, strict=True))
     if sizes == [*x.shape]:
@@ -131,8 +131,7 @@ def resized(op: Op, x: Flow, sizes: Any, factors: Any, how: tuple[str, str, str]
         ("linear", "align_corners", rounded): "bilinear",
     }
     interpolation = kinds.get((mode, places, rounded))
-    kept = op.get("keep_aspect_ratio_policy", "stretch") == "stretch"
-    if interpolation is None or op.get("antialias", 0) or not kept:
+    if interpolation is None or op.get("antialias", 0):
         raise Inexpressible(f"it makes {tuple(sizes)} of {tuple(x.shape[1:])} by {mode}, {rounded}, at {places} places")
     if not exact and places == "align_corners":
         raise Inexpressible("its scales give no whole sizes, and of these its corners have two meanings")
@@ -157,16 +156,20 @@ def scales_of(op: Op, args: Args, rank: int) -> dict[int, float]:
     return dict(zip(axes, map(float, scales), strict=True))
 
 
-def sizes_after(op: Op, args: Args, x: Flow) -> list[int]:
+def sizes_after(op: Op, args: Args, x: Flow, net: Building) -> list[int]:
     """The sizes of a sample behind a Resize."""
     rank, sizes = len(x.shape) + 1, [*x.shape]
     if by_size(args):
         axes = [axis % rank for axis in (op.get("axes") or range(rank))]
         for axis, n, other in zip(axes, *args[3].values, strict=True):
-            if axis and n != other:
+            if not axis:
+                net.of_samples(int(n), int(other))
+            elif n != other:
                 raise Inexpressible("its sizes follow from the number of samples")
-            if axis:
+            else:
                 sizes[axis - 1] = int(n)
+        if op.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+            raise Inexpressible("its sizes are bounds, and the ratio of height and width is kept")
         return sizes
     scales = scales_of(op, args, rank)
     if not scales:
