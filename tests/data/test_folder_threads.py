@@ -77,6 +77,23 @@ def test_bytes_are_shares_of_255(rng):
     assert np.array_equal(to_array(deep, "RGB"), np.stack([expected[0]] * 3))
 
 
+def test_a_file_of_many_bytes_is_read_by_and_by_to_the_same_image(tmp_path, rng, monkeypatch):
+    Image.fromarray(rng.integers(0, 256, (70, 50, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    at_once = read_image(tmp_path / "photo.jpg", (20, 30), "RGB")
+    monkeypatch.setattr("xcnn.data.images.AT_ONCE", 0)
+    assert np.array_equal(read_image(tmp_path / "photo.jpg", (20, 30), "RGB"), at_once)
+
+
+@pytest.mark.parametrize(("side", "decoded"), [(95, 95), (96, 48), (191, 96), (192, 48)])
+def test_a_jpeg_is_decoded_to_no_less_than_one_and_a_half_of_what_is_asked_for(tmp_path, side, decoded, monkeypatch):
+    seen = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, *given: seen.append(self.size) or resize(self, *given))
+    Image.new("RGB", (side, side), "red").save(tmp_path / "photo.jpg")
+    read_image(tmp_path / "photo.jpg", (32, 32), "RGB")
+    assert seen == [(decoded, decoded)]
+
+
 def test_results_come_in_order_and_few_wait(threads):
     taken, begun = 0, []
 

@@ -391,6 +391,22 @@ def test_names_are_numbered_in_their_order_and_given_back(kind, tmp_path):
         made().evaluate(X[:2], ["dog", "ant"])
 
 
+MIXED = [1, "ant"] * 13
+"""NumPy makes texts of all of them."""
+TAKERS = {
+    "list": lambda: trained(X, MIXED),
+    "source": lambda: xcnn.data.source(X, MIXED),
+    "split": lambda: xcnn.data.split(X, MIXED),
+    "pairs": lambda: trained(Sized([*zip(X, MIXED, strict=True)])),
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+def test_numbers_among_names_are_told_and_not_made_names(name):
+    with pytest.raises(DataError, match=r"X203.*(y has texts, and 1 at index 0|for y, and sample \d+ has)"):
+        TAKERS[name]()
+
+
 def test_classes_of_numbers_are_numbers():
     model = trained(X, Y)
     assert model.classify(X[:5]).tolist() == model.predict(X[:5]).argmax(1).tolist()

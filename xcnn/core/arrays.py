@@ -41,6 +41,16 @@ def namespace(*arrays: Array) -> Any:
     return found
 
 
+def check_texts(given: Any, array: Any, name: str) -> None:
+    """Raise X203 where numbers among a list's texts have become texts, as NumPy makes them without a word."""
+    if array.dtype.kind not in "US" or not isinstance(given, list | tuple):
+        return
+    strange = next((n for n, each in enumerate(given) if not isinstance(each, str | bytes | list | tuple)), None)
+    if strange is not None:
+        told = f"{name} has texts, and {short(given[strange])} at index {strange}"
+        raise DataError("X203", f"{told}.", hint="give texts alone, or numbers alone.")
+
+
 def known_namespace(kind: type) -> Any:
     """The namespace of arrays of this type, if any was asked for its own; else None."""
     return _namespaces.get((kind,))

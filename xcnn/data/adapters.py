@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.core.arrays import unmasked
+from xcnn.core.arrays import check_texts, unmasked
 from xcnn.core.checks import check_whole
 from xcnn.data.source import Batch, Job, Numbered, Numbers, Pass, Source, digest, fingerprint, stacked
 from xcnn.errors import DataError, OptionError, counted, short
@@ -301,6 +301,7 @@ def identity(batch: Batch) -> Batch:
 def whole(y: Any) -> Any:
     """Targets as an array in memory."""
     array = np.asarray(y)
+    check_texts(y, array, "y")
     if not array.ndim:
         raise DataError("X203", f"y must hold targets along its first axis; got {short(y)}.", hint="give an array.")
     return array

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xcnn.core.files import path_of
 from xcnn.data.images import FORMATS, MAX_PIXELS, check_image_options, open_image
 from xcnn.data.ink import check_one, find_ink, widened
 from xcnn.data.pixels import meaning, on_white
@@ -100,7 +101,7 @@ def _grey(image: Any, max_pixels: int, formats: Sequence[str], done: list[str]) 
     from PIL import Image
 
     if isinstance(image, str | os.PathLike):
-        image = open_image(image, "L", check_image_options(None, "L", formats, max_pixels), None, max_pixels)
+        image = open_image(path_of(image), "L", check_image_options(None, "L", formats, max_pixels), None, max_pixels)
     elif isinstance(image, Image.Image) and (image.format or image.mode not in ("I", "F")):
         image = _flat(image)
     try:

@@ -218,11 +218,11 @@ class Folder(Numbered):
 
     def told(self, number: int) -> str:
         """The file."""
-        return str(self.root / self.files[number])
+        return os.path.join(self.root, self.files[number])
 
     def batch(self, numbers: Numbers) -> Batch:
         """These pictures, read and decoded."""
-        pictures = ((self.root / self.files[number], None) for number in numbers)
+        pictures = ((self.told(number), None) for number in numbers)
         x, kept = self.reading.images(pictures, len(numbers), self.room, self.skipped)
         return Batch(x, self.labels[numbers[kept]], numbers[kept])
 

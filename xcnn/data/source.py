@@ -17,7 +17,7 @@ import numpy as np
 
 from xcnn.core import random
 from xcnn.core.arrays import unmasked
-from xcnn.errors import DataError
+from xcnn.errors import DataError, short
 
 Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 FINGERPRINT_BYTES = 1 << 22
@@ -301,4 +301,9 @@ def stacked(samples: list[Any], told: Callable[[int], str], numbers: Numbers, wh
             odd = f"{told(int(number))} has {what} of shape {each.shape} and type {each.dtype}"
             first = f"{told(int(numbers[0]))} is {arrays[0].shape}"
             raise DataError("X203", f"{odd}, but {first}.", hint="every sample needs one shape; resize them.")
+        if (each.dtype.kind in "US") != (arrays[0].dtype.kind in "US"):  # NumPy would make texts of the numbers
+            odd, other = (
+                f"{told(int(n))} has {short(a.tolist())}" for n, a in ((number, each), (numbers[0], arrays[0]))
+            )
+            raise DataError("X203", f"{odd} for {what}, and {other}.", hint="give texts alone, or numbers alone.")
     return np.stack(arrays)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcnn.core import random
-from xcnn.core.arrays import unmasked
+from xcnn.core.arrays import check_texts, unmasked
 from xcnn.core.checks import is_number
 from xcnn.data.dataset import Samples
 from xcnn.data.source import Numbered, Part, Source
@@ -57,7 +57,9 @@ def split(x: Any, y: Any = None, share: float = 0.2, *, seed: int = 0) -> tuple[
     """
     if isinstance(x, Source):
         return split_source(x, share, seed)
+    given_y = y
     x, y = (np.asarray(unmasked(given, name)) for given, name in ((x, "x"), (y, "y")))
+    check_texts(given_y, y, "y")
     if not (x.ndim and y.ndim) or len(x) != len(y):
         told = f"x has {counted(len(x), 'sample')}, y {len(y)}" if x.ndim and y.ndim else "x and y have no samples"
         raise DataError("X203", f"{told}.", hint="give as many labels as images.")

@@ -12,7 +12,7 @@ from array_api_compat import is_array_api_obj
 
 from xcnn.backends.registry import backend_of
 from xcnn.core import random, tree
-from xcnn.core.arrays import unmasked
+from xcnn.core.arrays import check_texts, unmasked
 from xcnn.core.checks import conversion
 from xcnn.core.types import Shape
 from xcnn.errors import (
@@ -217,6 +217,7 @@ def host_array(name: str, x: Any) -> HostArray:
     except Exception as error:  # objects that give themselves as arrays may raise any
         told = f"{name} is no regular array: {told_by(error)}"
         raise DataError("X203", told, hint="every sample needs one shape.") from error
+    check_texts(x, array, name)
     if array.ndim == 0:
         raise DataError(
             "X203",

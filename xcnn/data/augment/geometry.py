@@ -16,7 +16,7 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, centres, each, like, sampled, side_by_side
+from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class RandomResizedCrop:
         for image, (top, left, high, wide) in zip(each(x), self.parts(height, width, draws), strict=True):
             rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
             made.append(along(rows, centres(0, wide, width), 2))
-        return namespace(x).stack(made)
+        return batch_of(x, made)
 
     def parts(self, height: int, width: int, draws: Draws) -> list[tuple[int, int, int, int]]:
         """Of each image the part's first row and column, its height and its width."""
@@ -256,8 +256,8 @@ class Affine:
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
         maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
-        return namespace(x).stack(
-            [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
+        return batch_of(
+            x, [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
         )
 
 

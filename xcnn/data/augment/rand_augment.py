@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -13,10 +14,10 @@ from xcnn.core.checks import check_between, check_whole
 from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_share
-from xcnn.data.augment.colour import brightened, check_colours, contrasted, saturated
+from xcnn.data.augment.colour import AT_ONCE, brightened, check_colours, contrasted, saturated
 from xcnn.data.augment.draws import Draws
 from xcnn.data.augment.geometry import transformed
-from xcnn.data.augment.resampling import each, like, shifted
+from xcnn.data.augment.resampling import batch_of, each, in_places, like, shifted
 from xcnn.data.augment.tones import equalized, posterized, sharpened, solarized, stretched
 from xcnn.errors import OptionError
 
@@ -37,8 +38,8 @@ def moved(down: float = 0, right: float = 0) -> Operation:
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         sides = np.array([x.shape[3], x.shape[2]])
         moves = np.rint(amounts[:, None] * (right, down) * sides).astype(np.int64).tolist()
-        return namespace(x).stack(
-            [shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in zip(each(x), moves, strict=True)]
+        return batch_of(
+            x, [shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in zip(each(x), moves, strict=True)]
         )
 
     return operation
@@ -49,9 +50,7 @@ def mapped(matrix: Callable[[float], list[list[float]]]) -> Operation:
 
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         pairs = zip(each(x), amounts.tolist(), strict=True)
-        return namespace(x).stack(
-            [transformed(image, np.array(matrix(amount)), np.zeros(2), fill) for image, amount in pairs]
-        )
+        return batch_of(x, [transformed(image, np.array(matrix(amount)), np.zeros(2), fill) for image, amount in pairs])
 
     return operation
 
@@ -138,12 +137,19 @@ class RandAugment:
         return x
 
     def by_kind(self, x: Array, chosen: NDArray[np.int64], amounts: Amounts) -> Array:
-        """Each image changed by its operation: all of one together, in the order that they had."""
+        """Each image changed by its operation: small ones of one operation together."""
         if not len(chosen):
             return x
-        xp, order = namespace(x), np.argsort(chosen, kind="stable")
-        parts = []
+        at_once = max(1, AT_ONCE // max(1, prod(x.shape[1:])))
+        made: list[tuple[NDArray[np.int64], Array]] = []
         for kind, operation in enumerate(OPERATIONS.values()):
-            if (those := order[chosen[order] == kind]).size:
-                parts.append(operation(xp.take(x, like(x, those), axis=0), amounts[those], self.fill))
-        return xp.take(xp.concat(parts, axis=0), like(x, np.argsort(order, kind="stable")), axis=0)
+            those = np.flatnonzero(chosen == kind)
+            parts = (those[n : n + at_once] for n in range(0, len(those), at_once))
+            made.extend((places, operation(taken(x, places), amounts[places], self.fill)) for places in parts)
+        return in_places(x, made)
+
+
+def taken(x: Array, places: NDArray[np.int64]) -> Array:
+    """Images of a batch; a single one is not copied."""
+    first = int(places[0])
+    return x[first : first + 1, ...] if len(places) == 1 else namespace(x).take(x, like(x, places), axis=0)

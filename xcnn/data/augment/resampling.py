@@ -28,6 +28,26 @@ def each(x: Array) -> list[Array]:
     return [x[n, ...] for n in range(x.shape[0])]
 
 
+def batch_of(x: Array, images: Sequence[Array]) -> Array:
+    """A batch like X of images; a single one is not copied."""
+    if not images:
+        return x
+    return images[0][None, ...] if len(images) == 1 else namespace(images[0]).stack(images)
+
+
+def in_places(x: Array, groups: Sequence[tuple[NDArray[np.int64], Array]]) -> Array:
+    """A batch like X of groups of images, each with the places of its images: written where they go, if that can be."""
+    xp = namespace(x)
+    made = xp.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not is_writeable_array(made):
+        order = np.argsort(np.concatenate([places for places, _ in groups]), kind="stable")
+        return xp.take(xp.concat([images for _, images in groups], axis=0), like(x, order), axis=0)
+    for places, images in groups:
+        for n, place in enumerate(places.tolist()):
+            made[place, ...] = images[n, ...]
+    return made
+
+
 def side_by_side(x: Array, images: Iterable[Sequence[Array]]) -> Array:
     """A batch like X of images that are given in parts, from left to right: written where they go, if that can be."""
     xp = namespace(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,12 @@ def sharpened(x: Array, by: NDArray[np.float64]) -> Array:
     if min(x.shape[2:]) < 3:
         return x
     xp = namespace(x)
-    three = x[:, :, :-2, :] + x[:, :, 1:-1, :] + x[:, :, 2:, :]
-    nine = three[:, :, :, :-2] + three[:, :, :, 1:-1] + three[:, :, :, 2:]
-    inner = (nine + 4 * x[:, :, 1:-1, 1:-1]) / 13
+    three = x[:, :, :-2, :] + x[:, :, 1:-1, :]
+    three += x[:, :, 2:, :]
+    inner = three[:, :, :, :-2] + three[:, :, :, 1:-1]
+    inner += three[:, :, :, 2:]
+    inner += 4 * x[:, :, 1:-1, 1:-1]
+    inner /= 13
     rows = xp.concat([x[:, :, 1:-1, :1], inner, x[:, :, 1:-1, -1:]], axis=3)
     return blended(x, xp.concat([x[:, :, :1, :], rows, x[:, :, -1:, :]], axis=2), by)
 
@@ -32,7 +35,12 @@ def sharpened(x: Array, by: NDArray[np.float64]) -> Array:
 def posterized(x: Array, bits: NDArray[np.float64]) -> Array:
     """The first `bits` bits of each cell's byte, the others being 0."""
     step = for_each(x, 2.0 ** (8 - bits))
-    return namespace(x).floor(tones(x) / step) * step / LEVELS
+    made = tones(x)
+    made /= step
+    made = namespace(x).floor(made)
+    made *= step
+    made /= LEVELS
+    return made
 
 
 def solarized(x: Array, threshold: NDArray[np.float64]) -> Array:
@@ -46,7 +54,9 @@ def stretched(x: Array) -> Array:
     least, most = (extreme(x, axis=(2, 3), keepdims=True) for extreme in (xp.min, xp.max))
     span = most - least
     flat = span <= 0
-    return xp.where(flat, x, (x - least) / xp.where(flat, xp.ones_like(span), span))
+    made = x - least
+    made /= xp.where(flat, xp.ones_like(span), span)
+    return xp.where(flat, x, made)
 
 
 def equalized(x: Array) -> Array:
@@ -58,12 +68,12 @@ def equalized(x: Array) -> Array:
         return x
     xp, (_, _, height, width) = namespace(x), x.shape
     levels = xp.reshape(xp.astype(tones(x), xp.uint8), (-1, height * width))
-    made = xp.stack([spread(levels[n, :]) for n in range(levels.shape[0])])
-    return xp.astype(xp.reshape(made, x.shape), x.dtype) / LEVELS
+    made = xp.stack([spread(levels[n, :], x.dtype) for n in range(levels.shape[0])])
+    return xp.reshape(made, x.shape)
 
 
-def spread(levels: Array) -> Array:
-    """The cells of one channel, (cells,) of bytes, equalized: each tone has a new one."""
+def spread(levels: Array, dtype: Any) -> Array:
+    """The cells of one channel, (cells,) of bytes, equalized, in 0..1: each tone has a new one."""
     xp = namespace(levels)
     order = xp.sort(levels)
     bytes_ = xp.arange(LEVELS + 1, dtype=levels.dtype, device=levels.device)
@@ -71,9 +81,11 @@ def spread(levels: Array) -> Array:
     step = xp.searchsorted(order, order[-1:]) // LEVELS
     table = xp.clip((step // 2 + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
     table = xp.where(step > 0, table, xp.astype(bytes_, xp.int64))
-    return xp.take(table, xp.astype(levels, xp.int64))
+    return xp.take(xp.astype(table, dtype) / LEVELS, xp.astype(levels, xp.int64))
 
 
 def tones(x: Array) -> Array:
     """The nearest bytes, as floating-point numbers."""
-    return namespace(x).round(cut(x) * LEVELS)
+    made = cut(x)
+    made *= LEVELS
+    return namespace(x).round(made)
