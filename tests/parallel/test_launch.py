@@ -20,7 +20,11 @@ while not found:
 time.sleep(0.5)  # another would come now
 open("ended", "w").write(str([*map(int, found)]))
 """
-PROGRAM = f"import sys, xcnn; xcnn.parallel.launch(1, lambda run: [sys.executable, '-c', {JOB!r}])"
+PROGRAM = f"""
+import signal, sys, xcnn
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background commands ignore
+xcnn.parallel.launch(1, lambda run: [sys.executable, '-c', {JOB!r}])
+"""
 
 
 def present(path, seconds=60):
@@ -40,10 +44,13 @@ def test_a_job_is_told_once_and_waited_for(tmp_path, name, whole):
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0
     ) as process:
-        assert present(tmp_path / "begun")
-        begun = time.monotonic()
-        (os.killpg if whole else os.kill)(process.pid, number)
-        process.communicate(timeout=60)
+        try:
+            assert present(tmp_path / "begun")
+            begun = time.monotonic()
+            (os.killpg if whole else os.kill)(process.pid, number)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == -number
     assert time.monotonic() - begun < 8
     assert (tmp_path / "ended").read_text() == str([signal.SIGINT.value])
