@@ -33,13 +33,12 @@ from xcnn.bench.cases import Call, Ledger, StepCase, picked, step_call
 from xcnn.bench.comparison import Result, available_threads, bench_backend, compare_steps, limited
 from xcnn.bench.drawn import drawn
 from xcnn.model.model import Model
-from xcnn.nets import RECIPES
 
 LARGE = ["mnist-net:64", "resnet18:8", "resnet18-64:64", "vgg:64", "unet-256:2", "convnext:16"]
 NETS = {
     "memory": LARGE,
     "summary": LARGE,
-    "first-step": [f"{name}:{recipe.batch_size}" for name, recipe in RECIPES.items()],
+    "first-step": ["article:32", "lenet:64", "mnist-net:64", "small-resnet:64", *LARGE[1:]],
     "load": ["article:1", "lenet:64", "mnist-net:64", "resnet18-64:8"],
 }
 SIDES = ("xcnn", "plain", "NCHW", "channels_last")
