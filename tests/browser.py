@@ -147,3 +147,4 @@ class Browser:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
