@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import cycle
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -185,8 +185,8 @@ def write(file: io.BufferedIOBase, tensors: Mapping[str, Any], text: str, fetch:
     rooms = cycle([memoryview(bytearray(min(promised, PIECE))) for _ in range(ROOMS)])
     with Sum(begin, promised) as summed, Syncing(file, promised) as synced:
         file.write(begin)
-        cells = (pieces(np.asarray(sent(name, tensor, fetch), order="C")) for name, tensor in tensors.items())
-        for piece in gathered(chain.from_iterable(cells), rooms, lambda: summed.wait(ROOMS - 1)):
+        cells = (cells_of(np.asarray(sent(name, tensor, fetch), order="C")) for name, tensor in tensors.items())
+        for piece in gathered(cells, rooms, lambda: summed.wait(ROOMS - 1)):
             summed.add(piece)
             synced.write(piece)
         digits = summed.digits()
@@ -214,10 +214,9 @@ def gathered(
         yield room[:used]
 
 
-def pieces(tensor: HostArray) -> Iterator[memoryview]:
-    """The bytes of a tensor, some at a time."""
-    cells = tensor.reshape(-1).view(np.uint8).data
-    return (cells[at : at + PIECE] for at in range(0, len(cells), PIECE))
+def cells_of(tensor: HostArray) -> memoryview:
+    """The bytes of a tensor without gaps."""
+    return tensor.reshape(-1).view(np.uint8).data
 
 
 def _kind(tensor: Any) -> str:
@@ -388,7 +387,9 @@ class Contents:
         with Sum(self.begin, self.promised, self.config["format"] == FIRST) as summed:
             for name, (kind, shape) in self.shapes.items():
                 tensor = aligned(shape, kind)
-                for piece in pieces(tensor):
+                cells = cells_of(tensor)
+                for at in range(0, len(cells), PIECE):
+                    piece = cells[at : at + PIECE]
                     size += self.file.readinto(piece)
                     summed.add(piece)
                     summed.wait(BEHIND)
