@@ -26,9 +26,7 @@ from xcnn.core.types import Array, PaddingName, Pads, Pair, Shape, Weights
 from xcnn.core.windows import output_size
 from xcnn.errors import BackendUnavailable, DeviceMemoryError, DTypeError
 from xcnn.layers.layer import Layer
-from xcnn.training.loss_scaling import entries_of
 from xcnn.training.losses import Loss
-from xcnn.training.optimizers import Composite, Optimizer, weight_norm
 from xcnn.training.precision import Precision
 from xcnn_jax import convolution, losses, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
@@ -229,13 +227,8 @@ class JaxBackend(Backend):
     def compile(self, step: Step) -> Step:
         return cast("Step", CompiledStep(self, cast("Any", step)))
 
-    def update(
-        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights
-    ) -> tuple[Weights, Weights, Array, Array]:
-        if self.place.platform != "cpu" or entries_of(state) or isinstance(optimizer, Composite):
-            return super().update(optimizer, grads, state, weights)
-        weights, state = optimizer.update(grads, state, weights)
-        return weights, state, norm_of(grads), weight_norm(weights, state)
+    def norm(self, grads: Weights) -> Array:
+        return norm_of(grads) if self.place.platform == "cpu" else super().norm(grads)
 
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None

@@ -27,7 +27,7 @@ def norm_of(grads: Weights) -> Array:
     arrays = [g for g in tree.leaves(grads) if not isinstance(g, Next) and g.size]
     if not any(isinstance(g, jax.core.Tracer) for g in arrays) or len({g.dtype for g in arrays}) > 1:
         return global_norm(grads)
-    squares = sum((jnp.vdot(g, g) for g in arrays[1:]), jnp.vdot(arrays[0], arrays[0]))
+    squares = cast("Array", sum(jnp.vdot(g, g) for g in arrays))
     kept = jnp.isfinite(squares) & (squares > SMALLEST * float(np.finfo(squares.dtype).tiny))
     of_all = cast("Array", jnp.sqrt(squares))
-    return cast("Array", lax.cond(kept, lambda: of_all, lambda: global_norm({str(n): g for n, g in enumerate(arrays)})))
+    return cast("Array", lax.cond(kept, lambda: of_all, lambda: global_norm(grads)))
