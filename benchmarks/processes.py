@@ -76,7 +76,6 @@ def imported(side: str) -> Callable[[StepCase, str], Call]:
     if side == "plain":
         sys.modules["numba"] = None  # type: ignore[assignment] # as if it were not installed
     backend = bench_backend("numpy", None, available_threads())
-    assert backend.xp  # imported when it is first asked for
 
     def ours(case: StepCase, task: str) -> Call:
         model = case.model(backend)

@@ -1,4 +1,4 @@
-"""Microseconds of the smallest step and prediction, which are overhead alone: python benchmarks/smallest.py [ROUNDS]
+"""Microseconds of the smallest step and prediction, which are overhead alone: python benchmarks/smallest.py [SECONDS]
 
 Dense(2) on 4 samples of 8 numbers, on NumPy and on PyTorch's arrays, beside PyTorch: its bare step, and one that gives
 what ours gives, the loss and the gradient's norm as numbers and how many were right. All in turns, medians.
@@ -6,9 +6,7 @@ what ours gives, the loss and the gradient's norm as numbers and how many were r
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +15,7 @@ import torch
 from torch import nn
 
 import xcnn
-
-CALLS = 100
-"""In a row, of each way."""
+from xcnn.bench.timing import alternate
 
 rng = np.random.default_rng(0)
 X, T = rng.random((4, 8), dtype=np.float32), np.array([0, 1, 0, 1])
@@ -63,7 +59,7 @@ def of_torch(same: bool, **options: bool) -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
     ways = {
         "xcnn": ours("numpy"),
         "xcnn on PyTorch's arrays": ours("torch"),
@@ -72,17 +68,9 @@ def main() -> None:
         "PyTorch, the same, fused": of_torch(same=True, fused=True),
     }
     print("| us | step | predict |\n|---|---|---|")
-    found: dict[tuple[str, str], list[float]] = {}
-    for turn in range(rounds + 3):
-        for name, does in ways.items():
-            for what, call in does.items():
-                begun = time.perf_counter()
-                for _ in range(CALLS):
-                    call()
-                if turn >= 3:
-                    found.setdefault((name, what), []).append((time.perf_counter() - begun) / CALLS * 1e6)
-    for name in ways:
-        print(f"| {name} |", " | ".join(f"{statistics.median(found[name, what]):.1f}" for what in ways[name]), "|")
+    steps, predictions = (alternate([does[what] for does in ways.values()], seconds) for what in ("step", "predict"))
+    for name, step, prediction in zip(ways, steps, predictions, strict=True):
+        print(f"| {name} | {step.median * 1e6:.1f} | {prediction.median * 1e6:.1f} |")
 
 
 if __name__ == "__main__":
