@@ -14,7 +14,7 @@
 #define SLOTS 16         // of a batch at most
 #define SLOPES 16384     // bytes of all panels of dY that are few
 #define CHANNELS 200     // that are laid out together at most where windows are single pixels
-#define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
+#define ROOM 2400000     // cells of all slots' sums, beyond which slots are fewer
 #define TOGETHER 96      // channels that are laid out together at most, where shares are of the channels
 #define LAID 131072      // bytes of rows of X that are laid out at a time, about
 
@@ -69,8 +69,10 @@ INLINE int outer(const Map *m) {
 void NAME(blocks_prepare_gradient)(Map *m) {
   m->segment = parts(m->out_columns, parts(m->out_columns, PIXELS));
   m->band = within(PIXELS / m->segment, 1, rows_of(m));
-  // units for sixteen threads, X laid out as rarely as can be; slots cost memory
-  m->slots = larger(1, smaller(SLOTS, smaller(parts(rows_of(m), m->band) / 2, ROOM / cells_of(m))));
+  // units for sixteen threads, X laid out as rarely as can be; slots cost memory, and have equally many bands
+  const Index most = smaller(parts(parts(rows_of(m), m->band), 2), ROOM / cells_of(m));
+  for (m->slots = SLOTS; m->slots > 1 && m->slots > most;) m->slots /= 2;
+  m->band = parts(rows_of(m), parts(parts(rows_of(m), m->band), m->slots) * m->slots);
   m->shares = in_place(m) ? parts(m->channels, CHANNELS) : smaller(larger(panels(m), lots(m)), parts(SLOTS, m->slots));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
@@ -285,22 +287,33 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
   }
 }
 
-// The sums of one panel of all slots, turned into dK and dB.
-void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db) {
+// Channels whose sums are turned together.
+INLINE Index chunk_of(const Map *m) { return larger(1, smaller(16, 512 / taps(m))); }
+
+// How many pieces of its channels a panel's sums are turned in.
+INLINE Index pieces_of(const Map *m) { return smaller(parts(m->channels, chunk_of(m)), parts(SLOTS, panels(m))); }
+
+Index NAME(blocks_merges)(const Map *m) { return panels(m) * pieces_of(m); }
+
+// The sums of a piece of one panel of all slots, turned into dK; and dB, by the first piece.
+void NAME(blocks_merge)(const Map *m, Index unit, const Cell *dy, const char *room, Cell *dk, Cell *db) {
+  const Index panel = unit / pieces_of(m), piece = unit % pieces_of(m);
+  if (piece) db = 0;
   const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
   if (outer(m)) {
     for (Index o = panel * PANEL; o < panel * PANEL + filters && db; o++) db[o] = dy[m->y_at + o * m->y_channel];
     return;
   }
-  const Index channels = m->channels, chunk = larger(1, smaller(16, 512 / taps(m)));
+  const Index channels = m->channels, chunk = chunk_of(m), chunks = parts(channels, chunk);
+  const Index begin = piece * chunks / pieces_of(m) * chunk, end = smaller(channels, (piece + 1) * chunks / pieces_of(m) * chunk);
   const Index at = panel * PANEL * taps(m) * channels;
   char *own = scratch(taps(m) * chunk * cells * (sizeof(Cell) + sizeof(double)) + 128);
   Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
   double *totals = carve(&own, chunk * cells * sizeof(double));
   dk += m->k_at + panel * PANEL * m->k_filter;
   const Runs runs = runs_of(m);
-  for (Index first = 0; first < channels && !direct(m, panel); first += chunk) {
-    const Index some = smaller(chunk, channels - first);
+  for (Index first = begin; first < end && !direct(m, panel); first += chunk) {
+    const Index some = smaller(chunk, end - first);
     for (Index tap = 0; tap < taps(m); tap++) {
       Cell *to = sums + tap * some * cells;
       const Index here = at + (tap * channels + first) * cells;

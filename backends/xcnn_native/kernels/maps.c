@@ -99,7 +99,7 @@ static void gradient_unit(void *argument, Index unit) {
 }
 
 // How many units it takes to add up a map's sums.
-INLINE Index merges(const Map *m) { return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : 1; }
+INLINE Index merges(const Map *m) { return m->kind == BLOCKS ? NAME(blocks_merges)(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : 1; }
 
 static void merge_unit(void *argument, Index unit) {
   const Call *call = argument;

@@ -40,7 +40,8 @@ void NAME(spread_unit)(const Map *m, Index unit, const Cell *dy, const Cell *pac
 
 void NAME(blocks_prepare_gradient)(Map *m);
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk);
-void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db);
+Index NAME(blocks_merges)(const Map *m);
+void NAME(blocks_merge)(const Map *m, Index unit, const Cell *dy, const char *room, Cell *dk, Cell *db);
 void NAME(few_prepare_gradient)(Map *m);
 void NAME(few_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room);
 void NAME(few_merge)(const Map *m, const char *room, Cell *dk, Cell *db);
