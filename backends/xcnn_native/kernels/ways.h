@@ -26,7 +26,8 @@ INLINE int finish_of(const Map *m, const Ending *ending, Index first, Finish *fi
 void NAME(end)(const Map *m, const Ending *ending, Index row, Index rows, Index left, Index columns, Index first, Index filters);
 
 void NAME(blocks_prepare)(Map *m, int threads);
-void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed);
+Index NAME(blocks_packs)(const Map *m);
+void NAME(blocks_pack)(const Map *m, Index unit, const Cell *k, Cell *packed);
 void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending);
 void NAME(few_prepare)(Map *m, int threads);
 void NAME(few_pack)(const Map *m, const Cell *k, Cell *packed);
