@@ -24,10 +24,10 @@ static void block_beside(int rows, int vectors, const Cell *const *a, const Inde
 }
 
 // Whether vectors of the kernel's cells take fewer products than vectors of filters: a single vector, which meets each
-// cell that is loaded once, takes a tenth longer.
+// cell that is loaded once, takes a tenth longer. Where filters are neighbours in dK, they stay neighbours.
 INLINE int cheaper_turned(const Map *m) {
   const Index vectors = parts(m->filters, LANES), cells = taps(m) * m->channels;
-  if (panels(m) > 1 || (in_place(m) ? m->channels % LANES : lots(m) > 1)) return 0; // X is read as it lies, to its end
+  if (panels(m) > 1 || m->k_filter == 1 || (in_place(m) ? m->channels % LANES : lots(m) > 1)) return 0; // X is read as it lies, to its end
   return m->filters * groups_of(m) * parts(beside_of(m), LANES) * 20 < cells * vectors * (vectors == 1 ? 21 : 19);
 }
 
@@ -40,7 +40,7 @@ void NAME(blocks_prepare_gradient)(Map *m) {
   for (m->slots = SLOTS; m->slots > 1 && m->slots > most;) m->slots /= 2;
   m->band = parts(rows_of(m), parts(parts(rows_of(m), m->band), m->slots) * m->slots);
   m->shares = smaller(in_place(m) ? panels(m) : larger(panels(m), lots(m)), parts(SLOTS, m->slots));
-  if (in_place(m) && !m->turned) m->shares *= within(parts(SLOTS, m->slots * m->shares), 1, parts(m->channels, CHANNELS));
+  if (in_place(m)) m->shares *= within(parts(SLOTS, m->slots * m->shares), 1, parts(m->channels, m->turned ? PANEL : CHANNELS));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
@@ -101,23 +101,23 @@ INLINE void pour(Slot slot, Index at, Index count, int first) {
   for (Index j = at; j < at + count; j++) slot.wide[j] = (first ? 0 : slot.wide[j]) + (double)slot.sums[j];
 }
 
-// Add what a laid band and its slopes give to sums whose lanes are the kernel's cells. What lies behind the last of a
-// group's fills up its vectors, whose other lanes nobody reads.
-static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel, const Index *runs, Index rows, Index columns,
-                        Index deep, const Cell *slopes, int adds) {
-  const Index width = width_of(vectors_of(m, 0)), cells = beside_of(m), groups = groups_of(m), line = line_of(m);
+// Add what a laid band and its slopes give to sums whose lanes are the kernel's cells, some of each group. What lies behind
+// the last of a group's fills up its vectors, whose other lanes nobody reads.
+static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel, const Index *runs, Index step, Index rows,
+                        Index columns, Index deep, Index low, Index high, const Cell *slopes, int adds) {
+  const Index width = width_of(vectors_of(m, 0)), groups = groups_of(m), line = line_of(m);
   Index lines[PIXELS], outs[12];
   for (Index r = 0; r < rows; r++) lines[r] = r * columns * width;
   for (Index group = 0; group < groups; group++) {
     const Index row = joined(m) ? group : group / m->kernel_columns, column = joined(m) ? 0 : group % m->kernel_columns;
     const Cell *from = laid + row * deep + column * m->column_gap * pixel;
-    for (Index s = 0; s < cells; s += PANEL) {
-      const int vectors = (int)smaller(WIDEST, parts(cells - s, LANES));
+    for (Index s = low; s < high; s += PANEL) {
+      const int vectors = (int)smaller(WIDEST, parts(high - s, LANES));
       for (Index o = 0, together; o < m->filters; o += together) {
         const Cell *a[1] = {slopes + o};
         together = tile(m->filters - o, vectors);
         for (int i = 0; i < together; i++) outs[i] = ((o + i) * groups + group) * line + s;
-        block_beside((int)together, vectors, a, lines, width, rows, columns, from + s, runs, m->across * pixel, sums, outs, adds);
+        block_beside((int)together, vectors, a, lines, width, rows, columns, from + s, runs, step, sums, outs, adds);
       }
     }
   }
@@ -129,7 +129,8 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   const Index by_panels = smaller(panels(m), m->shares), by_channels = m->shares / by_panels, channels = m->channels;
   const Index number = unit / m->shares, share = unit % m->shares / by_channels, part = unit % by_channels;
   const Index begin = share * panels(m) / by_panels, end = (share + 1) * panels(m) / by_panels;
-  const Index low = part * channels / by_channels, some = (part + 1) * channels / by_channels - low;
+  const Index lot = m->turned ? PANEL : 1, all = parts(channels, lot); // a lot of channels is no two units'
+  const Index low = part * all / by_channels * lot, some = smaller(channels, (part + 1) * all / by_channels * lot) - low;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
   for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
@@ -140,15 +141,20 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
     Index runs[PIXELS];
     for (Index r = 0; r < b.rows; r++) {
       const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows * m->down;
-      runs[r] = m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + low;
+      runs[r] = m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + (m->turned ? 0 : low);
     }
+    // pixels that all lie equally far from each other are one run
+    const Index step = b.columns == 1 && b.rows > 1 ? runs[1] - runs[0] : m->across * m->x_column;
+    int even = 1;
+    for (Index r = 1; r < b.rows; r++) even &= runs[r] - runs[r - 1] == b.columns * step;
+    const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns;
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel), straight = direct(m, panel);
       const Index width = width_of(vectors), at = panel * PANEL * channels;
       lay_slopes(m, &b, dy, slopes, panel, panel + 1);
       if (!part) add_bias(slot, panel, width, slopes, pixels);
       if (m->turned) {
-        meet_turned(m, slot.sums, x, m->x_column, runs, b.rows, b.columns, 0, slopes, (n - first) % BANDS != 0);
+        meet_turned(m, slot.sums, x, 0, runs, step, rows, columns, 0, low, low + some, slopes, (n - first) % BANDS != 0);
         continue;
       }
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
@@ -157,13 +163,13 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         Index outs[12];
         together = tile(some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (low + c + i) * (straight ? m->k_channel : width);
-        block_beside((int)together, vectors, a, runs, m->across * m->x_column, b.rows, b.columns, slopes, 0, width, out, outs, (n - first) % BANDS != 0);
+        block_beside((int)together, vectors, a, runs, step, rows, columns, slopes, 0, width, out, outs, (n - first) % BANDS != 0);
       }
       if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
         pour(slot, at + low * width, some * width, n - first < BANDS);
     }
     if (m->turned && slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
-      pour(slot, 0, cells_of(m), n - first < BANDS);
+      for (Index o = 0; o < m->filters; o++) pour(slot, o * line_of(m) + low, some, n - first < BANDS);
   }
 }
 
@@ -275,7 +281,8 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
         const Index chain = (begin - u.first) * segments + n;
         const Cell *mine = slopes + n * (u.high - u.low) * panel_cells;
         for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
-        if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, runs, b.rows, b.columns, whole.deep * whole.pitch, mine, chain % BANDS != 0);
+        if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, runs, m->across * pixel, b.rows, b.columns, whole.deep * whole.pitch, 0, beside, mine,
+                                   chain % BANDS != 0);
         // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
         const Index chunk = b.rows * b.columns * (u.high - u.low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
         for (Index from = 0; from < beside && !m->turned; from += chunk)

@@ -33,14 +33,15 @@ static void add_biases(const Map *m, const char *room, Index first, Index last, 
 
 // dK and dB of some filters, whose sums' lanes are the kernel's cells.
 static void merge_turned(const Map *m, Index first, Index last, const char *room, Cell *dk, Cell *db) {
-  const Index groups = groups_of(m), line = line_of(m), columns = joined(m) ? 1 : m->kernel_columns;
+  const Index groups = groups_of(m), line = line_of(m), taps_beside = beside_of(m) / m->channels, columns = m->kernel_columns;
   double *totals = scratch(groups * line * sizeof(double));
   for (Index o = first; o < last; o++) {
     add_slots(m, room, o * groups * line, groups * line, totals);
-    for (Index group = 0; group < groups; group++)
-      for (Index n = 0; n < beside_of(m); n++)
-        dk[m->k_at + o * m->k_filter + group / columns * m->k_row + (group % columns + n / m->channels) * m->k_column +
-           n % m->channels * m->k_channel] = (Cell)totals[group * line + n];
+    for (Index tap = 0; tap < taps(m); tap++) {
+      const double *from = totals + tap / taps_beside * line + tap % taps_beside * m->channels;
+      Cell *to = dk + m->k_at + o * m->k_filter + tap / columns * m->k_row + tap % columns * m->k_column;
+      for (Index c = 0; c < m->channels; c++) to[c * m->k_channel] = (Cell)from[c];
+    }
   }
   add_biases(m, room, first, last, db);
 }
