@@ -11,6 +11,7 @@
 #define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
 #define SLOPES 16384     // bytes of all panels of dY that are few
 #define CHANNELS 48      // of a share about, where windows are single pixels
+#define THIN 40          // channels at most that meet slopes as these lie, rather than laid out
 #define ROOM 2400000     // cells of all slots' sums, beyond which slots are fewer
 #define LAID 131072      // bytes of rows of X that are laid out at a time, about
 
@@ -87,11 +88,14 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
   }
 }
 
-// dB's sums of a panel of laid slopes.
-INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, Index pixels) {
+// dB's sums of a panel of slopes: `rows` runs, that begin at runs[r] or follow each other, of pixels a step apart.
+INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, const Index *runs, Index rows, Index columns, Index step) {
   for (Index o = 0; o < width; o += HALF) {
     Half sum = {0};
-    for (Index p = 0; p < pixels; p++) sum += *(const Half *)(w + p * width + o);
+    for (Index r = 0; r < rows; r++) {
+      const Cell *from = w + (runs ? runs[r] : r * columns * step) + o;
+      for (Index q = 0; q < columns; q++) sum += *(const Half *)(from + q * step);
+    }
     for (Index l = 0; l < HALF; l++) slot.bias[panel * PANEL + o + l] += (double)sum[l];
   }
 }
@@ -123,8 +127,19 @@ static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel,
   }
 }
 
+// A band's pixels as they lie in an array: where each row begins, and how far they are apart. Whether all of them lie
+// equally far from each other, and are one run.
+static int find_pixels(const Map *m, const Band *b, Index at, Index image, Index row, Index column, Index *runs, Index *step) {
+  int even = 1;
+  for (Index r = 0; r < b->rows; r++)
+    runs[r] = at + (b->first + r) / m->out_rows * image + (b->first + r) % m->out_rows * row + b->left * column;
+  *step = b->columns == 1 && b->rows > 1 ? runs[1] - runs[0] : column;
+  for (Index r = 1; r < b->rows; r++) even &= runs[r] - runs[r - 1] == b->columns * *step;
+  return even;
+}
+
 // A slot's sums for one share of the panels and of the channels, where windows are single pixels: a product of matrices, X
-// being read as it lies.
+// being read as it lies, and panels of dY too where few channels meet them.
 static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
   const Index by_panels = smaller(panels(m), m->shares), by_channels = m->shares / by_panels, channels = m->channels;
   const Index number = unit / m->shares, share = unit % m->shares / by_channels, part = unit % by_channels;
@@ -137,39 +152,36 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
     const Index pixels = b.rows * b.columns;
-    Cell *slopes = scratch(pixels * PANEL * sizeof(Cell));
-    Index runs[PIXELS];
-    for (Index r = 0; r < b.rows; r++) {
-      const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows * m->down;
-      runs[r] = m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + (m->turned ? 0 : low);
-    }
-    // pixels that all lie equally far from each other are one run
-    const Index step = b.columns == 1 && b.rows > 1 ? runs[1] - runs[0] : m->across * m->x_column;
-    int even = 1;
-    for (Index r = 1; r < b.rows; r++) even &= runs[r] - runs[r - 1] == b.columns * step;
-    const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns;
+    const int adds = (n - first) % BANDS != 0, pours = slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1);
+    Cell *laid = scratch(pixels * PANEL * sizeof(Cell));
+    Index x_runs[PIXELS], y_runs[PIXELS], step, y_step;
+    const int x_even = find_pixels(m, &b, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_runs, &step);
+    const int y_even = find_pixels(m, &b, m->y_at, m->y_image, m->y_row, m->y_column, y_runs, &y_step);
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel), straight = direct(m, panel);
       const Index width = width_of(vectors), at = panel * PANEL * channels;
-      lay_slopes(m, &b, dy, slopes, panel, panel + 1);
-      if (!part) add_bias(slot, panel, width, slopes, pixels);
+      const int lies = some <= THIN && !m->turned && m->y_channel == 1 && m->filters - panel * PANEL >= width;
+      const int even = x_even && (!lies || y_even);
+      const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns, w_step = lies ? y_step : width;
+      const Index *w_runs = lies ? y_runs : 0;
+      const Cell *w = lies ? dy + panel * PANEL : laid;
+      if (!lies) lay_slopes(m, &b, dy, laid, panel, panel + 1);
+      if (!part) add_bias(slot, panel, width, w, w_runs, rows, columns, w_step);
       if (m->turned) {
-        meet_turned(m, slot.sums, x, 0, runs, step, rows, columns, 0, low, low + some, slopes, (n - first) % BANDS != 0);
+        meet_turned(m, slot.sums, x, 0, x_runs, step, rows, columns, 0, low, low + some, laid, adds);
         continue;
       }
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
-      for (Index c = 0, together; c < some; c += together) {
+      for (Index c = low, together; c < low + some; c += together) {
         const Cell *a[1] = {x + c};
         Index outs[12];
-        together = tile(some - c, vectors);
-        for (int i = 0; i < together; i++) outs[i] = (low + c + i) * (straight ? m->k_channel : width);
-        block_beside((int)together, vectors, a, runs, step, rows, columns, slopes, 0, width, out, outs, (n - first) % BANDS != 0);
+        together = tile(low + some - c, vectors);
+        for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
+        block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
       }
-      if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
-        pour(slot, at + low * width, some * width, n - first < BANDS);
+      if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
     }
-    if (m->turned && slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
-      for (Index o = 0; o < m->filters; o++) pour(slot, o * line_of(m) + low, some, n - first < BANDS);
+    for (Index o = 0; o < m->filters && m->turned && pours; o++) pour(slot, o * line_of(m) + low, some, n - first < BANDS);
   }
 }
 
@@ -267,7 +279,8 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
       Cell *to = slopes + n * (u.high - u.low) * panel_cells;
       lay_slopes(m, &b, dy, to, u.low, u.high);
       for (Index panel = u.low; panel < u.high && !u.begin; panel++)
-        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, b.rows * b.columns);
+        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
+                 width_of(vectors_of(m, panel)));
     }
     for (Index lot = u.begin; lot < u.end; lot++) {
       const Index low = first_of(m, lot), some = first_of(m, lot + 1) - low, pixel = pixel_of(m, most_channels);
