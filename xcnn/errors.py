@@ -29,7 +29,32 @@ __all__ = [
 ]
 
 
-class XcnnError(Exception):
+class FramesHidden:
+    """An exception that a notebook shows without the lines of xcnn between the user's and the text."""
+
+    def _render_traceback_(self: BaseException) -> list[str]:
+        """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
+        shell = sys.modules["IPython"].get_ipython()
+        full = os.environ.get("XCNN_TRACEBACK") == "full"
+        cause, silent = self.__cause__, self.__suppress_context__
+        try:
+            if not full:
+                self.__cause__ = None  # which hides what was being handled as well
+            shown = self.__traceback__ if full else outside(self.__traceback__)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # IPython asks every module for its file: CuPy's late ones load then
+                lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
+            return lines
+        finally:
+            self.__cause__ = cause
+            self.__suppress_context__ = silent
+
+
+class NoAttribute(FramesHidden, AttributeError):
+    """An attribute that is not there, told with what may be meant; it has no code, since Python's own have none."""
+
+
+class XcnnError(FramesHidden, Exception):
     """Base of all of xcnn's errors.
 
     Parameters
@@ -88,23 +113,6 @@ class XcnnError(Exception):
         """The first line, without code or class."""
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
         return line(f"{where} {self.message}" if where else self.message)
-
-    def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
-        shell = sys.modules["IPython"].get_ipython()
-        full = os.environ.get("XCNN_TRACEBACK") == "full"
-        cause, silent = self.__cause__, self.__suppress_context__
-        try:
-            if not full:
-                self.__cause__ = None  # which hides what was being handled as well
-            shown = self.__traceback__ if full else outside(self.__traceback__)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # IPython asks every module for its file: CuPy's late ones load then
-                lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
-            return lines
-        finally:
-            self.__cause__ = cause
-            self.__suppress_context__: bool = silent
 
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
