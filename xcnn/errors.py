@@ -23,38 +23,14 @@ __all__ = [
     "ExchangeError",
     "LabelError",
     "MissingDependency",
+    "NoAttribute",
     "OptionError",
     "ShapeError",
     "XcnnError",
 ]
 
 
-class FramesHidden:
-    """An exception that a notebook shows without the lines of xcnn between the user's and the text."""
-
-    def _render_traceback_(self: BaseException) -> list[str]:
-        """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
-        shell = sys.modules["IPython"].get_ipython()
-        full = os.environ.get("XCNN_TRACEBACK") == "full"
-        cause, silent = self.__cause__, self.__suppress_context__
-        try:
-            if not full:
-                self.__cause__ = None  # which hides what was being handled as well
-            shown = self.__traceback__ if full else outside(self.__traceback__)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # IPython asks every module for its file: CuPy's late ones load then
-                lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
-            return lines
-        finally:
-            self.__cause__ = cause
-            self.__suppress_context__ = silent
-
-
-class NoAttribute(FramesHidden, AttributeError):
-    """An attribute that is not there, told with what may be meant; it has no code, since Python's own have none."""
-
-
-class XcnnError(FramesHidden, Exception):
+class XcnnError(Exception):
     """Base of all of xcnn's errors.
 
     Parameters
@@ -114,6 +90,23 @@ class XcnnError(FramesHidden, Exception):
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
         return line(f"{where} {self.message}" if where else self.message)
 
+    def _render_traceback_(self: BaseException) -> list[str]:
+        """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
+        shell = sys.modules["IPython"].get_ipython()
+        full = os.environ.get("XCNN_TRACEBACK") == "full"
+        cause, silent = self.__cause__, self.__suppress_context__
+        try:
+            if not full:
+                self.__cause__ = None  # which hides what was being handled as well
+            shown = self.__traceback__ if full else outside(self.__traceback__)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # IPython asks every module for its file: CuPy's late ones load then
+                lines: list[str] = shell.InteractiveTB.structured_traceback(type(self), self, shown, tb_offset=1)
+            return lines
+        finally:
+            self.__cause__ = cause
+            self.__suppress_context__ = silent
+
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
         return "\n  ".join([*lines, f"hint: {line(self.hint)}"] if self.hint else lines)
@@ -132,6 +125,33 @@ def outside(traceback: TracebackType | None) -> TracebackType | None:
     if name == OURS[0] or name.startswith((f"{OURS[0]}.", OURS[1])):
         return rest
     return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+
+
+class NoAttribute(AttributeError):
+    """An attribute that is not there, told with what may be meant; it has no code, since Python's own have none.
+
+    Parameters
+    ----------
+    message
+        one sentence
+    name
+        the attribute's, None where it is not known
+    obj
+        what has no such attribute; None for a module
+
+    Examples
+    --------
+    >>> try:
+    ...     xcnn.Conv2DD
+    ... except AttributeError as error:
+    ...     print(error)
+    module 'xcnn' has no attribute 'Conv2DD'; did you mean 'Conv2D'?
+    """
+
+    def __init__(self, message: str, *, name: str | None = None, obj: object = None) -> None:
+        super().__init__(message, name=name, **({} if obj is None else {"obj": obj}))
+
+    _render_traceback_ = XcnnError._render_traceback_
 
 
 class ShapeError(XcnnError, ValueError):
