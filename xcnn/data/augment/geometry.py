@@ -7,7 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from array_api_compat import is_writeable_array
+from array_api_compat import is_numpy_array, is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
@@ -16,11 +16,15 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
+from xcnn.data.augment.resampling import along, batch_of, centres, each, in_turn, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+CACHED = 2**14
+"""Cells of an image from which on its batch is taken to lie in no cache."""
 
 
 @checked
@@ -55,15 +59,18 @@ class Flip:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        xp = namespace(x)
         turned = draws.uniform(2) < (self.vertical, self.horizontal)
-        if not turned.any():
-            return x
-        images = each(x)
-        for n, (upside_down, sideways) in enumerate(turned.tolist()):
-            if axes := [1] * upside_down + [2] * sideways:
-                images[n] = xp.flip(images[n], axis=axes)
-        return xp.stack(images)
+        pairs = zip(each(x), turned.tolist(), strict=True)
+        return in_turn(x, (mirrored(image, *ways)[None, ...] for image, ways in pairs)) if turned.any() else x
+
+
+def mirrored(image: Array, upside_down: bool, sideways: bool) -> Array:
+    """An image (C, H, W), so turned. NumPy reads backwards slowly what no cache has: it gets a large one copied."""
+    axes = [1] * upside_down + [2] * sideways
+    if not axes:
+        return image
+    near = image.copy() if is_numpy_array(image) and image.size > CACHED else image
+    return namespace(image).flip(near, axis=axes)
 
 
 @checked

@@ -30,14 +30,16 @@ def each(x: Array) -> list[Array]:
 
 def batch_of(x: Array, images: Iterable[Array]) -> Array:
     """A batch like X of images, made one after the other as they are needed; a single one is not copied."""
+    if x.shape[0] == 1:
+        return next(iter(images))[None, ...]
     return in_turn(x, (image[None, ...] for image in images))
 
 
 def in_turn(x: Array, parts: Iterable[Array]) -> Array:
     """A batch like X of smaller ones: each is written where it goes, if that can be, and let go of before the next."""
+    if not x.shape[0]:
+        return x
     xp, first = namespace(x), 0
-    if x.shape[0] < 2:
-        return next(iter(parts), x)
     made = xp.empty(x.shape, dtype=x.dtype, device=x.device)
     if not is_writeable_array(made):
         return xp.concat(list(parts), axis=0)
