@@ -30,6 +30,14 @@ def test_asking_for_numpy_loads_no_other_backend():
     assert not loaded & {"scipy.signal", "scipy.fft", "scipy.special"}
 
 
+def test_a_step_on_numpy_loads_none_of_its_packages_for_others():
+    """Array-api-compat's clone of NumPy imports all of them, 6 MiB."""
+    net = "xcnn.Sequential(xcnn.BatchNorm(), xcnn.GELU(), xcnn.LayerNorm(), xcnn.Flatten(), xcnn.Dense(2))"
+    step = f"xcnn.Model({net}, (1, 4, 4), backend='numpy').step(numpy.ones((2, 1, 4, 4), 'float32'), [0, 1])"
+    loaded = set(python(f"import sys, numpy, xcnn; {step}; print(*sys.modules)"))
+    assert not loaded & {"numpy.f2py", "numpy.testing", "unittest", "numpy.ma.extras"}
+
+
 def test_planes_are_correlated_by_scipy_which_is_loaded_then():
     code = "import sys, numpy, xcnn; xcnn.correlate2d(numpy.ones((2, 2)), numpy.ones((1, 1))); print(*sys.modules)"
     assert "scipy.signal" in python(code)

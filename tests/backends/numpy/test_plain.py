@@ -5,7 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from xcnn_native import library as native
-from xcnn_numpy.plain import FUSES, blas, lowering
+from xcnn_numpy.plain import FUSES, blas, lowering, samples
+from xcnn_strided.fusion import rewrite
 
 import xcnn
 from xcnn.core import blas as blas_threads
@@ -178,6 +179,36 @@ def test_a_few_images_at_a_time_on_threads(name, cells, monkeypatch):
     assert_alike(first, passes(net, layers_alone(), weights, x, dy), "float64")
     for (name, grad), (_, same) in zip(tree.items(first[2]), tree.items(again[2]), strict=True):
         np.testing.assert_array_equal(grad, same, err_msg=name)
+
+
+BY_SAMPLES = {
+    "channels": xcnn.LayerNorm(axis=1),
+    "whole samples": xcnn.LayerNorm(),
+    "groups": xcnn.GroupNorm(4),
+    "each channel": xcnn.InstanceNorm(),
+    "neighbours": xcnn.LocalResponseNorm(),
+}
+
+
+@pytest.mark.parametrize("name", BY_SAMPLES)
+def test_a_prediction_normalises_a_few_samples_at_a_time(name):
+    """What is made on the way is not of the whole batch, and Y is the layer's."""
+    net = xcnn.Sequential(BY_SAMPLES[name])
+    weights, x, dy = drawn(net, (8, 32, 32), 64, "float32")
+    alone = plain(threads=1)
+    fused, asking = rewrite(alone, net, FUSES), Run(alone, wants_backward=False)
+    assert isinstance(fused.plan[0][2], samples.BySamples)
+    with alone.active():
+        fused(weights, x[:1], asking)
+        tracemalloc.start()
+        y, _ = fused(weights, x, asking)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < 1.7 * x.nbytes  # Y itself, and scratch; by the whole batch it is four times and more
+    np.testing.assert_allclose(y, net(weights, x, Run(layers_alone()))[0], 1e-5, 1e-6)
+    y, backward = fused(weights, x, Run(alone, True, KEY))
+    dx, grads = backward(dy)
+    assert_alike((y, dx, grads), passes(net, layers_alone(), weights, x, dy), "float32")
 
 
 def test_a_backward_pass_can_be_run_again():
