@@ -82,6 +82,17 @@ def test_every_backend_makes_the_same(backend, change):
 # What is made of images
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 90, 110), (3, 3, 90, 110), (3, 1, 5, 7)])
+def test_images_of_any_size_are_mirrored_and_not_written_to(shape):
+    x = np.random.default_rng(0).random(shape, dtype=np.float32)
+    before, draws = x.copy(), augment.Draws((0, 0), np.arange(len(x)))
+    for chances, axes in (((1, 0), 3), ((0, 1), 2), ((1, 1), (2, 3))):
+        made = augment.Flip(*chances)(x, draws)
+        assert np.array_equal(made, np.flip(x, axes))
+        assert not np.shares_memory(made, x)
+    assert np.array_equal(x, before)
+
+
 def test_a_flip_mirrors_the_share_that_it_says():
     assert np.array_equal(augment.Flip(1)(X, DRAWS), X[..., ::-1])
     assert np.array_equal(augment.Flip(0, 1)(X, DRAWS), X[:, :, ::-1])
