@@ -135,6 +135,9 @@ LARGE = [
     many(2, 1, 8, 16, (3, 1), (2, 1), (2, 1)),  # a phase of dX reaches beyond dY
     many(2, 1, 24, 24, (20, 20), (3, 3), padding=((9, 9), (9, 9)), dilation=(9, 9)),  # taps have rows of their own
     many(2, 1, 48, 24, (20, 20), (3, 3), (5, 4), padding=((9, 9), (9, 9)), dilation=(3, 2)),
+    many(30, 1, 16, 8, (64, 64), (1, 1)),  # so many pixels that sums go on in double precision
+    many(31, 1, 8, 8, (64, 62), (3, 3)),
+    many(1, 1, 32, 7, (1, 1), (1, 1)),  # products of one pixel, few filters
 ]
 
 
