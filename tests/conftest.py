@@ -46,6 +46,9 @@ if find_spec("jax") and version("jax").startswith("0.10."):
         "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false "
         "--xla_force_host_platform_device_count=2",
     )
+# It makes a key of each program for a cache on the disk, also where no folder is named for one.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 ALGORITHMS = {
     "numpy": ["literal", "gemm", "fft", "native"],
@@ -192,6 +195,14 @@ def pytest_collection(session):
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_collection_modifyitems(items):
+    """Jobs of several processes first: a worker that has done its own takes the last tests of another.
+
+    They wait for one job of twenty seconds, which would then be run on both.
+    """
+    items.sort(key=lambda item: item.path.parent.name != "parallel")
 
 
 @pytest.fixture(autouse=True)

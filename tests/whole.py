@@ -14,7 +14,7 @@ def whole(layer, backend):
     return kept(layer) if backend.name == "jax" else layer
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def kept(layer):
     """One for all equal layers: a test that calls one again and again has it compiled once."""
     return Whole(layer)

@@ -267,13 +267,13 @@ def test_layers_losses_and_optimizers_run_where_numpy_raises(backend, size, rng)
             for layer in layers:
                 drawn, _ = layer.init(xcnn.core.random.generator(0), (6, 5, 5))
                 weights = xcnn.core.tree.map(lambda w: backend.asarray(w, "float32"), drawn)
-                y, backward = layer(weights, backend.asarray(x), xcnn.Run(backend, train=True))
+                y, backward = whole(layer, backend)(weights, backend.asarray(x), xcnn.Run(backend, train=True))
                 dx, _ = backward(y)
                 assert np.isfinite(backend.to_numpy(y)).all()
                 assert np.isfinite(backend.to_numpy(dx)).all()
             for loss in losses.LOSSES.values():
                 y = backend.asarray(np.abs(x[:, :3, 0, 0]) / (np.abs(x[:, :3, 0, 0]) + 1))
-                value, _ = loss(y, backend.asarray(np.eye(3, dtype="float32")[[0, 1, 2, 0]]))
+                value, _ = compiled(loss, backend)(y, backend.asarray(np.eye(3, dtype="float32")[[0, 1, 2, 0]]))
                 assert math.isfinite(float(value))
             tiny = {"kernel": backend.asarray(np.full(5, 1e-30), "float32")}
             for rule in (xcnn.SGD(0.1, momentum=0.9), xcnn.Adam(clip_norm=1.0), xcnn.AdamW(), xcnn.RMSprop()):
