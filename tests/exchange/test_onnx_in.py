@@ -60,11 +60,12 @@ def test_every_layer_comes_back(case, tmp_path):
         (xcnn.LayerNorm(axis=1, epsilon=0.5), (17, 3)),
         (xcnn.LayerNorm(axis=2, epsilon=0.5), (2, 20, 3)),
         (xcnn.LayerNorm(axis=(1, 2), epsilon=0.5), (3, 16, 2)),
+        (xcnn.Softsign(), (4, 3)),
         (xcnn.LocalResponseNorm(4, alpha=0.5, beta=0.5, k=2.0), (6, 5)),
         (xcnn.LocalResponseNorm(3, alpha=0.5, beta=0.5, k=2.0), (2, 3, 4)),
     ],
 )
-def test_norms_that_are_written_as_formulas_are_one_layer_again(layer, shape, tmp_path):
+def test_layers_that_are_written_as_formulas_are_one_layer_again(layer, shape, tmp_path):
     built(layer, shape).to_onnx(tmp_path / "a.onnx", verify=False)
     assert [*xcnn.load_onnx(tmp_path / "a.onnx", backend="numpy").net] == [layer]
 

@@ -44,8 +44,10 @@ def of_parts(name: str, ops: Ops) -> tuple[str, tuple[int, ...]]:
     split = means and ops.inner(means.inputs[0], "Reshape")
     if not means or not split or means.get("keepdims", 1) or split.get("allowzero", 0):
         return name, ()
-    (axis,) = axes_of(means, [None, *(ops.constants.get(n) for n in means.inputs[1:])])
-    return split.inputs[0], (axis, *ops.constants[split.inputs[1]].ravel().tolist())
+    axes = axes_of(means, [None, *(ops.constants.get(n) for n in means.inputs[1:])])
+    if axes is None or len(axes) != 1:
+        return name, ()
+    return split.inputs[0], (axes[0], *ops.constants[split.inputs[1]].ravel().tolist())
 
 
 def uncentred(centred: Op, ops: Ops) -> tuple[str, Any]:

@@ -31,11 +31,19 @@ from xcnn.layers import (
 )
 
 
-@writes(ReLU, Sigmoid, Tanh, Softplus, Mish, HardSwish, Softsign, SELU)
+@writes(ReLU, Sigmoid, Tanh, Softplus, Mish, HardSwish, SELU)
 def by_name(layer: Layer, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """Activations that ONNX has without options."""
     op = {"ReLU": "Relu", "SELU": "Selu"}.get(type(layer).__name__, type(layer).__name__)
     return here.node(op, x, shape=x.shape)
+
+
+@writes(Softsign)
+def softsign(layer: Softsign, weights: Tree, x: Tensor, here: Scope) -> Tensor:
+    """By its formula: onnxruntime's own operator rounds once more, as a product with a reciprocal."""
+    size = here.node("Abs", x, shape=x.shape, part="size")
+    raised = here.node("Add", size, here.constant("one", 1.0), shape=x.shape, part="raised")
+    return here.node("Div", x, raised, shape=x.shape)
 
 
 @writes(ClippedReLU)
