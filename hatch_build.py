@@ -28,8 +28,8 @@ SETS = {
 TYPES = {"f32": "float", "f64": "double"}
 KERNELS = {"random": {"u32": "uint32_t"}} | dict.fromkeys(
     (
-        "copy", "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "loss", "maps", "norm",
-        "pooling", "recording", "resample", "spread", "tiles", "update",
+        "copy", "correlate", "depthwise", "ending", "few", "kernel_gradient", "layer_norm", "loss", "maps", "merge",
+        "norm", "pooling", "recording", "resample", "spread", "tiles", "update",
     ),
     TYPES,
 )  # fmt: skip

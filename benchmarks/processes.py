@@ -1,18 +1,17 @@
 """What nets cost in processes of their own: python benchmarks/processes.py KIND [NAME:BATCH ...].
 
 memory: the peak of some training steps, and of some predictions, above what is resident after the imports (VmHWM less
-RSS; Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations,
-code that is compiled. PyTorch is taken in the order of images' axes that takes less.
+RSS; Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations.
+PyTorch is taken in the order of images' axes that takes less.
 
 summary: what `model.summary(batch_size=...)` says beside the peak of as many steps or predictions, above what is
 resident once a small net has taken some, the data left out.
 
-first-step: seconds from a process's start to the end of its first training step, on an empty cache of compiled code, on
-the one that it left, and PyTorch's.
+first-step: seconds from a process's start to the end of its first training step, and PyTorch's.
 
 load: how many times longer a training step takes while as many other processes compute as there are cores.
 
-`plain` is NumPy alone, without the compiled library and without Numba. drawn:SEED is a net that the bench draws.
+`plain` is NumPy alone, without the compiled library. drawn:SEED is a net that the bench draws.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from xcnn.bench.cases import Call, Ledger, StepCase, picked, step_call
 from xcnn.bench.comparison import Result, available_threads, bench_backend, compare_steps, limited
@@ -73,8 +71,6 @@ def imported(side: str) -> Callable[[StepCase, str], Call]:
             return torch_side.prediction(twin.eval(), x, side)
 
         return theirs
-    if side == "plain":
-        sys.modules["numba"] = None  # type: ignore[assignment] # as if it were not installed
     backend = bench_backend("numpy", None, available_threads())
 
     def ours(case: StepCase, task: str) -> Call:
@@ -137,11 +133,9 @@ def resident(what: str) -> float:
 # In the process that starts them.
 
 
-def started(kind: str, side: str, choice: str, task: str = "training", cache: str = "") -> tuple[str, float]:
+def started(kind: str, side: str, choice: str, task: str = "training") -> tuple[str, float]:
     """What a child prints, and how many seconds it takes."""
-    environment = {**os.environ, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
-    if side == "plain":
-        environment["XCNN_NATIVE"] = "0"
+    environment = {**os.environ, "XCNN_NATIVE": "0"} if side == "plain" else os.environ
     begin = time.perf_counter()
     command = [sys.executable, __file__, kind, choice, "--child", side, task]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
@@ -173,11 +167,9 @@ def summary(choices: list[str]) -> Iterator[list[str]]:
 
 def first_step(choices: list[str]) -> Iterator[list[str]]:
     """Rows of a table."""
-    yield ["net:batch", "xcnn, empty cache, s", "warm", "plain", "torch"]
+    yield ["net:batch", "xcnn, s", "plain", "torch"]
     for choice in choices:
-        with TemporaryDirectory() as cache:
-            times = [started("first-step", "xcnn", choice, cache=cache)[1] for _ in range(2)]
-        times += [started("first-step", side, choice)[1] for side in ("plain", "channels_last")]
+        times = [started("first-step", side, choice)[1] for side in ("xcnn", "plain", "channels_last")]
         yield [str(case_of(choice)), *(f"{seconds:.1f}" for seconds in times)]
 
 

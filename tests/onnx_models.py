@@ -23,8 +23,8 @@ def moved(model, seed=1):
     return model
 
 
-def built(layer, shape, **options):
-    return moved(xcnn.Model(layer, shape, loss="mse", backend="numpy", seed=3, **options))
+def built(layer, shape, seed=1, **options):
+    return moved(xcnn.Model(layer, shape, loss="mse", backend="numpy", seed=seed + 2, **options), seed)
 
 
 def session(path):

@@ -4,6 +4,7 @@ A net computes samples three times in float32: its file in onnxruntime, PyTorch,
 in onnxruntime. Each is held to double precision, in roundings of float32 (2^-23) of the largest output.
 """
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -47,27 +48,38 @@ class Twin(torch.nn.Module):
         return self.function(x, {name: getattr(self, f"w{n}") for n, name in enumerate(self.names)})
 
 
+class Compared:
+    """A model beside its twin of PyTorch: both, and a file of each."""
+
+    def __init__(self, model, twin, folder, *, folded=False):
+        mine, theirs = Path(folder) / "mine.onnx", Path(folder) / "theirs.onnx"
+        self.twin, self.running = twin.eval(), {}
+        self.net = Net(model.net, dict(model.weights), model.input_shape, {})
+        model.to_onnx(mine, verify=False)
+        self.running["file"] = session(mine)
+        if folded:
+            model.to_onnx(mine, verify=False, fold_batch_norm=True)
+            self.running["folded"] = session(mine)
+        with contextlib.suppress(torch.onnx.errors.OnnxExporterError, RuntimeError):
+            exported(twin, torch.zeros(2, *model.input_shape), theirs)
+            self.running["torch_file"] = session(theirs)
+
+    def roundings(self, seed, n):
+        """Of each by its name, for a batch of n drawn samples."""
+        x = random.generator(seed).standard_normal((n, *self.net.input_shape), np.float32)
+        (exact,) = verify.outputs(self.net, [x])
+        with torch.no_grad():
+            ys = {"torch": self.twin(torch.from_numpy(x)).numpy()}
+        ys |= {name: each.run(None, {each.get_inputs()[0].name: x})[0] for name, each in self.running.items()}
+        whole = max(np.abs(exact).max(), 1e-30) * EPSILON
+        return {name: np.abs(y - exact).max() / whole for name, y in ys.items()}
+
+
 def measured(model, twin, folder, *, batches=BATCHES, draws=3):
     """How far a model's file, its twin of PyTorch, and the twin's file are from the model in double precision."""
-    mine, theirs = Path(folder) / "mine.onnx", Path(folder) / "theirs.onnx"
-    model.to_onnx(mine, verify=False)
-    twin = twin.eval()
-    try:
-        exported(twin, torch.zeros(2, *model.input_shape), theirs)
-        running = [session(mine), session(theirs)]
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError):
-        running = [session(mine)]
-    net, worst = Net(model.net, dict(model.weights), model.input_shape, {}), np.zeros(3)
-    for seed in range(draws):
-        for n in batches:
-            x = random.generator(100 * seed + n).standard_normal((n, *model.input_shape), np.float32)
-            (exact,) = verify.outputs(net, [x])
-            with torch.no_grad():
-                ys = [twin(torch.from_numpy(x)).numpy()]
-            ys += [each.run(None, {each.get_inputs()[0].name: x})[0] for each in running]
-            apart = [np.abs(y - exact).max() / max(np.abs(exact).max(), 1e-30) / EPSILON for y in ys]
-            worst[: len(apart)] = np.maximum(worst[: len(apart)], apart)
-    return Rounding(worst[1], worst[0], worst[2] if len(running) > 1 else None)
+    compared = Compared(model, twin, folder)
+    found = [compared.roundings(100 * seed + n, n) for seed in range(draws) for n in batches]
+    return Rounding(*(max(each[name] for each in found) if name in found[0] else None for name in Rounding._fields))
 
 
 # Layers.
@@ -161,18 +173,18 @@ FUNCTIONS = {
 """The layers of recipes as functions."""
 
 
-def recipe(name):
+def recipe(name, seed=1):
     """A net of a recipe, and its twin."""
     shape = SHAPES.get(name, (3, 64, 64) if name == "photos" else (1, 28, 28))
-    model = built(xcnn.nets.RECIPES[name].net(10), shape)
+    model = built(xcnn.nets.RECIPES[name].net(10), shape, seed)
     return model, as_module(model.net, model.weights, shape[0])
 
 
-def published(name, side):
+def published(name, side, seed=3):
     """A net of the zoo, and torchvision's with the same weights."""
     from torchvision_models import theirs
 
-    twin = theirs(name, 1000)
+    twin = theirs(name, 1000, seed)
     net = getattr(xcnn.nets, name)(1, features=32) if name == "unet" else getattr(xcnn.nets, name)()
     model = xcnn.Model(net, (3, side, side), loss="mse", backend="numpy")
     model.load_weights(twin.state_dict())

@@ -1,6 +1,7 @@
 """Layers on JAX as they train there, compiled as a whole: one by one operations take several times as long."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,7 +11,13 @@ from xcnn.layers import Next
 
 def whole(layer, backend):
     """The layer, its passes compiled if the backend is JAX's."""
-    return Whole(layer) if backend.name == "jax" else layer
+    return kept(layer) if backend.name == "jax" else layer
+
+
+@lru_cache(maxsize=8)
+def kept(layer):
+    """One for all equal layers: a test that calls one again and again has it compiled once."""
+    return Whole(layer)
 
 
 def compiled(function, backend):
@@ -24,15 +31,16 @@ def compiled(function, backend):
 
 @dataclass(frozen=True, repr=False)
 class Whole:
-    """A layer that runs on JAX as one compiled function; elsewhere it is itself. All its runs have to be alike.
+    """A layer that runs on JAX as one compiled function; elsewhere it is itself.
 
     Forward and backward are compiled together: y is what comes beside the gradients of a dy that is zero.
     """
 
     layer: object
-    passes: list = field(default_factory=list)
+    passes: dict = field(default_factory=dict)
+    """By runs."""
     outputs: dict = field(default_factory=dict)
-    """y's shape and type by those of x."""
+    """y's shape and type by those of x, and the run."""
     following: set = field(default_factory=set)
     """The weights whose gradients are values that replace them."""
 
@@ -45,10 +53,10 @@ class Whole:
     def __call__(self, weights, x, run):
         if run.backend.name != "jax":
             return self.layer(weights, x, run)
-        if not self.passes:
-            self.compile(run)
-        forward, passes = self.passes
-        given = x.shape, str(x.dtype)
+        if run not in self.passes:
+            self.passes[run] = self.compile(run)
+        forward, passes = self.passes[run]
+        given = run, x.shape, str(x.dtype)
         if given not in self.outputs:
             self.outputs[given] = forward(weights, x)
         like = self.outputs[given]
@@ -74,4 +82,4 @@ class Whole:
         def forward(weights, x):  # nothing is computed or compiled by it
             return jax.eval_shape(lambda weights, x: self.layer(weights, x, run)[0], weights, x)
 
-        self.passes.extend([forward, jax.jit(passes)])
+        return forward, jax.jit(passes)

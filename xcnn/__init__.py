@@ -120,5 +120,6 @@ if not TYPE_CHECKING:  # to whom a name that is not there would then be any obje
             found = globals()[name] = getattr(module, name, module)
             return found
         from xcnn.core.options import close_name
+        from xcnn.errors import NoAttribute
 
-        raise AttributeError(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)
+        raise NoAttribute(f"module 'xcnn' has no attribute {name!r}{close_name(name, __all__)}", name=name)

@@ -23,6 +23,7 @@ __all__ = [
     "ExchangeError",
     "LabelError",
     "MissingDependency",
+    "NoAttribute",
     "OptionError",
     "ShapeError",
     "XcnnError",
@@ -89,7 +90,7 @@ class XcnnError(Exception):
         where = f"{self.subject} {'.'.join(self.names)!r}" if self.names and self.subject else self.subject
         return line(f"{where} {self.message}" if where else self.message)
 
-    def _render_traceback_(self) -> list[str]:
+    def _render_traceback_(self: BaseException) -> list[str]:
         """What a notebook shows of it, which asks for this: without xcnn's own lines, unless XCNN_TRACEBACK=full."""
         shell = sys.modules["IPython"].get_ipython()
         full = os.environ.get("XCNN_TRACEBACK") == "full"
@@ -104,7 +105,7 @@ class XcnnError(Exception):
             return lines
         finally:
             self.__cause__ = cause
-            self.__suppress_context__: bool = silent
+            self.__suppress_context__ = silent
 
     def __str__(self) -> str:
         lines = [f"[{self.code}] {self.summary}", *map(line, self.details)]
@@ -124,6 +125,33 @@ def outside(traceback: TracebackType | None) -> TracebackType | None:
     if name == OURS[0] or name.startswith((f"{OURS[0]}.", OURS[1])):
         return rest
     return TracebackType(rest, traceback.tb_frame, traceback.tb_lasti, traceback.tb_lineno)
+
+
+class NoAttribute(AttributeError):
+    """An attribute that is not there, told with what may be meant; it has no code, since Python's own have none.
+
+    Parameters
+    ----------
+    message
+        one sentence
+    name
+        the attribute's, None where it is not known
+    obj
+        what has no such attribute; None for a module
+
+    Examples
+    --------
+    >>> try:
+    ...     xcnn.Conv2DD
+    ... except AttributeError as error:
+    ...     print(error)
+    module 'xcnn' has no attribute 'Conv2DD'; did you mean 'Conv2D'?
+    """
+
+    def __init__(self, message: str, *, name: str | None = None, obj: object = None) -> None:
+        super().__init__(message, name=name, **({} if obj is None else {"obj": obj}))
+
+    _render_traceback_ = XcnnError._render_traceback_
 
 
 class ShapeError(XcnnError, ValueError):

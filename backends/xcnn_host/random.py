@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from xcnn_native.library import address, library
 
-from xcnn.core.random import MASK, PARITY, ROTATIONS, Key, fold
+from xcnn.core.random import MASK, Key, Words, encrypt, fold
 from xcnn.core.types import Shape
-
-Words: TypeAlias = np.ndarray[Any, np.dtype[np.uint32]]
 
 CHUNK = 2**15
 """Counters at a time: three arrays of 128 KiB."""
@@ -39,20 +37,3 @@ def words(key: tuple[int, int], first: int, last: int) -> Iterator[tuple[int, Wo
         x0, x1 = (counters >> np.uint64(32)).astype(np.uint32), (counters & np.uint64(MASK)).astype(np.uint32)
         encrypt(key, x0, x1)
         yield start, x0, x1
-
-
-def encrypt(key: tuple[int, int], x0: Words, x1: Words) -> None:
-    """Threefry-2x32-20, in place."""
-    schedule = (*key, key[0] ^ key[1] ^ PARITY)
-    turned = np.empty_like(x1)
-    x0 += np.uint32(schedule[0])
-    x1 += np.uint32(schedule[1])
-    for block in range(5):
-        for turn in ROTATIONS[block % 2]:
-            x0 += x1
-            np.right_shift(x1, np.uint32(32 - turn), out=turned)
-            x1 <<= np.uint32(turn)
-            x1 |= turned
-            x1 ^= x0
-        x0 += np.uint32(schedule[(block + 1) % 3])
-        x1 += np.uint32((schedule[(block + 2) % 3] + block + 1) & MASK)

@@ -32,30 +32,6 @@ PIL = pytest.importorskip("PIL.Image", reason="Pillow is a dependency")
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
-@pytest.fixture
-def shapes(tmp_path, rng):
-    """A folder of two classes: upright and lying bars, as PNG files."""
-    for name in ("lying", "upright"):
-        (tmp_path / "shapes" / name).mkdir(parents=True)
-        for n in range(30):
-            pixels = rng.integers(0, 60, (20, 20)).astype("uint8")
-            at = rng.integers(3, 15)
-            if name == "lying":
-                pixels[at : at + 3] = 230
-            else:
-                pixels[:, at : at + 3] = 230
-            PIL.fromarray(pixels).save(tmp_path / "shapes" / name / f"{n}.png")
-    return tmp_path / "shapes"
-
-
-@pytest.fixture
-def trained(shapes, run):
-    options = ("--model", "article", "--epochs", 4, "--image-size", 12, "-o", "m.xcnn", "--backend", "numpy", "-q")
-    code, _, _ = run("train", shapes, *options)
-    assert code == 0
-    return "m.xcnn"
-
-
 @pytest.fixture(scope="module")
 def kept():
     """The bytes of a checkpoint, once one was trained."""
@@ -251,9 +227,10 @@ def test_evaluate_counts_classes_by_their_names(trained, shapes, tmp_path, run):
     shutil.copytree(shapes / "upright", tmp_path / "other" / "upright")
     shutil.copy(shapes / "lying" / "1.png", tmp_path / "other" / "z" / "1.png")
     model = Model.load(trained, backend="numpy")
-    images = xcnn.datasets.image_folder(tmp_path / "only", size=(12, 12)).test.x
+    images = xcnn.datasets.image_folder(tmp_path / "only", size=(12, 12), test_fraction=0).train.x
     upright = np.mean(model.predict(images).argmax(axis=1) == 1)
     result = json.loads(run("evaluate", trained, tmp_path / "only", "--json")[1])
+    assert result["samples"] == 30
     assert result["accuracy"] == pytest.approx(upright)
     assert 0 <= everything <= 1
     code, _, err = run("evaluate", trained, tmp_path / "other")

@@ -56,6 +56,10 @@ def test_every_layer_comes_back(case, tmp_path):
         (xcnn.GroupNorm(2, epsilon=0.5), (4, 3, 5)),
         (xcnn.GroupNorm(1, epsilon=0.5), (6,)),
         (xcnn.LayerNorm(axis=1, epsilon=0.5), (4, 3, 2)),
+        (xcnn.LayerNorm(axis=1, epsilon=0.5), (18, 3, 2)),
+        (xcnn.LayerNorm(axis=1, epsilon=0.5), (17, 3)),
+        (xcnn.LayerNorm(axis=2, epsilon=0.5), (2, 20, 3)),
+        (xcnn.LayerNorm(axis=(1, 2), epsilon=0.5), (3, 16, 2)),
         (xcnn.LocalResponseNorm(4, alpha=0.5, beta=0.5, k=2.0), (6, 5)),
         (xcnn.LocalResponseNorm(3, alpha=0.5, beta=0.5, k=2.0), (2, 3, 4)),
     ],
@@ -63,6 +67,20 @@ def test_every_layer_comes_back(case, tmp_path):
 def test_norms_that_are_written_as_formulas_are_one_layer_again(layer, shape, tmp_path):
     built(layer, shape).to_onnx(tmp_path / "a.onnx", verify=False)
     assert [*xcnn.load_onnx(tmp_path / "a.onnx", backend="numpy").net] == [layer]
+
+
+def test_a_variance_of_other_parts_is_no_norm(tmp_path):
+    """Of parts that are all cells of a sample, which are as many as those of a channel's axis would be."""
+    path = tmp_path / "a.onnx"
+    built(xcnn.LayerNorm(axis=1, epsilon=0.5), (18, 2, 2)).to_onnx(path, verify=False)
+    model = onnx.load(path)
+    (sizes,) = (each for each in model.graph.initializer if each.name.endswith("parts"))
+    assert onnx.numpy_helper.to_array(sizes).tolist() == [0, 3, 6, 2, 2]
+    sizes.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 9, 8, 1, 1]), sizes.name))
+    onnx.save(model, path)
+    assert session(path).run(None, {"input": np.ones((3, 18, 2, 2), "f4")})[0].shape == (3, 18, 2, 2)
+    with pytest.raises(ExchangeError, match="mean of means of other cells"):
+        xcnn.load_onnx(path, backend="numpy")
 
 
 @pytest.mark.parametrize("name", xcnn.nets.RECIPES)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layer_oracles import F, batch_norm, torch
 from onnx_models import built, session
-from onnx_rounding import LAYERS, layer_rounding, measured, recipe
+from onnx_rounding import LAYERS, Compared, Twin, layer_rounding, measured, recipe
 
 import xcnn
 from xcnn.core import random
@@ -87,3 +87,17 @@ def test_norms_of_what_lies_far_from_nought(name, tmp_path):
     exact = function(far.double(), {key: w.double() for key, w in weights.items()}).numpy()
     apart = np.abs(function(far, weights).numpy() - exact).max()
     assert np.abs(y - exact).max() <= 3 * apart
+
+
+def test_the_norm_of_many_channels(tmp_path):
+    """Squares that are added one after another round by the root of their number, twice what PyTorch's file does."""
+    model = built(xcnn.LayerNorm(axis=1, epsilon=1e-6), (768, 4, 4))
+
+    def function(x, w):
+        y = F.layer_norm(x.permute(0, 2, 3, 1), (768,), w["scale"], w["bias"], 1e-6)
+        return y.permute(0, 3, 1, 2)
+
+    compared = Compared(model, Twin(function, dict(model.weights)), tmp_path)
+    found = [compared.roundings(seed, 2) for seed in range(8)]
+    mean, theirs = (np.mean([each[name] for each in found]) for name in ("file", "torch_file"))
+    assert mean <= 1.2 * theirs

@@ -118,23 +118,34 @@ def is_of_samples(path: Path) -> bool:
 
 
 def for_model(
-    model: Model, name: str, data_dir: Path | None, quiet: bool = False, limits: Mapping[str, Any] | None = None
+    model: Model,
+    name: str,
+    data_dir: Path | None,
+    quiet: bool = False,
+    limits: Mapping[str, Any] | None = None,
+    share: float | None = None,
 ) -> Data:
     """The same for a model that is there: a folder's images as large and of the colours that it takes.
 
+    The share that is held back is that of its training, unless one is given; 0 holds none back.
     A model that `xcnn train` wrote has seen images in 0..1, as a folder gives them.
     """
     if name not in SETS and len(model.input_shape) != 3:
         told = f"the net takes samples of shape {model.input_shape}, not images."
         raise ShapeError("X101", told, hint="use it in Python.")
-    share = model.info.get("validation")
+    share = share_of(model) if share is None else share
     size = (model.input_shape[1], model.input_shape[2]) if name not in SETS else None
     mode = "L" if model.input_shape[0] == 1 else "RGB"
-    share = share if isinstance(share, float) else None
     found = load_data(name, data_dir, size, mode, quiet, limits, share, fit_of(model))
     if len(found.train) == 1 and "data" in model.info:
         model.scaling = "bytes"
     return found
+
+
+def share_of(model: Model) -> float:
+    """The share of images that a model's training held back, where the data do not say which to test on."""
+    share = model.info.get("validation")
+    return share if isinstance(share, float) else SHARE
 
 
 AUGMENTATIONS: dict[str, tuple[float, Callable[[Any, Any], Any]]] = {

@@ -32,13 +32,24 @@ def namespace(*arrays: Array) -> Any:
             if type(unmasked(x)).__name__ == "matrix":
                 raise DataError("X203", "an array is a numpy.matrix, whose products are others.", hint="np.asarray(x)")
         try:
-            found = _namespaces[types] = array_namespace(*arrays)
+            found = _namespaces[types] = native(*arrays) or array_namespace(*arrays)
         except TypeError as error:
             for x in arrays:
                 check_array(x)
             told = "arrays of several libraries meet: " + ", ".join(sorted({kind.__module__ for kind in types}))
             raise BackendError("X301", f"{told}.", hint="bring them to one.") from error
     return found
+
+
+def native(*arrays: Array) -> Any:
+    """NumPy itself for its own arrays, from 2.1 on, which has all of the standard that layers ask for; None for others.
+
+    array-api-compat's clone of it imports all of NumPy's packages, f2py and testing among them: 6 MiB.
+    """
+    if not all(map(is_numpy_array, arrays)) or not arrays:
+        return None
+    found = array_namespace(*arrays, use_compat=False)
+    return found if hasattr(found, "cumulative_sum") else None
 
 
 def check_texts(given: Any, array: Any, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from xcnn.errors import OptionError, short
+from xcnn.errors import NoAttribute, OptionError, short
 
 HABITS: Mapping[str, Mapping[str, str]] = {
     "loss": {
@@ -161,7 +161,7 @@ def absent(module: str, kind: str, known: Iterable[str]) -> Callable[[str], obje
     def none_such(name: str) -> object:
         guess = "" if name.startswith("_") else meant(kind, name, known)
         hint = f"; did you mean {guess!r}?" if guess else ""
-        raise AttributeError(f"module {module!r} has no attribute {name!r}{hint}", name=name)
+        raise NoAttribute(f"module {module!r} has no attribute {name!r}{hint}", name=name)
 
     return none_such
 

@@ -51,7 +51,7 @@ def load_files(path: str | os.PathLike[str], share: float = 0.2) -> tuple[Datase
     path
         "~" stands for the user's folder
     share
-        of the samples that are tested on, where the file does not say which, of each class alike
+        of the samples that are tested on, where the file does not say which, of each class alike; 0 for none
 
     Raises
     ------
@@ -208,7 +208,9 @@ def finished(
             raise DataError("X203", f"labels go up to {names[-1]:,}, more than there are samples of.")
         numbers = every - first
     at, cut = numbers.astype(np.int64), len(parts[0][1])
-    if test is None:
+    if test is None and not share:
+        (x, y), (xt, yt) = (parts[0][0], at), (parts[0][0][:0], at[:0])
+    elif test is None:
         (x, y), (xt, yt) = split(parts[0][0], at, share)
         told += f"; a share of {share:g} is held back to test on"
     else:

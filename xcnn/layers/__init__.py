@@ -134,5 +134,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         """Names of layers in Keras and PyTorch, and slips of the pen, are told what is meant."""
         from xcnn.core.options import close_name
+        from xcnn.errors import NoAttribute
 
-        raise AttributeError(f"module 'xcnn.layers' has no attribute {name!r}{close_name(name, __all__)}", name=name)
+        raise NoAttribute(f"module 'xcnn.layers' has no attribute {name!r}{close_name(name, __all__)}", name=name)

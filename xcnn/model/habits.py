@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 
 from xcnn.core.options import nearest
-from xcnn.errors import printable
+from xcnn.errors import NoAttribute, printable
 from xcnn.layers import BatchNorm
 from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer
@@ -63,11 +63,11 @@ READING = {
 
 
 def no_attribute(model: object, name: str) -> NoReturn:
-    """Raise AttributeError, with what is meant where that is known."""
+    """Raise NoAttribute, with what is meant where that is known."""
     said = f"{type(model).__name__!r} object has no attribute {name!r}"
     guess = None if name.startswith("_") else nearest(name, [n for n in dir(type(model)) if not n.startswith("_")])
     hint = READING.get(name) or (f"did you mean {guess!r}?" if guess else "")
-    raise AttributeError(f"{said}: {hint}" if hint else said, name=name, obj=model)
+    raise NoAttribute(f"{said}: {hint}" if hint else said, name=name, obj=model)
 
 
 def tell_momentum(net: Layer, stacklevel: int = 4) -> None:

@@ -14,7 +14,7 @@ from xcnn.core.checks import plain
 from xcnn.core.files import write_whole
 from xcnn.core.options import nearest
 from xcnn.core.plots import new_figure
-from xcnn.errors import OptionError, short
+from xcnn.errors import NoAttribute, OptionError, short
 
 Row: TypeAlias = dict[str, Any]
 """One epoch: "epoch" is an int, the other columns of COLUMNS are floats; metrics add columns, numbers or lists."""
@@ -93,7 +93,7 @@ class History:
     def __getattr__(self, name: str) -> NoReturn:
         known = {"history": 'history["loss"] is a column', "epoch": 'history["epoch"]'}.get(name)
         said = f"{type(self).__name__!r} object has no attribute {name!r}"
-        raise AttributeError(f"{said}: {known}." if known else said, name=name, obj=self)
+        raise NoAttribute(f"{said}: {known}." if known else said, name=name, obj=self)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -201,9 +201,9 @@ def weight_norm(weights: Weights, state: Weights) -> Array:
     if not arrays:
         return 0.0
     xp = namespace(arrays[0])
-    flat = (xp.reshape(w, (-1,)) for w in arrays)
+    flat, others = ([xp.reshape(a, (-1,)) for a in some] for some in (arrays, moments))
     squares = sum(xp.vecdot(w, w) for w in flat)
-    return sum((0 * xp.max(xp.abs(m)) for m in moments), squares) ** 0.5  # 0 times what is not finite is NaN
+    return sum((xp.vecdot(m, 0 * m) for m in others), squares) ** 0.5  # 0 times what is not finite is NaN
 
 
 def together(norms: list[Array]) -> Array:

@@ -16,14 +16,17 @@
 #define GIVEN count, length, w, w_step, out, outs, adds, finish
 
 // Sums of `rows` rows of `vectors` vectors: out + outs[i] (+)= the sum over runs r and k < length of
-// a[i][runs[r] + k step] w[(r length + k) w_step]. With `beside`, row i's cells lie i cells behind those of row 0.
+// a[i][runs[r] + k step] w[(r length + k) w_step], or w[w_runs[r] + k w_step]. With `beside`, row i's cells lie i cells
+// behind those of row 0.
 INLINE void block(const int rows, const int vectors, const int beside, const Cell *const *a, const Index *runs, Index step,
-                  PARAMETERS) {
+                  const Index *w_runs, PARAMETERS) {
+  const Cell *const all = w;
   Vector sums[12][WIDEST];
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
   for (Index r = 0; r < count; r++) {
     const Cell *at[12];
     UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];
+    if (w_runs) w = all + w_runs[r];
 #pragma clang loop unroll_count(2)
     for (Index k = 0; k < length; k++) {
       Vector b[WIDEST];
@@ -56,7 +59,7 @@ INLINE void block_of_half(const int rows, const int beside, const Cell *const *a
 
 #define CASE(rows, vectors) \
   case rows * 8 + vectors: \
-    if (vectors) block(rows, vectors, BESIDE, a, runs, step, GIVEN); \
+    if (vectors) block(rows, vectors, BESIDE, a, runs, step, w_runs, GIVEN); \
     else block_of_half(rows, BESIDE, a, runs, step, GIVEN); \
     return;
 #define SIX(vectors) CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
@@ -68,6 +71,7 @@ INLINE void block_of_half(const int rows, const int beside, const Cell *const *a
 
 // A block of so many rows and vectors, which was compiled for them.
 static void block_apart(int rows, int vectors, const Cell *const *a, const Index *runs, Index step, PARAMETERS) {
+  const Index *const w_runs = 0;
 #define BESIDE 0
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE

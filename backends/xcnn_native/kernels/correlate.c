@@ -15,6 +15,8 @@ INLINE int few_pixels(const Map *m) {
   return in_place(m) && m->images * m->out_rows * m->out_columns <= 2 && m->k_filter == 1;
 }
 
+#define PIECE 16384  // cells that a thread packs at a time, about
+
 #define CLASSES 5 // of columns, by which of their taps lie within the image
 #define GROUPS 25 // of pixels, by rows and columns
 
@@ -98,19 +100,42 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   m->packed = m->loose ? 0 : taps(m) * m->channels * parts(m->filters, LANES) * LANES;
 }
 
-// One panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
-static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
+// So many cells of a run and what follows, which is no part of the kernel beyond `left` cells.
+INLINE Vector load_run(const Cell *row, Index left) {
+  if (left >= LANES) return load(row);
+  Vector edge = {0};
+  memcpy(&edge, row, (size_t)left * sizeof(Cell));
+  return edge;
+}
+
+// Some channels of a full panel whose filters are neighbours, each a run of some fewer taps than a vector has lanes.
+static void pack_short(const Map *m, Index panel, Index begin, Index end, const Cell *k, Index step, Cell *packed) {
+  const Index all = taps(m), channels = m->channels;
+  for (Index c = begin; c < end; c++)
+    for (Index o = 0; o < PANEL; o += LANES) {
+      const Index left = (m->filters - panel * PANEL - o) * all; // cells to the end of this channel's
+      const Cell *row = k + c * m->k_channel + o * all + (step < 0 ? 1 - all : 0);
+      Vector square[LANES];
+      UNROLL for (int i = 0; i < LANES; i++) square[i] = load_run(row + i * all, left - i * all);
+      turn(square);
+      for (Index tap = 0; tap < all; tap++) store(packed + ((step < 0 ? all - 1 - tap : tap) * channels + c) * PANEL + o, square[tap]);
+    }
+}
+
+// Some channels of one panel of a kernel as blocks take it: [tap][channel][filter], zeros for filters beyond the last.
+static void pack(const Map *m, Index panel, Index begin, Index end, const Cell *k, Cell *packed) {
   const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
   const Index channels = m->channels, all = taps(m);
   const Runs runs = runs_of(m);
+  const Index count = runs.channels > 1 ? runs.count : (end - begin) * all; // of a run that is packed
   k += m->k_at + panel * PANEL * m->k_filter;
-  if (m->k_filter != 1 && filters == cells && cells >= LANES && runs.count >= LANES) {
-    for (Index run = 0; run < runs.channels; run++) {
-      const Cell *from = k + run * m->k_channel + (runs.step < 0 ? 1 - runs.count : 0);
-      for (Index first = 0; first < runs.count; first += LANES) {
-        const Index low = smaller(first, runs.count - LANES); // the last ones once more
+  if (m->k_filter != 1 && filters == cells && cells >= LANES && runs.count && count >= LANES) {
+    for (Index run = runs.channels > 1 ? begin : 0; run < (runs.channels > 1 ? end : 1); run++) {
+      const Cell *from = k + run * m->k_channel + (runs.step < 0 ? 1 - count : 0) + (runs.channels > 1 ? 0 : begin * all);
+      for (Index first = 0; first < count; first += LANES) {
+        const Index low = smaller(first, count - LANES); // the last ones once more
         Cell *to[LANES];
-        for (Index i = 0, tap = low % all, c = runs.channels > 1 ? run : low / all; i < LANES; i++) {
+        for (Index i = 0, tap = low % all, c = runs.channels > 1 ? run : begin + low / all; i < LANES; i++) {
           to[i] = packed + ((runs.step < 0 ? all - 1 - tap : tap) * channels + c) * cells;
           if (++tap == all) tap = 0, c++;
         }
@@ -125,11 +150,15 @@ static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
     }
     return;
   }
+  if (filters == PANEL && runs.channels == channels && runs.count == all && 2 * all > LANES && all < LANES && m->k_filter == all) {
+    pack_short(m, panel, begin, end, k, runs.step, packed);
+    return;
+  }
   const Index chunk = larger(8, 384 / all);
-  for (Index first = 0; first < channels; first += chunk)
+  for (Index first = begin; first < end; first += chunk)
     for (Index tap = 0; tap < all; tap++) {
       const Cell *from = k + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
-      for (Index c = first; c < smaller(channels, first + chunk); c++) {
+      for (Index c = first; c < smaller(end, first + chunk); c++) {
         Cell *to = packed + (tap * channels + c) * cells;
         const Cell *of = from + c * m->k_channel;
         if (m->k_filter == 1) copy(to, of, filters);
@@ -139,8 +168,17 @@ static void pack(const Map *m, Index panel, const Cell *k, Cell *packed) {
     }
 }
 
-void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed) {
-  pack(m, panel, k, packed + m->packed_at + panel * PANEL * taps(m) * m->channels);
+// How many pieces of its channels a panel is packed in, each by one thread.
+INLINE Index pieces_of(const Map *m) {
+  return within(taps(m) * m->channels * smaller(m->filters, PANEL) / PIECE, 1, larger(1, smaller(m->channels, 8 / panels(m))));
+}
+
+Index NAME(blocks_packs)(const Map *m) { return panels(m) * pieces_of(m); }
+
+void NAME(blocks_pack)(const Map *m, Index unit, const Cell *k, Cell *packed) {
+  const Index pieces = pieces_of(m), panel = unit / pieces, piece = unit % pieces;
+  pack(m, panel, piece * m->channels / pieces, (piece + 1) * m->channels / pieces, k,
+       packed + m->packed_at + panel * PANEL * taps(m) * m->channels);
 }
 
 #if WIDEST == 4
@@ -248,7 +286,7 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
       if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
         w = packed + piece.k_at + panel * PANEL, step = m->k_channel;
       } else if (m->loose) {
-        pack(&piece, panel, packed, own);
+        pack(&piece, panel, 0, piece.channels, packed, own);
         w = own;
       }
       Finish finish;
@@ -335,7 +373,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
     Finish finish;
     const int ends = ends_full && filters == width && finish_of(m, ending, panel * PANEL, &finish);
     if (m->loose) {
-      pack(m, panel, packed, own);
+      pack(m, panel, 0, m->channels, packed, own);
       w = own;
     }
     for (Index r = 0; r < count; r += some)

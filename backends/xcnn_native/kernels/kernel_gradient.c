@@ -1,77 +1,47 @@
 // The kernel's gradient with many filters: dK[c, tap, o] = the sum over pixels of X[pixel + tap, c] dY[pixel, o].
 //
-// Bands of X and panels of dY are laid out in cache and met by blocks whose rows are the kernel's cells and whose sums go
-// over pixels. A slot, some rows of windows, has sums of its own. Slots, bands and the order of their sums follow from the
-// shape alone, so that the bits do not depend on threads.
+// Bands of X and panels of dY are laid out in cache and met by blocks whose rows are the kernel's cells and whose vectors
+// are filters, or the other way round, and whose sums go over pixels. Slots, bands and the order of their sums follow from
+// the shape alone, so that the bits do not depend on threads.
 
-#include "band.h"
 #include "block.h"
-#include "transpose.h"
+#include "slots.h"
 #include "ways.h"
 
 #define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
-#define BANDS 32         // whose sums are added as cells; more are added in double precision
-#define SLOTS 16         // of a batch at most
 #define SLOPES 16384     // bytes of all panels of dY that are few
-#define CHANNELS 200     // that are laid out together at most where windows are single pixels
-#define ROOM 2000000     // cells of all slots' sums, beyond which slots are fewer
-#define TOGETHER 96      // channels that are laid out together at most, where shares are of the channels
+#define CHANNELS 48      // of a share about, where windows are single pixels
+#define THIN 40          // channels at most that meet slopes as these lie, rather than laid out
+#define ROOM 2400000     // cells of all slots' sums, beyond which slots are fewer
 #define LAID 131072      // bytes of rows of X that are laid out at a time, about
 
 // A block whose rows lie beside each other.
 static void block_beside(int rows, int vectors, const Cell *const *a, const Index *runs, Index step, Index count, Index length,
-                         const Cell *w, Index w_step, Cell *out, const Index *outs, int adds) {
+                         const Cell *w, const Index *w_runs, Index w_step, Cell *out, const Index *outs, int adds) {
   const Finish *const finish = 0;
 #define BESIDE 1
   switch (rows * 8 + vectors) { ALL }
 #undef BESIDE
 }
 
-// A slot's sums: cells, doubles of them where there are many bands, and doubles of dB.
-typedef struct {
-  Cell *sums;
-  double *wide, *bias;
-} Slot;
-
-// Lots of channels that are laid out together: shares are of these where they are more than the panels of filters.
-INLINE Index lots(const Map *m) {
-  const Index some = parts(m->channels, TOGETHER);
-  return some > panels(m) ? some : 1;
-}
-INLINE Index cells_of(const Map *m) { return taps(m) * m->channels * parts(m->filters, LANES) * LANES; }
-INLINE Index rows_of(const Map *m) { return m->images * m->out_rows; } // of windows
-INLINE Index segments_of(const Map *m) { return parts(m->out_columns, m->segment); }
-INLINE Index bands_of(const Map *m) { return parts(rows_of(m), m->band) * segments_of(m); }
-INLINE int pours(const Map *m) { return parts(bands_of(m), m->slots) > BANDS; }
-INLINE Index slot_bytes(const Map *m) {
-  const Index bytes = cells_of(m) * (Index)(sizeof(Cell) + (pours(m) ? sizeof(double) : 0));
-  return (bytes + 63 + panels(m) * PANEL * (Index)sizeof(double)) & ~(Index)63;
-}
-// Whether the sums of a panel are dK itself, where filters are neighbours.
-INLINE int direct(const Map *m, Index panel) {
-  return m->slots == 1 && !pours(m) && m->k_filter == 1 && m->filters >= (panel + 1) * PANEL;
-}
-INLINE Slot slot_of(const Map *m, char *room, Index slot) {
-  char *at = room + slot * slot_bytes(m);
-  Slot s = {.bias = (double *)at};
-  at += panels(m) * PANEL * sizeof(double);
-  s.wide = pours(m) ? (double *)at : 0;
-  s.sums = (Cell *)(at + (pours(m) ? cells_of(m) * sizeof(double) : 0));
-  return s;
-}
-
-// Whether dK is but the products of the channels of one pixel and its slopes.
-INLINE int outer(const Map *m) {
-  return taps(m) == 1 && m->images * m->out_rows * m->out_columns == 1 && m->k_filter == 1 && m->top <= 0 && m->left <= 0 &&
-         -m->top < m->rows && -m->left < m->columns;
+// Whether vectors of the kernel's cells take fewer products than vectors of filters: a single vector, which meets each
+// cell that is loaded once, takes a tenth longer. Where filters are neighbours in dK, they stay neighbours.
+INLINE int cheaper_turned(const Map *m) {
+  const Index vectors = parts(m->filters, LANES), cells = taps(m) * m->channels;
+  if (panels(m) > 1 || m->k_filter == 1 || (in_place(m) ? m->channels % LANES : lots(m) > 1)) return 0; // X is read as it lies, to its end
+  return m->filters * groups_of(m) * parts(beside_of(m), LANES) * 20 < cells * vectors * (vectors == 1 ? 21 : 19);
 }
 
 void NAME(blocks_prepare_gradient)(Map *m) {
+  m->turned = !outer(m) && cheaper_turned(m);
   m->segment = parts(m->out_columns, parts(m->out_columns, PIXELS));
   m->band = within(PIXELS / m->segment, 1, rows_of(m));
-  // units for sixteen threads, X laid out as rarely as can be; slots cost memory
-  m->slots = larger(1, smaller(SLOTS, smaller(parts(rows_of(m), m->band) / 2, ROOM / cells_of(m))));
-  m->shares = in_place(m) ? parts(m->channels, CHANNELS) : smaller(larger(panels(m), lots(m)), parts(SLOTS, m->slots));
+  // units for sixteen threads, X laid out as rarely as can be; slots cost memory, and have equally many bands
+  const Index most = smaller(parts(parts(rows_of(m), m->band), 2), ROOM / cells_of(m));
+  for (m->slots = SLOTS; m->slots > 1 && m->slots > most;) m->slots /= 2;
+  m->band = parts(rows_of(m), parts(parts(rows_of(m), m->band), m->slots) * m->slots);
+  m->shares = smaller(in_place(m) ? panels(m) : larger(panels(m), lots(m)), parts(SLOTS, m->slots));
+  if (in_place(m)) m->shares *= within(parts(SLOTS, m->slots * m->shares), 1, parts(m->channels, m->turned ? PANEL : CHANNELS));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;
@@ -118,49 +88,100 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
   }
 }
 
-// dB's sums of a panel of laid slopes.
-INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, Index pixels) {
+// dB's sums of a panel of slopes: `rows` runs, that begin at runs[r] or follow each other, of pixels a step apart.
+INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, const Index *runs, Index rows, Index columns, Index step) {
   for (Index o = 0; o < width; o += HALF) {
     Half sum = {0};
-    for (Index p = 0; p < pixels; p++) sum += *(const Half *)(w + p * width + o);
+    for (Index r = 0; r < rows; r++) {
+      const Cell *from = w + (runs ? runs[r] : r * columns * step) + o;
+      for (Index q = 0; q < columns; q++) sum += *(const Half *)(from + q * step);
+    }
     for (Index l = 0; l < HALF; l++) slot.bias[panel * PANEL + o + l] += (double)sum[l];
   }
 }
 
-// A slot's sums for one share of the channels, where windows are single pixels: a product of matrices.
+// Add so many sums from one on to those in double precision, or begin these anew.
+INLINE void pour(Slot slot, Index at, Index count, int first) {
+  for (Index j = at; j < at + count; j++) slot.wide[j] = (first ? 0 : slot.wide[j]) + (double)slot.sums[j];
+}
+
+// Add what a laid band and its slopes give to sums whose lanes are the kernel's cells, some of each group. What lies behind
+// the last of a group's fills up its vectors, whose other lanes nobody reads.
+static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel, const Index *runs, Index step, Index rows,
+                        Index columns, Index deep, Index low, Index high, const Cell *slopes, int adds) {
+  const Index width = width_of(vectors_of(m, 0)), groups = groups_of(m), line = line_of(m);
+  Index lines[PIXELS], outs[12];
+  for (Index r = 0; r < rows; r++) lines[r] = r * columns * width;
+  for (Index group = 0; group < groups; group++) {
+    const Index row = joined(m) ? group : group / m->kernel_columns, column = joined(m) ? 0 : group % m->kernel_columns;
+    const Cell *from = laid + row * deep + column * m->column_gap * pixel;
+    for (Index s = low; s < high; s += PANEL) {
+      const int vectors = (int)smaller(WIDEST, parts(high - s, LANES));
+      for (Index o = 0, together; o < m->filters; o += together) {
+        const Cell *a[1] = {slopes + o};
+        together = tile(m->filters - o, vectors);
+        for (int i = 0; i < together; i++) outs[i] = ((o + i) * groups + group) * line + s;
+        block_beside((int)together, vectors, a, lines, width, rows, columns, from + s, runs, step, sums, outs, adds);
+      }
+    }
+  }
+}
+
+// A band's pixels as they lie in an array: where each row begins, and how far they are apart. Whether all of them lie
+// equally far from each other, and are one run.
+static int find_pixels(const Map *m, const Band *b, Index at, Index image, Index row, Index column, Index *runs, Index *step) {
+  int even = 1;
+  for (Index r = 0; r < b->rows; r++)
+    runs[r] = at + (b->first + r) / m->out_rows * image + (b->first + r) % m->out_rows * row + b->left * column;
+  *step = b->columns == 1 && b->rows > 1 ? runs[1] - runs[0] : column;
+  for (Index r = 1; r < b->rows; r++) even &= runs[r] - runs[r - 1] == b->columns * *step;
+  return even;
+}
+
+// A slot's sums for one share of the panels and of the channels, where windows are single pixels: a product of matrices, X
+// being read as it lies, and panels of dY too where few channels meet them.
 static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
-  const Index number = unit / m->shares, share = unit % m->shares, channels = m->channels;
-  const Index low = share * channels / m->shares, some = (share + 1) * channels / m->shares - low;
+  const Index by_panels = smaller(panels(m), m->shares), by_channels = m->shares / by_panels, channels = m->channels;
+  const Index number = unit / m->shares, share = unit % m->shares / by_channels, part = unit % by_channels;
+  const Index begin = share * panels(m) / by_panels, end = (share + 1) * panels(m) / by_panels;
+  const Index lot = m->turned ? PANEL : 1, all = parts(channels, lot); // a lot of channels is no two units'
+  const Index low = part * all / by_channels * lot, some = smaller(channels, (part + 1) * all / by_channels * lot) - low;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
-  for (Index o = 0; o < panels(m) * PANEL && !share; o++) slot.bias[o] = 0;
+  for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
-    const Index pixels = b.rows * b.columns, none = 0;
-    char *own = scratch(pixels * (some + PANEL) * sizeof(Cell) + 128);
-    Cell *laid = carve(&own, pixels * some * sizeof(Cell)), *slopes = carve(&own, pixels * PANEL * sizeof(Cell));
-    for (Index r = 0; r < b.rows; r++) {
-      const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows * m->down;
-      const Cell *from = x + m->x_at + image * m->x_image + row * m->x_row + b.left * m->across * m->x_column + low;
-      for (Index q = 0; q < b.columns; q++) copy(laid + (r * b.columns + q) * some, from + q * m->across * m->x_column, some);
-    }
-    for (Index panel = 0; panel < panels(m); panel++) {
+    const Index pixels = b.rows * b.columns;
+    const int adds = (n - first) % BANDS != 0, pours = slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1);
+    Cell *laid = scratch(pixels * PANEL * sizeof(Cell));
+    Index x_runs[PIXELS], y_runs[PIXELS], step, y_step;
+    const int x_even = find_pixels(m, &b, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_runs, &step);
+    const int y_even = find_pixels(m, &b, m->y_at, m->y_image, m->y_row, m->y_column, y_runs, &y_step);
+    for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel), straight = direct(m, panel);
       const Index width = width_of(vectors), at = panel * PANEL * channels;
-      lay_slopes(m, &b, dy, slopes, panel, panel + 1);
-      if (!share) add_bias(slot, panel, width, slopes, pixels);
-      Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
-      for (Index c = 0, together; c < some; c += together) {
-        const Cell *a[1] = {laid + c};
-        Index outs[12];
-        together = tile(some - c, vectors);
-        for (int i = 0; i < together; i++) outs[i] = (low + c + i) * (straight ? m->k_channel : width);
-        block_beside((int)together, vectors, a, &none, some, 1, pixels, slopes, width, out, outs, (n - first) % BANDS != 0);
+      const int lies = some <= THIN && !m->turned && m->y_channel == 1 && m->filters - panel * PANEL >= width;
+      const int even = x_even && (!lies || y_even);
+      const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns, w_step = lies ? y_step : width;
+      const Index *w_runs = lies ? y_runs : 0;
+      const Cell *w = lies ? dy + panel * PANEL : laid;
+      if (!lies) lay_slopes(m, &b, dy, laid, panel, panel + 1);
+      if (!part) add_bias(slot, panel, width, w, w_runs, rows, columns, w_step);
+      if (m->turned) {
+        meet_turned(m, slot.sums, x, 0, x_runs, step, rows, columns, 0, low, low + some, laid, adds);
+        continue;
       }
-      if (slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1))
-        for (Index j = at + low * width; j < at + (low + some) * width; j++)
-          slot.wide[j] = (n - first < BANDS ? 0 : slot.wide[j]) + (double)slot.sums[j];
+      Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
+      for (Index c = low, together; c < low + some; c += together) {
+        const Cell *a[1] = {x + c};
+        Index outs[12];
+        together = tile(low + some - c, vectors);
+        for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
+        block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
+      }
+      if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
     }
+    for (Index o = 0; o < m->filters && m->turned && pours; o++) pour(slot, o * line_of(m) + low, some, n - first < BANDS);
   }
 }
 
@@ -192,15 +213,16 @@ INLINE Index pixel_of(const Map *m, Index channels) {
   return lots(m) == 1 ? channels : (parts(channels, line) | 1) * line;
 }
 
-// Double the sums of some channels, and begin anew.
-static void pour(const Map *m, const Unit *u, Index low, Index some, int first) {
+// The same of some channels that a unit has laid out together.
+static void pour_lot(const Map *m, const Unit *u, Index low, Index some, int first) {
+  if (m->turned) {
+    pour(u->slot, 0, cells_of(m), first);
+    return;
+  }
   for (Index panel = u->low; panel < u->high; panel++) {
     const Index width = width_of(vectors_of(m, panel));
-    for (Index tap = 0; tap < taps(m); tap++) {
-      const Index at = panel * PANEL * taps(m) * m->channels + (tap * m->channels + low) * width;
-      for (Index j = at; j < at + some * width; j++)
-        u->slot.wide[j] = (first ? 0 : u->slot.wide[j]) + (double)u->slot.sums[j];
-    }
+    for (Index tap = 0; tap < taps(m); tap++)
+      pour(u->slot, panel * PANEL * taps(m) * m->channels + (tap * m->channels + low) * width, some * width, first);
   }
 }
 
@@ -208,13 +230,12 @@ static void pour(const Map *m, const Unit *u, Index low, Index some, int first) 
 static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, const Index *runs, Index rows, Index columns,
                  Index deep, Index low, Index from, Index to, Index panel, const Cell *slopes, Cell *dk, int adds) {
   const int vectors = vectors_of(m, panel), straight = direct(m, panel);
-  const Index width = width_of(vectors), joined = m->column_gap == 1 && lots(m) == 1;
-  const Index beside = (joined ? m->kernel_columns : 1) * m->channels; // cells of the kernel that lie side by side in dK
+  const Index width = width_of(vectors), beside = beside_of(m);
   Cell *out = straight ? dk + m->k_at + panel * PANEL : u->slot.sums + panel * PANEL * taps(m) * m->channels;
   for (Index s = from; s < to;) {
     const int together = tile(to - s, vectors);
-    for (Index tap = 0; tap < taps(m) * m->channels / beside; tap++) {
-      const Index row = joined ? tap : tap / m->kernel_columns, column = joined ? 0 : tap % m->kernel_columns;
+    for (Index tap = 0; tap < groups_of(m); tap++) {
+      const Index row = joined(m) ? tap : tap / m->kernel_columns, column = joined(m) ? 0 : tap % m->kernel_columns;
       const Cell *a[1] = {laid + row * deep + column * m->column_gap * pixel + s};
       Index outs[12];
       for (int i = 0; i < together; i++) {
@@ -222,7 +243,7 @@ static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, con
         outs[i] = straight ? row * m->k_row + (column + cell / m->channels) * m->k_column + cell % m->channels * m->k_channel
                            : (tap * beside + cell) * width;
       }
-      block_beside(together, vectors, a, runs, m->across * pixel, rows, columns, slopes, width, out, outs, adds);
+      block_beside(together, vectors, a, runs, m->across * pixel, rows, columns, slopes, 0, width, out, outs, adds);
     }
     s += together;
   }
@@ -258,7 +279,8 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
       Cell *to = slopes + n * (u.high - u.low) * panel_cells;
       lay_slopes(m, &b, dy, to, u.low, u.high);
       for (Index panel = u.low; panel < u.high && !u.begin; panel++)
-        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, b.rows * b.columns);
+        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
+                 width_of(vectors_of(m, panel)));
     }
     for (Index lot = u.begin; lot < u.end; lot++) {
       const Index low = first_of(m, lot), some = first_of(m, lot + 1) - low, pixel = pixel_of(m, most_channels);
@@ -272,79 +294,17 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
         const Index chain = (begin - u.first) * segments + n;
         const Cell *mine = slopes + n * (u.high - u.low) * panel_cells;
         for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
+        if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, runs, m->across * pixel, b.rows, b.columns, whole.deep * whole.pitch, 0, beside, mine,
+                                   chain % BANDS != 0);
         // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
         const Index chunk = b.rows * b.columns * (u.high - u.low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
-        for (Index from = 0; from < beside; from += chunk)
+        for (Index from = 0; from < beside && !m->turned; from += chunk)
           for (Index panel = u.low; panel < u.high; panel++)
             meet(m, &u, laid, pixel, runs, b.rows, b.columns, whole.deep * whole.pitch, low, from, smaller(beside, from + chunk), panel,
                  mine + (panel - u.low) * b.rows * b.columns * PANEL, dk, chain % BANDS != 0);
         if (u.slot.wide && (chain % BANDS == BANDS - 1 || (end == u.last && n == many - 1)))
-          pour(m, &u, low, some, chain < BANDS);
+          pour_lot(m, &u, low, some, chain < BANDS);
       }
     }
-  }
-}
-
-// The sums of one panel of all slots, turned into dK and dB.
-void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db) {
-  const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
-  if (outer(m)) {
-    for (Index o = panel * PANEL; o < panel * PANEL + filters && db; o++) db[o] = dy[m->y_at + o * m->y_channel];
-    return;
-  }
-  const Index channels = m->channels, chunk = larger(1, smaller(16, 512 / taps(m)));
-  const Index at = panel * PANEL * taps(m) * channels;
-  char *own = scratch(taps(m) * chunk * cells * (sizeof(Cell) + sizeof(double)) + 128);
-  Cell *sums = carve(&own, taps(m) * chunk * cells * sizeof(Cell));
-  double *totals = carve(&own, chunk * cells * sizeof(double));
-  dk += m->k_at + panel * PANEL * m->k_filter;
-  const Runs runs = runs_of(m);
-  for (Index first = 0; first < channels && !direct(m, panel); first += chunk) {
-    const Index some = smaller(chunk, channels - first);
-    for (Index tap = 0; tap < taps(m); tap++) {
-      Cell *to = sums + tap * some * cells;
-      const Index here = at + (tap * channels + first) * cells;
-      const Slot one = slot_of(m, (char *)room, 0);
-      if (m->slots == 1 && !one.wide) {
-        copy(to, one.sums + here, some * cells);
-        continue;
-      }
-      for (Index j = 0; j < some * cells; j++) totals[j] = 0;
-      for (Index number = 0; number < m->slots; number++) {
-        const Slot slot = slot_of(m, (char *)room, number);
-        if (slot.wide) for (Index j = 0; j < some * cells; j++) totals[j] += slot.wide[here + j];
-        else for (Index j = 0; j < some * cells; j++) totals[j] += (double)slot.sums[here + j];
-      }
-      for (Index j = 0; j < some * cells; j++) to[j] = (Cell)totals[j];
-    }
-    if (runs.step == 1 && runs.channels == 1 && filters == cells && cells >= LANES && some * taps(m) >= LANES) {
-      for (Index n = 0; n < some * taps(m); n += LANES) {
-        const Index low = smaller(n, some * taps(m) - LANES); // the last ones once more
-        const Cell *from[LANES];
-        for (Index i = 0, tap = low % taps(m), c = low / taps(m); i < LANES; i++) {
-          from[i] = sums + (tap * some + c) * cells;
-          if (++tap == taps(m)) tap = 0, c++;
-        }
-        for (Index o = 0; o < cells; o += LANES) {
-          Vector square[LANES];
-          UNROLL for (int i = 0; i < LANES; i++) square[i] = load(from[i] + o);
-          turn(square);
-          UNROLL for (int i = 0; i < LANES; i++) store(dk + (o + i) * m->k_filter + first * taps(m) + low, square[i]);
-        }
-      }
-      continue;
-    }
-    for (Index o = 0; o < filters; o++)
-      for (Index i = 0; i < m->kernel_rows; i++)
-        for (Index j = 0; j < m->kernel_columns; j++) {
-          Cell *to = dk + o * m->k_filter + first * m->k_channel + i * m->k_row + j * m->k_column;
-          const Cell *from = sums + (i * m->kernel_columns + j) * some * cells + o;
-          for (Index c = 0; c < some; c++) to[c * m->k_channel] = from[c * cells];
-        }
-  }
-  for (Index o = 0; o < filters && db; o++) {
-    double sum = 0;
-    for (Index number = 0; number < m->slots; number++) sum += slot_of(m, (char *)room, number).bias[panel * PANEL + o];
-    db[panel * PANEL + o] = (Cell)sum;
   }
 }

@@ -35,7 +35,7 @@ EXPORT Index NAME(prepare)(Map *maps, Index count, int kept, int threads) {
 // How many units it takes to pack a map's kernel.
 INLINE Index packs(const Map *m) {
   if (m->loose) return 0;
-  return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : m->kind == SPREAD ? m->kernel_rows : 1;
+  return m->kind == BLOCKS ? NAME(blocks_packs)(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : m->kind == SPREAD ? m->kernel_rows : 1;
 }
 
 static void pack_unit(void *argument, Index unit) {
@@ -99,7 +99,7 @@ static void gradient_unit(void *argument, Index unit) {
 }
 
 // How many units it takes to add up a map's sums.
-INLINE Index merges(const Map *m) { return m->kind == BLOCKS ? panels(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : 1; }
+INLINE Index merges(const Map *m) { return m->kind == BLOCKS ? NAME(blocks_merges)(m) : m->kind == DEPTHWISE ? parts(m->filters, CHUNK) : 1; }
 
 static void merge_unit(void *argument, Index unit) {
   const Call *call = argument;

@@ -26,7 +26,8 @@ INLINE int finish_of(const Map *m, const Ending *ending, Index first, Finish *fi
 void NAME(end)(const Map *m, const Ending *ending, Index row, Index rows, Index left, Index columns, Index first, Index filters);
 
 void NAME(blocks_prepare)(Map *m, int threads);
-void NAME(blocks_pack)(const Map *m, Index panel, const Cell *k, Cell *packed);
+Index NAME(blocks_packs)(const Map *m);
+void NAME(blocks_pack)(const Map *m, Index unit, const Cell *k, Cell *packed);
 void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed, Cell *y, const Ending *ending);
 void NAME(few_prepare)(Map *m, int threads);
 void NAME(few_pack)(const Map *m, const Cell *k, Cell *packed);
@@ -40,7 +41,8 @@ void NAME(spread_unit)(const Map *m, Index unit, const Cell *dy, const Cell *pac
 
 void NAME(blocks_prepare_gradient)(Map *m);
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk);
-void NAME(blocks_merge)(const Map *m, Index panel, const Cell *dy, const char *room, Cell *dk, Cell *db);
+Index NAME(blocks_merges)(const Map *m);
+void NAME(blocks_merge)(const Map *m, Index unit, const Cell *dy, const char *room, Cell *dk, Cell *db);
 void NAME(few_prepare_gradient)(Map *m);
 void NAME(few_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room);
 void NAME(few_merge)(const Map *m, const char *room, Cell *dk, Cell *db);

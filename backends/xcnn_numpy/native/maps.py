@@ -31,7 +31,7 @@ FIELDS = (
     *("k_at", "k_filter", "k_channel", "k_row", "k_column"),
     *("y_at", "y_image", "y_channel", "y_row", "y_column"),
     *("group", "k_group", "first_filter"),
-    *("units", "band", "segment", "shares", "packed_at", "packed", "slots", "room_at", "loose", "parted"),
+    *("units", "band", "segment", "shares", "packed_at", "packed", "slots", "room_at", "loose", "turned", "parted"),
 )
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""

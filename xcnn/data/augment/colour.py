@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
 from xcnn.core.arrays import namespace
 from xcnn.core.checks import check_rate
@@ -14,7 +15,7 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import like
+from xcnn.data.augment.resampling import in_turn, like
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class ColorJitter:
         check_images(self, x, draws)
         check_colours(self, x)
         u, at_once = draws.uniform(4), max(1, AT_ONCE // prod(x.shape[1:]))
-        parts = [slice(n, min(n + at_once, len(u))) for n in range(0, max(len(u), 1), at_once)]
-        return namespace(x).concat([self.changed(x[part, ...], u[part]) for part in parts], axis=0)
+        parts = (slice(n, min(n + at_once, len(u))) for n in range(0, len(u), at_once))
+        return in_turn(x, (self.changed(x[part, ...], u[part]) for part in parts))
 
     def changed(self, x: Array, u: NDArray[np.float64]) -> Array:
         """Some images, by four numbers each."""
@@ -102,7 +103,7 @@ def factors(u: NDArray[np.float64], most: float) -> NDArray[np.float64]:
 
 def brightened(x: Array, by: NDArray[np.float64]) -> Array:
     """Each image times its factor."""
-    return cut(x * for_each(x, by))
+    return cut_in_place(x * for_each(x, by))
 
 
 def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
@@ -120,7 +121,7 @@ def blended(x: Array, other: Array, by: NDArray[np.float64]) -> Array:
     share = for_each(x, by)
     made = share * x
     made += (1 - share) * other
-    return cut(made)
+    return cut_in_place(made)
 
 
 def grey(x: Array) -> Array:
@@ -147,7 +148,7 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
         sixth = first + hue
         sixth = sixth - 6 * xp.floor(sixth / 6)
         ramp = xp.minimum(sixth, 4 - sixth)
-        channels.append(value - chroma * cut(ramp))
+        channels.append(value - chroma * cut_in_place(ramp))
     return xp.concat(channels, axis=1)
 
 
@@ -158,4 +159,9 @@ def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
 
 def cut(x: Array) -> Array:
     """Cells within 0..1."""
-    return namespace(x).clip(x, 0.0, 1.0)
+    return x.clip(0.0, 1.0) if is_numpy_array(x) else namespace(x).clip(x, 0.0, 1.0)
+
+
+def cut_in_place(x: Array) -> Array:
+    """The same in memory of x, which is used up, where a library can do so."""
+    return x.clip(0.0, 1.0, out=x) if is_numpy_array(x) else cut(x)

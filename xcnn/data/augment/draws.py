@@ -7,11 +7,12 @@ resumed; and no two epochs change it alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcnn.core.random import MASK, Key, fold, threefry2x32
+from xcnn.core.random import MASK, Key, encrypt, fold
 from xcnn.errors import OptionError
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MOST = 2**12
 """Numbers of one sample, of one augmentation."""
+
+
+folded = lru_cache(64)(fold)
+"""Keys of augmentations are asked for again with each batch of an epoch, and folding one takes as long as drawing."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,10 @@ class Draws:
         """(samples, count) numbers of [0, 1), in steps of 2^-53; each call gives the same."""
         if not 0 < count <= MOST:
             raise OptionError("X104", f"count must be 1 to {MOST}; got {count}.")
-        samples = self.samples[:, None]
-        high, low = threefry2x32(fold(self.key), samples & MASK, (samples >> 32) * MOST + np.arange(count))
+        samples = np.broadcast_to(self.samples[:, None], (len(self.samples), count))
+        high = (samples & MASK).astype(np.uint32)
+        low = ((samples >> 32) * MOST + np.arange(count) & MASK).astype(np.uint32)
+        encrypt(folded(self.key), high, low)
         numbers: NDArray[np.float64] = (high * 2.0**21 + (low >> 11)) * 2.0**-53
         return numbers
 

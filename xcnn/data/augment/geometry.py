@@ -7,7 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from array_api_compat import is_writeable_array
+from array_api_compat import is_numpy_array, is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
@@ -16,11 +16,15 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
+from xcnn.data.augment.resampling import along, batch_of, centres, each, in_turn, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+CACHED = 2**14
+"""Cells of an image from which on its batch is taken to lie in no cache."""
 
 
 @checked
@@ -55,13 +59,18 @@ class Flip:
 
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
-        xp = namespace(x)
         turned = draws.uniform(2) < (self.vertical, self.horizontal)
-        images = [
-            xp.flip(image, axis=[1 + n for n in (0, 1) if axes[n]]) if axes.any() else image
-            for image, axes in zip(each(x), turned, strict=True)
-        ]
-        return xp.stack(images) if turned.any() else x
+        pairs = zip(each(x), turned.tolist(), strict=True)
+        return in_turn(x, (mirrored(image, *ways)[None, ...] for image, ways in pairs)) if turned.any() else x
+
+
+def mirrored(image: Array, upside_down: bool, sideways: bool) -> Array:
+    """An image (C, H, W), so turned. NumPy reads backwards slowly what no cache has: it gets a large one copied."""
+    axes = [1] * upside_down + [2] * sideways
+    if not axes:
+        return image
+    near = image.copy() if is_numpy_array(image) and image.size > CACHED else image
+    return namespace(image).flip(near, axis=axes)
 
 
 @checked
@@ -177,11 +186,8 @@ class RandomResizedCrop:
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
         height, width = x.shape[2:]
-        made = []
-        for image, (top, left, high, wide) in zip(each(x), self.parts(height, width, draws), strict=True):
-            rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
-            made.append(along(rows, centres(0, wide, width), 2))
-        return batch_of(x, made)
+        parts = zip(each(x), self.parts(height, width, draws), strict=True)
+        return batch_of(x, (enlarged(image, *part) for image, part in parts))
 
     def parts(self, height: int, width: int, draws: Draws) -> list[tuple[int, int, int, int]]:
         """Of each image the part's first row and column, its height and its width."""
@@ -200,6 +206,13 @@ class RandomResizedCrop:
             place = u[n, -2:] if tried[first] else (0.5, 0.5)
             parts.append((int(place[0] * (height - h + 1)), int(place[1] * (width - w + 1)), h, w))
         return parts
+
+
+def enlarged(image: Array, top: int, left: int, high: int, wide: int) -> Array:
+    """A part of an image (C, H, W), as large as the image."""
+    height, width = image.shape[1:]
+    rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
+    return along(rows, centres(0, wide, width), 2)
 
 
 @checked
@@ -256,9 +269,8 @@ class Affine:
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
         maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
-        return batch_of(
-            x, [transformed(image, a, by, self.fill) for image, a, by in zip(each(x), maps, move, strict=True)]
-        )
+        given = zip(each(x), maps, move, strict=True)
+        return batch_of(x, (transformed(image, a, by, self.fill) for image, a, by in given))
 
 
 def Rotate(degrees: float, fill: float = 0.0) -> Affine:

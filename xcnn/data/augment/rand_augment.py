@@ -38,9 +38,8 @@ def moved(down: float = 0, right: float = 0) -> Operation:
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         sides = np.array([x.shape[3], x.shape[2]])
         moves = np.rint(amounts[:, None] * (right, down) * sides).astype(np.int64).tolist()
-        return batch_of(
-            x, [shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in zip(each(x), moves, strict=True)]
-        )
+        pairs = zip(each(x), moves, strict=True)
+        return batch_of(x, (shifted(image, by_x, by_y, fill) for image, (by_x, by_y) in pairs))
 
     return operation
 
@@ -50,7 +49,7 @@ def mapped(matrix: Callable[[float], list[list[float]]]) -> Operation:
 
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
         pairs = zip(each(x), amounts.tolist(), strict=True)
-        return batch_of(x, [transformed(image, np.array(matrix(amount)), np.zeros(2), fill) for image, amount in pairs])
+        return batch_of(x, (transformed(image, np.array(matrix(amount)), np.zeros(2), fill) for image, amount in pairs))
 
     return operation
 

@@ -28,11 +28,25 @@ def each(x: Array) -> list[Array]:
     return [x[n, ...] for n in range(x.shape[0])]
 
 
-def batch_of(x: Array, images: Sequence[Array]) -> Array:
-    """A batch like X of images; a single one is not copied."""
-    if not images:
+def batch_of(x: Array, images: Iterable[Array]) -> Array:
+    """A batch like X of images, made one after the other as they are needed; a single one is not copied."""
+    if x.shape[0] == 1:
+        return next(iter(images))[None, ...]
+    return in_turn(x, (image[None, ...] for image in images))
+
+
+def in_turn(x: Array, parts: Iterable[Array]) -> Array:
+    """A batch like X of smaller ones: each is written where it goes, if that can be, and let go of before the next."""
+    if not x.shape[0]:
         return x
-    return images[0][None, ...] if len(images) == 1 else namespace(images[0]).stack(images)
+    xp, first = namespace(x), 0
+    made = xp.empty(x.shape, dtype=x.dtype, device=x.device)
+    if not is_writeable_array(made):
+        return xp.concat(list(parts), axis=0)
+    for part in parts:
+        made[first : first + part.shape[0], ...] = part
+        first += part.shape[0]
+    return made
 
 
 def in_places(x: Array, groups: Sequence[tuple[NDArray[np.int64], Array]]) -> Array:

@@ -20,13 +20,14 @@ def layer_norm(op: Op, ops: Ops) -> Op | None:
         centred = ops.made(op.inputs[0], "Sub")
         if epsilon is None or epsilon.size != 1 or variance is None or centred is None:
             continue
-        square = ops.inner(variance.inputs[0], "Pow", "Mul")
+        whole, parts = of_parts(variance.inputs[0], ops)
+        square = ops.inner(whole, "Pow", "Mul")
         if square is None:
             continue
         squared = is_square(square, centred.outputs[0], ops)
         axes, x = mean_axes(variance, ops), uncentred(centred, ops)
         if squared and axes and x[1] == axes:
-            how = {"axes": axes, "epsilon": float(epsilon.ravel()[0])}
+            how = {"axes": axes, "epsilon": float(epsilon.ravel()[0]), "parts": parts}
             return Op(op.name, "xcnn::LayerNorm", (x[0],), op.outputs, how)
     return None
 
@@ -35,6 +36,16 @@ def mean_axes(mean: Op, ops: Ops) -> Any:
     """The axes of a mean that keeps them; None of another."""
     axes = axes_of(mean, [None, *(ops.constants.get(n) for n in mean.inputs[1:])])
     return axes if mean.get("keepdims", 1) else None
+
+
+def of_parts(name: str, ops: Ops) -> tuple[str, tuple[int, ...]]:
+    """Of means of parts of an axis what they are the means of, and the sizes that it had, the means' axis first."""
+    means = ops.inner(name, "ReduceMean")
+    split = means and ops.inner(means.inputs[0], "Reshape")
+    if not means or not split or means.get("keepdims", 1) or split.get("allowzero", 0):
+        return name, ()
+    (axis,) = axes_of(means, [None, *(ops.constants.get(n) for n in means.inputs[1:])])
+    return split.inputs[0], (axis, *ops.constants[split.inputs[1]].ravel().tolist())
 
 
 def uncentred(centred: Op, ops: Ops) -> tuple[str, Any]:

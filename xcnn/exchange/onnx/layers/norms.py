@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from xcnn.exchange.onnx.graph import Scope, Tensor
 from xcnn.exchange.onnx.writers import Tree, writes
 from xcnn.layers import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, Scale
+
+MANY = 16
+"""Cells whose sum is taken in parts: so many roundings are more than what else a norm rounds."""
 
 
 @writes(BatchNorm)
@@ -85,12 +88,29 @@ def layer_norm(layer: LayerNorm, weights: Tree, x: Tensor, here: Scope) -> Tenso
     for _ in range(2):
         mean = here.node("ReduceMean", centred, over, shape=shape, part="mean", keepdims=1)
         centred = here.node("Sub", centred, mean, shape=x.shape, part="centred")
-    square = here.node("Mul", centred, centred, shape=x.shape, part="square")
+    square = in_parts(here.node("Mul", centred, centred, shape=x.shape, part="square"), axes, here)
     variance = here.node("ReduceMean", square, over, shape=shape, part="variance", keepdims=1)
     raised = here.node("Add", variance, here.constant("epsilon", float(layer.epsilon)), shape=shape, part="raised")
     deviation = here.node("Sqrt", raised, shape=shape, part="deviation")
     x_hat = here.node("Div", centred, deviation, shape=x.shape, part="x_hat")
     return here.node("Add", here.node("Mul", x_hat, scale, shape=x.shape, part="scaled"), bias, shape=x.shape)
+
+
+def in_parts(square: Tensor, axes: tuple[int, ...], here: Scope) -> Tensor:
+    """The means of equal parts of the longest of some axes, where they have divisors: as many parts as cells in each.
+
+    onnxruntime adds the cells of an axis within one after another, whose roundings add up; the mean's own are taken off
+    by taking it twice, and those of the squares would stay.
+    """
+    axis = max(axes, key=lambda each: square.shape[each - 1])
+    n, (before, after) = square.shape[axis - 1], (square.shape[: axis - 1], square.shape[axis:])
+    parts = max(d for d in range(1, isqrt(n) + 1) if n % d == 0)
+    if n < MANY or parts == 1:
+        return square
+    shape = (*before, parts, n // parts, *after)
+    split = here.node("Reshape", square, here.constant("parts", (0, *shape)), shape=shape, part="parts")
+    along = here.constant("cells", (axis + 1,))
+    return here.node("ReduceMean", split, along, shape=(*before, parts, *after), part="means", keepdims=0)
 
 
 @writes(Scale)

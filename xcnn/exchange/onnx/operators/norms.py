@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xcnn.core.types import Shape
 from xcnn.exchange.onnx.file import Op
 from xcnn.exchange.onnx.flow import Args, Building, Flow, Inexpressible, Row, fixed, flow
 from xcnn.exchange.onnx.operators.shapes import reshape
@@ -112,6 +113,16 @@ def composed(op: Op, args: Args, net: Building) -> Flow:
     x = flow(args)
     rank = len(x.shape) + 1
     axes = tuple(sorted(axis % rank for axis in op.get("axes")))
+    if op.get("parts") and not parts_of_one(op.get("parts"), axes, x.shape):
+        raise Inexpressible("its variance is a mean of means of other cells")
     shape = tuple(x.shape[axis - 1] for axis in axes)
     scale, bias = (np.broadcast_to(np.float32(number), shape) for number in (1, 0))
     return over_axes(op, x, axes, op.get("epsilon"), scale, bias, net)
+
+
+def parts_of_one(given: tuple[int, ...], axes: tuple[int, ...], shape: Shape) -> bool:
+    """Whether means are of equal parts of one of some axes: the means' axis, then the sizes that the cells were in."""
+    axis, *sizes = given
+    if axis - 1 not in axes or axis >= len(sizes):
+        return False
+    return [*sizes[: axis - 1], sizes[axis - 1] * sizes[axis], *sizes[axis + 1 :]] == [0, *shape]
