@@ -44,9 +44,9 @@ def ranks_of(folder: Path) -> list[int]:
     return sorted(found)
 
 
-def lost_ranks(kills: int, ranks: int, seed: int) -> None:
-    options = ["--epochs", "150", "--batch-size", "1024", "--backend", "numpy", "--quiet", "--processes", str(ranks)]
-    train = [sys.executable, "-m", "xcnn", "train", *options]
+def lost_ranks(kills: int, ranks: int, seed: int, epochs: int) -> None:
+    options = ["--epochs", str(epochs), "--batch-size", "1024", "--backend", "numpy", "--quiet"]
+    train = [sys.executable, "-m", "xcnn", "train", *options, "--processes", str(ranks)]
     root = Path(__file__).parents[1]
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")])}
     with TemporaryDirectory() as name:
@@ -175,9 +175,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=150)
     given = parser.parse_args()
     if given.kind == "ranks":
-        lost_ranks(given.kills, given.ranks, given.seed)
+        lost_ranks(given.kills, given.ranks, given.seed, given.epochs)
     elif given.kind == "workers":
         lost_workers()
     else:

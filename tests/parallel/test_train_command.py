@@ -57,6 +57,14 @@ def test_an_error_is_told_once_with_its_code(folder):
     assert done.stderr.count("X104") == 1
 
 
+def test_so_is_one_of_data_that_the_first_alone_has_met(tmp_path):
+    """Its samples are read by the first before the others, who wait for it then."""
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
+    done = run_job(2, "-m", "xcnn", "train", "broken.npz", "--parallel", cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.count("DataError[") == 1
+
+
 def test_a_lost_process_is_begun_anew(folder):
     """From the last checkpoint, to the epochs that were asked for in all."""
     command = [sys.executable, *TRAIN, "--processes", "2", "--max-restarts", "1", "--epochs", "40", "-o", "lost.xcnn"]

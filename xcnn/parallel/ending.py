@@ -114,6 +114,7 @@ class Ending:
             stream.flush()
         time.sleep(FLUSH)
         self.comm.Abort(code)
+        os._exit(code)  # MPICH's comes back where its mpiexec has not ended this process yet
 
     def leave(self) -> None:
         """Tell the others that this rank ends its program: for ever would they wait for it in a sum."""

@@ -247,6 +247,8 @@ def taken(waiting: dict[Future[Done], int], shards: Shards, several: bool) -> li
         try:
             note(shards, future.result())
         except Exception as error:  # of the process, or of code of the user's
+            if written(shards.path(number), shards.sizes[number]) is not None:
+                continue  # it was computed: what was lost after that is the word of it
             if several and type(error).__name__ == LOST:
                 left.append(number)
             else:

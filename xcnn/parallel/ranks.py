@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -39,16 +38,10 @@ class Ranks:
         """When this rank began to wait for the others; None where it does not."""
         self.left: float = monotonic()
         """When it last ended to wait."""
-        self.calls: int = 0
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> Waiting:
         """For a `with` block in which this rank may wait for all others."""
-        self.waiting_since, self.calls = monotonic(), self.calls + 1
-        try:
-            yield
-        finally:
-            self.waiting_since, self.left = None, monotonic()
+        return Waiting(self)
 
     def table(self, *numbers: float) -> HostArray:
         """(size, numbers) what each rank has, as float64."""
@@ -62,15 +55,17 @@ class Ranks:
 
         It is sent in pieces: for a long message MPICH takes memory each time, which costs more than the message.
         """
-        from mpi4py import MPI
-
         found = np.ascontiguousarray(array) if own else np.array(array, order="C")
         if not found.flags.writeable:
             found = found.copy()
+        if found.size <= PIECE:
+            with self.waiting():
+                self.comm.Allreduce(in_place(), found)
+            return found
         flat = found.reshape(-1)
         with self.waiting():
-            for first in range(0, max(flat.size, 1), PIECE):
-                self.comm.Allreduce(MPI.IN_PLACE, flat[first : first + PIECE])
+            for first in range(0, flat.size, PIECE):
+                self.comm.Allreduce(in_place(), flat[first : first + PIECE])
         return found
 
     def gathered(self, value: Value) -> list[Value]:
@@ -86,6 +81,29 @@ class Ranks:
         with self.waiting():
             told: Value = pkl5.Intracomm(self.comm).bcast(value)
         return told
+
+
+class Waiting:
+    """A `with` block in which a rank may wait: one made of a generator takes longer."""
+
+    __slots__ = ("ranks",)
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def __enter__(self) -> None:
+        self.ranks.waiting_since = monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self.ranks.waiting_since, self.ranks.left = None, monotonic()
+
+
+@cache
+def in_place() -> Any:
+    """What stands for an array that its sum takes the place of."""
+    from mpi4py import MPI
+
+    return MPI.IN_PLACE
 
 
 def world() -> Any:

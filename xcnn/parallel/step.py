@@ -48,10 +48,11 @@ class SharedStep:
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
     ) -> tuple[Weights, Weights, StepResult]:
-        step, parts = self.step, lengths(self.counted(x.shape[0]), self.step.accumulate)
+        step, (counts_of_all, whole) = self.step, self.told(t, shares)
+        parts = lengths(counts_of_all, step.accumulate)
         mine = bounds([part[self.ranks.rank] for part in parts])
         firsts = [first for first, _ in bounds([sum(part) for part in parts])]
-        portions = self.portions(mine, t, shares)
+        portions = self.portions(mine, t, shares, whole)
         now, grads, value = weights, None, 0.0
         counts, outputs = list[Array](), list[Array]()
         gives = self.gives([part for part in parts if sum(part)][-1])
@@ -63,7 +64,8 @@ class SharedStep:
             run = self.run(key if step.accumulate == 1 else (*key, first), part, hook)
             own = None if shares is None else shares[here, ...]
             more, worth, few, y = self.part(run, now, state.get("loss_scale"), x[here, ...], t[here, ...], own, portion)
-            now = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, now, more)
+            if step.accumulate > 1:
+                now = tree.map(lambda w, g: g.value if isinstance(g, Next) else w, now, more)
             grads = more if grads is None else tree.map(lambda g, h: h if isinstance(h, Next) else g + h, grads, more)
             value += worth
             counts += [] if few is None else [few]
@@ -78,23 +80,26 @@ class SharedStep:
         right = sum(counts[1:], counts[0]) if counts else None
         return weights, state, StepResult(value, norm, weight_norm, right, told)
 
-    def counted(self, samples: int) -> list[int]:
-        """How many samples each rank has; here all end together where one of them was told to end."""
-        found = self.ranks.table(samples, self.stop.signal)
+    def told(self, t: Array, shares: Array | None) -> tuple[list[int], float]:
+        """How many samples each rank has, and what the loss of all is the mean of, in one message.
+
+        Here all end together where one of them was told to end.
+        """
+        found = self.ranks.table(t.shape[0], self.stop.signal, self.counting(t, shares))
         self.stop.heed(int(found[:, 1].max()))
         counts = [int(count) for count in found[:, 0]]
         if not any(counts):
             raise DataError("X203", "a batch has no samples.", hint="look at what was left out.")
-        return counts
+        return counts, float(found[:, 2].sum())
 
-    def portions(self, mine: list[tuple[int, int]], t: Array, shares: Array | None) -> list[float]:
+    def counting(self, t: Array, shares: Array | None) -> float:
+        """What a loss is the mean of, of some samples."""
+        found = portion_of(self.step.loss, t, shares)
+        return float(found) if isinstance(found, int) else self.step.backend.to_number(found)
+
+    def portions(self, mine: list[tuple[int, int]], t: Array, shares: Array | None, whole: float) -> list[float]:
         """What each of this rank's parts is of the whole batch, in what its loss is the mean of."""
-        found = []
-        for a, b in mine:
-            portion = portion_of(self.step.loss, t[a:b, ...], None if shares is None else shares[a:b, ...])
-            found.append(float(portion) if isinstance(portion, int) else self.step.backend.to_number(portion))
-        whole = float(self.ranks.table(sum(found)).sum())
-        return [portion / whole for portion in found]
+        return [self.counting(t[a:b, ...], None if shares is None else shares[a:b, ...]) / whole for a, b in mine]
 
     def gives(self, part: list[int]) -> bool:
         """Whether what replaces weights is this rank's: the first's that has samples of the last part."""

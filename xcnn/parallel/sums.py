@@ -53,6 +53,8 @@ class HostSums:
         self.ranks: Ranks = ranks
 
     def statistic(self, part: Array) -> Array:
+        if type(part) is np.ndarray and part.dtype == np.float64:  # between two kernels each call of Python counts
+            return self.ranks.total(part)
         total = self.ranks.total(np.asarray(self.backend.to_numpy(part), np.float64))
         return self.backend.asarray(total, str(part.dtype).rpartition(".")[2])
 

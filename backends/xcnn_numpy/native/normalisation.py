@@ -144,16 +144,17 @@ class Normalised:
         scale, bias = (constant(partial(np.ascontiguousarray, mine[key])) for key in ("scale", "bias"))
         train = run.train or not of_batch
         shared, count = run.share is not None and train and of_batch, run.batch_size(x.shape[0]) * prod(x.shape[2:])
+        inverses: Any
         if train:
-            statistics = empty((2, seen.images * seen.groups or seen.channels), np.float64)
-            call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, *rows(statistics), threads)
+            statistics = empty((3, seen.images * seen.groups or seen.channels), np.float64)
+            means, variances, inverses = rows(statistics)
+            call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, means, variances, threads)
             if shared:
                 aside(whole_statistics, run, (statistics,), x.size // seen.channels, count)
         else:
             running = mine["running_mean"], mine["running_variance"]
             statistics = constant(lambda: np.stack(running).astype(np.float64))
-        means, variances = rows(statistics)
-        inverses = empty(statistics.shape[1:], np.float64)
+            (means, variances), inverses = rows(statistics), empty(statistics.shape[1:], np.float64)
         lines = empty((3, seen.channels * (seen.images if seen.groups else 1)), dtype)
         m, a, b = rows(lines)
         call("normal", dtype, *sizes, norm.epsilon, means, variances, scale, bias, inverses, m, a, b)
@@ -172,12 +173,13 @@ class Normalised:
                 arrays = {"x": x, "y": kept[0], "dy": dy, "dz": dz, "a": a, "b": b, "r": kept[-1]}
                 slope = programs.slope.at, programs.slope.addresses(arrays)
             call("sums", dtype, *slope, x, dz, m, *seen[:3], seen.last, seen.groups > 0, sums, threads)
-            back, gradients = empty(lines.shape, dtype), empty((2, seen.channels), dtype)
-            u, v, w = rows(back)
+            back = empty((3 if seen.groups else 5, lines.shape[1]), dtype)
+            gradients = empty((2, seen.channels), dtype) if seen.groups else back[3:]
+            u, v, w = rows(back)[:3]
             call("normal_slopes", dtype, *seen[:4], sums, means, inverses, m, scale, u, v, w, *rows(gradients))
             grads[name] = {"scale": gradients[0], "bias": gradients[1], **following}
             if shared:
-                aside(whole_slopes, run, (back, sums, scale, statistics, inverses, lines), count)
+                aside(whole_slopes, run, (back, statistics), count)
             program = programs.backward if train else programs.fixed_backward
             program.run({"x": x, "dz": dz, "u": u, "v": v, "w": w, "dx": dx}, threads, *seen.planes)
             return dx, dz

@@ -26,7 +26,7 @@ def planted(bug, size):
     """Take each rank's mean for a summand of the mean's; or the statistics of each rank's own samples."""
     bugs = {
         "": (),
-        "mean": [(SharedStep, "portions", lambda step, mine, t, shares: [1 / size / len(mine) for _ in mine])],
+        "mean": [(SharedStep, "portions", lambda step, mine, *given: [1 / size / len(mine) for _ in mine])],
         "norm": [(Run, "sum_over_batch", lambda run, part: part), (Run, "batch_size", lambda run, samples: samples)],
     }
     with ExitStack() as stack:
