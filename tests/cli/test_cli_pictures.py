@@ -129,7 +129,7 @@ def test_a_model_that_python_trained_asks_for_its_data(tmp_path, run):
     assert "no data are given" in err
     code, out, _ = run("evaluate", "mine.xcnn", "photos")
     assert code == 0
-    assert "test image" in out
+    assert "on all 12 images of photos; the model's file does not tell whether" in out
     code, out, _ = run("predict", "mine.xcnn", "photos/star")
     assert "RGB, 16x16" in out
 
