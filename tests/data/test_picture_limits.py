@@ -326,16 +326,16 @@ def test_the_users_folder(tmp_path, monkeypatch):
 
 
 def settings():
-    return (
-        list(warnings.filters),
-        warnings.showwarning,
-        Image.MAX_IMAGE_PIXELS,
-        ImageFile.LOAD_TRUNCATED_IMAGES,
-        logging.root.manager.disable,
-        logging.getLogger("PIL").level,
-        logging.getLogger("pooch").level,
-        np.geterr(),
-    )
+    return {
+        "warnings' filters": list(warnings.filters),
+        "how warnings are shown": warnings.showwarning,
+        "Pillow's pixels": Image.MAX_IMAGE_PIXELS,
+        "Pillow's truncated images": ImageFile.LOAD_TRUNCATED_IMAGES,
+        "logging": logging.root.manager.disable,
+        "Pillow's logger": logging.getLogger("PIL").level,
+        "pooch's logger": logging.getLogger("pooch").level,
+        "NumPy's errors": np.geterr(),
+    }
 
 
 def test_threads_leave_the_processs_settings_alone(tmp_path, recwarn):
@@ -370,8 +370,9 @@ def test_threads_leave_the_processs_settings_alone(tmp_path, recwarn):
 
     def watch():
         while not done.is_set():
-            if settings() != before:
-                wrong.append("a setting changed while pictures were read")
+            now = settings()
+            if now != before:
+                wrong.append({name: (before[name], now[name]) for name in before if before[name] != now[name]})
                 return
             time.sleep(0.0005)
 

@@ -45,9 +45,10 @@ def of_parts(name: str, ops: Ops) -> tuple[str, tuple[int, ...]]:
     if not means or not split or means.get("keepdims", 1) or split.get("allowzero", 0):
         return name, ()
     axes = axes_of(means, [None, *(ops.constants.get(n) for n in means.inputs[1:])])
-    if axes is None or len(axes) != 1:
+    sizes = ops.constants.get(split.inputs[1])
+    if axes is None or len(axes) != 1 or sizes is None:
         return name, ()
-    return split.inputs[0], (axes[0], *ops.constants[split.inputs[1]].ravel().tolist())
+    return split.inputs[0], (axes[0], *sizes.ravel().tolist())
 
 
 def uncentred(centred: Op, ops: Ops) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -192,12 +193,13 @@ def _stored(path: str | Path, file: io.BufferedReader, name: str, entry: Any, st
         raise ValueError(f"its tensor {name[:80]!r} has a shape or a place that can't be")
     if end - begin != prod(shape) * SIZES[dtype] or start + end > length:
         raise ValueError(f"its tensor {name[:80]!r} has {end - begin:,} bytes, or reaches beyond the file")
+    return Stored(dtype, shape, partial(_read, file, start + begin, end - begin, dtype, shape))
 
-    def read() -> Numbers:
-        file.seek(start + begin)
-        return numbers(file.read(end - begin), dtype).reshape(shape)
 
-    return Stored(dtype, shape, read)
+def _read(file: io.BufferedReader, at: int, count: int, dtype: str, shape: tuple[int, ...]) -> Numbers:
+    """So many bytes of a file, from `at` on, as numbers."""
+    file.seek(at)
+    return numbers(file.read(count), dtype).reshape(shape)
 
 
 def write(path: str | Path, tensors: Mapping[str, Numbers]) -> None:
