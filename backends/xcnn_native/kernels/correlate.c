@@ -116,7 +116,10 @@ static void pack_short(const Map *m, Index panel, Index begin, Index end, const 
       const Index left = (m->filters - panel * PANEL - o) * all; // cells to the end of this channel's
       const Cell *row = k + c * m->k_channel + o * all + (step < 0 ? 1 - all : 0);
       Vector square[LANES];
-      UNROLL for (int i = 0; i < LANES; i++) square[i] = load_run(row + i * all, left - i * all);
+      UNROLL for (int i = 0; i < LANES; i++) {
+        square[i] = load_run(row + i * all, left - i * all);
+        __builtin_prefetch(row + i * all + 2 * m->k_channel); // of the next but one, which lies too far for a processor to foresee
+      }
       turn(square);
       for (Index tap = 0; tap < all; tap++) store(packed + ((step < 0 ? all - 1 - tap : tap) * channels + c) * PANEL + o, square[tap]);
     }
