@@ -1,5 +1,6 @@
 """Pictures in folders and in tars, read as they are needed: as those of `image_folder`, by any number of threads."""
 
+import gzip
 import io
 import logging
 import os
@@ -243,6 +244,7 @@ def numbers(source, **way):
 
 def test_tars_hold_what_was_put_there(shards, photos):
     source = xcnn.data.tar(str(shards / "*.tar"), (16, 18), classes=["cat", "dog"])
+    assert repr(source) == f"<Tar: {len(source.files)} files, pictures as 3x16x18>"
     whole = xcnn.data.folder(photos, (16, 18), "RGB")
     read = [job() for job in source.jobs(Pass(5))]
     x, t = (np.concatenate(part) for part in zip(*((b.x, b.t) for b in read), strict=True))
@@ -316,5 +318,15 @@ def test_what_is_wrong_with_a_tar_is_told(photos, tmp_path):
     (tmp_path / "c.tar").write_bytes(whole[:700])
     with pytest.raises(DataError, match=r"X207.*c\.tar can't be read as a tar"):
         read(tmp_path / "c.tar")
+    pairs = [(f"{n}.{ending}", c) for n in range(4) for ending, c in (("jpg", picture), ("cls", b"0"))]
+    whole = packed(tmp_path / "e.tar", *pairs).read_bytes()
+    middle = packed(tmp_path / "f.tar", *pairs[:4]).read_bytes().rstrip(b"\0")
+    middle += bytes(-len(middle) % 512)
+    assert whole.startswith(middle)
+    cut = [whole[: len(middle)], whole[: len(middle) + 99], middle + b"x" * 512 + whole[len(middle) + 512 :]]
+    for content in (*cut, gzip.compress(whole)[:-900], gzip.compress(cut[0])):  # where tarfile stops in silence
+        (tmp_path / "e.tar").write_bytes(content)
+        with pytest.raises(DataError, match=r"X207.*e\.tar can't be read as a tar: (it was cut|unexpected end)"):
+            read(tmp_path / "e.tar")
     with pytest.raises(DataError, match=r"X207.*more than"):
         read(packed(tmp_path / "d.tar", ("1.jpg", bytes(17 << 20)), ("1.cls", b"0")), max_pixels=10)

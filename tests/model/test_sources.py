@@ -142,8 +142,12 @@ def test_a_split_of_a_source_has_no_sample_in_both():
 class Anew:
     """Batches that begin anew each epoch."""
 
+    def __init__(self, x=X):
+        self.x, self.begun = x, 0
+
     def __iter__(self):
-        return ((X[first : first + 8], Y[first : first + 8]) for first in range(0, 26, 8))
+        self.begun += 1
+        return ((self.x[first : first + 8], Y[first : first + 8]) for first in range(0, 26, 8))
 
 
 def test_batches_train_as_arrays_in_their_order_do():
@@ -356,6 +360,22 @@ def test_bytes_are_refused_where_nothing_is_decided():
         made(scaling="floats").fit(BYTES, Y)
     with pytest.raises(OptionError, match=r"X104.*scaling"):
         made(scaling="pixels")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_first_batch_tells_whether_batches_are_of_bytes(workers):
+    options = {"augment": (), "workers": workers}
+    whole, anew = trained(BYTES, Y, shuffle=False, augment=()), Anew(BYTES)
+    model = trained(anew, **options)
+    assert (model.scaling, anew.begun) == ("bytes", 2)  # once an epoch: what was looked at was trained on
+    assert bits(model) == bits(whole)
+    once = (batch for _ in range(2) for batch in Anew(BYTES))
+    assert bits(trained(once, steps_per_epoch=4, **options)) == bits(whole)
+    assert trained(Anew(), **options).scaling == "floats"
+    with pytest.raises(DTypeError, match=r"X103.*takes floating-point numbers"):
+        trained(Anew()).fit(Anew(BYTES), progress="none")
+    with pytest.raises(DataError, match=r"X203.*the iterable ended after 0 batches"):
+        made().fit(iter([]), steps_per_epoch=1, progress="none")
 
 
 def test_what_fit_refuses_decides_nothing():

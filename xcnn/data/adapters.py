@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -241,7 +241,9 @@ class Batches(Source):
         self.names: tuple[str, str] | None = names
         self.reader: Reader = Reader(True, channels_last)
         self.steps: int | None = None if steps is None else check_whole("steps_per_epoch", steps)
-        self.once: Iterator[Any] | None = iter(batches) if iter(batches) is batches else None
+        self.begun: Iterator[Any] | None = iter(batches)
+        """The next epoch, where it has begun: loaders with processes of their own are not begun in vain."""
+        self.once: Iterator[Any] | None = self.begun if self.begun is batches else None
         self.given: int = 0
         """Samples that those before gave."""
         if self.once is not None and steps is None:
@@ -252,12 +254,21 @@ class Batches(Source):
                 hint="fit takes steps_per_epoch=...; else put them together: np.concatenate(list(batches)).",
             )
 
+    def look(self) -> None:
+        """Take the first batch, and put it back before those that follow."""
+        coming = self.begun or iter(self.batches)
+        for first in islice(coming, 1):
+            self.of_bytes = bool(self.parted(first, 0, 1).x.dtype == np.uint8)
+            self.begun = chain([first], coming)
+            self.once = None if self.once is None else self.begun
+
     def jobs(self, way: Pass) -> Iterator[Job]:
         """The batches as they come: of what begins anew each epoch, from its beginning."""
         if self.once is not None and way.done:
             told = "batches that can be gone through once only can't be resumed within an epoch"
             raise DataError("X203", f"{told}.", hint="give an object whose __iter__ begins anew.")
-        coming = self.once if self.once is not None else iter(self.batches)
+        coming = self.begun or iter(self.batches)
+        self.begun = self.once
         given = self.given if self.once is not None else 0
         number = 0
         for number, pair in enumerate(islice(coming, self.steps), 1):

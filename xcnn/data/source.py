@@ -104,6 +104,9 @@ class Source:
         """A checksum that tells other data, so that a training goes on with those that it began with."""
         raise NotImplementedError
 
+    def look(self) -> None:
+        """Find out `of_bytes` by the first batch, where only that tells; what was looked at is not lost."""
+
     def told(self, number: int) -> str:
         """What errors call a sample."""
         return f"sample {number}"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -148,6 +148,10 @@ class Tar(Source):
         self.skipped: Skipped = Skipped()
         self.room: Room = Room(reading.max_pixels)
 
+    def __repr__(self) -> str:
+        shape = (len(self.reading.mode), *self.reading.size)
+        return f"<Tar: {counted(len(self.files), 'file')}, pictures as {'x'.join(map(str, shape))}>"
+
     def told(self, number: int) -> str:
         """The tar, and the place of the sample in it."""
         return f"sample {number & 0xFFFFFFFF} of {self.files[number >> 32]}"
@@ -210,7 +214,7 @@ def drawn(records: Iterator[Record], buffer: int, way: Pass) -> Iterator[Record]
 def samples_of(path: Path, most: int) -> Iterator[tuple[str, bytes, str]]:
     """The samples of a tar: name, picture and class."""
     try:
-        with tarfile.open(path, "r|*") as shard:
+        with tarfile.open(path, "r|*", tarinfo=Member) as shard:
             for name, parts in grouped(shard, path, most):
                 picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
                 if picture is None or "cls" not in parts:
@@ -221,6 +225,20 @@ def samples_of(path: Path, most: int) -> Iterator[tuple[str, bytes, str]]:
                 yield name, picture, parts["cls"].decode("utf-8", "replace").strip()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError("X207", f"{path} can't be read as a tar: {error}.", hint="make it anew.") from error
+
+
+class Member(tarfile.TarInfo):
+    """A file of a tar. A tar ends with a block of zeros; of another end, where tarfile stops in silence, is told."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """That which a block begins."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf and not any(buf):
+                raise
+            raise tarfile.ReadError(f"it was cut or damaged, and has no end ({error})") from error
 
 
 def grouped(members: Iterable[tarfile.TarInfo], path: Path, most: int) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -106,6 +106,8 @@ def to_train_on(model: Held, x: Any, y: Any, steps: int | None) -> tuple[Source,
         from xcnn.data.adapters import source
 
         given = source(x, y, steps=steps)
+        if model.taking.scaling is None and given.of_bytes is None:
+            given.look()
         names = given.classes or in_order(getattr(given, "labels", None))
         taking = decided(model.taking, model.output_shape[0] if model.output_shape else 1, given.of_bytes, names)
         taking.renumbered(given.classes)  # raises where it has others
