@@ -17,7 +17,7 @@ from PIL import Image
 
 from xcnn import datasets
 from xcnn.data.digits import mnist_like
-from xcnn.data.images import read_image
+from xcnn.data.images import middle, read_image
 from xcnn.errors import DataError, OptionError
 
 Resampling = Image.Resampling
@@ -230,7 +230,7 @@ def test_bombs_cost_no_memory(tmp_path):
     code = """
 import contextlib, pathlib, resource, sys
 from xcnn.errors import DataError
-from xcnn.data.images import read_image
+from xcnn.data.images import middle, read_image
 peaks = []
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     with contextlib.suppress(DataError):
@@ -509,3 +509,21 @@ def test_any_image_is_prepared_or_blank(image):
     for axis, (first, last) in enumerate(((rows[0], rows[-1]), (columns[0], columns[-1]))):
         mean = (mass.sum(axis=1 - axis) @ np.arange(28)) / mass.sum()
         assert abs(mean - 14) < 0.501 or first == 0 or last == 27
+
+
+@pytest.mark.parametrize("size", [(56, 56), (28, 28), (48, 64)], ids=str)
+def test_a_middle_lies_within_its_picture_and_has_the_shape_asked_for(size):
+    for width, height in ((w, h) for w in range(1, 150) for h in range(1, 150)):
+        left, top, right, bottom = middle(width, height, size)
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert 0 in (left, top)
+        assert (right - left) * size[0] == pytest.approx((bottom - top) * size[1], rel=1e-12)
+
+
+def test_pictures_whose_sides_divide_badly_are_cropped(tmp_path):
+    stripes = np.repeat(np.array([[0, 200, 0]], np.uint8), (10, 58, 10), axis=1).repeat(58, axis=0)
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    x = read_image(tmp_path / "a.png", (56, 56), fit="crop")
+    np.testing.assert_array_equal(x[0, :, 1:-1], np.full((56, 54), 200 / 255, np.float32))
+    assert x.min() > 0.7  # what is beside it has a share in the outermost columns

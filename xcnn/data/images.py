@@ -392,7 +392,9 @@ def _fitted(image: Image.Image, mode: str, meant: Meaning, size: tuple[int, int]
 
 def middle(width: int, height: int, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the largest part of a picture, in its middle, that has the shape of a size."""
-    scale = min(width / size[1], height / size[0])
-    wide, high = size[1] * scale, size[0] * scale
+    if width * size[0] > height * size[1]:  # all of one side, and of the other no more than there is, however rounded
+        wide, high = size[1] * height / size[0], float(height)
+    else:
+        wide, high = float(width), size[0] * width / size[1]
     left, top = (width - wide) / 2, (height - high) / 2
-    return left, top, left + wide, top + high
+    return left, top, width - left, height - top
