@@ -1,5 +1,6 @@
 """What stands in a cell's last line of a notebook shows itself: as well-formed HTML, its text escaped, or a picture."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -13,7 +14,9 @@ from xcnn.training.history import History
 
 
 class Read(HTMLParser):
-    """The cells of the tables and the notes of a text, which must be well formed."""
+    """The cells of the tables and the notes of a text, which must be well formed; pictures stand beside them."""
+
+    PICTURE = ("figure", "svg", "polyline", "figcaption", "span")
 
     def __init__(self, text):
         super().__init__()
@@ -23,7 +26,7 @@ class Read(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag, attributes):
-        assert tag in ("table", "thead", "tbody", "tr", "th", "td", "p")
+        assert tag in ("table", "thead", "tbody", "tr", "th", "td", "p", *self.PICTURE)
         self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -38,7 +41,7 @@ class Read(HTMLParser):
     def handle_data(self, data):
         if self.open[-1] == "p":
             self.notes[-1] += data
-        else:
+        elif self.open[-1] not in self.PICTURE:
             self.rows[-1][-1] += data
 
 
@@ -83,7 +86,21 @@ def test_text_is_escaped_and_rows_that_differ_keep_their_columns(model):
     assert Read(html.note(bad)).notes == [bad]
     history = History([{"epoch": 1, "loss": 1.0}, {"epoch": 2, "val_loss": 2.0}])
     assert Read(history._repr_html_()).rows == [["epoch", "loss", "val_loss"], ["1", "1.0000", ""], ["2", "", "2.0000"]]
+    assert "<svg" not in history._repr_html_()
     assert Read(History()._repr_html_()).notes == ["no epoch was finished"]
+
+
+def test_a_history_draws_its_curves():
+    losses = zip((4.0, float("nan"), 2.0, 0.0), (1.0, 2.0, 10**400, "x"), strict=True)
+    rows = [{"epoch": n, "loss": a, "val_loss": b, "learning_rate": 0.1} for n, (a, b) in enumerate(losses)]
+    drawn = History(rows).drawn()
+    assert re.findall('points="([^"]+)"', drawn) == [
+        "0.0,0.0 160.0,60.0 240.0,120.0",
+        "0.0,90.0 80.0,60.0",
+        "0.0,120.0 80.0,120.0 160.0,120.0 240.0,120.0",
+    ]
+    assert re.findall('aria-label="([^"]+)"', drawn) == ["loss, 0 to 4", "learning rate, 0.1 to 0.1"]
+    assert "script" not in html.curves("<script>", {"<script>": [(0, 1), (1, 2)]}).replace("&lt;script&gt;", "")
 
 
 def test_a_figure_shows_itself_without_pyplot():

@@ -191,6 +191,7 @@ WRONG = {
                               r"give validation_data\."),
     "a name that is nearly right": (EarlyStopping("los"), r"'los'.*\n.*\n.*did you mean 'loss'\?"),
     "another name of it": (EarlyStopping("val_acc"), r"'val_acc'.*\n.*\n.*the column is then 'val_accuracy'"),
+    "a metric": (EarlyStopping("val_f1"), r"'val_f1'.*\n.*\n.*model\.metrics = \[\"f1\"\], and give validation_data\."),
     "behind xcnn's own": ([EarlyStopping("loss"), EarlyStopping()], r"'val_loss'"),
     "a class": ([EarlyStopping], r"EarlyStopping is a class.*\n.*EarlyStopping\(\.\.\.\), not EarlyStopping"),
     "a class alone": (Checkpoint, r"Checkpoint is a class"),

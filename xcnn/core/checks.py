@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from inspect import signature
 from math import prod
 from sys import float_info
@@ -202,6 +203,8 @@ def check_call(function: Any, count: int, what: str, takes: str) -> None:
     if not callable(function):
         raise OptionError("X104", f"{what} must be functions {takes}; got {short(function)}.")
     try:
+        if isinstance(function, partial):  # whose own signature takes options that do not fit for C's silence
+            signature(function.func).bind_partial(*function.args, **function.keywords)
         signature(function).bind(*[None] * count)
     except ValueError:  # some that are written in C do not tell
         return

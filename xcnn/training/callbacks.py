@@ -16,7 +16,7 @@ from xcnn.core.primitives import HostPort
 from xcnn.core.types import Better, Weights
 from xcnn.errors import OptionError, short
 from xcnn.training.history import History, missing_column
-from xcnn.training.metrics import Metric, directions
+from xcnn.training.metrics import METRICS, Metric, directions
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import TrainingState
 from xcnn.training.trainer import Trainer
@@ -126,7 +126,7 @@ def check_monitors(
                     "X104",
                     f"{type(callback).__name__} monitors {callback.monitor!r}, which this training does not measure.",
                     f"it measures {', '.join(known)}",
-                    hint=missing_column(callback.monitor, known),
+                    hint=missing_column(callback.monitor, known, METRICS),
                 )
             direction(callback.monitor, callback.mode, ways)
 
@@ -225,7 +225,7 @@ class Best:
         if not history.rows or self.monitor not in history.rows[-1]:
             found = tuple(history.rows[-1]) if history.rows else ()
             what = f"{self.monitor!r} is not monitored; the last epoch has {', '.join(found) or 'nothing'}."
-            raise OptionError("X104", what, hint=missing_column(self.monitor, found))
+            raise OptionError("X104", what, hint=missing_column(self.monitor, found, METRICS))
         way = direction(self.monitor, self.mode)
         best = (-inf if way == "max" else inf) if self.value is None else self.value
         for n in range(self.next, len(history)):

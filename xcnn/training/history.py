@@ -129,7 +129,20 @@ class History:
             return html.note(str(self))
         shown = printed(self._whole())
         rows = [[cells(row).get(name, "") for name in shown] for row in self.rows]
-        return html.table([_title(name) for name in shown], rows, words=0) + "".join(map(html.note, self.waited))
+        table = html.table([_title(name) for name in shown], rows, words=0)
+        return table + self.drawn() + "".join(map(html.note, self.waited))
+
+    def drawn(self) -> str:
+        """Loss, accuracy and learning rate by epoch as SVG pictures, of training and of validation."""
+        pictures = []
+        for name in ("loss", "accuracy", "learning_rate"):
+            columns = {"training": name, "validation": f"val_{name}"}
+            lines = {
+                title: [(row["epoch"], row[column]) for row in self.rows if {"epoch", column} <= {*row}]
+                for title, column in columns.items()
+            }
+            pictures.append(html.curves(name.replace("_", " "), lines))
+        return "".join(pictures)
 
     def reproducible(self) -> list[Row]:
         """The rows without the times that they took: equal for two runs from one seed."""
@@ -184,10 +197,14 @@ class History:
         return figure
 
 
-def missing_column(name: str, known: Iterable[str]) -> str:
-    """What to do about a column that is not there: the one that may be meant, or what would make it."""
+def missing_column(name: str, known: Iterable[str], metrics: Iterable[str] = ()) -> str:
+    """Of a column that is not there: the one that may be meant, or what would make it, a metric of these."""
     known = tuple(known)
     meant = nearest(name, dict.fromkeys((*known, *COLUMNS))) or name
+    metric = name.removeprefix("val_")
+    if metric in metrics and metric not in known:
+        also = ", and give validation_data" * (name != metric and not any(each.startswith("val_") for each in known))
+        return f'let the model measure it: model.metrics = ["{metric}"]{also}.'
     if meant.startswith("val_") and meant not in known:
         return "give validation_data" + ("." if meant == name else f"; the column is then {meant!r}.")
     return f"did you mean {meant!r}?" if meant in known else ""

@@ -290,6 +290,7 @@ def loss_function(loss: str | Loss) -> Loss:
     True
     """
     if isinstance(loss, partial) and loss_name(loss):
+        check_call(loss, 2, "losses", "(y, t) -> (value, dy)")
         options = {name: plain(value) for name, value in loss.keywords.items()}
         same = all(options[name] is value for name, value in loss.keywords.items())
         return loss if same else partial(loss.func, *loss.args, **options)
