@@ -5,9 +5,11 @@ Each is a value, like a layer, and a list of them is put to every batch of `fit`
     model.fit(x, y, augment=[augment.Flip(), augment.Translate(4, "reflect"), augment.Cutout(8)])
 
 What is drawn follows from the model's seed, the epoch and the sample's number, so that it is the same on every backend,
-and after a training that was left is resumed: `fit` makes batches in NumPy, before they are moved. Called with arrays of
-another library, they draw the same, and sums may be rounded otherwise. Your own is a function `(x, draws) -> x` of a batch (N, C, H, W) and a
-`Draws`; one that mixes samples has a method `mix(x, t, draws) -> (x, t)`, t being shares of classes.
+and after a training that was left is resumed: `fit` makes batches in NumPy, before they are moved. Called with arrays
+of another library, they draw the same, and sums may be rounded otherwise.
+
+Your own is a function `(x, draws) -> x` of a batch (N, C, H, W) and a `Draws`; one that mixes samples has a method
+`mix(x, t, draws) -> (x, t)`, t being shares of classes.
 """
 
 from xcnn.data.augment.batches import Augmentation, augmented, check_augment
