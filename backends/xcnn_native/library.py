@@ -62,7 +62,7 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     },
     "layer_norm": (FLOATS, None, (Address, Index, Index, ctypes.c_double, *5 * (Address,), Count)),
     "layer_norm_back": (FLOATS, Count, (Address, Address, Index, Index, *6 * (Address,), Count)),
-    "keep": (("u32",), None, (Word, Word, Word, Index, Index, Index, Address, Count)),
+    "keep": (("u32",), None, (*3 * (Word,), *5 * (Index,), Address, Count)),
     "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
     "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
     "copy": (FLOATS, None, (*3 * (Address,), Count)),

@@ -352,7 +352,7 @@ def test_threads_leave_the_processs_settings_alone(tmp_path, recwarn):
     (tmp_path / "text.png").write_text("text")
     (tmp_path / "cells").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 5, 6]))
     before = settings()
-    wrong, done = [], threading.Event()
+    wrong, ready, done = [], threading.Event(), threading.Event()
 
     def read():
         try:
@@ -369,16 +369,20 @@ def test_threads_leave_the_processs_settings_alone(tmp_path, recwarn):
             wrong.append(error)
 
     def watch():
+        first = settings()  # how NumPy treats errors is each thread's own
+        ready.set()
         while not done.is_set():
             now = settings()
-            if now != before:
-                wrong.append({name: (before[name], now[name]) for name in before if before[name] != now[name]})
+            if now != first:
+                wrong.append({name: (first[name], now[name]) for name in first if first[name] != now[name]})
                 return
             time.sleep(0.0005)
 
     threads = [threading.Thread(target=read) for _ in range(8)]
     watcher = threading.Thread(target=watch)
-    for thread in (watcher, *threads):
+    watcher.start()
+    assert ready.wait(60)
+    for thread in threads:
         thread.start()
     for n in range(5):
         warnings.warn(f"another's warning {n}", UserWarning, stacklevel=1)

@@ -41,7 +41,7 @@ EXPORT void NAME(random_bits)(uint32_t key0, uint32_t key1, Index counters, int6
 }
 
 typedef struct {
-  uint32_t key[3], least, half;
+  uint32_t key[3], least, half, first;
   Index images, channels, pixels, chunk, chunks;
   uint8_t *kept;
 } Mask;
@@ -57,7 +57,7 @@ static void keep_unit(void *argument, Index unit) {
   const Index lines = channels > 1 ? last - first : 1, length = channels > 1 ? channels : last - first;
   const uint32_t step = channels > 1 ? (uint32_t)all->pixels : 1;
   for (Index line = 0; line < lines; line++) {
-    const uint32_t number = (uint32_t)(image * channels * all->pixels + first + line);
+    const uint32_t number = all->first + (uint32_t)(image * channels * all->pixels + first + line);
     uint8_t *restrict kept = all->kept + (image * all->pixels + first + line) * channels;
     for (uint32_t n = 0; n < (uint32_t)length; n++) {
       const uint32_t cell = number + n * step, second = cell >= half ? 0xffffffffu : 0;
@@ -72,11 +72,12 @@ static void keep_unit(void *argument, Index unit) {
   }
 }
 
-// 1 where a cell's random word is at least `least`, else 0, for fewer than 2^32 cells: images of pixels of channels, in
-// that order of memory; channels that are no neighbours are images of one channel.
-EXPORT void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels,
-                       uint8_t *kept, int threads) {
-  Mask all = {{key0, key1, key0 ^ key1 ^ 0x1BD11BDAu}, least, (uint32_t)((images * channels * pixels + 1) / 2)};
+// 1 where a cell's random word is at least `least`, else 0: images of pixels of channels, in that order of memory; channels
+// that are no neighbours are images of one channel. They are the cells from the `cell`-th on of a batch of `whole` cells, fewer than
+// 2^32.
+EXPORT void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Index cell,
+                       Index whole, uint8_t *kept, int threads) {
+  Mask all = {{key0, key1, key0 ^ key1 ^ 0x1BD11BDAu}, least, (uint32_t)((whole + 1) / 2), (uint32_t)cell};
   all.images = images, all.channels = channels, all.pixels = pixels, all.kept = kept;
   all.chunk = UNIT / channels + 1, all.chunks = (pixels + all.chunk - 1) / all.chunk;
   team_run(keep_unit, &all, images * all.chunks, threads);

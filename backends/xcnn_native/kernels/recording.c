@@ -63,12 +63,12 @@ int NAME(sum_pool_adjoint)(In window, In dy, Out dx, In unused, int threads);
 void NAME(copy)(In axes, In x, Out y, int threads);
 void NAME(resample)(In maps, In x, Out y, int threads);
 void NAME(masked)(Index cells, double by, In kept, In x, Out y, int threads);
-void JOIN(keep, u32, SET)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Out kept,
-                          int threads);
+void JOIN(keep, u32, SET)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Index cell,
+                          Index whole, Out kept, int threads);
 
-static void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Out kept,
-                       int threads) {
-  JOIN(keep, u32, SET)(key0, key1, least, images, channels, pixels, kept, threads);
+static void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index images, Index channels, Index pixels, Index cell,
+                       Index whole, Out kept, int threads) {
+  JOIN(keep, u32, SET)(key0, key1, least, images, channels, pixels, cell, whole, kept, threads);
 }
 
 #define AT(n) v[n].address
@@ -101,7 +101,7 @@ static void NAME(keep)(uint32_t key0, uint32_t key1, uint32_t least, Index image
   DOES(copy, (AT(0), AT(1), AT(2), INT(3))) \
   DOES(resample, (AT(0), AT(1), AT(2), INT(3))) \
   DOES(masked, (WHOLE(0), REAL_(1), AT(2), AT(3), AT(4), INT(5))) \
-  DOES(keep, (WHOLE(0), WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4), WHOLE(5), AT(6), INT(7)))
+  DOES(keep, (WHOLE(0), WHOLE(1), WHOLE(2), WHOLE(3), WHOLE(4), WHOLE(5), WHOLE(6), WHOLE(7), AT(8), INT(9)))
 
 #define NUMBER(name, arguments) RECORDED_##name,
 enum { KERNELS(NUMBER, NUMBER) };

@@ -33,13 +33,10 @@ class FusedDropout(Dropped):
 
     def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
         x, last = lying(x)
-        whole = (run.batch_size(x.shape[0]), *x.shape[1:])
-        kept, threads = new(whole, np.dtype(np.uint8), last), self.backend.workers
-        sizes = (whole[0], whole[1], prod(whole[2:])) if last else (1, 1, prod(whole))
+        kept, threads = new(x.shape, np.dtype(np.uint8), last), self.backend.workers
+        sizes = (x.shape[0], x.shape[1], prod(x.shape[2:])) if last else (1, 1, x.size)
         if x.size:
-            library().keep_u32(*key, least, *sizes, address(kept), threads)  # type: ignore[union-attr]
-        if run.share is not None:
-            kept = kept[run.share.first :][: x.shape[0]]
+            library().keep_u32(*key, least, *sizes, *cells_of(x, run), address(kept), threads)  # type: ignore[union-attr]
 
         def masked(x: Array) -> Array:
             x, y = as_lying(x, last), new(x.shape, x.dtype, last)
@@ -56,14 +53,17 @@ class DroppedParts(Dropped):
         return holds(x) and x.ndim == (4 if type(self.layer) is SpatialDropout2D else max(x.ndim, 2)) and x.size > 0
 
     def drawn(self, x: Array, run: Run, key: tuple[int, int], least: int, by: Any) -> Callable[[Array], Array]:
-        whole, threads = (run.batch_size(x.shape[0]), *x.shape[1:]), self.backend.workers
-        shape = whole[: 2 if x.ndim == 4 and type(self.layer) is SpatialDropout2D else 1]
+        shape, threads = x.shape[: 2 if type(self.layer) is SpatialDropout2D else 1], self.backend.workers
         kept, factors = empty(shape, np.uint8), empty(shape, x.dtype)
-        library().keep_u32(*key, least, 1, 1, kept.size, address(kept), 1)  # type: ignore[union-attr]
+        library().keep_u32(*key, least, 1, 1, kept.size, *cells_of(kept, run), address(kept), 1)  # type: ignore[union-attr]
         call("masked", x.dtype, kept.size, float(by), kept, stays(ones(kept.size, x.dtype)), factors, 1)
-        if run.share is not None:
-            factors = factors[run.share.first :][: x.shape[0]]
         return lambda x: scaled(x, factors, threads)
+
+
+def cells_of(x: Array, run: Run) -> tuple[int, int]:
+    """The number of x's first cell in the batch, and how many the batch has."""
+    cells = x.size // len(x) if len(x) else 0
+    return cells * (run.share.first if run.share else 0), cells * run.batch_size(len(x))
 
 
 @cache
