@@ -12,6 +12,8 @@ aten = torch.ops.aten
 MEAN = 1
 NO_LABEL = -(2**63)
 """The label that PyTorch leaves out of the mean: one that nobody gives."""
+ONE = {dtype: torch.ones((), dtype=dtype, device="cpu") for dtype in (torch.float32, torch.float64)}
+"""The gradient of a loss by itself."""
 
 
 def fits(loss: Loss, y: Array, t: Array) -> bool:
@@ -47,7 +49,7 @@ def judged(y: Array, t: Array, counts: bool) -> tuple[Array, Array, Array | None
 def by_labels(y: Array, log_p: Array, t: Array) -> tuple[Array, Array]:
     """By PyTorch's own operations. On a CPU they refuse a label outside the classes; a GPU would stop at it."""
     value, count = aten.nll_loss_forward(log_p, t, None, MEAN, NO_LABEL)
-    dlog_p = aten.nll_loss_backward(torch.ones_like(value), log_p, t, None, MEAN, NO_LABEL, count)
+    dlog_p = aten.nll_loss_backward(ONE[value.dtype], log_p, t, None, MEAN, NO_LABEL, count)
     return value, aten._log_softmax_backward_data(dlog_p, log_p, 1, y.dtype)
 
 

@@ -51,6 +51,8 @@ def together(norms: list[Array]) -> Array:
 def norms_of(arrays: list[Array]) -> list[Array]:
     """The norm of each, in no order; by lines where PyTorch's CPU would add many squares one after another."""
     long = [a for a in arrays if a.numel() > LONG and a.is_cpu and a.dtype != torch.float64 and a.is_contiguous()]
+    if len(arrays) == 1 and not long:
+        return [torch.linalg.vector_norm(arrays[0])]
     if not long:
         return list(torch._foreach_norm(arrays))
     short = [a for a in arrays if not any(a is other for other in long)]

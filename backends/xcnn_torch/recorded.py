@@ -83,7 +83,8 @@ class RecordedStep(Kept):
         told, layout = self.told
         if len(leaves) != len(told) or not all(map(is_, leaves, told)):
             layout = self.layout(leaves)
-        kind = layout.kinds.setdefault((key[0], *map(lies, batch)), Kind())
+        form = key[0], *map(lies, batch)
+        kind = layout.kinds.get(form) or layout.kinds.setdefault(form, Kind())
         rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
         numbers: list[Any] = [
             scalar_tensor(number, dtype=dtype) if used else None

@@ -120,6 +120,8 @@ class Joined:
 
     shapes: list[Shape]
     strides: list[tuple[int, ...]]
+    in_order: list[bool]
+    """Which lie as they are indexed."""
     sizes: list[int]
     firsts: list[int]
     cells: int
@@ -132,7 +134,8 @@ class Joined:
         cells = firsts.pop()
         if cells > SMALL:
             return None
-        return cls([a.shape for a in arrays], [a.stride() for a in arrays], sizes, firsts, cells)
+        in_order = [a.is_contiguous() for a in arrays]
+        return cls([a.shape for a in arrays], [a.stride() for a in arrays], in_order, sizes, firsts, cells)
 
     def together(self, arrays: list[Array]) -> Array:
         """One new array of them all, each as it lies in memory."""
@@ -158,9 +161,10 @@ class Joined:
     def apart(self, whole: Array) -> list[Array]:
         """The views of each."""
         lines = whole.split(self.sizes)
-        parts = zip(lines, self.shapes, self.strides, self.firsts, strict=True)
+        parts = zip(lines, self.shapes, self.strides, self.in_order, self.firsts, strict=True)
         return [
-            line if len(shape) == 1 else whole.as_strided(shape, stride, first) for line, shape, stride, first in parts
+            (line if len(shape) == 1 else line.view(shape)) if in_order else whole.as_strided(shape, stride, first)
+            for line, shape, stride, in_order, first in parts
         ]
 
 

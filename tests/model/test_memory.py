@@ -212,6 +212,26 @@ def test_a_layer_whose_backward_is_not_written_has_its_summary():
     assert "a prediction" not in str(summary)
 
 
+def test_a_prediction_whose_work_hides_what_it_makes_of_few_samples_is_told_of_more(monkeypatch):
+    class Working:
+        """Holds 12 samples' work at a time, and then its output twice."""
+
+        def init(self, rng, input_shape):
+            return {}, input_shape
+
+        def __call__(self, weights, x: Array, run: Run) -> tuple[Array, Backward]:
+            y = x + 0
+            np.empty((12, *x.shape[1:]), x.dtype)
+            return y + 0, lambda dy: (dy, {})
+
+    cells = 2**12
+    monkeypatch.setattr(sys.modules["xcnn.model.memory"], "CELLS", 20 * 3 * cells)
+    model = Model(L.Sequential(Working(), L.Flatten()), (cells,), loss="mse", backend="numpy")
+    told = needs(model, 200).prediction
+    assert told.few > 12
+    assert told.bytes(200, rounds=1) == pytest.approx(3 * 200 * 4 * cells, rel=0.03)  # x, and the output twice
+
+
 def test_a_loss_of_somebodys_own_is_not_called():
     def mine(y, t):
         raise AssertionError("what targets does it take?")

@@ -347,9 +347,22 @@ def test_hits(backend):
     assert int(backend.to_numpy(losses.count_correct(asarray(y[:, 1:]), asarray(t[:, None]), 0.75))) == 1
 
 
+class Unhashable:
+    """A loss that is equal to any other."""
+
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, y, t):
+        return (y * y).sum(), 2 * y
+
+
 def test_losses_by_name():
     assert losses.loss_function("mse") is losses.mse
     assert losses.loss_name(partial(losses.huber, delta=2.0)) == "huber"
     assert losses.loss_name(lambda y, t: (y, y)) == ""
+    assert losses.loss_name(Unhashable()) == ""
     with pytest.raises(OptionError, match=r"no loss 'quantile'"):
         losses.loss_function("quantile")

@@ -65,10 +65,10 @@ def samples_of(
 
 def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], str] | None = None) -> HostArray:
     """Labels as int64, targets in the model's type; `told` is what errors call a sample."""
-    shaped = y.shape[1:] == model.output_shape
-    if loss_name(model.loss) in OF_LABELS:
+    shaped, loss = y.shape[1:] == model.output_shape, loss_name(model.loss)
+    if loss in OF_LABELS:
         return check_names(y.argmax(axis=1) if shaped else y, role)
-    if loss_name(model.loss):
+    if loss:
         check_target_shape((len(y), *model.output_shape), y.shape, model.trainer.threshold is not None, role)
     if model.trainer.threshold is not None and not (shaped and model.output_shape[0] > 1):
         ignored = model.trainer.ignore_index
@@ -83,7 +83,7 @@ def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], 
             whole = f"{role}y must hold finite numbers of {model.dtype}; {what}."
             raise DataError("X203", whole, hint="mend the targets.")
     if model.trainer.threshold is not None and shaped:
-        check_shares(y, loss_name(model.loss) in OF_ONE_CLASS, role)
+        check_shares(y, loss in OF_ONE_CLASS, role)
     return targets
 
 

@@ -27,7 +27,8 @@ from xcnn.training.losses import OF_LABELS, loss_name
 log: logging.Logger = logging.getLogger("xcnn")
 
 CELLS = 2**24
-"""That the layers' outputs of a batch may have: so a step of it takes a fraction of a second."""
+"""That the layers' outputs of a step's batch may have: so it takes a fraction of a second. A prediction, which takes a
+third of that, may have twice as many: what takes most of a few samples may not be what takes most of many."""
 ROUNDS = 3
 """Steps after which what a backend holds is the same after each."""
 
@@ -86,15 +87,19 @@ class Needs:
 
 def needs(model: Held, batch: int) -> Needs | None:
     """What the engine takes for batches like this; None where it can't be measured."""
-    more = max(2, min(batch, at_once(model.net, model.input_shape, CELLS)))
-    sizes = more // 2, more
     try:
-        step, prediction = ([counted(model, call, n) for n in sizes] for call in (train, predict))
+        step, prediction = course(model, train, batch, CELLS), course(model, predict, batch, 2 * CELLS)
     except Exception:  # a layer whose backward is not written yet
         log.debug("a step on zeros failed: its memory is not measured", exc_info=True)
         return None
-    (a, b), (c, d) = step, prediction
-    return Needs(Course(*sizes, a, b), Course(*sizes, c, d)) if a and b and c and d else None
+    return Needs(step, prediction) if step and prediction else None
+
+
+def course(model: Held, call: Callable[[Held, Array, Hook], object], batch: int, cells: int) -> Course | None:
+    """What a call takes for any batch, seen with at most this one, whose layers' outputs have at most so many cells."""
+    more = max(2, min(batch, at_once(model.net, model.input_shape, cells)))
+    of_few, of_more = (counted(model, call, n) for n in (more // 2, more))
+    return Course(more // 2, more, of_few, of_more) if of_few and of_more else None
 
 
 def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: int) -> Meter | None:

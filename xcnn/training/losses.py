@@ -260,6 +260,8 @@ LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
         kl_divergence, mae, mse, nll, squared_hinge, triplet,
     )
 }  # fmt: skip
+NAMES = {id(function): name for name, function in LOSSES.items()}
+"""Of the losses, whose functions stay: a user's own may have no hash."""
 THRESHOLDS = {
     "binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0, "cross_entropy": 0.0, "dice": 0.5,
     "focal": 0.0, "hinge": 0.0, "nll": 0.0, "squared_hinge": 0.0,
@@ -368,7 +370,7 @@ def _kind(thing: Any) -> str:
 def loss_name(loss: Loss) -> str:
     """The name of a loss in LOSSES, also behind functools.partial; "" for a user's own."""
     function = loss.func if isinstance(loss, partial) else loss
-    return next((name for name, known in LOSSES.items() if known is function), "")
+    return NAMES.get(id(function), "")
 
 
 BOUNDED: dict[type, tuple[int, int]] = {Softmax: (0, 1), Sigmoid: (0, 1), Tanh: (-1, 1)}

@@ -13,7 +13,7 @@ from xcnn.core.checks import check_rate
 from xcnn.core.types import Array, Shape
 from xcnn.errors import OptionError
 from xcnn.layers.packed import apart, together
-from xcnn.training.losses import LOSSES, OF_LABELS, THRESHOLDS, Loss, ignored, takes_weights
+from xcnn.training.losses import LOSSES, OF_LABELS, THRESHOLDS, Loss, ignored, loss_name, takes_weights
 
 LEFT_OUT = -1.0
 """Each share of the classes at a place whose label does not count."""
@@ -140,8 +140,7 @@ def check_one_mean(loss: Any, sharing: str) -> None:
 
 def options_of(loss: Any) -> tuple[Any, tuple[tuple[str, float], ...]]:
     """A loss as its name and options, if it is one of xcnn's, else itself."""
-    function = loss.func if isinstance(loss, partial) else loss
-    name = next((name for name, known in LOSSES.items() if known is function), None)
-    if name is None:
+    name = loss_name(loss)
+    if not name:
         return loss, ()
     return name, tuple(sorted(loss.keywords.items())) if isinstance(loss, partial) else ()
