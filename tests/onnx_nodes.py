@@ -81,12 +81,17 @@ JOINING = ("Add", "Sub", "Mul", "Div", "Sum", "Concat", "Max", "Min")
 """Operators whose inputs are all values."""
 
 
+def module_of(name):
+    """What an operator and its module have in common: releases have batchnorm as well as batch_normalization."""
+    return name.lower().replace("_", "").replace("normalization", "norm")
+
+
 def cases(operators):
     """ONNX's tests of these operators alone: it makes them as its modules are imported."""
     home = import_module("onnx.backend.test.case.node")
-    wanted = {kind.lower() for kind in operators}
+    wanted = {module_of(kind) for kind in operators}
     for module in pkgutil.iter_modules(home.__path__):
-        if module.name.replace("_", "") in wanted:
+        if module_of(module.name) in wanted:
             with np.errstate(all="ignore"):
                 import_module(f"{home.__name__}.{module.name}")
     for case in home._NodeTestCases:

@@ -192,6 +192,24 @@ def test_slips_are_told_what_is_meant(arguments, words, run):
     assert words in err
 
 
+@pytest.mark.parametrize(
+    ("option", "slip", "told"),
+    [
+        ("--model", "lenett", "there is no model 'lenett'"),
+        ("--optimizer", "adamm", "there is no optimizer 'adamm'"),
+        ("--metrics", "f2", "there is no metric 'f2'"),
+        ("--precision", "float61", "there is no precision 'float61'"),
+        ("--backend", "numppy", "numppy"),
+    ],
+)
+def test_slips_are_told_before_data_are_fetched(option, slip, told, run, tmp_path):
+    """Where there are none, they would be downloaded, or their lack be told."""
+    code, _, err = run("train", "mnist", "--data-dir", str(tmp_path), option, slip)
+    assert code in (2, 3)
+    assert told in err
+    assert "MNIST" not in err
+
+
 def test_strays_keep_names_without_endings(tmp_path):
     strays = Strays()
     names = [tmp_path / name for name in ("a", "b.png", "c.JPG", "d.txt", "e.webp")]

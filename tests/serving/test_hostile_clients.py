@@ -121,7 +121,7 @@ REQUESTS = {
     "bytes": (bytes(range(256)), [400]),
     "a path of bytes": (b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
     "a path out of the folder": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n" + CLOSE + b"\r\n", [404]),
-    "another version": (b"PRI * HTTP/2.0\r\nHost: x\r\n" + CLOSE + b"\r\nSM\r\n\r\n", [404]),
+    "another version": (b"PRI * HTTP/2.0\r\nHost: x\r\n" + CLOSE + b"\r\n", [404]),
     "a hundred at once": (HEALTH * 99 + HEALTH[:-2] + CLOSE + b"\r\n", [200] * 100),
 }
 
@@ -130,6 +130,12 @@ REQUESTS = {
 def test_a_request_is_answered_or_refused_and_the_next_one_served(running, case):
     sent, expected = REQUESTS[case]
     assert running.told(sent)[: len(expected)] == expected
+    assert running.told(POST + CLOSE + length(PICTURE)) == [200]
+
+
+def test_what_begins_http_2_is_refused(running):
+    """As a path that is not there, or, by older releases of uvicorn, for what comes behind a last request."""
+    assert running.told(b"PRI * HTTP/2.0\r\nHost: x\r\n" + CLOSE + b"\r\nSM\r\n\r\n") in ([400], [404])
     assert running.told(POST + CLOSE + length(PICTURE)) == [200]
 
 

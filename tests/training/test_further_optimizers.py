@@ -318,6 +318,7 @@ def test_next_replaces_the_weight_and_what_follows_it(backend, rng):
 
 
 def test_half_precision_scales_losses_with_them(data):
+    pytest.importorskip("torch", reason="a backend of half precision; PyTorch is not installed")
     for name in ("nadam", "both"):
         model = tiny("torch", WRAPPED[name], precision="float16")
         assert np.isfinite(model.fit(*data, epochs=1, batch_size=6, **QUIET)["loss"][0])

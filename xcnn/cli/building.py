@@ -46,14 +46,30 @@ class Choice:
         return chosen if self.learning_rate is None else chosen.with_rate(self.learning_rate)
 
 
+def check_names(name: str, choice: Choice) -> None:
+    """Raise OptionError for a net, optimizer, metric, precision or backend that is none, before data are fetched."""
+    from xcnn.backends import backend
+    from xcnn.nets.recipes import RECIPES
+    from xcnn.training.metrics import check_metrics
+    from xcnn.training.optimizers import Adam
+    from xcnn.training.precision import PRECISIONS
+
+    if name not in RECIPES:
+        raise unknown("model", name, RECIPES)
+    choice.optimizer_or(Adam())
+    check_metrics(choice.metrics)
+    if choice.precision not in (None, *PRECISIONS):
+        raise unknown("precision", choice.precision, PRECISIONS)
+    if choice.backend is not None:
+        backend(choice.backend)
+
+
 def build(name: str, data: Data, choice: Choice, seed: int, epochs: int | None) -> Model:
     """A new model by its name."""
     from xcnn.model.model import Model
     from xcnn.nets.pretrained import load_backbone
     from xcnn.nets.recipes import RECIPES
 
-    if name not in RECIPES:
-        raise unknown("model", name, RECIPES)
     images = counted(data.counts[1], "test image")
     if len(data.classes) < 2 or not data.counts[1]:
         raise DataError(

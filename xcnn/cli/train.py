@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from xcnn.cli.building import BEGUN, Choice, build, default_augment, default_model, is_begun, reload, whereabouts
+from xcnn.cli.building import (
+    BEGUN,
+    Choice,
+    build,
+    check_names,
+    default_augment,
+    default_model,
+    is_begun,
+    reload,
+    whereabouts,
+)
 from xcnn.cli.config_file import Config, PrintConfig
 from xcnn.cli.config_file import print_config as print_options
 from xcnn.cli.data import Data, augmentations, load_data, told
@@ -149,6 +159,7 @@ def run(
         size = None if image_size is None else (image_size, image_size)
         mode = None if rgb is None else "RGB" if rgb else "L"
         model = model or default_model(name)
+        check_names(model, choice)
         fit = None if model == "photos" else "stretch"
         samples = GROUP.first_before(lambda: load_data(name, data_dir, size, mode, quiet, limits, validation, fit))
         trained = build(model, samples, choice, seed or 0, epochs)

@@ -89,7 +89,7 @@ class Waiting:
     __slots__ = ("ranks",)
 
     def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+        self.ranks: Ranks = ranks
 
     def __enter__(self) -> None:
         self.ranks.waiting_since = monotonic()

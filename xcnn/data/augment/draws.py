@@ -6,6 +6,7 @@ resumed; and no two epochs change it alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ MOST = 2**12
 """Numbers of one sample, of one augmentation."""
 
 
-folded = lru_cache(64)(fold)
+folded: Callable[[Key], tuple[int, int]] = lru_cache(64)(fold)
 """Keys of augmentations are asked for again with each batch of an epoch, and folding one takes as long as drawing."""
 
 

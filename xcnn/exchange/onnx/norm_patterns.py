@@ -117,7 +117,8 @@ def of_neighbours(name: str, x: str, ops: Ops) -> dict[str, int] | None:
             case "Pad":
                 if constant is None or op.get("mode", "constant") != "constant" or not is_zero(op, ops):
                     return None
-                added = ends_of_channels(constant.ravel().tolist(), 2)
+                added = ends_of_channels(constant.ravel().tolist(), 1 if channels else 2)
+                channels -= sum(added or ()) if channels else 0  # which the Reshape behind it has counted
             case "Reshape" if size:  # before the pooling
                 sizes = constant.ravel().tolist()
                 if len(sizes) < 4 or sizes[1] != 1:

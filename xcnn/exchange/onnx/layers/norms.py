@@ -54,13 +54,18 @@ def instance_norm(layer: InstanceNorm, weights: Tree, x: Tensor, here: Scope) ->
 def local_response_norm(layer: LocalResponseNorm, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     """The means of neighbouring channels by a pooling of one column; the rest of the formula follows.
 
-    onnxruntime computes ONNX's LRN by adding and subtracting squares from channel to channel, whose roundings add up.
+    onnxruntime computes ONNX's LRN by adding and subtracting squares from channel to channel, whose roundings add up,
+    and releases of it go wrong where a pooling counts zeros on some axes alone. So a Pad puts these there, with a
+    Reshape between, since releases put a Pad into the pooling that follows it.
     """
     c, size = x.shape[0], layer.size
-    line, pads = (1, c, prod(x.shape) // c), [size // 2, 0, (size - 1) // 2, 0]
+    pads = (0, size // 2, *(0 for _ in x.shape), (size - 1) // 2, *(0 for _ in x.shape[1:]))
+    padded, line = (c + size - 1, *x.shape[1:]), (1, c, prod(x.shape) // c)
     square = here.node("Mul", x, x, shape=x.shape, part="square")
-    square = here.node("Reshape", square, here.constant("line", (0, 1, c, -1)), shape=line, part="squares")
-    how: dict[str, Any] = {"kernel_shape": [size, 1], "strides": [1, 1], "pads": pads, "count_include_pad": 1}
+    square = here.node("Pad", square, here.constant("pads", pads), shape=padded, part="padded", mode="constant")
+    wide = (1, padded[0], line[-1])
+    square = here.node("Reshape", square, here.constant("line", (0, *wide[:2], -1)), shape=wide, part="squares")
+    how: dict[str, Any] = {"kernel_shape": [size, 1], "strides": [1, 1]}
     mean = here.node("AveragePool", square, shape=line, part="means", **how)
     mean = here.node("Reshape", mean, here.constant("shape", (0, *x.shape)), shape=x.shape, part="mean")
     times = here.node("Mul", mean, here.constant("alpha", float(layer.alpha)), shape=x.shape, part="times")

@@ -36,15 +36,20 @@ def max_pool(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
 
 @writes(AveragePool1D, AveragePool2D)
 def average_pool(layer: Any, weights: Tree, x: Tensor, here: Scope) -> Tensor:
-    """The mean of each window, without its padding, or with what was asked for as zeros."""
+    """The mean of each window, without its padding, or with what was asked for as zeros.
+
+    These are put there by a Pad that names its axes, which onnxruntime leaves alone: what it makes of a Pad without, or
+    of `count_include_pad`, gave wrong means in releases from 1.20 to 1.23.
+    """
     shape, (image, sizes, rank) = after(layer, x.shape), planar(layer, x)
     if image.count_include_pad:
         around = replace(image, ceil_mode=False).window(sizes)["padding"]
         whole = image.window(sizes)["padding"]
         if any(map(any, around)):
-            pads = here.constant("pads", flat(((0, 0), (0, 0), *around[-rank:])))
+            pads, axes = here.constant("pads", flat(around[-rank:])), here.constant("axes", range(2, 2 + rank))
             sizes = tuple(n + lo + hi for n, (lo, hi) in zip(sizes, around, strict=True))
-            x = here.node("Pad", x, pads, shape=(x.shape[0], *sizes[-rank:]), part="padded", mode="constant")
+            shape_padded = (x.shape[0], *sizes[-rank:])
+            x = here.node("Pad", x, pads, None, axes, shape=shape_padded, part="padded", opset=18, mode="constant")
         more: Any = tuple((0, end - hi) for (_, end), (_, hi) in zip(whole, around, strict=True))  # of ceil_mode
         image = replace(image, padding=more, count_include_pad=False, ceil_mode=False)
     return here.node("AveragePool", x, shape=shape, count_include_pad=0, **pooled(image, sizes, rank))
