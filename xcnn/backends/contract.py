@@ -289,7 +289,7 @@ class Backend:
         if isinstance(optimizer, Composite):
             return optimizer.update_by(self.update, grads, state, weights)
         weights, state = optimizer.update(grads, state, weights)
-        return weights, state, self.norm(grads), weight_norm(weights, state)
+        return weights, state, self.norm(grads), weight_norm(weights, state, optimizer.shown)
 
     def norm(self, grads: Weights) -> Array:
         """The norm of all gradients together, as `xcnn.optimizers.global_norm` has it."""

@@ -258,7 +258,7 @@ class Batches(Source):
         """Take the first batch, and put it back before those that follow."""
         coming = self.begun or iter(self.batches)
         for first in islice(coming, 1):
-            self.of_bytes = bool(self.parted(first, 0, 1).x.dtype == np.uint8)
+            self.of_bytes: bool | None = bool(self.parted(first, 0, 1).x.dtype == np.uint8)
             self.begun = chain([first], coming)
             self.once = None if self.once is None else self.begun
 

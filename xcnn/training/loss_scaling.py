@@ -63,7 +63,8 @@ def update(
     weights = chosen(new_weights, weights)
     moments = {name: chosen(new_state[name], state[name]) for name in optimizer.moments}
     moved = next_entries(scale, state["good_steps"], finite)
-    return weights, {"step": new_state["step"], **moments, **moved}, norm, weight_norm(weights, moments)
+    size = weight_norm(weights, moments, optimizer.shown)
+    return weights, {"step": new_state["step"], **moments, **moved}, norm, size
 
 
 def next_entries(scale: Array, good_steps: Array, finite: Array) -> Weights:

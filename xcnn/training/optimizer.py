@@ -58,6 +58,11 @@ class Optimizer:
         """What it remembers of each weight."""
         raise NotImplementedError
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Moments that are not finite only where the new weight is not either."""
+        return ()
+
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
         """(new weight, *new moments); steps count from 1.
 
@@ -191,13 +196,15 @@ def global_norm(grads: Weights) -> Array:
     return _norm(namespace(norms[0]).stack(norms)) if norms else 0.0
 
 
-def weight_norm(weights: Weights, state: Weights) -> Array:
+def weight_norm(weights: Weights, state: Weights, shown: tuple[str, ...] = ()) -> Array:
     """The norm of new weights, a scalar array (or 0.0 where there are none).
 
-    It is infinite where the type can't hold its square, and NaN where one of the optimizer's moments is not finite.
+    It is infinite where the type can't hold its square, and NaN where one of the optimizer's moments is not finite; at
+    those that are `shown` by the weights it does not look.
     """
     arrays = [w for w in tree.leaves(weights) if 0 not in w.shape]
-    moments = [m for m in tree.leaves(moments_of(state)) if 0 not in m.shape and is_floating(m)]
+    hidden = {name: leaf for name, leaf in moments_of(state).items() if name not in shown}
+    moments = [m for m in tree.leaves(hidden) if 0 not in m.shape and is_floating(m)]
     if not arrays:
         return 0.0
     xp = namespace(arrays[0])

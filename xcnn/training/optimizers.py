@@ -72,6 +72,11 @@ class SGD(Optimizer):
     def moments(self) -> tuple[str, ...]:
         return ("velocity",) if is_there(self.momentum) else ()
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """v, by which each weight has moved: a rate of 0 makes NaN of what is infinite. A subclass has its own rule."""
+        return self.moments if type(self) is SGD else ()
+
     def change(self, rate: float, step: int, w: Array, g: Array, *moments: Array) -> tuple[Array, ...]:
         if is_there(self.weight_decay):
             g = g + self.weight_decay * w
