@@ -42,13 +42,16 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
 }
 
 // The same of half a vector.
-INLINE void block_of_half(const int rows, const int beside, const Cell *const *a, const Index *runs, Index step, PARAMETERS) {
+INLINE void block_of_half(const int rows, const int beside, const Cell *const *a, const Index *runs, Index step,
+                          const Index *w_runs, PARAMETERS) {
   enum { vectors = 1 };
+  const Cell *const all = w;
   Half sums[12][1];
   UNROLL for (int i = 0; i < rows; i++) sums[i][0] = (Half){0};
   for (Index r = 0; r < count; r++) {
     const Cell *at[12];
     UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];
+    if (w_runs) w = all + w_runs[r];
     for (Index k = 0; k < length; k++, w += w_step) {
       const Half b = *(const Half *)w;
       UNROLL for (int i = 0; i < rows; i++) sums[i][0] += b * at[i][k * step];
@@ -60,7 +63,7 @@ INLINE void block_of_half(const int rows, const int beside, const Cell *const *a
 #define CASE(rows, vectors) \
   case rows * 8 + vectors: \
     if (vectors) block(rows, vectors, BESIDE, a, runs, step, w_runs, GIVEN); \
-    else block_of_half(rows, BESIDE, a, runs, step, GIVEN); \
+    else block_of_half(rows, BESIDE, a, runs, step, w_runs, GIVEN); \
     return;
 #define SIX(vectors) CASE(1, vectors) CASE(2, vectors) CASE(3, vectors) CASE(4, vectors) CASE(5, vectors) CASE(6, vectors)
 #if WIDEST == 4

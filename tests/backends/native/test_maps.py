@@ -71,7 +71,7 @@ def problems(draw):
     )
     channels, filters = draw(
         st.sampled_from(
-            [(1, 1), (1, 2), (2, 3), (3, 1), (5, 9), (4, 17), (8, 16), (17, 40), (9, 6), (2, 2), (4, 4), (8, 8), (3, 3)]
+            [(1, 1), (1, 2), (2, 3), (3, 1), (5, 9), (4, 17), (8, 16), (17, 40), (9, 6), (2, 2), (4, 4), (8, 8), (20, 8)]
         )
     )
     batch, groups = draw(st.integers(0, 5)), draw(st.sampled_from([1, 1, 2, 4, 19]))
@@ -138,6 +138,8 @@ LARGE = [
     many(30, 1, 16, 8, (64, 64), (1, 1)),  # so many pixels that sums go on in double precision
     many(31, 1, 8, 8, (64, 62), (3, 3)),
     many(1, 1, 32, 7, (1, 1), (1, 1)),  # products of one pixel, few filters
+    many(4, 1, 24, 8, (28, 28), (1, 1)),  # half a vector of filters, whose slopes are read as they lie
+    many(4, 1, 20, 40, (30, 28), (1, 1), (2, 2)),
 ]
 
 
