@@ -29,8 +29,8 @@ PER_CELL = 100
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Y = f(X). Back, f is computed once more: what it made on the way forward would take several times X."""
+class InBlocks:
+    """A layer alone whose Y is as large as X, and computed block by block."""
 
     backend: Host
     name: str
@@ -38,6 +38,10 @@ class Cells:
 
     def fits(self, weights: Weights, x: Array) -> bool:
         return holds(x) and x.size > 0
+
+
+class Cells(InBlocks):
+    """Y = f(X). Back, f is computed once more: what it made on the way forward would take several times X."""
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         x, xp = np.ascontiguousarray(x), namespace(x)

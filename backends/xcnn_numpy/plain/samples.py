@@ -5,8 +5,7 @@ What such a layer makes on its way, several arrays as large as X, is of these fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xcnn_host.buffers import empty
 
@@ -15,7 +14,7 @@ from xcnn.errors import inside
 from xcnn.layers import GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm
 from xcnn.layers.layer import Run
 from xcnn_numpy.plain import blas
-from xcnn_numpy.runs import holds
+from xcnn_numpy.plain.cells import PER_CELL, InBlocks
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -24,20 +23,10 @@ if TYPE_CHECKING:
 
 BLOCK = 2**16
 """Cells of a few samples."""
-PER_CELL = 100
-"""A cell takes about as long as so many multiplications within a product of matrices."""
 
 
-@dataclass(frozen=True)
-class BySamples:
+class BySamples(InBlocks):
     """Y = f(X), of a prediction by blocks of samples; what is to have a gradient is the layer's own, whole."""
-
-    backend: Host
-    name: str
-    layer: Any
-
-    def fits(self, weights: Weights, x: Array) -> bool:
-        return holds(x) and x.size > 0
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
         mine = weights.get(self.name, {})
