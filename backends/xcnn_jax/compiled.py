@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from xcnn.core import tree
+from xcnn.core.aligned import aligned
 from xcnn.core.arrays import unmasked
 from xcnn.core.lifting import Owner, Path, lifted, numbers_of, side
 from xcnn.core.pure import Impure, made_of
@@ -201,6 +202,14 @@ def many(
     return lax.while_loop(goes_on, take, begun)
 
 
+def sorted_by(order: HostArray, samples: HostArray) -> Array:
+    """Samples on the device in this order."""
+    samples = unmasked(samples)
+    there = aligned((len(order), *samples.shape[1:]), samples.dtype)
+    np.take(samples, order, axis=0, out=there, mode="clip")  # any other mode takes a copy first
+    return jax.device_put(there)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Data:
@@ -350,8 +359,7 @@ class CompiledStep(Kept, Paced):
             if free is not None and wanted > free // 2:
                 raise NotCompiled(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
             # batches then lie side by side: XLA on a CPU gathers row by row
-            arrays = (jax.device_put(np.take(unmasked(a), data.order, axis=0)) for a in data.arrays)
-            self.data, self.known = Data(tuple(arrays)), data.order
+            self.data, self.known = Data(tuple(sorted_by(data.order, a) for a in data.arrays)), data.order
         return self.data
 
     def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> Spanned | None:
