@@ -69,6 +69,8 @@ def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> A
     """DK = X correlated, valid, with dY: channels stand where images did, and images are summed over."""
     if shifts.fits_adjoints(dy, k_shape, how):
         return shifts.correlate_kernel_adjoint(x, dy, k_shape, how)
+    if shifts.fits_products(x, k_shape, how):
+        return shifts.kernel_products(x, dy, k_shape, how)
     around = []
     for axis, s, d, (lo, _) in zip((2, 3), how.stride, how.dilation, how.padding, strict=True):
         x, edges = cropped(x, axis, lo, (k_shape[axis] - 1) * d + (dy.shape[axis] - 1) * s + 1)

@@ -26,6 +26,8 @@ MOST = 64
 """Terms of a sum: the compiler takes longer for more of them."""
 FEW = 32
 """Terms of a product: with more, XLA's own is as fast."""
+MANY = 16
+"""Channels of a product for each cell."""
 LARGEST = 2**26
 """Bytes of the moved images of a product."""
 TYPES = ("float32", "float64")
@@ -44,6 +46,12 @@ def fits(x: Array, k: Array, y_size: Pair, how: How) -> bool:
 def fits_adjoints(dy: Array, k_shape: Shape, how: How) -> bool:
     """Whether DX and DK are sums."""
     return sums(k_shape, how) and str(dy.dtype) in TYPES
+
+
+def fits_products(x: Array, k_shape: Shape, how: How) -> bool:
+    """Whether DK is a product of matrices for each cell of the kernel: of 1x1 kernels, and where windows step."""
+    steps = prod(k_shape[2:]) == 1 or min(how.stride) > 1
+    return how.on_processor and how.groups == 1 and k_shape[1] >= MANY and steps and prod(k_shape[2:]) <= FEW
 
 
 def sums(k_shape: Shape, how: How) -> bool:
@@ -85,6 +93,16 @@ def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> A
     x = padded(x, how.padding)[:, :, None]
     cells = [jnp.sum(part * dy, axis=(0, 3, 4)) for _, part in windows(x, k_shape[2:], dy.shape[3:], how)]
     return jnp.stack(cells, axis=-1).reshape(k_shape)
+
+
+def kernel_products(x: Array, dy: Array, k_shape: Shape, how: How) -> Array:
+    """DK (filters, channels, height, width), whose sums run over the pixels of all images."""
+    o, c, *taps = k_shape
+    parts = windows(padded(x, how.padding), taps, dy.shape[2:], how)
+    moved = (part.transpose(0, 2, 3, 1).reshape(-1, c) for _, part in parts)
+    dy = dy.transpose(0, 2, 3, 1).reshape(-1, o)
+    cells = [lax.dot_general(part, dy, (((0,), (0,)), ((), ())), precision=how.products) for part in moved]
+    return jnp.stack(cells).reshape(*taps, c, o).transpose(3, 2, 0, 1)
 
 
 def padded(x: Array, around: Pads, spread: Pair = (1, 1)) -> Array:
