@@ -211,6 +211,8 @@ def broadcast_in_dim(line: JaxprEqn, values: list[Value]) -> Value:
     if len(values) > 1 or isinstance(x, Spread):
         return None
     if isinstance(x, Turned):
+        if prod(x.shape) == prod(line.params["shape"]):
+            return reshaped(line, values)
         return Spread(x.cells, (*line.params["shape"],), tuple(axes[axis] for axis in inverse(x.order)))
     return Spread(x, (*line.params["shape"],), (*axes,))
 
