@@ -98,6 +98,8 @@ class TorchBackend(Backend):
         return import_module("array_api_compat.torch")
 
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        if type(x) is np.ndarray and dtype is None and self.place.type == "cpu":
+            return from_host(x)
         if not isinstance(x, torch.Tensor):
             if not isinstance(x, np.ndarray | np.generic) and array_api_compat.is_array_api_obj(x):
                 raise DTypeError(

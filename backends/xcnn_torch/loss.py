@@ -37,7 +37,7 @@ def judged(y: Array, t: Array, counts: bool) -> tuple[Array, Array, Array | None
     A label outside the classes makes its row NaN, and so the loss.
     """
     log_p = aten._log_softmax(y, 1, False)
-    right = (y.argmax(1) == t).sum() if counts else None
+    right = torch.count_nonzero(y.argmax(1) == t) if counts else None
     if y.is_cpu:
         try:
             return *by_labels(y, log_p, t), right

@@ -26,7 +26,8 @@ def norm_of(arrays: list[Array]) -> Array:
 @at_once
 def norm_on_cpu(arrays: list[Array]) -> Array:
     """The same where a number can be looked at: scaled only where squares have overflowed."""
-    norm = plain_norm(arrays)
+    short = len(arrays) == 1 and arrays[0].numel() <= LONG
+    norm = torch.linalg.vector_norm(arrays[0]) if short else plain_norm(arrays)
     return norm if isfinite(norm.item()) else norm_by_largest(arrays)
 
 

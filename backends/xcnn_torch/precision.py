@@ -42,10 +42,8 @@ def float32_as(device: str, tf32: bool) -> AbstractContextManager[object]:
     held = HELD.get("cuda" if device == "cuda" else "cpu")
     if held is None:
         return nullcontext()
-    if not held.holders:
-        wanted = switches(device, tf32)
-        if device != "cuda" and all(getattr(at, name) == value for at, name, value in wanted):
-            return nullcontext()
+    if not held.holders and device != "cuda" and not switches(device, tf32):
+        return nullcontext()
     return held(tf32)  # also where others have set it so: they put it back when they are done
 
 

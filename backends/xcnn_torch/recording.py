@@ -33,6 +33,29 @@ LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.
 """What stands in the code as it is."""
 SCOPE = {"torch": torch, "device": torch.device, "inf": inf, "nan": nan}
 """What literals are written with."""
+SHORT: dict[Any, Callable[..., Any]] = {
+    aten.addmm.default: torch.addmm,
+    aten.mm.default: torch.mm,
+    aten.t.default: torch.t,
+    aten.cat.default: torch.cat,
+    aten.clone.default: torch.clone,
+    aten.split_with_sizes.default: torch.split_with_sizes,
+    aten.as_strided.default: torch.as_strided,
+    aten.sum.default: torch.sum,
+    aten.sum.dim_IntList: torch.sum,
+    aten.count_nonzero.default: torch.count_nonzero,
+    aten.argmax.default: torch.argmax,
+    aten.eq.Tensor: torch.eq,
+    aten.relu.default: torch.relu,
+    aten.sigmoid.default: torch.sigmoid,
+    aten._log_softmax.default: torch._log_softmax,
+    aten._log_softmax_backward_data.default: torch._log_softmax_backward_data,
+    aten.linalg_vector_norm.default: torch.linalg.vector_norm,
+    aten._fused_sgd_.tensor_lr: torch._fused_sgd_,
+    aten._fused_adam_.tensor_lr: torch._fused_adam_,
+    aten._fused_adamw_.tensor_lr: torch._fused_adamw_,
+}
+"""Operations that functions of PyTorch's call with the same arguments in less time than by the operations' names."""
 LEAVING = ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage")
 """Methods of tensors by which numbers could go past PyTorch's operations."""
 
@@ -83,6 +106,11 @@ class Line:
         return f"{self.results!r} = {call}" if self.made else call
 
 
+def shortest(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """What does an operation in the least time."""
+    return SHORT.get(operation, getattr(operation, "_op", operation))
+
+
 def names(nested: Any) -> list[Name]:
     """The names in lists, tuples and dictionaries."""
     return [leaf for leaf in tree_leaves(nested) if isinstance(leaf, Name)]
@@ -130,8 +158,8 @@ class Program:
         return {line.title: line.operation for line in self.lines}
 
     def compiled(self) -> Callable[..., Any]:
-        """The function. It calls what PyTorch's operations call themselves, a frame less for each of them."""
-        operations = {name: getattr(operation, "_op", operation) for name, operation in self.operations.items()}
+        """The function. It calls what PyTorch's operations call themselves, or what calls them in the least time."""
+        operations = {name: shortest(operation) for name, operation in self.operations.items()}
         scope = {**SCOPE, **self.constants, **operations}
         exec(compile(str(self), "<recorded>", "exec"), scope)
         return cast("Callable[..., Any]", scope["program"])

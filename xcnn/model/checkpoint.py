@@ -38,6 +38,7 @@ from xcnn.training.metrics import Metric, OfClasses, OfPairs, Own
 from xcnn.training.optimizers import Optimizer
 from xcnn.training.output_losses import OutputLosses
 from xcnn.training.precision import Precision, policy, type_name
+from xcnn.training.rows import Rows
 from xcnn.training.schedules import learning_rate
 from xcnn.training.state import Counts, HostArray, TrainingState
 
@@ -193,7 +194,7 @@ def load(
         weight=float(config["standing"].get("weight", standing["seen"])),
         labels=config["standing"].get("labels", standing["seen"] * places),
         counts=_counts(path, measured, tensors, built.output_shape),
-        rows=tuple(config["history"]),
+        rows=Rows(config["history"]),
     )
     made_by = {name: config.get(name) for name in ("backend", "versions")}
     return Saved(
@@ -266,7 +267,7 @@ def _built(
     return Built(net, input_shape, planned, output_shape, optimizer, chosen)
 
 
-def _last_rows(rows: tuple[Row, ...]) -> list[Row]:
+def _last_rows(rows: Rows) -> list[Row]:
     """The rows that there is room for, the last ones, with a warning where some are left out."""
     room = MOST_OF_HISTORY
     for n, row in enumerate(reversed(rows)):

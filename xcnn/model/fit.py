@@ -22,6 +22,7 @@ from xcnn.training.callbacks import Callback, check_monitors, wants_end
 from xcnn.training.history import History, Row
 from xcnn.training.metrics import directions
 from xcnn.training.progress import Progress, Silent
+from xcnn.training.rows import Rows
 from xcnn.training.schedules import is_idle, learning_rate
 from xcnn.training.state import TrainingState
 from xcnn.training.together import ALONE, Alone
@@ -295,7 +296,7 @@ def train(
                         progress.advance(state.seen - before.seen, state.loss / (state.weight or 1))
         finally:
             model.turn.close(False)
-        model.state = with_row_of_first(model.state, together)
+        take_row_of_first(model.state.rows[-1], together)
         enter(history, model.state.rows)
         stops = together.changed(model, partial(told_of_epoch, callbacks, model, history))
         progress.finish(model.state.rows[-1])
@@ -304,11 +305,9 @@ def train(
     return "finished"
 
 
-def with_row_of_first(state: TrainingState, together: Alone) -> TrainingState:
-    """The state whose last row has what the first process measured: seconds are of its clock."""
-    *before, last = state.rows
-    row = together.of_first(lambda: last)
-    return state if row is last else replace(state, rows=(*before, row))
+def take_row_of_first(last: Row, together: Alone) -> None:
+    """Let an epoch's row have what the first process measured: seconds are of its clock."""
+    last.update(together.of_first(lambda: last))
 
 
 def told_of_epoch(callbacks: tuple[Callback, ...], model: Held, history: History) -> bool:
@@ -329,7 +328,7 @@ def told_of_step(
     return wants_end(wishes)
 
 
-def enter(history: History, rows: tuple[Row, ...]) -> None:
+def enter(history: History, rows: Rows) -> None:
     """Let the history have these rows: of one that has them but for the last, that alone is entered."""
     if len(history.rows) == len(rows) - 1:
         history.rows.append(rows[-1])

@@ -29,6 +29,7 @@ from xcnn.errors import (
 )
 from xcnn.layers.batch_norm import STEPS
 from xcnn.layers.layer import Layer
+from xcnn.model.few import all_finite, extremes
 from xcnn.model.held import Held
 from xcnn.model.taking import Taking
 from xcnn.training.losses import OF_LABELS, OF_ONE_CLASS, check_target_shape, loss_name
@@ -174,7 +175,7 @@ def inputs_of(
     if x.dtype != model.dtype:
         with np.errstate(all="ignore"):
             inputs = x.astype(model.dtype)
-    if not np.isfinite(inputs).all():
+    if not all_finite(inputs):
         bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(x), -1).all(axis=1))
         beyond = np.isfinite(x[bad[0]]).all()  # only in the model's type it is infinite
         what = f"numbers beyond {model.dtype}" if beyond else "NaN or infinity"
@@ -241,8 +242,10 @@ def check_labels(
             hint="number the classes from 0: y = numpy.unique(y, return_inverse=True)[1].",
         )
     last = max(outputs, 2) - 1
-    if labels.dtype.kind != "f" and labels.size and labels.min() >= 0 and labels.max() <= last:
-        return
+    if labels.dtype.kind != "f" and labels.size:
+        least, most = extremes(labels)
+        if least >= 0 and most <= last:
+            return
     fits = (labels >= 0) & (labels <= last) & (soft | (labels == np.floor(labels)))
     wrong = np.argwhere(~fits)
     if len(wrong):

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -103,16 +104,24 @@ def course(model: Held, call: Callable[[Held, Array, Hook], object], batch: int,
 
 
 def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: int) -> Meter | None:
-    """What a call takes, up to each run of layers, forward and back, and to the end."""
+    """What a call takes, up to each run of layers, forward and back, and to the end.
+
+    A batch counts where it is a copy, as `fit` cuts it and other devices get it: a prediction on the host looks at what
+    the user has.
+    """
     backend = model.trainer.backend
     metered: AbstractContextManager[Meter] | None = backend.metered()
     if metered is None:
         return None
-    with backend.active(), metered as meter:
+    with backend.active():
         x = zeros(model, (samples, *model.input_shape))
+    with backend.active(), metered as meter:
         result = call(model, x, Hook(lambda path, layer, y, backward: marked(backward, meter), of_runs=True))
         meter.mark()
         del result
+    if call is train or (backend.device or backend.first_device) != "cpu":
+        size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
+        meter.peaks, meter.left = [peak + size for peak in meter.peaks], meter.left + size
     return meter
 
 

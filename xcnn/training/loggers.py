@@ -1,8 +1,9 @@
 """Callbacks that write down how training goes: CSV, JSON lines, TensorBoard; epoch by epoch, or step by step.
 
-The rows of epochs are those of the history, which checkpoints keep: the file is written whole each time, and that of a
-resumed training is that of one in one go. Rows of steps are appended, each in one call; what stands behind the step
-that a training goes on from, and a line that was cut, is taken out first.
+The rows of epochs are those of the history, which checkpoints keep: the first one of a training writes the file whole,
+so that that of a resumed training is that of one in one go; each further one is appended where the file is as it was
+left. Rows of steps are appended too, each in one call; what stands behind the step that a training goes on from, and a
+line that was cut, is taken out first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,17 @@ STEP = ("step", "epoch", "loss", "learning_rate")
 """The columns of a step."""
 
 
+@dataclass(frozen=True)
+class Left:
+    """How a row left the file of epochs."""
+
+    epochs: int
+    size: int
+    """Bytes of the file."""
+    last: str
+    """The last row's text."""
+
+
 @dataclass
 class Logger:
     """What loggers of files share.
@@ -44,12 +56,14 @@ class Logger:
 
     def __post_init__(self) -> None:
         check_path(self.path)
+        self.left: Left | None = None
         if self.steps:
             self.step: Callable[[Trained, Row], None] = self.enter  # fit asks for it
 
     def start(self, model: Trained) -> None:
         """A training begins: keep what was written of steps up to here."""
         check_path(self.path)
+        self.left = None
         if self.steps:
             path = Path(self.path)
             text = path.read_text("utf-8") if path.exists() and model.state.step else ""
@@ -57,9 +71,37 @@ class Logger:
             write_whole(path, (self.head() + "".join(map(self.line, rows))).encode())
 
     def __call__(self, model: Trained, history: History) -> None:
-        """An epoch is done."""
-        if not self.steps:
-            write_whole(self.path, self.whole([plain_row(row) for row in history.rows]).encode())
+        """An epoch is done: its row is appended, or all are written where that would not do."""
+        if self.steps:
+            return
+        if not self.goes_on(history.rows):
+            self.write(history.rows)
+            return
+        assert self.left is not None
+        text = self.text_of(plain_row(history.rows[-1]))
+        with open(self.path, "ab") as file:
+            file.write(text.encode())
+        self.left = Left(len(history), self.left.size + len(text.encode()), text)
+
+    def finish(self, model: Trained, history: History) -> None:
+        """Training is over: what callbacks have changed in rows of before is written too."""
+        if self.left is not None:
+            self.write(history.rows)
+
+    def goes_on(self, rows: list[Row]) -> bool:
+        """Whether one row more is all that the file lacks: it and the row before are as they were left."""
+        path, left = Path(self.path), self.left
+        if left is None or len(rows) != left.epochs + 1 or not self.has_columns(rows[-1]):
+            return False
+        same = self.has_columns(rows[-2]) and self.text_of(plain_row(rows[-2])) == left.last
+        return same and path.is_file() and path.stat().st_size == left.size
+
+    def write(self, rows: list[Row]) -> None:
+        """Write all rows."""
+        plain_rows = [plain_row(row) for row in rows]
+        content = self.whole(plain_rows).encode()
+        write_whole(self.path, content)
+        self.left = Left(len(rows), len(content), self.text_of(plain_rows[-1]))
 
     def enter(self, model: Trained, row: Row) -> None:
         """A step is done."""
@@ -81,6 +123,14 @@ class Logger:
     def whole(self, rows: list[Row]) -> str:
         """The text of all epochs."""
         raise NotImplementedError
+
+    def text_of(self, row: Row) -> str:
+        """An epoch's row as it stands in that text."""
+        raise NotImplementedError
+
+    def has_columns(self, row: Row) -> bool:
+        """Whether the text of before has columns for this row."""
+        return True
 
 
 NO_STEP = {"step": float("inf")}
@@ -127,13 +177,19 @@ class CSVLogger(Logger):
         return ",".join(repr(row[name]) for name in STEP) + "\n"
 
     def whole(self, rows: list[Row]) -> str:
+        self.names = dict.fromkeys(name for row in rows for name in row)
+        return self.text_of(dict(zip(self.names, self.names, strict=True))) + "".join(map(self.text_of, rows))
+
+    def text_of(self, row: Row) -> str:
         text = io.StringIO()
-        names = [*dict.fromkeys(name for row in rows for name in row)]
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({n: json.dumps(v) if isinstance(v, list | dict) else v for n, v in row.items()})
+        cells = [row.get(name, "") for name in self.names]
+        csv.writer(text, lineterminator="\n").writerow(
+            [json.dumps(cell) if isinstance(cell, list | dict) else cell for cell in cells]
+        )
         return text.getvalue()
+
+    def has_columns(self, row: Row) -> bool:
+        return row.keys() <= self.names.keys()
 
 
 @checked
@@ -175,6 +231,9 @@ class JSONLogger(Logger):
 
     def whole(self, rows: list[Row]) -> str:
         return "".join(map(self.line, rows))
+
+    def text_of(self, row: Row) -> str:
+        return self.line(row)
 
 
 @checked

@@ -90,7 +90,7 @@ def epoch(
     }
     if fed:
         row["stall"] = stall.seconds
-    yield replace(state.without_epoch(), epoch=number, rows=(*state.rows, row))
+    yield replace(state.without_epoch(), epoch=number, rows=state.rows.and_one(row))
 
 
 def is_fed(data: Source, way: Way) -> bool:

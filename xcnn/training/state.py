@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from xcnn.core.types import Weights
-from xcnn.training.history import Row
+from xcnn.training.rows import Rows
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Counts: TypeAlias = dict[str, Any]
@@ -36,14 +36,20 @@ class TrainingState:
     weight: float = 0.0
     labels: int = 0
     counts: tuple[Counts, ...] = ()
-    rows: tuple[Row, ...] = ()
+    rows: Rows = field(default_factory=Rows)
     rate_offset: int = 0
     """What is added to the number of the optimizer's updates for its schedule's step: that may have begun later."""
 
+    def but(self, **others: Any) -> TrainingState:
+        """The same with other values of these fields: what `dataclasses.replace` gives, in a fourth of its time."""
+        new = object.__new__(TrainingState)
+        vars(new).update(vars(self), **others)
+        return new
+
     def with_rows_of_its_own(self) -> TrainingState:
         """The same with copies of its rows, which callbacks may write into."""
-        return replace(self, rows=tuple(dict(row) for row in self.rows))
+        return self.but(rows=Rows(map(dict, self.rows)))
 
     def without_epoch(self) -> TrainingState:
         """The same at the begin of an epoch: what was done of this one does not count."""
-        return replace(self, batch=0, loss=0.0, right=0, seen=0, weight=0.0, labels=0, counts=())
+        return self.but(batch=0, loss=0.0, right=0, seen=0, weight=0.0, labels=0, counts=())

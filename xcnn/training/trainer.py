@@ -135,7 +135,7 @@ class Trainer:
                 state, self.of_all(self.sums(loss, result.right, given, self.on_host(result.outputs)))
             )
             changed["batch"] = state.batch + 1
-        return replace(state, **changed), loss
+        return state.but(**changed), loss
 
     def first_non_finite(self, state: TrainingState, x: Array, t: Array) -> str:
         """Where the first value of a step stands that is not finite."""
@@ -164,8 +164,9 @@ class Trainer:
 
     def with_sums(self, state: TrainingState, more: TrainingState) -> TrainingState:
         """The state with the sums of more batches."""
-        added = {name: getattr(state, name) + getattr(more, name) for name in SUMS}
-        return replace(state, **added, counts=merged(self.metrics, state.counts, more.counts))
+        here, there = vars(state), vars(more)
+        added = {name: here[name] + there[name] for name in SUMS}
+        return state.but(**added, counts=merged(self.metrics, state.counts, more.counts))
 
     # Where several processes train one model, each has a part of what follows.
 

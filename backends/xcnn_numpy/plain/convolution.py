@@ -73,7 +73,7 @@ class Convolution:
         y = empty((n, o, *(size // 2 for size in sizes)) if self.pools else (n, o, *sizes), x.dtype)
         which = empty(y.shape if self.pools and run.wants_backward else (0,), np.uint8)
 
-        def forward(first: int, last: int) -> None:
+        def forward(first: int, last: int) -> Workspace | None:
             room, some = None, way.at_once(last - first)
             for a in range(first, last, some):
                 b = min(a + some, last)
@@ -91,6 +91,7 @@ class Convolution:
                     pool(cells, y[a:b], which[a:b] if run.wants_backward else None)
                 else:
                     np.copyto(y[a:b], cells)
+            return room  # alive until all threads are done: that they hold as much does not depend on which is first
 
         blas.share(forward, n, products, threads)
         kept = None if self.pools or self.activation is None else y
@@ -110,7 +111,7 @@ class Convolution:
             adjoint = kernel.reshape(way.groups, -1, *kernel.shape[1:]).transpose(0, 3, 4, 2, 1)
             adjoint = np.ascontiguousarray(adjoint).reshape(way.groups, way.taps, -1)
 
-            def part(first: int, last: int) -> tuple[Array, Array | None]:
+            def part(first: int, last: int) -> tuple[Array, Array | None, Workspace | None]:
                 dk = np.zeros((way.groups, matrix.shape[2], matrix.shape[1]))  # sums over many images are doubles
                 more, room, some = np.empty(dk.shape, x.dtype), None, way.at_once(last - first)
                 db = np.zeros(mine["bias"].shape) if self.layer.bias == "untied" else None
@@ -132,11 +133,11 @@ class Convolution:
                         dk += more
                     if dx is not None:
                         room.input_gradient(adjoint, dx[a:b])
-                return dk, db
+                return dk, db, room  # as in `forward`
 
             parts = blas.share(part, n, 3 * products, threads)
-            dk, db = parts[0]
-            for more_dk, more_db in parts[1:]:
+            dk, db, _ = parts[0]
+            for more_dk, more_db, _ in parts[1:]:
                 dk += more_dk
                 if db is not None:
                     db += more_db

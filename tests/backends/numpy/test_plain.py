@@ -1,11 +1,13 @@
 """The fusions of NumPy's backend without the library (backends/xcnn_numpy/plain) against the layers they stand for."""
 
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
+from xcnn_host import threads
 from xcnn_native import library as native
-from xcnn_numpy.plain import FUSES, blas, lowering, samples
+from xcnn_numpy.plain import FUSES, blas, convolution, lowering, samples
 from xcnn_strided.fusion import rewrite
 
 import xcnn
@@ -471,3 +473,25 @@ def test_a_word_that_is_the_least_is_kept():
     for least in (int(words[5]), int(words[33])):
         masked = fused.drawn(np.ones(40), Run(plain()), xcnn.core.random.fold((3, 1, 0)), least, 2.0)
         np.testing.assert_array_equal(masked(np.ones(40)), np.where(words >= least, 2.0, 0.0))
+
+
+def test_each_thread_has_a_workspace_whichever_is_first(monkeypatch):
+    """So what a process takes does not depend on the machine's load: here the ranges are computed one after another."""
+    alive, most = weakref.WeakSet(), []
+
+    class Counted(lowering.Workspace):
+        def __init__(self, *options):
+            super().__init__(*options)
+            alive.add(self)
+            most[-1] = max(most[-1], len(alive))
+
+    def in_turn(work, count, parts):
+        most.append(0)
+        return [work(*each) for each in threads.ranges(count, parts)]
+
+    monkeypatch.setattr(convolution, "Workspace", Counted)
+    monkeypatch.setattr(blas.threads, "share", in_turn)
+    net = xcnn.Sequential(xcnn.Conv2D(32, 3), xcnn.ReLU())
+    passes(net, plain(threads=2), *drawn(net, (32, 28, 28), 8, "float32"))
+    assert most == [2, 2]  # forward, backward
+    assert not alive
