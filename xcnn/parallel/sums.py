@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from xcnn.core import tree
 from xcnn.core.arrays import zeros_like
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Hook, Next
+from xcnn.parallel.parts import bounds
 from xcnn.parallel.ranks import Ranks
 from xcnn.training.state import HostArray
 
@@ -23,6 +25,10 @@ class Sums(Protocol):
 
     def statistic(self, part: Array) -> Array:
         """A few numbers, as a layer takes them of its batch, summed in float64."""
+        ...
+
+    def each(self, part: Array) -> Array:
+        """(ranks, ...) a few numbers of each rank, in float64 between them."""
         ...
 
     def hook(self, weights: Weights, gives: bool) -> Hook | None:
@@ -53,10 +59,17 @@ class HostSums:
         self.ranks: Ranks = ranks
 
     def statistic(self, part: Array) -> Array:
+        return self.by_host(self.ranks.total, part)
+
+    def each(self, part: Array) -> Array:
+        return self.by_host(self.ranks.each, part)
+
+    def by_host(self, of_all: Callable[[HostArray], HostArray], part: Array) -> Array:
+        """What ranks make of a few numbers, in float64."""
         if type(part) is np.ndarray and part.dtype == np.float64:  # between two kernels each call of Python counts
-            return self.ranks.total(part)
-        total = self.ranks.total(np.asarray(self.backend.to_numpy(part), np.float64))
-        return self.backend.asarray(total, str(part.dtype).rpartition(".")[2])
+            return of_all(part)
+        found = of_all(np.asarray(self.backend.to_numpy(part), np.float64))
+        return self.backend.asarray(found, str(part.dtype).rpartition(".")[2])
 
     def hook(self, weights: Weights, gives: bool) -> Hook | None:
         """None: on processors that compute, messages hide behind nothing."""
@@ -65,26 +78,14 @@ class HostSums:
     def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
         leaves = dict(sorted(tree.items(grads)))  # who has no samples may come by them in another order
         hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves.items()}
-        summed: dict[str, Any] = {}
-        for kind in dict.fromkeys(host.dtype for host in hosts.values()):
-            few = {path: host for path, host in hosts.items() if host.dtype == kind and host.size <= SMALL}
-            summed |= self.together(few)
-        times = Counter(map(place, hosts.values()))
-        summed |= {
-            path: self.ranks.total(host, own and times[place(host)] == 1)
-            for path, host in hosts.items()
-            if path not in summed
-        }
+        many = {path: host for path, host in hosts.items() if host.size > SMALL}
+        few = [together(hosts, [*paths]) for paths in by_type(hosts, many)]
+        times = Counter(map(place, many.values()))
+        summed = {path: writable(host, own and times[place(host)] == 1) for path, host in many.items()}
+        self.ranks.totals([*(whole for whole, _ in few), *summed.values()])
+        for _, parts in few:
+            summed |= parts
         return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves.items()})
-
-    def together(self, few: dict[str, Any]) -> dict[str, Any]:
-        """The sums of small arrays of one type, sent as one."""
-        if not few:
-            return {}
-        whole = self.ranks.total(np.concatenate([host.ravel() for host in few.values()]))
-        ends = np.cumsum([host.size for host in few.values()])[:-1]
-        parts = zip(few.items(), np.split(whole, ends), strict=True)
-        return {path: part.reshape(host.shape) for (path, host), part in parts}
 
     def back(self, leaf: Any, host: Any) -> Any:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
@@ -92,9 +93,31 @@ class HostSums:
         return Next(array) if isinstance(leaf, Next) else array
 
 
+def by_type(hosts: dict[str, HostArray], but: Collection[str]) -> list[list[str]]:
+    """The paths of arrays of each type, but for these."""
+    found: dict[Any, list[str]] = {}
+    for path, host in hosts.items():
+        if path not in but:
+            found.setdefault(host.dtype, []).append(path)
+    return [*found.values()]
+
+
+def together(hosts: dict[str, HostArray], paths: Sequence[str]) -> tuple[HostArray, dict[str, HostArray]]:
+    """Arrays of one type behind each other, to be sent as one, and each as it lies there."""
+    whole = np.concatenate([hosts[path].ravel() for path in paths])
+    places = zip(paths, bounds([hosts[path].size for path in paths]), strict=True)
+    return whole, {path: whole[first:end].reshape(hosts[path].shape) for path, (first, end) in places}
+
+
+def writable(host: HostArray, own: bool) -> HostArray:
+    """An array to sum in its place: a copy of one that others may need, or have."""
+    found = np.ascontiguousarray(host) if own else np.array(host, order="C")
+    return found if found.flags.writeable else found.copy()
+
+
 def place(host: HostArray) -> int:
     """Where an array's memory begins."""
-    return host.ctypes.data
+    return int(host.__array_interface__["data"][0])
 
 
 def given(leaf: Any, gives: bool) -> Array:
