@@ -107,7 +107,7 @@ class SharedStep:
 
     def run(self, key: Key, part: list[int], hook: Hook | None) -> Run:
         """A run over this rank's samples of a part of the batch."""
-        share = Share(sum(part[: self.ranks.rank]), sum(part), self.sums.statistic)
+        share = Share(sum(part[: self.ranks.rank]), sum(part), self.sums.statistic, self.sums.each)
         return Run(self.step.backend, train=True, key=key, hook=hook, wants_dx=False, share=share)
 
     def part(
