@@ -49,6 +49,10 @@ class Ranks:
         """(size, numbers) what each rank has, as float64."""
         return self.each(np.array(numbers, np.float64))
 
+    def summed(self, *numbers: float) -> list[float]:
+        """The sums over all ranks of numbers, in float64."""
+        return [sum(column) for column in zip(*self.table(*numbers).tolist(), strict=True)]
+
     def each(self, array: HostArray) -> HostArray:
         """(size, ...) the array of each rank, which are of one shape and type."""
         found = np.empty((self.size, *array.shape), array.dtype)

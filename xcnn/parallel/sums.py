@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,37 +75,27 @@ class HostSums:
         return None
 
     def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
-        leaves = dict(sorted(tree.items(grads)))  # who has no samples may come by them in another order
-        hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves.items()}
-        many = {path: host for path, host in hosts.items() if host.size > SMALL}
-        few = [together(hosts, [*paths]) for paths in by_type(hosts, many)]
-        times = Counter(map(place, many.values()))
-        summed = {path: writable(host, own and times[place(host)] == 1) for path, host in many.items()}
-        self.ranks.totals([*(whole for whole, _ in few), *summed.values()])
-        for _, parts in few:
-            summed |= parts
-        return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves.items()})
+        leaves = sorted(tree.items(grads))  # who has no samples may come by them in another order
+        hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves}
+        few, summed = dict[Any, list[str]](), dict[str, HostArray]()
+        for path, host in hosts.items():
+            if host.size > SMALL:
+                summed[path] = host
+            else:
+                few.setdefault(host.dtype, []).append(path)
+        own = own and len({*map(place, summed.values())}) == len(summed)
+        summed = {path: writable(host, own) for path, host in summed.items()}
+        whole = [np.concatenate([hosts[path].ravel() for path in paths]) for paths in few.values()]
+        self.ranks.totals([*whole, *summed.values()])
+        for all_of_type, paths in zip(whole, few.values(), strict=True):
+            for path, (first, end) in zip(paths, bounds([hosts[path].size for path in paths]), strict=True):
+                summed[path] = all_of_type[first:end].reshape(hosts[path].shape)
+        return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves})
 
     def back(self, leaf: Any, host: Any) -> Any:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
         array = self.backend.adopted(np.ascontiguousarray(host))
         return Next(array) if isinstance(leaf, Next) else array
-
-
-def by_type(hosts: dict[str, HostArray], but: Collection[str]) -> list[list[str]]:
-    """The paths of arrays of each type, but for these."""
-    found: dict[Any, list[str]] = {}
-    for path, host in hosts.items():
-        if path not in but:
-            found.setdefault(host.dtype, []).append(path)
-    return [*found.values()]
-
-
-def together(hosts: dict[str, HostArray], paths: Sequence[str]) -> tuple[HostArray, dict[str, HostArray]]:
-    """Arrays of one type behind each other, to be sent as one, and each as it lies there."""
-    whole = np.concatenate([hosts[path].ravel() for path in paths])
-    places = zip(paths, bounds([hosts[path].size for path in paths]), strict=True)
-    return whole, {path: whole[first:end].reshape(hosts[path].shape) for path, (first, end) in places}
 
 
 def writable(host: HostArray, own: bool) -> HostArray:
