@@ -18,6 +18,7 @@ import numpy as np
 from xcnn.backends.contract import Backend, Step
 from xcnn.backends.explanation import Explanation, explained
 from xcnn.core import memory, reference
+from xcnn.core.aligned import aligned
 from xcnn.core.arrays import unmasked
 from xcnn.core.process import Survivor
 from xcnn.core.random import Key
@@ -30,6 +31,7 @@ from xcnn.training.losses import Loss
 from xcnn.training.precision import Precision
 from xcnn_jax import convolution, losses, pooling, random
 from xcnn_jax.compiled import CompiledStep, Forward
+from xcnn_jax.how import How
 from xcnn_jax.norms import norm_of
 
 
@@ -95,7 +97,12 @@ class JaxBackend(Backend):
             if isinstance(x, jax.Array):
                 return jax.device_put(x if dtype is None else x.astype(dtype), self.place)
             # jnp.asarray compiles a program for each new shape; what is put takes the bytes over: those of a copy
-            return jax.device_put(np.array(unmasked(x), dtype=dtype))
+            host = np.asarray(unmasked(x))
+            if host.dtype.hasobject:
+                return jax.device_put(host)  # which says that it has no such type
+            there = aligned(host.shape, dtype or host.dtype)
+            np.copyto(there, host, casting="unsafe")
+            return jax.device_put(there)
 
     def adopted(self, x: np.ndarray[Any, Any]) -> Array:
         with self.active():  # where they are aligned, JAX takes the bytes of the host over
@@ -107,7 +114,7 @@ class JaxBackend(Backend):
 
     @property
     def precisions_here(self) -> tuple[str, ...]:
-        return tuple(name for name in self.precisions if name != "tf32" or self.place.platform != "cpu")
+        return tuple(name for name in self.precisions if name != "tf32" or not self.on_processor)
 
     def with_precision(self, precision: Precision) -> Backend:
         super().with_precision(precision)
@@ -115,10 +122,10 @@ class JaxBackend(Backend):
 
     @property
     def cells_at_once(self) -> int:
-        return super().cells_at_once if self.place.platform == "cpu" else 2**31
+        return super().cells_at_once if self.on_processor else 2**31
 
     def free_memory(self) -> int | None:
-        if self.place.platform == "cpu":
+        if self.on_processor:
             return memory.free()
         told = self.place.memory_stats() or {}
         return told["bytes_limit"] - told["bytes_in_use"] if "bytes_limit" in told else None
@@ -151,6 +158,15 @@ class JaxBackend(Backend):
         """How exactly XLA multiplies float32 numbers."""
         return "default" if self.tf32 else "highest"
 
+    @property
+    def on_processor(self) -> bool:
+        """Whether that is the host's."""
+        return bool(self.place.platform == "cpu")
+
+    def how(self, stride: Pair, padding: Pads, dilation: Pair, groups: int) -> How:
+        """These options, and how XLA multiplies here."""
+        return How(stride, padding, dilation, groups, self.products, self.on_processor)
+
     def correlate(
         self,
         x: Array,
@@ -161,7 +177,7 @@ class JaxBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        how = convolution.How(stride, padding, dilation, groups, self.products)
+        how = self.how(stride, padding, dilation, groups)
         return convolution.correlate(x, k, how)
 
     def correlate_input_adjoint(
@@ -175,7 +191,7 @@ class JaxBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        how = convolution.How(stride, padding, dilation, groups, self.products)
+        how = self.how(stride, padding, dilation, groups)
         return convolution.correlate_input_adjoint(dy, k, x_shape, how)
 
     def correlate_kernel_adjoint(
@@ -189,7 +205,7 @@ class JaxBackend(Backend):
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        how = convolution.How(stride, padding, dilation, groups, self.products)
+        how = self.how(stride, padding, dilation, groups)
         return convolution.correlate_kernel_adjoint(x, dy, k_shape, how)
 
     def correlate2d(self, x: Array, k: Array, mode: PaddingName = "valid") -> Array:
@@ -228,7 +244,7 @@ class JaxBackend(Backend):
         return cast("Step", CompiledStep(self, cast("Any", step)))
 
     def norm(self, grads: Weights) -> Array:
-        return norm_of(grads) if self.place.platform == "cpu" else super().norm(grads)
+        return norm_of(grads) if self.on_processor else super().norm(grads)
 
     def loss_and_gradient(
         self, loss: Loss, threshold: float | None, y: Array, t: Array, loss_scale: Array | None = None

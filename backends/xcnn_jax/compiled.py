@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from xcnn.core import tree
+from xcnn.core.aligned import aligned
 from xcnn.core.arrays import unmasked
 from xcnn.core.lifting import Owner, Path, lifted, numbers_of, side
 from xcnn.core.pure import Impure, made_of
@@ -31,11 +32,12 @@ from xcnn.training.loss_scaling import LEAST
 from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, steps_kept
-from xcnn.training.step import Kept
+from xcnn.training.step import Kept, StepResult
+from xcnn_jax.orders import evaluated, held, is_value, laid, plain
 
 if TYPE_CHECKING:
     from xcnn.training.state import HostArray, TrainingState
-    from xcnn.training.step import StepResult, TrainingStep
+    from xcnn.training.step import TrainingStep
     from xcnn_jax.host import Host
 
 log = logging.getLogger("xcnn")
@@ -135,8 +137,23 @@ def one(
     *batch: Array,
 ) -> tuple[Weights, Weights, dict[str, Array]]:
     """A step's weights, state and outcome."""
-    weights, state, outcome = traced(step.value, key, rate, constants, weights, state, *batch)
+    after: tuple[Weights, Weights, dict[str, Array]] = in_their_order(
+        step.value.step.backend, partial(told, step.value), key, rate, constants, weights, state, *batch
+    )
+    return after
+
+
+def told(*given: Any) -> tuple[Weights, Weights, dict[str, Array]]:
+    """What `traced` gives, as a tree."""
+    weights, state, outcome = traced(*given)
     return weights, state, vars(outcome)
+
+
+def in_their_order(backend: Host, compute: Callable[..., Any], *given: Any) -> Any:
+    """What `compute` gives; on a processor without transposes in it."""
+    return (
+        jax.tree.map(plain, evaluated(compute, *given), is_leaf=is_value) if backend.on_processor else compute(*given)
+    )
 
 
 # Many steps.
@@ -170,8 +187,14 @@ def many(
     def stepped(now: dict[str, Any]) -> tuple[Weights, Weights, StepResult]:
         first = at["first"] + now["taken"] * count
         batch = (lax.dynamic_slice_in_dim(whole, first, count) for whole in data.arrays)
-        key, before = (seed, at["step"] + now["taken"]), {**now["state"], "step": at["updates"] + now["updates"]}
-        return traced(step.value, key, rates[now["updates"]], constants, now["weights"], before, *batch)
+        key, updates = (seed, at["step"] + now["taken"]), at["updates"] + now["updates"]
+        given = key, rates[now["updates"]], constants
+        if not turns:
+            return traced(step.value, *given, now["weights"], {**now["state"], "step": updates}, *batch)
+        before = {**held(now["state"]), "step": updates}
+        weights, state, outcome = evaluated(partial(told, step.value), *given, held(now["weights"]), before, *batch)
+        check_kinds(held(now["weights"]), weights)
+        return laid(weights), laid(state), StepResult(**{name: plain(one) for name, one in outcome.items()})
 
     def take(now: dict[str, Any]) -> dict[str, Any]:
         weights, state, outcome = stepped(now)
@@ -190,6 +213,9 @@ def many(
             "state": {name: state[name] for name in now["state"]},
         }
 
+    turns = step.value.step.backend.on_processor
+    if turns:
+        weights, state = laid(weights), laid(state)
     begun = {
         "taken": 0, "updates": 0, "good": True, "losses": jnp.zeros(len(rates)), "right": jnp.zeros((), jnp.int64),
         "outputs": None, "weights": weights, "state": state,
@@ -198,7 +224,18 @@ def many(
         y = jax.eval_shape(lambda now: stepped(now)[2].outputs, begun)
         kept = min(steps_kept(y.size * y.dtype.itemsize), len(rates), -(-data.samples // max(count, 1)))
         begun["outputs"] = jnp.zeros((kept, *y.shape), y.dtype)
-    return lax.while_loop(goes_on, take, begun)
+    done: dict[str, Any] = lax.while_loop(goes_on, take, begun)
+    if turns:
+        done |= {name: tree.map(plain, held(done[name])) for name in ("weights", "state")}
+    return done
+
+
+def sorted_by(order: HostArray, samples: HostArray) -> Array:
+    """Samples on the device in this order."""
+    samples = unmasked(samples)
+    there = aligned((len(order), *samples.shape[1:]), samples.dtype)
+    np.take(samples, order, axis=0, out=there, mode="clip")  # any other mode takes a copy first
+    return jax.device_put(there)
 
 
 @jax.tree_util.register_dataclass
@@ -316,8 +353,6 @@ class CompiledStep(Kept, Paced):
         self, key: Key, weights: Weights, state: Weights, *batch: Array
     ) -> tuple[Weights, Weights, StepResult]:
         """One step, compiled."""
-        from xcnn.training.step import StepResult
-
         rate, at = self.rates(state["step"], 1)[0], (signed(key[0]), key[1])
         given = at, rate, weights, state, *batch
 
@@ -350,8 +385,7 @@ class CompiledStep(Kept, Paced):
             if free is not None and wanted > free // 2:
                 raise NotCompiled(f"the data set takes {wanted / 2**30:.1f} GiB, of {free / 2**30:.1f} that are free.")
             # batches then lie side by side: XLA on a CPU gathers row by row
-            arrays = (jax.device_put(np.take(unmasked(a), data.order, axis=0)) for a in data.arrays)
-            self.data, self.known = Data(tuple(arrays)), data.order
+            self.data, self.known = Data(tuple(sorted_by(data.order, a) for a in data.arrays)), data.order
         return self.data
 
     def spanned(self, seed: int, at: TrainingState, data: Data, batch_size: int) -> Spanned | None:
@@ -444,5 +478,5 @@ class Forward:
 def forward(static: Static, weights: Weights, x: Array) -> Array:
     """Y alone."""
     net, run = static.value
-    y, _ = net(weights, x, run)
+    y: Array = in_their_order(run.backend, lambda weights, x: net(weights, x, run)[0], weights, x)
     return y

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from xcnn.core.types import Array, Pads, Pair, Shape
-from xcnn.core.windows import extent
-
-
-class How(NamedTuple):
-    """The options of a correlation, and how exactly float32 numbers are multiplied."""
-
-    stride: Pair
-    padding: Pads
-    dilation: Pair
-    groups: int
-    products: str
+from xcnn.core.types import Array, Pads, Shape
+from xcnn.core.windows import extent, output_size
+from xcnn_jax import shifts
+from xcnn_jax.how import How
 
 
 @partial(jax.jit, static_argnums=2)
 def correlate(x: Array, k: Array, how: How) -> Array:
     """Y = X * K."""
+    y_size = output_size(x.shape[2:], k.shape[2:], how.stride, how.padding, how.dilation)
+    if shifts.fits(x, k, y_size, how):
+        return shifts.correlate(x, k, y_size, how)
     y = lax.conv_general_dilated(
         x.transpose(0, 2, 3, 1),
         k.transpose(2, 3, 1, 0),
@@ -47,6 +41,8 @@ def correlate(x: Array, k: Array, how: How) -> Array:
 @partial(jax.jit, static_argnums=(2, 3))
 def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Array:
     """DX = dY, spread by the stride, correlated in full with K rotated by 180 degrees."""
+    if shifts.fits_adjoints(dy, k.shape, how):
+        return shifts.correlate_input_adjoint(dy, k, x_shape, how)
     o, c, h, w = k.shape
     around = []
     for axis, size, d, s, (lo, _) in zip((2, 3), (h, w), how.dilation, how.stride, how.padding, strict=True):
@@ -71,6 +67,10 @@ def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Ar
 @partial(jax.jit, static_argnums=(2, 3))
 def correlate_kernel_adjoint(x: Array, dy: Array, k_shape: Shape, how: How) -> Array:
     """DK = X correlated, valid, with dY: channels stand where images did, and images are summed over."""
+    if shifts.fits_adjoints(dy, k_shape, how):
+        return shifts.correlate_kernel_adjoint(x, dy, k_shape, how)
+    if shifts.fits_products(x, k_shape, how):
+        return shifts.kernel_products(x, dy, k_shape, how)
     around = []
     for axis, s, d, (lo, _) in zip((2, 3), how.stride, how.dilation, how.padding, strict=True):
         x, edges = cropped(x, axis, lo, (k_shape[axis] - 1) * d + (dy.shape[axis] - 1) * s + 1)

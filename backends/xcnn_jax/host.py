@@ -15,6 +15,11 @@ class Host(HostPort, Protocol):
         """Whether XLA compiles training steps as a whole."""
         ...
 
+    @property
+    def on_processor(self) -> bool:
+        """Whether that is the host's processor."""
+        ...
+
     def free_memory(self) -> int | None:
         """Bytes that the device has left, where JAX tells."""
         ...

@@ -28,6 +28,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from xcnn.core.aligned import aligned
 from xcnn.core.checks import plain
 from xcnn.core.files import FREE, IrregularFileError, is_hollow, open_regular, path_of, replacing, sync
 from xcnn.core.process import processors
@@ -43,8 +44,6 @@ FORMAT, FIRST = "xcnn.checkpoint.2", "xcnn.checkpoint.1"
 LARGEST = 2**33
 """Bytes of the largest file that is read: 8 GiB."""
 LARGEST_HEADER = 2**24
-ALIGNED = 64
-"""Bytes, of whose multiples the addresses are at which JAX takes over what the host holds."""
 PIECE = 2**20
 """Bytes that are summed together, and written or read at a time: they stay in cache. Files depend on it."""
 ROOMS = 4
@@ -407,14 +406,6 @@ class Contents:
 def sent(name: str, tensor: HostArray, send: Callable[[HostArray], Any]) -> Any:
     """A tensor, sent on if it is one of the backend's."""
     return tensor if name.startswith(COUNTS) else send(tensor)
-
-
-def aligned(shape: Shape, kind: str) -> HostArray:
-    """An array of any content at an address that every library takes over."""
-    size = prod(shape) * np.dtype(kind).itemsize
-    memory = np.empty(size + ALIGNED, np.uint8)
-    first = -memory.__array_interface__["data"][0] % ALIGNED
-    return memory[first : first + size].view(kind).reshape(shape)
 
 
 def check_config(path: str | Path, config: Mapping[str, Any]) -> None:
