@@ -45,7 +45,7 @@ def sizes_of(choice: str) -> tuple[int, list[float], int]:
     model = picked(choice).model(xcnn.backend("numpy"))
     norms = sum(isinstance(layer, BatchNorm) for layer in within(model.net))
     leaves = tree.leaves(model.state.weights)[::-1]
-    return sum(leaf.size for leaf in leaves), [float(leaf.nbytes) for leaf in leaves], 3 * norms
+    return sum(leaf.size for leaf in leaves), [float(leaf.nbytes) for leaf in leaves], 2 * norms
 
 
 def bytes_table(nets: list[str]) -> None:

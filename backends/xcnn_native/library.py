@@ -65,6 +65,8 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], Any, tuple[Any, ...]]] = {
     "keep": (("u32",), None, (*3 * (Word,), *5 * (Index,), Address, Count)),
     "masked": (FLOATS, None, (Index, ctypes.c_double, Address, Address, Address, Count)),
     "normal_slopes": (FLOATS, None, (*4 * (Index,), *10 * (Address,))),
+    "whole_moments": (FLOATS, None, (Index, Index, *3 * (Address,))),
+    "whole_slopes": (FLOATS, None, (Index, ctypes.c_double, *6 * (Address,))),
     "copy": (FLOATS, None, (*3 * (Address,), Count)),
     "resample": (FLOATS, None, (*3 * (Address,), Count)),
     "recordable": (("f32",), ctypes.c_char_p, ()),

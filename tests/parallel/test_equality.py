@@ -61,3 +61,9 @@ def test_gradients_go_by_nccl_in_buckets_beside_the_backward_pass():
     beside, before = found["waits"]
     assert beside == found["messages"] >= 3 * 30
     assert before == 30
+
+
+def test_gradients_are_summed_through_shared_memory_in_the_order_of_ranks():
+    """To the bit, alike on all; in pieces, of several arrays and types; and a rank that does not wait is seen."""
+    found = told(run_job(3, JOBS / "window.py"))
+    assert found == {size: [True, True, 1, True, True] for size in ("2", "3")}

@@ -85,16 +85,19 @@ class BatchNorm:
         scale, mean, variance = weights["scale"], weights["running_mean"], weights["running_variance"]
         xp = check_input(self, weights, x, axes_with_channels(self, x.shape[1:]), scale.shape[0])
         axes = (0, *range(2, x.ndim))
-        m = run.batch_size(x.shape[0]) * prod(x.shape[2:])
+        mine, m = (samples * prod(x.shape[2:]) for samples in (x.shape[0], run.batch_size(x.shape[0])))
         following = unmoved(weights)
 
         def wide(of_channels: Array) -> Array:
             return xp.reshape(of_channels, (-1, *(1 for _ in axes[1:])))
 
         if run.train and m > 0:
-            mean = run.sum_over_batch(xp.sum(x, axis=axes)) / m
+            mean = xp.sum(x, axis=axes) / max(mine, 1)
             centred = x - wide(mean)
-            variance = run.sum_over_batch(xp.sum(centred * centred, axis=axes)) / m
+            variance = xp.sum(centred * centred, axis=axes) / max(mine, 1)
+            if run.share is not None:
+                mean, variance = of_whole(xp, run, mean, variance, mine)
+                centred = x - wide(mean)
             if m > 1:
                 following = self.moved(xp, weights, mean, variance * (m / (m - 1)))
         else:
@@ -126,6 +129,19 @@ class BatchNorm:
             following["running_steps"] = Next(n + 1)
         mean, variance = ((1 - share) * a + share * b for a, b in zip(old, (mean, variance), strict=True))
         return {"running_mean": Next(mean), "running_variance": Next(variance), **following}
+
+
+def of_whole(xp: Any, run: Run, mean: Array, variance: Array, cells: int) -> tuple[Array, Array]:
+    """Mean and variance of a batch from those of a share's own cells: Chan, Golub & LeVeque, 1983.
+
+    All shares tell theirs, and how many cells a channel has, in one message.
+    """
+    table = run.each_of_batch(xp.stack([mean, variance, full(mean, mean.shape, cells)]))
+    means, variances, counts = (table[:, n, ...] for n in range(3))
+    whole = xp.sum(counts, axis=0)
+    mean = xp.sum(counts * means, axis=0) / whole
+    far = means - mean
+    return mean, xp.sum(counts * (variances + far * far), axis=0) / whole
 
 
 def unmoved(weights: Weights) -> Weights:

@@ -28,11 +28,14 @@ class Share:
         samples of the batch, those of all processes
     sum
         the sum of an array over all processes, each of which calls it with one of the same shape and type
+    each
+        (processes, ...), the array of each process in their order, which all call as they do `sum`
     """
 
     first: int
     whole: int
     sum: Callable[[Array], Array]
+    each: Callable[[Array], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,10 @@ class Run:
     def sum_over_batch(self, part: Array) -> Array:
         """The sum over a whole batch, of what it is over the samples that this call has."""
         return part if self.share is None else self.share.sum(part)
+
+    def each_of_batch(self, part: Array) -> Array:
+        """(shares, ...): what each share of a whole batch has, of what it is of the samples that this call has."""
+        return part[None, ...] if self.share is None else self.share.each(part)
 
     def sums_over_batch(self, *parts: Array) -> tuple[Array, ...]:
         """The sums of several arrays of one shape and type, which go to other processes as one."""

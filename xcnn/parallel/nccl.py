@@ -84,6 +84,12 @@ class NcclSums:
         self.all_reduce(whole, self.cupy.cuda.get_current_stream())
         return whole.astype(part.dtype)
 
+    def each(self, part: Array) -> Array:
+        found = self.cupy.zeros((self.ranks.size, *part.shape), "float64")
+        found[self.ranks.rank] = part
+        self.all_reduce(found, self.cupy.cuda.get_current_stream())
+        return found.astype(part.dtype)
+
     def hook(self, weights: Weights, gives: bool) -> Hook | None:
         """What sees each layer's gradients as soon as they are there, and sends the buckets that are full."""
         self.begin(weights)

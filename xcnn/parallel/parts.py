@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -29,7 +30,8 @@ def places(count: int, parts: int, rank: int, size: int) -> Numbers:
     return np.concatenate([np.arange(a, b) for a, b in slices(count, parts, rank, size)])
 
 
-def lengths(counts: Sequence[int], parts: int) -> list[list[int]]:
+@lru_cache(maxsize=64)
+def lengths(counts: tuple[int, ...], parts: int) -> list[tuple[int, ...]]:
     """How many samples of each part each rank has, by how many it has in all.
 
     They are those of `slices`, unless a source left samples out: then each rank cuts what it has.
@@ -38,7 +40,7 @@ def lengths(counts: Sequence[int], parts: int) -> list[list[int]]:
     planned = [[b - a for a, b in slices(whole, parts, rank, size)] for rank in range(size)]
     if [*map(sum, planned)] != [*counts]:
         planned = [[b - a for a, b in cuts(count, parts)] for count in counts]
-    return [list(part) for part in zip(*planned, strict=True)]
+    return [*zip(*planned, strict=True)]
 
 
 def bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:

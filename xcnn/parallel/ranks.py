@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, cached_property
 from time import monotonic
 from typing import Any, TypeVar
 
 import numpy as np
 
 from xcnn.errors import MissingDependency
+from xcnn.parallel.window import PIECE, Window, window
 from xcnn.training.state import HostArray
 
 Value = TypeVar("Value")
-PIECE = 2**18
-"""Cells of an array that are sent at a time."""
+MESSAGE = 2**20
+"""Bytes of an array that are sent at a time."""
 
 
 class Ranks:
@@ -45,28 +47,42 @@ class Ranks:
 
     def table(self, *numbers: float) -> HostArray:
         """(size, numbers) what each rank has, as float64."""
-        mine, found = np.array(numbers, np.float64), np.empty((self.size, len(numbers)))
+        return self.each(np.array(numbers, np.float64))
+
+    def summed(self, *numbers: float) -> list[float]:
+        """The sums over all ranks of numbers, in float64."""
+        return [sum(column) for column in zip(*self.table(*numbers).tolist(), strict=True)]
+
+    def each(self, array: HostArray) -> HostArray:
+        """(size, ...) the array of each rank, which are of one shape and type."""
+        found = np.empty((self.size, *array.shape), array.dtype)
         with self.waiting():
-            self.comm.Allgather(mine, found)
+            self.comm.Allgather(np.ascontiguousarray(array), found)
         return found
 
-    def total(self, array: HostArray, own: bool = False) -> HostArray:
-        """The sum of an array over all ranks, cell by cell, in its type; it may take the place of one's `own`.
+    def total(self, array: HostArray) -> HostArray:
+        """The sum of an array of a few cells over all ranks, cell by cell, in its type."""
+        found = np.array(array, order="C")
+        with self.waiting():
+            self.comm.Allreduce(in_place(), found)
+        return found
 
-        It is sent in pieces: for a long message MPICH takes memory each time, which costs more than the message.
+    def totals(self, arrays: Sequence[HostArray]) -> None:
+        """Put sums over all ranks in the place of contiguous arrays.
+
+        They go in pieces: for a long message MPICH takes memory each time, which costs more than the message.
         """
-        found = np.ascontiguousarray(array) if own else np.array(array, order="C")
-        if not found.flags.writeable:
-            found = found.copy()
-        if found.size <= PIECE:
-            with self.waiting():
-                self.comm.Allreduce(in_place(), found)
-            return found
-        flat = found.reshape(-1)
         with self.waiting():
-            for first in range(0, flat.size, PIECE):
-                self.comm.Allreduce(in_place(), flat[first : first + PIECE])
-        return found
+            if self.window is not None:
+                self.window.total([*pieces(arrays, PIECE)])
+                return
+            for piece in pieces(arrays, MESSAGE):
+                self.comm.Allreduce(in_place(), piece)
+
+    @cached_property
+    def window(self) -> Window | None:
+        """Through which long arrays are summed, where all ranks are on one machine; all ask at the same time first."""
+        return window(self.comm)
 
     def gathered(self, value: Value) -> list[Value]:
         """What each rank has, a value that can be pickled."""
@@ -81,6 +97,14 @@ class Ranks:
         with self.waiting():
             told: Value = pkl5.Intracomm(self.comm).bcast(value)
         return told
+
+
+def pieces(arrays: Iterable[HostArray], most: int) -> Iterator[HostArray]:
+    """Arrays as they lie, cut into some of one axis and so many bytes at most."""
+    for array in arrays:
+        flat, cells = array.reshape(-1), most // array.itemsize
+        for first in range(0, flat.size, cells):
+            yield flat[first : first + cells]
 
 
 class Waiting:

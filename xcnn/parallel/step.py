@@ -72,7 +72,7 @@ class SharedStep:
             outputs.append(y)
         assert grads is not None
         grads = self.sums.gradients(grads, gives, self.own)
-        value = float(self.ranks.table(value).sum())
+        (value,) = self.ranks.summed(value)
         weights, state, norm, weight_norm = step.backend.update(step.optimizer, grads, state, weights)
         told = None
         if step.tells_outputs:
@@ -80,17 +80,17 @@ class SharedStep:
         right = sum(counts[1:], counts[0]) if counts else None
         return weights, state, StepResult(value, norm, weight_norm, right, told)
 
-    def told(self, t: Array, shares: Array | None) -> tuple[list[int], float]:
+    def told(self, t: Array, shares: Array | None) -> tuple[tuple[int, ...], float]:
         """How many samples each rank has, and what the loss of all is the mean of, in one message.
 
         Here all end together where one of them was told to end.
         """
-        found = self.ranks.table(t.shape[0], self.stop.signal, self.counting(t, shares))
-        self.stop.heed(int(found[:, 1].max()))
-        counts = [int(count) for count in found[:, 0]]
+        table = self.ranks.table(t.shape[0], self.stop.signal, self.counting(t, shares)).tolist()
+        counts, signals, parts = zip(*table, strict=True)
+        self.stop.heed(int(max(signals)))
         if not any(counts):
             raise DataError("X203", "a batch has no samples.", hint="look at what was left out.")
-        return counts, float(found[:, 2].sum())
+        return tuple(map(int, counts)), sum(parts)
 
     def counting(self, t: Array, shares: Array | None) -> float:
         """What a loss is the mean of, of some samples."""
@@ -101,13 +101,13 @@ class SharedStep:
         """What each of this rank's parts is of the whole batch, in what its loss is the mean of."""
         return [self.counting(t[a:b, ...], None if shares is None else shares[a:b, ...]) / whole for a, b in mine]
 
-    def gives(self, part: list[int]) -> bool:
+    def gives(self, part: tuple[int, ...]) -> bool:
         """Whether what replaces weights is this rank's: the first's that has samples of the last part."""
         return self.ranks.rank == next(rank for rank, count in enumerate(part) if count)
 
-    def run(self, key: Key, part: list[int], hook: Hook | None) -> Run:
+    def run(self, key: Key, part: tuple[int, ...], hook: Hook | None) -> Run:
         """A run over this rank's samples of a part of the batch."""
-        share = Share(sum(part[: self.ranks.rank]), sum(part), self.sums.statistic)
+        share = Share(sum(part[: self.ranks.rank]), sum(part), self.sums.statistic, self.sums.each)
         return Run(self.step.backend, train=True, key=key, hook=hook, wants_dx=False, share=share)
 
     def part(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from xcnn.core import tree
 from xcnn.core.arrays import zeros_like
 from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Hook, Next
+from xcnn.parallel.parts import bounds
 from xcnn.parallel.ranks import Ranks
 from xcnn.training.state import HostArray
 
@@ -23,6 +24,10 @@ class Sums(Protocol):
 
     def statistic(self, part: Array) -> Array:
         """A few numbers, as a layer takes them of its batch, summed in float64."""
+        ...
+
+    def each(self, part: Array) -> Array:
+        """(ranks, ...) a few numbers of each rank, in float64 between them."""
         ...
 
     def hook(self, weights: Weights, gives: bool) -> Hook | None:
@@ -53,38 +58,39 @@ class HostSums:
         self.ranks: Ranks = ranks
 
     def statistic(self, part: Array) -> Array:
+        return self.by_host(self.ranks.total, part)
+
+    def each(self, part: Array) -> Array:
+        return self.by_host(self.ranks.each, part)
+
+    def by_host(self, of_all: Callable[[HostArray], HostArray], part: Array) -> Array:
+        """What ranks make of a few numbers, in float64."""
         if type(part) is np.ndarray and part.dtype == np.float64:  # between two kernels each call of Python counts
-            return self.ranks.total(part)
-        total = self.ranks.total(np.asarray(self.backend.to_numpy(part), np.float64))
-        return self.backend.asarray(total, str(part.dtype).rpartition(".")[2])
+            return of_all(part)
+        found = of_all(np.asarray(self.backend.to_numpy(part), np.float64))
+        return self.backend.asarray(found, str(part.dtype).rpartition(".")[2])
 
     def hook(self, weights: Weights, gives: bool) -> Hook | None:
         """None: on processors that compute, messages hide behind nothing."""
         return None
 
     def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
-        leaves = dict(sorted(tree.items(grads)))  # who has no samples may come by them in another order
-        hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves.items()}
-        summed: dict[str, Any] = {}
-        for kind in dict.fromkeys(host.dtype for host in hosts.values()):
-            few = {path: host for path, host in hosts.items() if host.dtype == kind and host.size <= SMALL}
-            summed |= self.together(few)
-        times = Counter(map(place, hosts.values()))
-        summed |= {
-            path: self.ranks.total(host, own and times[place(host)] == 1)
-            for path, host in hosts.items()
-            if path not in summed
-        }
-        return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves.items()})
-
-    def together(self, few: dict[str, Any]) -> dict[str, Any]:
-        """The sums of small arrays of one type, sent as one."""
-        if not few:
-            return {}
-        whole = self.ranks.total(np.concatenate([host.ravel() for host in few.values()]))
-        ends = np.cumsum([host.size for host in few.values()])[:-1]
-        parts = zip(few.items(), np.split(whole, ends), strict=True)
-        return {path: part.reshape(host.shape) for (path, host), part in parts}
+        leaves = sorted(tree.items(grads))  # who has no samples may come by them in another order
+        hosts = {path: np.asarray(self.backend.to_numpy(given(leaf, gives))) for path, leaf in leaves}
+        few, summed = dict[Any, list[str]](), dict[str, HostArray]()
+        for path, host in hosts.items():
+            if host.size > SMALL:
+                summed[path] = host
+            else:
+                few.setdefault(host.dtype, []).append(path)
+        own = own and len({*map(place, summed.values())}) == len(summed)
+        summed = {path: writable(host, own) for path, host in summed.items()}
+        whole = [np.concatenate([hosts[path].ravel() for path in paths]) for paths in few.values()]
+        self.ranks.totals([*whole, *summed.values()])
+        for all_of_type, paths in zip(whole, few.values(), strict=True):
+            for path, (first, end) in zip(paths, bounds([hosts[path].size for path in paths]), strict=True):
+                summed[path] = all_of_type[first:end].reshape(hosts[path].shape)
+        return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves})
 
     def back(self, leaf: Any, host: Any) -> Any:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
@@ -92,9 +98,15 @@ class HostSums:
         return Next(array) if isinstance(leaf, Next) else array
 
 
+def writable(host: HostArray, own: bool) -> HostArray:
+    """An array to sum in its place: a copy of one that others may need, or have."""
+    found = np.ascontiguousarray(host) if own else np.array(host, order="C")
+    return found if found.flags.writeable else found.copy()
+
+
 def place(host: HostArray) -> int:
     """Where an array's memory begins."""
-    return host.ctypes.data
+    return int(host.__array_interface__["data"][0])
 
 
 def given(leaf: Any, gives: bool) -> Array:

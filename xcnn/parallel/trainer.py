@@ -43,7 +43,7 @@ class SharedTrainer(Trainer):
         return next((found for found in self.ranks.gathered(mine) if found != ELSEWHERE), ELSEWHERE)
 
     def of_all(self, sums: TrainingState) -> TrainingState:
-        whole = self.ranks.table(*(getattr(sums, name) for name in SUMS)).sum(axis=0).tolist()
+        whole = self.ranks.summed(*(getattr(sums, name) for name in SUMS))
         named: dict[str, Any] = {n: type(getattr(sums, n))(value) for n, value in zip(SUMS, whole, strict=True)}
         if not self.metrics:
             return replace(sums, **named)

@@ -285,6 +285,35 @@ EXPORT void NAME(normal_slopes)(Index images, Index pixels, Index channels, Inde
   }
 }
 
+// Mean and variance of each channel over a batch of several shares, (shares, 3, channels): of each share the means, the
+// variances, and how many cells a channel has.
+EXPORT void NAME(whole_moments)(Index shares, Index channels, const double *table, double *means, double *variances) {
+  for (Index c = 0; c < channels; c++) {
+    double cells = 0, sum = 0, squares = 0;
+    for (Index n = 0; n < shares; n++) {
+      const double *mean = table + n * 3 * channels + c, count = mean[2 * channels];
+      cells += count;
+      sum += count * (mean[0] - table[c]);
+    }
+    means[c] = table[c] + sum / cells;
+    for (Index n = 0; n < shares; n++) {
+      const double *mean = table + n * 3 * channels + c, far = mean[0] - means[c];
+      squares += mean[2 * channels] * (mean[channels] + far * far);
+    }
+    variances[c] = squares / cells;
+  }
+}
+
+// v and w of dx = u dz + x v + w over a batch of so many cells a channel, from its sums of dscale and of dbias.
+EXPORT void NAME(whole_slopes)(Index channels, double cells, const double *sums, const double *means, const double *inverses,
+                               const Cell *u, Cell *v, Cell *w) {
+  for (Index c = 0; c < channels; c++) {
+    const double factor = -u[c] / cells, slope = sums[c] * factor * inverses[c];
+    v[c] = slope;
+    w[c] = sums[channels + c] * factor - slope * means[c];
+  }
+}
+
 // The running statistics after a batch: old + share (new - old) as BatchNorm.moved computes it, cell by cell and rounded
 // alike. `steps`, if there are any, are the batches that they have seen, from which the share follows, at least `share`;
 // statistics that somebody set by hand have seen `settled`. Variances are multiplied by `unbiased` before.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from xcnn_host.buffers import empty
-from xcnn_native.library import address, call
+from xcnn_native.library import call
 from xcnn_native.program import NEIGHBOURS, OWN_NEIGHBOURS, PLANES, Program
 from xcnn_native.recording import aside, constant
 from xcnn_native.trace import CHANNEL, Symbol, trace
@@ -25,7 +25,7 @@ from xcnn.layers.batch_norm import EARLY, RUNNING, SETTLED, unmoved
 from xcnn.layers.layer import Layer, Next, Run
 from xcnn_numpy.native.activations import Kept, chain
 from xcnn_numpy.native.layout import as_lying, holds, lying, new
-from xcnn_numpy.native.shares import whole_slopes, whole_statistics
+from xcnn_numpy.native.shares import rows, whole_slopes, whole_statistics
 
 if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
@@ -96,12 +96,6 @@ def geometry(shape: Shape, last: bool, groups: int) -> Geometry:
     return Geometry(shape[0], prod(shape[2:]), shape[1], groups, last)
 
 
-def rows(table: Array) -> list[int]:
-    """Where the rows of a table lie, for as long as it is kept."""
-    first, step = address(table), table.strides[0]
-    return [first + n * step for n in range(len(table))]
-
-
 @dataclass(frozen=True)
 class Normalised:
     """Y = f(scale X_hat + bias), f being the activations behind the norm."""
@@ -150,7 +144,7 @@ class Normalised:
             means, variances, inverses = rows(statistics)
             call("moments", dtype, x, seen.images, seen.pixels, *sizes[1:], seen.last, means, variances, threads)
             if shared:
-                aside(whole_statistics, run, (statistics,), x.size // seen.channels, count)
+                aside(whole_statistics, run, (statistics,), x.size // seen.channels)
         else:
             running = mine["running_mean"], mine["running_variance"]
             statistics = constant(lambda: np.stack(running).astype(np.float64))

@@ -229,7 +229,7 @@ class Recorded:
         if recording is None:  # another thread has it
             return
         given, dy = filled(x, 0), None if met.dy is None else filled(met.dy, 1)
-        share = run.share and replace(run.share, sum=made_up)
+        share = run.share and replace(run.share, sum=made_up, each=made_up_of_each)
         run = replace(run, key=(*run.key[:-1], run.key[-1] + 1), share=share)
         expected = digests(*self.by_layers(weights, given, run), dy)
         recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
@@ -283,6 +283,11 @@ def filled(pattern: Array, seed: int) -> Array:
 def made_up(part: Array) -> Array:
     """What stands for a sum over several processes."""
     return 3 * part
+
+
+def made_up_of_each(part: Array) -> Array:
+    """What stands for the numbers of several processes."""
+    return np.stack([part, 3 * part])
 
 
 def digest(y: Array) -> Any:

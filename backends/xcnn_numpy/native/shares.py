@@ -1,4 +1,4 @@
-"""A batch norm's sums where several processes have the batch, in the order of xcnn.layers.BatchNorm.
+"""What a batch norm asks of the other processes that have its batch, as xcnn.layers.BatchNorm asks it.
 
 Each is called between two kernels, when nothing of Python lies in a core's cache: so there are few operations in them.
 """
@@ -6,27 +6,31 @@ Each is called between two kernels, when nothing of Python lies in a core's cach
 from __future__ import annotations
 
 import numpy as np
+from xcnn_native.library import address, call
 
 from xcnn.core.types import Array
 from xcnn.layers.layer import Run
 
+WIDE = np.dtype(np.float64)
 
-def whole_statistics(run: Run, statistics: Array, cells: int, count: int) -> None:
+
+def rows(table: Array) -> list[int]:
+    """Where the rows of a table lie, for as long as it is kept."""
+    first, step = address(table), table.strides[0]
+    return [first + n * step for n in range(len(table))]
+
+
+def whole_statistics(run: Run, statistics: Array, cells: int) -> None:
     """Put the means and variances of a whole batch in the place of those of so many of its cells.
 
     Parameters
     ----------
     statistics
-        (2 or more, channels), means and variances before others
+        (3, channels), means, variances, and room for numbers of cells
     """
-    means, variances = statistics[0], statistics[1]
-    whole = run.sum_over_batch(means * cells) / count
-    means -= whole
-    means *= means
-    means += variances
-    means *= cells
-    np.divide(run.sum_over_batch(means), count, out=variances)
-    means[:] = whole
+    statistics[2] = cells
+    table = run.each_of_batch(statistics)
+    call("whole_moments", WIDE, len(table), statistics.shape[1], table, *rows(statistics)[:2])
 
 
 def whole_slopes(run: Run, back: Array, statistics: Array, count: int) -> None:
@@ -39,10 +43,6 @@ def whole_slopes(run: Run, back: Array, statistics: Array, count: int) -> None:
     statistics
         (3, channels), the means, the variances, and 1 / sqrt(variance + epsilon)
     """
-    whole = run.sum_over_batch(back[3:].astype(np.float64))
-    whole = whole * np.multiply(back[0], -1 / count, dtype=np.float64)
-    slope, shift = whole[0], whole[1]
-    slope *= statistics[2]
-    back[1] = slope
-    slope *= statistics[0]
-    np.subtract(shift, slope, out=back[2], casting="same_kind")
+    sums = run.sum_over_batch(back[3:].astype(WIDE))
+    means, _, inverses = rows(statistics)
+    call("whole_slopes", back.dtype, back.shape[1], count, sums, means, inverses, *rows(back)[:3])

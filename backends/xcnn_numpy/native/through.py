@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from xcnn_native.replay import Replay
@@ -13,32 +14,39 @@ from xcnn.core import tree
 from xcnn.core.types import Array, Backward, Weights
 from xcnn.layers.layer import Next, Run, Share
 
+Ask: TypeAlias = Callable[[Array], Array]
+
 
 class Sums:
-    """The sums over several processes of a forward pass, to be had again by this one alone."""
+    """What several processes have told each other in a forward pass, to be had again by this one alone."""
 
     def __init__(self, share: Share) -> None:
         self.share, self.found = share, list[Array]()
         self.left: Iterator[Array] = iter(())
 
-    def sum(self, part: Array) -> Array:
-        """A sum of all processes, which is kept."""
-        self.found.append(self.share.sum(part))
+    def kept(self, ask: Ask, part: Array) -> Array:
+        """An answer of all processes, which is kept."""
+        self.found.append(ask(part))
         return self.found[-1]
 
-    def again(self, part: Array) -> Array:
+    def again(self, ask: Ask, part: Array) -> Array:
         """The next of those that were kept; those of the backward pass, which follow, of all processes."""
         found = next(self.left, None)
-        return self.share.sum(part) if found is None else found
+        return ask(part) if found is None else found
 
     def heard(self, run: Run) -> Run:
-        """The same run, whose sums are kept."""
-        return replace(run, share=replace(self.share, sum=self.sum))
+        """The same run, whose answers are kept."""
+        return self.answered(run, self.kept)
 
     def repeated(self, run: Run) -> Run:
-        """The same run, which asks nobody for what was summed."""
+        """The same run, which asks nobody for what was told."""
         self.left = iter(self.found)
-        return replace(run, share=replace(self.share, sum=self.again))
+        return self.answered(run, self.again)
+
+    def answered(self, run: Run, by: Callable[[Ask, Array], Array]) -> Run:
+        """The same run, in which this answers what is asked of all processes."""
+        asked = self.share.sum, self.share.each
+        return replace(run, share=Share(self.share.first, self.share.whole, *(partial(by, ask) for ask in asked)))
 
 
 class Through:

@@ -490,7 +490,7 @@ def test_shares_draw_by_their_own_places():
     """Two shares of one size in turns, as uneven batches give them: each is recorded, and drops its own cells."""
     nets = [model_of(shared_net([]), recorded).trainer.net for recorded in (True, False)]
     weights, x, dy = model_of(shared_net([])).state.weights, samples(4), samples(4, (3,), seed=1)
-    shares = [Share(first, 12, lambda part: part) for first in (0, 4)]
+    shares = [Share(first, 12, lambda part: part, lambda part: part[None]) for first in (0, 4)]
     for step in range(5):
         for share in shares:
             recorded, by_layers = (passed(net, weights, x, dy, share, step) for net in nets)
@@ -504,6 +504,12 @@ def told(shapes, factor, part):
     return (factor + 0.1 * len(part)) * part
 
 
+def told_each(shapes, factor, part):
+    """The same of what each other has."""
+    shapes.append(part.shape)
+    return np.stack([part, factor * part])
+
+
 def test_a_batch_norm_of_a_share_asks_the_others_in_every_step():
     """Recorded, tried out, and replayed: once for each sum, and what they answer is what counts."""
     models = [model_of(shared_net([xcnn.BatchNorm()]), recorded) for recorded in (True, False)]
@@ -512,10 +518,10 @@ def test_a_batch_norm_of_a_share_asks_the_others_in_every_step():
         x, dy = samples(4, seed=step), samples(4, (3,), seed=step + 10)
         found = []
         for model, shapes in zip(models, asked, strict=True):
-            share = Share(4, 12, partial(told, shapes, 3 + 0.1 * step))
+            share = Share(4, 12, *(partial(one, shapes, 3 + 0.1 * step) for one in (told, told_each)))
             found.append(passed(model.trainer.net, weights, x, dy, share, step))
         assert found[0] == found[1], step
-    assert asked == (6 * [(9,), (9,), (2, 9)], 6 * [(9,), (9,), (2, 9)])
+    assert asked == (6 * [(3, 9), (2, 9)], 6 * [(3, 9), (2, 9)])
     assert recordings(models[0])
 
 
@@ -525,7 +531,7 @@ def test_others_are_not_asked_again_for_what_a_forward_pass_was_told(again):
     nets = [model_of(shared_net([xcnn.BatchNorm()]), recorded).trainer.net for recorded in (True, False)]
     weights, x, dy = model_of(shared_net([xcnn.BatchNorm()])).state.weights, samples(4), samples(4, (3,), seed=1)
     other, found, asked = np.asfortranarray(2 * dy), [], []
-    share = Share(4, 12, lambda part: asked.append(part.shape) or 3 * part)
+    share = Share(4, 12, partial(told, asked, 3), partial(told_each, asked, 3))
     for net in nets:
         for step in range(4):
             passed(net, weights, x, dy, share, step)

@@ -27,7 +27,11 @@ def planted(bug, size):
     bugs = {
         "": (),
         "mean": [(SharedStep, "portions", lambda step, mine, *given: [1 / size / len(mine) for _ in mine])],
-        "norm": [(Run, "sum_over_batch", lambda run, part: part), (Run, "batch_size", lambda run, samples: samples)],
+        "norm": [
+            (Run, "each_of_batch", lambda run, part: part[None]),
+            (Run, "sum_over_batch", lambda run, part: part),
+            (Run, "batch_size", lambda run, samples: samples),
+        ],
     }
     with ExitStack() as stack:
         for owner, name, wrong in bugs[bug]:

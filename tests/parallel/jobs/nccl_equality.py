@@ -19,6 +19,9 @@ class HostNcclSums(NcclSums):
     def statistic(self, part):
         return np.asarray(super().statistic(np.array(part).view(OnDevice)))
 
+    def each(self, part):
+        return np.asarray(super().each(part))
+
     def gradients(self, grads, gives, own):
         return xcnn.core.tree.map(plain, super().gradients(grads, gives, own))
 
