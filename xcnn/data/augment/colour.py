@@ -117,18 +117,18 @@ def means(x: Array) -> Array:
     Halves are added, and the halves of their sum, in an order that is the same everywhere; of an odd number the last
     waits. Halves of precision are summed in float32.
     """
-    xp, count = namespace(x), x.shape[2] * x.shape[3]
-    sums, odd = xp.reshape(x, (*x.shape[:2], count)), []
+    xp, (images, channels, height, width) = namespace(x), x.shape
+    sums, odd = xp.reshape(x, (images * channels, height * width)), []
     if xp.finfo(x.dtype).bits < 32:
         sums = xp.astype(sums, xp.float32)
-    while sums.shape[2] > 1:
-        half = sums.shape[2] // 2
-        if sums.shape[2] % 2:
-            odd.append(sums[:, :, -1:])
-        sums = sums[:, :, :half] + sums[:, :, half : 2 * half]
+    while (cells := sums.shape[1]) > 1:
+        half = cells // 2
+        if cells % 2:
+            odd.append(sums[:, -1:])
+        sums = sums[:, :half] + sums[:, half : 2 * half]
     for last in odd:
         sums = sums + last
-    return xp.astype(sums / everywhere(sums, count), x.dtype, copy=False)[..., None]
+    return xp.reshape(xp.astype(sums * (1 / (height * width)), x.dtype, copy=False), (images, channels, 1, 1))
 
 
 def saturated(x: Array, by: NDArray[np.float64]) -> Array:
