@@ -13,7 +13,7 @@ from xcnn import augment
 from xcnn.core import tree
 from xcnn.core.random import fold, threefry2x32
 from xcnn.data.augment import tones
-from xcnn.data.augment.colour import contrasted, saturated, turned
+from xcnn.data.augment.colour import contrasted, means, saturated, turned
 from xcnn.data.augment.geometry import matrix, transformed
 from xcnn.data.augment.mixing import beta
 from xcnn.data.augment.rand_augment import OPERATIONS
@@ -74,23 +74,30 @@ def test_a_sample_is_changed_alike_in_any_batch(change):
 
 @pytest.mark.parametrize("change", IMAGES, ids=repr)
 def test_every_backend_makes_the_same(backend, change):
-    """Eager operations of one type in one order: no more than the last digit of a division may differ."""
+    """Of its own arrays: eager operations of one type in one order."""
     there = change(backend.asarray(X), DRAWS)
-    np.testing.assert_allclose(backend.to_numpy(there), change(X, DRAWS), rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(backend.to_numpy(there), change(X, DRAWS))
 
 
 # What is made of images
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 90, 110), (3, 3, 90, 110), (3, 1, 5, 7)])
-def test_images_of_any_size_are_mirrored_and_not_written_to(shape):
-    x = np.random.default_rng(0).random(shape, dtype=np.float32)
+@pytest.mark.parametrize(("shape", "dtype"), [
+    ((1, 3, 90, 110), "float32"), ((3, 3, 90, 110), "float32"), ((3, 1, 5, 7), "float32"), ((2, 3, 90, 110), "float64"),
+    ((2, 3, 90, 111), "float32"), ((2, 3, 90, 112), "float16"), ((2, 3, 90, 112), "uint8"), ((2, 3, 90, 112), ">f4"),
+])  # fmt: skip
+def test_images_of_any_size_are_mirrored_and_not_written_to(shape, dtype):
+    x = (255 * np.random.default_rng(0).random(shape)).astype(dtype)
+    if x.dtype == np.float32:
+        x[0, 0, 0, :4] = np.nan, -0.0, np.inf, 1e-42
     before, draws = x.copy(), augment.Draws((0, 0), np.arange(len(x)))
     for chances, axes in (((1, 0), 3), ((0, 1), 2), ((1, 1), (2, 3))):
-        made = augment.Flip(*chances)(x, draws)
-        assert np.array_equal(made, np.flip(x, axes))
-        assert not np.shares_memory(made, x)
-    assert np.array_equal(x, before)
+        for given in (x, x.transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2)):
+            made = augment.Flip(*chances)(given, draws)
+            assert made.dtype == x.dtype
+            assert made.tobytes() == np.flip(x, axes).tobytes()
+            assert not np.shares_memory(made, given)
+    assert x.tobytes() == before.tobytes()
 
 
 def test_a_flip_mirrors_the_share_that_it_says():
@@ -249,6 +256,44 @@ def test_tones_are_changed_as_by_pillow(ours, pillow_s, steps):
         image, x = picture(seed)
         expected = np.asarray(pillow_s(image)).transpose(2, 0, 1)[None]
         np.testing.assert_allclose(ours(x) * 255, expected, atol=steps)
+
+
+def test_numpys_count_of_tones_is_that_of_sorting():
+    strict = pytest.importorskip("array_api_strict")
+    for levels in (np.arange(0, 256, 5), np.array([7, 7, 7]), np.array([255, 0]), np.array([0])):
+        levels = levels.astype(np.uint8)
+        expected = tones.counted(strict.asarray(levels))
+        for ours, by_sorting in zip(tones.counted(levels), expected, strict=True):
+            assert ours.tolist() == np.asarray(by_sorting).tolist()
+        assert tones.counted(levels)[0].tolist() == [int((levels < n).sum()) for n in range(256)]
+
+
+@pytest.mark.parametrize("cells", [1, 2, 7, 63, 64, 1000])
+def test_means_are_exact_to_the_last_digits_and_the_same_everywhere(backend, cells):
+    x = np.random.default_rng(cells).random((2, 3, 1, cells), dtype="float32")
+    found = means(x)
+    assert found.shape == (2, 3, 1, 1)
+    np.testing.assert_allclose(found, x.astype("float64").mean(axis=(2, 3), keepdims=True), rtol=3e-7)
+    np.testing.assert_array_equal(backend.to_numpy(means(backend.asarray(x))), found)
+
+
+def test_halves_are_summed_in_single_precision():
+    x = np.full((1, 1, 300, 300), 0.9, "float16")
+    assert means(x).dtype == np.float16
+    np.testing.assert_array_equal(means(x), x[:, :, :1, :1])
+
+
+def test_what_lies_on_rows_is_not_blended_across_them():
+    """A shear's places do, so that what is no number stays in its row."""
+    image = X[0].copy()
+    image[:, 4, 3] = np.nan
+    sheared = transformed(image, np.array([[1, 0.3], [0, 1]]), np.zeros(2), 0.0)
+    assert sorted({*np.nonzero(np.isnan(sheared))[1]}) == [4]
+
+
+def test_scales_beyond_all_numbers_are_told():
+    with pytest.raises(OptionError, match="no number"), np.errstate(all="ignore"):
+        transformed(X[0], np.full((2, 2), np.inf) * np.eye(2), np.zeros(2), 0.0)
 
 
 def test_images_of_one_tone_and_none_at_all_stay():

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import glob
 import os
-import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +20,10 @@ from xcnn.core import random
 from xcnn.core.checks import check_choice, check_whole
 from xcnn.data.images import BYTES_PER_PIXEL, FORMATS, MAX_PIXELS, SPARE_BYTES, Room, check_image_options
 from xcnn.data.photos import Reading, Skipped
+from xcnn.data.shard import samples_of
 from xcnn.data.source import Batch, Job, Pass, Source, digest
 from xcnn.errors import DataError, counted, short
 
-PICTURES = ("jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm")
-MOST_TEXT = 1 << 16
-"""Bytes of a class's file."""
 SHARDS, BUFFER = 0x7A4, 0x7A5
 """What tells the keys of the order of shards, and of samples, from others."""
 
@@ -61,7 +58,7 @@ def tar(
     Parameters
     ----------
     paths
-        files, or a pattern such as "shards/*.tar"; they may be compressed
+        files, or a pattern such as "shards/*.tar"; they may be compressed, and several tars one behind the other
     size
         (height, width), to which each picture is stretched
     mode
@@ -209,63 +206,3 @@ def drawn(records: Iterator[Record], buffer: int, way: Pass) -> Iterator[Record]
         held[place] = record
     for place in rng.permutation(len(held)):
         yield held[place]
-
-
-def samples_of(path: Path, most: int) -> Iterator[tuple[str, bytes, str]]:
-    """The samples of a tar: name, picture and class."""
-    try:
-        with tarfile.open(path, "r|*", tarinfo=Member) as shard:
-            for name, parts in grouped(shard, path, most):
-                picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
-                if picture is None or "cls" not in parts:
-                    has = ", ".join(sorted(parts)) or "nothing"
-                    told = f"sample {short(name)} of {path} must have a picture and its class (cls); it has {has}"
-                    hint = 'files of a sample follow each other, as "1.jpg", "1.cls".'
-                    raise DataError("X209", f"{told}.", hint=hint)
-                yield name, picture, parts["cls"].decode("utf-8", "replace").strip()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError("X207", f"{path} can't be read as a tar: {error}.", hint="make it anew.") from error
-
-
-class Member(tarfile.TarInfo):
-    """A file of a tar. A tar ends with a block of zeros; of another end, where tarfile stops in silence, is told."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """That which a block begins."""
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if buf and not any(buf):
-                raise
-            raise tarfile.ReadError(f"it was cut or damaged, and has no end ({error})") from error
-
-
-def grouped(members: Iterable[tarfile.TarInfo], path: Path, most: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """The files of each sample, by what follows the first dot of their names."""
-    name, parts = "", dict[str, bytes]()
-    for member in members:
-        folder, _, base = member.name.rpartition("/")
-        if not member.isfile() or base.startswith("."):
-            continue
-        stem, _, ending = base.partition(".")
-        key = f"{folder}/{stem}" if folder else stem
-        if key != name and parts:
-            yield name, parts
-            parts = {}
-        name, ending = key, ending.lower()
-        if ending in (*PICTURES, "cls"):
-            parts[ending] = read(members, member, path, MOST_TEXT if ending == "cls" else most)
-        else:
-            parts.setdefault(ending, b"")
-    if parts:
-        yield name, parts
-
-
-def read(shard: Any, member: tarfile.TarInfo, path: Path, most: int) -> bytes:
-    """What a file of a tar holds, if that is not too much."""
-    if member.size > most:
-        told = f"{member.name} of {path} has {counted(member.size, 'byte')}, more than the {most:,} allowed"
-        raise DataError("X207", f"{told}.", hint="max_pixels allows larger pictures.")
-    file: IO[bytes] | None = shard.extractfile(member)
-    return file.read() if file else b""

@@ -60,13 +60,17 @@ def hosted(model):
     return {name: np.array(w) for name, w in tree.items(model.weights)}
 
 
-def assert_equal_models(one, other, rtol=1e-9, atol=1e-12):
+def assert_equal_models(one, other, rtol=1e-9, atol=1e-12, accuracy=0.0):
+    """Weights and losses within rounding; of accuracies, a part of the samples may be nearly undecided."""
     theirs = hosted(other)
     for name, w in hosted(one).items():
         np.testing.assert_allclose(w, theirs[name], rtol=rtol, atol=atol, err_msg=name)
-    for column in ("loss", "accuracy"):
+    for column, around in (("loss", 0.0), ("accuracy", accuracy)):
         np.testing.assert_allclose(
-            [row[column] for row in one.history.rows], [row[column] for row in other.history.rows], rtol=rtol
+            [row[column] for row in one.history.rows],
+            [row[column] for row in other.history.rows],
+            rtol=rtol,
+            atol=around,
         )
 
 
@@ -442,7 +446,7 @@ def test_half_precision_in_spans(precision, data, spans):
     for model in models:
         model.fit(x, t, epochs=2, batch_size=8, progress="none")
     assert max(spans) > 1
-    assert_equal_models(*models, rtol=0.02, atol=2e-3)
+    assert_equal_models(*models, rtol=0.02, atol=2e-3, accuracy=1 / len(x))
     assert {str(w.dtype) for w in tree.leaves(models[0].weights)} == {"float32"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from array_api_compat import is_numpy_array
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import check_rate
 from xcnn.core.options import checked
 from xcnn.core.types import Array
@@ -108,7 +108,27 @@ def brightened(x: Array, by: NDArray[np.float64]) -> Array:
 
 def contrasted(x: Array, by: NDArray[np.float64]) -> Array:
     """Each image blended with its mean grey."""
-    return blended(x, grey(namespace(x).mean(x, axis=(2, 3), keepdims=True)), by)
+    return blended(x, grey(means(x)), by)
+
+
+def means(x: Array) -> Array:
+    """(N, C, 1, 1), of each channel's cells: the same bits in every library, as libraries' own sums are not.
+
+    Halves are added, and the halves of their sum, in an order that is the same everywhere; of an odd number the last
+    waits. Halves of precision are summed in float32.
+    """
+    xp, (images, channels, height, width) = namespace(x), x.shape
+    sums, odd = xp.reshape(x, (images * channels, height * width)), []
+    if xp.finfo(x.dtype).bits < 32:
+        sums = xp.astype(sums, xp.float32)
+    while (cells := sums.shape[1]) > 1:
+        half = cells // 2
+        if cells % 2:
+            odd.append(sums[:, -1:])
+        sums = sums[:, :half] + sums[:, half : 2 * half]
+    for last in odd:
+        sums = sums + last
+    return xp.reshape(xp.astype(sums * (1 / (height * width)), x.dtype, copy=False), (images, channels, 1, 1))
 
 
 def saturated(x: Array, by: NDArray[np.float64]) -> Array:
@@ -146,7 +166,7 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
     channels = []
     for first in (5, 3, 1):  # red, green and blue fall from value to least around these sixths of the circle
         sixth = first + hue
-        sixth = sixth - 6 * xp.floor(sixth / 6)
+        sixth = sixth - 6 * xp.floor(sixth / everywhere(sixth, 6))
         ramp = xp.minimum(sixth, 4 - sixth)
         channels.append(value - chroma * cut_in_place(ramp))
     return xp.concat(channels, axis=1)
@@ -155,6 +175,12 @@ def turned(x: Array, by: NDArray[np.float64]) -> Array:
 def for_each(x: Array, numbers: NDArray[np.float64]) -> Array:
     """One number for each image, beside x."""
     return like(x, numbers.reshape(-1, 1, 1, 1))
+
+
+def everywhere(x: Array, divisor: Array | float) -> Array:
+    """What X is to be divided by, in its shape: XLA multiplies by the inverse of what it sees to be one number."""
+    xp = namespace(x)
+    return xp.broadcast_to(full(x, (), divisor) if isinstance(divisor, int | float) else divisor, x.shape)
 
 
 def cut(x: Array) -> Array:

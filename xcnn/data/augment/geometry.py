@@ -7,7 +7,7 @@ from math import log
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from array_api_compat import is_numpy_array, is_writeable_array
+from array_api_compat import is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.checks import check_between, check_positive, check_whole
@@ -16,61 +16,11 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, batch_of, centres, each, in_turn, like, sampled, side_by_side
+from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-CACHED = 2**14
-"""Cells of an image from which on its batch is taken to lie in no cache."""
-
-
-@checked
-@dataclass(frozen=True)
-class Flip:
-    """Mirror images, each with these chances: left to right, and upside down.
-
-    Parameters
-    ----------
-    horizontal, vertical
-        the shares of images that are mirrored, 0 to 1
-
-    Raises
-    ------
-    OptionError
-        X104, for an option that it can't have.
-
-    Examples
-    --------
-    >>> import numpy as np, xcnn
-    >>> flip = xcnn.data.augment.Flip(horizontal=1)
-    >>> flip(np.array([[[[1.0, 2.0, 3.0]]]]), xcnn.data.augment.Draws((0, 0), np.arange(1)))
-    array([[[[3., 2., 1.]]]])
-    """
-
-    horizontal: float = 0.5
-    vertical: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_share("horizontal", self.horizontal)
-        check_share("vertical", self.vertical)
-
-    def __call__(self, x: Array, draws: Draws) -> Array:
-        check_images(self, x, draws)
-        turned = draws.uniform(2) < (self.vertical, self.horizontal)
-        pairs = zip(each(x), turned.tolist(), strict=True)
-        return in_turn(x, (mirrored(image, *ways)[None, ...] for image, ways in pairs)) if turned.any() else x
-
-
-def mirrored(image: Array, upside_down: bool, sideways: bool) -> Array:
-    """An image (C, H, W), so turned. NumPy reads backwards slowly what no cache has: it gets a large one copied."""
-    axes = [1] * upside_down + [2] * sideways
-    if not axes:
-        return image
-    near = image.copy() if is_numpy_array(image) and image.size > CACHED else image
-    return namespace(image).flip(near, axis=axes)
 
 
 @checked
@@ -315,6 +265,8 @@ def transformed(image: Array, a: NDArray[np.float64], move: NDArray[np.float64],
     if abs(np.linalg.det(a)) < 1e-12:
         raise OptionError("X104", "an image can't be made a line: its scale is 0.")
     back, middle = np.linalg.inv(a), (np.array([width, height]) - 1) / 2
+    if not np.isfinite(back).all():
+        raise OptionError("X104", "an image can't be scaled so far: 1 / scale is no number.")
     x, y = np.arange(width)[None, :] - middle[0] - move[0], np.arange(height)[:, None] - middle[1] - move[1]
     columns, rows = (back[n, 0] * x + (back[n, 1] * y + middle[n]) for n in (0, 1))
     return sampled(image, rows, columns, fill)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from array_api_compat import is_writeable_array
+from array_api_compat import is_numpy_array, is_writeable_array
 
 from xcnn.core.arrays import full, namespace, zeros
 from xcnn.core.types import Array
@@ -91,11 +91,11 @@ def shifted(image: Array, right: int, down: int, fill: float) -> Array:
 
 def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
     """X between its cells along an axis, at places from the first cell on; those outside are the outermost cell's."""
-    xp, last = namespace(x), x.shape[axis] - 1
+    last = x.shape[axis] - 1
     at = np.clip(at, 0, last)
     low = np.minimum(at.astype(np.int64), max(last - 1, 0))
     share = like(x, (at - low).reshape(tuple(-1 if n == axis % x.ndim else 1 for n in range(x.ndim))))
-    first, second = (xp.take(x, like(x, np.minimum(low + n, last)), axis=axis) for n in (0, 1))
+    first, second = (found_at(x, like(x, np.minimum(low + n, last)), axis) for n in (0, 1))
     return between(first, second, share)
 
 
@@ -108,6 +108,7 @@ def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], f
     """An image (C, H, W) at any places (h, w) of its rows and columns: bilinear, all beyond its edges being `fill`.
 
     It is taken from the image with cells around it, one before and two behind, which a place beyond them is moved to.
+    Where all places lie on rows, or on columns, as a shear leaves them, there is nothing to blend across these.
     """
     xp, (channels, height, width) = namespace(x), x.shape
     padded = xp.reshape(around(x - fill if fill else x), (channels, -1))
@@ -120,11 +121,16 @@ def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], f
 
     def blend(first: int) -> Array:
         """Each place's two cells of a row, from this cell on."""
-        here, there = (xp.take(padded[:, first + n :], at, axis=1) for n in (0, 1))
-        return between(here, there, share_across)
+        here = found_at(padded[:, first:], at, 1)
+        return between(here, found_at(padded[:, first + 1 :], at, 1), share_across) if across.any() else here
 
-    found = between(blend(0), blend(width + 3), share_down)
+    found = between(blend(0), blend(width + 3), share_down) if down.any() else blend(0)
     return xp.reshape(found + fill if fill else found, (channels, *rows.shape))
+
+
+def found_at(x: Array, at: Array, axis: int) -> Array:
+    """X at places along an axis, of which it has each: looking for others takes NumPy nearly half of its time."""
+    return np.take(x, at, axis=axis, mode="wrap") if is_numpy_array(x) else namespace(x).take(x, at, axis=axis)
 
 
 def between(first: Array, second: Array, share: Array) -> Array:

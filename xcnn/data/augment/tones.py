@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from array_api_compat import is_numpy_array
 
 from xcnn.core.arrays import namespace
 from xcnn.core.types import Array
-from xcnn.data.augment.colour import blended, cut, for_each
+from xcnn.data.augment.colour import blended, cut, everywhere, for_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,19 +28,18 @@ def sharpened(x: Array, by: NDArray[np.float64]) -> Array:
     inner = three[:, :, :, :-2] + three[:, :, :, 1:-1]
     inner += three[:, :, :, 2:]
     inner += 4 * x[:, :, 1:-1, 1:-1]
-    inner /= 13
+    inner /= everywhere(inner, 13)
     rows = xp.concat([x[:, :, 1:-1, :1], inner, x[:, :, 1:-1, -1:]], axis=3)
     return blended(x, xp.concat([x[:, :, :1, :], rows, x[:, :, -1:, :]], axis=2), by)
 
 
 def posterized(x: Array, bits: NDArray[np.float64]) -> Array:
     """The first `bits` bits of each cell's byte, the others being 0."""
-    step = for_each(x, 2.0 ** (8 - bits))
-    made = tones(x)
-    made /= step
+    made, step = tones(x), for_each(x, 2.0 ** (8 - bits))
+    made /= everywhere(made, step)
     made = namespace(x).floor(made)
     made *= step
-    made /= LEVELS
+    made /= everywhere(made, LEVELS)
     return made
 
 
@@ -54,9 +54,9 @@ def stretched(x: Array) -> Array:
     least, most = (extreme(x, axis=(2, 3), keepdims=True) for extreme in (xp.min, xp.max))
     span = most - least
     flat = span <= 0
-    made = x - least
-    made /= xp.where(flat, xp.ones_like(span), span)
-    return xp.where(flat, x, made)
+    made = x - xp.where(flat, xp.zeros_like(least), least)
+    made /= everywhere(made, xp.where(flat, xp.ones_like(span), span))
+    return made
 
 
 def equalized(x: Array) -> Array:
@@ -75,13 +75,28 @@ def equalized(x: Array) -> Array:
 def spread(levels: Array, dtype: Any) -> Array:
     """The cells of one channel, (cells,) of bytes, equalized, in 0..1: each tone has a new one."""
     xp = namespace(levels)
+    darker, lightest = counted(levels)
+    step = lightest // LEVELS
+    bytes_ = xp.arange(LEVELS + 1, dtype=darker.dtype, device=levels.device)
+    table = xp.clip((step // 2 + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
+    table = xp.astype(xp.where(step > 0, table, bytes_), dtype)
+    table /= everywhere(table, LEVELS)
+    return xp.take(table, levels if is_numpy_array(levels) else xp.astype(levels, xp.int64))
+
+
+def counted(levels: Array) -> tuple[Array, Array]:
+    """How many cells, (cells,) of bytes, are darker than each byte, (256,), and than the lightest of them, (1,).
+
+    NumPy counts each byte's in a tenth of the time of sorting them all, which any library can.
+    """
+    xp = namespace(levels)
+    if is_numpy_array(levels):
+        each = np.bincount(levels, minlength=LEVELS + 1)
+        darker = np.cumsum(each) - each
+        return darker, darker[np.flatnonzero(each)[-1:]]
     order = xp.sort(levels)
     bytes_ = xp.arange(LEVELS + 1, dtype=levels.dtype, device=levels.device)
-    darker = xp.astype(xp.searchsorted(order, bytes_), xp.int64)
-    step = xp.searchsorted(order, order[-1:]) // LEVELS
-    table = xp.clip((step // 2 + darker) // xp.where(step > 0, step, xp.ones_like(step)), max=LEVELS)
-    table = xp.where(step > 0, table, xp.astype(bytes_, xp.int64))
-    return xp.take(xp.astype(table, dtype) / LEVELS, xp.astype(levels, xp.int64))
+    return xp.astype(xp.searchsorted(order, bytes_), xp.int64), xp.astype(xp.searchsorted(order, order[-1:]), xp.int64)
 
 
 def tones(x: Array) -> Array:
