@@ -25,6 +25,8 @@ def correlate(x: Array, k: Array, how: How) -> Array:
     y_size = output_size(x.shape[2:], k.shape[2:], how.stride, how.padding, how.dilation)
     if shifts.fits(x, k, y_size, how):
         return shifts.correlate(x, k, y_size, how)
+    if shifts.fits_columns(x, k.shape, how):
+        return shifts.by_columns(shifts.padded(x, how.padding), k, how)
     y = lax.conv_general_dilated(
         x.transpose(0, 2, 3, 1),
         k.transpose(2, 3, 1, 0),
@@ -49,6 +51,9 @@ def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Ar
         reach = extent(size, d) - 1
         dy, edges = cropped(dy, axis, reach - lo, x_shape[axis] + reach, s)
         around.append(edges)
+    if shifts.fits_columns(dy, k.shape, how):
+        spread = shifts.padded(dy, (around[0], around[1]), how.stride)
+        return shifts.by_columns(spread, jnp.flip(k, axis=(2, 3)).swapaxes(0, 1), how._replace(stride=(1, 1)))
     turned = jnp.flip(k, axis=(2, 3)).reshape(how.groups, o // how.groups, c, h, w)
     dx = lax.conv_general_dilated(
         dy.transpose(0, 2, 3, 1),

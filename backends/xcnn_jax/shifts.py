@@ -43,6 +43,11 @@ def fits(x: Array, k: Array, y_size: Pair, how: How) -> bool:
     return how.on_processor and terms <= FEW and nbytes <= LARGEST and str(x.dtype) in TYPES
 
 
+def fits_columns(x: Array, k_shape: Shape, how: How) -> bool:
+    """Whether images are smaller than the kernel, with which XLA then changes their places: cell by cell again."""
+    return how.on_processor and how.groups == 1 and prod(x.shape[2:]) < prod(k_shape[2:]) <= MOST
+
+
 def fits_adjoints(dy: Array, k_shape: Shape, how: How) -> bool:
     """Whether DX and DK are sums."""
     return sums(k_shape, how) and str(dy.dtype) in TYPES
@@ -70,6 +75,25 @@ def correlate(x: Array, k: Array, y_size: Pair, how: How) -> Array:
     each = k.reshape(how.groups, o // how.groups, *taps, 1, 1)
     terms = (each[:, :, u, v] * part for (u, v), part in windows(x[:, :, None], taps, y_size, how))
     return reduce(add, terms).reshape(len(x), o, *y_size)
+
+
+def by_columns(x: Array, k: Array, how: How) -> Array:
+    """Y (N, filters, height, width) of X with its padding, as one product: what each pixel meets by the kernels."""
+    o, _, *taps = k.shape
+    y_size = sizes(x, taps, how)
+    parts = [part.transpose(0, 2, 3, 1) for _, part in windows(x, taps, y_size, how)]
+    met = jnp.concatenate(parts, axis=-1).reshape(-1, k[0].size)
+    y = jnp.matmul(met, k.transpose(2, 3, 1, 0).reshape(-1, o), precision=how.products)
+    return y.reshape(len(x), *y_size, o).transpose(0, 3, 1, 2)
+
+
+def sizes(x: Array, taps: Sequence[int], how: How) -> Pair:
+    """The height and width of what comes from an image with its padding."""
+    rows, columns = (
+        (side - (count - 1) * d - 1) // s + 1
+        for side, count, d, s in zip(x.shape[2:], taps, how.dilation, how.stride, strict=True)
+    )
+    return rows, columns
 
 
 def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Array:
