@@ -1,4 +1,4 @@
-"""JPEGs whose header is read here are those of Pillow's own reader, bit for bit, and so is what is said of damaged ones."""
+"""JPEGs whose header is read here are Pillow's own reader's, bit for bit, and so is what is said of damaged ones."""
 
 import io
 
