@@ -20,6 +20,7 @@ from xcnn import datasets
 from xcnn.data import image_folder
 from xcnn.data.digits import mnist_like
 from xcnn.data.images import read_image
+from xcnn.data.jpeg import plain
 from xcnn.errors import DataError, OptionError
 
 ALL = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", *(("WEBP",) if features.check("webp") else ()))
@@ -272,6 +273,50 @@ def test_mutated_files_give_a_picture_or_an_error(tmp_path, form):
     assert refused > 5
     if sys.platform == "linux":
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def told(path, size):
+    """A picture's numbers, or the error."""
+    try:
+        return read_image(path, size, "RGB", max_pixels=1 << 20).tolist()
+    except DataError as error:
+        return str(error)
+
+
+def test_plain_jpegs_are_what_pillows_own_reader_makes_of_them(tmp_path, monkeypatch, rng):
+    """Headers that are taken apart here: the same numbers and the same errors, of files that were damaged too."""
+    photo, exif = Image.fromarray(rng.integers(0, 256, (90, 130, 3), np.uint8)), Image.Exif()
+    exif[0x0112] = 6
+    files = originals()["JPEG"] + [
+        saved(photo, "JPEG", icc_profile=bytes(300)),
+        saved(photo, "JPEG", xmp=b'<x tiff:Orientation="3"/>'),
+        saved(photo.convert("L"), "JPEG", exif=exif, progressive=True),
+        saved(photo, "JPEG", quality=99, keep_rgb=True),
+    ]
+    files += [content[: len(content) * n // 9] for content in files for n in range(1, 9)]
+    files += [mutated(content, rng) for content in files for _ in range(2)]
+    path, seen = tmp_path / "photo.jpg", []
+
+    def watched(content):
+        seen.append(plain(content))
+        return seen[-1]
+
+    for n, content in enumerate(files):
+        path.write_bytes(content)
+        size, found = [(6, 5), None, (20, 30)][n % 3], []
+        for header in (watched, lambda content: None):
+            monkeypatch.setattr("xcnn.data.images.plain", header)
+            found.append(told(path, size))
+        assert found[0] == found[1], content
+    assert 20 < sum(header is not None for header in seen) < len(seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this system")
+def test_what_is_no_file_is_told_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in ((tmp_path / "pipe", "not a file"), (tmp_path, "not a file"), (tmp_path / "x", "not there")):
+        with pytest.raises(DataError, match=f"X207.* is {reason}"):
+            read_image(path)
 
 
 # Options

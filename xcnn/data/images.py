@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-import re
+import stat
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xcnn.core.checks import check_whole
 from xcnn.core.files import path_of
-from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, upright
+from xcnn.data.jpeg import DRAFT, MAX_PIECES, check_scans, jpeg_file, plain
+from xcnn.data.pixels import STRIP, Meaning, meaning, on_white, orientation, turn_of, upright
 from xcnn.errors import DataError, OptionError, short
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image, ImageFile
+
+    from xcnn.data.jpeg import Plain
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 DIGITS = ("mnist01", "mnist")
@@ -34,18 +37,14 @@ PIXELS_PER_BYTE = 8 * 1032
 """The most that a format above can pack into a byte: PNG's 1-bit pixels, deflated."""
 
 BYTES_PER_PIXEL, SPARE_BYTES = 4, 1 << 24
-MAX_PIECES = 1 << 18
-"""Pieces that a file may be read in: PNG's chunks, JPEG's segments, BMP's runs. Each costs microseconds."""
-
-MAX_SCANS = 16
-"""Scans of a JPEG that has as many pixels as are allowed; a smaller one may have more of them. Usual are 1 to 12."""
-
 AT_ONCE = 1 << 24
 """Bytes of a file that is read before it is looked at."""
 
-DRAFT = 3
-"""A JPEG is decoded at a half, a quarter or an eighth of its size, to no less than so many halves of the larger side
-that is asked for."""
+SMALL = 256
+"""A picture of a share so small of the room is not counted: threads are fewer."""
+
+BYTES: Meaning = Meaning()
+"""What the samples of a picture mean that has nothing but its bytes."""
 
 REDUCING_GAP = 8
 """A large picture is averaged to no less than so many times the size that is asked for before it is resampled."""
@@ -172,9 +171,12 @@ class Room:
         """A copy, as another process gets it, has room of its own."""
         return Room, (self.pixels,)
 
-    @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
+    def taken(self, pixels: int) -> AbstractContextManager[None]:
         """A block that decodes so many; of a picture that is larger than all, alone."""
+        return nullcontext() if pixels * SMALL <= self.pixels else self._counted(pixels)
+
+    @contextmanager
+    def _counted(self, pixels: int) -> Iterator[None]:
         pixels = min(pixels, self.pixels)
         with self.changed:
             self.changed.wait_for(lambda: self.left >= pixels)
@@ -227,12 +229,12 @@ def open_image(
     DataError
         X207
     """
-    if content is None and not os.path.isfile(path):
-        raise DataError("X207", f"{path} is {'not a file' if os.path.exists(path) else 'not there'}.")
     try:
         with _file(path) if content is None else _in_memory(content) as file:
             count = os.fstat(file.fileno()).st_size if isinstance(file, _Pieces) else len(file.getvalue())
             return _decoded(file, count, mode, formats, size, max_pixels, room, fit)
+    except _NoFileError as error:
+        raise DataError("X207", f"{path} is {error}.") from None
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error).rstrip(".") or type(error).__name__
         raise DataError(
@@ -242,15 +244,30 @@ def open_image(
         ) from error
 
 
+class _NoFileError(Exception):
+    """There is none, or something else."""
+
+
+FLAGS: int = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+"""A named pipe is opened without waiting for who writes to it, and found to be no file."""
+
+
 def _file(path: str | os.PathLike[str]) -> _Pieces | io.BytesIO:
     """A file, whose bytes are read at once unless they are many."""
-    raw = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # fewer calls of the system than io.FileIO makes
+    try:
+        raw = os.open(path, FLAGS)  # fewer calls of the system than io.FileIO makes
+    except OSError:
+        if not os.path.isfile(path):
+            raise _NoFileError("not a file" if os.path.exists(path) else "not there") from None
+        raise
     kept = False
     try:
-        count = os.fstat(raw).st_size
-        if kept := count > AT_ONCE:
+        found = os.fstat(raw)
+        if not stat.S_ISREG(found.st_mode):
+            raise _NoFileError("not a file")
+        if kept := found.st_size > AT_ONCE:
             return _Pieces(io.FileIO(raw))
-        return _in_memory(os.read(raw, count))
+        return _in_memory(os.read(raw, found.st_size))
     finally:
         if not kept:
             os.close(raw)
@@ -275,14 +292,18 @@ def _decoded(
     """The picture in a file of so many bytes."""
     if count > BYTES_PER_PIXEL * max_pixels + SPARE_BYTES:
         raise ValueError(f"it has {count:,} bytes, too many for so few pixels")
+    content = _short_jpeg(file, formats)
+    if (header := plain(content)) is not None:
+        pixels = _check_pixels(header.width, header.height, min(max_pixels, PIXELS_PER_BYTE * count))
+        check_scans(file, count, pixels, max_pixels)
+        if (made := _made_of(header, content, mode, size, room, fit)) is not None:
+            return made
     image: Image.Image = _recognise(file, formats)
     limit = min(max_pixels, PIXELS_PER_BYTE * count) if image.format in FORMATS else max_pixels
-    pixels = image.width * image.height
-    if pixels > limit:
-        raise ValueError(f"it promises {image.width}x{image.height} pixels, more than {limit:,}")
+    pixels = _check_pixels(image.width, image.height, limit)
     meant = meaning(image)
     if image.format == "JPEG":
-        _check_scans(file, count, pixels, max_pixels)
+        check_scans(file, count, pixels, max_pixels)
         if size:
             image.draft(None, (DRAFT * max(size) // 2,) * 2)  # decoded smaller
     tile = getattr(image, "tile", None)
@@ -292,6 +313,32 @@ def _decoded(
         turn = orientation(image)
         whole = image if covered in (None, (0, 0, *image.size)) else _on_canvas(image, covered)
         return upright(_fitted(whole, mode, meant, size[::-1] if size and turn > 4 else size, fit), turn)
+
+
+def _check_pixels(width: int, height: int, limit: int) -> int:
+    """How many pixels a picture has; raise where they are more than are allowed."""
+    if width * height > limit:
+        raise ValueError(f"it promises {width}x{height} pixels, more than {limit:,}")
+    return width * height
+
+
+def _short_jpeg(file: _Pieces | io.BytesIO, formats: Sequence[str]) -> bytes:
+    """The bytes of a short JPEG, whose header takes Pillow's reader longer than need be; b"" for other files."""
+    first = formats == FORMATS or formats[0] == "JPEG"  # no other format has its bytes
+    return file.getvalue() if first and type(file) is io.BytesIO else b""
+
+
+def _made_of(
+    header: Plain, content: bytes, mode: str, size: tuple[int, int] | None, room: Room | None, fit: str
+) -> Image.Image | None:
+    """The picture in a plain JPEG; None where it is damaged, of which Pillow's own reader tells more."""
+    part = header.part(size)
+    with room.taken(prod(header.reduced(part))) if room else nullcontext():
+        image = header.decoded(content, part)
+        if image is None:
+            return None
+        turn = turn_of(header.exif) or 1
+        return upright(_fitted(image, mode, BYTES, size[::-1] if size and turn > 4 else size, fit), turn)
 
 
 def size_of(path: Path, formats: Sequence[str]) -> tuple[int, int, str] | None:
@@ -321,50 +368,10 @@ def _recognise(file: _Pieces | io.BytesIO, formats: Sequence[str]) -> ImageFile.
             continue
         file.seek(0)
         try:
-            return (_jpeg_file() if name == "JPEG" else factory)(file, "")
+            return (jpeg_file() if name == "JPEG" else factory)(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             reasons.append(f"as {name}, {error}")
     raise ValueError("; ".join(reasons) or "it has none of the formats that are allowed")
-
-
-@cache
-def _jpeg_file() -> Any:
-    """Pillow's JPEG, but for looking into EXIF data for the resolution, which warns where they are damaged."""
-    from PIL import Image, JpegImagePlugin
-
-    class JpegFile(JpegImagePlugin.JpegImageFile):
-        def getexif(self) -> Image.Exif:
-            return Image.Exif()
-
-    return JpegFile
-
-
-MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-SOI, EOI, SOS, TEM = 0xD8, 0xD9, 0xDA, 0x01
-SCAN = 10
-"""Bytes that a scan takes at least: its marker, its length, and what it says of one component."""
-
-
-def _check_scans(file: _Pieces | io.BytesIO, count: int, pixels: int, max_pixels: int) -> None:
-    """Raise for a JPEG of `count` bytes whose scans, each of which goes over all pixels, are too many."""
-    at_a_scan = max(pixels, 1 << 16)
-    if count // SCAN * at_a_scan <= MAX_SCANS * max_pixels and count // 2 <= MAX_PIECES:
-        return  # it is too short for so many
-    if isinstance(file, io.BytesIO):
-        content = file.getvalue()  # the bytes that it was given
-    else:
-        before = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(before)
-    at = scans = markers = 0
-    while (found := MARKER.search(content, at)) and found[1][0] != EOI:
-        at, markers = found.end(), markers + 1
-        if found[1][0] not in (SOI, TEM):
-            at += max(2, int.from_bytes(content[at : at + 2]))
-        scans += found[1][0] == SOS
-        if scans * at_a_scan > MAX_SCANS * max_pixels or markers > MAX_PIECES:
-            raise ValueError(f"it goes over its {pixels:,} pixels in {scans} scans or more")
 
 
 def _on_canvas(image: Image.Image, covered: tuple[int, int, int, int]) -> Image.Image:

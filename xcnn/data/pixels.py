@@ -167,14 +167,19 @@ def orientation(image: Image.Image) -> int:
     if not exif and isinstance(profile, str):
         digits = "".join(profile.split("\n")[3:])
         exif = bytes.fromhex(digits) if re.fullmatch(r"([0-9a-f]{2})*", digits) else b""
-    for value in _oriented(exif if isinstance(exif, bytes) else b""):
-        return value
+    if turn := turn_of(exif if isinstance(exif, bytes) else b""):
+        return turn
     for key in ("XML:com.adobe.xmp", "xmp"):
         xmp = image.info.get(key) or b""
         found = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp.encode() if isinstance(xmp, str) else xmp)
         if found:
             return int(found[1])
     return 1
+
+
+def turn_of(exif: bytes) -> int:
+    """The first orientation that EXIF data hold, 0 where they hold none."""
+    return next(_oriented(exif), 0)
 
 
 def _oriented(exif: bytes) -> Iterator[int]:
