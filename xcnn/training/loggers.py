@@ -177,7 +177,7 @@ class CSVLogger(Logger):
         return ",".join(repr(row[name]) for name in STEP) + "\n"
 
     def whole(self, rows: list[Row]) -> str:
-        self.names = dict.fromkeys(name for row in rows for name in row)
+        self.names: dict[str, None] = dict.fromkeys(name for row in rows for name in row)
         return self.text_of(dict(zip(self.names, self.names, strict=True))) + "".join(map(self.text_of, rows))
 
     def text_of(self, row: Row) -> str:
