@@ -276,15 +276,15 @@ def test_mutated_files_give_a_picture_or_an_error(tmp_path, form):
 
 
 def told(path, size):
-    """A picture's numbers, or the error."""
+    """A picture's bits, or the error."""
     try:
-        return read_image(path, size, "RGB", max_pixels=1 << 20).tolist()
+        return read_image(path, size, "RGB", max_pixels=1 << 20).tobytes()
     except DataError as error:
         return str(error)
 
 
 def test_plain_jpegs_are_what_pillows_own_reader_makes_of_them(tmp_path, monkeypatch, rng):
-    """Headers that are taken apart here: the same numbers and the same errors, of files that were damaged too."""
+    """Headers that are taken apart here: the same numbers and the same errors, of kinds that are left to it too."""
     photo, exif = Image.fromarray(rng.integers(0, 256, (90, 130, 3), np.uint8)), Image.Exif()
     exif[0x0112] = 6
     files = originals()["JPEG"] + [
@@ -293,8 +293,7 @@ def test_plain_jpegs_are_what_pillows_own_reader_makes_of_them(tmp_path, monkeyp
         saved(photo.convert("L"), "JPEG", exif=exif, progressive=True),
         saved(photo, "JPEG", quality=99, keep_rgb=True),
     ]
-    files += [content[: len(content) * n // 9] for content in files for n in range(1, 9)]
-    files += [mutated(content, rng) for content in files for _ in range(2)]
+    files += [content[: len(content) * n // 9] for content in files for n in (1, 4, 8)]
     path, seen = tmp_path / "photo.jpg", []
 
     def watched(content):
@@ -308,7 +307,7 @@ def test_plain_jpegs_are_what_pillows_own_reader_makes_of_them(tmp_path, monkeyp
             monkeypatch.setattr("xcnn.data.images.plain", header)
             found.append(told(path, size))
         assert found[0] == found[1], content
-    assert 20 < sum(header is not None for header in seen) < len(seen)
+    assert 12 < sum(header is not None for header in seen) < len(seen)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes on this system")
