@@ -68,7 +68,7 @@ class Plain(NamedTuple):
         reduced = self.reduced(part)
         try:
             return Image.frombytes(self.mode, reduced, content, "jpeg", self.mode, "", part, 0)
-        except (ValueError, OSError):
+        except (ValueError, OSError, TypeError):  # the last where a decoder takes other arguments
             return None
 
     def part(self, size: tuple[int, int] | None) -> int:
