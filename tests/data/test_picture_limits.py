@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from draws import draws
 from PIL import Image, ImageFile, features
+from spent import assert_soon
 
 from xcnn import datasets
 from xcnn.data import image_folder
@@ -102,7 +103,7 @@ def test_a_jpeg_of_many_scans_is_refused(tmp_path):
     start = time.process_time()
     with pytest.raises(DataError, match=r"X207.*over its 6,000,000 pixels in \d+ scans"):
         read_image(path, (8, 8))
-    assert time.process_time() - start < 1
+    assert_soon(start, 1)
     small = saved(Image.new("RGB", (30, 20), (200, 100, 50)), "JPEG", progressive=True)
     path.write_bytes(scans(small, 400))
     np.testing.assert_allclose(read_image(path, (8, 8), "RGB")[:, 4, 4] * 255, [200, 100, 50], atol=3)
@@ -140,7 +141,7 @@ def test_a_file_of_many_small_pieces_is_refused(tmp_path, kind):
     read_image_start = time.process_time()
     with pytest.raises(DataError, match=r"X207.*(pieces|scans)"):
         read_image(path)
-    assert time.process_time() - read_image_start < 1.5
+    assert_soon(read_image_start, 1.5)
 
 
 KINDS = {
@@ -267,7 +268,7 @@ def test_mutated_files_give_a_picture_or_an_error(tmp_path, form):
             assert x.size <= 3 << 20
             assert 0 <= x.min() <= x.max() <= 1
             read += 1
-        assert time.process_time() - start < 1, content
+        assert_soon(start, 1)
     assert codes == {"X207"}
     assert read > 5
     assert refused > 5
