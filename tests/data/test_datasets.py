@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from draws import draws
 from PIL import Image
-from spent import assert_soon
+from spent import assert_soon, started
 
 from xcnn import datasets
 from xcnn.data import dataset, image_folder, load_idx, published
@@ -51,10 +51,10 @@ def idx(array, kind=0x08):
 def within(seconds=1.0, mebibytes=100):
     """Fail if the block takes more of the processor's time, or allocates more."""
     tracemalloc.start()
-    start = time.process_time()
+    start = started()
     try:
         yield
-        took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+        took, peak = started() - start, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert took < seconds
@@ -222,7 +222,7 @@ def test_load_idx_survives_mutations(tmp_path, rng):
     path = tmp_path / "cells"
     types = {8: ">u1", 9: ">i1", 0xB: ">i2", 0xC: ">i4", 0xD: ">f4", 0xE: ">f8"}
     accepted = refused = 0
-    start = time.process_time()
+    start = started()
     for trial in range(count := draws(1000)):
         content = bytearray(gzip.compress(GOOD, mtime=0) if trial % 4 == 0 else GOOD)
         for _ in range(rng.integers(1, 4)):

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import random
-import time
 import tracemalloc
 import zipfile
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from draws import draws
 from keras_models import check_agrees, drawn
-from spent import assert_soon
+from spent import assert_soon, started
 
 import xcnn
 from xcnn.errors import ExchangeError, MissingDependency, OptionError, XcnnError
@@ -325,10 +324,10 @@ def test_what_is_forged_is_refused(case, tmp_path):
     weights, records = FORGED[case]
     path = saved(tmp_path / "net.keras", [VECTOR, DENSE], weights, **records)
     tracemalloc.start()
-    begin = time.process_time()
+    begin = started()
     with pytest.raises(ExchangeError, match="X416"):
         xcnn.load_keras(path, backend="numpy")
-    took, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
+    took, (_, peak) = started() - begin, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert took < 1
     assert peak < (64 << 20) + path.stat().st_size
@@ -406,7 +405,7 @@ def test_files_that_are_damaged(tmp_path):
             saved(path, layers, arrays, **{"config.json": damaged(config, draw)})
         else:
             path.write_bytes(damaged(whole, draw))
-        begin = time.process_time()
+        begin = started()
         try:
             xcnn.load_keras(path, backend="numpy")
         except XcnnError:

@@ -1,12 +1,11 @@
 """Keras layers and models that are called several times, within each other, or with more than values."""
 
 import json
-import time
 import zipfile
 
 import pytest
 from keras_models import check_agrees
-from spent import assert_soon
+from spent import assert_soon, started
 
 import xcnn
 from xcnn.errors import ExchangeError
@@ -152,7 +151,7 @@ def test_models_that_unfold(tmp_path):
                 whole.write(tmp_path / "weights", "model.weights.h5")
         if depth == 1:
             assert len(xcnn.load_keras(path, backend="numpy").net) == 4
-    begin = time.process_time()
+    begin = started()
     with pytest.raises(ExchangeError, match="counted as often as they are called"):
         xcnn.load_keras(path, backend="numpy")
     assert_soon(begin, 1)

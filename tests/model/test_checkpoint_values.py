@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from checkpoints import HEAD, joined, split
 from draws import draws
-from spent import assert_soon
+from spent import assert_soon, started
 
 from xcnn import layers as L
 from xcnn.core import tree
@@ -143,7 +142,7 @@ def mutated(rng, root):
 
 def outcome(path, x, y):
     """Whether it is loaded; then all that a user does with it is done, and raises nothing but what is documented."""
-    begun, model, refused = time.process_time(), None, None
+    begun, model, refused = started(), None, None
     try:
         model = Model.load(path, backend="numpy")
     except CheckpointError as error:

@@ -1,13 +1,12 @@
 """What a net needs is counted before it is made: against its own arrays, and against the memory of a pass."""
 
-import time
 import tracemalloc
 from math import prod
 
 import numpy as np
 import pytest
 from checkpoints import joined, split
-from spent import assert_soon
+from spent import assert_soon, started
 
 from xcnn import layers as L
 from xcnn.checking.gradients import ReferenceBackend
@@ -99,7 +98,7 @@ def test_files_whose_nets_are_huge_are_refused_soon(which, tmp_path):
     config["net"]["named"][1][1].update(says)
     config["input_shape"] = shape or config["input_shape"]
     path.write_bytes(joined(entries, config, payload))
-    began = time.process_time()
+    began = started()
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match=r"X404\] m\.xcnn is not read: a single sample would take"):
