@@ -19,7 +19,9 @@ from operator import add
 import jax.numpy as jnp
 from jax import lax
 
+from xcnn.core.reference import NO_PADDING
 from xcnn.core.types import Array, Pads, Pair, Shape
+from xcnn.core.windows import output_size
 from xcnn_jax.how import How
 
 MOST = 64
@@ -80,20 +82,11 @@ def correlate(x: Array, k: Array, y_size: Pair, how: How) -> Array:
 def by_columns(x: Array, k: Array, how: How) -> Array:
     """Y (N, filters, height, width) of X with its padding, as one product: what each pixel meets by the kernels."""
     o, _, *taps = k.shape
-    y_size = sizes(x, taps, how)
+    y_size = output_size(x.shape[2:], k.shape[2:], how.stride, NO_PADDING, how.dilation)
     parts = [part.transpose(0, 2, 3, 1) for _, part in windows(x, taps, y_size, how)]
     met = jnp.concatenate(parts, axis=-1).reshape(-1, k[0].size)
     y = jnp.matmul(met, k.transpose(2, 3, 1, 0).reshape(-1, o), precision=how.products)
     return y.reshape(len(x), *y_size, o).transpose(0, 3, 1, 2)
-
-
-def sizes(x: Array, taps: Sequence[int], how: How) -> Pair:
-    """The height and width of what comes from an image with its padding."""
-    rows, columns = (
-        (side - (count - 1) * d - 1) // s + 1
-        for side, count, d, s in zip(x.shape[2:], taps, how.dilation, how.stride, strict=True)
-    )
-    return rows, columns
 
 
 def correlate_input_adjoint(dy: Array, k: Array, x_shape: Shape, how: How) -> Array:
