@@ -12,7 +12,7 @@ import xcnn
 from xcnn import augment
 from xcnn.core import tree
 from xcnn.core.random import fold, threefry2x32
-from xcnn.data.augment import tones
+from xcnn.data.augment import resampling, tones
 from xcnn.data.augment.colour import contrasted, means, saturated, turned
 from xcnn.data.augment.geometry import matrix, transformed
 from xcnn.data.augment.mixing import beta
@@ -23,6 +23,12 @@ N = 12
 rng = np.random.default_rng(5)
 X = rng.random((N, 3, 9, 7), dtype="float32")
 DRAWS = augment.Draws((3, 1), np.arange(100, 100 + N))
+
+
+def mapped(image, a, move, fill):
+    """One image by one matrix."""
+    return transformed(image[None], a[None], np.asarray(move)[None], fill)[0]
+
 
 IMAGES = [
     augment.Flip(), augment.Flip(0.3, 0.8), augment.Translate(3), augment.Translate(3, "reflect"),
@@ -70,6 +76,18 @@ def test_a_sample_is_changed_alike_in_any_batch(change):
     np.testing.assert_array_equal(change(X[chosen], DRAWS.of(chosen)), whole[chosen])
     np.testing.assert_array_equal(change(X[4:5], DRAWS.of([4])), whole[4:5])
     assert not np.array_equal(change(X, replace(DRAWS, key=(3, 2))), whole)
+
+
+@pytest.mark.parametrize(
+    "change", [augment.RandomResizedCrop(), augment.Affine(30, 0.2, (0.7, 1.4), 20, 0.5)], ids=repr
+)
+@pytest.mark.parametrize("together", [1, 63, 200])
+def test_images_that_are_looked_up_together_become_what_they_do_alone(change, together, monkeypatch):
+    """One by one, each, and in groups of three."""
+    whole = change(X, DRAWS)
+    monkeypatch.setattr(resampling, "TOGETHER", together)
+    assert change(X, DRAWS).tobytes() == whole.tobytes()
+    assert change(X[:0], DRAWS.of(slice(0))).shape == (0, 3, 9, 7)
 
 
 @pytest.mark.parametrize("change", IMAGES, ids=repr)
@@ -149,7 +167,7 @@ def test_parts_have_the_areas_and_ratios_that_are_asked_for():
     assert ratio.max() < 2.02
     assert stats.kstest(((left + 0.5) / (301 - wide))[wide < 200], "uniform").statistic < 0.05
     tall = augment.RandomResizedCrop((1, 1), (0.5, 0.5)).parts(100, 100, augment.Draws((1,), np.arange(2)))
-    assert tall == [(0, 25, 100, 50)] * 2  # no part has this area: the largest of this ratio
+    assert tall.tolist() == [[0, 25, 100, 50]] * 2  # no part has this area: the largest of this ratio
 
 
 def test_an_affine_map_is_pytorchs_sampling_with_zeros_around():
@@ -165,9 +183,9 @@ def test_an_affine_map_is_pytorchs_sampling_with_zeros_around():
         sampled = torch.nn.functional.grid_sample(
             torch.tensor(image[None], dtype=torch.float64), grid, "bilinear", "zeros", False
         )
-        np.testing.assert_allclose(transformed(image, a, np.array(move), 0.0), sampled[0].numpy(), atol=2e-6)
-        shifted = transformed(image - 0.5, a, np.array(move), -0.5) + 0.5
-        np.testing.assert_allclose(shifted, transformed(image, a, np.array(move), 0.0), atol=2e-6)
+        np.testing.assert_allclose(mapped(image, a, np.array(move), 0.0), sampled[0].numpy(), atol=2e-6)
+        shifted = mapped(image - 0.5, a, np.array(move), -0.5) + 0.5
+        np.testing.assert_allclose(shifted, mapped(image, a, np.array(move), 0.0), atol=2e-6)
 
 
 def test_what_an_affine_map_draws_fills_the_ranges_that_are_asked_for():
@@ -176,13 +194,13 @@ def test_what_an_affine_map_draws_fills_the_ranges_that_are_asked_for():
     for n in range(N):
         angle, lean = np.radians(30 * (2 * u[n, 0] - 1)), np.radians(20 * (2 * u[n, 1] - 1))
         move = 0.2 * (2 * u[n, 3:] - 1) * np.array([7, 9])
-        expected = transformed(X[n], matrix(angle, lean, 0.7 + 0.7 * u[n, 2]), move, 0.0)
+        expected = mapped(X[n], matrix(angle, lean, 0.7 + 0.7 * u[n, 2]), move, 0.0)
         np.testing.assert_allclose(y[n], expected, atol=2e-6)
 
 
 def test_a_quarter_turn_is_numpys_clockwise():
     square = X[:1, :, :7, :7]
-    turned_once = transformed(square[0], matrix(np.pi / 2, 0, 1), np.zeros(2), 0.0)
+    turned_once = mapped(square[0], matrix(np.pi / 2, 0, 1), np.zeros(2), 0.0)
     np.testing.assert_allclose(turned_once, np.rot90(square[0], -1, (1, 2)), atol=1e-6)
 
 
@@ -287,13 +305,17 @@ def test_what_lies_on_rows_is_not_blended_across_them():
     """A shear's places do, so that what is no number stays in its row."""
     image = X[0].copy()
     image[:, 4, 3] = np.nan
-    sheared = transformed(image, np.array([[1, 0.3], [0, 1]]), np.zeros(2), 0.0)
+    sheared = mapped(image, np.array([[1, 0.3], [0, 1]]), np.zeros(2), 0.0)
     assert sorted({*np.nonzero(np.isnan(sheared))[1]}) == [4]
+    both = np.array([[[1, 0.3], [0, 1]], [[0.9, 0.3], [0.1, 1]]])  # beside one that is blended
+    beside = transformed(np.stack([image, X[1]]), both, np.zeros((2, 2)), 0.0)
+    assert beside[0].tobytes() == sheared.tobytes()
+    assert beside[1].tobytes() == mapped(X[1], both[1], np.zeros(2), 0.0).tobytes()
 
 
 def test_scales_beyond_all_numbers_are_told():
     with pytest.raises(OptionError, match="no number"), np.errstate(all="ignore"):
-        transformed(X[0], np.full((2, 2), np.inf) * np.eye(2), np.zeros(2), 0.0)
+        mapped(X[0], np.full((2, 2), np.inf) * np.eye(2), np.zeros(2), 0.0)
 
 
 def test_images_of_one_tone_and_none_at_all_stay():
@@ -325,7 +347,7 @@ def test_each_operation_of_randaugment_is_drawn_and_its_magnitude_is_the_papers(
     np.testing.assert_allclose(of("shear x")[:, 20 + 10, 3:], x[0, :, 20 + 10, :-3], atol=1e-6)  # 10 from the middle
     np.testing.assert_allclose(of("shear y", -1)[:, :-3, 15 + 10], x[0, :, 3:, 15 + 10], atol=1e-6)
     angle = np.radians(30)
-    turned_once = transformed(
+    turned_once = mapped(
         x[0], np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), np.zeros(2), 0
     )
     np.testing.assert_allclose(of("rotate"), turned_once, atol=1e-6)

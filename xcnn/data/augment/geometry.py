@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from array_api_compat import is_writeable_array
@@ -16,7 +16,7 @@ from xcnn.core.options import checked
 from xcnn.core.types import Array
 from xcnn.data.augment.checks import check_images, check_range, check_share
 from xcnn.data.augment.draws import Draws
-from xcnn.data.augment.resampling import along, batch_of, centres, each, like, sampled, side_by_side
+from xcnn.data.augment.resampling import each, enlarged, in_groups, like, sampled, side_by_side
 from xcnn.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ class RandomResizedCrop:
     def __call__(self, x: Array, draws: Draws) -> Array:
         check_images(self, x, draws)
         height, width = x.shape[2:]
-        parts = zip(each(x), self.parts(height, width, draws), strict=True)
-        return batch_of(x, (enlarged(image, *part) for image, part in parts))
+        parts = np.asarray(self.parts(height, width, draws), np.int64).reshape(-1, 4)
+        return in_groups(x, lambda images, those: enlarged(images, parts[those]))
 
-    def parts(self, height: int, width: int, draws: Draws) -> list[tuple[int, int, int, int]]:
-        """Of each image the part's first row and column, its height and its width."""
+    def parts(self, height: int, width: int, draws: Draws) -> NDArray[np.int64]:
+        """Of each image the part's first row and column, its height and its width: (N, 4)."""
         u = draws.uniform(2 * self.TRIES + 2)
         area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, : self.TRIES])
         low, high = (log(ratio) for ratio in self.ratio)
@@ -148,21 +148,12 @@ class RandomResizedCrop:
         wide, tall = (np.rint(np.sqrt(each)).astype(np.int64) for each in (area * ratio, area / ratio))
         fits = (wide > 0) & (tall > 0) & (wide <= width) & (tall <= height)
         least, most = self.ratio
-        central = (round(min(height, width / least)), round(min(width, height * most)))
-        parts = []
-        for n, tried in enumerate(fits):
-            first = int(np.argmax(tried))
-            h, w = (int(tall[n, first]), int(wide[n, first])) if tried[first] else central
-            place = u[n, -2:] if tried[first] else (0.5, 0.5)
-            parts.append((int(place[0] * (height - h + 1)), int(place[1] * (width - w + 1)), h, w))
-        return parts
-
-
-def enlarged(image: Array, top: int, left: int, high: int, wide: int) -> Array:
-    """A part of an image (C, H, W), as large as the image."""
-    height, width = image.shape[1:]
-    rows = along(image[:, top : top + high, left : left + wide], centres(0, high, height), 1)
-    return along(rows, centres(0, wide, width), 2)
+        central = np.array([round(min(height, width / least)), round(min(width, height * most))])
+        first, some = np.argmax(fits, axis=1), fits.any(axis=1, keepdims=True)
+        sides = np.stack([tall, wide], axis=-1)[np.arange(len(fits)), first]
+        sides = np.where(some, sides, central)
+        corners = np.where(some, u[:, -2:], 0.5) * (np.array([height, width]) - sides + 1)
+        return np.concatenate([corners.astype(np.int64), sides], axis=1)
 
 
 @checked
@@ -218,9 +209,7 @@ class Affine:
         angle, lean = (np.deg2rad(most) * (2 * u[:, n] - 1) for n, most in ((0, self.degrees), (1, self.shear)))
         size = self.scale[0] + (self.scale[1] - self.scale[0]) * u[:, 2]
         move = self.translate * (2 * u[:, 3:] - 1) * (width, height)
-        maps = [matrix(*drawn) for drawn in zip(angle, lean, size, strict=True)]
-        given = zip(each(x), maps, move, strict=True)
-        return batch_of(x, (transformed(image, a, by, self.fill) for image, a, by in given))
+        return transformed(x, matrix(angle, lean, size), move, self.fill)
 
 
 def Rotate(degrees: float, fill: float = 0.0) -> Affine:
@@ -252,24 +241,35 @@ def Rotate(degrees: float, fill: float = 0.0) -> Affine:
     return Affine(degrees=check_positive("degrees", degrees), fill=fill)
 
 
-def matrix(angle: float, lean: float, size: float) -> NDArray[np.float64]:
-    """A of (x, y): turned clockwise as it is seen, y counting down, leaning by `lean`, both in radians, and scaled."""
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    made: NDArray[np.float64] = size * turn @ np.array([[1.0, np.tan(lean)], [0.0, 1.0]])
+def matrix(angle: Any, lean: Any, size: Any) -> NDArray[np.float64]:
+    """A of (x, y): turned clockwise as it is seen, y counting down, leaning by `lean`, both in radians, and scaled.
+
+    (2, 2) of three numbers, (N, 2, 2) of N of each.
+    """
+    cos, sin = size * np.cos(angle), size * np.sin(angle)
+    lean = np.tan(lean)
+    rows = [np.stack([cos, cos * lean - sin], axis=-1), np.stack([sin, sin * lean + cos], axis=-1)]
+    made: NDArray[np.float64] = np.stack(rows, axis=-2)
     return made
 
 
-def transformed(image: Array, a: NDArray[np.float64], move: NDArray[np.float64], fill: float) -> Array:
-    """An image (C, H, W) by a matrix of (x, y) about its middle, and a move."""
-    height, width = image.shape[1:]
-    if abs(np.linalg.det(a)) < 1e-12:
+def transformed(x: Array, a: NDArray[np.float64], moves: NDArray[np.float64], fill: float) -> Array:
+    """Images (N, C, H, W), each by its matrix (N, 2, 2) of (x, y) about its middle, and its move (N, 2)."""
+    height, width = x.shape[2:]
+    if np.any(np.abs(np.linalg.det(a)) < 1e-12):
         raise OptionError("X104", "an image can't be made a line: its scale is 0.")
     back, middle = np.linalg.inv(a), (np.array([width, height]) - 1) / 2
     if not np.isfinite(back).all():
         raise OptionError("X104", "an image can't be scaled so far: 1 / scale is no number.")
-    x, y = np.arange(width)[None, :] - middle[0] - move[0], np.arange(height)[:, None] - middle[1] - move[1]
-    columns, rows = (back[n, 0] * x + (back[n, 1] * y + middle[n]) for n in (0, 1))
-    return sampled(image, rows, columns, fill)
+
+    def change(images: Array, those: slice) -> Array:
+        by, (right, down) = back[those, :, :, None, None], (moves[those, n, None, None] for n in (0, 1))
+        x_at = np.arange(width)[None, None, :] - middle[0] - right
+        y_at = np.arange(height)[None, :, None] - middle[1] - down
+        columns, rows = (by[:, n, 0] * x_at + (by[:, n, 1] * y_at + middle[n]) for n in (0, 1))
+        return sampled(images, rows, columns, fill)
+
+    return in_groups(x, change)
 
 
 @checked

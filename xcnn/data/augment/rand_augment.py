@@ -48,8 +48,8 @@ def mapped(matrix: Callable[[float], list[list[float]]]) -> Operation:
     """Maps about the middle, by the matrix of an amount."""
 
     def operation(x: Array, amounts: Amounts, fill: float) -> Array:
-        pairs = zip(each(x), amounts.tolist(), strict=True)
-        return batch_of(x, (transformed(image, np.array(matrix(amount)), np.zeros(2), fill) for image, amount in pairs))
+        maps = np.array([matrix(amount) for amount in amounts.tolist()])
+        return transformed(x, maps, np.zeros((len(maps), 2)), fill)
 
     return operation
 

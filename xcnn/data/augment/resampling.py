@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from xcnn.core.types import Array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+TOGETHER = 2**16
+"""Cells of a channel that are looked up at once: of one small image each call of NumPy takes longer than its work."""
 
 
 def like(x: Array, numbers: Any) -> Array:
@@ -89,43 +92,92 @@ def shifted(image: Array, right: int, down: int, fill: float) -> Array:
     return image
 
 
-def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
-    """X between its cells along an axis, at places from the first cell on; those outside are the outermost cell's."""
-    last = x.shape[axis] - 1
+def in_groups(x: Array, change: Callable[[Array, slice], Array]) -> Array:
+    """A batch like X by a function of some of its images, and of which they are: of small ones, many at once."""
+    at_once = max(1, TOGETHER // max(1, x.shape[2] * x.shape[3]))
+    groups = [slice(first, min(first + at_once, x.shape[0])) for first in range(0, x.shape[0], at_once)]
+    if len(groups) == 1:
+        return change(x, groups[0])
+    return in_turn(x, (change(x[those, ...], those) for those in groups))
+
+
+def channels_first(x: Array) -> Array:
+    """Images (N, C, H, W) as (C, N, H, W), and the other way round: each channel's cells of all of them in one row."""
+    return namespace(x).permute_dims(x, (1, 0, 2, 3))
+
+
+def neighbours(at: NDArray[np.float64], last: int | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The two cells (2, ...) that places lie between, and the second's share; outside, the outermost cell."""
     at = np.clip(at, 0, last)
-    low = np.minimum(at.astype(np.int64), max(last - 1, 0))
-    share = like(x, (at - low).reshape(tuple(-1 if n == axis % x.ndim else 1 for n in range(x.ndim))))
-    first, second = (found_at(x, like(x, np.minimum(low + n, last)), axis) for n in (0, 1))
-    return between(first, second, share)
+    low = np.minimum(at.astype(np.int64), np.maximum(np.asarray(last) - 1, 0))
+    return np.stack([low, np.minimum(low + 1, last)]), at - low
 
 
-def centres(first: float, size: float, cells: int) -> NDArray[np.float64]:
+def centres(first: float, size: Any, cells: int) -> NDArray[np.float64]:
     """Where the centres of so many cells lie that share an interval of `size` cells from cell `first` on."""
     return np.asarray((np.arange(cells) + 0.5) * (size / cells) + (first - 0.5), np.float64)
 
 
-def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], fill: float) -> Array:
-    """An image (C, H, W) at any places (h, w) of its rows and columns: bilinear, all beyond its edges being `fill`.
+def enlarged(x: Array, parts: NDArray[np.int64]) -> Array:
+    """Parts of images (N, C, H, W), as large as they; parts (N, 4): first row and column, height and width."""
+    (count, channels, height, width), xp = x.shape, namespace(x)
+    if count == 1:
+        return enlarged_alone(x, *parts[0].tolist())
+    top, left, high, wide = (parts[:, n, None] for n in range(4))
+    rows, down = neighbours(centres(0, high, height), high - 1)
+    columns, across = neighbours(centres(0, wide, width), wide - 1)
+    rows += top + height * np.arange(count)[:, None]
+    columns += left
+    lines = xp.reshape(channels_first(x), (channels, count * height, width))
+    first, second = (found_at(lines, like(x, at.reshape(-1)), 1) for at in rows)
+    found = between(first, second, like(x, down.reshape(1, -1, 1)))
+    begin = width * np.arange(count * height).reshape(count, height, 1)
+    cells = xp.reshape(found, (channels, -1))
+    first, second = (found_at(cells, like(x, (begin + at[:, None, :]).reshape(-1)), 1) for at in columns)
+    shape = (channels, count, height, width)
+    found = between(xp.reshape(first, shape), xp.reshape(second, shape), like(x, across[None, :, None, :]))
+    return channels_first(found)
 
-    It is taken from the image with cells around it, one before and two behind, which a place beyond them is moved to.
-    Where all places lie on rows, or on columns, as a shear leaves them, there is nothing to blend across these.
+
+def enlarged_alone(x: Array, top: int, left: int, high: int, wide: int) -> Array:
+    """The same of one image (1, C, H, W), which may be large: nothing but the part is read."""
+    part = x[:, :, top : top + high, left : left + wide]
+    return along(along(part, centres(0, high, x.shape[2]), 2), centres(0, wide, x.shape[3]), 3)
+
+
+def along(x: Array, at: NDArray[np.float64], axis: int) -> Array:
+    """X between its cells along an axis, at places from the first cell on; those outside are the outermost cell's."""
+    cells, share = neighbours(at, x.shape[axis] - 1)
+    first, second = (found_at(x, like(x, each), axis) for each in cells)
+    return between(first, second, like(x, share.reshape(tuple(-1 if n == axis else 1 for n in range(x.ndim)))))
+
+
+def sampled(x: Array, rows: NDArray[np.float64], columns: NDArray[np.float64], fill: float) -> Array:
+    """Images (N, C, H, W) at places (N, h, w) of their rows and columns: bilinear, all beyond their edges being `fill`.
+
+    They are taken from images with cells around them, one before and two behind, which a place beyond is moved to.
+    Where all places of an image lie on rows, or on columns, as a shear leaves them, nothing is blended across these.
     """
-    xp, (channels, height, width) = namespace(x), x.shape
-    padded = xp.reshape(around(x - fill if fill else x), (channels, -1))
+    xp, (count, channels, height, width) = namespace(x), x.shape
     (top, down), (left, across) = ((whole(at, size)) for at, size in ((rows, height), (columns, width)))
+    blended = [share.any(axis=(1, 2)) for share in (down, across)]
+    if any(those.any() and not those.all() for those in blended):
+        alone = (slice(n, n + 1) for n in range(count))
+        return in_turn(x, (sampled(x[n, ...], rows[n], columns[n], fill) for n in alone))
+    padded = xp.reshape(around(channels_first(x - fill if fill else x)), (channels, -1))
     top *= width + 3
     top += left
-    top += width + 4
+    top += width + 4 + (height + 3) * (width + 3) * np.arange(count)[:, None, None]
     at = like(x, top.astype(np.int64).reshape(-1))
     share_down, share_across = (like(x, share.reshape(1, -1)) for share in (down, across))
 
     def blend(first: int) -> Array:
         """Each place's two cells of a row, from this cell on."""
         here = found_at(padded[:, first:], at, 1)
-        return between(here, found_at(padded[:, first + 1 :], at, 1), share_across) if across.any() else here
+        return between(here, found_at(padded[:, first + 1 :], at, 1), share_across) if blended[1].any() else here
 
-    found = between(blend(0), blend(width + 3), share_down) if down.any() else blend(0)
-    return xp.reshape(found + fill if fill else found, (channels, *rows.shape))
+    found = between(blend(0), blend(width + 3), share_down) if blended[0].any() else blend(0)
+    return channels_first(xp.reshape(found + fill if fill else found, (channels, *rows.shape)))
 
 
 def found_at(x: Array, at: Array, axis: int) -> Array:
@@ -150,7 +202,7 @@ def whole(at: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], NDAr
 
 
 def around(x: Array) -> Array:
-    """An image (C, H, W) with one row and column of zeros before it, and two behind it."""
-    xp, (channels, height, _) = namespace(x), x.shape
-    x = xp.concat([zeros(x, (channels, height, 1)), x, zeros(x, (channels, height, 2))], axis=2)
-    return xp.concat([zeros(x, (channels, n, x.shape[2])) if n else x for n in (1, 0, 2)], axis=1)
+    """Images (..., H, W) with one row and column of zeros before them, and two behind them."""
+    xp, (*others, height, _) = namespace(x), x.shape
+    x = xp.concat([zeros(x, (*others, height, 1)), x, zeros(x, (*others, height, 2))], axis=-1)
+    return xp.concat([zeros(x, (*others, n, x.shape[-1])) if n else x for n in (1, 0, 2)], axis=-2)
