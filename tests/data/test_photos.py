@@ -220,6 +220,34 @@ def test_a_training_that_skips_is_saved_and_resumed_in_an_epoch(spoiled, tmp_pat
     assert bits(model) == bits(trained(data()))
 
 
+def test_a_batch_of_which_nothing_can_be_read_is_passed_by(spoiled):
+    """As the last of an epoch may be, which has but one picture: a step less, also in a training that is resumed."""
+
+    def data():
+        return xcnn.data.folder(spoiled, (16, 16), "RGB", bad="skip")
+
+    class Stop(xcnn.training.progress.Silent):
+        def advance(self, images, loss):
+            if left.state.step == 23:
+                raise KeyboardInterrupt
+
+    left, options = made((3, 16, 16)), {"batch_size": 1, "augment": xcnn.augment.Flip()}
+    left.fit(data(), epochs=2, progress=Stop(), **options)
+    assert left.state.batch < 5  # of the second epoch
+    left.fit(data(), epochs=2, progress="none", resume=True, **options)
+    whole = trained(data(), **options, validation_split=None)
+    assert whole.state.step == left.state.step == 2 * (len(data()) - 2)
+    assert bits(left) == bits(whole)
+    assert whole.evaluate(data(), batch_size=1) == pytest.approx(whole.evaluate(data()))
+    with pytest.raises(DataError, match=r"X203.*some of them can't be read"):
+        whole.predict(data(), batch_size=1)
+    for file in (spoiled / "cat", spoiled / "dog"):
+        for picture in file.iterdir():
+            picture.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"X203.*no batch(.|\n)*left out stand in the log"):
+        trained(data(), **options)
+
+
 @pytest.mark.parametrize("wrong", [{"part": "all"}, {"bad": "ignore"}, {"mode": "CMYK"}, {"size": 3}])
 def test_options_that_are_none(photos, wrong):
     with pytest.raises(OptionError, match=r"X104"):

@@ -141,9 +141,7 @@ class Reading:
                 continue
             to_array(image, self.mode, x[len(kept)])
             kept.append(place)
-        if not kept:
-            raise DataError("X207", f"all {counted(count, 'picture')} of a batch can't be read.", hint="look at them.")
-        return x[: len(kept)], np.array(kept)
+        return x[: len(kept)], np.array(kept, np.int64)
 
 
 class Skipped(dict[str, str]):

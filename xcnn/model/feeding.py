@@ -65,7 +65,16 @@ class Fed(Around):
     def taken(self, job: Job) -> Batch:
         """A batch, scaled, numbered and checked."""
         x, t, numbers = job()
+        if self.samples is None and not len(numbers):
+            return self.nothing()
         return Batch(self.x_of(x, numbers), self.t_of(t, numbers) if self.asked else None, numbers)
+
+    def nothing(self) -> Batch:
+        """A batch of no samples: the source leaves out what it can't read, and that is all of this one."""
+        model, known = self.model, getattr(self.source, "labels", None)
+        y = np.empty((0, *model.output_shape), model.dtype)
+        t = y if known is None else np.empty((0, *known.shape[1:]), np.int64)
+        return Batch(np.empty((0, *model.input_shape), model.dtype), t if self.asked else None, np.empty(0, np.int64))
 
     def x_of(self, x: Any, numbers: Numbers) -> Any:
         """Samples."""

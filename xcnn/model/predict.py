@@ -134,7 +134,7 @@ def predict(model: Held, data: Source, batch_size: int | None, workers: int) -> 
             else:
                 y[seen : seen + len(x)] = made
             del made  # the next batch needs its room
-            if data.expected and numbers[-1] != seen + len(x) - 1:
+            if data.expected and (not len(x) or numbers[-1] != seen + len(x) - 1):
                 told = f"{counted(data.expected, 'sample')} were asked for, and some of them can't be read"
                 raise DataError("X203", f"{told}.", hint="leave them out before: outputs would belong to others.")
             seen += len(x)

@@ -139,8 +139,10 @@ def batches(data: Source, seed: int, batch_size: int) -> Iterator[Batch]:
     for epoch in count():
         empty = True
         for job in data.jobs(Pass(batch_size, seed, epoch, shuffle=True)):
-            empty = False
-            yield job()
+            batch = job()
+            if len(batch.numbers):
+                empty = False
+                yield batch
         if empty:
             return
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from xcnn.core.pure import is_own
 from xcnn.data.source import Around, Arrays, Batch, Job, Numbered, Numbers, Pass, Source, order_of
-from xcnn.errors import DataError
 from xcnn.model.feeding import Fed
 from xcnn.parallel.parts import places
 from xcnn.training.loop import Change, Way, changed
@@ -76,20 +75,8 @@ class SharedSource(Around):
     def read(self, fed: Fed, numbers: Numbers) -> Batch:
         """A part of a batch, of which nothing else is read; where it is empty, of one sample none."""
         mine = self.place.of(numbers)
-        try:
-            batch = fed.batch(mine if len(mine) else numbers[:1])
-        except DataError as error:
-            if self.samples is not None or error.code != "X207":
-                raise
-            return nothing(fed)  # the source leaves out what it can't read, and that is all of this
+        batch = fed.batch(mine if len(mine) else numbers[:1])
         return batch if len(mine) else Batch(*(part[:0] for part in batch))
-
-
-def nothing(fed: Fed) -> Batch:
-    """A batch of no samples."""
-    model, known = fed.model, getattr(fed.source, "labels", None)
-    t = np.empty((0, *model.output_shape), model.dtype) if known is None else np.empty((0, *known.shape[1:]), np.int64)
-    return Batch(np.empty((0, *model.input_shape), model.dtype), t, np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)

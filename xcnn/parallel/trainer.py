@@ -50,6 +50,9 @@ class SharedTrainer(Trainer):
         counts = reduce(lambda a, b: merged(self.metrics, a, b), self.ranks.gathered(sums.counts))
         return replace(sums, **named, counts=counts)
 
+    def in_all(self, samples: int) -> int:
+        return int(self.ranks.summed(samples)[0])
+
     def part_of(self, batches: int | None) -> slice:
         return slice(None) if batches is None else slice(*cuts(batches, self.ranks.size)[self.ranks.rank])
 

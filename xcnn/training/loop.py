@@ -27,6 +27,7 @@ from xcnn.training.trainer import Trainer, to_float
 
 Weigh: TypeAlias = Callable[[HostArray, HostArray], HostArray]
 """What the samples of a batch, or each of their places, weigh in the loss: from their targets, and their numbers."""
+NOTHING = "give samples; those that were left out stand in the log."
 MOST_SHARES = 1 << 24
 """Places of a data set whose weights are made for an epoch as a whole; of more they are made batch by batch."""
 Change: TypeAlias = Callable[[HostArray, HostArray, HostArray, tuple[int, int]], tuple[HostArray, HostArray]]
@@ -128,10 +129,13 @@ def fed_steps(
     passing = Pass(way.batch_size, *key, way.shuffle, state.batch)
     with closing(ahead(changed(data.jobs(passing), way.change, key), way.workers)) as batches:
         while (batch := stall.next(batches)) is not None:
+            if data.samples is None and not trainer.in_all(len(batch.numbers)):
+                state = state.but(batch=state.batch + 1)  # a source that leaves samples out left out all of these
+                continue
             state = stepped(trainer, state, batch, way)
             yield state
     if not state.seen:
-        raise DataError("X203", "the data gave no batch in this epoch.", hint="give samples.")
+        raise DataError("X203", "the data gave no batch in this epoch.", hint=NOTHING)
 
 
 def stepped(trainer: Trainer, state: TrainingState, batch: Batch, way: Way) -> TrainingState:
@@ -150,8 +154,8 @@ def changed(jobs: Iterator[Job], change: Change | None, key: tuple[int, int]) ->
 
 def augmented(job: Job, change: Change, key: tuple[int, int]) -> Batch:
     """A batch, changed by augmentations."""
-    x, t, numbers = job()
-    return Batch(*change(x, t, numbers, key), numbers)
+    batch = job()
+    return Batch(*change(*batch, key), batch.numbers) if len(batch.numbers) else batch
 
 
 class Stall:
@@ -214,6 +218,8 @@ def measure(
     part = trainer.part_of(None if data.samples is None else -(-data.samples // at_once))
     with closing(in_order(data, at_once, workers, part)) as batches:
         for x, targets, numbers in batches:
+            if not len(numbers):
+                continue
             y, shares = trainer.forward(weights, x), weigh(targets, numbers) if weigh else None
             with backend.active():
                 loss = weighted(trainer.loss, None if shares is None else backend.asarray(shares))
@@ -224,7 +230,7 @@ def measure(
             state = trainer.with_sums(state, more)
     state = trainer.of_all(state) if part != slice(None) else state
     if not state.seen:
-        raise DataError("X203", "the data gave no batch.", hint="give samples.")
+        raise DataError("X203", "the data gave no batch.", hint=NOTHING)
     return totals(trainer, state)
 
 

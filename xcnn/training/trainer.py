@@ -174,6 +174,10 @@ class Trainer:
         """The sums of all who have a part of a batch, or of the data; here they are those of one process."""
         return sums
 
+    def in_all(self, samples: int) -> int:
+        """The samples of a batch that all have together."""
+        return samples
+
     def part_of(self, batches: int | None) -> slice:
         """Which of so many batches this process measures; None is that nobody knows how many there are."""
         return slice(None)

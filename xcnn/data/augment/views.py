@@ -59,4 +59,6 @@ class Seen(Around):
     def seen(self, job: Job) -> Batch:
         """A batch, in the view."""
         x, t, numbers = job()
+        if not len(numbers):
+            return Batch(x, t, numbers)
         return Batch(kept_alike(self.view, x, self.view(x, Draws((*self.key, VIEWS), numbers))), t, numbers)
