@@ -106,7 +106,7 @@ def inverse(order: Sequence[int]) -> Order:
 def lying(value: Value, order: Order) -> Array:
     """The cells of a value in this order."""
     if is_value(value):
-        return value.lying(order)  # type: ignore[no-any-return]
+        return value.lying(order)
     return lax.transpose(value, inverse(order))
 
 

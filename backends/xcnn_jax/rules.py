@@ -123,7 +123,8 @@ def reshaped(line: JaxprEqn, values: list[Value]) -> Value:
             return None
         pieces.append((places[0], after))
     laid = [axis for _, after in sorted(pieces) for axis in after]
-    laid += [axis for axis in range(len(shape)) if axis not in laid]
+    for axis in sorted({*range(len(shape))} - {*laid}):  # of one cell: beside the one before
+        laid.insert(laid.index(axis - 1) + 1 if axis else 0, axis)
     return turned(lax.reshape(x.cells, [shape[axis] for axis in laid]), inverse(laid))
 
 

@@ -10,7 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from xcnn_jax import convolution, orders, pooling
 from xcnn_jax.how import How
+from xcnn_jax.norms import norm_of
 from xcnn_jax.programs import evaluated
+
+from xcnn.training.optimizers import weight_norm
 
 THREE = How((1, 1), ((1, 1), (1, 1)), (1, 1), 1, "highest", True)
 
@@ -76,17 +79,35 @@ def transposes(program):
             yield from transposes(inner.jaxpr) if hasattr(inner, "jaxpr") else ()
 
 
-def test_images_lie_as_convolutions_left_them(rng):
+@pytest.mark.parametrize("taps", [3, 1])
+def test_images_lie_as_convolutions_left_them(taps):
     """From the first convolution to the last none is copied: but for the first image, the last one and the kernels."""
+    how = How((1, 1), ((taps // 2,) * 2,) * 2, (1, 1), 1, "highest", True)
 
     def block(x, k):
-        y = convolution.correlate(x, k, THREE)
+        y = convolution.correlate(x, k, how)
         y = (y - y.mean((0, 2, 3), keepdims=True)) / jnp.sqrt(y.var((0, 2, 3), keepdims=True) + 1e-5)
         y, _ = pooling.max_pool(jax.nn.relu(y + 1), (2, 2), stride=(2, 2), padding=((0, 0), (0, 0)))
-        return convolution.correlate(y, k, THREE)
+        return convolution.correlate(y, k, how)
 
-    x, k = jnp.ones((2, 16, 8, 8)), jnp.ones((16, 16, 3, 3))
+    x, k = jnp.ones((2, 16, 8, 8)), jnp.ones((16, 16, taps, taps))
     before = [*transposes(jax.make_jaxpr(block)(x, k).jaxpr)]
     after = [*transposes(jax.make_jaxpr(lambda x, k: orders.plain(evaluated(block, x, k)))(x, k).jaxpr)]
     assert len([shape for shape in before if shape[0] == len(x)]) == 4
     assert sorted(shape for shape in after if shape[0] == len(x) and len(shape) == 4) == [(2, 4, 4, 16), (2, 16, 8, 8)]
+
+
+def test_norms_take_kernels_as_they_lie():
+    """those of gradients, the slow way too, and of weights."""
+    kernel = orders.held({"kernel": jnp.arange(270.0).reshape(3, 3, 5, 6)})["kernel"]
+
+    def norms(w):
+        weights = {"kernel": w, "bias": jnp.ones(4)}
+        return norm_of(weights), weight_norm(weights, {"step": 0, "velocity": {"kernel": w}})
+
+    def compute(cells):
+        return evaluated(norms, orders.Turned(cells, kernel.order))
+
+    assert not any(transposes(jax.make_jaxpr(compute)(kernel.cells).jaxpr))
+    expected = np.linalg.norm(np.append(np.arange(270.0), np.ones(4)))
+    np.testing.assert_allclose(jax.jit(compute)(kernel.cells), [expected] * 2, rtol=1e-6)
