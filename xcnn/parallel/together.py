@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from xcnn.core import tree
 from xcnn.core.checks import check_positive
 from xcnn.data.source import Source
@@ -93,6 +95,10 @@ class Together(Alone):
                 hint = "let all ranks run the same program on the same data."
                 raise OptionError("X104", f"the ranks do not train in the same way: their {other} differ.", told, hint)
         self.tell(model, {"state": model.state} if self.first else None)
+
+    def end(self, model: Any) -> None:
+        if self.sums is not None and self.sums[1].leave():
+            model.state = moved(model.state, np.array)
 
     def trainer(self, trainer: Trainer) -> Trainer:
         if self.sums is None or self.sums[0] is not trainer.backend:
