@@ -1,5 +1,7 @@
 """Updates of which each rank makes its part, in memory that ranks share, held to the backend's update of all."""
 
+import sys
+
 import pytest
 from mpi_jobs import JOBS, needs_mpi, run_job, told
 
@@ -16,7 +18,7 @@ def test_parts_are_what_the_backend_makes_of_the_whole(found):
 
     In two blocks, which are used in turns.
     """
-    cases = {name: each for name, each in found.items() if name not in ("kept", "planted")}
+    cases = {name: each for name, each in found.items() if "," in name}
     assert len(cases) == 12
     for name, (off, replicas, blocks) in cases.items():
         assert (off < 1e-14, replicas, blocks) == (True, 1, 2), name
@@ -30,3 +32,9 @@ def test_a_state_that_is_kept_stays_what_it_is(found):
 def test_a_block_that_is_used_while_it_is_held_is_found(found):
     same, _ = found["planted"]
     assert not same
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of a process's memory on Linux")
+def test_no_memory_that_ranks_share_has_a_name(found):
+    """However a job ends then, nothing of it is left in /dev/shm."""
+    assert found["named"] == []

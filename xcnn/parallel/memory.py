@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from mmap import mmap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,30 @@ def mapped(told: Told | None, size: int) -> mmap | None:
         finally:
             os.close(file)
     return None
+
+
+def unname(comm: Any) -> None:
+    """Take the name from memory that MPICH shares among a machine's processes, which outlived a job that was killed.
+
+    All ask, and by then all have it: none opens it once more. At its end MPICH finds no such file, and says nothing.
+    """
+    comm.Barrier()
+    for path in named():
+        with suppress(OSError):  # another rank was first
+            os.unlink(path)
+
+
+def named() -> list[str]:
+    """The files of MPICH's own shared memory that this process has, by Linux's account of it."""
+    try:
+        fields = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines()]
+    except OSError:
+        return []
+    paths = {each[5] for each in fields if len(each) > 5}
+    return sorted(path for path in paths if path.startswith(MPICH) and Path(path).exists())
+
+
+MPICH = "/dev/shm/mpich_shm_"
 
 
 def number(file: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from xcnn.core.checks import check_positive
 from xcnn.data.source import Source
 from xcnn.errors import OptionError, short
 from xcnn.parallel import ending
+from xcnn.parallel.memory import unname
 from xcnn.parallel.nccl import NcclSums
 from xcnn.parallel.ranks import Ranks, beside, world
 from xcnn.parallel.source import Place, shared
@@ -174,6 +175,7 @@ def mpi(timeout: float = 600.0) -> Together:
     comm = world()
     made = Together(comm, timeout)
     if made.size > 1:
+        unname(comm)
         leave_room(beside(comm))
         made.ending.heed_uncaught()
     return made

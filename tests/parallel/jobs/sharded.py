@@ -1,8 +1,8 @@
 """Run by mpiexec: updates that ranks make in parts, held to the backend's of all; as JSON from rank 0.
 
 Of each case: how far the new arrays and the three numbers are from those of one process, and how many replicas there
-are. Then what becomes of states that somebody keeps, and whether a planted fault is seen: a block that is used again
-while somebody holds it.
+are. Then what becomes of states that somebody keeps, whether a planted fault is seen, a block that is used again
+while somebody holds it, and which memory of the job has a name, by which it could outlive it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import xcnn
 from xcnn.core import tree
 from xcnn.layers.layer import Next
 from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
-from xcnn.parallel import sharded
+from xcnn.parallel import memory, sharded
 from xcnn.parallel.memory import Blocks
 from xcnn.parallel.sums import HostSums
 
@@ -100,6 +100,12 @@ def kept(planted=None):
     return same, len({*ranks.gathered(leaf.tobytes())}) == ranks.size
 
 
+def mapped():
+    """Files that this process has in its memory, but for those that have no name any more."""
+    with open("/proc/self/maps") as lines:
+        return {line.split(maxsplit=5)[5].strip() for line in lines if "/" in line and "(deleted)" not in line}
+
+
 together = xcnn.parallel.mpi(timeout=60)
 ranks, sums = together.ranks, HostSums(xcnn.backend("numpy"), together.ranks)
 found = {
@@ -109,5 +115,6 @@ found = {
     if kind == "float64" or case[1] == 1
 }
 found["kept"], found["planted"] = kept(), kept(lambda blocks: (1 << len(blocks.blocks)) - 1)
+found["named"] = [*memory.named(), *(name for name in mapped() if name.startswith("/dev/shm/"))]
 if ranks.rank == 0:
     print(json.dumps(found))
