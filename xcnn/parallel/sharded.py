@@ -122,10 +122,8 @@ class ShardedUpdate:
         for path, grad in sorted(tree.items(grads)):
             before = [each[path] for each in flat]
             arrays = [getattr(grad, "value", grad), *before]
-            first = arrays[0]
-            if any(type(a) is not np.ndarray or a.dtype != first.dtype or a.shape != first.shape for a in arrays):
-                return []
-            if first.dtype not in LARGEST:
+            kinds = {(type(a), a.dtype, a.shape) for a in arrays}
+            if len(kinds) > 1 or type(arrays[0]) is not np.ndarray or arrays[0].dtype not in LARGEST:
                 return []
             found.append(Line(path, grad, [np.require(a, None, ["C", "A"]) for a in before]))
         return found

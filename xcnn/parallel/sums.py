@@ -160,7 +160,7 @@ class HostSums(Whole):
 
     def back(self, leaf: Any, host: Any) -> Any:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
-        array = self.backend.adopted(np.ascontiguousarray(host))
+        array = self.backend.adopted(np.require(host, None, "C"))  # one number stays an array of no axes
         return Next(array) if isinstance(leaf, Next) else array
 
 

@@ -16,7 +16,7 @@ from trained_cases import X, Y, dense
 import xcnn
 from xcnn.core import tree
 from xcnn.layers.layer import Next
-from xcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from xcnn.optimizers import EMA, SGD, Adam, AdamW, RMSprop
 from xcnn.parallel import memory, sharded
 from xcnn.parallel.memory import Blocks
 from xcnn.parallel.sums import HostSums
@@ -31,6 +31,7 @@ CASES = {
     "adamw": (AdamW(0.01), 1.0),
     "overflowing": (SGD(0.1, clip_norm=2.0), 1e200),
     "infinite": (Adam(0.1), math.inf),
+    "by all": (EMA(SGD(0.1)), 1.0),
 }
 
 
@@ -42,12 +43,13 @@ def drawn(rng, scale, kind):
 
 def one(optimizer, grads, state, weights):
     with np.errstate(all="ignore"):
-        return sums.backend.update(optimizer, grads, state, weights)
+        return NUMPY.update(optimizer, grads, state, weights)
 
 
 def apart(found, expected):
     """The largest difference of numbers beside their size; 0 where both are not finite."""
-    pairs = [np.broadcast_arrays(a, b) for a, b in zip(found, expected, strict=True)]
+    pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(found, expected, strict=True)]
+    assert all(a.shape == b.shape for a, b in pairs)
     return max(
         float(np.max(np.where(np.isfinite(a) | np.isfinite(b), np.abs(a - b) / np.maximum(np.abs(b), 1), 0), initial=0))
         for a, b in pairs
@@ -61,7 +63,7 @@ def leaves(optimizer, weights, state):
 def tried(optimizer, scale, kind):
     weights = drawn(np.random.default_rng(1), 1, kind)
     state, alone = optimizer.init(weights), (weights, optimizer.init(weights))
-    off, told = 0.0, []
+    off, told, sums = 0.0, [], HostSums(NUMPY, ranks)
     for step in range(4):
         parts = [drawn(np.random.default_rng((step, rank)), scale, kind) for rank in range(ranks.size)]
         with np.errstate(all="ignore"):
@@ -107,7 +109,7 @@ def mapped():
 
 
 together = xcnn.parallel.mpi(timeout=60)
-ranks, sums = together.ranks, HostSums(xcnn.backend("numpy"), together.ranks)
+ranks, NUMPY = together.ranks, xcnn.backend("numpy")
 found = {
     f"{name}, {kind}": tried(*case, kind)
     for name, case in CASES.items()
