@@ -216,9 +216,13 @@ SUMS = ("loss", "weight", "labels", "right", "seen")
 """What a state sums up over the batches of an epoch, beside what metrics count."""
 
 
+NUMBERS = (int, float)
+"""Python's own."""
+
+
 def to_float(backend: HostPort, value: Any) -> float:
     """A scalar array, or a number, as a number."""
-    return float(value) if isinstance(value, int | float) else backend.to_number(value)
+    return float(value) if isinstance(value, NUMBERS) else backend.to_number(value)
 
 
 def check_dtypes(before: Weights, after: Weights) -> None:

@@ -195,7 +195,9 @@ class Convolution:
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
         if beside is not None:
             r = beside[:, :, None] if y_flat else beside
-            arrays["r"] = r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype, plan.last), plan.threads)
+            arrays["r"] = (
+                r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype, plan.last), plan.threads)
+            )
         if not plan.covers(plan.turned):
             zeros(y, plan.threads)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from itertools import product
 from math import gcd, prod
 from typing import Any, ClassVar
@@ -203,7 +203,6 @@ class Way:
         )
 
 
-@cache
 def most_few() -> int:
     """Filters at most whose lanes are pixels, by the vectors of this processor."""
     found = library()
