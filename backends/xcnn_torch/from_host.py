@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 PLAIN = "fdlqib?B"
 """Types, by NumPy's letters, that PyTorch has too."""
 

@@ -73,28 +73,36 @@ class RecordedStep(Kept):
         kinds = [kind for layout in self.layouts.values() for kind in layout.kinds.values()]
         return [kind.first for kind in kinds if kind.run and kind.first]
 
-    def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
-    ) -> tuple[Weights, Weights, StepResult]:
+    def __call__(self, *given: Any) -> tuple[Weights, Weights, StepResult]:
         """One step: (weights, state, outcome)."""
+        return self.taken(True, *given)
+
+    def uncounted(self, *given: Any) -> tuple[Weights, Weights, StepResult]:
+        """The same, which need not tell how many were right."""
+        return self.taken(False, *given)
+
+    def taken(
+        self, counts: bool, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
+    ) -> tuple[Weights, Weights, StepResult]:
+        """One of both."""
         leaves, batch = leaves_of(weights, state), (x, t, *shares)
         if self.reason or is_special() or [a for a in (*leaves, *batch) if type(a) is not Tensor or a.requires_grad]:
             return self.step(key, weights, state, *batch)
         told, layout = self.told
         if len(leaves) != len(told) or not all(map(is_, leaves, told)):
             layout = self.layout(leaves)
-        form = key[0], *map(lies, batch)
+        form = counts, key[0], *map(lies, batch)
         kind = layout.kinds.get(form) or layout.kinds.setdefault(form, Kind())
         given = [*self.numbers(kind, key, state), *batch, *leaves, *bases_of(leaves)]
         if kind.run is None:
-            return self.recorded(kind, key[0], weights, state, given, len(batch))
+            return self.recorded(kind, form, weights, state, given, len(batch))
         try:
             weights, moments, outcome, leaves = kind.run(*given)
         except Exception:  # the layers say what is wrong, or find another way
             return self.step(key, weights, state, *batch)
         kind.gives = kind.gives or self.layout(leaves)
         self.told = leaves, kind.gives
-        return weights, {"step": state["step"] + 1, **moments}, StepResult(*outcome)
+        return weights, {"step": state["step"] + 1, **moments}, StepResult.of(outcome)
 
     def numbers(self, kind: Kind, key: Key, state: Weights) -> list[Array | None]:
         """The rate, the number of updates and that of the step, as tensors where the code reads them."""
@@ -119,16 +127,16 @@ class RecordedStep(Kept):
         return self.layouts.setdefault(form, Layout())
 
     def recorded(
-        self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array], of_batch: int
+        self, kind: Kind, form: Any, weights: Weights, state: Weights, given: list[Array], of_batch: int
     ) -> tuple[Weights, Weights, StepResult]:
         """A step that is written down as it runs; the first `of_batch` arrays behind three numbers are its batch."""
         rate, updates, number, *batch = given[: 3 + of_batch]
-        key: Any = seed, number
+        key: Any = form[1], number
         step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
         with Recording(given) as recording:
             weights_after, new, outcome = step(key, weights, {**state, "step": updates}, *batch)
         moments = moments_of(new)
-        told = tuple(vars(outcome).values())
+        told = dict(vars(outcome)) if form[0] else {**vars(outcome), "right": None}
         program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))
         if recording.reason:
             self.give_up(recording.reason)
