@@ -44,7 +44,7 @@ def ranks_of(folder: Path) -> list[int]:
     return sorted(found)
 
 
-def lost_ranks(kills: int, ranks: int, seed: int, epochs: int) -> None:
+def lost_ranks(kills: int, ranks: int, seed: int, epochs: int, seconds: list[float]) -> None:
     options = ["--epochs", str(epochs), "--batch-size", "1024", "--backend", "numpy", "--quiet"]
     train = [sys.executable, "-m", "xcnn", "train", *options, "--processes", str(ranks)]
     root = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def lost_ranks(kills: int, ranks: int, seed: int, epochs: int) -> None:
         command = [*train, "--max-restarts", str(kills), "-o", "killed.xcnn"]
         with subprocess.Popen(command, cwd=folder, env=known) as job:
             while len(endings) < kills and job.poll() is None:
-                time.sleep(rng.uniform(2, 8))
+                time.sleep(rng.uniform(*seconds))
                 running = ranks_of(folder)
                 if len(running) < ranks:
                     continue
@@ -176,9 +176,10 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--seconds", type=float, nargs=2, default=[2, 8], help="of ranks: from a kill to the next")
     given = parser.parse_args()
     if given.kind == "ranks":
-        lost_ranks(given.kills, given.ranks, given.seed, given.epochs)
+        lost_ranks(given.kills, given.ranks, given.seed, given.epochs, given.seconds)
     elif given.kind == "workers":
         lost_workers()
     else:

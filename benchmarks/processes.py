@@ -113,7 +113,9 @@ def told_and_measured(side: str, case: StepCase, task: str) -> tuple[float, floa
         model = case.model(backend)
         models.append(model)
         x, t = case.data(*model.output_shape)
-        return step_call(model, x, t) if task == "training" else partial(model.predict, x, batch_size=case.batch)
+        if task == "training":  # on a batch that is cut from the data, as `fit` does
+            return lambda: step_call(model, x.copy(), t.copy())()
+        return partial(model.predict, x, batch_size=case.batch)
 
     small = made(picked("lenet:8"))
     for _ in range(COUNT):

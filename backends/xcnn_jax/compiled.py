@@ -33,7 +33,8 @@ from xcnn.training.optimizers import OPTIMIZERS, WRAPPERS, Optimizer, moments_of
 from xcnn.training.schedules import Given, learning_rate
 from xcnn.training.spans import MOST_STEPS, Laid, Paced, Spanned, steps_kept
 from xcnn.training.step import Kept, StepResult
-from xcnn_jax.orders import evaluated, held, is_value, laid, plain
+from xcnn_jax.orders import held, is_value, laid, plain
+from xcnn_jax.programs import evaluated
 
 if TYPE_CHECKING:
     from xcnn.training.state import HostArray, TrainingState

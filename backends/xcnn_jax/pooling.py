@@ -6,8 +6,9 @@ with the window, and what is computed grows with its height and width, not with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import jax
@@ -105,9 +106,7 @@ def max_pool_adjoint(dy: Array, which: Array, x_shape: Shape, size: Pair, *, str
 
         flat = (n * c, dy.shape[2] * dy.shape[3])
         return jax.vmap(added)(dy.reshape(flat), places.reshape(flat)).reshape(x_shape)
-    nothing = jnp.zeros((), dy.dtype)
-    parts = (jnp.where(which == tap, dy, nothing) for tap in range(size[0] * size[1]))
-    return _spread(parts, dy, x_shape, size, stride, padding)
+    return _spread(dy, which, x_shape, size, stride, padding)
 
 
 @partial(jax.jit, static_argnames=WINDOW)
@@ -134,7 +133,7 @@ def sum_pool_adjoint(dy: Array, x_shape: Shape, size: Pair, *, stride: Pair, pad
             dy = lax.pad(dy, jnp.zeros((), dy.dtype), around)
             dy = lax.reduce_window(dy, jnp.zeros((), dy.dtype), lax.add, **_along(axis, k, 1, (0, 0)))
         return dy
-    return _spread((dy for _ in range(size[0] * size[1])), dy, x_shape, size, stride, padding)
+    return _spread(dy, None, x_shape, size, stride, padding)
 
 
 def _met(x: Array, size: Pair, stride: Pair, padding: Pads, value: float) -> Iterator[Array]:
@@ -144,14 +143,34 @@ def _met(x: Array, size: Pair, stride: Pair, padding: Pads, value: float) -> Ite
     return (padded[at] for _, _, at in taps(size, stride, (1, 1), output))
 
 
-def _spread(parts: Iterable[Array], dy: Array, x_shape: Shape, size: Pair, stride: Pair, padding: Pads) -> Array:
-    """Add each tap's part, spread by the stride, where the tap met the image."""
-    zero = jnp.zeros((), dy.dtype)
-    dx = jnp.zeros(x_shape, dy.dtype)
-    for (i, j, _), part in zip(taps(size, stride, (1, 1), dy.shape[2:]), parts, strict=True):
-        around = [(0, 0, 0), (0, 0, 0)]
-        for at, (lo, _), n, m, s in zip((i, j), padding, x_shape[2:], dy.shape[2:], stride, strict=True):
-            first = at - lo
-            around.append((first, n - ((m - 1) * s + 1) - first, s - 1) if m else (n, 0, 0))
-        dx = dx + lax.pad(part, zero, around)
-    return dx
+def _spread(dy: Array, which: Array | None, x_shape: Shape, size: Pair, stride: Pair, padding: Pads) -> Array:
+    """Each cell of X sums dY of the windows that meet it: of those that have it as their tap, or of all.
+
+    Cells that lie alike between two windows are summed together, from neighbours in dY, and stand side by side then:
+    cell by cell XLA's loops would look for each tap whether it is there.
+    """
+    (h, w), (s, t) = size, stride
+    low, right = (lo for lo, _ in padding)
+    reach = (h - 1) // s, (w - 1) // t
+    count = -(-(x_shape[2] + low) // s), -(-(x_shape[3] + right) // t)
+    around = [(0, 0, 0)] * 2 + [(r, n - m, 0) for r, n, m in zip(reach, count, dy.shape[2:], strict=True)]
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), around)
+    which = None if which is None else lax.pad(which, jnp.asarray(-1, which.dtype), around)
+
+    def met(u: int, v: int) -> Array:
+        """DY by the windows that have these cells at (u, v)."""
+        first = reach[0] - u // s, reach[1] - v // t
+        at = (..., *(slice(begin, begin + n) for begin, n in zip(first, count, strict=True)))
+        return dy[at] if which is None else jnp.where(which[at] == u * w + v, dy[at], 0)
+
+    def alike(u: int, v: int) -> Array:
+        """All cells that are (u, v) behind a window's first."""
+        terms = (met(row, column) for row in range(u, h, s) for column in range(v, w, t))
+        return reduce(add, terms)[:, :, :, None, :, None]
+
+    columns = range(min(t, w))
+    rows = [jnp.concatenate([alike(u, v) for v in columns], axis=5) for u in range(min(s, h))]
+    dx = jnp.concatenate(rows, axis=3)
+    left_out = [(0, 0, 0)] * 3 + [(0, max(s - h, 0), 0), (0, 0, 0), (0, max(t - w, 0), 0)]
+    dx = lax.pad(dx, jnp.zeros((), dy.dtype), left_out).reshape(*x_shape[:2], count[0] * s, count[1] * t)
+    return dx[:, :, low : low + x_shape[2], right : right + x_shape[3]]

@@ -42,7 +42,8 @@ def fits(x: Array, k: Array, y_size: Pair, how: How) -> bool:
         return sums(k.shape, how) and str(x.dtype) in TYPES
     terms = prod(k.shape[1:])
     nbytes = terms * len(x) * prod(y_size) * x.dtype.itemsize
-    return how.on_processor and terms <= FEW and nbytes <= LARGEST and str(x.dtype) in TYPES
+    few = terms <= FEW and k.shape[1] < MANY
+    return how.on_processor and few and nbytes <= LARGEST and str(x.dtype) in TYPES
 
 
 def fits_columns(x: Array, k_shape: Shape, how: How) -> bool:

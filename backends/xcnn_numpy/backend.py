@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -245,3 +246,15 @@ class NumpyBackend(StridedBackend):
     ) -> tuple[Weights, Weights, Array, Array]:
         at_once = update.update(optimizer, grads, state, weights, self.workers) if self.fuse else None
         return at_once or super().update(optimizer, grads, state, weights)
+
+    def update_lines(
+        self,
+        optimizer: Optimizer,
+        taken: int,
+        scale: float,
+        olds: Sequence[Sequence[Array]],
+        news: Sequence[Sequence[Array]],
+    ) -> Sequence[tuple[float, float]] | None:
+        if not self.fuse or type(optimizer) not in update.RULES:
+            return None
+        return update.update_lines(optimizer, taken, scale, olds, news, self.workers)

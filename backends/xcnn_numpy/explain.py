@@ -63,7 +63,7 @@ def native_workspace(
     if found.nothing:
         return 0
     size = 4
-    x, y = (images(shape, "f").strides for shape in (found.x_shape, found.y_shape))
+    x, y = images(found.x_shape, "f").strides, images(found.y_shape, "f", found.y_last).strides
     k = tuple(size * prod(k_shape[n:]) for n in range(1, 5))
     maps = table("forward", found, x, k, y, "f", threads)
     return int(maps.cells + len(ranges(x_shape[0], maps.threads)) * LAID)

@@ -41,26 +41,35 @@ def update(
     olds = [arrays_of(*leaf) for leaf in leaves]
     if not olds or not all(olds):
         return None
-    make_change, squares = implementation()
-    rate, step, scale = learning_rate(optimizer.learning_rate, state["step"]), state["step"] + 1, 1.0
+    squares, taken, scale = implementation()[1], state["step"], 1.0
     slopes = [old[1] for old in olds if len(old) > 1]
     if optimizer.clip_norm is not None:
         norm = norm_of(sum(map(squares, slopes)), slopes)
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
-    change = make_change(optimizer, rate, step, scale, threads)
 
     news = [[empty(old[0].shape, old[0].dtype) for _ in old[1:]] for old in olds]
     of_slopes = of_weights = 0.0
-    for kind, largest in LARGEST.items():
-        mine = [n for n, old in enumerate(olds) if old[0].dtype == kind]
-        for here, there in change([olds[n] for n in mine], [news[n] for n in mine]):
-            of_slopes += here
-            # Weights whose squares leave the type's range are lost, though a double holds the sum.
-            of_weights += there if there <= largest else inf
+    for old, (here, there) in zip(olds, update_lines(optimizer, taken, scale, olds, news, threads), strict=True):
+        of_slopes += here
+        # Weights whose squares leave the type's range are lost, though a double holds the sum.
+        of_weights += there if there <= LARGEST[old[0].dtype] else inf
     changed = [new or (leaf[1].value, *leaf[2:]) for leaf, new in zip(leaves, news, strict=True)]
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
-    new_state = {"step": step, **dict(zip(optimizer.moments, moments, strict=True))}
+    new_state = {"step": taken + 1, **dict(zip(optimizer.moments, moments, strict=True))}
     return weights, new_state, norm_of(of_slopes, slopes), sqrt(of_weights)
+
+
+def update_lines(
+    optimizer: Optimizer, taken: int, scale: float, olds: Sequence[Lines], news: Sequence[Lines], threads: int = 1
+) -> list[tuple[float, float]]:
+    """What a Change gives, of arrays of either type, after so many steps."""
+    change = implementation()[0](optimizer, learning_rate(optimizer.learning_rate, taken), taken + 1, scale, threads)
+    sums = [(0.0, 0.0)] * len(olds)
+    for kind in LARGEST:
+        mine = [n for n, old in enumerate(olds) if old[0].dtype == kind]
+        for n, found in zip(mine, change([olds[n] for n in mine], [news[n] for n in mine]), strict=True):
+            sums[n] = found
+    return sums
 
 
 def norm_of(squares: float, slopes: Sequence[Array]) -> float:

@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+PLAIN = "fdlqib?B"
+"""Types, by NumPy's letters, that PyTorch has too."""
+
 
 def from_host(x: np.ndarray[Any, Any]) -> torch.Tensor:
     """A NumPy array as a tensor that shares its memory, or a copy where PyTorch would not: read-only, or reversed."""
-    if x.dtype.kind == "V" and x.dtype.name == "bfloat16":
+    dtype, flags = x.dtype, x.flags
+    if flags.carray and dtype.char in PLAIN and dtype.isnative:
+        return torch.from_numpy(x)
+    if dtype.kind == "V" and x.dtype.name == "bfloat16":
         return from_host(x.view(np.int16)).view(torch.bfloat16)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -17,8 +18,18 @@ NAMED = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 """Whether precisions have names, as since PyTorch 2.9; before there were only CUDA's switches, true or false."""
 
 
+def reader(at: Any) -> Callable[[], str]:
+    """What reads a precision: where it is there what PyTorch's own attribute calls, which takes a fifth of its time."""
+    read = getattr(torch._C, "_get_fp32_precision_getter", None)
+    if read is None or {*vars(at)} != {"backend", "op"}:
+        return lambda: str(at.fp32_precision)
+    return partial(read, at.backend, at.op)
+
+
 ON_CPU: tuple[Any, ...] = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv) if NAMED else ()  # type: ignore[attr-defined]
 """What has a precision on a CPU."""
+READ_ON_CPU = tuple(map(reader, ON_CPU))
+"""What reads each of them."""
 EXACT = ("none", "ieee")
 """The precisions there that round nothing before it is multiplied."""
 
@@ -60,7 +71,7 @@ def switches(device: str, tf32: bool) -> list[Switch]:
         backends: Any = torch.backends
         found = [backends.cuda.matmul, backends.cudnn.conv]
     else:
-        found = [at for at in ON_CPU if at.fp32_precision not in EXACT]
+        found = [at for at, read in zip(ON_CPU, READ_ON_CPU, strict=True) if read() not in EXACT]
     return [(at, "fp32_precision", "tf32" if tf32 else "ieee") for at in found]
 
 

@@ -8,7 +8,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import float64, int64, scalar_tensor
+from torch import Tensor, float64, int64, scalar_tensor
 
 from xcnn.core import tree
 from xcnn.core.types import Array, Weights
@@ -42,6 +42,10 @@ class Kind:
     """Which of the rate, the number of updates and that of the step the code reads."""
     gives: Layout | None = None
     """How what it gives lies in memory."""
+    keeps: bool = False
+    """Whether the code does nothing to the rate but to read it, so that one tensor can stand for several steps."""
+    rate: tuple[Any, Array | None] = None, None
+    """The last rate, as a number and as a tensor."""
 
 
 @dataclass
@@ -69,37 +73,47 @@ class RecordedStep(Kept):
         kinds = [kind for layout in self.layouts.values() for kind in layout.kinds.values()]
         return [kind.first for kind in kinds if kind.run and kind.first]
 
-    def __call__(
-        self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
-    ) -> tuple[Weights, Weights, StepResult]:
+    def __call__(self, *given: Any) -> tuple[Weights, Weights, StepResult]:
         """One step: (weights, state, outcome)."""
+        return self.taken(True, *given)
+
+    def uncounted(self, *given: Any) -> tuple[Weights, Weights, StepResult]:
+        """The same, which need not tell how many were right."""
+        return self.taken(False, *given)
+
+    def taken(
+        self, counts: bool, key: Key, weights: Weights, state: Weights, x: Array, t: Array, *shares: Array
+    ) -> tuple[Weights, Weights, StepResult]:
+        """One of both."""
         leaves, batch = leaves_of(weights, state), (x, t, *shares)
-        if (
-            self.reason
-            or is_special()
-            or any(type(a) is not torch.Tensor or a.requires_grad for a in (*leaves, *batch))
-        ):
+        if self.reason or is_special() or [a for a in (*leaves, *batch) if type(a) is not Tensor or a.requires_grad]:
             return self.step(key, weights, state, *batch)
         told, layout = self.told
         if len(leaves) != len(told) or not all(map(is_, leaves, told)):
             layout = self.layout(leaves)
-        form = key[0], *map(lies, batch)
+        form = counts, key[0], *map(lies, batch)
         kind = layout.kinds.get(form) or layout.kinds.setdefault(form, Kind())
-        rate = learning_rate(self.step.optimizer.learning_rate, state["step"])
-        numbers: list[Any] = [
-            scalar_tensor(number, dtype=dtype) if used else None
-            for used, number, dtype in zip(kind.uses, (rate, state["step"], key[1]), NUMBERS, strict=True)
-        ]
-        given = [*numbers, *batch, *leaves, *bases_of(leaves)]
+        given = [*self.numbers(kind, key, state), *batch, *leaves, *bases_of(leaves)]
         if kind.run is None:
-            return self.recorded(kind, key[0], weights, state, given, len(batch))
+            return self.recorded(kind, form, weights, state, given, len(batch))
         try:
             weights, moments, outcome, leaves = kind.run(*given)
         except Exception:  # the layers say what is wrong, or find another way
             return self.step(key, weights, state, *batch)
         kind.gives = kind.gives or self.layout(leaves)
         self.told = leaves, kind.gives
-        return weights, {"step": state["step"] + 1, **moments}, StepResult(*outcome)
+        return weights, {"step": state["step"] + 1, **moments}, StepResult.of(outcome)
+
+    def numbers(self, kind: Kind, key: Key, state: Weights) -> list[Array | None]:
+        """The rate, the number of updates and that of the step, as tensors where the code reads them."""
+        rate, (number, kept) = learning_rate(self.step.optimizer.learning_rate, state["step"]), kind.rate
+        if kind.uses[0] and not (kind.keeps and rate == number):
+            kept = scalar_tensor(rate, dtype=NUMBERS[0])
+            kind.rate = rate, kept
+        found = [kept if kind.uses[0] else None]
+        for used, value, dtype in ((kind.uses[1], state["step"], NUMBERS[1]), (kind.uses[2], key[1], NUMBERS[2])):
+            found.append(scalar_tensor(value, dtype=dtype) if used else None)
+        return found
 
     def layout(self, leaves: list[Array]) -> Layout:
         """What is known of weights and moments that lie so, those counted that are views of the same array."""
@@ -113,23 +127,23 @@ class RecordedStep(Kept):
         return self.layouts.setdefault(form, Layout())
 
     def recorded(
-        self, kind: Kind, seed: int, weights: Weights, state: Weights, given: list[Array], of_batch: int
+        self, kind: Kind, form: Any, weights: Weights, state: Weights, given: list[Array], of_batch: int
     ) -> tuple[Weights, Weights, StepResult]:
         """A step that is written down as it runs; the first `of_batch` arrays behind three numbers are its batch."""
         rate, updates, number, *batch = given[: 3 + of_batch]
-        key: Any = seed, number
+        key: Any = form[1], number
         step = replace(self.step, optimizer=self.step.optimizer.with_rate(Given(rate)))
         with Recording(given) as recording:
             weights_after, new, outcome = step(key, weights, {**state, "step": updates}, *batch)
         moments = moments_of(new)
-        told = tuple(vars(outcome).values())
+        told = dict(vars(outcome)) if form[0] else {**vars(outcome), "right": None}
         program = recording.program((weights_after, moments, told, leaves_of(weights_after, moments)))
         if recording.reason:
             self.give_up(recording.reason)
         elif kind.first is None:
             kind.first = program
         elif program.repeats(kind.first):
-            kind.run, kind.uses = program.compiled(), program.uses(len(NUMBERS))
+            kind.run, kind.uses, kind.keeps = program.compiled(), program.uses(len(NUMBERS)), program.only_reads(0)
         else:
             self.give_up("two steps did different operations.")
         return weights_after, {"step": state["step"] + 1, **moments}, outcome

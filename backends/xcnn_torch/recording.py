@@ -40,6 +40,7 @@ SHORT: dict[Any, Callable[..., Any]] = {
     aten.cat.default: torch.cat,
     aten.clone.default: torch.clone,
     aten.split_with_sizes.default: torch.split_with_sizes,
+    aten.view.default: torch.Tensor.view,
     aten.as_strided.default: torch.as_strided,
     aten.sum.default: torch.sum,
     aten.sum.dim_IntList: torch.sum,
@@ -93,6 +94,15 @@ class Line:
     def changes(self) -> bool:
         """Whether it does more than to give its results: it changes an argument."""
         return isinstance(self.operation, torch._ops.OpOverload) and self.operation._schema.is_mutable
+
+    @property
+    def shared(self) -> list[Name]:
+        """The variables that it may write into, or whose memory what it gives may have: all, where nothing tells."""
+        if not isinstance(self.operation, torch._ops.OpOverload):
+            return self.used
+        schema = self.operation._schema
+        given = {**dict(zip([a.name for a in schema.arguments], self.args, strict=False)), **self.kwargs}
+        return names([given.get(a.name) for a in schema.arguments if a.alias_info is not None])
 
     @property
     def title(self) -> str:
@@ -151,6 +161,10 @@ class Program:
         """Whether anything is made of each of its first arguments."""
         used = {*names(self.result), *(name for line in self.lines for name in line.used)}
         return tuple(name in used for name in self.given[:count])
+
+    def only_reads(self, n: int) -> bool:
+        """Whether its n-th argument is neither written into nor given on under another name, as a view is."""
+        return not any(self.given[n] in line.shared for line in self.lines)
 
     @property
     def operations(self) -> dict[str, Callable[..., Any]]:

@@ -12,10 +12,37 @@ import pytest
 from gpu_stand_in import StandIn
 
 import xcnn
-from xcnn.bench import cases, gpu, timing
+from xcnn.bench import cases, gpu, timing, zoo
 from xcnn.bench.cases import MAPS, CorrelationCase, StepCase, picked
+from xcnn.bench.drawn import drawn
 from xcnn.core import tree
-from xcnn.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool2D, ReLU, Residual, Sequential
+from xcnn.layers import (
+    ELU,
+    GELU,
+    AveragePool2D,
+    BatchNorm,
+    Concatenate,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    GlobalMaxPool2D,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool2D,
+    ReLU,
+    Residual,
+    Sequential,
+    SiLU,
+    Softplus,
+    SpatialDropout2D,
+    Tanh,
+    UpSampling2D,
+)
 from xcnn.model.model import Model
 
 jax = pytest.importorskip("jax", reason="JAX, the other side, is not installed")
@@ -36,6 +63,30 @@ UNEVEN = StepCase(
     (2, 11, 23), 4, "cross_entropy", xcnn.SGD(0.1, momentum=0.9),
 )  # fmt: skip
 """All that is turned or padded somewhere; what is flattened has six channels of 2x3."""
+
+NORMS = StepCase(
+    "norms",
+    Sequential(
+        Conv2D(6, 3, padding=1), GroupNorm(3), SiLU(), DepthwiseConv2D((3, 2), depth_multiplier=2, padding=1),
+        LayerNorm(axis=1), GELU(), AveragePool2D(3, stride=2, padding=1), LayerNorm(), LeakyReLU(0.2),
+        AveragePool2D((2, 1)), Tanh(), GlobalAveragePool2D(), LayerNorm(), Dense(3),
+    ),
+    (2, 9, 12), 4, "cross_entropy", xcnn.SGD(0.01, momentum=0.9),
+)  # fmt: skip
+UP = StepCase(
+    "up",
+    Sequential(
+        Conv2D(4, 3, stride=2, padding=1), ELU(), Concatenate(Sequential(), Sequential(Conv2D(2, 1), Softplus())),
+        Conv2DTranspose(5, 3, stride=2, padding=1, output_padding=1), UpSampling2D(2, "bilinear"),
+        GELU(approximate=True), Conv2DTranspose(4, (4, 2), stride=(2, 1), dilation=(1, 2)), UpSampling2D(2),
+        Conv2D(3, 1),
+    ),
+    (2, 6, 8), 2, "cross_entropy", xcnn.SGD(0.1, momentum=0.9),
+)  # fmt: skip
+LIKE_IT = replace(UP, name="image", loss="mse")
+LARGEST = StepCase(
+    "largest", Sequential(Conv2D(4, 3), GlobalMaxPool2D(), Dense(3)), (2, 5, 6), 3, "cross_entropy", xcnn.SGD(0.1)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +121,12 @@ def three_steps(case, layout, dtype):
     [
         (UNEVEN, "NCHW"),
         (UNEVEN, "NHWC"),
+        (NORMS, "NCHW"),
+        (NORMS, "NHWC"),
+        (UP, "NCHW"),
+        (UP, "NHWC"),
+        (LIKE_IT, "NHWC"),
+        (LARGEST, "NHWC"),
         (small("article"), "NHWC"),
         (small("lenet"), "NHWC"),
         (small("small-resnet"), "NHWC"),
@@ -79,8 +136,7 @@ def three_steps(case, layout, dtype):
 def test_jax_takes_the_same_steps(case, layout):
     """In float64: three losses, and every weight after them, running means and variances too.
 
-    Not mnist-net, as the masks of the two sides' dropouts differ, and not ResNet-18, which XLA compiles for long: they
-    have no layers but those of these nets, and dropouts, which are below.
+    Not nets with dropouts, as the masks of the two sides differ; these are below.
     """
     (our_losses, ours), (their_losses, theirs) = three_steps(case, LAYOUTS[layout], "float64")
     np.testing.assert_allclose(our_losses, their_losses, rtol=1e-12)
@@ -106,7 +162,7 @@ def test_steps_in_float32_stay_in_it():
     assert {str(w.dtype) for w in theirs.values()} == {"float32"}
 
 
-@pytest.mark.parametrize("name", ["article", "lenet", "mnist-net", "small-resnet", "resnet18"])
+@pytest.mark.parametrize("name", sorted(zoo.NETS))
 def test_every_net_of_the_bench_has_a_step(name):
     """As it is timed, dropout included; they are only traced, since XLA compiles ResNet-18 for long."""
     case = picked(f"{name}:2")
@@ -119,8 +175,17 @@ def test_every_net_of_the_bench_has_a_step(name):
         return jax.tree.map(lambda w: (w.shape, str(w.dtype)), state)
 
     assert described(state) == described(training.state)
-    assert (state["velocity"] == {}) == (name == "article")
-    assert jax_side.dropouts(case.net) == (2 if name == "mnist-net" else 0)
+    assert (state["velocity"] == {}) == (case.optimizer.momentum == 0)
+    assert jax_side.dropouts(case.net) == {"mnist-net": 2, "vgg": 1, "alexnet": 1}.get(name, 0)
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_every_drawn_net_has_a_step(seed):
+    case = drawn(seed)
+    model = replace(case, batch=2).model(xcnn.backend("numpy"))
+    training = jax_side.Training(case, model.weights, *case.data(*model.output_shape), LAYOUTS["NHWC"])
+    _, loss = jax.eval_shape(training.following, training.state, training.x, training.t)
+    assert loss.shape == ()
 
 
 def test_dropouts_leave_out_their_share_anew_in_each_layer_and_step():
@@ -131,6 +196,12 @@ def test_dropouts_leave_out_their_share_anew_in_each_layer_and_step():
     np.testing.assert_allclose(values, [0, 1 / (0.75 * 0.5)], rtol=1e-6)
     assert counts[1] / 10_000 == pytest.approx(0.75 * 0.5, abs=0.02)  # four standard deviations
     assert running == {}
+
+    y, _ = jax_side.Forward(LAYOUTS["NHWC"], iter([jax.random.key(1)]))(
+        SpatialDropout2D(0.5), {}, np.ones((9, 4, 4, 50))
+    )
+    assert len(np.unique(y)) == 2
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))
 
     case = StepCase("drops", Sequential(Flatten(), Dropout(0.5), Dense(2)), (1, 4, 4), 3, "cross_entropy", xcnn.SGD(0))
     model = case.model(xcnn.backend("numpy"))

@@ -10,12 +10,16 @@ from xcnn_native.library import library
 pytestmark = needs_mpi
 CASES = [
     "all", "few", "augmented", "mixed", "bytes", "stream", "weighted", "left out", "measured", "parts", "clipped",
-    "gemm", "float32", "dense", "several", "normed", "muon", "stopped", "turns", "numbers",
+    "clipped in parts", "gemm", "float32", "dense", "several", "normed", "muon", "stopped", "turns", "numbers",
 ]  # fmt: skip
 if find_spec("torch"):
     CASES.append("torch")
+ALONE = {"turns": 24}
+"""Of their steps those that a process takes by itself in between."""
 STEPS = {"all": 30, "few": 30, "stopped": 12, "turns": 36}
 OF_ANY = ["few", "mixed", "several"]
+WHOLE = ["clipped", "normed", "muon", "torch"]
+"""Whose weights each rank updates all: the others' are updated in parts, however small they are."""
 RECORDED = ["all", "few"] if library() else []
 BUGS = ["mean,few", "norm,all"]
 
@@ -31,6 +35,8 @@ def found():
 def test_three_processes_train_what_one_does(found, case):
     """In float64 to 1e-12 after up to 30 steps; validation, accuracy and metrics too."""
     check(found["3"][case], case)
+    together = found["3"][case]["steps"] - ALONE.get(case, 0)
+    assert found["3"][case]["in parts"] == (0 if case in WHOLE else together)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

@@ -8,7 +8,7 @@ point group "xcnn.backends" and imported when they are first asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
@@ -290,6 +290,23 @@ class Backend:
             return optimizer.update_by(self.update, grads, state, weights)
         weights, state = optimizer.update(grads, state, weights)
         return weights, state, self.norm(grads), weight_norm(weights, state, optimizer.shown)
+
+    def update_lines(
+        self,
+        optimizer: Optimizer,
+        taken: int,
+        scale: float,
+        olds: Sequence[Sequence[Array]],
+        news: Sequence[Sequence[Array]],
+    ) -> Sequence[tuple[float, float]] | None:
+        """Write what an optimizer makes of arrays of one axis after so many steps, each cell by itself.
+
+        Of [(weight, gradient, *moments)] the gradients times a scale make [(new weight, *new moments)]. It gives the
+        sums of squares of each gradient, unscaled, and of each new weight, which is not finite where a moment is not;
+        of an array that stands alone, with nothing to be written, its own as the second. None, always, where the
+        optimizer looks at more than a cell, or the backend can't write.
+        """
+        return None
 
     def norm(self, grads: Weights) -> Array:
         """The norm of all gradients together, as `xcnn.optimizers.global_norm` has it."""

@@ -10,169 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from xcnn.bench.cases import MAPS, Call, CorrelationCase, StepCase
+from xcnn.bench.jax_net import LAYOUTS, Forward, Layout, dropouts, jax, jnp, lax
 from xcnn.bench.timing import best
 from xcnn.core import random, tree
-from xcnn.core.types import Pair, Shape, Weights
-from xcnn.core.windows import pair
-from xcnn.errors import MissingDependency, OptionError
-from xcnn.layers import (
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    GlobalAveragePool2D,
-    MaxPool2D,
-    ReLU,
-    Residual,
-    Sequential,
-    Sigmoid,
-)
-from xcnn.layers.container import Container
-from xcnn.layers.layer import Layer
+from xcnn.core.types import Shape, Weights
+from xcnn.layers import Dense, Flatten, Sequential
 from xcnn.training.optimizers import SGD
 from xcnn.training.state import HostArray
-
-try:
-    jax: Any = import_module("jax")
-except ImportError as _error:
-    raise MissingDependency("X601", "the bench against JAX needs jax.", hint='pip install "xcnn[jax]"') from _error
-jnp: Any = jax.numpy
-lax: Any = jax.lax
-
-
-@dataclass(frozen=True)
-class Layout:
-    """In which order the axes of images lie, and those of kernels; `spatial` are an image's height and width."""
-
-    images: str
-    kernels: str
-    spatial: Pair
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether a cell's channels lie beside each other."""
-        return self.images == "NHWC"
-
-    def of_channels(self, values: Any) -> Any:
-        """One number for each channel, as it meets images."""
-        return values if self.channels_last else values[:, None, None]
-
-
-LAYOUTS = (Layout("NCHW", "OIHW", (2, 3)), Layout("NHWC", "HWIO", (1, 2)))
-
-
-# The net.
-
-
-@dataclass(frozen=True)
-class Forward:
-    """A forward pass in training: where channels lie, and a key for each dropout that is still to come."""
-
-    layout: Layout
-    keys: Iterator[Any]
-
-    def __call__(self, layer: Layer, weights: Weights, x: Any) -> tuple[Any, Weights]:
-        """Y, and the running statistics after it."""
-        match layer:
-            case Sequential():
-                return self.chain(layer, weights, x)
-            case Residual():
-                return self.residual(layer, weights, x)
-            case BatchNorm():
-                return self.batch_norm(layer, weights, x)
-        return self.stateless(layer, weights, x), {}
-
-    def stateless(self, layer: Layer, weights: Weights, x: Any) -> Any:
-        """Y of a layer that has no running statistics."""
-        match layer:
-            case Conv2D():
-                return self.convolution(layer, weights, x)
-            case Dense():
-                y = x @ weights["kernel"]
-                return y + weights["bias"] if layer.bias else y
-            case MaxPool2D():
-                return self.max_pool(layer, x)
-            case GlobalAveragePool2D():
-                return x.mean(self.layout.spatial)
-            case Dropout():
-                kept = jax.random.bernoulli(next(self.keys), 1 - layer.rate, x.shape)
-                return jnp.where(kept, x / (1 - layer.rate), 0)
-            case Flatten():
-                return x.reshape(len(x), -1)
-            case Sigmoid():
-                return jax.nn.sigmoid(x)
-            case ReLU():
-                return jax.nn.relu(x)
-        raise OptionError("X104", f"the bench has no function of JAX for a {type(layer).__name__}.")
-
-    def chain(self, layers: Sequential, weights: Weights, x: Any) -> tuple[Any, Weights]:
-        """One layer after another."""
-        moved: Weights = {}
-        for name, layer in layers.named:
-            x, running = self(layer, weights.get(name, {}), x)
-            if running:
-                moved[name] = running
-        return x, moved
-
-    def residual(self, layer: Residual, weights: Weights, x: Any) -> tuple[Any, Weights]:
-        """f(x) + g(x)"""
-        y, moved = self.chain(layer.body, weights, x)
-        if layer.shortcut is None:
-            return y + x, moved
-        beside, running = self(layer.shortcut, weights.get("shortcut", {}), x)
-        return y + beside, {**moved, "shortcut": running} if running else moved
-
-    def convolution(self, layer: Conv2D, weights: Weights, x: Any) -> Any:
-        """K ⋆ x + B"""
-        how = layer.window(self.sizes(x))
-        y = lax.conv_general_dilated(
-            x, weights["kernel"], how["stride"], how["padding"],
-            rhs_dilation=how["dilation"],
-            dimension_numbers=(self.layout.images, self.layout.kernels, self.layout.images),
-            feature_group_count=layer.groups,
-        )  # fmt: skip
-        if not layer.bias:
-            return y
-        return y + (weights["bias"] if layer.bias == "untied" else self.layout.of_channels(weights["bias"]))
-
-    def max_pool(self, layer: MaxPool2D, x: Any) -> Any:
-        """The largest cell of each window."""
-        how = layer.window(self.sizes(x))
-        size, stride, padding = ([one] * 4 for one in (1, 1, (0, 0)))
-        for n, axis in enumerate(self.layout.spatial):
-            size[axis] = pair("pool_size", layer.pool_size)[n]
-            stride[axis], padding[axis] = how["stride"][n], how["padding"][n]
-        return lax.reduce_window(x, -jnp.inf, lax.max, size, stride, padding)
-
-    def batch_norm(self, layer: BatchNorm, weights: Weights, x: Any) -> tuple[Any, Weights]:
-        """Scale (x - mean) / sqrt(variance + epsilon) + bias."""
-        cells = (0, *self.layout.spatial)
-        mean, variance = x.mean(cells), x.var(cells)
-        of_channels, m = self.layout.of_channels, x.size // mean.size
-        factor = weights["scale"] * lax.rsqrt(variance + layer.epsilon)
-        running = layer.moved(jnp, weights, mean, variance * (m / (m - 1)))
-        moved = {name: following.value for name, following in running.items()}
-        return (x - of_channels(mean)) * of_channels(factor) + of_channels(weights["bias"]), moved
-
-    def sizes(self, x: Any) -> Pair:
-        """Height and width."""
-        rows, columns = (x.shape[axis] for axis in self.layout.spatial)
-        return rows, columns
-
-
-def dropouts(layer: Layer) -> int:
-    """How many a net has."""
-    return sum(map(dropouts, layer)) if isinstance(layer, Container) else isinstance(layer, Dropout)
-
 
 TURNED: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 3: (1, 2, 0)}
 """The axes of a kernel (filters, channels, height, width), and of an untied bias, where channels lie last."""
@@ -194,19 +44,24 @@ def channels_last(net: Sequential, weights: Weights, input_shape: Shape) -> Weig
 # The step.
 
 
-def cross_entropy(y: Any, t: Any) -> Any:
-    """Of logits, and labels that are whole numbers."""
-    return -jnp.take_along_axis(jax.nn.log_softmax(y), t[:, None], axis=1).mean()
+def cross_entropy(y: Any, t: Any, axis: int) -> Any:
+    """Of logits, whose classes lie along an axis, and labels that are whole numbers."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(y, axis), jnp.expand_dims(t, axis), axis).mean()
 
 
-def binary_cross_entropy(y: Any, t: Any) -> Any:
+def binary_cross_entropy(y: Any, t: Any, axis: int) -> Any:
     """Of probabilities, kept off 0 and 1, and one-hot rows."""
     limits = jnp.finfo(y.dtype)
     p = jnp.clip(y, limits.tiny, 1 - limits.epsneg)
     return -(t * jnp.log(p) + (1 - t) * jnp.log1p(-p)).mean()
 
 
-LOSSES = {"cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy}
+def mse(y: Any, t: Any, axis: int) -> Any:
+    """The mean of squared differences."""
+    return jnp.square(y - t).mean()
+
+
+LOSSES = {"cross_entropy": cross_entropy, "binary_cross_entropy": binary_cross_entropy, "mse": mse}
 
 
 class Training:
@@ -231,7 +86,8 @@ class Training:
     def __init__(self, case: StepCase, weights: Weights, x: HostArray, t: HostArray, layout: Layout) -> None:
         self.case, self.layout, self.double = case, layout, x.dtype == np.float64
         if layout.channels_last:
-            x, weights = np.ascontiguousarray(x.transpose(0, 2, 3, 1)), channels_last(case.net, weights, x.shape[1:])
+            weights = channels_last(case.net, weights, x.shape[1:])
+            x, t = (np.ascontiguousarray(a.transpose(0, 2, 3, 1)) if a.ndim == 4 else a for a in (x, t))
         self.x, self.t = x, t.astype("int32") if t.dtype == np.int64 else t
         with jax.enable_x64(self.double):
             self.state = self.begun({path: jnp.array(w) for path, w in tree.items(weights)})
@@ -263,7 +119,8 @@ class Training:
         """The loss, and the running statistics after this batch."""
         forward = Forward(self.layout, iter(keys))
         y, after = forward(self.case.net, tree.from_items(params | running), x)
-        return LOSSES[self.case.loss](y, t), dict(tree.items(after))
+        classes = self.layout.images.index("C") if y.ndim > 2 else 1
+        return LOSSES[self.case.loss](y, t, classes), dict(tree.items(after))
 
 
 def moved(

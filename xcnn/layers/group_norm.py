@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from math import prod
 
 from xcnn.core.checks import check_groups, check_input, check_positive, check_shape, check_whole
 from xcnn.core.initializers import ones, zeros
@@ -65,9 +64,10 @@ class GroupNorm:
         names = axes_with_channels(self, x.shape[1:])
         xp = check_input(self, weights, x, names, weights["scale"].shape[0])
         shape, axes = x.shape, (0, *range(2, x.ndim))
-        grouped = (shape[0], self.groups, prod(shape[1:]) // self.groups)
+        grouped = (shape[0], self.groups, shape[1] // self.groups, *shape[2:])
+        cells = (*range(2, len(grouped)),)
         scale, bias = (xp.reshape(weights[name], (-1, *(1 for _ in axes[1:]))) for name in ("scale", "bias"))
-        groups_hat, inverse = standardise(xp, xp.reshape(x, grouped), (2,), self.epsilon)
+        groups_hat, inverse = standardise(xp, xp.reshape(x, grouped), cells, self.epsilon)
         x_hat = xp.reshape(groups_hat, shape)
         y = x_hat * scale + bias
         made = likeness(y)
@@ -75,7 +75,7 @@ class GroupNorm:
         def backward(dy: Array) -> tuple[Array, Weights]:
             check_dy(self, made, dy)
             grads = {"scale": xp.sum(dy * x_hat, axis=axes), "bias": xp.sum(dy, axis=axes)}
-            dx = standardise_backward(xp, xp.reshape(dy * scale, grouped), groups_hat, inverse, (2,))
+            dx = standardise_backward(xp, xp.reshape(dy * scale, grouped), groups_hat, inverse, cells)
             return xp.reshape(dx, shape), grads
 
         return y, backward

@@ -70,6 +70,7 @@ def fit(
         together.failed(error)
         if model.state is begun:  # not a step: an epoch that was open can still be resumed
             vars(model).update(before, trainer=model.trainer.accumulating(before["plan"].get("accumulate", 1)))
+    together.end(model)
     history.rows = list(model.state.rows)
     history.stopped = ended(history.stopped, failures)
     ends: list[Callable[[], object]] = [progress.close]

@@ -61,7 +61,8 @@ class Held(Protocol):
 
 def class_names(model: Held) -> list[str]:
     """The classes that the model was trained on; none where its `info`, which is its user's, does not tell them."""
-    names = model.info.get("classes")
+    if not (names := model.info.get("classes")):
+        return []
     told = [str(name) for name in names] if isinstance(names, list | tuple) else []
     return told if len(set(told)) == len(told) else []
 

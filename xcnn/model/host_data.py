@@ -39,6 +39,7 @@ PICTURE = (
     "a picture's pixels? model.predict_images([path]) reads files, and brings them to the model's size and colours."
 )
 LAZY = "; or xcnn.data.source(x, ..., channels_last=True)"
+INT64 = np.dtype("int64")
 AXES = {3: "(batch, channels, height, width)", 2: "(batch, channels, length)", 1: "(batch, features)"}
 
 
@@ -76,7 +77,7 @@ def targets_of(model: Held, y: HostArray, role: str = "", told: Callable[[int], 
         counting = y if ignored is None or shaped or y.dtype.kind not in "iufb" else np.where(y == ignored, 0, y)
         check_labels(counting, model.output_shape[0], shaped, role, told)
         if not shaped:
-            return y.astype("int64")
+            return y.astype(INT64)
     with np.errstate(all="ignore"):
         targets: HostArray = y.astype(model.dtype) if y.dtype.kind in "iufb" else y
         if y.dtype.kind not in "iufb" or not np.isfinite(targets).all():

@@ -107,7 +107,7 @@ def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: i
     """What a call takes, up to each run of layers, forward and back, and to the end.
 
     A batch counts where it is a copy, as `fit` cuts it and other devices get it: a prediction on the host looks at what
-    the user has.
+    the user has. So do the copies on which a net tries a recording of its training passes.
     """
     backend = model.trainer.backend
     metered: AbstractContextManager[Meter] | None = backend.metered()
@@ -119,8 +119,11 @@ def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: i
         result = call(model, x, Hook(lambda path, layer, y, backward: marked(backward, meter), of_runs=True))
         meter.mark()
         del result
-    if call is train or (backend.device or backend.first_device) != "cpu":
-        size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
+    size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
+    if call is train:
+        more = size * (1 + getattr(model.trainer.net, "copies", 0))
+        meter.peaks, meter.left = [peak + more for peak in meter.peaks], meter.left + size
+    elif (backend.device or backend.first_device) != "cpu":
         meter.peaks, meter.left = [peak + size for peak in meter.peaks], meter.left + size
     return meter
 

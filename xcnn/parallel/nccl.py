@@ -13,7 +13,7 @@ from xcnn.core.types import Array, Weights
 from xcnn.errors import BackendUnavailable
 from xcnn.layers.layer import Hook, Next
 from xcnn.parallel.ranks import Ranks
-from xcnn.parallel.sums import given
+from xcnn.parallel.sums import Whole, given
 
 BUCKET = 25 * 2**20
 """Bytes of gradients that are sent as one: so many hide the time of a message, and the first leave early."""
@@ -38,7 +38,7 @@ def buckets(weights: Weights, most: int) -> list[list[str]]:
     return found
 
 
-class NcclSums:
+class NcclSums(Whole):
     """Sums of CuPy's arrays.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from xcnn.errors import MissingDependency
-from xcnn.parallel.window import PIECE, Window, window
+from xcnn.parallel.window import Window, window
 from xcnn.training.state import HostArray
 
 Value = TypeVar("Value")
@@ -74,10 +74,16 @@ class Ranks:
         """
         with self.waiting():
             if self.window is not None:
-                self.window.total([*pieces(arrays, PIECE)])
+                self.window.total([array.reshape(-1) for array in arrays])
                 return
             for piece in pieces(arrays, MESSAGE):
                 self.comm.Allreduce(in_place(), piece)
+
+    def scatter(self, arrays: Sequence[HostArray]) -> None:
+        """Put sums over all ranks in the place of this rank's parts of contiguous arrays, where there is a window."""
+        assert self.window is not None
+        with self.waiting():
+            self.window.scatter(arrays)
 
     @cached_property
     def window(self) -> Window | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import and_
 from typing import Any
 
 from xcnn.core import tree
@@ -48,7 +50,7 @@ class SharedStep:
     def __call__(
         self, key: Key, weights: Weights, state: Weights, x: Array, t: Array, shares: Array | None = None
     ) -> tuple[Weights, Weights, StepResult]:
-        step, (counts_of_all, whole) = self.step, self.told(t, shares)
+        step, (counts_of_all, whole, free) = self.step, self.told(t, shares)
         parts = lengths(counts_of_all, step.accumulate)
         mine = bounds([part[self.ranks.rank] for part in parts])
         firsts = [first for first, _ in bounds([sum(part) for part in parts])]
@@ -71,26 +73,26 @@ class SharedStep:
             counts += [] if few is None else [few]
             outputs.append(y)
         assert grads is not None
-        grads = self.sums.gradients(grads, gives, self.own)
-        (value,) = self.ranks.summed(value)
-        weights, state, norm, weight_norm = step.backend.update(step.optimizer, grads, state, weights)
+        weights, state, norm, weight_norm, value = self.sums.update(
+            step.optimizer, grads, state, weights, value, gives, self.own, free
+        )
         told = None
         if step.tells_outputs:
             told = outputs[0] if len(outputs) == 1 else namespace(outputs[0]).concat(outputs, axis=0)
         right = sum(counts[1:], counts[0]) if counts else None
         return weights, state, StepResult(value, norm, weight_norm, right, told)
 
-    def told(self, t: Array, shares: Array | None) -> tuple[tuple[int, ...], float]:
-        """How many samples each rank has, and what the loss of all is the mean of, in one message.
+    def told(self, t: Array, shares: Array | None) -> tuple[tuple[int, ...], float, int]:
+        """How many samples each rank has, what the loss of all is the mean of, and free blocks, in one message.
 
         Here all end together where one of them was told to end.
         """
-        table = self.ranks.table(t.shape[0], self.stop.signal, self.counting(t, shares)).tolist()
-        counts, signals, parts = zip(*table, strict=True)
+        table = self.ranks.table(t.shape[0], self.stop.signal, self.counting(t, shares), self.sums.free).tolist()
+        counts, signals, parts, free = zip(*table, strict=True)
         self.stop.heed(int(max(signals)))
         if not any(counts):
             raise DataError("X203", "a batch has no samples.", hint="look at what was left out.")
-        return tuple(map(int, counts)), sum(parts)
+        return tuple(map(int, counts)), sum(parts), reduce(and_, map(int, free))
 
     def counting(self, t: Array, shares: Array | None) -> float:
         """What a loss is the mean of, of some samples."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Hook, Next
 from xcnn.parallel.parts import bounds
 from xcnn.parallel.ranks import Ranks
+from xcnn.parallel.sharded import ShardedUpdate, Updated
+from xcnn.training.optimizers import Optimizer
 from xcnn.training.state import HostArray
 
 SMALL = 2**13
@@ -41,9 +44,52 @@ class Sums(Protocol):
         """
         ...
 
+    @property
+    def free(self) -> int:
+        """A bit for each block of shared memory that this rank does not hold: what all tell before a step."""
+        ...
 
-class HostSums:
-    """Sums of host arrays.
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights, value: float, gives: bool,
+        own: bool, free: int,
+    ) -> Updated:  # fmt: skip
+        """What an optimizer makes of the gradients of all ranks, and the sum of their losses.
+
+        `gives` and `own` are those of `gradients`; `free` is what all ranks have said to be.
+        """
+        ...
+
+    def leave(self) -> bool:
+        """Share no more memory for states; whether those of this training may lie in some."""
+        ...
+
+
+class Whole:
+    """Updates that each rank makes of all gradients."""
+
+    free: int = 0
+    backend: Any
+    ranks: Ranks
+
+    def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
+        """As Sums has it."""
+        raise NotImplementedError
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights, value: float, gives: bool,
+        own: bool, free: int,
+    ) -> Updated:  # fmt: skip
+        grads = self.gradients(grads, gives, own)
+        (value,) = self.ranks.summed(value)
+        return *self.backend.update(optimizer, grads, state, weights), value
+
+    def leave(self) -> bool:
+        """False: states lie in memory of their own."""
+        return False
+
+
+class HostSums(Whole):
+    """Sums of host arrays, and updates in parts where ranks share memory.
 
     Parameters
     ----------
@@ -56,6 +102,7 @@ class HostSums:
     def __init__(self, backend: Any, ranks: Ranks) -> None:
         self.backend: Any = backend
         self.ranks: Ranks = ranks
+        self.sharded: ShardedUpdate = ShardedUpdate(backend, ranks)
 
     def statistic(self, part: Array) -> Array:
         return self.by_host(self.ranks.total, part)
@@ -83,8 +130,7 @@ class HostSums:
                 summed[path] = host
             else:
                 few.setdefault(host.dtype, []).append(path)
-        own = own and len({*map(place, summed.values())}) == len(summed)
-        summed = {path: writable(host, own) for path, host in summed.items()}
+        summed = dict(zip(summed, writable(summed.values(), own), strict=True))
         whole = [np.concatenate([hosts[path].ravel() for path in paths]) for paths in few.values()]
         self.ranks.totals([*whole, *summed.values()])
         for all_of_type, paths in zip(whole, few.values(), strict=True):
@@ -92,16 +138,37 @@ class HostSums:
                 summed[path] = all_of_type[first:end].reshape(hosts[path].shape)
         return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves})
 
+    @property
+    def free(self) -> int:  # type: ignore[override]
+        return self.sharded.blocks.free()
+
+    def update(
+        self, optimizer: Optimizer, grads: Weights, state: Weights, weights: Weights, value: float, gives: bool,
+        own: bool, free: int,
+    ) -> Updated:  # fmt: skip
+        if self.ranks.window is not None:
+            whole, writing = partial(self.gradients, gives=gives, own=own), partial(writable, own=own)
+            found = self.sharded(optimizer, grads, state, weights, value, free, whole, writing)
+            if found is not None:
+                return found
+        return super().update(optimizer, grads, state, weights, value, gives, own, free)
+
+    def leave(self) -> bool:
+        shared = bool(self.sharded.blocks.blocks)
+        self.sharded.blocks.begin(0)
+        return shared
+
     def back(self, leaf: Any, host: Any) -> Any:
         """A sum as the leaf was: an array of the backend, or what replaces a weight."""
-        array = self.backend.adopted(np.ascontiguousarray(host))
+        array = self.backend.adopted(np.require(host, None, "C"))  # one number stays an array of no axes
         return Next(array) if isinstance(leaf, Next) else array
 
 
-def writable(host: HostArray, own: bool) -> HostArray:
-    """An array to sum in its place: a copy of one that others may need, or have."""
-    found = np.ascontiguousarray(host) if own else np.array(host, order="C")
-    return found if found.flags.writeable else found.copy()
+def writable(hosts: Collection[HostArray], own: bool) -> list[HostArray]:
+    """Arrays to sum in their place: copies of what others may need, or have, and of what several share."""
+    own = own and len({*map(place, hosts)}) == len(hosts)
+    found = [np.ascontiguousarray(host) if own else np.array(host, order="C") for host in hosts]
+    return [each if each.flags.writeable else each.copy() for each in found]
 
 
 def place(host: HostArray) -> int:

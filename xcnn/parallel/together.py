@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from xcnn.core import tree
 from xcnn.core.checks import check_positive
 from xcnn.data.source import Source
 from xcnn.errors import OptionError, short
 from xcnn.parallel import ending
+from xcnn.parallel.memory import unname
 from xcnn.parallel.nccl import NcclSums
 from xcnn.parallel.ranks import Ranks, beside, world
 from xcnn.parallel.source import Place, shared
@@ -94,6 +97,10 @@ class Together(Alone):
                 raise OptionError("X104", f"the ranks do not train in the same way: their {other} differ.", told, hint)
         self.tell(model, {"state": model.state} if self.first else None)
 
+    def end(self, model: Any) -> None:
+        if self.sums is not None and self.sums[1].leave():
+            model.state = moved(model.state, np.array)
+
     def trainer(self, trainer: Trainer) -> Trainer:
         if self.sums is None or self.sums[0] is not trainer.backend:
             self.sums = trainer.backend, sums_for(trainer.backend, self.ranks)
@@ -168,6 +175,7 @@ def mpi(timeout: float = 600.0) -> Together:
     comm = world()
     made = Together(comm, timeout)
     if made.size > 1:
+        unname(comm)
         leave_room(beside(comm))
         made.ending.heed_uncaught()
     return made

@@ -49,6 +49,13 @@ class StepResult:
     right: Array | None
     outputs: Array | None = None
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> StepResult:
+        """That of all its fields, by their names: what the class gives, in a third of its time."""
+        new = object.__new__(cls)
+        vars(new).update(told)
+        return new
+
 
 Step: TypeAlias = Callable[..., tuple[Weights, Weights, StepResult]]
 """step(key, weights, optimizer state, x, t) -> (weights, optimizer state, result); with `shares`, those of the loss."""

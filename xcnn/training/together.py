@@ -36,6 +36,9 @@ class Alone:
     def failed(self, error: BaseException) -> None:
         """An error was raised here: go on to raise it where all have one, else end all of them."""
 
+    def end(self, model: Any) -> None:
+        """A training is over, however it ended: what the model has is this process's alone."""
+
     def trainer(self, trainer: Trainer) -> Trainer:
         """The trainer whose steps are those of all."""
         return trainer

@@ -114,7 +114,8 @@ class Trainer:
             host_memory("this batch"),
             backend.active(),
         ):  # in which nothing raises: what is not finite is looked for below
-            weights, moments, result = self.step(key, state.weights, state.optimizer_state, x, t, *weighting)
+            step = self.step if within_epoch else getattr(self.step, "uncounted", self.step)
+            weights, moments, result = step(key, state.weights, state.optimizer_state, x, t, *weighting)
             loss, norm, size = (to_float(backend, each) for each in (result.loss, result.norm, result.weight_norm))
             skipped = (
                 not isfinite(norm) and loss_scaling.loss_scale(backend, state.optimizer_state) > loss_scaling.LEAST
@@ -220,9 +221,13 @@ SUMS = ("loss", "weight", "labels", "right", "seen")
 """What a state sums up over the batches of an epoch, beside what metrics count."""
 
 
+NUMBERS = (int, float)
+"""Python's own."""
+
+
 def to_float(backend: HostPort, value: Any) -> float:
     """A scalar array, or a number, as a number."""
-    return float(value) if isinstance(value, int | float) else backend.to_number(value)
+    return float(value) if isinstance(value, NUMBERS) else backend.to_number(value)
 
 
 def check_dtypes(before: Weights, after: Weights) -> None:

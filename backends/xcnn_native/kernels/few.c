@@ -6,7 +6,11 @@
 #include "transpose.h"
 #include "ways.h"
 
+#if BYTES == 64
+#define MOST 8     // filters: as many as fill half a vector, and leave the other half empty
+#else
 #define MOST 6     // filters
+#endif
 #define LAID 49152 // bytes of the planes of a unit
 #define BEYOND 128 // cells at most that are read behind the last that counts, and between rows
 
@@ -173,11 +177,16 @@ INLINE void line(const int filters, const int vectors, const Cell *x, const Inde
 
 // Vectors of pixels by the number of filters, and taps of a group: as many as registers hold with what they are made of.
 #if WIDEST == 4
-#define VECTORS(filters) ((filters) <= 2 ? 8 : (filters) == 3 ? 6 : (filters) == 4 ? 5 : 4)
+#define VECTORS(filters) ((filters) <= 2 ? 8 : (filters) == 3 ? 6 : (filters) == 4 ? 5 : (filters) <= 6 ? 4 : 3)
 #define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) <= 3 ? 6 : (filters) == 4 ? 4 : 3)
 #else
 #define VECTORS(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 4 : (filters) == 3 ? 3 : 2)
 #define TOGETHER(filters) ((filters) == 1 ? 8 : (filters) == 2 ? 6 : (filters) == 3 ? 4 : (filters) == 4 ? 3 : 2)
+#endif
+#if MOST == 8
+#define EACH(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#else
+#define EACH(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #endif
 #define FILTERS(filters) \
   case filters: \
@@ -205,7 +214,7 @@ void NAME(few_unit)(const Map *m, Index unit, const Cell *x, const Cell *packed,
   for (Index t = 0; t < count; t += TERMS) {
     const Index few = smaller(TERMS, count - t);
     for (Index first = 0; first < p.length; first += some) switch (m->filters) {
-      FILTERS(1) FILTERS(2) FILTERS(3) FILTERS(4) FILTERS(5) FILTERS(6)
+      EACH(FILTERS)
     }
     if (wide && (t / TERMS % PIECES == PIECES - 1 || t + TERMS >= count))
       for (Index j = 0; j < m->filters * pitch; j++) doubles[j] = (t < PIECES * TERMS ? 0 : doubles[j]) + (double)out[j];
@@ -260,10 +269,14 @@ INLINE void dots(const int filters, const int count, const Rows *r, const Index 
     for (Index v = 0; v < r->vectors - 1; v++, x += LANES, dy += LANES) products(filters, count, sums, r, x, at, dy, 0);
     products(filters, count, sums, r, x, at, dy, 1);
   }
-  UNROLL for (int t = 0; t < count; t++) UNROLL for (int o = 0; o < filters; o++) {
+  // by way of memory: where lanes are added as they are, vectors of several sums are made, in half of the registers
+  Cell lanes[8 * MOST * LANES];
+  UNROLL for (int t = 0; t < count; t++) UNROLL for (int o = 0; o < filters; o++) store(lanes + (t * filters + o) * LANES, sums[t][o]);
+  __asm__ volatile("" ::: "memory");
+  for (Index n = 0; n < count * filters; n++) {
     double sum = 0;
-    for (int l = 0; l < LANES; l++) sum += (double)sums[t][o][l];
-    to[t * filters + o] += sum;
+    for (int l = 0; l < LANES; l++) sum += (double)lanes[n * LANES + l];
+    to[n] += sum;
   }
 }
 
@@ -276,7 +289,7 @@ INLINE void dots(const int filters, const int count, const Rows *r, const Index 
 
 // `dots` of any number of filters and taps of a group.
 static void dots_of(Index filters, Index count, const Rows *r, const Index *at, double *to) {
-  switch (filters) { DOTS(1) DOTS(2) DOTS(3) DOTS(4) DOTS(5) DOTS(6) }
+  switch (filters) { EACH(DOTS) }
 }
 
 #define CHAIN 256 // products of a lane at most

@@ -69,37 +69,58 @@ static inline Index get(const void *which, Index bytes, Index at) {
   return bytes == 1 ? ((const uint8_t *)which)[at] : ((const uint32_t *)which)[at];
 }
 
-// A vector of taps from there on.
-INLINE Mask some(const void *which, Index bytes, Index at) {
-  return bytes == 1 ? __builtin_convertvector(*(const Bytes *)((const uint8_t *)which + at), Mask)
-                    : __builtin_convertvector(*(const Words *)((const uint32_t *)which + at), Mask);
+// A vector of taps from there on, of which so many are wanted.
+INLINE Mask some(const void *which, Index bytes, Index at, const int lanes) {
+  Bytes of_bytes = {0};
+  Words of_words = {0};
+  if (bytes == 1) {
+    memcpy(&of_bytes, (const uint8_t *)which + at, lanes);
+    return __builtin_convertvector(of_bytes, Mask);
+  }
+  memcpy(&of_words, (const uint32_t *)which + at, 4 * lanes);
+  return __builtin_convertvector(of_words, Mask);
 }
+
+// As many of a vector's first cells, a number that the compiler knows; the others are 0.
+INLINE Vector load_some(const Cell *cells, const int lanes) {
+  Vector v = {0};
+  memcpy(&v, cells, lanes * sizeof(Cell));
+  return v;
+}
+INLINE void store_some(Cell *cells, Vector v, const int lanes) { memcpy(cells, &v, lanes * sizeof(Cell)); }
 
 // Where `v` takes the place of the largest so far: it is larger, or the first NaN.
 INLINE Mask beats(Vector v, Vector best) { return (v > best) | ((v != v) & (best == best)); }
 
-// A row of small windows, in one step, a vector of channels at a time.
-static void largest_alone(const Window *w, const Cell *image, Index row, Cell *y, uint8_t *which) {
+// A row of small windows, in one step, so many channels at a time.
+INLINE void largest_some(const Window *w, const Cell *image, Index row, Cell *y, uint8_t *which, const int lanes) {
   const Range down = taps(row, w->window_rows, w->down, w->top, w->height);
   for (Index q = 0; q < w->columns; q++) {
     const Range across = taps(q, w->window_columns, w->across, w->left, w->width);
     const Cell *x = image + ((row * w->down - w->top) * w->width + q * w->across - w->left) * w->channels;
-    for (Index k = 0; k < w->channels; k += LANES) {
-      const Index c = smaller(k, w->channels - LANES);
+    for (Index k = 0; k < w->channels; k += lanes) {
+      const Index c = smaller(k, w->channels - lanes);
       Vector best = splat(-INFINITY);
       Mask tap = {0}, none = ~(Mask){0}; // none: there was no cell yet
       for (Index a = down.first; a < down.end; a++)
         for (Index b = across.first; b < across.end; b++) {
-          const Vector v = load(x + (a * w->width + b) * w->channels + c);
+          const Vector v = load_some(x + (a * w->width + b) * w->channels + c, lanes);
           const Mask take = beats(v, best) | none, here = (Mask){0} + (Whole)(a * w->window_columns + b);
           best = pick(take, v, best);
           tap = (take & here) | (~take & tap);
           none = (Mask){0};
         }
-      store(y + q * w->channels + c, best);
-      *(Bytes *)(which + q * w->channels + c) = __builtin_convertvector(tap, Bytes);
+      const Bytes taps_ = __builtin_convertvector(tap, Bytes);
+      store_some(y + q * w->channels + c, best, lanes);
+      memcpy(which + q * w->channels + c, &taps_, lanes);
     }
   }
+}
+
+// The same, a vector of channels at a time, or half of one where there are fewer.
+static void largest_alone(const Window *w, const Cell *image, Index row, Cell *y, uint8_t *which) {
+  if (w->channels >= LANES) largest_some(w, image, row, y, which, LANES);
+  else largest_some(w, image, row, y, which, HALF);
 }
 
 // Every second cell of two vectors, from the first or from the second on.
@@ -258,7 +279,7 @@ static Cell *memory_of(Pooling *all) {
 static void max_unit(void *argument, Index unit) {
   Pooling *all = argument;
   const Window *w = all->w;
-  const int small = w->window_rows * w->window_columns <= ALONE, alone = small && w->channels >= LANES;
+  const int small = w->window_rows * w->window_columns <= ALONE, alone = small && w->channels >= HALF && w->channels > 1;
   const int plane = small && w->channels == 1;
   const Range whole = plane ? inside(w) : (Range){0, 0};
   Cell *memory = alone || plane ? 0 : memory_of(all);
@@ -274,23 +295,23 @@ static void max_unit(void *argument, Index unit) {
   free(memory);
 }
 
-// Of one row of an image, its gradient gathered from the windows that meet it, a vector of channels at a time.
-static void gather(const Pooling *all, Index n) {
+// Of one row of an image, its gradient gathered from the windows that meet it, so many channels at a time.
+INLINE void gather(const Pooling *all, Index n, const int lanes) {
   const Window *w = all->w;
   const Index image = n / w->height, row = n % w->height, c = w->channels;
   const Range u = windows(row, w->window_rows, w->down, w->top, w->rows);
   for (Index j = 0; j < w->width; j++) {
     const Range v = windows(j, w->window_columns, w->across, w->left, w->columns);
-    for (Index k = 0; k < c; k += LANES) {
-      const Index from = smaller(k, c - LANES);
+    for (Index k = 0; k < c; k += lanes) {
+      const Index from = smaller(k, c - lanes);
       Vector dx = {0};
       for (Index p = u.first; p < u.end; p++)
         for (Index q = v.first; q < v.end; q++) {
           const Index tap = (row + w->top - p * w->down) * w->window_columns + j + w->left - q * w->across;
           const Index at = ((image * w->rows + p) * w->columns + q) * c + from;
-          dx += (Vector)((Mask)load(all->from + at) & (some(all->which, w->bytes, at) == (Whole)tap));
+          dx += (Vector)((Mask)load_some(all->from + at, lanes) & (some(all->which, w->bytes, at, lanes) == (Whole)tap));
         }
-      store(all->to + (n * w->width + j) * c + from, dx);
+      store_some(all->to + (n * w->width + j) * c + from, dx, lanes);
     }
   }
 }
@@ -298,7 +319,10 @@ static void gather(const Pooling *all, Index n) {
 static void gather_unit(void *argument, Index unit) {
   const Pooling *all = argument;
   const Index last = smaller((unit + 1) * all->each, all->w->images * all->w->height);
-  for (Index n = unit * all->each; n < last; n++) gather(all, n);
+  for (Index n = unit * all->each; n < last; n++) {
+    if (all->w->channels >= LANES) gather(all, n, LANES);
+    else gather(all, n, HALF);
+  }
 }
 
 // Of one plane, the gradient added where the largest cells stood, one window after the other.
@@ -361,7 +385,7 @@ static void spread_pairs(const Pooling *all, Index image, Range whole, Cell *dx)
       spread_some(w, dy, which, a, 0, smaller(last, 2 * whole.first - w->left), to);
       for (Index n = whole.first; n < whole.end; n += LANES) {
         const Index q = brief ? n : smaller(n, whole.end - LANES);
-        const Mask tap = some(which, 1, q);
+        const Mask tap = some(which, 1, q, LANES);
         const Vector d = load(dy + q), even = (Vector)((Mask)d & (tap == (Whole)(2 * a)));
         const Vector odd = (Vector)((Mask)d & (tap == (Whole)(2 * a + 1)));
         Cell cells[2 * LANES];
@@ -503,7 +527,7 @@ EXPORT int NAME(max_pool)(const Window *w, const Cell *x, Cell *y, void *which, 
 EXPORT int NAME(max_pool_adjoint)(const Window *w, const Cell *dy, Cell *dx, void *which, int threads) {
   Pooling all = {.w = w, .from = dy, .to = dx, .which = which};
   const Index meeting = steps(w->window_rows, w->down) * steps(w->window_columns, w->across);
-  if (w->channels >= LANES && meeting <= ALONE) return shared(&all, gather_unit, w->height, w->width * w->channels, threads);
+  if (w->channels >= HALF && w->channels > 1 && meeting <= ALONE) return shared(&all, gather_unit, w->height, w->width * w->channels, threads);
   all.each = 16;
   team_run(scatter_unit, &all, w->images * steps(w->channels, all.each), threads);
   return 1;

@@ -24,7 +24,7 @@ class Native:
             return self.otherwise.correlate(x, k, stride=stride, padding=padding, dilation=dilation, groups=groups)
         x, k = alike(x, k)
         how = way(x.shape, k.shape, stride, padding, dilation, groups)
-        y = images(how.y_shape, x.dtype)
+        y = images(how.y_shape, x.dtype, how.y_last)
         if how.nothing:
             y.fill(0)
             return y
@@ -41,7 +41,7 @@ class Native:
             )
         dy, k = alike(dy, k)
         how = way(tuple(x_shape), k.shape, stride, padding, dilation, groups)
-        dx = images(tuple(x_shape), dy.dtype)
+        dx = images(tuple(x_shape), dy.dtype, how.x_last)
         if how.nothing or not how.covers:
             dx.fill(0)
         if not how.nothing:

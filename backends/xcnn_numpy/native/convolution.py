@@ -54,13 +54,14 @@ class Plan:
         self.way, self.turned, self.end, self.dtype, self.threads = way, turned, end, x.dtype, threads
         self.y_shape: Shape = way.x_shape if turned else way.y_shape
         self.dx_shape: Shape = way.y_shape if turned else way.x_shape
-        self.y, self.k = image_strides(self.y_shape, x.itemsize), k.strides
+        self.last, self.dx_last = (way.x_last, way.y_last) if turned else (way.y_last, way.x_last)
+        self.y, self.k = image_strides(self.y_shape, x.itemsize, self.last), k.strides
         wide, narrow = (self.y, x.strides) if turned else (x.strides, self.y)
         how = x.dtype.char, threads
         self.how = "adjoint" if turned else "forward", (way, wide, k.strides, narrow, *how)
         self.forward = table(self.how[0], *self.how[1])
         self.gradient = table("gradient", way, wide, array_strides(k.shape, k.itemsize), narrow, *how)
-        dx = image_strides(self.dx_shape, x.itemsize)
+        dx = image_strides(self.dx_shape, x.itemsize, self.dx_last)
         wide, narrow = (self.y, dx) if turned else (dx, self.y)
         self.input = table("forward" if turned else "adjoint", way, wide, k.strides, narrow, *how)
         self.neighbours = self.y[1] == x.itemsize
@@ -188,13 +189,15 @@ class Convolution:
         x_shape, kernel_shape = x.shape, mine["kernel"].shape
         x, kernel = flattened(x, mine["kernel"])
         x, kernel, end = plain(x), plain(kernel), plan.end
-        y = images(plan.y_shape, x.dtype)
+        y = images(plan.y_shape, x.dtype, plan.last)
         program = end.forward if run.wants_backward else end.alone
-        kept = images(plan.y_shape, x.dtype) if end.keeps == "s" and program is end.forward else y
+        kept = images(plan.y_shape, x.dtype, plan.last) if end.keeps == "s" and program is end.forward else y
         arrays, bias = {"z": y, "y": y, "s": kept, **self.numbers(weights, plan)}, mine.get("bias")
         if beside is not None:
             r = beside[:, :, None] if y_flat else beside
-            arrays["r"] = r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype), plan.threads)
+            arrays["r"] = (
+                r if r.strides == y.strides else copy(r, images(plan.y_shape, x.dtype, plan.last), plan.threads)
+            )
         if not plan.covers(plan.turned):
             zeros(y, plan.threads)
         forward, packed = packed_for(plan, mine["kernel"], kernel, run)
@@ -208,9 +211,9 @@ class Convolution:
         def backward(dy: Array, grads: Weights) -> Array:
             dz = plain(dy.reshape(plan.y_shape))
             if dz.strides != plan.y:
-                dz = copy(dz, images(plan.y_shape, x.dtype), plan.threads)
+                dz = copy(dz, images(plan.y_shape, x.dtype, plan.last), plan.threads)
             if end.backward:
-                through = images(plan.y_shape, x.dtype)
+                through = images(plan.y_shape, x.dtype, plan.last)
                 end.backward.run({"dy": dz, "dz": through, end.keeps: kept}, plan.threads, 1, dz.size)
                 dz = through
             dk = empty(kernel.shape, kernel.dtype)
@@ -228,7 +231,7 @@ class Convolution:
                 grads[self.name]["bias"] = db
             if not run.wants_dx:
                 return None
-            dx = images(plan.dx_shape, x.dtype)
+            dx = images(plan.dx_shape, x.dtype, plan.dx_last)
             if not plan.covers(not plan.turned):
                 zeros(dx, plan.threads)
             plan.input(dz, plan.input.pack(kernel), dx)

@@ -35,12 +35,12 @@ FIELDS = (
 )
 BLOCKS, FEW, DEPTHWISE, SPREAD = range(4)
 """Kinds of maps, as there."""
-MOST_FEW = 6
-"""Filters at most whose lanes are pixels."""
-PIXELS = 32
-"""Pixels of an image at least that are lanes."""
+MOST_FEW, MOST_OF_HALF = 6, 8
+"""Filters at most whose lanes are pixels; and where vectors have sixteen cells, of which so few fill a half at most."""
+PIXELS, COLUMNS = 32, 16
+"""Pixels of an image at least that are lanes; and those of a row, where more than MOST_FEW filters meet them."""
 LAST = 8
-"""Channels from which on they lie side by side in the results."""
+"""Channels from which on they lie side by side in the results, unless they are made as planes."""
 LONGEST = 2**14
 """Taps of a depthwise kernel at most: so many products are added as cells."""
 SUMS = 128
@@ -82,6 +82,21 @@ class Way:
         self.turned = self.in_lanes(k_shape[1], self.filters)
         self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.nothing) and self.cheaper_spread()
 
+        self.y_last = k_shape[0] >= LAST and not self.in_planes(k_shape[0], self.output)
+        self.x_last = x_shape[1] >= LAST and not self.in_planes(x_shape[1], x_shape[2:])
+        """Whether channels lie side by side in Y, and in dX."""
+
+    def kind(self, filters: int, sizes: Shape) -> int:
+        """What the lanes are, for so many filters and results of these rows and columns."""
+        if filters <= MOST_FEW:
+            return FEW if prod(sizes) >= PIXELS else BLOCKS
+        wide = sizes[1] >= COLUMNS and self.stride == (1, 1) and prod(self.k_shape[2:]) > 1
+        return FEW if filters <= most_few() and wide else BLOCKS
+
+    def in_planes(self, channels: int, sizes: Shape) -> bool:
+        """Whether results of so many channels are made as planes."""
+        return self.groups == 1 and not self.nothing and self.kind(channels, sizes) == FEW
+
     def in_lanes(self, filters: int, channels: int) -> bool:
         """Whether groups of so many filters and channels make one map, the filters of all groups being its lanes."""
         taps = self.k_shape[2] * self.k_shape[3]
@@ -103,7 +118,7 @@ class Way:
         return spread <= 2 * rows * columns * h * w * o * c / 8 / prod(self.stride) * wide
 
     def forward(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
-        """The maps that give Y, and of which dK is the gradient; strides count cells."""
+        """The maps that give Y; strides count cells."""
         (n, c, *sizes), (o, each, *kernel) = self.x_shape, self.k_shape
         common = {
             "images": n, "rows": sizes[0], "columns": sizes[1], "out_rows": self.output[0],
@@ -116,11 +131,17 @@ class Way:
             own = {"channels": each, "filters": o, "group": self.filters, "k_group": self.filters * k[0]}
             yield {**common, "kind": DEPTHWISE, **own, **strides("x", x, c), **strides("y", y, o)}
             return
-        kind = kind_of(self.filters, prod(self.output))
+        kind = self.kind(self.filters, self.output)
         for g in range(self.groups):
             at = {"x_at": g * each * x[1], "k_at": g * self.filters * k[0], "y_at": g * self.filters * y[1],
                   "first_filter": g * self.filters}  # fmt: skip
             yield {**common, "kind": kind, "channels": each, "filters": self.filters, **at}
+
+    def gradient(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
+        """Those of which dK is the gradient; strides count cells."""
+        fewer = self.filters <= MOST_FEW or (self.k_shape[1] <= MOST_OF_HALF and self.output[1] >= 2 * COLUMNS)
+        for part in self.forward(x, k, y):
+            yield part if fewer or part["kind"] != FEW else {**part, "kind": BLOCKS}
 
     def adjoint(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
         """The maps that give dX, of strides x, from dY."""
@@ -132,7 +153,7 @@ class Way:
         channels, filters = self.filters, each
         lanes = {"kind": DEPTHWISE, "filters": c, "group": each, "k_group": channels * k[0], "k_filter": k[1],
                  **strides("x", y, o), **strides("y", x, c)}  # fmt: skip
-        kind = kind_of(filters, prod(sizes))
+        kind = self.kind(filters, self.x_shape[2:])
         for (row, vertical), (column, horizontal) in product(self.phases(0), self.phases(1)):
             for g in range(1 if self.turned else self.groups):
                 one = {
@@ -182,9 +203,10 @@ class Way:
         )
 
 
-def kind_of(filters: int, pixels: int) -> int:
-    """What the lanes are, for so many filters and pixels of an image."""
-    return FEW if filters <= MOST_FEW and pixels >= PIXELS else BLOCKS
+def most_few() -> int:
+    """Filters at most whose lanes are pixels, by the vectors of this processor."""
+    found = library()
+    return MOST_OF_HALF if found is not None and found.instructions == "v4" else MOST_FEW
 
 
 def strides(name: str, cells: Shape, channels: int) -> dict[str, int]:
@@ -302,7 +324,7 @@ def way(x_shape: Shape, k_shape: Shape, stride: Pair, padding: Pads, dilation: P
 
 
 KIND: dict[str, tuple[type[Any], str]] = {
-    "forward": (Correlation, "forward"), "adjoint": (Correlation, "adjoint"), "gradient": (KernelGradient, "forward"),
+    "forward": (Correlation, "forward"), "adjoint": (Correlation, "adjoint"), "gradient": (KernelGradient, "gradient"),
     "kept forward": (KeptCorrelation, "forward"), "kept adjoint": (KeptCorrelation, "adjoint"),
 }  # fmt: skip
 
@@ -316,10 +338,11 @@ def table(which: str, way: Way, x: Shape, k: Shape, y: Shape, char: str, threads
     return kind(getattr(way, maps)(*cells), char, threads if way.work >= LEAST else 1)
 
 
-def images(shape: Shape, dtype: Any) -> Array:
-    """Images (N, C, H, W) of any content: channels side by side from eight on, else in C's order."""
+def images(shape: Shape, dtype: Any, last: bool | None = None) -> Array:
+    """Images (N, C, H, W) of any content: channels side by side, by default from eight on, else in C's order."""
     n, c, rows, columns = shape
-    return empty((n, rows, columns, c), dtype).transpose(0, 3, 1, 2) if c >= LAST else empty(shape, dtype)
+    last = c >= LAST if last is None else last
+    return empty((n, rows, columns, c), dtype).transpose(0, 3, 1, 2) if last else empty(shape, dtype)
 
 
 def array_strides(shape: Shape, size: int) -> Shape:
@@ -327,10 +350,10 @@ def array_strides(shape: Shape, size: int) -> Shape:
     return tuple(size * prod(shape[n + 1 :]) for n in range(len(shape)))
 
 
-def image_strides(shape: Shape, size: int) -> Shape:
+def image_strides(shape: Shape, size: int, last: bool) -> Shape:
     """Those of `images`, which need not be there."""
     n, c, rows, columns = shape
-    if c < LAST:
+    if not last:
         return array_strides(shape, size)
     of_image, of_row, of_column, of_channel = array_strides((n, rows, columns, c), size)
     return of_image, of_channel, of_row, of_column

@@ -120,6 +120,11 @@ class Recorded:
         asks = {"normed": holding(fused, BatchNorm), "draws": holding(fused, Dropout)}
         vars(self).update(vars(fused), own=own(fused), **asks, met=OrderedDict(), trusted={})
 
+    @property
+    def copies(self) -> int:
+        """Of a batch, beside the batch: what a recording of a training pass is tried on."""
+        return int(self.own)
+
     def by_layers(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """What the net gives without a recording."""
         return super().__call__(weights, x, run)  # type: ignore[misc,no-any-return]

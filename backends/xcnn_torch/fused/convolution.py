@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from xcnn.core.types import Array, Pair, Shape, Weights
 from xcnn.core.windows import pair
-from xcnn.layers import Conv2D, MaxPool2D, ReLU
+from xcnn.layers import Conv2D, DepthwiseConv2D, MaxPool2D, ReLU
 from xcnn.layers.layer import Layer, Run
 from xcnn.training.precision import within
 from xcnn_torch.convolution import Window, for_sums, gradients
@@ -71,24 +71,28 @@ class Convolution:
     backend: Host
     name: str
     outer: Layer
-    """The Conv2D, or a Cast around it."""
+    """The Conv2D or DepthwiseConv2D, or a Cast around it."""
     activation: type | None
     pooling: MaxPool2D | None
     end: Layer
     """The last layer of the run."""
     known: dict[tuple[Shape, Shape], Way | None] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
-    def layer(self) -> Conv2D:
-        """The Conv2D itself."""
-        return within(self.outer)  # type: ignore[return-value]
+    def layer(self, k_shape: Shape) -> Conv2D:
+        """The Conv2D that has a kernel of this shape."""
+        layer = within(self.outer)
+        if isinstance(layer, DepthwiseConv2D):
+            return layer.conv2d(k_shape[0] // layer.depth_multiplier)
+        assert isinstance(layer, Conv2D)
+        return layer
 
     def fits(self, weights: Weights, x: Array) -> bool:
         mine = weights[self.name]
         if not holds(self.outer, x, mine) or x.ndim != 4:
             return False
-        way = self.way(x.shape, mine["kernel"].shape)
-        return way is not None and (self.layer.bias != "untied" or mine["bias"].shape[1:] == way.sizes)
+        shape = mine["kernel"].shape
+        way = self.way(x.shape, shape)
+        return way is not None and (self.layer(shape).bias != "untied" or mine["bias"].shape[1:] == way.sizes)
 
     def way(self, x_shape: Shape, k_shape: Shape) -> Way | None:
         """How images of this shape go through; None where they do not fit, or PyTorch can't place the pooling."""
@@ -99,7 +103,7 @@ class Convolution:
 
     def planned(self, x_shape: Shape, k_shape: Shape) -> Way | None:
         """The same, computed anew."""
-        layer, pool = self.layer, None
+        layer, pool = self.layer(k_shape), None
         window = Window.of(**layer.window(x_shape[2:]), groups=layer.groups)
         sizes = window.output(window.padded_shape(x_shape), k_shape)
         if x_shape[1] != k_shape[1] * layer.groups or min(sizes) < 1:
@@ -111,16 +115,17 @@ class Convolution:
         return Way(window, sizes, pool)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        mine, layer, x_type = weights[self.name], self.layer, x.dtype
+        mine, x_type = weights[self.name], x.dtype
+        bias = self.layer(mine["kernel"].shape).bias
         dtype, way = computes_in(self.outer, mine["kernel"].dtype), self.way(x.shape, mine["kernel"].shape)
         assert way is not None
         work = Work(
             typed(x, dtype),
             typed(mine["kernel"], dtype),
-            typed(mine["bias"], dtype) if layer.bias else None,
+            typed(mine["bias"], dtype) if bias else None,
             way,
             # an untied bias lies as it is indexed: beside channels last it would be read across
-            layer.bias != "untied" and prefers_channels_last(x.device, dtype, self.backend.tf32),
+            bias != "untied" and prefers_channels_last(x.device, dtype, self.backend.tf32),
         )
         y, before = work.pooled(self.activation, way.pool) if way.pool else work.activated(self.activation)
 
@@ -240,9 +245,9 @@ class Work:
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Convolution] | None:
-    """Conv2D, and the activation after it; after ReLU, or alone, and MaxPool2D."""
+    """Conv2D or its depthwise kind, and the activation after it; after ReLU, or alone, and MaxPool2D."""
     name, outer = layers[n]
-    if type(within(outer)) is not Conv2D:
+    if type(within(outer)) not in (Conv2D, DepthwiseConv2D):
         return None
     activation = activation_after(layers, n)
     length = 1 + (activation is not None)

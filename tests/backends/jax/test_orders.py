@@ -10,6 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from xcnn_jax import convolution, orders, pooling
 from xcnn_jax.how import How
+from xcnn_jax.norms import norm_of
+from xcnn_jax.programs import evaluated
+
+from xcnn.training.optimizers import weight_norm
 
 THREE = How((1, 1), ((1, 1), (1, 1)), (1, 1), 1, "highest", True)
 
@@ -28,6 +32,16 @@ PROGRAMS = {  # of x (2, 3, 4, 6)
     "padded": lambda x: lax.pad(x, 0.5, ((0, 0, 0), (1, 2, 0), (-1, 1, 2), (0, -2, 1))),
     "turned round": lambda x: jnp.flip(x, axis=(1, 3)),
     "beside itself": lambda x: jnp.concatenate([x, jnp.ones((2, 1, 4, 6)), x * 2], axis=1),
+    "in one row": lambda x: (
+        jnp.vdot(x, x),
+        jnp.vecdot(x.reshape(-1), 0 * x.reshape(-1)),
+        jnp.abs(x.reshape(-1)).max(),
+    ),
+    "in rows that lie otherwise": lambda x: x.reshape(-1) @ x.transpose(1, 0, 3, 2).reshape(-1),
+    "the place in one row": lambda x: (jnp.argmax(x.reshape(-1)), x.reshape(-1)[7], jnp.cumsum(x.reshape(-1))),
+    "products of one row": lambda x: jnp.outer(x.reshape(-1), x.reshape(-1)),
+    "one row either way": lambda x: lax.cond(x[0, 0, 0, 0] > 0, jnp.sum, jnp.max, x.reshape(-1)),
+    "a row and its steps": lambda x: x.reshape(-1) * jnp.arange(144.0),
     "turned": lambda x: x.transpose(3, 1, 0, 2) + jnp.arange(6.0)[:, None, None, None],
     "summed with itself": lambda x: (jnp.vdot(x, x), lax.dot_general(x, x, (((0, 1, 2, 3), (0, 1, 2, 3)), ((), ())))),
     "products": lambda x: (jnp.einsum("ncij,ocij->no", x, x), jnp.einsum("ncij,nkij->nck", x, x), x @ x.mT),
@@ -49,7 +63,7 @@ def test_results_are_those_of_the_program(name, rng):
         expected = compute(jnp.asarray(x))
         for order in ORDERS:
             given = orders.Turned(jnp.asarray(x.transpose(orders.inverse(order))), order)
-            got = jax.tree.map(orders.plain, orders.evaluated(compute, given), is_leaf=orders.is_value)
+            got = jax.tree.map(orders.plain, evaluated(compute, given), is_leaf=orders.is_value)
             assert jax.tree.structure(got) == jax.tree.structure(expected)
             for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-13)
@@ -65,17 +79,35 @@ def transposes(program):
             yield from transposes(inner.jaxpr) if hasattr(inner, "jaxpr") else ()
 
 
-def test_images_lie_as_convolutions_left_them(rng):
+@pytest.mark.parametrize("taps", [3, 1])
+def test_images_lie_as_convolutions_left_them(taps):
     """From the first convolution to the last none is copied: but for the first image, the last one and the kernels."""
+    how = How((1, 1), ((taps // 2,) * 2,) * 2, (1, 1), 1, "highest", True)
 
     def block(x, k):
-        y = convolution.correlate(x, k, THREE)
+        y = convolution.correlate(x, k, how)
         y = (y - y.mean((0, 2, 3), keepdims=True)) / jnp.sqrt(y.var((0, 2, 3), keepdims=True) + 1e-5)
         y, _ = pooling.max_pool(jax.nn.relu(y + 1), (2, 2), stride=(2, 2), padding=((0, 0), (0, 0)))
-        return convolution.correlate(y, k, THREE)
+        return convolution.correlate(y, k, how)
 
-    x, k = jnp.ones((2, 16, 8, 8)), jnp.ones((16, 16, 3, 3))
+    x, k = jnp.ones((2, 16, 8, 8)), jnp.ones((16, 16, taps, taps))
     before = [*transposes(jax.make_jaxpr(block)(x, k).jaxpr)]
-    after = [*transposes(jax.make_jaxpr(lambda x, k: orders.plain(orders.evaluated(block, x, k)))(x, k).jaxpr)]
+    after = [*transposes(jax.make_jaxpr(lambda x, k: orders.plain(evaluated(block, x, k)))(x, k).jaxpr)]
     assert len([shape for shape in before if shape[0] == len(x)]) == 4
     assert sorted(shape for shape in after if shape[0] == len(x) and len(shape) == 4) == [(2, 4, 4, 16), (2, 16, 8, 8)]
+
+
+def test_norms_take_kernels_as_they_lie():
+    """those of gradients, the slow way too, and of weights."""
+    kernel = orders.held({"kernel": jnp.arange(270.0).reshape(3, 3, 5, 6)})["kernel"]
+
+    def norms(w):
+        weights = {"kernel": w, "bias": jnp.ones(4)}
+        return norm_of(weights), weight_norm(weights, {"step": 0, "velocity": {"kernel": w}})
+
+    def compute(cells):
+        return evaluated(norms, orders.Turned(cells, kernel.order))
+
+    assert not any(transposes(jax.make_jaxpr(compute)(kernel.cells).jaxpr))
+    expected = np.linalg.norm(np.append(np.arange(270.0), np.ones(4)))
+    np.testing.assert_allclose(jax.jit(compute)(kernel.cells), [expected] * 2, rtol=1e-6)

@@ -134,6 +134,9 @@ LARGE = [
     many(3, 1, 3, 64, (60, 50), (7, 7), (2, 2), ((3, 3), (3, 3))),
     many(3, 1, 32, 5, (30, 30), (3, 3), padding=AROUND),  # few filters
     many(3, 1, 6, 16, (12, 12), (5, 5)),  # few channels
+    many(2, 1, 8, 8, (20, 33), (3, 3), padding=AROUND),  # half a vector of filters: pixels are the lanes
+    many(2, 1, 3, 7, (20, 19), (5, 4)),
+    many(2, 1, 16, 8, (9, 40), (1, 3), padding=((0, 0), (1, 1))),
     many(2, 19, 1, 1, (40, 37), (7, 7), (1, 1), ((3, 3), (3, 3))),
     many(2, 19, 1, 1, (41, 37), (3, 4), (2, 3), ((3, 3), (3, 3)), (2, 1)),
     many(3, 8, 4, 4, (28, 28), (3, 3), padding=AROUND),
@@ -181,8 +184,9 @@ def test_every_instruction_set(name, monkeypatch, request):
         pytest.skip(f"this processor has no {native.NAMES[name]}")
     kernels = native.Library(loaded, name)
     monkeypatch.setattr(tables, "library", lambda: kernels)
-    request.addfinalizer(tables.table.cache_clear)  # also where PyTorch is not installed: no other test may meet these
-    tables.table.cache_clear()
+    for made in (tables.way, tables.table):
+        request.addfinalizer(made.cache_clear)  # also where PyTorch is not installed: no other test may meet these
+        made.cache_clear()
     for problem in LARGE[::3]:
         exact, scale = known(problem)
         for dtype, limit in (("float32", 1e-6), ("float64", 2e-15)):

@@ -24,6 +24,7 @@ def given():
         aten.cat.default: [(([line, line],), {}), (([a, b], 1), {})],
         aten.clone.default: [((a.t(),), {}), ((a.t(),), {"memory_format": torch.contiguous_format})],
         aten.split_with_sizes.default: [((line, [1, 3]), {}), ((a, [2, 2], 1), {})],
+        aten.view.default: [((a, [-1]), {}), ((line, [2, 2]), {})],
         aten.as_strided.default: [((line, [2, 2], [1, 2]), {}), ((line, [2], [1], 1), {})],
         aten.sum.default: [((a,), {}), ((whole == 1,), {}), ((a,), {"dtype": torch.float64})],
         aten.sum.dim_IntList: [((a, [0]), {}), ((a, [0, 1], True), {}), ((a, [1]), {"dtype": torch.float64})],

@@ -17,8 +17,12 @@ from trained_cases import CASES, fitted
 
 import xcnn
 from xcnn.layers.layer import Run
+from xcnn.parallel import sharded
 from xcnn.parallel.step import SharedStep
 
+sharded.LONG = 16
+
+sharded_written = sharded.ShardedUpdate.written
 NOT_EQUAL = ("seconds", "images_per_second", "stall")
 
 
@@ -74,12 +78,14 @@ def together_and_alone(names, together):
     found = {}
     for name in names:
         bug, _, case = name.removeprefix("planted=").rpartition(",")
-        with planted(bug, together.size):
+        written = mock.patch.object(sharded.ShardedUpdate, "written", autospec=True, side_effect=sharded_written)
+        with planted(bug, together.size), written as updates:
             model, ours, rows = trained(case, together)
         replicas = {*together.ranks.gathered(digest(model))}
         off = compared(ours, rows, *alone[case])
         recorded = [met for met in getattr(model.trainer.net, "met", {}).values() if met.recording]
         found[name] = {"replicas": len(replicas), "steps": model.state.step, "recorded": len(recorded), **off}
+        found[name]["in parts"] = updates.call_count
     return found
 
 

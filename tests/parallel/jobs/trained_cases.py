@@ -90,6 +90,7 @@ CASES = {
     "measured": {"epochs": 2, "batch_size": 10, "validated": True, "metrics": ["f1", "top2"]},
     "parts": {"epochs": 2, "batch_size": 10, "accumulate": 3},
     "clipped": {"epochs": 2, "batch_size": 10, "optimizer": optimizers.EMA(optimizers.AdamW(1e-2, clip_norm=0.1))},
+    "clipped in parts": {"epochs": 2, "batch_size": 10, "optimizer": optimizers.AdamW(1e-2, clip_norm=0.1)},
     "gemm": {"epochs": 2, "batch_size": 10, "backend": {"name": "numpy", "algorithm": "gemm"}},
     "torch": {"epochs": 2, "batch_size": 10, "backend": {"name": "torch"}},
     "float32": {"epochs": 2, "batch_size": 10, "dtype": "float32"},
