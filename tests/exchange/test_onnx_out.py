@@ -151,6 +151,12 @@ def test_whole_numbers_are_floating_point_ones_in_the_file(row, tmp_path):
     built(layer, shape).to_onnx(tmp_path / "a.onnx", verify=True)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "nearest-exact"])
+@pytest.mark.parametrize("factor", [(1.1, 1.7), (2.1, 1.05), (1.15, 2.2)])
+def test_a_factor_that_leaves_a_size_or_doubles_it(factor, interpolation, tmp_path):
+    built(xcnn.Resize(factor=factor, interpolation=interpolation), (2, 5, 6)).to_onnx(tmp_path / "a.onnx", verify=True)
+
+
 class Swish:
     def init(self, rng, input_shape):
         return {}, input_shape

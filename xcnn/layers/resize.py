@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from math import floor, isfinite
 from typing import Any, Literal, TypeAlias, get_args
 
-from xcnn.core.arrays import namespace
+from xcnn.core.arrays import full, namespace
 from xcnn.core.checks import IMAGE, check_cells, check_choice, check_input, check_rank, is_number
 from xcnn.core.options import checked
 from xcnn.core.types import Array, Backward, Pair, Rng, Shape, Weights
@@ -29,7 +29,8 @@ class Resize:
     p = (i + 1/2) n / m - 1/2, as cells are points at their centres; p = i (n - 1) / (m - 1) with `align_corners`, by
     which the outermost cells stay. "bilinear" draws lines between the two old rows around p, held to the outermost.
     "nearest-exact" takes the old row nearest to p, "nearest" that of number floor(i n / m). All is as PyTorch's
-    `interpolate` has it, which for smaller images leaves rows out, and takes no mean.
+    `interpolate` has it, which for smaller images leaves rows out, and takes no mean; rows as many as before stay what
+    they are by "bilinear" and "nearest", and twice as many are each old one twice by "nearest", whatever the factor.
 
     Parameters
     ----------
@@ -87,9 +88,21 @@ class Resize:
 
     def matrices(self, like: Array, h: int, w: int) -> tuple[Array, Array]:
         """A and B for images of h x w cells."""
-        sizes = zip((h, w), self.output_size(h, w), self.factors(), strict=True)
+        sizes = zip((h, w), self.output_size(h, w), self.ratios(h, w), strict=True)
         a, b = (self.matrix(like, n, m, factor) for n, m, factor in sizes)
         return a, b
+
+    def ratios(self, h: int, w: int) -> tuple[float | None, float | None]:
+        """The factors by which rows and columns are placed; None where it is m / n."""
+        rows, columns = (
+            None if factor is None or self.align_corners or m == n * factor or self.stays(n, m) else factor
+            for n, m, factor in zip((h, w), self.output_size(h, w), self.factors(), strict=True)
+        )
+        return rows, columns
+
+    def stays(self, n: int, m: int) -> bool:
+        """Whether m rows of n do not ask for the factor, as in PyTorch."""
+        return self.interpolation != "nearest-exact" and m in ((n, 2 * n) if self.interpolation == "nearest" else (n,))
 
     def matrix(self, like: Array, n: int, m: int, factor: float | None) -> Array:
         """What makes m rows of n."""
@@ -101,7 +114,7 @@ class Resize:
         """Where the new rows lie among the old ones, times a number, and that number."""
         if self.align_corners:
             return i * (n - 1 if m > 1 else 0), max(m - 1, 1)
-        if factor is not None and m != n * factor:
+        if factor is not None:
             return (i + 0.5) / factor - 0.5, 1
         return (2 * i + 1) * n - m, 2 * m
 
@@ -109,10 +122,15 @@ class Resize:
         """Which old row each new one is."""
         xp, exact = namespace(like), self.interpolation == "nearest-exact"
         i = wholes(like, m)
-        if factor is None or m == n * factor:
+        if factor is None:
             return ((2 * i + 1) * n) // (2 * m) if exact else (i * n) // m
-        places = (xp.astype(i, like.dtype) + (0.5 if exact else 0.0)) / factor
-        return xp.astype(xp.floor(places), xp.int64)
+        exactly = xp.astype(i, xp.float64)
+        step = xp.astype(full(exactly, (), 1 / factor), xp.float32)  # PyTorch computes rows in float32
+        if exact:
+            places = xp.astype((exactly + 0.5) * xp.astype(step, xp.float64), xp.float32)
+        else:
+            places = xp.astype(i, xp.float32) * step
+        return xp.minimum(xp.astype(xp.floor(places), i.dtype), full(i, (), n - 1))
 
     def output_size(self, h: int, w: int) -> Pair:
         """H' and W'; raises X102 where there are none."""

@@ -57,7 +57,9 @@ def resize(layer: Resize, weights: Tree, x: Tensor, here: Scope) -> Tensor:
     }
     shape, factors = after(layer, x.shape), layer.factors()
     by_size = factors[0] is None or layer.align_corners
-    scales = None if by_size else here.constant("scales", np.array(factors, np.float32))
+    placed = zip(x.shape[1:], shape[1:], layer.ratios(*x.shape[1:]), strict=True)
+    ratios = [m / n if ratio is None else ratio for n, m, ratio in placed]
+    scales = None if by_size else here.constant("scales", np.array(ratios, np.float32))
     sizes = [here.constant("sizes", shape[1:])] if by_size else []
     return here.node("Resize", x, None, scales, *sizes, shape=shape, axes=[2, 3], **how[layer.interpolation])
 

@@ -136,7 +136,10 @@ def resized(op: Op, x: Flow, sizes: Any, factors: Any, how: tuple[str, str, str]
     if not exact and places == "align_corners":
         raise Inexpressible("its scales give no whole sizes, and of these its corners have two meanings")
     if not exact:
-        return Resize(factor=factors, interpolation=interpolation)
+        layer = Resize(factor=factors, interpolation=interpolation)
+        if any(layer.stays(n, m) and n * f != m for n, m, f in zip(x.shape[1:], sizes, factors, strict=True)):
+            raise Inexpressible("its scales leave the sizes, of which definition and runtimes make two things")
+        return layer
     return Resize(one(sizes), interpolation=interpolation, align_corners=places == "align_corners")
 
 
