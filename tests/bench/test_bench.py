@@ -352,8 +352,9 @@ def test_errors(run, arguments, message):
 )
 def test_without_the_other_library_the_package_is_named(run, monkeypatch, library, called, hint):
     monkeypatch.setitem(sys.modules, library, None)
-    monkeypatch.delitem(sys.modules, f"xcnn.bench.{library}_side", raising=False)
-    monkeypatch.delattr(bench, f"{library}_side", raising=False)
+    for module in (f"{library}_side", f"{library}_net"):
+        monkeypatch.delitem(sys.modules, f"xcnn.bench.{module}", raising=False)
+        monkeypatch.delattr(bench, module, raising=False)
     code, out, err = run("--net", "article:1", "--against", library)
     assert (code, out) == (3, "")
     assert err.splitlines() == [
