@@ -7,7 +7,7 @@ weight and writing it stays in cache: by the compiled library where it is there,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf, isfinite, sqrt
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from xcnn.core.types import Array, Weights
 from xcnn.layers.layer import Next
 from xcnn.training.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xcnn.training.schedules import learning_rate
+from xcnn.training.squares import gradients_norm, weights_norm
 
 RULES = (SGD, Adam, AdamW, RMSprop)
 """Whose `change` treats each cell by itself: that of a subclass may not."""
@@ -48,15 +49,12 @@ def update(
         scale = optimizer.clip_norm / max(norm, optimizer.clip_norm)
 
     news = [[empty(old[0].shape, old[0].dtype) for _ in old[1:]] for old in olds]
-    of_slopes = of_weights = 0.0
-    for old, (here, there) in zip(olds, update_lines(optimizer, taken, scale, olds, news, threads), strict=True):
-        of_slopes += here
-        # Weights whose squares leave the type's range are lost, though a double holds the sum.
-        of_weights += there if there <= LARGEST[old[0].dtype] else inf
+    of_slopes, of_weights = zip(*update_lines(optimizer, taken, scale, olds, news, threads), strict=True)
     changed = [new or (leaf[1].value, *leaf[2:]) for leaf, new in zip(leaves, news, strict=True)]
     weights, *moments = (like(weights, iter(column)) for column in zip(*changed, strict=True))
     new_state = {"step": taken + 1, **dict(zip(optimizer.moments, moments, strict=True))}
-    return weights, new_state, norm_of(of_slopes, slopes), sqrt(of_weights)
+    size = weights_norm(zip(of_weights, (LARGEST[old[0].dtype] for old in olds), strict=True))
+    return weights, new_state, norm_of(sum(of_slopes), slopes), size
 
 
 def update_lines(
@@ -73,18 +71,13 @@ def update_lines(
 
 
 def norm_of(squares: float, slopes: Sequence[Array]) -> float:
-    """The gradients' norm from the sum of their squares, or where that overflowed from the gradients themselves.
-
-    Infinite where the arrays' type can't hold it.
-    """
-    norm = sqrt(squares)
-    if norm <= LARGEST[np.dtype(np.float32)]:
-        return norm
-    if not isfinite(norm):
-        largest = max(float(np.max(np.abs(g), initial=0)) for g in slopes)
-        if isfinite(largest):
-            norm = largest * sqrt(sum(sum_of_squares(g / largest) for g in slopes))
-    return norm if norm <= LARGEST[slopes[0].dtype] else inf
+    """The gradients' norm from the sum of their squares, or where that overflowed from the gradients themselves."""
+    return gradients_norm(
+        squares,
+        LARGEST[slopes[0].dtype] if slopes else inf,
+        lambda: max(float(np.max(np.abs(g), initial=0)) for g in slopes),
+        lambda largest: sum(sum_of_squares(g / largest) for g in slopes),
+    )
 
 
 def arrays_of(w: Array, g: Any, *moments: Array) -> Lines:

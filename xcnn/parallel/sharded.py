@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +19,7 @@ from xcnn.parallel.memory import Blocks
 from xcnn.parallel.ranks import Ranks
 from xcnn.parallel.window import LINE, shares
 from xcnn.training.optimizers import Optimizer
+from xcnn.training.squares import gradients_norm, weights_norm
 from xcnn.training.state import HostArray
 
 LONG = 2**13
@@ -141,10 +141,8 @@ class ShardedUpdate:
             scale = optimizer.clip_norm / max(self.norm(lines, squares, slopes), optimizer.clip_norm)
         found = self.backend.update_lines(optimizer, taken, scale, olds, there)
         value, of_slopes, of_weights = self.of_all(lines, value, *zip(*found, strict=True))  # here all have written
-        # Weights whose squares leave the type's range are lost, though a double holds the sum.
-        kinds = [line.before[0].dtype for line in lines]
-        size = sum(each if each <= LARGEST[kind] else inf for each, kind in zip(of_weights, kinds, strict=True))
-        return self.norm(lines, of_slopes, slopes), sqrt(size), value
+        size = weights_norm(zip(of_weights, (LARGEST[line.before[0].dtype] for line in lines), strict=True))
+        return self.norm(lines, of_slopes, slopes), size, value
 
     def cells(self, line: Line, total: Any, news: list[HostArray]) -> tuple[list[HostArray], list[HostArray]]:
         """What this rank reads of the arrays before, the gradient second, and what it writes of those after."""
@@ -167,14 +165,13 @@ class ShardedUpdate:
         return value, *whole
 
     def norm(self, lines: list[Line], squares: list[float], slopes: list[HostArray]) -> float:
-        """The gradients' norm from the sums of their squares, or where those overflowed from the gradients themselves.
+        """The gradients' norm from sums of their squares, or where those overflowed from the gradients themselves."""
 
-        Infinite where the arrays' type can't hold it.
-        """
-        norm = sqrt(sum(squares))
-        if not isfinite(norm):
-            largest = float(self.ranks.table(np.max([np.max(np.abs(g), initial=0) for g in slopes])).max())
-            if isfinite(largest):
-                parts = [float(np.vdot(g / largest, g / largest)) for g in slopes]
-                norm = largest * sqrt(sum(self.of_all(lines, 0.0, parts)[1]))
-        return norm if norm <= LARGEST[slopes[0].dtype] else inf
+        def largest() -> float:
+            return float(self.ranks.table(np.max([np.max(np.abs(g), initial=0) for g in slopes])).max())
+
+        def scaled(most: float) -> float:
+            parts = [float(np.vdot(g / most, g / most)) for g in slopes]
+            return float(sum(self.of_all(lines, 0.0, parts)[1]))
+
+        return gradients_norm(sum(squares), LARGEST[slopes[0].dtype], largest, scaled)
