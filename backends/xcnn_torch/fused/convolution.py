@@ -78,21 +78,17 @@ class Convolution:
     """The last layer of the run."""
     known: dict[tuple[Shape, Shape], Way | None] = field(default_factory=dict, compare=False, repr=False)
 
-    def layer(self, k_shape: Shape) -> Conv2D:
-        """The Conv2D that has a kernel of this shape."""
-        layer = within(self.outer)
-        if isinstance(layer, DepthwiseConv2D):
-            return layer.conv2d(k_shape[0] // layer.depth_multiplier)
-        assert isinstance(layer, Conv2D)
-        return layer
+    @property
+    def layer(self) -> Conv2D | DepthwiseConv2D:
+        """The layer itself."""
+        return within(self.outer)  # type: ignore[return-value]
 
     def fits(self, weights: Weights, x: Array) -> bool:
         mine = weights[self.name]
         if not holds(self.outer, x, mine) or x.ndim != 4:
             return False
-        shape = mine["kernel"].shape
-        way = self.way(x.shape, shape)
-        return way is not None and (self.layer(shape).bias != "untied" or mine["bias"].shape[1:] == way.sizes)
+        way = self.way(x.shape, mine["kernel"].shape)
+        return way is not None and (self.layer.bias != "untied" or mine["bias"].shape[1:] == way.sizes)
 
     def way(self, x_shape: Shape, k_shape: Shape) -> Way | None:
         """How images of this shape go through; None where they do not fit, or PyTorch can't place the pooling."""
@@ -103,7 +99,9 @@ class Convolution:
 
     def planned(self, x_shape: Shape, k_shape: Shape) -> Way | None:
         """The same, computed anew."""
-        layer, pool = self.layer(k_shape), None
+        layer, pool = self.layer, None
+        if isinstance(layer, DepthwiseConv2D):
+            layer = layer.conv2d(k_shape[0] // layer.depth_multiplier)
         window = Window.of(**layer.window(x_shape[2:]), groups=layer.groups)
         sizes = window.output(window.padded_shape(x_shape), k_shape)
         if x_shape[1] != k_shape[1] * layer.groups or min(sizes) < 1:
@@ -115,8 +113,7 @@ class Convolution:
         return Way(window, sizes, pool)
 
     def __call__(self, weights: Weights, x: Array, run: Run) -> tuple[Array, FusedBackward]:
-        mine, x_type = weights[self.name], x.dtype
-        bias = self.layer(mine["kernel"].shape).bias
+        mine, bias, x_type = weights[self.name], self.layer.bias, x.dtype
         dtype, way = computes_in(self.outer, mine["kernel"].dtype), self.way(x.shape, mine["kernel"].shape)
         assert way is not None
         work = Work(
