@@ -95,7 +95,6 @@ class Flat:
 
 Value: TypeAlias = Any
 """An array, which lies as it is, or one of the three above."""
-KINDS = Turned | Spread | Flat
 
 
 def inverse(order: Sequence[int]) -> Order:
@@ -112,7 +111,7 @@ def lying(value: Value, order: Order) -> Array:
 
 def is_value(value: object) -> bool:
     """Whether this is one of the three."""
-    return isinstance(value, KINDS)
+    return isinstance(value, Turned | Spread | Flat)
 
 
 def plain(value: Value) -> Array:

@@ -150,9 +150,9 @@ def _spread(dy: Array, which: Array | None, x_shape: Shape, size: Pair, stride: 
     cell by cell XLA's loops would look for each tap whether it is there.
     """
     (h, w), (s, t) = size, stride
-    low, right = (lo for lo, _ in padding)
+    top, left = (before for before, _ in padding)
     reach = (h - 1) // s, (w - 1) // t
-    count = -(-(x_shape[2] + low) // s), -(-(x_shape[3] + right) // t)
+    count = -(-(x_shape[2] + top) // s), -(-(x_shape[3] + left) // t)
     around = [(0, 0, 0)] * 2 + [(r, n - m, 0) for r, n, m in zip(reach, count, dy.shape[2:], strict=True)]
     dy = lax.pad(dy, jnp.zeros((), dy.dtype), around)
     which = None if which is None else lax.pad(which, jnp.asarray(-1, which.dtype), around)
@@ -173,4 +173,4 @@ def _spread(dy: Array, which: Array | None, x_shape: Shape, size: Pair, stride: 
     dx = jnp.concatenate(rows, axis=3)
     left_out = [(0, 0, 0)] * 3 + [(0, max(s - h, 0), 0), (0, 0, 0), (0, max(t - w, 0), 0)]
     dx = lax.pad(dx, jnp.zeros((), dy.dtype), left_out).reshape(*x_shape[:2], count[0] * s, count[1] * t)
-    return dx[:, :, low : low + x_shape[2], right : right + x_shape[3]]
+    return dx[:, :, top : top + x_shape[2], left : left + x_shape[3]]

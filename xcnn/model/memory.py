@@ -120,11 +120,10 @@ def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: i
         meter.mark()
         del result
     size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
-    if call is train:
-        more = size * (1 + getattr(model.trainer.net, "copies", 0))
-        meter.peaks, meter.left = [peak + more for peak in meter.peaks], meter.left + size
-    elif (backend.device or backend.first_device) != "cpu":
-        meter.peaks, meter.left = [peak + size for peak in meter.peaks], meter.left + size
+    cut = call is train or (backend.device or backend.first_device) != "cpu"
+    tried = getattr(model.trainer.net, "copies", 0) if call is train else 0
+    meter.peaks = [peak + size * (cut + tried) for peak in meter.peaks]
+    meter.left += size * cut
     return meter
 
 

@@ -67,9 +67,13 @@ class Sums(Protocol):
 class Whole:
     """Updates that each rank makes of all gradients."""
 
-    free: int = 0
     backend: Any
     ranks: Ranks
+
+    @property
+    def free(self) -> int:
+        """0: no memory is shared."""
+        return 0
 
     def gradients(self, grads: Weights, gives: bool, own: bool) -> Weights:
         """As Sums has it."""
@@ -139,7 +143,7 @@ class HostSums(Whole):
         return tree.filled(grads, {path: self.back(leaf, summed[path]) for path, leaf in leaves})
 
     @property
-    def free(self) -> int:  # type: ignore[override]
+    def free(self) -> int:
         return self.sharded.blocks.free()
 
     def update(
