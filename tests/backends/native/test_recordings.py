@@ -212,8 +212,11 @@ def test_what_is_frozen_stays():
 def test_memory_that_others_have_is_not_sealed():
     owned = np.arange(6.0)
     owned.flags.writeable = False
-    assert is_sealed(owned) and is_sealed(sealed(owned[::2])) and np.array_equal(sealed(owned[::2]), owned[::2])
-    assert sealed(np.zeros((0, 3), "float32")).shape == (0, 3) and sealed(np.array(2.0)) == 2
+    assert is_sealed(owned)
+    assert is_sealed(sealed(owned[::2]))
+    assert np.array_equal(sealed(owned[::2]), owned[::2])
+    assert sealed(np.zeros((0, 3), "float32")).shape == (0, 3)
+    assert sealed(np.array(2.0)) == 2
     bytes_of_others = bytearray(48)
     for shared in (np.frombuffer(memoryview(bytes_of_others).toreadonly()), np.broadcast_to(owned, (2, 6)), np.ones(3)):
         assert not is_sealed(shared)
