@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import OrderedDict
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, prod
 from threading import get_ident
 from typing import Any
 
 import numpy as np
-from xcnn_host.buffers import elsewhere, is_sealed, recycler
+from xcnn_host.buffers import elsewhere, empty, is_sealed, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, made
@@ -33,6 +34,11 @@ DRAWN = 4099
 """Numbers that arrays are filled with on which a recording is tried: a prime, so that no two rows are alike."""
 SHARE = 2
 """The memory of a training pass that is recorded is at most the kept memory divided by this: it is one array."""
+ROOM = 12 * 2**20
+"""The memory of a prediction up to which a batch is computed as a whole: what is beyond it falls out of processors' caches
+before the next layer reads it."""
+FIRST = 8
+"""Samples that tell how much memory each of a batch takes."""
 SMALL = 2**21
 """Bytes at most of a prediction's memory that is recorded with weights that may change: a larger one takes its time in
 kernels, and layer by layer it takes less memory."""
@@ -122,10 +128,12 @@ class Recorded:
     """Whether layers draw by a cell's number in the batch."""
     met: OrderedDict[Any, Met]
     trusted: dict[Any, Any]
+    most: dict[Any, int]
+    """Samples that a prediction takes at once, by what they are."""
 
     def __init__(self, fused: Any) -> None:
         asks = {"normed": holding(fused, BatchNorm), "draws": holding(fused, Dropout)}
-        vars(self).update(vars(fused), own=own(fused), **asks, met=OrderedDict(), trusted={})
+        vars(self).update(vars(fused), own=own(fused), **asks, met=OrderedDict(), trusted={}, most={})
 
     @property
     def copies(self) -> int:
@@ -140,6 +148,8 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
+        if not trains and len(x) > self.at_most(x):
+            return self.in_parts(weights, x, run), no_backward
         key = self.key_of(x, trains, run)
         met = self.met.get(key)
         if met is None or (leaves := met.given(weights)) is None:
@@ -158,6 +168,23 @@ class Recorded:
         replay.run(0)
         replay.asked = run
         return replay.result(0), Through(replay, met.dy, met.grads, self.by_layers, (weights, x, run), sums)
+
+    def in_parts(self, weights: Weights, x: Array, run: Run) -> Array:
+        """The prediction of a batch that is too large for what caches hold, some samples at a time."""
+        y, begin = None, 0
+        while begin < len(x):
+            left = len(x) - begin
+            parts = -(-left // self.at_most(x))  # of equal sizes, which the first may have told
+            end = begin - (-left // parts)
+            part, _ = self(weights, x[begin:end], run)
+            y = empty((len(x), *part.shape[1:]), part.dtype) if y is None else y
+            y[begin:end] = part
+            begin = end
+        return y
+
+    def at_most(self, x: Array) -> int:
+        """Samples like these that a prediction takes at once, as far as that is known."""
+        return self.most.get((x.shape[1:], x.dtype.char), FIRST)
 
     def key_of(self, x: Array, trains: bool, run: Run) -> Any:
         """What a recording is kept by: how x lies, and which samples of the batch it has, where layers ask."""
@@ -223,6 +250,8 @@ class Recorded:
     def keep(self, key: Any, met: Met, recording: Recording | None) -> None:
         """Keep a recording that is not too large, to be tried out unless one like it was."""
         most = recycler.most_bytes // SHARE
+        if met.dy is None:
+            self.tell(key, met, recording)
         if recording is None or (
             met.leaves is None and recording.size > (min(SMALL, most) if met.dy is None else most)
         ):
@@ -231,6 +260,16 @@ class Recorded:
             met.recording = recording
         else:
             met.waiting = recording
+
+    def tell(self, key: Any, met: Met, recording: Recording | None) -> None:
+        """How many of such samples a prediction takes at once: all, where nothing is known of them.
+
+        Weights that take more memory than samples are to be read for as many as take that.
+        """
+        (samples, *shape), char, *_ = key
+        weights = sum(prod(shape) * dtype.itemsize for shape, dtype in met.kinds if dtype is not None)
+        room = recording.size / samples if recording else 0
+        self.most[tuple(shape), char] = max(1, int(max(ROOM, weights) / room)) if room else sys.maxsize
 
     def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
         """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen.
