@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
-from math import isfinite, prod
+from math import isfinite
 from threading import get_ident
 from typing import Any
 
@@ -15,6 +16,7 @@ from xcnn_host.buffers import elsewhere, empty, is_sealed, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, made
+from xcnn_native.room import laid_out
 from xcnn_strided.fusion import FusedGraph, FusedSequential
 
 from xcnn.core import tree
@@ -35,8 +37,8 @@ DRAWN = 4099
 SHARE = 2
 """The memory of a training pass that is recorded is at most the kept memory divided by this: it is one array."""
 ROOM = 12 * 2**20
-"""The memory of a prediction up to which a batch is computed as a whole: what is beyond it falls out of processors' caches
-before the next layer reads it."""
+"""The memory of a prediction up to which a batch is computed as a whole: what is beyond it falls out of processors'
+caches before the next layer reads it."""
 FIRST = 8
 """Samples that tell how much memory each of a batch takes."""
 SMALL = 2**21
@@ -219,6 +221,8 @@ class Recorded:
                     self.met.pop(other, None)
         if stay or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
             self.met[key] = Met(weights, stay)
+        elif not trains:
+            self.most[key[0][1:], key[1]] = sys.maxsize  # how much memory samples take will not be known
         while len(self.met) > MOST:
             self.met.popitem(last=False)
 
@@ -231,7 +235,9 @@ class Recorded:
         with recorder.listening():
             y, backward = self.by_layers(weights, x, run)
         if not run.wants_backward:
-            self.keep(key, met, made(recorder, [y], [True]))
+            recording = made(recorder, [y], [True])
+            self.tell(x, leaves or met.leaves or (), recording.size if recording else laid_out(recorder.room.pieces))
+            self.keep(key, met, recording)
             return y, backward
 
         def noted(dy: Array) -> tuple[Array, Weights]:
@@ -250,8 +256,6 @@ class Recorded:
     def keep(self, key: Any, met: Met, recording: Recording | None) -> None:
         """Keep a recording that is not too large, to be tried out unless one like it was."""
         most = recycler.most_bytes // SHARE
-        if met.dy is None:
-            self.tell(key, met, recording)
         if recording is None or (
             met.leaves is None and recording.size > (min(SMALL, most) if met.dy is None else most)
         ):
@@ -261,15 +265,13 @@ class Recorded:
         else:
             met.waiting = recording
 
-    def tell(self, key: Any, met: Met, recording: Recording | None) -> None:
-        """How many of such samples a prediction takes at once: all, where nothing is known of them.
+    def tell(self, x: Array, weights: Sequence[Array], room: int) -> None:
+        """Note how many of such samples a prediction takes at once, of the memory that these take.
 
-        Weights that take more memory than samples are to be read for as many as take that.
+        Weights that take more than that are to be read for as many samples as take as much.
         """
-        (samples, *shape), char, *_ = key
-        weights = sum(prod(shape) * dtype.itemsize for shape, dtype in met.kinds if dtype is not None)
-        room = recording.size / samples if recording else 0
-        self.most[tuple(shape), char] = max(1, int(max(ROOM, weights) / room)) if room else sys.maxsize
+        most = max(ROOM, sum(leaf.nbytes for leaf in weights)) * len(x) // room if room else sys.maxsize
+        self.most[x.shape[1:], x.dtype.char] = max(1, most)
 
     def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
         """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen.

@@ -589,3 +589,39 @@ def test_training_lets_go_of_what_was_kept():
     changed_by_step(model, x)
     gc.collect()
     assert kept() is None
+
+
+def wide_net():
+    """Of whose activations an image takes 2 MiB."""
+    return xcnn.Sequential(
+        xcnn.Conv2D(32, 3, padding=1), xcnn.BatchNorm(), xcnn.ReLU(), xcnn.Conv2D(32, 3, padding=1), xcnn.SiLU(),
+        xcnn.Conv2D(3, 1),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [lambda model: model.frozen(), lambda model: model], ids=["frozen", "as it is"])
+def test_a_batch_beyond_the_caches_goes_by_parts(make):
+    """The same bits as all samples at once, each part of as many samples as the others, or one more."""
+    model = make(xcnn.Model(wide_net(), (3, 96, 90), backend="numpy", seed=2))
+    x = np.random.default_rng(3).standard_normal((23, 3, 96, 90)).astype("float32")
+    expected = by_layers(model, x)
+    net = model.trainer.net
+    for _ in range(4):
+        assert same(model.predict(x, batch_size=23), expected)
+    most = net.at_most(x)
+    room = 2 * 32 * 96 * 90 * 4  # of two planes of filters
+    assert records.ROOM // room - 1 <= most <= records.ROOM // room + 1
+    parts = {shape[0] for shape, *_ in net.met}
+    assert max(parts) <= records.FIRST
+    assert {-(-23 // -(-23 // most)), 23 // -(-23 // most)} <= parts
+
+
+def test_heavy_weights_are_read_for_many_samples():
+    model = xcnn.Model(xcnn.Sequential(xcnn.Flatten(), xcnn.Dense(40), xcnn.Dense(200_000)), (1, 4, 4), backend="numpy")
+    model, x = model.frozen(), np.random.default_rng(3).standard_normal((40, 1, 4, 4)).astype("float32")
+    expected = by_layers(model, x)
+    for _ in range(3):
+        assert same(model.predict(x, batch_size=40), expected)
+    weights = sum(leaf.nbytes for leaf in tree.leaves(model.state.weights))
+    assert weights > records.ROOM  # a sample takes next to nothing beside its result
+    assert model.trainer.net.at_most(x) >= 40
