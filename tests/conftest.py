@@ -10,13 +10,12 @@ import gc
 import os
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from threading import get_ident
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import quick_jax
 import scipy.signal
 from cuda_on_host.emulator import COMPILER
 from cuda_on_host.rehearsal import RehearsedGpu
@@ -36,19 +35,7 @@ if worker and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 
-# JAX compiles each operation for each shape that it meets. In these tests that takes longer than to compute, so its
-# compiler does not optimise; and it takes the processor for two devices. A flag that XLA does not know ends the
-# process, so they are set for releases only that were seen to know them.
-if find_spec("jax") and version("jax").startswith("0.10."):
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-        "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false "
-        "--xla_force_host_platform_device_count=2",
-    )
-# It makes a key of each program for a cache on the disk, also where no folder is named for one.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+quick_jax.set_variables()
 
 ALGORITHMS = {
     "numpy": ["literal", "gemm", "fft", "native"],
@@ -98,6 +85,7 @@ def algorithms(name):
 
 
 USABLE, REASONS = find()
+quick_jax.share_contexts()
 PAIRS = [(name, algorithm) for name in USABLE for algorithm in algorithms(name)]
 if "numpy" in USABLE:
     PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
