@@ -38,8 +38,8 @@ def rows(text):
     ]
 
 
-IMPATIENT = "from xcnn.parallel import ending; ending.PATIENCE = 1.0; from xcnn.cli import main; main()"
-"""The command, in which a rank waits less long for others to have failed as well."""
+IMPATIENT = "from xcnn.parallel import ending; ending.PATIENCE = 0.3; from xcnn.cli import main; main()"
+"""The command, in which a rank waits less long for others to fail as well: none does."""
 TRAIN = ("-m", "xcnn", "train", "photos", "--model", "article", "--epochs", "2", "--backend", "numpy", "--json")
 
 
