@@ -1,34 +1,18 @@
-"""Every test that takes `backend` runs on each backend that can be used here.
+"""What all tests have. Their backends are fixtures of tests/engines.py."""
 
-One that can't is named with its reason by a single skipped test in test_backends.py, or fails the whole run where
-XCNN_TEST_BACKENDS names it. `any_backend` runs on each algorithm of each backend, for the tests of primitives; one that
-can't be used here, as `native` without the compiled library, is named in the same way. What CuPy's backend computes
-with is among them, rehearsed on NumPy arrays: its algorithms, and its kernels, compiled for the host.
-"""
-
+import atexit
 import gc
 import os
 import sys
-from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib import import_module
 from threading import get_ident
-from typing import ClassVar
 
 import numpy as np
 import pytest
-import scipy.signal
-from cuda_on_host.emulator import COMPILER
-from cuda_on_host.rehearsal import RehearsedGpu
-from xcnn_cupy.literal import Literal
-from xcnn_numpy import NumpyBackend
-from xcnn_strided import Gemm
 
-import xcnn
 from xcnn import cli
 from xcnn.backends import selector
 from xcnn.core import process
-from xcnn.errors import BackendUnavailable
 
 # Where tests run side by side, each process keeps to a core: threads that wait for each other's cores take far longer.
 worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
@@ -36,124 +20,32 @@ if worker and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker) % len(cores)]})
 
-# JAX compiles each operation for each shape that it meets. In these tests that takes longer than to compute, so its
-# compiler does not optimise; and it takes the processor for two devices. A flag that XLA does not know ends the
-# process, so they are set for releases only that were seen to know them.
-if find_spec("jax") and version("jax").startswith("0.10."):
-    os.environ.setdefault(
-        "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-        "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false "
-        "--xla_force_host_platform_device_count=2",
-    )
-# It makes a key of each program for a cache on the disk, also where no folder is named for one.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
-ALGORITHMS = {
-    "numpy": ["literal", "gemm", "fft", "native"],
-    "strict": ["auto"],
-    "cupy": ["literal", "gemm", "cudnn"],
-    "torch": ["auto"],
-    "jax": ["auto"],
-}
-REQUIRED = os.environ.get("XCNN_TEST_BACKENDS", "").replace(",", " ").split()
-BACKENDS = REQUIRED or list(ALGORITHMS)
+def leave():
+    """End this process when all else is done that is asked for at its end, and free nothing one by one."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
-@dataclass(frozen=True, repr=False)
-class Rehearsal(NumpyBackend):
-    """The algorithms of CuPy's backend on NumPy arrays, with so small a workspace that batches are cut."""
-
-    algorithms: ClassVar[tuple[str, ...]] = ("literal", "gemm")
-
-    def chosen(self, x_shape, k_shape, stride, padding, dilation, groups):
-        return Literal(scipy.signal) if self.algorithm == "literal" else Gemm(workspace=700)
+if worker:  # all that it found is told; thousands of programs that JAX compiled take seconds to free
+    atexit.register(leave)
 
 
-def find():
-    """The names of the backends that can be used here, and the reasons of the others."""
-    usable, reasons = [], {}
-    for name in BACKENDS:
-        try:
-            xcnn.backend(name)
-            usable.append(name)
-        except BackendUnavailable as error:
-            if REQUIRED:
-                raise pytest.UsageError(f"XCNN_TEST_BACKENDS names {name}. {error}") from error
-            reasons[name] = error.summary
-    return usable, reasons
+def pytest_configure(config):
+    """The backends, for whoever runs tests: who only gives them to workers need not wait until JAX is imported.
 
-
-def algorithms(name):
-    """The algorithms of a backend that can be used here; REASONS learns of the others."""
-    usable = []
-    for algorithm in ALGORITHMS.get(name.partition(":")[0], ["auto"]):
-        try:
-            xcnn.backend(name, algorithm=algorithm)
-            usable.append(algorithm)
-        except BackendUnavailable as error:
-            REASONS[f"{name} with algorithm {algorithm}"] = error.summary
-    return usable
-
-
-USABLE, REASONS = find()
-PAIRS = [(name, algorithm) for name in USABLE for algorithm in algorithms(name)]
-if "numpy" in USABLE:
-    PAIRS += [("rehearsal", algorithm) for algorithm in Rehearsal.algorithms]
-if COMPILER:
-    PAIRS += [("kernels", algorithm) for algorithm in ("gemm", "cudnn")]
-else:
-    REASONS["kernels"] = "there is no C++ compiler to run CUDA kernels with."
-MADE = {"rehearsal": Rehearsal, "kernels": RehearsedGpu}
+    Where some are named by XCNN_TEST_BACKENDS, it is who says which of them is not there.
+    """
+    gives = getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput")
+    if not gives or os.environ.get("XCNN_TEST_BACKENDS"):
+        config.pluginmanager.register(import_module("engines"), "engines")
 
 
 @pytest.fixture(autouse=True)
 def default(monkeypatch):
     """The process's backend is after a test what it was before, also where XCNN_BACKEND named another meanwhile."""
     monkeypatch.setattr(selector, "_default", selector._default)
-
-
-@pytest.fixture(params=USABLE)
-def backend(request):
-    """A backend, active."""
-    chosen = xcnn.backend(request.param)
-    with chosen.active():
-        yield chosen
-
-
-@pytest.fixture(params=PAIRS, ids="-".join)
-def any_backend(request):
-    """A backend with one of its algorithms, active."""
-    name, algorithm = request.param
-    chosen = MADE[name](algorithm=algorithm) if name in MADE else xcnn.backend(name, algorithm=algorithm)
-    with chosen.active():
-        yield chosen
-
-
-FEW = {"jax": 4}
-"""Shapes that a test may draw on a backend that compiles each anew."""
-
-
-@pytest.fixture
-def enough(request):
-    """For tests that draw shapes: a function that tells whether this backend has had its share."""
-    params = request.node.callspec.params
-    name = params["backend"] if "backend" in params else params["any_backend"][0]
-    left = FEW.get(name.partition(":")[0], 10**9)
-
-    def enough():
-        nonlocal left
-        left -= 1
-        return left < 0
-
-    return enough
-
-
-@pytest.fixture
-def backend_reasons():
-    """The backends that can't be used here, with the reasons."""
-    return REASONS
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ A long run: `python tests/hostile.py ENGINE 8000`, and `python tests/hostile.py 
 
 import numpy as np
 import pytest
-from conftest import USABLE
 from draws import draws
+from engines import USABLE
 from hostile import HOSTILE, LIKE, fits, run, used
 
 import xcnn

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from cases import CASES
-from conftest import PAIRS
+from engines import PAIRS
 from half_numpy import HalfNumpy
 
 import xcnn

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from cases import CASES
-from conftest import USABLE
+from engines import USABLE
 
 import xcnn
 from xcnn.core import tree

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
-from conftest import USABLE
+from engines import USABLE
 from whole import compiled, whole
 
 import xcnn

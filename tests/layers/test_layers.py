@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import CASES, EVALUATED
-from conftest import USABLE
+from engines import USABLE
 from whole import whole
 
 import xcnn

@@ -6,8 +6,8 @@ What is right is the same net's float64 on the reference's primitives, from copi
 import numpy as np
 import pytest
 from cases import CASES, settled
-from conftest import COMPILER, MADE
 from draws import draws
+from engines import COMPILER, MADE
 from memory_layouts import KEY, LAYOUTS, drawn_net, lying
 from whole import whole
 

@@ -38,6 +38,8 @@ def rows(text):
     ]
 
 
+IMPATIENT = "from xcnn.parallel import ending; ending.PATIENCE = 0.3; from xcnn.cli import main; main()"
+"""The command, in which a rank waits less long for others to fail as well: none does."""
 TRAIN = ("-m", "xcnn", "train", "photos", "--model", "article", "--epochs", "2", "--backend", "numpy", "--json")
 
 
@@ -60,7 +62,7 @@ def test_an_error_is_told_once_with_its_code(folder):
 def test_so_is_one_of_data_that_the_first_alone_has_met(tmp_path):
     """Its samples are read by the first before the others, who wait for it then."""
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
-    done = run_job(2, "-m", "xcnn", "train", "broken.npz", "--parallel", cwd=tmp_path)
+    done = run_job(2, "-c", IMPATIENT, "train", "broken.npz", "--parallel", cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.count("DataError[") == 1
 

@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import PAIRS
 from draws import draws
+from engines import PAIRS
 from whole import compiled, whole
 
 import xcnn

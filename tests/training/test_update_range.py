@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import PAIRS
+from engines import PAIRS
 
 import xcnn
 from xcnn.core import tree

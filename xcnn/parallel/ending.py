@@ -19,6 +19,8 @@ from xcnn.parallel.ranks import Ranks
 
 PATIENCE = 3.0
 """Seconds in which all ranks must have failed if what they met is the same for all."""
+FIRST = 1.0
+"""Seconds in which the first rank tells an error that may be the same for all, before another does."""
 FLUSH = 0.2
 """Seconds that what was written takes to reach whoever began the job."""
 ENDINGS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -150,7 +152,7 @@ class Ending:
 
         def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
             if self.ranks.rank:
-                time.sleep(1.0)  # the first tells what is the same for all
+                time.sleep(FIRST)
             before(kind, error, trace)
             sys.stderr.flush()
             time.sleep(FLUSH)
