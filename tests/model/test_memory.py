@@ -108,6 +108,12 @@ def test_pytorchs_tensors_are_counted_for_as_long_as_they_are_alive():
     assert meter.left == 0
 
 
+def test_a_backward_with_variables_that_are_not_set_has_its_row():
+    model = Model(L.Sequential(L.UpSampling2D(2), L.Sigmoid()), (1, 4, 4), loss="mse", backend="numpy")
+    up, sigmoid = model.summary(2).rows
+    assert (up.kept_bytes, sigmoid.kept_bytes) == (0, 4 * 8 * 8)
+
+
 def test_a_trace_of_the_users_goes_on():
     tracemalloc.start()
     try:
@@ -190,7 +196,7 @@ def test_requests_grow_with_the_batch_as_far_as_they_did():
     few = counted([0, 0], requests=[[(0, 100), (1, 50), (0, -1)], [(2, 10)]])
     more = counted([0, 0], requests=[[(0, 200), (1, 50), (0, -1)], [(2, 10), (3, 30)]], held=held)
     assert Course(1, 2, few, more).bytes(10, rounds=1) == 7
-    assert asked == [[(0, 1000), (1, 50), (0, -1), (2, 10), (3, 150)]]  # the last two by another way
+    assert asked == [memory.Round([(0, 1000), (1, 50), (0, -1), (2, 10), (3, 150)])]  # the last two by another way
 
 
 def test_a_layer_whose_backward_is_not_written_has_its_summary():

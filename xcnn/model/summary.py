@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
+from types import CellType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from xcnn.model.held import Held
 from xcnn.model.memory import needs
 from xcnn.training.precision import within
 
+EMPTY = CellType()
+"""That of a variable which no statement has set, as a layer's options may have it."""
 TITLES = ("layer", "class", "output", "parameters", "kept / sample")
 
 
@@ -176,7 +179,7 @@ def held(thing: Any, depth: int = 8) -> Iterator[Array]:
     elif depth:
         inner: Any = ()
         if hasattr(thing, "__closure__"):
-            inner = [cell.cell_contents for cell in thing.__closure__ or ()]
+            inner = [cell.cell_contents for cell in thing.__closure__ or () if cell != EMPTY]
         elif isinstance(thing, dict):
             inner = thing.values()
         elif isinstance(thing, list | tuple):

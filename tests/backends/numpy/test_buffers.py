@@ -17,6 +17,7 @@ from xcnn_host.buffers import SMALLEST, Buffer, Recycler
 
 import xcnn
 from xcnn.core import process
+from xcnn.core.memory import Round
 
 CELLS = SMALLEST // 4  # of float32, the smallest that is recycled
 
@@ -348,13 +349,13 @@ def test_a_rehearsal_holds_what_a_recycler_does(seed):
                 most = max(most, sum(bound.values()))
         before = arrays
     del before
-    assert metering.held(2**40, False, [requests] * 3) == most
+    assert metering.held(2**40, False, [Round(requests)] * 3) == most
 
 
 def test_a_rehearsal_of_memory_that_is_not_kept_holds_what_is_alive():
     requests = [(0, 2**20), (1, 2**20), (0, -1), (2, 2**19)]
-    assert metering.held(0, False, [requests]) == 2 * 2**20
-    assert metering.held(0, False, [requests] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
+    assert metering.held(0, False, [Round(requests)]) == 2 * 2**20
+    assert metering.held(0, False, [Round(requests)] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
 
 
 def test_requests_are_noted_and_their_end_too():
