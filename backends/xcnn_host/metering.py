@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike
 
 from xcnn.core.memory import Held, Meter, Round, traced
 from xcnn.core.types import Shape
-from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, recycler
+from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, growths, recycler
 from xcnn_host.threads import beside
 
 LEAST = 2**12
@@ -66,6 +66,8 @@ def noting(meter: Meter) -> Iterator[None]:
             part = np.frombuffer(memoryview(memory), np.uint8)
             living[number] = weakref.ref(part, partial(gone, number))
             meter.requests[-1].append((number, size))
+            if growth := growths.get(get_ident()):
+                meter.growths[number] = growth
         return part.view(kind).reshape(shape)
 
     beside[me] = partial(giving, noted)

@@ -96,7 +96,13 @@ class Course:
             if passes is None or self.of_more.passes[n] is passes:
                 sizes, asked = ([size for _, size in each if size >= 0] for each in (few, more))
                 grown = iter([*self.grown(sizes, asked, batch)])
-                yield from ((number, -1 if size < 0 else round(next(grown))) for number, size in more)
+                for number, size in more:
+                    yield number, -1 if size < 0 else round(self.own(number, size, batch, next(grown)))
+
+    def own(self, number: int, size: int, batch: int, evenly: float) -> float:
+        """The size of an array that may have a growth of its own."""
+        growth = self.of_more.growths.get(number)
+        return size * growth(batch / self.more) if growth else evenly
 
 
 def aligned(few: Sequence[Any], more: Sequence[Any]) -> list[tuple[Any, Any]]:
