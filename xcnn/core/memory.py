@@ -76,8 +76,8 @@ class Meter:
     requests: list[list[Request]] = field(default_factory=lambda: [[]])
     """Up to each mark, and after the last: what was asked of memory that is used again."""
     growths: dict[int, Callable[[float], float]] = field(default_factory=dict)
-    """By the numbers of arrays that do not grow evenly: growth(times) -> how many times as large it is with so many times
-    the samples."""
+    """By the numbers of arrays that do not grow evenly: growth(times) -> how many times as large with so many times the
+    samples."""
     passes: list[bool] = field(default_factory=list)
     """Up to each mark: whether the net computed, forward or back."""
     replayed: Replayed | None = None
