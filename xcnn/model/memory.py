@@ -131,6 +131,8 @@ def needs(model: Held, batch: int) -> Needs | None:
 def course(model: Held, call: Callable[[Held, Array, Hook], object], batch: int, cells: int) -> Course | None:
     """What a call takes for any batch, seen with at most this one, whose layers' outputs have at most so many cells."""
     more = max(2, min(batch, at_once(model.net, model.input_shape, cells)))
+    if 4 <= more < batch:
+        more -= more % 4  # so that two threads share both batches evenly, as they nearly do large ones
     of_few, of_more = (counted(model, call, n) for n in (more // 2, more))
     return Course(more // 2, more, of_few, of_more) if of_few and of_more else None
 
