@@ -114,6 +114,15 @@ def test_a_backward_with_variables_that_are_not_set_has_its_row():
     assert (up.kept_bytes, sigmoid.kept_bytes) == (0, 4 * 8 * 8)
 
 
+def test_the_moments_of_a_model_that_was_trained_are_there_when_it_predicts():
+    net, optimizer = L.Sequential(L.Flatten(), L.Dense(4)), xcnn.SGD(0.1, momentum=0.9)
+    model = Model(net, (1, 64, 64), optimizer=optimizer, backend="numpy")
+    before = model.summary(2)
+    model.step(np.zeros((2, 1, 64, 64), "float32"), np.array([0, 1]))
+    told = before.prediction_bytes + before.optimizer_bytes
+    assert model.summary(2).prediction_bytes == pytest.approx(told, abs=2**12)
+
+
 def test_a_trace_of_the_users_goes_on():
     tracemalloc.start()
     try:

@@ -42,8 +42,8 @@ class Summary:
     """What `model.summary()` gives; `print` it, or read its fields. Bytes are for a whole batch.
 
     `step_bytes` and `prediction_bytes` are what this engine takes for a training step and for a prediction, the weights
-    and for a step the optimizer's state counted, the data that batches are cut from not (model/memory.py). Where the
-    backend can't count, `step_bytes` is an estimate and `prediction_bytes` None.
+    counted, and the optimizer's state for a step and of a model that was trained; the data that batches are cut from
+    not (model/memory.py). Where the backend can't count, `step_bytes` is an estimate and `prediction_bytes` None.
 
     `activation_bytes`, and what a row keeps, is what backward keeps of a forward pass layer by layer: runs of layers
     that are fused keep less. `free_bytes` is what is free for arrays now, None where the system does not tell.
@@ -119,6 +119,7 @@ def summarize(model: Held, batch_size: int) -> Summary:
     weights = sum(map(_bytes, tree.leaves(model.state.weights)))
     moments = sum(_bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int))
     activations = batch_size * sum(row.kept_bytes for row in rows)
+    there = weights + moments * (model.state.step > 0)  # before the first step moments are zeros, mostly untouched
     step = 3 * weights + 2 * moments + activations
     if taken:
         step = max(weights + moments + taken.step.bytes(batch_size, rounds=1), taken.step.bytes(batch_size))
@@ -130,7 +131,7 @@ def summarize(model: Held, batch_size: int) -> Summary:
         optimizer_bytes=moments,
         activation_bytes=activations,
         step_bytes=step,
-        prediction_bytes=weights + taken.prediction.bytes(batch_size) if taken else None,
+        prediction_bytes=there + taken.prediction.bytes(batch_size) if taken else None,
         free_bytes=model.trainer.backend.free_memory(),
         batch_size=batch_size,
         backend=model.backend.spec,
