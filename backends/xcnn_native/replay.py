@@ -134,7 +134,7 @@ class Recording:
         self.results = [of_result(lies(y, piece), count + 1) for y, piece in zip(results, places, strict=True)]
         self.told, self.kept = recorder.calls, (recorder.kept, lowering.tables)
         self.replay = getattr(library(), f"replay_{recorder.kind}")
-        self.rooms: list[tuple[Array, int]] = []
+        self.idle: list[Replay] = []
         self.bases = ctypes.c_void_p * (count + 2 + len(words))
 
     def segments(self, told: Sequence[Any], first: int, end: int) -> list[Segment]:
@@ -165,33 +165,40 @@ class Recording:
     def __call__(self, *given: Array) -> Any:
         """The first result."""
         try:
-            room = self.rooms.pop()  # at once: no other thread gets it
+            replay = self.idle.pop()  # at once: no other thread gets it
         except IndexError:
-            room = memory(self.size)
-        replay = Replay(self, given, room=room)
+            replay = Replay(self, given)
+        else:
+            replay.again(given)
         replay.run(0)
+        y = replay.result(0)
         if self.size < SMALLEST:
-            self.rooms.append(room)
-        return replay.result(0)
+            replay.given, replay.memories = (), (NOTHING, replay.memories[1])
+            self.idle.append(replay)
+        return y
+
+
+NOTHING: tuple[Array, int] = (np.empty(0, np.uint8), 0)
 
 
 class Replay:
     """A recording's calls made again, part by part, for other arrays."""
 
-    def __init__(
-        self,
-        recording: Recording,
-        given: Sequence[Array],
-        key: Key = (),
-        run: Any = None,
-        room: tuple[Array, int] | None = None,
-    ) -> None:
+    def __init__(self, recording: Recording, given: Sequence[Array], key: Key = (), run: Any = None) -> None:
         self.recording, self.given, self.asked = recording, given, run
-        (y, first), (between, second) = self.memories = memory(recording.bytes), room or memory(recording.size)
+        (y, first), (between, second) = self.memories = memory(recording.bytes), memory(recording.size)
         words = [fold((*key, *path))[which] for path, which in recording.paths] if recording.paths else ()
         later = (recording.count - len(given)) * (None,)
         own = address(y) + first, address(between) + second
         self.bases = recording.bases(*map(address, given), *later, *own, *words)
+
+    def again(self, given: Sequence[Array]) -> None:
+        """Be of other arrays, with a result of its own."""
+        y, first = made = memory(self.recording.bytes)
+        self.given, self.memories = given, (made, self.memories[1])
+        for n, array in enumerate(given):
+            self.bases[n] = address(array)
+        self.bases[self.recording.count] = address(y) + first
 
     def give(self, array: Array) -> None:
         """The last of what is given, which was not known at the beginning."""

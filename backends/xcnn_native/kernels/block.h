@@ -89,11 +89,11 @@ INLINE const Cell *opaque(const Cell *at) {
 // Sums of rows that lie equally far from each other, as `block` has them, `step` being 1: every third row has a register
 // for where it is, so that none of them is kept in memory, as the compiler would have it.
 #define SUMS_OF_EVEN(KIND, WIDTH) \
-  KIND sums[12][WIDEST]; \
+  KIND sums[HIGHEST][WIDEST]; \
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (KIND){0}; \
   for (Index r = 0; r < count; r++) { \
-    const Cell *at[4]; \
-    UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(a + runs[r] + 3 * i * apart); \
+    const Cell *at[HIGHEST]; \
+    UNROLL for (int i = 0; 3 * i < rows; i++) at[i] = opaque(a + runs[r] + 3 * i * apart); \
     _Pragma("clang loop unroll_count(2)") for (Index k = 0; k < length; k++) { \
       KIND b[WIDEST]; \
       UNROLL for (int v = 0; v < vectors; v++) b[v] = *(const KIND *)(w + v * (WIDTH)); \
@@ -101,7 +101,7 @@ INLINE const Cell *opaque(const Cell *at) {
         const Cell s = at[i / 3][i % 3 * apart]; \
         UNROLL for (int v = 0; v < vectors; v++) sums[i][v] += b[v] * s; \
       } \
-      UNROLL for (int i = 0; i < 4; i++) at[i] = opaque(at[i] + 1); \
+      UNROLL for (int i = 0; 3 * i < rows; i++) at[i] = opaque(at[i] + 1); \
       w += w_step; \
     } \
   }
@@ -123,13 +123,15 @@ INLINE void even_halves(const int rows, const Cell *a, Index apart, const Index 
     else even_halves(rows, a, apart, runs, GIVEN); \
     return;
 #define TALL(vectors) EVEN(7, vectors) EVEN(8, vectors) EVEN(9, vectors) EVEN(10, vectors) EVEN(11, vectors) EVEN(12, vectors)
+#define TALLER(vectors) TALL(vectors) EVEN(13, vectors) EVEN(14, vectors) EVEN(15, vectors) EVEN(16, vectors)
 
 // The same of seven rows and more.
 static void block_even(int rows, int vectors, const Cell *a, Index apart, const Index *runs, PARAMETERS) {
   switch (rows * 8 + vectors) {
-    TALL(0) TALL(1)
 #if WIDEST == 4
-    TALL(2)
+    TALLER(0) TALLER(1) TALL(2)
+#else
+    TALL(0) TALL(1)
 #endif
   }
 }

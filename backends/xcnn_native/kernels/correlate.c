@@ -15,7 +15,13 @@ INLINE int few_pixels(const Map *m) {
   return in_place(m) && m->images * m->out_rows * m->out_columns <= 2 && m->k_filter == 1;
 }
 
+// Whether its pixels are computed one by one, each sum as many products as chains of cells may have.
+INLINE int one_by_one(const Map *m) {
+  return few_pixels(m) && m->y_channel == 1 && m->filters >= HALF && m->channels <= PIECES * TERMS;
+}
+
 #define PIECE 16384  // cells that a thread packs at a time, about
+#define READ 8192    // cells of a kernel that is read once, for which a thread is asked to help
 
 #define CLASSES 5 // of columns, by which of their taps lie within the image
 #define GROUPS 25 // of pixels, by rows and columns
@@ -96,6 +102,7 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   if (threads > 1 && kernel > KERNEL) m->shares = smaller(panels(m), larger(m->shares, 2 * threads));
   m->loose = bands == 1, m->parted = parting(m);
   if (m->loose && few_pixels(m)) m->shares = within(threads, 1, panels(m));
+  if (m->loose && one_by_one(m)) m->shares = within(threads, 1, larger(1, smaller(m->filters / (2 * LANES), m->channels * m->filters / READ)));
   m->units = bands * m->shares;
   m->packed = m->loose ? 0 : taps(m) * m->channels * parts(m->filters, LANES) * LANES;
 }
@@ -252,12 +259,12 @@ INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
 static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
                  Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish) {
   const Index width = width_of(vectors);
-  Index steady[12];
-  for (int i = 0; i < 12; i++) steady[i] = i * width;
+  Index steady[HIGHEST];
+  for (int i = 0; i < HIGHEST; i++) steady[i] = i * width;
   const int whole = filters == width || aside;
   for (Index p = 0, high, even = 0; p < pixels; p += high) {
     if (even <= 0 && TALLEST(vectors) == 12) even = evenly(at + p, pixels - p);
-    high = even > 6 ? parts(even, parts(even, 12)) : tile(pixels - p, vectors);
+    high = even > 6 ? parts(even, parts(even, EVENLY(vectors))) : tile(pixels - p, vectors);
     Cell *to = aside ? sums + p * width : whole ? out : sums;
     const Index *places = aside || !whole ? steady : outs + p;
     if (even > 6)
@@ -330,10 +337,10 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const Index pieces = parts(count, some) * parts(length, cut), wide = pieces > PIECES;
   const Index aside = m->y_channel != 1 || wide; // sums are kept apart before they go where y lies
   char *room = scratch(cells * sizeof(Cell) + b.rows * sizeof(Cell *) + pixels * (sizeof(Cell *) + sizeof(Index)) +
-                       (2 * count + b.rows + b.columns + 12) * sizeof(Index) + (aside ? pixels : 12) * PANEL * sizeof(Cell) +
+                       (2 * count + b.rows + b.columns + 12) * sizeof(Index) + (aside ? pixels : HIGHEST) * PANEL * sizeof(Cell) +
                        (wide ? pixels * PANEL * sizeof(double) : 0) + (m->loose ? most * m->channels * PANEL * sizeof(Cell) : 0) + 768);
   double *doubles = carve(&room, (wide ? pixels : 0) * PANEL * sizeof(double));
-  Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : 12) * PANEL * sizeof(Cell));
+  Cell *laid = carve(&room, cells * sizeof(Cell)), *sums = carve(&room, (aside ? pixels : HIGHEST) * PANEL * sizeof(Cell));
   const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
   Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index));
   Index *here = carve(&room, count * sizeof(Index)), *row_group = carve(&room, b.rows * sizeof(Index));
@@ -360,14 +367,15 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   for (Index r = 0; r < count; r++)
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
-  const Index begin = share * panels(m) / m->shares, end = (share + 1) * panels(m) / m->shares;
-  const Index from = begin * PANEL, to = smaller(m->filters, end * PANEL);
-  const int one_by_one = m->loose && few_pixels(m) && !aside && to - from >= HALF, flat = direct && !aside && !one_by_one;
-  for (Index p = 0; p < pixels && one_by_one; p++)
+  const int singly = m->loose && one_by_one(m), flat = direct && !aside && !singly;
+  const Index lots = singly ? parts(m->filters, LANES) : panels(m), lot = singly ? LANES : PANEL; // that are shared out
+  const Index begin = share * lots / m->shares, end = (share + 1) * lots / m->shares;
+  const Index from = begin * lot, to = smaller(m->filters, end * lot);
+  for (Index p = 0; p < pixels && singly; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
   if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y, ending);
-  const int ends_full = flat || (pieces == 1 && !aside && !one_by_one); // whether full panels are finished as they are written
-  for (Index panel = begin; panel < end && !one_by_one && !flat; panel++) {
+  const int ends_full = flat || (pieces == 1 && !aside && !singly); // whether full panels are finished as they are written
+  for (Index panel = begin; panel < end && !singly && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
     const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
     const Cell *w = packed + m->packed_at + panel * PANEL * most * m->channels;

@@ -35,10 +35,13 @@ typedef struct {
 #if defined(__AVX512F__) || defined(__aarch64__) // 32 registers
 #define WIDEST 4                                 // vectors of a block's row at most
 #define TALLEST(vectors) ((vectors) <= 2 ? 12 : 6)
+#define EVENLY(vectors) ((vectors) <= 1 ? 16 : 12) // rows of a block at most, where they lie equally far from each other
 #else // 16 registers
 #define WIDEST 2
 #define TALLEST(vectors) ((vectors) <= 1 ? 12 : 6)
+#define EVENLY(vectors) 12
 #endif
+#define HIGHEST 16 // rows of any block
 #define PANEL (WIDEST * LANES)             // filters that a block treats together
 #define CHUNK ((Index)(64 / sizeof(Cell))) // channels that a depthwise map treats together: a cache line
 

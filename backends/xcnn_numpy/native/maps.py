@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
-from xcnn_host.buffers import empty
+from xcnn_host.buffers import empty, is_sealed
 from xcnn_native.library import KINDS, Held, address, library
 from xcnn_native.recording import constant
 
@@ -312,7 +312,7 @@ def packed_for(plan: Any, kernel: Array, as_read: Array, run: Run) -> tuple[Corr
 
     `kernel` is the weight itself, `as_read` the same as the table reads it.
     """
-    if run.wants_backward or kernel.flags.writeable or kernel.base is not None:
+    if run.wants_backward or not is_sealed(kernel):
         return plan.forward, plan.forward.pack(as_read)
     return plan.kept.table, constant(lambda: plan.kept.packed(kernel, as_read))
 

@@ -7,12 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
-from operator import is_
 from threading import get_ident
 from typing import Any
 
 import numpy as np
-from xcnn_host.buffers import elsewhere, recycler
+from xcnn_host.buffers import elsewhere, is_sealed, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, made
@@ -46,6 +45,8 @@ class Met:
 
     Attributes
     ----------
+    leaves
+        the weights, where they are part of the recording
     tried
         whether it was recorded
     waiting
@@ -56,22 +57,33 @@ class Met:
         the tree of gradients, with the number of a result and whether it is a Next at each place
     """
 
-    def __init__(self, leaves: list[Array], sealed: bool) -> None:
-        self.leaves = leaves if sealed else None
+    def __init__(self, weights: Weights, stay: bool) -> None:
+        leaves = tree.leaves(weights)
+        self.leaves = leaves if stay else None
         self.kinds = [kind_of(leaf) for leaf in leaves]
+        self.weights = tree.map(lambda leaf: leaf, weights) if stay else None  # who has the other tree may change it
+        self.locked = stay and all(leaf.base is not None for leaf in leaves)
         self.tried = False
         self.waiting: Recording | None = None
         self.recording: Recording | None = None
         self.dy: Any = None
         self.grads: Any = None
 
-    def same(self, leaves: list[Array]) -> bool:
-        """Whether these are the weights, and nobody can have changed them; or such weights, if they may change."""
-        if self.leaves is None:
-            return len(leaves) == len(self.kinds) and all(map(is_kind, leaves, self.kinds))
-        if len(leaves) != len(self.leaves) or not all(map(is_, leaves, self.leaves)):
+    def given(self, weights: Weights) -> list[Array] | None:
+        """What a replay is given beside x, of such weights; None where they are no such weights."""
+        if self.leaves is not None:
+            return [] if self.stays(weights) else None
+        leaves = tree.leaves(weights)
+        return leaves if len(leaves) == len(self.kinds) and all(map(is_kind, leaves, self.kinds)) else None
+
+    def stays(self, weights: Weights) -> bool:
+        """Whether these are the weights of the recording, and nobody can have changed them."""
+        try:  # by the identity of each, of which nothing is as quick as dicts; arrays of other cells have no truth
+            if self.leaves is None or self.weights != weights:
+                return False
+        except ValueError:
             return False
-        return True not in [leaf.flags.writeable for leaf in leaves]
+        return self.locked or not any(leaf.flags.writeable for leaf in self.leaves)
 
     def predicted(self, x: Array, leaves: list[Array], run: Run) -> Array:
         """What the recording of a prediction gives."""
@@ -94,11 +106,6 @@ def is_kind(leaf: Array, kind: Any) -> bool:
         return False
     flags = leaf.flags
     return flags.c_contiguous and flags.aligned
-
-
-def sealed(leaves: list[Array]) -> bool:
-    """Whether none of these can be written: NumPy's own arrays, read-only, whose memory is no other's."""
-    return all(type(leaf) is np.ndarray and not leaf.flags.writeable and leaf.base is None for leaf in leaves)
 
 
 class Recorded:
@@ -130,10 +137,10 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
-        leaves, key = tree.leaves(weights), self.key_of(x, trains, run)
+        key = self.key_of(x, trains, run)
         met = self.met.get(key)
-        if met is None or not met.same(leaves):
-            self.remember(key, leaves, trains)
+        if met is None or (leaves := met.given(weights)) is None:
+            self.remember(key, weights, trains)
             return self.by_layers(weights, x, run)
         if not met.tried:
             return self.first(key, met, weights, leaves, x, run)
@@ -162,8 +169,8 @@ class Recorded:
         met = self.met.get(self.key_of(x, False, run))
         if met is None or met.recording is None or met.waiting is not None or not self.can(x, run):
             return None
-        leaves = tree.leaves(weights)
-        if not met.same(leaves) or not isfinite(kernel("sum_of_squares", x.dtype)(x.size, address(x))):
+        leaves = met.given(weights)
+        if leaves is None or not isfinite(kernel("sum_of_squares", x.dtype)(x.size, address(x))):
             return None
         with Present():
             return met.predicted(x, leaves, run)
@@ -172,15 +179,16 @@ class Recorded:
         """Whether nobody looks on, or gives arrays, and x is an array that kernels read in place."""
         return self.own and run.hook is None and plain(x) and elsewhere.get(get_ident()) is None
 
-    def remember(self, key: Any, leaves: list[Array], trains: bool) -> None:
+    def remember(self, key: Any, weights: Weights, trains: bool) -> None:
         """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
-        stay = sealed(leaves) and not trains
-        if trains or not all(met.leaves is None or met.same(leaves) for met in [*self.met.values()]):
+        leaves = tree.leaves(weights)
+        stay = all(map(is_sealed, leaves)) and not trains
+        if trains or not all(met.leaves is None or met.stays(weights) for met in [*self.met.values()]):
             for other, met in [*self.met.items()]:
                 if met.leaves is not None:
                     self.met.pop(other, None)
         if stay or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
-            self.met[key] = Met(leaves, stay)
+            self.met[key] = Met(weights, stay)
         while len(self.met) > MOST:
             self.met.popitem(last=False)
 
@@ -189,8 +197,7 @@ class Recorded:
     ) -> tuple[Array, Backward]:
         """What the layers give, recorded by the way."""
         met.tried = True
-        stay = met.leaves is not None
-        recorder = Recorder((x,) if stay else (x, *leaves), leaves if stay else (), not stay, run.key)
+        recorder = Recorder((x, *leaves), met.leaves or (), met.leaves is None, run.key)
         with recorder.listening():
             y, backward = self.by_layers(weights, x, run)
         if not run.wants_backward:
@@ -252,7 +259,7 @@ class Recorded:
         run = replace(run, key=(*run.key[:-1], run.key[-1] + 1), share=share)
         expected = digests(*self.by_layers(weights, given, run), dy)
         recycler.give_back()  # a replay's memory is one array, in the place of what the layers have had
-        replay = recording.begin((given, *leaves) if met.leaves is None else (given,), run.key, run)
+        replay = recording.begin((given, *leaves), run.key, run)
         replay.run(0)
         back: Backward = no_backward
         if dy is not None:

@@ -175,6 +175,21 @@ def test_bits_know_neither_threads_nor_the_batch(problem, dtype):
             np.testing.assert_array_equal(a[0], b[n])
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("cells", "units"), [(784, 512), (3380, 100), (700, 52), (260, 33), (2000, 1000), (900, 17), (300, 7), (16500, 40)]
+)
+def test_a_matrix_that_meets_few_samples_is_shared_out(cells, units, dtype):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((2, cells), (cells, units)))
+    exact = x.astype("float64") @ w.astype("float64")
+    for samples in (1, 2):
+        pixels = x[:samples, :, None, None]
+        made = [backend(n).correlate(pixels, w.T[:, :, None, None])[:, :, 0, 0] for n in (1, 2, 3, 7)]
+        assert np.abs(made[0] - exact[:samples]).max() <= 4 * np.finfo(dtype).eps * cells**0.5 * np.abs(exact).max()
+        assert all(np.array_equal(made[0], other) for other in made[1:])
+
+
 @pytest.mark.parametrize(
     "name", [name for names in native.SETS.values() for name in names if "v4" in names or "neon" in names]
 )

@@ -24,6 +24,7 @@ native = pytest.importorskip("xcnn_native.library")
 if native.library() is None:
     pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
 from xcnn_host import buffers  # noqa: E402
+from xcnn_host.buffers import is_sealed, sealed  # noqa: E402
 from xcnn_native import replay  # noqa: E402
 from xcnn_native.recording import Recorder, aside, constant, recordable  # noqa: E402
 from xcnn_native.room import Piece, laid_out, memory  # noqa: E402
@@ -212,9 +213,32 @@ def changed_by_assignment(model, x):
 
 def changed_in_place(model, x):
     """By who insists: memory of one's own may be made writable again."""
-    kernel = model.state.weights["conv1"]["kernel"]  # which was packed
+    kernel = model.state.weights["conv1"]["kernel"].copy()  # which is packed
+    kernel.flags.writeable = False
+    model.state.weights["conv1"]["kernel"] = kernel
+    recorded(model, x)
     kernel.flags.writeable = True
     kernel *= 2
+
+
+def test_what_is_frozen_stays():
+    for path, leaf in tree.items(frozen().state.weights):
+        assert leaf.ctypes.data % 64 == 0, path
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            leaf.flags.writeable = True
+
+
+def test_memory_that_others_have_is_not_sealed():
+    owned = np.arange(6.0)
+    owned.flags.writeable = False
+    assert is_sealed(owned)
+    assert is_sealed(sealed(owned[::2]))
+    assert np.array_equal(sealed(owned[::2]), owned[::2])
+    assert sealed(np.zeros((0, 3), "float32")).shape == (0, 3)
+    assert sealed(np.array(2.0)) == 2
+    bytes_of_others = bytearray(48)
+    for shared in (np.frombuffer(memoryview(bytes_of_others).toreadonly()), np.broadcast_to(owned, (2, 6)), np.ones(3)):
+        assert not is_sealed(shared)
 
 
 def changed_in_the_tree(model, x):
