@@ -18,7 +18,8 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -31,6 +32,9 @@ from xcnn.core.types import Shape
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray | None]
+
+Growth: TypeAlias = Callable[[float], float]
+"""growth(times) -> how many times as large an array is with so many times the samples."""
 
 SMALLEST = 2**16
 """Bytes below which the allocator's own free lists do as well."""
@@ -204,6 +208,20 @@ class Recycler:
             memory -= size
 
 
+@contextmanager
+def growing(growth: Growth) -> Iterator[None]:
+    """A block in which this thread's arrays grow so with the batch, and not as the batch does."""
+    me = threading.get_ident()
+    before = growths.get(me)
+    growths[me] = growth
+    try:
+        yield
+    finally:
+        growths.pop(me)
+        if before is not None:
+            growths[me] = before
+
+
 class Sealed(np.ndarray[Any, Any]):
     """Memory to which nobody else has a name."""
 
@@ -238,6 +256,8 @@ ALONE = sys.getrefcount(_alone.memory)
 
 recycler = Recycler(grows=True)
 """The process's."""
+growths: dict[int, Growth] = {}
+"""By the numbers of threads."""
 empty, limit, elsewhere = recycler.empty, recycler.limit, recycler.elsewhere
 process.after_the_last.append(recycler.let_go)
 if hasattr(os, "register_at_fork"):  # where processes can be forked

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from xcnn.core.memory import Held, Meter, Request, traced
+from xcnn.core.memory import Held, Meter, Round, traced
 from xcnn.core.types import Shape
-from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, recycler
+from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, growths, recycler
 from xcnn_host.threads import beside
 
 LEAST = 2**12
@@ -66,6 +66,8 @@ def noting(meter: Meter) -> Iterator[None]:
             part = np.frombuffer(memoryview(memory), np.uint8)
             living[number] = weakref.ref(part, partial(gone, number))
             meter.requests[-1].append((number, size))
+            if growth := growths.get(get_ident()):
+                meter.growths[number] = growth
         return part.view(kind).reshape(shape)
 
     beside[me] = partial(giving, noted)
@@ -138,14 +140,15 @@ class Rehearsal(Recycler):
         return sum({id(buffer): buffer.touched for buffer in (*living, *kept)}.values())  # type: ignore[attr-defined]
 
 
-def held(most_bytes: int, grows: bool, rounds: Sequence[Sequence[Request]]) -> int:
-    """The most bytes that a recycler holds at a time in these rounds, in use or not."""
+def held(most_bytes: int, grows: bool, rounds: Sequence[Round]) -> int:
+    """The most bytes at a time in these rounds: what a recycler holds, in use or not, and what there is beside."""
     rehearsal = Rehearsal(most_bytes, grows=grows)
-    living: dict[int, Imagined] = {}
     before: dict[int, Imagined] = {}
     most = 0
-    for requests in rounds:
-        for number, size in requests:
+    for each in rounds:
+        living: dict[int, Imagined] = {}
+        most = max(most, each.beside + rehearsal.bytes(before.values()))
+        for number, size in each.requests:
             if size < 0:
                 if number in living:
                     living.pop(number).taken = False
@@ -153,8 +156,11 @@ def held(most_bytes: int, grows: bool, rounds: Sequence[Sequence[Request]]) -> i
             made = rehearsal.made
             living[number] = rehearsal.take(size)
             if rehearsal.made > made:
-                most = max(most, rehearsal.bytes((*living.values(), *before.values())))
+                most = max(most, each.beside + rehearsal.bytes((*living.values(), *before.values())))
+        if each.trial:
+            rehearsal.let_go()
+            continue
         for buffer in before.values():
             buffer.taken = False
-        living, before = {}, living
+        before = living
     return most

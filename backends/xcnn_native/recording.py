@@ -1,10 +1,10 @@
 """What a net computes, recorded: the kernels that it calls, to be called again without Python in between.
 
 While a thread records, it is noted which kernels it calls, and each array of the engine's is a piece of a room that the
-recording lays out: where one is gone, the next may lie. Every address that a kernel is given must lie within what the
-net is given, within such a piece, or within an array that stays, as what `constant` made of weights that stay. Any
-other is of something that NumPy has computed, and then there is no recording: unless it was computed `aside`, by a
-function that a replay calls too, where its calls of the library stop for it.
+recording lays out: where one was used for the last time, the next may lie. Every address that a kernel is given must
+lie within what the net is given, within such a piece, or within an array that stays, as what `constant` made of weights
+that stay. Any other is of something that NumPy has computed, and then there is no recording: unless it was computed
+`aside`, by a function that a replay calls too, where its calls of the library stop for it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Recorder:
         self.why, self.kind, self.moving, self.key = "", KINDS[given[0].dtype.char], moving, key
         self.calls: list[tuple[str, list[Any]] | Aside] = []
         self.ends: list[int] = []
-        self.room = Room(lambda: len(self.calls))
+        self.room = Room()
         self.given: dict[int, Piece] = {}
         self.kept: list[Any] = []
         self.constants: dict[int, Piece] = {}
@@ -162,9 +162,10 @@ class Recorder:
         return given if isinstance(given, Held) else self.found(given)
 
     def found(self, place: int) -> Within | int:
-        """What an address lies in."""
+        """What an address lies in, that the next call is given."""
         piece = self.given.get(place) or self.room.piece(place) or held(self.given, place)
         if piece:
+            piece.use(len(self.calls))
             return Within(piece, place - piece.start)
         if place not in self.constants and not held(self.constants, place):
             self.why = self.why or "it computes with NumPy in between."

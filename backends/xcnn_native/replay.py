@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from xcnn.core.random import Key, fold
 from xcnn.core.types import Array, Shape
 from xcnn_native.library import SIGNATURES, Address, Held, address, library
 from xcnn_native.recording import FIRST, Aside, Lying, Recorder, Within, Word, recordable
-from xcnn_native.room import Piece, laid_out, memory, side_by_side
+from xcnn_native.room import Piece, in_room, memory, side_by_side
 
 MOST = 14
 """Arguments of a kernel at most, as in kernels/recording.c."""
@@ -122,7 +123,9 @@ class Recording:
         self.bytes = side_by_side(own)
         for piece in own:
             piece.base = count
-        self.size = laid_out(piece for piece in recorder.room.pieces if piece.base is None)
+        for piece in places:  # whoever has a result may keep it
+            piece.death = inf
+        self.size = in_room(recorder.room.pieces)
         self.paths = [(word.path, word.which) for word in recorder.words]
         words = {id(word): count + 2 + n for n, word in enumerate(recorder.words)}
         lowering = Lowering(count + 1, words)

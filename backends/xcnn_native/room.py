@@ -1,10 +1,14 @@
-"""Where the arrays of what is recorded lie: each is a piece of one room, at a place that nobody has while it lives."""
+"""Where the arrays of what is recorded lie: each is a piece of one room, at a place that nobody has while it is in use.
+
+In use is a piece from the first call that is given it to the last, not for as long as Python keeps its array: what the
+last layers keep for their gradients makes room for what the first layers give.
+"""
 
 from __future__ import annotations
 
 import weakref
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, prod
 from operator import attrgetter
@@ -32,21 +36,25 @@ class Piece:
     start, size
         where it begins while it is recorded, and its bytes
     birth, death
-        how many calls came before it, and before it was let go of
+        how many calls came before the first that is given it, and before all is done with it
     base, at
         what it is told from in a replay, and how many bytes from there; without a base, from the room
     """
 
     start: int
     size: int
-    birth: int = 0
-    death: float = inf
+    birth: float = inf
+    death: float = 0
     base: int | None = None
     at: int = 0
 
     def holds(self, place: int) -> bool:
         """Whether this address lies within it."""
         return self.start <= place < self.start + self.size
+
+    def use(self, call: int) -> None:
+        """A call, of this number, is given it."""
+        self.birth, self.death = min(self.birth, call), max(self.death, call + 1)
 
 
 def memory(size: int) -> tuple[Array, int]:
@@ -56,38 +64,29 @@ def memory(size: int) -> tuple[Array, int]:
 
 
 class Room:
-    """Gives arrays, and knows when each was let go of.
+    """Gives arrays, and knows each for as long as somebody has it."""
 
-    Parameters
-    ----------
-    clock
-        how many calls there were so far
-    """
-
-    def __init__(self, clock: Callable[[], int]) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self.live: dict[int, Piece] = {}  # by where their memory begins
         self.watching: dict[int, weakref.ref[Any]] = {}
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
-        """An array of any content, whose piece is free again when it is gone."""
+        """An array of any content."""
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
         taken, first = memory(size)
         # an array of its own, which views keep alive: of a plain slice they would keep only what is below it
         own = np.frombuffer(memoryview(taken), np.uint8)
         start = address(own) + first
-        piece = self.live[start] = Piece(start, size, self.clock())
+        piece = self.live[start] = Piece(start, size)
         self.pieces.append(piece)
         self.watching[start] = weakref.ref(own, lambda _: self.gone(start))
         return own[first : first + size].view(kind).reshape(shape)
 
     def gone(self, start: int) -> None:
         """Nobody has it any more."""
-        piece = self.live.pop(start, None)
-        if piece:
-            piece.death = self.clock()
+        self.live.pop(start, None)
 
     def piece(self, place: int) -> Piece | None:
         """The living piece that holds an address."""
@@ -103,7 +102,7 @@ def side_by_side(pieces: Iterable[Piece]) -> int:
 
 
 def laid_out(pieces: Iterable[Piece]) -> int:
-    """Give each piece the lowest place that nobody has while it lives, the largest first; the bytes of all."""
+    """Give each piece the lowest place that nobody has while it is in use, the largest first; the bytes of all."""
     placed: list[Piece] = []  # by their places
     for piece in sorted(pieces, key=lambda piece: -piece.size):
         piece.at = 0
@@ -115,3 +114,8 @@ def laid_out(pieces: Iterable[Piece]) -> int:
             piece.at = max(piece.at, -(-(other.at + other.size + APART) // LINE) * LINE)
         insort(placed, piece, key=attrgetter("at"))
     return max((piece.at + piece.size for piece in placed), default=0)
+
+
+def in_room(pieces: Iterable[Piece]) -> int:
+    """Lay out those that are used, and told from no other base; the bytes of all."""
+    return laid_out(piece for piece in pieces if piece.base is None and piece.death)

@@ -32,6 +32,7 @@ READ_ON_CPU = tuple(map(reader, ON_CPU))
 """What reads each of them."""
 EXACT = ("none", "ieee")
 """The precisions there that round nothing before it is multiplied."""
+NOTHING = nullcontext()
 
 
 def undisturbed(place: torch.device, block: AbstractContextManager[object]) -> AbstractContextManager[object]:
@@ -51,11 +52,14 @@ def switched_off(place: torch.device, block: AbstractContextManager[object]) -> 
 def float32_as(device: str, tf32: bool) -> AbstractContextManager[object]:
     """For a `with` block: products and convolutions of float32 are exact on this kind of device, or TF32 on CUDA."""
     held = HELD.get("cuda" if device == "cuda" else "cpu")
-    if held is None:
-        return nullcontext()
-    if not held.holders and device != "cuda" and not switches(device, tf32):
-        return nullcontext()
+    if held is None or (not held.holders and device != "cuda" and is_exact()):
+        return NOTHING
     return held(tf32)  # also where others have set it so: they put it back when they are done
+
+
+def is_exact() -> bool:
+    """Whether nothing has to be set on a CPU."""
+    return all([read() in EXACT for read in READ_ON_CPU])  # noqa: C419  a generator takes longer
 
 
 def switches(device: str, tf32: bool) -> list[Switch]:

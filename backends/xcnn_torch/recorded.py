@@ -162,7 +162,11 @@ def is_special() -> bool:
 
 def leaves_of(weights: Weights, state: Weights) -> list[Array]:
     """The arrays of weights and moments."""
-    return [*tree.leaves(weights), *tree.leaves(moments_of(state))]
+    found = tree.leaves(weights)
+    for name, leaf in state.items():
+        if name != "step":
+            found += tree.leaves(leaf) if isinstance(leaf, dict) else [leaf]
+    return found
 
 
 def bases_of(arrays: list[Array]) -> list[Array]:

@@ -34,6 +34,8 @@ LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.
 SCOPE = {"torch": torch, "device": torch.device, "inf": inf, "nan": nan}
 """What literals are written with."""
 SHORT: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: torch.add,
+    aten.addcmul.default: torch.addcmul,
     aten.addmm.default: torch.addmm,
     aten.mm.default: torch.mm,
     aten.t.default: torch.t,
@@ -57,6 +59,8 @@ SHORT: dict[Any, Callable[..., Any]] = {
     aten._fused_adamw_.tensor_lr: torch._fused_adamw_,
 }
 """Operations that functions of PyTorch's call with the same arguments in less time than by the operations' names."""
+SPREAD = (aten.view.default,)
+"""Operations whose list of numbers takes less time as so many arguments."""
 LEAVING = ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "untyped_storage")
 """Methods of tensors by which numbers could go past PyTorch's operations."""
 
@@ -111,7 +115,10 @@ class Line:
         return str(operation).replace(".", "_") if isinstance(operation, torch._ops.OpOverload) else operation.__name__
 
     def __str__(self) -> str:
-        arguments = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
+        args = self.args
+        if self.operation in SPREAD and len(args) == 2 and args[1]:
+            args = args[0], *args[1]
+        arguments = [*map(repr, args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         call = f"{self.title}({', '.join(arguments)})"
         return f"{self.results!r} = {call}" if self.made else call
 

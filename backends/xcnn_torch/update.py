@@ -1,8 +1,8 @@
 """The optimizer's step over all weights at once, by the fused kernels of PyTorch's own optimizers.
 
-Those write into the weights and moments that they are given: here these are copies that nobody else has yet. Large
-weights on the CPU are changed by the compiled library's kernels where it is there, which read the old ones and write
-new ones: copying would take longer than the change.
+Those write into the weights and moments that they are given: here these are copies that nobody else has yet. On the CPU
+SGD of small weights is a few operations, and large weights are changed by the compiled library's kernels where it is
+there: both read the old ones and write new ones, as copying would take longer than the change.
 """
 
 from __future__ import annotations
@@ -64,16 +64,20 @@ def changed(
     optimizer: Optimizer, rate: Any, step: Any, slopes: list[Array], olds: list[list[Array]], following: list[Array]
 ) -> tuple[Array, Array, list[list[Array]]]:
     """The norms of the gradients and of new weights, and [new weights, *moments], by PyTorch's kernels."""
-    joined = Joined.of(slopes)
-    if joined is None:
-        new, *new_moments = ([copied(w, g) for w, g in zip(old, slopes, strict=True)] for old in olds)
-    else:
-        new, *new_moments = ([joined.copy(old)] for old in olds)
+    joined, lying = Joined.of(slopes), slopes
+    if joined is not None:
         slopes = [joined.together(slopes)]
     norm = norm_of(slopes)
     if optimizer.clip_norm is not None:
         slopes = list(torch._foreach_mul(slopes, optimizer.clip_norm / norm.clamp_min(optimizer.clip_norm)))
-    change(optimizer, rate, step, new, slopes, new_moments)
+    if joined is not None and isinstance(optimizer, SGD) and slopes[0].is_cpu:
+        new, *new_moments = ([whole] for whole in sgd(optimizer, rate, slopes[0], *map(joined.whole, olds)))
+    else:
+        if joined is None:
+            new, *new_moments = ([copied(w, g) for w, g in zip(old, lying, strict=True)] for old in olds)
+        else:
+            new, *new_moments = ([joined.copy(old)] for old in olds)
+        change(optimizer, rate, step, new, slopes, new_moments)
     squares = [m for name, each in zip(optimizer.moments, new_moments, strict=True) if name in SQUARES for m in each]
     weight_norm = weight_norm_of([*new, *following], squares)
     if joined is not None:
@@ -143,16 +147,25 @@ class Joined:
 
     def copy(self, arrays: list[Array]) -> Array:
         """A copy of other arrays of these shapes, by one operation if they are the views that `apart` gave."""
+        whole = self.base(arrays)
+        return self.gathered(arrays) if whole is None else whole.clone()
+
+    def whole(self, arrays: list[Array]) -> Array:
+        """One array of them all, to be read: that whose views they are, where `apart` gave them."""
+        whole = self.base(arrays)
+        return self.gathered(arrays) if whole is None else whole
+
+    def base(self, arrays: list[Array]) -> Array | None:
+        """What these are views of, if they are those that `apart` gives of it."""
         whole = arrays[0]._base
+        if whole is None or whole.shape != (self.cells,):
+            return None
         places = zip(arrays, self.firsts, self.strides, strict=True)
-        if (
-            whole is not None
-            and whole.shape == (self.cells,)
-            and all(
-                a._base is whole and a.storage_offset() == first and a.stride() == stride for a, first, stride in places
-            )
-        ):
-            return whole.clone()
+        views = (a._base is whole and a.storage_offset() == n and a.stride() == stride for a, n, stride in places)
+        return whole if all(views) else None
+
+    def gathered(self, arrays: list[Array]) -> Array:
+        """A new array of them all."""
         made = torch.empty(self.cells, dtype=arrays[0].dtype, device=arrays[0].device)
         for view, a in zip(self.apart(made), arrays, strict=True):
             view.copy_(a)
@@ -195,6 +208,21 @@ def change(
             )  # fmt: skip
         case RMSprop():
             rmsprop(optimizer, rate, new, slopes, moments)
+
+
+def sgd(o: SGD, rate: Any, g: Array, w: Array, *velocity: Array) -> list[Array]:
+    """SGD's rule: the new weights, and their velocity where there is momentum.
+
+    PyTorch's kernel would need copies to write into, and takes longer to wake its threads than they take for few cells.
+    """
+    if not torch.is_tensor(rate):
+        rate = torch.scalar_tensor(rate, dtype=torch.float64)
+    g = g.add(w, alpha=o.weight_decay) if o.weight_decay else g
+    after = [g.add(v, alpha=o.momentum) for v in velocity]
+    move = g
+    for v in after:
+        move = g.add(v, alpha=o.momentum) if o.nesterov else v
+    return [torch.addcmul(w, move, rate, value=-1), *after]
 
 
 def with_rate(kernel: Any, rate: Any, *lists: list[Array], **options: Any) -> None:

@@ -108,6 +108,21 @@ def test_pytorchs_tensors_are_counted_for_as_long_as_they_are_alive():
     assert meter.left == 0
 
 
+def test_a_backward_with_variables_that_are_not_set_has_its_row():
+    model = Model(L.Sequential(L.UpSampling2D(2), L.Sigmoid()), (1, 4, 4), loss="mse", backend="numpy")
+    up, sigmoid = model.summary(2).rows
+    assert (up.kept_bytes, sigmoid.kept_bytes) == (0, 4 * 8 * 8)
+
+
+def test_the_moments_of_a_model_that_was_trained_are_there_when_it_predicts():
+    net, optimizer = L.Sequential(L.Flatten(), L.Dense(4)), xcnn.SGD(0.1, momentum=0.9)
+    model = Model(net, (1, 64, 64), optimizer=optimizer, backend="numpy")
+    before = model.summary(2)
+    model.step(np.zeros((2, 1, 64, 64), "float32"), np.array([0, 1]))
+    told = before.prediction_bytes + before.optimizer_bytes
+    assert model.summary(2).prediction_bytes == pytest.approx(told, abs=2**12)
+
+
 def test_a_trace_of_the_users_goes_on():
     tracemalloc.start()
     try:
@@ -162,6 +177,35 @@ def test_what_is_held_is_the_same_after_four_steps_and_after_a_hundred():
     assert told < 1.15 * steps[3] + 2**20
 
 
+@pytest.mark.skipif(library() is None, reason="nothing is recorded without the library")
+def test_what_a_recording_would_take_is_what_one_takes():
+    block = L.Residual(L.Conv2D(16, 3, padding=1), L.BatchNorm(), L.ReLU(), L.Conv2D(16, 3, padding=1))
+    model = Model(L.Sequential(L.Conv2D(16, 3), block, L.Flatten(), L.Dense(10)), (3, 26, 26), backend=alone())
+    told = needs(model, 4).step.of_more.replayed
+    x, y = np.random.default_rng(0).random((4, 3, 26, 26), "float32"), np.arange(4)
+    for _ in range(3):
+        model.step(x, y)
+    (met,) = model.trainer.net.met.values()
+    assert [*told.memories(told.sizes)] == [met.recording.bytes, met.recording.size]
+    assert told.copies == x.nbytes + 4 * 4 * 10
+    assert met.recording.size < 0.8 * sum(told.sizes)
+    assert not told.memories([2**20 * size for size in told.sizes])  # too large to be recorded
+
+
+def test_workspaces_of_a_large_batch_are_told_from_a_small_one(monkeypatch):
+    """Of 16 samples at a time, which the workspace holds, whatever is measured."""
+    monkeypatch.setattr(sys.modules["xcnn.model.memory"], "CELLS", 8 * 16 * 32 * 32)
+    backend = xcnn.backend("numpy", algorithm="gemm", threads=1)
+    model = Model(L.Sequential(L.Conv2D(8, 3, padding=1), L.Flatten(), L.Dense(2)), (8, 32, 32), backend=backend)
+    told = needs(model, 64).step
+    assert told.more < 8
+    real = sys.modules["xcnn.model.memory"].counted(model, sys.modules["xcnn.model.memory"].train, 64)
+    of_real = [size for part in real.requests for _, size in part]
+    assert max(size for _, size in told.requests(64)) < 1.05 * max(of_real)
+    held = real.held([memory.Round([each for part in real.requests for each in part])])
+    assert told.of_more.held([memory.Round([*told.requests(64)])]) == pytest.approx(held, rel=0.05)
+
+
 def counted(peaks, left=0, requests=(), held=memory.nothing_kept):
     meter = memory.Meter(lambda: (0, 0), lambda: None, held)
     meter.peaks, meter.left, meter.requests = list(peaks), left, [list(some) for some in requests] + [[]]
@@ -190,7 +234,7 @@ def test_requests_grow_with_the_batch_as_far_as_they_did():
     few = counted([0, 0], requests=[[(0, 100), (1, 50), (0, -1)], [(2, 10)]])
     more = counted([0, 0], requests=[[(0, 200), (1, 50), (0, -1)], [(2, 10), (3, 30)]], held=held)
     assert Course(1, 2, few, more).bytes(10, rounds=1) == 7
-    assert asked == [[(0, 1000), (1, 50), (0, -1), (2, 10), (3, 150)]]  # the last two by another way
+    assert asked == [memory.Round([(0, 1000), (1, 50), (0, -1), (2, 10), (3, 150)])]  # the last two by another way
 
 
 def test_a_layer_whose_backward_is_not_written_has_its_summary():

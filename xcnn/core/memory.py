@@ -9,19 +9,51 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Request: TypeAlias = tuple[int, int]
 """A number, and the bytes of the array that was asked for by this number; -1 says that it was let go of."""
 
-Held: TypeAlias = Callable[[Sequence[Sequence[Request]]], int]
-"""held(rounds of requests) -> the bytes that a backend holds at most of memory that it uses again. The arrays that a
-round leaves alive go at the end of the next."""
+
+@dataclass(frozen=True)
+class Round:
+    """What a step takes: requests of memory that is used again, and bytes of other memory, at most.
+
+    The arrays that a round leaves alive go at the end of the next. At the end of a trial all of its own go at once, and
+    so does memory that is kept for later.
+    """
+
+    requests: Sequence[Request]
+    beside: int = 0
+    trial: bool = False
 
 
-def nothing_kept(rounds: Sequence[Sequence[Request]]) -> int:
+Held: TypeAlias = Callable[[Sequence[Round]], int]
+"""held(rounds) -> the most bytes at a time, with those that a backend keeps of memory that it uses again."""
+
+
+def nothing_kept(rounds: Sequence[Round]) -> int:
     """Of a backend that keeps no memory."""
-    return 0
+    return max(each.beside for each in rounds)
+
+
+class Replayed(Protocol):
+    """What is known of passes that a backend records, to replay them in a memory that it lays out once.
+
+    Attributes
+    ----------
+    sizes
+        bytes of the arrays that lie in this memory
+    copies
+        bytes of the samples, and of the gradient, that a recording is tried out with, beside the batch's own
+    """
+
+    sizes: Sequence[int]
+    copies: int
+
+    def memories(self, sizes: Sequence[int]) -> Sequence[int]:
+        """The bytes of a replay's memories, for arrays of these sizes; none where they are too large to be recorded."""
+        ...
 
 
 @dataclass
@@ -43,6 +75,13 @@ class Meter:
     """The most that was alive up to each mark, without what `requests` counts."""
     requests: list[list[Request]] = field(default_factory=lambda: [[]])
     """Up to each mark, and after the last: what was asked of memory that is used again."""
+    growths: dict[int, Callable[[float], float]] = field(default_factory=dict)
+    """By the numbers of arrays that do not grow evenly: growth(times) -> how many times as large with so many times the
+    samples."""
+    passes: list[bool] = field(default_factory=list)
+    """Up to each mark: whether the net computed, forward or back."""
+    replayed: Replayed | None = None
+    """Its passes as they are recorded, if they are."""
     left: int = 0
     """What was alive at the last mark, counted as in `peaks`."""
 
@@ -50,9 +89,10 @@ class Meter:
         self.before: int = self.read()[0]
         self.reset()
 
-    def mark(self) -> None:
-        """Note what was alive since the last mark."""
+    def mark(self, passes: bool = False) -> None:
+        """Note what was alive since the last mark, while the net computed or something else did."""
         now, most = self.read()
+        self.passes.append(passes)
         self.left = now - self.before
         self.peaks.append(most - self.before)
         self.requests.append([])

@@ -4,7 +4,8 @@ A step is taken with few samples, of zeros, while the backend counts (`Backend.m
 the next the most that is alive is noted, for two batches: what they differ by is what a sample adds there. So weights
 and gradients, which do not grow with the batch, and activations, which do, are told apart at each moment, and a larger
 batch may have its peak at another one. Memory that a backend uses again is asked for likewise: what it would hold of
-requests of that batch's sizes is asked of itself.
+requests of that batch's sizes is asked of itself. So is what a recording of the net's passes would take: the first two
+steps go layer by layer, in the third the recording of the second is tried out, and from then on it is replayed.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from xcnn.core.memory import Meter, Request
-from xcnn.core.types import Array, Shape
-from xcnn.layers.layer import Hook, Run
+from xcnn.core.memory import Meter, Replayed, Request, Round
+from xcnn.core.types import Array, Backward, Shape
+from xcnn.layers.layer import Hook, Layer, Run
 from xcnn.model.held import Held
 from xcnn.model.needs import at_once
 from xcnn.training.losses import OF_LABELS, loss_name
+from xcnn.training.step import TrainingStep
 
 log: logging.Logger = logging.getLogger("xcnn")
 
@@ -53,24 +55,54 @@ class Course:
 
     def bytes(self, batch: int, rounds: int = ROUNDS) -> int:
         """The most that is alive in so many steps, what the first of them leaves alive being there in the second."""
-        peaks = [self.scaled(*pair, batch) for pair in aligned(self.of_few.peaks, self.of_more.peaks)]
+        if batch <= self.few and self.of_more is not self.of_few:  # the fewer samples tell by themselves
+            return replace(self, of_more=self.of_few).bytes(batch, rounds)
+        peak = max(self.scaled(*pair, batch) for pair in aligned(self.of_few.peaks, self.of_more.peaks))
         left = self.scaled(self.of_few.left, self.of_more.left, batch) if rounds > 1 else 0
-        return round(max(peaks) + left) + self.of_more.held([[*self.requests(batch)]] * rounds)
+        by_layers = Round([*self.requests(batch)], round(peak + left))
+        recorded = self.recorded(batch, by_layers.beside) if rounds > 1 else []
+        return self.of_more.held([by_layers, by_layers, *recorded] if recorded else [by_layers] * rounds)
+
+    def recorded(self, batch: int, beside: int) -> list[Round]:
+        """The step that tries a recording out, and a replay; none where there is no recording."""
+        few, more = self.of_few.replayed, self.of_more.replayed
+        if few is None or more is None:
+            return []
+        memories = more.memories([round(size) for size in self.grown(few.sizes, more.sizes, batch)])
+        if not memories:
+            return []
+        copies = round(self.scaled(few.copies, more.copies, batch))
+        of_replay = [(-1 - n, size) for n, size in enumerate(memories)]  # numbers that no other array has
+        return [
+            Round([*self.requests(batch, passes=True)], beside + copies, trial=True),
+            Round([*of_replay, *self.requests(batch, passes=False)], beside),
+        ]
 
     def scaled(self, few: float, more: float, batch: int) -> float:
         """On the line through both: what grows with the batch grows evenly."""
         return more + max(more - few, 0) / (self.more - self.few) * (batch - self.more)
 
-    def requests(self, batch: int) -> Iterator[Request]:
-        """Those of the larger batch, with the sizes of this one."""
-        for few, more in aligned(self.of_few.requests[:-1], self.of_more.requests[:-1]):
-            sizes = [size for _, size in few if size >= 0]
-            asked = [size for _, size in more if size >= 0]
-            if len(sizes) == len(asked):
-                scaled = iter([self.scaled(*pair, batch) for pair in zip(sizes, asked, strict=True)])
-            else:  # another way for the larger batch: what it has in common with the smaller one does not grow
-                scaled = iter([size if size in sizes else size * batch / self.more for size in asked])
-            yield from ((number, -1 if size < 0 else round(next(scaled))) for number, size in more)
+    def grown(self, few: Sequence[int], more: Sequence[int], batch: int) -> Iterator[float]:
+        """The sizes of arrays that had these with few samples and with more."""
+        if len(few) == len(more):
+            return (self.scaled(*pair, batch) for pair in zip(few, more, strict=True))
+        # another way for the larger batch: what it has in common with the smaller one does not grow
+        return (size if size in few else size * batch / self.more for size in more)
+
+    def requests(self, batch: int, passes: bool | None = None) -> Iterator[Request]:
+        """Those of the larger batch, with the sizes of this one; of the net's passes, or of all else, or of both."""
+        parts = aligned(self.of_few.requests[:-1], self.of_more.requests[:-1])
+        for n, (few, more) in enumerate(parts):
+            if passes is None or self.of_more.passes[n] is passes:
+                sizes, asked = ([size for _, size in each if size >= 0] for each in (few, more))
+                grown = iter([*self.grown(sizes, asked, batch)])
+                for number, size in more:
+                    yield number, -1 if size < 0 else round(self.own(number, size, batch, next(grown)))
+
+    def own(self, number: int, size: int, batch: int, evenly: float) -> float:
+        """The size of an array that may have a growth of its own."""
+        growth = self.of_more.growths.get(number)
+        return size * growth(batch / self.more) if growth else evenly
 
 
 def aligned(few: Sequence[Any], more: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -99,6 +131,8 @@ def needs(model: Held, batch: int) -> Needs | None:
 def course(model: Held, call: Callable[[Held, Array, Hook], object], batch: int, cells: int) -> Course | None:
     """What a call takes for any batch, seen with at most this one, whose layers' outputs have at most so many cells."""
     more = max(2, min(batch, at_once(model.net, model.input_shape, cells)))
+    if 4 <= more < batch:
+        more -= more % 4  # so that two threads share both batches evenly, as they nearly do large ones
     of_few, of_more = (counted(model, call, n) for n in (more // 2, more))
     return Course(more // 2, more, of_few, of_more) if of_few and of_more else None
 
@@ -107,7 +141,7 @@ def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: i
     """What a call takes, up to each run of layers, forward and back, and to the end.
 
     A batch counts where it is a copy, as `fit` cuts it and other devices get it: a prediction on the host looks at what
-    the user has. So do the copies on which a net tries a recording of its training passes.
+    the user has.
     """
     backend = model.trainer.backend
     metered: AbstractContextManager[Meter] | None = backend.metered()
@@ -116,36 +150,67 @@ def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: i
     with backend.active():
         x = zeros(model, (samples, *model.input_shape))
     with backend.active(), metered as meter:
-        result = call(model, x, Hook(lambda path, layer, y, backward: marked(backward, meter), of_runs=True))
+        result = call(model, x, Hook(Marks(meter), of_runs=True))
         meter.mark()
         del result
-    size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
-    cut = call is train or (backend.device or backend.first_device) != "cpu"
-    tried = getattr(model.trainer.net, "copies", 0) if call is train else 0
-    meter.peaks = [peak + size * (cut + tried) for peak in meter.peaks]
-    meter.left += size * cut
+    if call is train or (backend.device or backend.first_device) != "cpu":
+        size = samples * prod(model.input_shape) * np.dtype(model.dtype).itemsize
+        meter.peaks = [peak + size for peak in meter.peaks]
+        meter.left += size
+    if call is train:
+        meter.replayed = replayed(model, x)
     return meter
 
 
-def marked(backward: Any, meter: Meter) -> Any:
-    """Mark this moment, and that after backward."""
-    meter.mark()
+@dataclass
+class Marks:
+    """A look at each run of layers that marks the moments after it, before its backward and after that."""
 
-    def marking(*given: Any) -> Any:
-        result = backward(*given)
-        meter.mark()
-        return result
+    meter: Meter
+    back: bool = False
+    """Whether the loss was taken."""
 
-    return marking
+    def __call__(self, path: tuple[str, ...], layer: Layer, y: Array, backward: Backward) -> Backward:
+        self.meter.mark(passes=True)
+
+        def marking(*given: Any) -> Any:
+            self.meter.mark(passes=self.back)
+            self.back = True
+            result = backward(*given)
+            self.meter.mark(passes=True)
+            return result
+
+        return marking
+
+
+def replayed(model: Held, x: Array) -> Replayed | None:
+    """The net's passes in a training step as they are recorded, if they are."""
+    trainer, weights = model.trainer, model.state.weights
+    recorded = getattr(trainer.net, "replayed_passes", None)
+    if recorded is None or trainer.accumulate != 1:
+        return None
+    step, run = measured_step(model), Run(trainer.backend, train=True, key=(0, 0), wants_dx=False)
+
+    def gradient(y: Array) -> Array:
+        t, scale = targets(model, len(x)), model.state.optimizer_state.get("loss_scale")
+        return trainer.backend.loss_and_gradient(step.loss, step.threshold, y, t, scale)[1]
+
+    with trainer.backend.active():
+        passes: Replayed | None = recorded(weights, x, run, gradient)
+    return passes
+
+
+def measured_step(model: Held) -> TrainingStep:
+    """The step, with a loss that is known."""
+    trainer = model.trainer
+    return replace(trainer.plain_step, loss=trainer.loss if loss_name(trainer.loss) else nothing)
 
 
 def train(model: Held, x: Array, hook: Hook) -> object:
     """A training step: the weights and moments that it would leave."""
-    trainer, state = model.trainer, model.state
-    loss = trainer.loss if loss_name(trainer.loss) else nothing
-    step = replace(trainer.plain_step, loss=loss)
-    run = Run(trainer.backend, train=True, key=(0, 0), hook=hook, wants_dx=False)
-    return step.taken(run, state.weights, state.optimizer_state, x, targets(model, len(x)))
+    state = model.state
+    run = Run(model.trainer.backend, train=True, key=(0, 0), hook=hook, wants_dx=False)
+    return measured_step(model).taken(run, state.weights, state.optimizer_state, x, targets(model, len(x)))
 
 
 def predict(model: Held, x: Array, hook: Hook) -> object:

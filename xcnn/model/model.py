@@ -293,9 +293,12 @@ class Model:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what may be set: an attribute that nothing reads would do nothing, in silence."""
+        if name in SET or isinstance(value, KINDS.get(name, ())):
+            object.__setattr__(self, name, value)
+            return
         begun = name in vars(self) or hasattr(type(self), name)
         inner = name.startswith("_") or name == "turn" or (type(self) is not Model and name not in KINDS)
-        if name in SET or inner or isinstance(value, KINDS.get(name, ())) or (name in FIXED and not begun):
+        if inner or (name in FIXED and not begun):
             object.__setattr__(self, name, value)
             return
         if name in KINDS:

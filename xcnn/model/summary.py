@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
+from types import CellType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from xcnn.model.held import Held
 from xcnn.model.memory import needs
 from xcnn.training.precision import within
 
+EMPTY = CellType()
+"""That of a variable which no statement has set, as a layer's options may have it."""
 TITLES = ("layer", "class", "output", "parameters", "kept / sample")
 
 
@@ -39,8 +42,8 @@ class Summary:
     """What `model.summary()` gives; `print` it, or read its fields. Bytes are for a whole batch.
 
     `step_bytes` and `prediction_bytes` are what this engine takes for a training step and for a prediction, the weights
-    and for a step the optimizer's state counted, the data that batches are cut from not (model/memory.py). Where the
-    backend can't count, `step_bytes` is an estimate and `prediction_bytes` None.
+    counted, and the optimizer's state for a step and of a model that was trained; the data that batches are cut from
+    not (model/memory.py). Where the backend can't count, `step_bytes` is an estimate and `prediction_bytes` None.
 
     `activation_bytes`, and what a row keeps, is what backward keeps of a forward pass layer by layer: runs of layers
     that are fused keep less. `free_bytes` is what is free for arrays now, None where the system does not tell.
@@ -116,6 +119,7 @@ def summarize(model: Held, batch_size: int) -> Summary:
     weights = sum(map(_bytes, tree.leaves(model.state.weights)))
     moments = sum(_bytes(leaf) for leaf in tree.leaves(model.state.optimizer_state) if not isinstance(leaf, int))
     activations = batch_size * sum(row.kept_bytes for row in rows)
+    there = weights + moments * (model.state.step > 0)  # before the first step moments are zeros, mostly untouched
     step = 3 * weights + 2 * moments + activations
     if taken:
         step = max(weights + moments + taken.step.bytes(batch_size, rounds=1), taken.step.bytes(batch_size))
@@ -127,7 +131,7 @@ def summarize(model: Held, batch_size: int) -> Summary:
         optimizer_bytes=moments,
         activation_bytes=activations,
         step_bytes=step,
-        prediction_bytes=weights + taken.prediction.bytes(batch_size) if taken else None,
+        prediction_bytes=there + taken.prediction.bytes(batch_size) if taken else None,
         free_bytes=model.trainer.backend.free_memory(),
         batch_size=batch_size,
         backend=model.backend.spec,
@@ -176,7 +180,7 @@ def held(thing: Any, depth: int = 8) -> Iterator[Array]:
     elif depth:
         inner: Any = ()
         if hasattr(thing, "__closure__"):
-            inner = [cell.cell_contents for cell in thing.__closure__ or ()]
+            inner = [cell.cell_contents for cell in thing.__closure__ or () if cell != EMPTY]
         elif isinstance(thing, dict):
             inner = thing.values()
         elif isinstance(thing, list | tuple):

@@ -116,7 +116,8 @@ class Trainer:
         ):  # in which nothing raises: what is not finite is looked for below
             step = self.step if within_epoch else getattr(self.step, "uncounted", self.step)
             weights, moments, result = step(key, state.weights, state.optimizer_state, x, t, *weighting)
-            loss, norm, size = (to_float(backend, each) for each in (result.loss, result.norm, result.weight_norm))
+            loss, norm = to_float(backend, result.loss), to_float(backend, result.norm)
+            size = to_float(backend, result.weight_norm)
             skipped = (
                 not isfinite(norm) and loss_scaling.loss_scale(backend, state.optimizer_state) > loss_scaling.LEAST
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
 from threading import get_ident
@@ -16,7 +16,7 @@ from xcnn_host.buffers import elsewhere, empty, is_sealed, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, made
-from xcnn_native.room import laid_out
+from xcnn_native.room import Piece, in_room, side_by_side
 from xcnn_strided.fusion import FusedGraph, FusedSequential
 
 from xcnn.core import tree
@@ -137,11 +137,6 @@ class Recorded:
         asks = {"normed": holding(fused, BatchNorm), "draws": holding(fused, Dropout)}
         vars(self).update(vars(fused), own=own(fused), **asks, met=OrderedDict(), trusted={}, most={})
 
-    @property
-    def copies(self) -> int:
-        """Of a batch, beside the batch: what a recording of a training pass is tried on."""
-        return int(self.own)
-
     def by_layers(self, weights: Weights, x: Array, run: Run) -> tuple[Array, Backward]:
         """What the net gives without a recording."""
         return super().__call__(weights, x, run)  # type: ignore[misc,no-any-return]
@@ -236,7 +231,7 @@ class Recorded:
             y, backward = self.by_layers(weights, x, run)
         if not run.wants_backward:
             recording = made(recorder, [y], [True])
-            self.tell(x, leaves or met.leaves or (), recording.size if recording else laid_out(recorder.room.pieces))
+            self.tell(x, leaves or met.leaves or (), recording.size if recording else in_room(recorder.room.pieces))
             self.keep(key, met, recording)
             return y, backward
 
@@ -252,6 +247,23 @@ class Recorded:
             return dx, grads
 
         return y, noted
+
+    def replayed_passes(
+        self, weights: Weights, x: Array, run: Run, gradient: Callable[[Array], Array]
+    ) -> ReplayedPasses | None:
+        """What a summary asks of a training step's passes; None where they are not recorded."""
+        if not self.can(x, run):
+            return None
+        recorder = Recorder((x, *tree.leaves(weights)), (), True, run.key)
+        with recorder.listening():
+            y, backward = self.by_layers(weights, x, run)
+        dy = gradient(y)
+        recorder.give(dy)
+        with recorder.listening():
+            grads, results = numbered(backward(dy)[1])
+        follows = [follows for _, follows in tree.leaves(grads)]
+        recording = made(recorder, [y, *results], [False, *follows])
+        return ReplayedPasses(recorder.room.pieces, x.nbytes + dy.nbytes) if recording else None
 
     def keep(self, key: Any, met: Met, recording: Recording | None) -> None:
         """Keep a recording that is not too large, to be tried out unless one like it was."""
@@ -300,6 +312,22 @@ class Recorded:
         met.recording = recording
 
 
+class ReplayedPasses:
+    """A training step's passes, for batches of any size."""
+
+    def __init__(self, pieces: Sequence[Piece], copies: int) -> None:
+        self.pieces, self.copies = pieces, copies
+        self.sizes = [piece.size for piece in pieces]
+
+    def memories(self, sizes: Sequence[int]) -> Sequence[int]:
+        """The bytes of a replay's memories."""
+        scaled = [replace(piece, size=size) for piece, size in zip(self.pieces, sizes, strict=True)]
+        between = in_room(scaled)
+        if between > recycler.most_bytes // SHARE:
+            return ()
+        return side_by_side(piece for piece in scaled if piece.base is not None), between
+
+
 class RecordedSequential(Recorded, FusedSequential):
     """A Sequential whose passes are recorded."""
 
@@ -329,7 +357,7 @@ def digests(y: Array, backward: Any, dy: Array | None) -> list[Any]:
 def filled(pattern: Array, seed: int) -> Array:
     """An array that lies like this one, filled with some numbers."""
     made = np.empty_like(pattern)
-    made[...] = np.resize(np.random.default_rng(seed).standard_normal(DRAWN), made.shape)
+    made[...] = np.resize(np.random.default_rng(seed).standard_normal(DRAWN, made.dtype), made.shape)
     return made
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from xcnn_host.buffers import empty
+from xcnn_host.buffers import empty, growing
 from xcnn_strided import Gemm
 
 from xcnn.core.types import Array, Shape, Weights
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from xcnn_strided.fusion import FusedBackward, Named
 
     from xcnn_numpy.host import Host
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Convolution:
                     np.copyto(y[a:b], cells)
             return room  # alive until all threads are done: that they hold as much does not depend on which is first
 
-        blas.share(forward, n, products, threads)
+        blas.share(by_workspaces(way, forward), n, products, threads)
         kept = None if self.pools or self.activation is None else y
 
         def before(dy: Array) -> Array:
@@ -135,7 +138,7 @@ class Convolution:
                         room.input_gradient(adjoint, dx[a:b])
                 return dk, db, room  # as in `forward`
 
-            parts = blas.share(part, n, 3 * products, threads)
+            parts = blas.share(by_workspaces(way, part), n, 3 * products, threads)
             dk, db, _ = parts[0]
             for more_dk, more_db, _ in parts[1:]:
                 dk += more_dk
@@ -168,6 +171,21 @@ class Convolution:
         if self.layer.bias is not True:
             return np.ascontiguousarray(kernel)
         return np.concatenate([kernel, mine["bias"].reshape(way.groups, -1, 1)], axis=2)
+
+
+def by_workspaces(way: Lowering, work: Callable[[int, int], T]) -> Callable[[int, int], T]:
+    """The work on some images, whose arrays are of those images that are treated together."""
+
+    def done(first: int, last: int) -> T:
+        images = last - first
+
+        def growth(times: float) -> float:
+            return way.at_once(round(images * times)) / way.at_once(images)
+
+        with growing(growth):
+            return work(first, last)
+
+    return done
 
 
 def fuse(backend: Host, layers: Named, n: int) -> tuple[int, Convolution] | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from xcnn_host import buffers  # noqa: E402
 from xcnn_host.buffers import is_sealed, sealed  # noqa: E402
 from xcnn_native import replay  # noqa: E402
 from xcnn_native.recording import Recorder, aside, constant, recordable  # noqa: E402
-from xcnn_native.room import memory  # noqa: E402
+from xcnn_native.room import Piece, laid_out, memory  # noqa: E402
 from xcnn_numpy.native import recorded as records  # noqa: E402
 from xcnn_numpy.native.maps import KeptKernel  # noqa: E402
 
@@ -138,6 +139,24 @@ def test_layers(layer):
     plain = xcnn.Model(net, shape, loss="mse", backend=xcnn.backend("numpy", fuse=False))
     plain.weights = tree.map(np.asarray, model.weights)
     np.testing.assert_allclose(recorded(model, x).predict(x), plain.predict(x), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pieces_lie_apart_while_they_are_in_use(seed):
+    numbers = np.random.default_rng(seed)
+    pieces = [Piece(0, int(numbers.integers(1, 5000))) for _ in range(60)]
+    for piece in pieces:
+        for call in numbers.integers(0, 40, 2):
+            piece.use(int(call))
+    size, at_work = laid_out(pieces), [[] for _ in range(41)]
+    for piece in pieces:
+        for call in range(piece.birth, piece.death):
+            at_work[call].append(piece)
+    for together in at_work:
+        ordered = sorted(together, key=lambda piece: piece.at)
+        assert all(a.at + a.size < b.at for a, b in pairwise(ordered))
+    live = max(sum(piece.size for piece in together) for together in at_work)
+    assert live <= size < sum(piece.size for piece in pieces)
 
 
 def test_rooms_content_does_not_matter(monkeypatch):

@@ -17,6 +17,8 @@ from xcnn_host.buffers import SMALLEST, Buffer, Recycler
 
 import xcnn
 from xcnn.core import process
+from xcnn.core.memory import Round
+from xcnn.model.memory import Course
 
 CELLS = SMALLEST // 4  # of float32, the smallest that is recycled
 
@@ -348,13 +350,36 @@ def test_a_rehearsal_holds_what_a_recycler_does(seed):
                 most = max(most, sum(bound.values()))
         before = arrays
     del before
-    assert metering.held(2**40, False, [requests] * 3) == most
+    assert metering.held(2**40, False, [Round(requests)] * 3) == most
 
 
 def test_a_rehearsal_of_memory_that_is_not_kept_holds_what_is_alive():
     requests = [(0, 2**20), (1, 2**20), (0, -1), (2, 2**19)]
-    assert metering.held(0, False, [requests]) == 2 * 2**20
-    assert metering.held(0, False, [requests] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
+    assert metering.held(0, False, [Round(requests)]) == 2 * 2**20
+    assert metering.held(0, False, [Round(requests)] * 2) == 2 * 2**20 + 2**20 + 2**19  # what the first round left
+
+
+def test_a_trial_ends_with_nothing_but_what_was_there_before():
+    state, work = Round([(0, 2**20)]), [(0, 2**22), (1, 2**22), (0, -1), (2, 2**21)]
+    by_layers, trial = metering.held(2**40, False, [state, Round(work)]), [state, Round(work, beside=5, trial=True)]
+    assert by_layers == 2**20 + 2**22 + 2**22
+    assert metering.held(2**40, False, trial) == by_layers + 5
+    # the state of the first round is still there, and nothing else
+    assert metering.held(2**40, False, [*trial, Round([(0, 2**24)])]) == 2**20 + 2**24
+
+
+def test_arrays_that_grow_otherwise_than_the_batch_are_noted_so():
+    with metering.metered() as meter:
+        even = buffers.empty((2**20,), "float32")
+        with buffers.growing(lambda times: min(times, 3)):
+            at_most = buffers.empty((2**20,), "float32")
+            with buffers.growing(lambda times: 1):
+                always = buffers.empty((2**20,), "float32")
+        meter.mark()
+    assert not buffers.growths
+    assert [growth(8) for _, growth in sorted(meter.growths.items())] == [3, 1]
+    assert [*Course(1, 2, meter, meter).requests(16)] == [(0, 2**22), (1, 3 * 2**22), (2, 2**22)]
+    assert even.size == at_most.size == always.size
 
 
 def test_requests_are_noted_and_their_end_too():

@@ -18,6 +18,8 @@ def given():
     moments = [a.clone()], [b.clone()], [c.clone()], [c.clone()], [], [torch.tensor(3.0)]
     plain = {"lr": rate, "maximize": False}
     return {
+        aten.add.Tensor: [((a, b), {"alpha": 0.9}), ((a, b), {}), ((a, 2), {})],
+        aten.addcmul.default: [((a, b, rate), {"value": -1}), ((a, b, c), {})],
         aten.addmm.default: [((line, a, b.t() @ c), {}), ((line, a, b.t() @ c), {"beta": 0.5, "alpha": 2})],
         aten.mm.default: [((a, b.t()), {})],
         aten.t.default: [((a,), {})],

@@ -420,3 +420,28 @@ def test_on_a_gpu(rng):
     assert both[0].compiled_step.reason == ""
     for a, b in zip(*(tree.leaves(model.weights) for model in both), strict=True):
         np.testing.assert_allclose(a.cpu(), b, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}], ids=str)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_sgd_of_few_weights_is_pytorchs(options, decay):
+    """Over steps by the layers and recorded ones."""
+    net, rate = xcnn.Sequential(xcnn.Dense(3)), xcnn.schedules.Step(0.3, 2)
+    model = xcnn.Model(net, (5,), optimizer=xcnn.SGD(rate, weight_decay=decay, **options), backend="torch")
+    twin = torch.nn.Linear(5, 3)
+    with torch.no_grad():
+        twin.weight.copy_(model.state.weights["dense1"]["kernel"].T)
+        twin.bias.copy_(model.state.weights["dense1"]["bias"])
+    theirs = torch.optim.SGD(twin.parameters(), 0.3, weight_decay=decay, **options)
+    x, t = np.random.default_rng(0).normal(size=(6, 5)).astype("float32"), np.arange(6) % 3
+    for n in range(6):
+        theirs.param_groups[0]["lr"] = rate(n)
+        theirs.zero_grad()
+        loss = torch.nn.functional.cross_entropy(twin(torch.from_numpy(x)), torch.from_numpy(t))
+        loss.backward()
+        theirs.step()
+        assert model.step(x, t) == pytest.approx(loss.item(), rel=1e-5)
+        mine = model.state.weights["dense1"]
+        torch.testing.assert_close(mine["kernel"].T, twin.weight.detach(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(mine["bias"], twin.bias.detach(), rtol=1e-5, atol=1e-6)
+    assert model.trainer.step.programs
