@@ -237,6 +237,31 @@ def test_requests_grow_with_the_batch_as_far_as_they_did():
     assert asked == [memory.Round([(0, 1000), (1, 50), (0, -1), (2, 10), (3, 150)])]  # the last two by another way
 
 
+def test_a_batch_that_goes_by_parts_takes_what_a_part_does_and_all_results():
+    few, more = counted([100]), counted([200])
+    assert Course(1, 2, few, more, most=5, result=7).bytes(5) == Course(1, 2, few, more).bytes(5)
+    assert Course(1, 2, few, more, most=5, result=7).bytes(90) == Course(1, 2, few, more).bytes(5) + 90 * 7
+
+
+@pytest.mark.skipif(library() is None, reason="the compiled library was not built, or is switched off")
+def test_a_prediction_is_told_by_parts_as_it_is_computed():
+    net = L.Sequential(L.Conv2D(32, 3, padding=1), L.ReLU(), L.Conv2D(32, 3, padding=1), L.SiLU(), L.Conv2D(4, 1))
+    model = Model(net, (3, 90, 96), loss="mse", backend="numpy")
+    x = np.ones((40, 3, 90, 96), "float32")
+    told = needs(model, 40).prediction
+    assert told.most < 20
+    recycler.give_back()
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            model.predict(x, batch_size=40)
+        measured = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told.bytes(40) == pytest.approx(measured, rel=0.15)
+    assert measured < 40 * 2 * 32 * 90 * 96 * 4 / 2  # half of what all samples at once have in two planes of filters
+
+
 def test_a_layer_whose_backward_is_not_written_has_its_summary():
     class Half:
         def init(self, rng, input_shape):

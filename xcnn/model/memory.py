@@ -36,6 +36,10 @@ ROUNDS = 3
 """Steps after which what a backend holds is the same after each."""
 
 
+FEW = 8
+"""Samples of which an engine is asked how many it computes at once."""
+
+
 @dataclass(frozen=True)
 class Course:
     """What a step of any batch takes, as two batches tell.
@@ -46,15 +50,23 @@ class Course:
         the samples of both
     of_few, of_more
         what was counted with them
+    most
+        samples that are computed at once, of a larger batch one part after the other; None: all
+    result
+        bytes of what a sample leaves of its part
     """
 
     few: int
     more: int
     of_few: Meter
     of_more: Meter
+    most: int | None = None
+    result: int = 0
 
     def bytes(self, batch: int, rounds: int = ROUNDS) -> int:
         """The most that is alive in so many steps, what the first of them leaves alive being there in the second."""
+        if self.most is not None and batch > self.most:
+            return replace(self, most=None).bytes(self.most, rounds) + batch * self.result
         if batch <= self.few and self.of_more is not self.of_few:  # the fewer samples tell by themselves
             return replace(self, of_more=self.of_few).bytes(batch, rounds)
         peak = max(self.scaled(*pair, batch) for pair in aligned(self.of_few.peaks, self.of_more.peaks))
@@ -121,7 +133,7 @@ class Needs:
 def needs(model: Held, batch: int) -> Needs | None:
     """What the engine takes for batches like this; None where it can't be measured."""
     try:
-        step, prediction = course(model, train, batch, CELLS), course(model, predict, batch, 2 * CELLS)
+        step, prediction = course(model, train, batch, CELLS), in_parts(model, batch)
     except Exception:  # a layer whose backward is not written yet
         log.debug("a step on zeros failed: its memory is not measured", exc_info=True)
         return None
@@ -135,6 +147,19 @@ def course(model: Held, call: Callable[[Held, Array, Hook], object], batch: int,
         more -= more % 4  # so that two threads share both batches evenly, as they nearly do large ones
     of_few, of_more = (counted(model, call, n) for n in (more // 2, more))
     return Course(more // 2, more, of_few, of_more) if of_few and of_more else None
+
+
+def in_parts(model: Held, batch: int) -> Course | None:
+    """The course of predictions, of which some engines compute a large batch's one part after the other."""
+    backend, most = model.trainer.backend, batch
+    if asked := getattr(model.trainer.net, "samples_at_once", None):
+        with backend.active():
+            x = zeros(model, (min(batch, FEW), *model.input_shape))
+            most = min(batch, asked(model.state.weights, x, Run(backend, wants_backward=False)))
+    part = -(-batch // -(-batch // most))  # all are of about equal sizes
+    found = course(model, predict, part, 2 * CELLS)
+    result = 2 * prod(model.output_shape) * np.dtype(model.dtype).itemsize  # and the copy that is given away
+    return found and replace(found, most=part if part < batch else None, result=result)
 
 
 def counted(model: Held, call: Callable[[Held, Array, Hook], object], samples: int) -> Meter | None:

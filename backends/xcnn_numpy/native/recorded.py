@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from math import isfinite
 from threading import get_ident
 from typing import Any
 
-import numpy as np
 from xcnn_host.buffers import elsewhere, empty, is_sealed, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
@@ -28,90 +26,22 @@ from xcnn.layers.container import Container
 from xcnn.layers.layer import Layer, Run, no_backward
 from xcnn_numpy.native.arithmetic import added
 from xcnn_numpy.native.layout import holds
+from xcnn_numpy.native.met import Met, is_kind, kind_of
 from xcnn_numpy.native.through import Sums, Through, numbered
+from xcnn_numpy.native.trial import digests, filled, made_up, made_up_of_each
 
 MOST = 8
 """Shapes of batches whose recordings are kept, those that were asked for last."""
-DRAWN = 4099
-"""Numbers that arrays are filled with on which a recording is tried: a prime, so that no two rows are alike."""
 SHARE = 2
 """The memory of a training pass that is recorded is at most the kept memory divided by this: it is one array."""
 ROOM = 12 * 2**20
 """The memory of a prediction up to which a batch is computed as a whole: what is beyond it falls out of processors'
 caches before the next layer reads it."""
-FIRST = 8
+FEW = 2
 """Samples that tell how much memory each of a batch takes."""
 SMALL = 2**21
 """Bytes at most of a prediction's memory that is recorded with weights that may change: a larger one takes its time in
 kernels, and layer by layer it takes less memory."""
-
-
-class Met:
-    """Weights that met samples of a shape, and the recording of what they give, where there is one.
-
-    Attributes
-    ----------
-    leaves
-        the weights, where they are part of the recording
-    tried
-        whether it was recorded
-    waiting
-        a recording that was not held against the layers yet
-    dy
-        a gradient such as the backward pass is given
-    grads
-        the tree of gradients, with the number of a result and whether it is a Next at each place
-    """
-
-    def __init__(self, weights: Weights, stay: bool) -> None:
-        leaves = tree.leaves(weights)
-        self.leaves = leaves if stay else None
-        self.kinds = [kind_of(leaf) for leaf in leaves]
-        self.weights = tree.map(lambda leaf: leaf, weights) if stay else None  # who has the other tree may change it
-        self.locked = stay and all(leaf.base is not None for leaf in leaves)
-        self.tried = False
-        self.waiting: Recording | None = None
-        self.recording: Recording | None = None
-        self.dy: Any = None
-        self.grads: Any = None
-
-    def given(self, weights: Weights) -> list[Array] | None:
-        """What a replay is given beside x, of such weights; None where they are no such weights."""
-        if self.leaves is not None:
-            return [] if self.stays(weights) else None
-        leaves = tree.leaves(weights)
-        return leaves if len(leaves) == len(self.kinds) and all(map(is_kind, leaves, self.kinds)) else None
-
-    def stays(self, weights: Weights) -> bool:
-        """Whether these are the weights of the recording, and nobody can have changed them."""
-        try:  # by the identity of each, of which nothing is as quick as dicts; arrays of other cells have no truth
-            if self.leaves is None or self.weights != weights:
-                return False
-        except ValueError:
-            return False
-        return self.locked or not any(leaf.flags.writeable for leaf in self.leaves)
-
-    def predicted(self, x: Array, leaves: list[Array], run: Run) -> Array:
-        """What the recording of a prediction gives."""
-        assert self.recording is not None
-        if self.leaves is not None:
-            return self.recording(x)
-        replay = self.recording.begin((x, *leaves), run.key)
-        replay.run(0)
-        return replay.result(0)
-
-
-def kind_of(leaf: Array) -> Any:
-    """What a replay asks of an array in this one's place."""
-    return getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-
-
-def is_kind(leaf: Array, kind: Any) -> bool:
-    """Whether this array may stand in the place of another."""
-    if type(leaf) is not np.ndarray or leaf.shape != kind[0] or leaf.dtype is not kind[1]:
-        return False
-    flags = leaf.flags
-    return flags.c_contiguous and flags.aligned
 
 
 class Recorded:
@@ -131,7 +61,7 @@ class Recorded:
     met: OrderedDict[Any, Met]
     trusted: dict[Any, Any]
     most: dict[Any, int]
-    """Samples that a prediction takes at once, by what they are."""
+    """Samples that a prediction takes at once, by their shape and type."""
 
     def __init__(self, fused: Any) -> None:
         asks = {"normed": holding(fused, BatchNorm), "draws": holding(fused, Dropout)}
@@ -145,7 +75,7 @@ class Recorded:
         trains = run.train and run.wants_backward and not run.wants_dx
         if not (trains or not (run.train or run.wants_backward)) or not self.can(x, run):
             return self.by_layers(weights, x, run)
-        if not trains and len(x) > self.at_most(x):
+        if not trains and len(x) > self.samples_at_once(weights, x, run):
             return self.in_parts(weights, x, run), no_backward
         key = self.key_of(x, trains, run)
         met = self.met.get(key)
@@ -168,20 +98,39 @@ class Recorded:
 
     def in_parts(self, weights: Weights, x: Array, run: Run) -> Array:
         """The prediction of a batch that is too large for what caches hold, some samples at a time."""
-        y, begin = None, 0
-        while begin < len(x):
-            left = len(x) - begin
-            parts = -(-left // self.at_most(x))  # of equal sizes, which the first may have told
-            end = begin - (-left // parts)
-            part, _ = self(weights, x[begin:end], run)
-            y = empty((len(x), *part.shape[1:]), part.dtype) if y is None else y
-            y[begin:end] = part
-            begin = end
+        y, parts = None, -(-len(x) // self.samples_at_once(weights, x, run))
+        for part in range(parts):
+            begin, end = (len(x) * n // parts for n in (part, part + 1))
+            made, _ = self(weights, x[begin:end], run)
+            y = empty((len(x), *made.shape[1:]), made.dtype) if y is None else y
+            y[begin:end] = made
         return y
 
-    def at_most(self, x: Array) -> int:
-        """Samples like these that a prediction takes at once, as far as that is known."""
-        return self.most.get((x.shape[1:], x.dtype.char), FIRST)
+    def samples_at_once(self, weights: Weights, x: Array, run: Run) -> int:
+        """How many samples like these a prediction takes at once: all where that could change a bit.
+
+        A recording calls nothing but kernels to which it makes no difference which samples are a batch. One of a few
+        tells how much memory each takes. Weights that take more than caches hold are to be read for as many samples as
+        take as much.
+        """
+        kind = x.shape[1:], x.dtype.char
+        if kind not in self.most and len(x) > FEW and self.can(x, run):
+            leaves = tree.leaves(weights)
+            met = Met(weights, all(map(is_sealed, leaves)))
+            self.by_layers(weights, x[:FEW], run)  # who plans for a shape when it is new is not recorded
+            recording, _ = self.recording_of(met, weights, met.given(weights) or [], x[:FEW], run)
+            heavy = max(ROOM, sum(leaf.nbytes for leaf in leaves))
+            self.most[kind] = max(1, FEW * heavy // recording.size) if recording and recording.size else sys.maxsize
+        return self.most.get(kind, sys.maxsize)
+
+    def recording_of(
+        self, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run
+    ) -> tuple[Recording | None, Array]:
+        """That of a prediction, and what the layers give."""
+        recorder = Recorder((x, *leaves), met.leaves or (), met.leaves is None, run.key)
+        with recorder.listening():
+            y, _ = self.by_layers(weights, x, run)
+        return made(recorder, [y], [True]), y
 
     def key_of(self, x: Array, trains: bool, run: Run) -> Any:
         """What a recording is kept by: how x lies, and which samples of the batch it has, where layers ask."""
@@ -216,8 +165,6 @@ class Recorded:
                     self.met.pop(other, None)
         if stay or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
             self.met[key] = Met(weights, stay)
-        elif not trains:
-            self.most[key[0][1:], key[1]] = sys.maxsize  # how much memory samples take will not be known
         while len(self.met) > MOST:
             self.met.popitem(last=False)
 
@@ -226,14 +173,13 @@ class Recorded:
     ) -> tuple[Array, Backward]:
         """What the layers give, recorded by the way."""
         met.tried = True
-        recorder = Recorder((x, *leaves), met.leaves or (), met.leaves is None, run.key)
+        if not run.wants_backward:
+            recording, y = self.recording_of(met, weights, leaves, x, run)
+            self.keep(key, met, recording)
+            return y, no_backward
+        recorder = Recorder((x, *leaves), (), True, run.key)
         with recorder.listening():
             y, backward = self.by_layers(weights, x, run)
-        if not run.wants_backward:
-            recording = made(recorder, [y], [True])
-            self.tell(x, leaves or met.leaves or (), recording.size if recording else in_room(recorder.room.pieces))
-            self.keep(key, met, recording)
-            return y, backward
 
         def noted(dy: Array) -> tuple[Array, Weights]:
             if met.waiting or met.recording or not holds(dy):
@@ -276,14 +222,6 @@ class Recorded:
             met.recording = recording
         else:
             met.waiting = recording
-
-    def tell(self, x: Array, weights: Sequence[Array], room: int) -> None:
-        """Note how many of such samples a prediction takes at once, of the memory that these take.
-
-        Weights that take more than that are to be read for as many samples as take as much.
-        """
-        most = max(ROOM, sum(leaf.nbytes for leaf in weights)) * len(x) // room if room else sys.maxsize
-        self.most[x.shape[1:], x.dtype.char] = max(1, most)
 
     def try_out(self, key: Any, met: Met, weights: Weights, leaves: list[Array], x: Array, run: Run) -> None:
         """Hold the recording that waits against the layers, bit for bit, on numbers that it has not seen.
@@ -346,34 +284,6 @@ def recorded(net: Layer) -> Layer:
     kind: Any = {FusedSequential: RecordedSequential, FusedGraph: RecordedGraph}.get(type(net))
     made: Layer = kind(net) if kind else net
     return made
-
-
-def digests(y: Array, backward: Any, dy: Array | None) -> list[Any]:
-    """Of y, and of the gradients, whose memory nobody needs then."""
-    found = [digest(y)]
-    return found if dy is None else [*found, *map(digest, numbered(backward(dy)[1])[1])]
-
-
-def filled(pattern: Array, seed: int) -> Array:
-    """An array that lies like this one, filled with some numbers."""
-    made = np.empty_like(pattern)
-    made[...] = np.resize(np.random.default_rng(seed).standard_normal(DRAWN, made.dtype), made.shape)
-    return made
-
-
-def made_up(part: Array) -> Array:
-    """What stands for a sum over several processes."""
-    return 3 * part
-
-
-def made_up_of_each(part: Array) -> Array:
-    """What stands for the numbers of several processes."""
-    return np.stack([part, 3 * part])
-
-
-def digest(y: Array) -> Any:
-    """Of all bits of an array, and how it lies."""
-    return y.shape, y.strides, y.dtype, hashlib.blake2b(y.ravel("K").view(np.uint8)).digest()
 
 
 def plain(x: Array) -> bool:
