@@ -2,7 +2,7 @@
 
 memory: the peak of some training steps, and of some predictions, above what is resident after the imports (VmHWM less
 RSS; Linux). The imports are xcnn with its backend, or PyTorch; what comes later counts: data, weights, activations.
-PyTorch is taken in the order of images' axes that takes less.
+PyTorch and JAX are taken in the order of images' axes that takes less; JAX's programs are compiled meanwhile.
 
 summary: what `model.summary(batch_size=...)` says beside the peak of as many steps or predictions, above what is
 resident once a small net has taken some and is gone, the data left out. Code that is read meanwhile counts, up to 3 MiB
@@ -10,7 +10,7 @@ that no summary tells: of nets that take less than ten times that the difference
 predicts has an optimizer without moments: those of a net that was not trained are zeros, and pages of them untouched
 as it happens.
 
-first-step: seconds from a process's start to the end of its first training step, and PyTorch's.
+first-step: seconds from a process's start to the end of its first training step, and PyTorch's and JAX's.
 
 load: how many times longer a training step takes while as many other processes compute as there are cores.
 
@@ -26,15 +26,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
+from math import nan
 from pathlib import Path
+
+import numpy as np
 
 from xcnn.bench.cases import Call, Ledger, StepCase, picked, step_call
 from xcnn.bench.comparison import Result, available_threads, bench_backend, compare_steps, limited
 from xcnn.bench.drawn import drawn
+from xcnn.core import tree
 from xcnn.model.model import Model
 from xcnn.training.optimizers import SGD
 
@@ -45,8 +50,9 @@ NETS = {
     "first-step": ["article:32", "lenet:64", "mnist-net:64", "small-resnet:64", *LARGE[1:]],
     "load": ["article:1", "lenet:64", "mnist-net:64", "resnet18-64:8"],
 }
-SIDES = ("xcnn", "plain", "NCHW", "channels_last")
-"""The last two are PyTorch's."""
+TORCH = ("NCHW", "channels_last")
+JAX = {"JAX, NCHW": "NCHW", "JAX, NHWC": "NHWC"}
+"""Sides, and the order of axes in which JAX has images."""
 ENGINES = ("xcnn", "plain", "torch")
 """NumPy's with the compiled library and without, and PyTorch's arrays."""
 TASKS = ("training", "prediction")
@@ -65,7 +71,21 @@ def case_of(choice: str) -> StepCase:
 
 def imported(side: str) -> Callable[[StepCase, str], Call]:
     """Import what a side is made of; what makes its step, or its prediction."""
-    if side in ("NCHW", "channels_last"):
+    if side in JAX:
+        from xcnn.bench import jax_side
+
+        layout = next(layout for layout in jax_side.LAYOUTS if layout.images == JAX[side])
+
+        def compiled(case: StepCase, task: str) -> Call:
+            planned = Ledger(case.net, case.input_shape)
+            x, t = case.data(*planned.output_shape)
+            weights = tree.map(np.asarray, planned.weights)
+            if task == "training":
+                return jax_side.Training(case, weights, x, t, layout).step
+            return jax_side.prediction(case, weights, x, layout)
+
+        return compiled
+    if side in TORCH:
         from xcnn.bench import torch_side
 
         def theirs(case: StepCase, task: str) -> Call:
@@ -160,13 +180,18 @@ def started(kind: str, side: str, choice: str, task: str = "training") -> tuple[
 
 def memory(choices: list[str]) -> Iterator[list[str]]:
     """Rows of a table."""
-    yield ["task", "net:batch", "xcnn, MiB", "plain", "torch", "xcnn / torch", "plain / torch"]
+    yield ["task", "net:batch", "xcnn, MiB", "plain", "torch", "jax", "xcnn / torch", "plain / torch", "xcnn / jax"]
+
+    def least(sides: Iterable[str], choice: str, task: str) -> float:
+        return min(json.loads(started("memory", side, choice, task)[0]) for side in sides)
+
     for task in TASKS:
         for choice in choices:
-            ours, plain, *theirs = (json.loads(started("memory", side, choice, task)[0]) for side in SIDES)
-            torch = min(theirs)
-            values = f"{ours:.0f}", f"{plain:.0f}", f"{torch:.0f}", f"{ours / torch:.2f}", f"{plain / torch:.2f}"
-            yield [task, str(case_of(choice)), *values]
+            ours, plain, torch = (least(sides, choice, task) for sides in (["xcnn"], ["plain"], TORCH))
+            jax = least(JAX, choice, task) if find_spec("jax") else nan
+            ratios = ours / torch, plain / torch, ours / jax
+            taken = [f"{mebibytes:.0f}" for mebibytes in (ours, plain, torch, jax)]
+            yield [task, str(case_of(choice)), *taken, *(f"{ratio:.2f}" for ratio in ratios)]
 
 
 def summary(choices: list[str]) -> Iterator[list[str]]:
@@ -183,9 +208,11 @@ def summary(choices: list[str]) -> Iterator[list[str]]:
 
 def first_step(choices: list[str]) -> Iterator[list[str]]:
     """Rows of a table."""
-    yield ["net:batch", "xcnn, s", "plain", "torch"]
+    sides = {"xcnn, s": "xcnn", "plain": "plain", "torch": "channels_last"}
+    sides |= {"jax": "JAX, NHWC"} if find_spec("jax") else {}
+    yield ["net:batch", *sides]
     for choice in choices:
-        times = [started("first-step", side, choice)[1] for side in ("xcnn", "plain", "channels_last")]
+        times = [started("first-step", side, choice)[1] for side in sides.values()]
         yield [str(case_of(choice)), *(f"{seconds:.1f}" for seconds in times)]
 
 

@@ -210,6 +210,16 @@ def test_dropouts_leave_out_their_share_anew_in_each_layer_and_step():
     assert len(losses) == 4
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_jax_predicts_the_same(layout):
+    """Without dropouts, and by the running statistics."""
+    model = UNEVEN.model(xcnn.backend("numpy"))
+    x, t = UNEVEN.data(*model.output_shape)
+    model.step(x, t)  # after which no statistics are 0 and 1
+    theirs = jax_side.prediction(UNEVEN, tree.map(np.asarray, model.state.weights), x, LAYOUTS[layout])
+    np.testing.assert_allclose(theirs(), model.predict(x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_layer_without_a_twin_is_named():
     forward = jax_side.Forward(LAYOUTS["NCHW"], iter(()))
     with pytest.raises(xcnn.errors.OptionError, match="no function of JAX for a Softmax"):

@@ -92,10 +92,10 @@ def dropouts(layer: Layer) -> int:
 
 @dataclass(frozen=True)
 class Forward:
-    """A forward pass in training: where channels lie, and a key for each dropout that is still to come."""
+    """A forward pass: where channels lie, and in training a key for each dropout that is still to come; else None."""
 
     layout: Layout
-    keys: Iterator[Any]
+    keys: Iterator[Any] | None
 
     def __call__(self, layer: Layer, weights: Weights, x: Any) -> tuple[Any, Weights]:
         """Y, and the running statistics after it."""
@@ -233,7 +233,9 @@ class Forward:
         return None
 
     def dropped(self, layer: Dropout, x: Any) -> Any:
-        """M x / (1 - rate), whole channels where they drop as one."""
+        """M x / (1 - rate), whole channels where they drop as one; x in a prediction."""
+        if self.keys is None:
+            return x
         together = self.layout.spatial if isinstance(layer, SpatialDropout2D) else ()
         shape = [1 if axis in together else size for axis, size in enumerate(x.shape)]
         kept = jax.random.bernoulli(next(self.keys), 1 - layer.rate, shape)
@@ -254,13 +256,18 @@ class Forward:
     # Normalisations.
 
     def batch_norm(self, layer: BatchNorm, weights: Weights, x: Any) -> tuple[Any, Weights]:
-        """Scale (x - mean) / sqrt(variance + epsilon) + bias."""
-        cells = (0, *self.layout.spatial)
-        mean, variance = x.mean(cells), x.var(cells)
-        of_channels, m = self.layout.of_channels, x.size // mean.size
+        """Scale (x - mean) / sqrt(variance + epsilon) + bias, in a prediction of the running statistics."""
+        moved: Weights = {}
+        if self.keys is None:
+            mean, variance = weights["running_mean"], weights["running_variance"]
+        else:
+            cells = (0, *self.layout.spatial)
+            mean, variance = x.mean(cells), x.var(cells)
+            m = x.size // mean.size
+            running = layer.moved(jnp, weights, mean, variance * (m / (m - 1)))
+            moved = {name: following.value for name, following in running.items()}
+        of_channels = self.layout.of_channels
         factor = weights["scale"] * lax.rsqrt(variance + layer.epsilon)
-        running = layer.moved(jnp, weights, mean, variance * (m / (m - 1)))
-        moved = {name: following.value for name, following in running.items()}
         return (x - of_channels(mean)) * of_channels(factor) + of_channels(weights["bias"]), moved
 
     def norm(self, layer: GroupNorm | LayerNorm, weights: Weights, x: Any) -> Any:

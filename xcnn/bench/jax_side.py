@@ -137,6 +137,16 @@ def best_step(case: StepCase, weights: Weights, x: HostArray, t: HostArray) -> t
     return best({layout.images: Training(case, weights, x, t, layout).step for layout in LAYOUTS})
 
 
+def prediction(case: StepCase, weights: Weights, x: HostArray, layout: Layout) -> Call:
+    """Predictions of one batch, on the host when they are done."""
+    if layout.channels_last:
+        weights = channels_last(case.net, weights, x.shape[1:])
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
+    params = tree.map(jnp.array, weights)
+    compiled = jax.jit(lambda params, x: Forward(layout, None)(case.net, params, x)[0])
+    return lambda: np.asarray(compiled(params, x))
+
+
 # Correlations.
 
 
