@@ -11,6 +11,8 @@
     *to = sum; \
   }
 
+#define FETCHED 2 // of `adds`: what lies there is not in the first cache, and is fetched meanwhile
+
 // What all blocks are told: see `block`.
 #define PARAMETERS Index count, Index length, const Cell *w, Index w_step, Cell *out, const Index *outs, int adds, const Finish *finish
 #define GIVEN count, length, w, w_step, out, outs, adds, finish
@@ -23,6 +25,8 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
   const Cell *const all = w;
   Vector sums[12][WIDEST];
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
+  if (beside && adds == FETCHED)
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(out + outs[i] + v * LANES, 1);
   for (Index r = 0; r < count; r++) {
     const Cell *at[12];
     UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];

@@ -105,16 +105,42 @@ INLINE void pour(Slot slot, Index at, Index count, int first) {
   for (Index j = at; j < at + count; j++) slot.wide[j] = (first ? 0 : slot.wide[j]) + (double)slot.sums[j];
 }
 
+// The rows of a band whose windows have a row of taps within the image: what lies outside adds nothing. `x` and `dy` tell
+// where they begin, of as many rows as `most` for each row of taps.
+typedef struct {
+  Index *x, *dy, *count, most;
+} Seen;
+
+INLINE void see(const Map *m, const Band *b, const Index *runs, const Seen *seen) {
+  for (Index tap = 0; tap < m->kernel_rows; tap++) {
+    Index count = 0;
+    for (Index r = 0; r < b->rows; r++) {
+      const Index row = (b->first + r) % m->out_rows * m->down + tap * m->row_gap - m->top;
+      seen->x[tap * seen->most + count] = runs[r], seen->dy[tap * seen->most + count] = r * b->columns;
+      count += row >= 0 && row < m->rows;
+    }
+    seen->count[tap] = count;
+  }
+}
+
+// The rows that see a row of taps: where they begin, in X and in slopes of so many cells for a pixel; how many.
+INLINE Index rows_seen(const Seen *seen, Index tap, Index cells, const Index **x, Index *dy) {
+  *x = seen->x + tap * seen->most;
+  for (Index r = 0; r < seen->count[tap]; r++) dy[r] = seen->dy[tap * seen->most + r] * cells;
+  return seen->count[tap];
+}
+
 // Add what a laid band and its slopes give to sums whose lanes are the kernel's cells, some of each group. What lies behind
 // the last of a group's fills up its vectors, whose other lanes nobody reads.
-static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel, const Index *runs, Index step, Index rows,
-                        Index columns, Index deep, Index low, Index high, const Cell *slopes, int adds) {
+static void meet_turned(const Map *m, Cell *sums, const Cell *laid, Index pixel, const Seen *seen, Index step, Index columns, Index deep,
+                        Index low, Index high, const Cell *slopes, int adds) {
   const Index width = width_of(vectors_of(m, 0)), groups = groups_of(m), line = line_of(m);
+  const Index *runs;
   Index lines[PIXELS], outs[12];
-  for (Index r = 0; r < rows; r++) lines[r] = r * columns * width;
   for (Index group = 0; group < groups; group++) {
     const Index row = joined(m) ? group : group / m->kernel_columns, column = joined(m) ? 0 : group % m->kernel_columns;
     const Cell *from = laid + row * deep + column * m->column_gap * pixel;
+    const Index rows = rows_seen(seen, row, width, &runs, lines);
     for (Index s = low; s < high; s += PANEL) {
       const int vectors = (int)smaller(WIDEST, parts(high - s, LANES));
       for (Index o = 0, together; o < m->filters; o += together) {
@@ -168,7 +194,10 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
       if (!lies) lay_slopes(m, &b, dy, laid, panel, panel + 1);
       if (!part) add_bias(slot, panel, width, w, w_runs, rows, columns, w_step);
       if (m->turned) {
-        meet_turned(m, slot.sums, x, 0, x_runs, step, rows, columns, 0, low, low + some, laid, adds);
+        Index lines[PIXELS], count = rows;
+        for (Index r = 0; r < rows; r++) lines[r] = r * columns;
+        const Seen seen = {.x = x_runs, .dy = lines, .count = &count};
+        meet_turned(m, slot.sums, x, 0, &seen, step, columns, 0, low, low + some, laid, adds);
         continue;
       }
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
@@ -227,25 +256,26 @@ static void pour_lot(const Map *m, const Unit *u, Index low, Index some, int fir
 }
 
 // Add what some channels of a laid band and its slopes give to the sums of one panel.
-static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, const Index *runs, Index rows, Index columns,
-                 Index deep, Index low, Index from, Index to, Index panel, const Cell *slopes, Cell *dk, int adds) {
+static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, const Seen *seen, Index columns, Index deep, Index low,
+                 Index from, Index to, Index panel, const Cell *slopes, Cell *dk, int adds) {
   const int vectors = vectors_of(m, panel), straight = direct(m, panel);
-  const Index width = width_of(vectors), beside = beside_of(m);
+  const Index width = width_of(vectors), beside = beside_of(m), *runs;
   Cell *out = straight ? dk + m->k_at + panel * PANEL : u->slot.sums + panel * PANEL * taps(m) * m->channels;
-  for (Index s = from; s < to;) {
-    const int together = tile(to - s, vectors);
-    for (Index tap = 0; tap < groups_of(m); tap++) {
-      const Index row = joined(m) ? tap : tap / m->kernel_columns, column = joined(m) ? 0 : tap % m->kernel_columns;
+  Index lines[PIXELS];
+  for (Index tap = 0; tap < groups_of(m); tap++) {
+    const Index row = joined(m) ? tap : tap / m->kernel_columns, column = joined(m) ? 0 : tap % m->kernel_columns;
+    const Index rows = rows_seen(seen, row, width, &runs, lines);
+    for (Index s = from, together; s < to; s += together) {
       const Cell *a[1] = {laid + row * deep + column * m->column_gap * pixel + s};
       Index outs[12];
+      together = tile(to - s, vectors);
       for (int i = 0; i < together; i++) {
         const Index cell = low + s + i;
         outs[i] = straight ? row * m->k_row + (column + cell / m->channels) * m->k_column + cell % m->channels * m->k_channel
                            : (tap * beside + cell) * width;
       }
-      block_beside(together, vectors, a, runs, m->across * pixel, rows, columns, slopes, 0, width, out, outs, adds);
+      block_beside((int)together, vectors, a, runs, m->across * pixel, rows, columns, slopes, lines, width, out, outs, adds);
     }
-    s += together;
   }
 }
 
@@ -269,11 +299,13 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
     const Band whole = band_between(m, begin * m->band, smaller(all, end * m->band), 0, m->out_columns, pixel_of(m, most_channels));
     const Index pixels = m->band * m->segment, many = (end - begin) * segments, panel_cells = pixels * PANEL;
     char *own = scratch((whole.most * whole.pitch + many * (u.high - u.low) * panel_cells) * sizeof(Cell) +
-                        whole.rows * (sizeof(Cell *) + sizeof(Index)) + 320);
+                        whole.rows * (sizeof(Cell *) + sizeof(Index)) + m->kernel_rows * (2 * m->band + 1) * sizeof(Index) + 512);
     Cell *laid = carve(&own, whole.most * whole.pitch * sizeof(Cell));
     Cell *slopes = carve(&own, many * (u.high - u.low) * panel_cells * sizeof(Cell));
     const Cell **rows = carve(&own, whole.rows * sizeof(Cell *));
     Index *runs = carve(&own, whole.rows * sizeof(Index));
+    const Seen seen = {carve(&own, m->kernel_rows * m->band * sizeof(Index)), carve(&own, m->kernel_rows * m->band * sizeof(Index)),
+                       carve(&own, m->kernel_rows * sizeof(Index)), m->band};
     for (Index n = 0; n < many; n++) {
       const Band b = band_of(m, begin + n / segments, n % segments);
       Cell *to = slopes + n * (u.high - u.low) * panel_cells;
@@ -294,14 +326,15 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
         const Index chain = (begin - u.first) * segments + n;
         const Cell *mine = slopes + n * (u.high - u.low) * panel_cells;
         for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
-        if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, runs, m->across * pixel, b.rows, b.columns, whole.deep * whole.pitch, 0, beside, mine,
+        see(m, &b, runs, &seen);
+        if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, &seen, m->across * pixel, b.columns, whole.deep * whole.pitch, 0, beside, mine,
                                    chain % BANDS != 0);
         // all panels of few slopes stay in the first cache, and dK is written row by row; else each panel meets all of X
         const Index chunk = b.rows * b.columns * (u.high - u.low) * PANEL * (Index)sizeof(Cell) <= SLOPES ? 12 : beside;
         for (Index from = 0; from < beside && !m->turned; from += chunk)
           for (Index panel = u.low; panel < u.high; panel++)
-            meet(m, &u, laid, pixel, runs, b.rows, b.columns, whole.deep * whole.pitch, low, from, smaller(beside, from + chunk), panel,
-                 mine + (panel - u.low) * b.rows * b.columns * PANEL, dk, chain % BANDS != 0);
+            meet(m, &u, laid, pixel, &seen, b.columns, whole.deep * whole.pitch, low, from, smaller(beside, from + chunk), panel,
+                 mine + (panel - u.low) * b.rows * b.columns * PANEL, dk, chain % BANDS != 0 ? FETCHED : 0);
         if (u.slot.wide && (chain % BANDS == BANDS - 1 || (end == u.last && n == many - 1)))
           pour_lot(m, &u, low, some, chain < BANDS);
       }
