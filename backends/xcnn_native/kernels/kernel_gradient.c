@@ -279,6 +279,17 @@ static void meet(const Map *m, const Unit *u, const Cell *laid, Index pixel, con
   }
 }
 
+// Whether the slopes of a band lie as they would be laid out: those of all filters, pixel by pixel and row by row.
+INLINE int slopes_lie(const Map *m) {
+  return panels(m) == 1 && m->filters == width_of(vectors_of(m, 0)) && m->y_channel == 1 && m->y_column == m->filters &&
+         m->y_row == m->out_columns * m->y_column && m->y_image == m->out_rows * m->y_row && segments_of(m) == 1;
+}
+
+// A band's slopes, where they lie or where they are laid out.
+INLINE const Cell *slopes_of(const Map *m, const Band *b, const Cell *dy, const Cell *laid) {
+  return slopes_lie(m) ? dy + m->y_at + b->first * m->y_row : laid;
+}
+
 // A slot's sums for one share of the filters or of the channels. Rows of X are laid out for several bands at a time.
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
   if (outer(m)) {
@@ -308,10 +319,10 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
                        carve(&own, m->kernel_rows * sizeof(Index)), m->band};
     for (Index n = 0; n < many; n++) {
       const Band b = band_of(m, begin + n / segments, n % segments);
-      Cell *to = slopes + n * (u.high - u.low) * panel_cells;
-      lay_slopes(m, &b, dy, to, u.low, u.high);
+      const Cell *mine = slopes_of(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells);
+      if (!slopes_lie(m)) lay_slopes(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells, u.low, u.high);
       for (Index panel = u.low; panel < u.high && !u.begin; panel++)
-        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), to + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
+        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), mine + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
                  width_of(vectors_of(m, panel)));
     }
     for (Index lot = u.begin; lot < u.end; lot++) {
@@ -324,7 +335,7 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
       for (Index n = 0; n < many; n++) {
         const Band b = band_of(m, begin + n / segments, n % segments);
         const Index chain = (begin - u.first) * segments + n;
-        const Cell *mine = slopes + n * (u.high - u.low) * panel_cells;
+        const Cell *mine = slopes_of(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells);
         for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
         see(m, &b, runs, &seen);
         if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, &seen, m->across * pixel, b.columns, whole.deep * whole.pitch, 0, beside, mine,
