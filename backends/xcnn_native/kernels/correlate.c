@@ -256,8 +256,9 @@ INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
 
 // A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
 // pixel. `sums` is room for these, or for a tile of a panel that is not full. Of a full one sums that are the last are finished.
+// Rows that are far are fetched a tile ahead.
 static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
-                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish) {
+                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish, int far) {
   const Index width = width_of(vectors);
   Index steady[HIGHEST];
   for (int i = 0; i < HIGHEST; i++) steady[i] = i * width;
@@ -269,7 +270,11 @@ static void meet(const Cell *const *at, const Index *outs, Index pixels, const I
     const Index *places = aside || !whole ? steady : outs + p;
     if (even > 6)
       block_even((int)high, vectors, at[p], at[p + 1] - at[p], runs, count, length, w, w_step, to, places, whole && adds, finish);
-    else block_apart((int)high, vectors, at + p, runs, 1, count, length, w, w_step, to, places, whole && adds, finish);
+    else {
+      for (Index i = p + high; far && i < smaller(pixels, p + 2 * high); i++)
+        for (Index k = 0; k < length; k += LANES) __builtin_prefetch(at[i] + runs[0] + k, 0, 2);
+      block_apart((int)high, vectors, at + p, runs, 1, count, length, w, w_step, to, places, whole && adds, finish);
+    }
     for (Index i = 0; i < high && !whole; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
     even -= high;
   }
@@ -301,7 +306,8 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
       }
       Finish finish;
       const int ends = s + cut >= m->channels && filters == width && finish_of(m, ending, panel * PANEL, &finish);
-      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0);
+      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0,
+           panel == begin && is_far(m));
     }
   }
 }
@@ -399,7 +405,7 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
             for (Index j = 0; j < each; j++) here[j] = runs[i + j] + left;
             meet(at + part->first, outs + part->first, part->pixels, here, each, cells_met, w + ((i - r) * l + left - s) * width, width,
                  vectors, filters, out, aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0,
-                 ends && i + each >= bottom ? &finish : 0);
+                 ends && i + each >= bottom ? &finish : 0, 0);
           }
         }
         w += few * l * width;

@@ -206,6 +206,10 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         Index outs[12];
         together = tile(low + some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
+        const Index next = ((c + together) / LANES + 1) * LANES; // of the channels that lie in the line after this tile's
+        if (is_far(m) && panel == begin && c / LANES != (c + together) / LANES && next < channels)
+          for (Index r = 0; r < rows; r++)
+            for (Index q = 0; q < columns; q++) __builtin_prefetch(x + x_runs[r] + q * step + next, 0, 2);
         block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
       }
       if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
