@@ -174,6 +174,7 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   const Index low = part * all / by_channels * lot, some = smaller(channels, (part + 1) * all / by_channels * lot) - low;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
+  const int far = is_far(m);
   for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
@@ -207,7 +208,7 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         together = tile(low + some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
         const Index next = ((c + together) / LANES + 1) * LANES; // of the channels that lie in the line after this tile's
-        if (is_far(m) && panel == begin && c / LANES != (c + together) / LANES && next < channels)
+        if (far && panel == begin && c / LANES != (c + together) / LANES && next < channels)
           for (Index r = 0; r < rows; r++)
             for (Index q = 0; q < columns; q++) __builtin_prefetch(x + x_runs[r] + q * step + next, 0, 2);
         block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
@@ -289,10 +290,7 @@ INLINE int slopes_lie(const Map *m) {
          m->y_row == m->out_columns * m->y_column && m->y_image == m->out_rows * m->y_row && segments_of(m) == 1;
 }
 
-// A band's slopes, where they lie or where they are laid out.
-INLINE const Cell *slopes_of(const Map *m, const Band *b, const Cell *dy, const Cell *laid) {
-  return slopes_lie(m) ? dy + m->y_at + b->first * m->y_row : laid;
-}
+INLINE const Cell *slopes_where_they_lie(const Map *m, const Band *b, const Cell *dy) { return dy + m->y_at + b->first * m->y_row; }
 
 // A slot's sums for one share of the filters or of the channels. Rows of X are laid out for several bands at a time.
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
@@ -306,25 +304,28 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
   }
   const Unit u = unit_of(m, unit, room);
   const Index most_channels = first_of(m, 1), segments = segments_of(m), all = rows_of(m);
+  const int lie = slopes_lie(m);
   for (Index o = u.low * PANEL; o < u.high * PANEL && !u.begin; o++) u.slot.bias[o] = 0;
   const Index row = ((m->out_columns - 1) * m->across + span(m->kernel_columns, m->column_gap)) * pixel_of(m, most_channels);
   const Index bands = lots(m) > 1 ? 1 : larger(1, LAID / (Index)sizeof(Cell) / row / (m->band * m->down)); // that are laid out at a time
   for (Index begin = u.first; begin < u.last; begin += bands) {
     const Index end = smaller(u.last, begin + bands);
     const Band whole = band_between(m, begin * m->band, smaller(all, end * m->band), 0, m->out_columns, pixel_of(m, most_channels));
-    const Index pixels = m->band * m->segment, many = (end - begin) * segments, panel_cells = pixels * PANEL;
-    char *own = scratch((whole.most * whole.pitch + many * (u.high - u.low) * panel_cells) * sizeof(Cell) +
+    const Index pixels = m->band * m->segment, many = (end - begin) * segments;
+    const Index each = lie ? 0 : (u.high - u.low) * pixels * PANEL; // cells of a band's slopes that are laid out
+    char *own = scratch((whole.most * whole.pitch + many * each) * sizeof(Cell) +
                         whole.rows * (sizeof(Cell *) + sizeof(Index)) + m->kernel_rows * (2 * m->band + 1) * sizeof(Index) + 512);
     Cell *laid = carve(&own, whole.most * whole.pitch * sizeof(Cell));
-    Cell *slopes = carve(&own, many * (u.high - u.low) * panel_cells * sizeof(Cell));
+    Cell *slopes = carve(&own, many * each * sizeof(Cell));
     const Cell **rows = carve(&own, whole.rows * sizeof(Cell *));
     Index *runs = carve(&own, whole.rows * sizeof(Index));
     const Seen seen = {carve(&own, m->kernel_rows * m->band * sizeof(Index)), carve(&own, m->kernel_rows * m->band * sizeof(Index)),
                        carve(&own, m->kernel_rows * sizeof(Index)), m->band};
     for (Index n = 0; n < many; n++) {
       const Band b = band_of(m, begin + n / segments, n % segments);
-      const Cell *mine = slopes_of(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells);
-      if (!slopes_lie(m)) lay_slopes(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells, u.low, u.high);
+      Cell *to = slopes + n * each;
+      const Cell *mine = lie ? slopes_where_they_lie(m, &b, dy) : to;
+      if (!lie) lay_slopes(m, &b, dy, to, u.low, u.high);
       for (Index panel = u.low; panel < u.high && !u.begin; panel++)
         add_bias(u.slot, panel, width_of(vectors_of(m, panel)), mine + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
                  width_of(vectors_of(m, panel)));
@@ -339,7 +340,7 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
       for (Index n = 0; n < many; n++) {
         const Band b = band_of(m, begin + n / segments, n % segments);
         const Index chain = (begin - u.first) * segments + n;
-        const Cell *mine = slopes_of(m, &b, dy, slopes + n * (u.high - u.low) * panel_cells);
+        const Cell *mine = lie ? slopes_where_they_lie(m, &b, dy) : slopes + n * each;
         for (Index r = 0; r < b.rows; r++) runs[r] = rows[b.first - whole.first + r] - laid + b.left * m->across * pixel;
         see(m, &b, runs, &seen);
         if (m->turned) meet_turned(m, u.slot.sums, laid, pixel, &seen, m->across * pixel, b.columns, whole.deep * whole.pitch, 0, beside, mine,
