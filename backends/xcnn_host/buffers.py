@@ -19,10 +19,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -30,6 +30,7 @@ from numpy.typing import DTypeLike
 from xcnn.core import process
 from xcnn.core.types import Shape
 
+T = TypeVar("T")
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Empty: TypeAlias = Callable[[Shape, DTypeLike], HostArray | None]
 
@@ -209,17 +210,22 @@ class Recycler:
 
 
 @contextmanager
-def growing(growth: Growth) -> Iterator[None]:
-    """A block in which this thread's arrays grow so with the batch, and not as the batch does."""
+def of_this_thread(values: dict[int, T], value: T) -> Iterator[None]:
+    """A block in which this thread's is this one, of what threads have by their numbers."""
     me = threading.get_ident()
-    before = growths.get(me)
-    growths[me] = growth
+    before = values.get(me)
+    values[me] = value
     try:
         yield
     finally:
-        growths.pop(me)
+        values.pop(me)
         if before is not None:
-            growths[me] = before
+            values[me] = before
+
+
+def growing(growth: Growth) -> AbstractContextManager[None]:
+    """A block in which this thread's arrays grow so with the batch, and not as the batch does."""
+    return of_this_thread(growths, growth)
 
 
 class Sealed(np.ndarray[Any, Any]):

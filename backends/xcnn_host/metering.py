@@ -9,7 +9,7 @@ import mmap
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike
 
 from xcnn.core.memory import Held, Meter, Round, traced
 from xcnn.core.types import Shape
-from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, growths, recycler
+from xcnn_host.buffers import SMALLEST, Buffer, Empty, HostArray, Recycler, elsewhere, growths, of_this_thread, recycler
 from xcnn_host.threads import beside
 
 LEAST = 2**12
@@ -78,18 +78,9 @@ def noting(meter: Meter) -> Iterator[None]:
         beside.pop(me)
 
 
-@contextmanager
-def giving(give: Empty) -> Iterator[None]:
+def giving(give: Empty) -> AbstractContextManager[None]:
     """A block in which this thread's arrays are these."""
-    me = get_ident()
-    before = elsewhere.get(me)
-    elsewhere[me] = give
-    try:
-        yield
-    finally:
-        elsewhere.pop(me)
-        if before is not None:
-            elsewhere[me] = before
+    return of_this_thread(elsewhere, give)
 
 
 class Untraced(Recycler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from xcnn_host.buffers import is_sealed
 from xcnn_native.replay import Recording
 
 from xcnn.core import tree
@@ -29,8 +30,9 @@ class Met:
         the tree of gradients, with the number of a result and whether it is a Next at each place
     """
 
-    def __init__(self, weights: Weights, stay: bool) -> None:
+    def __init__(self, weights: Weights, trains: bool = False) -> None:
         leaves = tree.leaves(weights)
+        stay = not trains and all(map(is_sealed, leaves))
         self.leaves = leaves if stay else None
         self.kinds = [kind_of(leaf) for leaf in leaves]
         self.weights = tree.map(lambda leaf: leaf, weights) if stay else None  # who has the other tree may change it

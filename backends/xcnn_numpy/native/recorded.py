@@ -10,7 +10,7 @@ from math import isfinite
 from threading import get_ident
 from typing import Any
 
-from xcnn_host.buffers import elsewhere, empty, is_sealed, recycler
+from xcnn_host.buffers import elsewhere, empty, recycler
 from xcnn_native.library import address, kernel
 from xcnn_native.recording import Recorder
 from xcnn_native.replay import Recording, made
@@ -115,11 +115,10 @@ class Recorded:
         """
         kind = x.shape[1:], x.dtype.char
         if kind not in self.most and len(x) > FEW and self.can(x, run):
-            leaves = tree.leaves(weights)
-            met = Met(weights, all(map(is_sealed, leaves)))
+            met = Met(weights)
             self.by_layers(weights, x[:FEW], run)  # who plans for a shape when it is new is not recorded
             recording, _ = self.recording_of(met, weights, met.given(weights) or [], x[:FEW], run)
-            heavy = max(ROOM, sum(leaf.nbytes for leaf in leaves))
+            heavy = max(ROOM, sum(leaf.nbytes for leaf in tree.leaves(weights)))
             self.most[kind] = max(1, FEW * heavy // recording.size) if recording and recording.size else sys.maxsize
         return self.most.get(kind, sys.maxsize)
 
@@ -157,14 +156,13 @@ class Recorded:
 
     def remember(self, key: Any, weights: Weights, trains: bool) -> None:
         """Keep these weights, and let go of others that were to stay, and of the shapes that are too many."""
-        leaves = tree.leaves(weights)
-        stay = all(map(is_sealed, leaves)) and not trains
+        new, leaves = Met(weights, trains), tree.leaves(weights)
         if trains or not all(met.leaves is None or met.stays(weights) for met in [*self.met.values()]):
             for other, met in [*self.met.items()]:
                 if met.leaves is not None:
                     self.met.pop(other, None)
-        if stay or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
-            self.met[key] = Met(weights, stay)
+        if new.leaves is not None or all(is_kind(leaf, kind_of(leaf)) and leaf.size for leaf in leaves):
+            self.met[key] = new
         while len(self.met) > MOST:
             self.met.popitem(last=False)
 
@@ -184,13 +182,10 @@ class Recorded:
         def noted(dy: Array) -> tuple[Array, Weights]:
             if met.waiting or met.recording or not holds(dy):
                 return backward(dy)
-            recorder.give(dy)
-            with recorder.listening():
-                dx, grads = backward(dy)
-            met.dy, (met.grads, results) = dy, numbered(grads)
-            follows = [follows for _, follows in tree.leaves(met.grads)]  # what weights become stays longer than a step
-            self.keep(key, met, made(recorder, [y, *results], [False, *follows]))
-            return dx, grads
+            given, met.grads, recording = recorded_backward(recorder, y, backward, dy)
+            met.dy = dy
+            self.keep(key, met, recording)
+            return given
 
         return y, noted
 
@@ -204,11 +199,7 @@ class Recorded:
         with recorder.listening():
             y, backward = self.by_layers(weights, x, run)
         dy = gradient(y)
-        recorder.give(dy)
-        with recorder.listening():
-            grads, results = numbered(backward(dy)[1])
-        follows = [follows for _, follows in tree.leaves(grads)]
-        recording = made(recorder, [y, *results], [False, *follows])
+        _, _, recording = recorded_backward(recorder, y, backward, dy)
         return ReplayedPasses(recorder.room.pieces, x.nbytes + dy.nbytes) if recording else None
 
     def keep(self, key: Any, met: Met, recording: Recording | None) -> None:
@@ -248,6 +239,18 @@ class Recorded:
         if met.leaves is not None:
             self.trusted[key] = recording.likeness
         met.recording = recording
+
+
+def recorded_backward(
+    recorder: Recorder, y: Array, backward: Backward, dy: Array
+) -> tuple[tuple[Array, Weights], Any, Recording | None]:
+    """What a backward pass gives, the places of its gradients among the results, and the recording of both passes."""
+    recorder.give(dy)
+    with recorder.listening():
+        dx, grads = backward(dy)
+    places, results = numbered(grads)
+    follows = [follows for _, follows in tree.leaves(places)]  # what weights become stays longer than a step
+    return (dx, grads), places, made(recorder, [y, *results], [False, *follows])
 
 
 class ReplayedPasses:
