@@ -5,6 +5,10 @@
 
 // Write a block's sums, of vectors of a kind, or add them to what lies there; finished, where they are the last.
 #define WRITE(KIND, WIDTH) \
+  if (!adds && !finish) { \
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) *(KIND *)(out + outs[i] + v * (WIDTH)) = sums[i][v]; \
+    return; \
+  } \
   UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) { \
     KIND *to = (KIND *)(out + outs[i] + v * (WIDTH)), sum = adds ? *to + sums[i][v] : sums[i][v]; \
     if (finish) FINISHED(KIND, sum, finish, v * (WIDTH), to); \

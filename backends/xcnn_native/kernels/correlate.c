@@ -8,6 +8,8 @@
 #define BAND 98304    // bytes of a band that is laid out
 #define WRITTEN 196608 // bytes that a unit writes at most, so that an ending finds them in cache
 #define OFTEN 24      // pixels beyond which a panel that lies in pieces is met so often that laying it out pays
+#define MANY 192      // such pixels, at least; or a whole image, unless it is larger than
+#define IMAGE 2000000 // bytes
 #define KERNEL 400000 // bytes of a kernel that stay in cache while bands pass; of a larger one, parts meet many pixels
 
 // Whether so few pixels meet a kernel whose filters lie side by side that to read it once is most of the work.
@@ -31,53 +33,88 @@ typedef struct {
   Index first, pixels, top, bottom, left, right;
 } Group;
 
-// The taps of a window within an image, of one axis: [low, high).
+// The windows of an axis whose taps within an image are the same, [low, high), and how many they are.
 typedef struct {
-  Index low, high;
-} Taps;
+  Index low, high, count;
+} Class;
 
-INLINE Taps taps_within(Index window, Index step, Index before, Index gap, Index kernel, Index cells) {
+INLINE Class taps_within(Index window, Index step, Index before, Index gap, Index kernel, Index cells) {
   const Index at = window * step - before; // of the first tap
   const Index low = at < 0 ? within(parts(-at, gap), 0, kernel) : 0;
-  return (Taps){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1))};
+  return (Class){low, at >= cells ? low : larger(low, smaller(kernel, (cells - 1 - at) / gap + 1)), 1};
 }
 
-// Number the classes of some windows of an axis, and count the taps that are met, of all of them; 0 classes where there are
-// more than `most`, or one has no taps. `number` may be null.
+// Number the classes of some windows of an axis; 0 classes where there are more than `most`, or one has no taps. `number`
+// may be null.
 INLINE Index classify(Index most, Index first, Index count, Index windows, Index step, Index before, Index gap, Index kernel,
-                      Index cells, Taps *classes, Index *number, Index *met) {
+                      Index cells, Class *classes, Index *number) {
   Index known = 0;
-  *met = 0;
   for (Index n = 0; n < count; n++) {
-    const Taps t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
+    const Class t = taps_within((first + n) % windows, step, before, gap, kernel, cells);
     Index c = 0;
     while (c < known && (classes[c].low != t.low || classes[c].high != t.high)) c++;
     if (c == most || t.low == t.high) return 0;
     if (c == known) classes[known++] = t;
+    else classes[c].count++;
     if (number) number[n] = c;
-    *met += t.high - t.low;
   }
   return known;
 }
 
 // Those of some rows, and of some columns.
-INLINE Index classify_rows(const Map *m, Index most, Index first, Index count, Taps *classes, Index *number, Index *met) {
-  return classify(most, first, count, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, classes, number, met);
+INLINE Index classify_rows(const Map *m, Index most, Index first, Index count, Class *classes, Index *number) {
+  return classify(most, first, count, m->out_rows, m->down, m->top, m->row_gap, m->kernel_rows, m->rows, classes, number);
 }
-INLINE Index classify_columns(const Map *m, Index first, Index count, Taps *classes, Index *number, Index *met) {
-  return classify(CLASSES, first, count, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, classes, number, met);
+INLINE Index classify_columns(const Map *m, Index first, Index count, Class *classes, Index *number) {
+  return classify(CLASSES, first, count, m->out_columns, m->across, m->left, 1, m->kernel_columns, m->columns, classes, number);
 }
 
-// Whether to part pixels, so that no products with the zeros around an image are made: where these are more than a
-// fortieth. It follows from a map's shape and no batch, since the order of sums does from the parts.
+// How pixels are parted.
+enum {
+  WHOLE,   // all meet all taps
+  BY_ROWS, // by their rows' taps
+  INSIDE,  // by their columns' too, where all of the rows' taps lie within the image
+  BY_BOTH, // everywhere
+};
+
+// Part the pixels of classes of rows and columns; `numbers` becomes the group of each of their pairs, row by row.
+static Index part(const Map *m, Index parted, const Class *rows, Index high, const Class *columns, Index wide, Group *groups, Index *numbers) {
+  Index count = 0;
+  for (Index i = 0, first = 0; i < high; i++)
+    for (Index j = 0; j < wide; j++) {
+      const int whole = parted == BY_ROWS || (parted == INSIDE && rows[i].high - rows[i].low < m->kernel_rows);
+      if (!whole || j == 0)
+        groups[count++] = (Group){first, 0, rows[i].low, rows[i].high, whole ? 0 : columns[j].low * m->channels,
+                                  (whole ? m->kernel_columns : columns[j].high) * m->channels};
+      groups[count - 1].pixels += rows[i].count * columns[j].count, first += rows[i].count * columns[j].count;
+      if (numbers) numbers[i * wide + j] = count - 1;
+    }
+  return count;
+}
+
+// Whether and how to part pixels, so that few products with the zeros around an image are made: that takes the least time,
+// by a fiftieth, as products and what each group loses tell. It follows from a map's shape and no batch, since the order
+// of sums does from the parts.
 static Index parting(const Map *m) {
-  Taps classes[GROUPS];
-  Index high, across;
-  if (taps(m) == 1 || m->column_gap != 1) return 0;
-  const Index wide = classify_columns(m, 0, m->out_columns, classes, 0, &across);
-  if (!classify_rows(m, GROUPS / larger(1, wide), 0, m->out_rows, classes, 0, &high)) return 0;
-  const Index whole = m->out_columns * m->kernel_columns;
-  return 40 * high * (wide ? across : whole) < 39 * m->out_rows * m->kernel_rows * whole ? 1 + (wide > 0) : 0;
+  Class rows[GROUPS], columns[CLASSES];
+  Group groups[GROUPS];
+  const Index vectors = larger(1, vectors_of(m, 0)), pixels = m->out_rows * m->out_columns;
+  const Index image = ((m->out_rows - 1) * m->down + m->kernel_rows) * ((m->out_columns - 1) * m->across + m->kernel_columns) *
+                      m->channels * (Index)sizeof(Cell);
+  const Index images = larger(larger(1, BAND / image), parts(MANY, pixels)); // of a band, about
+  const Index lost = vectors == 1 ? 20 : 6 / vectors;                        // pixels' time
+  Index best = WHOLE, least = taps(m) * m->channels * (images * pixels + lost) / 50 * 49;
+  if (taps(m) == 1 || m->column_gap != 1) return WHOLE;
+  const Index wide = classify_columns(m, 0, m->out_columns, columns, 0);
+  if (!wide) columns[0] = (Class){0, m->kernel_columns, m->out_columns};
+  const Index high = classify_rows(m, GROUPS / larger(1, wide), 0, m->out_rows, rows, 0);
+  for (Index parted = high ? BY_ROWS : BY_BOTH + 1; parted <= (wide ? BY_BOTH : BY_ROWS); parted++) {
+    Index time = 0;
+    for (Index g = part(m, parted, rows, high, columns, larger(1, wide), groups, 0); g-- > 0;)
+      time += (groups[g].bottom - groups[g].top) * (groups[g].right - groups[g].left) * (images * groups[g].pixels + lost);
+    if (time < least) best = parted, least = time;
+  }
+  return best;
 }
 
 // How the work is shared out: bands of rows, segments of rows that are too long, and shares of the panels of filters.
@@ -88,13 +125,14 @@ void NAME(blocks_prepare)(Map *m, int threads) {
   m->segment = m->out_columns;
   if (!in_place(m) && wide > BAND / 2)
     m->segment = smaller(m->out_columns, larger(48, parts(m->out_columns, parts(2 * wide, BAND))));
+  const int large = wide * (m->out_rows + reach) > IMAGE;
   const Index row = ((m->segment - 1) * m->across + span(m->kernel_columns, m->column_gap)) * m->channels * size;
   const Index pixels = larger(24, WRITTEN / (m->filters * size + 16));
   Index band = larger(1, (BAND / row - reach) / m->down + 1);
   band = within(band, parts(24, m->segment), larger(1, pixels / m->segment));
   if (threads > 1) // a unit's bits do not follow from its band
     band = smaller(band, larger(parts(24, m->segment), all * parts(m->out_columns, m->segment) * (in_place(m) ? 1 : panels(m)) / (4 * threads)));
-  if (kernel > KERNEL) band = larger(band, larger(1, 192 / (m->segment * m->out_rows)) * m->out_rows);
+  if (kernel > KERNEL) band = larger(band, large ? parts(MANY, m->segment) : larger(1, MANY / (m->segment * m->out_rows)) * m->out_rows);
   m->band = evenly_cut(all, band, kernel > KERNEL || m->out_rows == 1 ? 1 : threads);
   const Index bands = parts(all, m->band) * parts(m->out_columns, m->segment);
   m->shares = 1;
@@ -254,28 +292,45 @@ INLINE void put(Cell *to, const Cell *from, Index count, int adds) {
   }
 }
 
-// A piece of the sums of one panel at all pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
+// Some pixels: where each reads and writes. Or `at` is null, and the n-th reads from first + n apart, and writes to out + n away.
+typedef struct {
+  const Cell *const *at;
+  const Index *outs;
+  Index count;
+  const Cell *first;
+  Index apart, out, away;
+} Pixels;
+
+INLINE const Cell *read_from(const Pixels *pixels, Index n) { return pixels->at ? pixels->at[n] : pixels->first + n * pixels->apart; }
+INLINE Index write_to(const Pixels *pixels, Index n) { return pixels->at ? pixels->outs[n] : pixels->out + n * pixels->away; }
+
+// A piece of the sums of one panel at some pixels: those of all taps in runs go where y lies, or are kept `aside`, pixel by
 // pixel. `sums` is room for these, or for a tile of a panel that is not full. Of a full one sums that are the last are finished.
 // Rows that are far are fetched a tile ahead.
-static void meet(const Cell *const *at, const Index *outs, Index pixels, const Index *runs, Index count, Index length, const Cell *w,
-                 Index w_step, int vectors, Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish, int far) {
+static void meet(const Pixels *pixels, const Index *runs, Index count, Index length, const Cell *w, Index w_step, int vectors,
+                 Index filters, Cell *out, Cell *sums, int aside, int adds, const Finish *finish, int far) {
   const Index width = width_of(vectors);
+  const int there = filters == width && !aside, whole = there || aside; // whether blocks write where y lies
+  const Cell *tile_at[HIGHEST];
   Index steady[HIGHEST];
-  for (int i = 0; i < HIGHEST; i++) steady[i] = i * width;
-  const int whole = filters == width || aside;
-  for (Index p = 0, high, even = 0; p < pixels; p += high) {
-    if (even <= 0 && TALLEST(vectors) == 12) even = evenly(at + p, pixels - p);
-    high = even > 6 ? parts(even, parts(even, EVENLY(vectors))) : tile(pixels - p, vectors);
-    Cell *to = aside ? sums + p * width : whole ? out : sums;
-    const Index *places = aside || !whole ? steady : outs + p;
-    if (even > 6)
-      block_even((int)high, vectors, at[p], at[p + 1] - at[p], runs, count, length, w, w_step, to, places, whole && adds, finish);
-    else {
-      for (Index i = p + high; far && i < smaller(pixels, p + 2 * high); i++)
-        for (Index k = 0; k < length; k += LANES) __builtin_prefetch(at[i] + runs[0] + k, 0, 2);
-      block_apart((int)high, vectors, at + p, runs, 1, count, length, w, w_step, to, places, whole && adds, finish);
+  for (int i = 0; i < HIGHEST; i++) steady[i] = i * (there && !pixels->at ? pixels->away : width);
+  for (Index p = 0, high, even = 0; p < pixels->count; p += high) {
+    if (even <= 0 && TALLEST(vectors) == 12) even = pixels->at ? evenly(pixels->at + p, pixels->count - p) : pixels->count;
+    high = even > 6 ? parts(even, parts(even, EVENLY(vectors))) : tile(pixels->count - p, vectors);
+    Cell *to = there ? out + (pixels->at ? 0 : write_to(pixels, p)) : aside ? sums + p * width : sums;
+    const Index *places = there && pixels->at ? pixels->outs + p : steady;
+    if (even > 6) {
+      const Cell *first = read_from(pixels, p);
+      block_even((int)high, vectors, first, read_from(pixels, p + 1) - first, runs, count, length, w, w_step, to, places,
+                 whole && adds, finish);
+    } else {
+      for (Index i = p + high; far && i < smaller(pixels->count, p + 2 * high); i++)
+        for (Index k = 0; k < length; k += LANES) __builtin_prefetch(read_from(pixels, i) + runs[0] + k, 0, 2);
+      for (Index i = 0; i < high && !pixels->at; i++) tile_at[i] = read_from(pixels, p + i);
+      block_apart((int)high, vectors, pixels->at ? pixels->at + p : tile_at, runs, 1, count, length, w, w_step, to, places,
+                  whole && adds, finish);
     }
-    for (Index i = 0; i < high && !whole; i++) put(out + outs[p + i], sums + steady[i], filters, adds);
+    for (Index i = 0; i < high && !whole; i++) put(out + write_to(pixels, p + i), sums + steady[i], filters, adds);
     even -= high;
   }
 }
@@ -288,8 +343,8 @@ INLINE Index full(const Map *m) {
 
 // The sums of pixels that meet a matrix: pieces of its channels in turn, which stay in cache while panels pass, as those
 // of a panel do while pixels pass. `own` is room for a piece of a panel, `sums` for a tile.
-static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index pixels, Index cut, Index begin, Index end,
-                   const Cell *packed, Cell *own, Cell *sums, Cell *y, const Ending *ending) {
+static void matrix(const Map *m, const Pixels *pixels, Index cut, Index begin, Index end, const Cell *packed, Cell *own, Cell *sums,
+                   Cell *y, const Ending *ending) {
   for (Index s = 0; s < m->channels; s += cut) {
     Map piece = *m; // of the channels from s on
     piece.channels = smaller(cut, m->channels - s), piece.k_at += s * m->k_channel;
@@ -298,7 +353,7 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
       const Index width = width_of(vectors), filters = smaller(width, m->filters - panel * PANEL);
       const Cell *w = packed + m->packed_at + panel * PANEL * m->channels + s * width;
       Index step = width;
-      if (m->loose && m->k_filter == 1 && filters == width && pixels <= OFTEN) { // as good as packed
+      if (m->loose && m->k_filter == 1 && filters == width && pixels->count <= OFTEN) { // as good as packed
         w = packed + piece.k_at + panel * PANEL, step = m->k_channel;
       } else if (m->loose) {
         pack(&piece, panel, 0, piece.channels, packed, own);
@@ -306,28 +361,33 @@ static void matrix(const Map *m, const Cell *const *at, const Index *outs, Index
       }
       Finish finish;
       const int ends = s + cut >= m->channels && filters == width && finish_of(m, ending, panel * PANEL, &finish);
-      meet(at, outs, pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0,
+      meet(pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0,
            panel == begin && is_far(m));
     }
   }
 }
 
-// Part the pixels of a band. `row` and `column` tell what a row and a column add to a group's number.
-static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column) {
-  Taps rows[GROUPS], columns[CLASSES] = {{0, m->kernel_columns}};
-  Index of_row[GROUPS] = {0}, of_column[CLASSES] = {0}, count = 0, met, wide = 1;
-  if (m->parted == 2) wide = classify_columns(m, b->left, b->columns, columns, column, &met);
+// Part the pixels of a band. `row` and `column` tell what a row and a column add to a place in `numbers`, which has groups.
+static Index group(const Map *m, const Band *b, Group *groups, Index *row, Index *column, Index *numbers) {
+  Class rows[GROUPS], columns[CLASSES] = {{0, m->kernel_columns, b->columns}};
+  Index wide = 1;
+  if (m->parted > BY_ROWS) wide = classify_columns(m, b->left, b->columns, columns, column);
   else memset(column, 0, b->columns * sizeof(Index));
-  const Index high = classify_rows(m, GROUPS, b->first, b->rows, rows, row, &met);
-  for (Index r = 0; r < b->rows; r++) of_row[row[r]]++, row[r] *= wide;
-  for (Index q = 0; q < b->columns; q++) of_column[column[q]]++;
-  for (Index i = 0, first = 0; i < high; i++)
-    for (Index j = 0; j < wide; j++, count++) {
-      groups[count] = (Group){first, of_row[i] * of_column[j], rows[i].low, rows[i].high,
-                              columns[j].low * m->channels, columns[j].high * m->channels};
-      first += groups[count].pixels;
-    }
-  return count;
+  const Index high = classify_rows(m, GROUPS, b->first, b->rows, rows, row);
+  for (Index r = 0; r < b->rows; r++) row[r] *= wide;
+  return part(m, m->parted, rows, high, columns, wide, groups, numbers);
+}
+
+// Where the windows of a row begin in X, if they are single pixels, and their sums in Y.
+INLINE Index read_at(const Map *m, Index row) { return m->x_at + row / m->out_rows * m->x_image + row % m->out_rows * m->down * m->x_row; }
+INLINE Index write_at(const Map *m, Index row) { return m->y_at + row / m->out_rows * m->y_image + row % m->out_rows * m->y_row; }
+
+// Whether the single pixels of some rows lie equally far from each other, in X and in Y.
+static int lie_evenly(const Map *m, const Band *b) {
+  const Index x = b->columns * m->across * m->x_column, y = b->columns * m->y_column;
+  for (Index r = b->first + 1; r < b->last; r++)
+    if (read_at(m, r) - read_at(m, r - 1) != x || write_at(m, r) - write_at(m, r - 1) != y) return 0;
+  return b->columns == m->out_columns;
 }
 
 // The sums of one band's pixels and one share of the filters.
@@ -350,9 +410,9 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   const Cell **rows = carve(&room, b.rows * sizeof(Cell *)), **at = carve(&room, pixels * sizeof(Cell *));
   Index *outs = carve(&room, pixels * sizeof(Index)), *runs = carve(&room, count * sizeof(Index));
   Index *here = carve(&room, count * sizeof(Index)), *row_group = carve(&room, b.rows * sizeof(Index));
-  Index *column_group = carve(&room, b.columns * sizeof(Index)), places[GROUPS];
+  Index *column_group = carve(&room, b.columns * sizeof(Index)), places[GROUPS], numbers[GROUPS] = {0};
   Group groups[GROUPS];
-  Index all = m->parted && !wide ? group(m, &b, groups, row_group, column_group) : 0;
+  Index all = m->parted && !wide ? group(m, &b, groups, row_group, column_group, numbers) : 0;
   if (!all) {
     groups[all++] = (Group){0, pixels, 0, count, 0, length};
     memset(row_group, 0, b.rows * sizeof(Index)), memset(column_group, 0, b.columns * sizeof(Index));
@@ -360,26 +420,32 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
   Cell *own = m->loose ? carve(&room, most * m->channels * PANEL * sizeof(Cell)) : 0;
   if (!direct) lay_band(m, &b, x, laid, rows);
   for (Index g = 0; g < all; g++) places[g] = groups[g].first;
-  for (Index r = 0; r < b.rows; r++) {
-    const Index image = (b.first + r) / m->out_rows, row = (b.first + r) % m->out_rows;
-    const Cell *start = direct ? x + m->x_at + image * m->x_image + row * m->down * m->x_row : rows[r];
-    const Index pitch = m->across * (direct ? m->x_column : m->channels);
-    for (Index q = 0; q < b.columns; q++) {
-      const Index p = places[row_group[r] + column_group[q]]++;
-      at[p] = start + (direct ? b.left + q : q) * pitch;
-      outs[p] = m->y_at + image * m->y_image + row * m->y_row + (b.left + q) * m->y_column;
+  const int singly = m->loose && one_by_one(m), flat = direct && !aside && !singly;
+  const Index pitch = m->across * (direct ? m->x_column : m->channels), away = m->y_column;
+  Pixels every = {at, outs, pixels};
+  if (flat && lie_evenly(m, &b)) {
+    every = (Pixels){.count = pixels, .first = x + read_at(m, b.first), .apart = pitch, .out = write_at(m, b.first), .away = away};
+  } else {
+    for (Index r = 0; r < b.rows; r++) {
+      const Cell *from = direct ? x + read_at(m, b.first + r) + b.left * pitch : rows[r];
+      Index to = write_at(m, b.first + r) + b.left * away;
+      for (Index q = 0; q < b.columns;) {
+        const Index class = column_group[q], number = numbers[row_group[r] + class];
+        Index p = places[number];
+        for (; q < b.columns && column_group[q] == class; q++, p++, from += pitch, to += away) at[p] = from, outs[p] = to;
+        places[number] = p;
+      }
     }
   }
   for (Index r = 0; r < count; r++)
     runs[r] = joined ? r * b.deep * b.pitch
                      : r / m->kernel_columns * b.deep * b.pitch + r % m->kernel_columns * m->column_gap * m->channels;
-  const int singly = m->loose && one_by_one(m), flat = direct && !aside && !singly;
   const Index lots = singly ? parts(m->filters, LANES) : panels(m), lot = singly ? LANES : PANEL; // that are shared out
   const Index begin = share * lots / m->shares, end = (share + 1) * lots / m->shares;
   const Index from = begin * lot, to = smaller(m->filters, end * lot);
   for (Index p = 0; p < pixels && singly; p++)
     rows_of_one(to - from, at[p], length, cut, packed + m->k_at + from, m->k_channel, y + outs[p] + from);
-  if (flat) matrix(m, at, outs, pixels, cut, begin, end, packed, own, sums, y, ending);
+  if (flat) matrix(m, &every, cut, begin, end, packed, own, sums, y, ending);
   const int ends_full = flat || (pieces == 1 && !aside && !singly); // whether full panels are finished as they are written
   for (Index panel = begin; panel < end && !singly && !flat; panel++) {
     const int vectors = vectors_of(m, panel);
@@ -403,8 +469,9 @@ void NAME(blocks_unit)(const Map *m, Index unit, const Cell *x, const Cell *pack
           const Index each = cells_met == l ? bottom - top : 1; // runs whose filters follow each other
           for (Index i = top; i < bottom && cells_met > 0; i += each) {
             for (Index j = 0; j < each; j++) here[j] = runs[i + j] + left;
-            meet(at + part->first, outs + part->first, part->pixels, here, each, cells_met, w + ((i - r) * l + left - s) * width, width,
-                 vectors, filters, out, aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0,
+            const Pixels some_pixels = {at + part->first, outs + part->first, part->pixels};
+            meet(&some_pixels, here, each, cells_met, w + ((i - r) * l + left - s) * width, width, vectors, filters, out,
+                 aside ? sums + part->first * width : sums, aside, wide ? piece % PIECES != 0 : met[g]++ > 0,
                  ends && i + each >= bottom ? &finish : 0, 0);
           }
         }

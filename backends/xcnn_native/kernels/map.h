@@ -29,7 +29,7 @@ typedef struct {
   Index units, band, segment, shares, packed_at, packed, slots, room_at;
   Index loose;  // whether units read the kernel as it is, each panel being met by one unit alone
   Index turned; // whether the sums of the kernel's gradient have its cells as lanes, and not filters
-  Index parted; // whether pixels are parted by which of their taps lie within the image: 1 by rows, 2 by columns too
+  Index parted; // whether and how pixels are parted by which of their taps lie within the image
 } Map;
 
 #if defined(__AVX512F__) || defined(__aarch64__) // 32 registers
