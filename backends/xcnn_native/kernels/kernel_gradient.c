@@ -11,6 +11,7 @@
 #define PIXELS 224       // of a band at most, but a row at least: so many products make a chain
 #define SLOPES 16384     // bytes of all panels of dY that are few
 #define CHANNELS 48      // of a share about, where windows are single pixels
+#define MANY 48          // filters that take their time to meet
 #define THIN 40          // channels at most that meet slopes as these lie, rather than laid out
 #define ROOM 2400000     // cells of all slots' sums, beyond which slots are fewer
 #define LAID 131072      // bytes of rows of X that are laid out at a time, about
@@ -67,13 +68,13 @@ INLINE void lay_some(const Map *m, Index part, Cell *to, const Cell *row, Index 
 // Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last. What lies side by side is
 // read in one go.
 INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, Index first, Index last) {
-  const Index pixels = b->rows * b->columns, full = m->y_channel == 1 ? within(m->filters / PANEL, first, last) : first;
+  const Index pixels = b->rows * b->columns, column = m->y_column, full = m->y_channel == 1 ? within(m->filters / PANEL, first, last) : first;
   for (Index r = b->first, p = 0; r < b->last; r++) {
     const Cell *row = dy + m->y_at + r / m->out_rows * m->y_image + r % m->out_rows * m->y_row + b->left * m->y_column;
     for (Index q = 0; q < b->columns; q++, p++)
       for (Index panel = first; panel < full; panel++)
         UNROLL for (int v = 0; v < WIDEST; v++)
-          store(to + ((panel - first) * pixels + p) * PANEL + v * LANES, load(row + q * m->y_column + panel * PANEL + v * LANES));
+          store(to + ((panel - first) * pixels + p) * PANEL + v * LANES, load(row + q * column + panel * PANEL + v * LANES));
     for (Index panel = full; panel < last; panel++) {
       const Index cells = width_of(vectors_of(m, panel)), filters = smaller(cells, m->filters - panel * PANEL);
       const Cell *from = row + panel * PANEL * m->y_channel;
@@ -81,22 +82,41 @@ INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, In
       if (filters < cells) clear(part, b->columns * cells);
       const Index whole = m->y_channel == 1 ? filters / HALF * HALF : 0;
       for (Index q = 0; q < b->columns && whole; q++)
-        for (Index o = 0; o < whole; o += HALF) *(Half *)(part + q * cells + o) = *(const Half *)(from + q * m->y_column + o);
+        for (Index o = 0; o < whole; o += HALF) *(Half *)(part + q * cells + o) = *(const Half *)(from + q * column + o);
       for (Index o = whole; o < filters; o++)
-        for (Index q = 0; q < b->columns; q++) part[q * cells + o] = from[o * m->y_channel + q * m->y_column];
+        for (Index q = 0; q < b->columns; q++) part[q * cells + o] = from[o * m->y_channel + q * column];
     }
   }
 }
 
-// dB's sums of a panel of slopes: `rows` runs, that begin at runs[r] or follow each other, of pixels a step apart.
-INLINE void add_bias(Slot slot, Index panel, Index width, const Cell *w, const Index *runs, Index rows, Index columns, Index step) {
-  for (Index o = 0; o < width; o += HALF) {
-    Half sum = {0};
-    for (Index r = 0; r < rows; r++) {
-      const Cell *from = w + (runs ? runs[r] : r * columns * step) + o;
-      for (Index q = 0; q < columns; q++) sum += *(const Half *)(from + q * step);
-    }
-    for (Index l = 0; l < HALF; l++) slot.bias[panel * PANEL + o + l] += (double)sum[l];
+// dB's sums of a panel of so many vectors of slopes: `rows` runs, that begin at runs[r] or follow each other, of pixels a step
+// apart.
+#define BIAS double *bias, const Cell *w, const Index *runs, Index rows, Index columns, Index step
+#define ADD_BIAS(KIND, WIDTH) \
+  KIND sums[WIDEST]; \
+  UNROLL for (int v = 0; v < vectors; v++) sums[v] = (KIND){0}; \
+  for (Index r = 0; r < rows; r++) { \
+    const Cell *from = w + (runs ? runs[r] : r * columns * step); \
+    for (Index q = 0; q < columns; q++, from += step) \
+      UNROLL for (int v = 0; v < vectors; v++) sums[v] += *(const KIND *)(from + v * (WIDTH)); \
+  } \
+  UNROLL for (int v = 0; v < vectors; v++) for (Index l = 0; l < (WIDTH); l++) bias[v * (WIDTH) + l] += (double)sums[v][l];
+
+INLINE void add_bias_of_vectors(const int vectors, BIAS) { ADD_BIAS(Vector, LANES) }
+INLINE void add_bias_of_half(BIAS) {
+  enum { vectors = 1 };
+  ADD_BIAS(Half, HALF)
+}
+
+static void add_bias(int vectors, BIAS) {
+  switch (vectors) {
+    case 0: add_bias_of_half(bias, w, runs, rows, columns, step); return;
+    case 1: add_bias_of_vectors(1, bias, w, runs, rows, columns, step); return;
+    case 2: add_bias_of_vectors(2, bias, w, runs, rows, columns, step); return;
+#if WIDEST == 4
+    case 3: add_bias_of_vectors(3, bias, w, runs, rows, columns, step); return;
+    case 4: add_bias_of_vectors(4, bias, w, runs, rows, columns, step); return;
+#endif
   }
 }
 
@@ -164,9 +184,26 @@ static int find_pixels(const Map *m, const Band *b, Index at, Index image, Index
   return even;
 }
 
+// Fetch what the next products meet into the second cache, while others are made: so many cells of each of a band's pixels, of
+// these those from a share `begin` of `all` to a share `end`.
+typedef struct {
+  const Cell *from;
+  const Index *runs;
+  Index rows, columns, step, cells;
+} Next;
+
+INLINE void fetch(const Next *next, Index begin, Index end, Index all) {
+  const Index pixels = next->rows * next->columns;
+  for (Index p = begin * pixels / all; p < end * pixels / all; p++) {
+    const Cell *from = next->from + next->runs[p / next->columns] + p % next->columns * next->step;
+    for (Index c = 0; c < next->cells; c += LANES) __builtin_prefetch(from + c, 0, 2);
+  }
+}
+
 // A slot's sums for one share of the panels and of the channels, where windows are single pixels: a product of matrices, X
 // being read as it lies, and panels of dY too where few channels meet them.
-static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
+static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk,
+                        int biased) {
   const Index by_panels = smaller(panels(m), m->shares), by_channels = m->shares / by_panels, channels = m->channels;
   const Index number = unit / m->shares, share = unit % m->shares / by_channels, part = unit % by_channels;
   const Index begin = share * panels(m) / by_panels, end = (share + 1) * panels(m) / by_panels;
@@ -174,7 +211,8 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   const Index low = part * all / by_channels * lot, some = smaller(channels, (part + 1) * all / by_channels * lot) - low;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
-  const int far = is_far(m);
+  const int far = is_far(m) && m->filters >= MANY; // fewer leave no time to ask for X
+  const int slopes_far = m->images * m->out_rows * m->out_columns * m->filters * (Index)sizeof(Cell) > FAR;
   for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
@@ -182,6 +220,15 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
     const int adds = (n - first) % BANDS != 0, pours = slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1);
     Cell *laid = scratch(pixels * PANEL * sizeof(Cell));
     Index x_runs[PIXELS], y_runs[PIXELS], step, y_step;
+    Next next_x = {0}, next_slopes = {0};
+    Index x_next[PIXELS], y_next[PIXELS];
+    if (n + 1 < last && (far || slopes_far) && !m->turned) {
+      const Band next = band_of(m, (n + 1) / segments_of(m), (n + 1) % segments_of(m));
+      next_x = (Next){x + low, x_next, next.rows, next.columns, 0, some};
+      next_slopes = (Next){dy + begin * PANEL, y_next, next.rows, next.columns, 0, width_of(vectors_of(m, begin))};
+      find_pixels(m, &next, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_next, &next_x.step);
+      find_pixels(m, &next, m->y_at, m->y_image, m->y_row, m->y_column, y_next, &next_slopes.step);
+    }
     const int x_even = find_pixels(m, &b, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_runs, &step);
     const int y_even = find_pixels(m, &b, m->y_at, m->y_image, m->y_row, m->y_column, y_runs, &y_step);
     for (Index panel = begin; panel < end; panel++) {
@@ -193,7 +240,7 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
       const Index *w_runs = lies ? y_runs : 0;
       const Cell *w = lies ? dy + panel * PANEL : laid;
       if (!lies) lay_slopes(m, &b, dy, laid, panel, panel + 1);
-      if (!part) add_bias(slot, panel, width, w, w_runs, rows, columns, w_step);
+      if (biased && !part) add_bias(vectors, slot.bias + panel * PANEL, w, w_runs, rows, columns, w_step);
       if (m->turned) {
         Index lines[PIXELS], count = rows;
         for (Index r = 0; r < rows; r++) lines[r] = r * columns;
@@ -201,16 +248,16 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         meet_turned(m, slot.sums, x, 0, &seen, step, columns, 0, low, low + some, laid, adds);
         continue;
       }
+      const Next other_slopes = {dy + (panel + 1) * PANEL, y_runs, b.rows, b.columns, y_step, width};
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
       for (Index c = low, together; c < low + some; c += together) {
         const Cell *a[1] = {x + c};
         Index outs[12];
         together = tile(low + some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
-        const Index next = ((c + together) / LANES + 1) * LANES; // of the channels that lie in the line after this tile's
-        if (far && panel == begin && c / LANES != (c + together) / LANES && next < channels)
-          for (Index r = 0; r < rows; r++)
-            for (Index q = 0; q < columns; q++) __builtin_prefetch(x + x_runs[r] + q * step + next, 0, 2);
+        const Index done = c - low, now = done + together;
+        if (far && next_x.from) fetch(&next_x, (panel - begin) * some + done, (panel - begin) * some + now, (end - begin) * some);
+        if (slopes_far && !lies && (panel + 1 < end || next_slopes.from)) fetch(panel + 1 < end ? &other_slopes : &next_slopes, done, now, some);
         block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
       }
       if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
@@ -292,14 +339,14 @@ INLINE int slopes_lie(const Map *m) {
 
 INLINE const Cell *slopes_where_they_lie(const Map *m, const Band *b, const Cell *dy) { return dy + m->y_at + b->first * m->y_row; }
 
-// A slot's sums for one share of the filters or of the channels. Rows of X are laid out for several bands at a time.
-void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk) {
+// A slot's sums for one share of the filters or of the channels, and dB's, if it is `biased`. Rows of X are laid out for several bands at a time.
+void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk, int biased) {
   if (outer(m)) {
     outer_unit(m, unit, x, dy, dk);
     return;
   }
   if (in_place(m)) {
-    matrix_unit(m, unit, x, dy, room, dk);
+    matrix_unit(m, unit, x, dy, room, dk, biased);
     return;
   }
   const Unit u = unit_of(m, unit, room);
@@ -326,9 +373,9 @@ void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const C
       Cell *to = slopes + n * each;
       const Cell *mine = lie ? slopes_where_they_lie(m, &b, dy) : to;
       if (!lie) lay_slopes(m, &b, dy, to, u.low, u.high);
-      for (Index panel = u.low; panel < u.high && !u.begin; panel++)
-        add_bias(u.slot, panel, width_of(vectors_of(m, panel)), mine + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1, b.rows * b.columns,
-                 width_of(vectors_of(m, panel)));
+      for (Index panel = u.low; panel < u.high && !u.begin && biased; panel++)
+        add_bias(vectors_of(m, panel), u.slot.bias + panel * PANEL, mine + (panel - u.low) * b.rows * b.columns * PANEL, 0, 1,
+                 b.rows * b.columns, width_of(vectors_of(m, panel)));
     }
     for (Index lot = u.begin; lot < u.end; lot++) {
       const Index low = first_of(m, lot), some = first_of(m, lot + 1) - low, pixel = pixel_of(m, most_channels);

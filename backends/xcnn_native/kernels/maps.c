@@ -93,7 +93,7 @@ static void gradient_unit(void *argument, Index unit) {
   const Call *call = argument;
   const Map *m = call->maps;
   for (; unit >= m->units; m++) unit -= m->units;
-  if (m->kind == BLOCKS) NAME(blocks_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at, call->to);
+  if (m->kind == BLOCKS) NAME(blocks_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at, call->to, call->db != 0);
   if (m->kind == FEW) NAME(few_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
   if (m->kind == DEPTHWISE) NAME(depthwise_gradient_unit)(m, unit, call->x, call->dy, call->room + m->room_at);
 }
