@@ -84,11 +84,13 @@ void NAME(depthwise_prepare)(Map *m, int threads) {
   m->packed = chunks_of(m) * m->channels * taps(m) * CHUNK;
 }
 
-// Where a cell of the kernel lies: that of the n-th mate of a tie.
-INLINE Index kernel_at(const Map *m, Index filter, Index tie, Index n) {
+// Where a filter's kernel lies, and in it the cell of a tie's n-th mate.
+INLINE Index filter_at(const Map *m, Index filter) {
+  return m->k_at + filter / m->group * m->k_group + filter % m->group * m->k_filter;
+}
+INLINE Index cell_at(const Map *m, Index tie, Index n) {
   const Index tap = tie / lines_of(m), c = tie % lines_of(m) + n;
-  return m->k_at + filter / m->group * m->k_group + filter % m->group * m->k_filter + c * m->k_channel +
-         tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
+  return c * m->k_channel + tap / m->kernel_columns * m->k_row + tap % m->kernel_columns * m->k_column;
 }
 
 // A chunk of the kernel: [tie][mate][filter].
@@ -97,7 +99,7 @@ void NAME(depthwise_pack)(const Map *m, Index chunk, const Cell *k, Cell *packed
   Cell *to = packed + m->packed_at + chunk * all * CHUNK;
   if (filters < CHUNK) clear(to, all * CHUNK);
   for (Index o = 0; o < filters; o++) {
-    const Cell *from = k + kernel_at(m, chunk * CHUNK + o, 0, 0);
+    const Cell *from = k + filter_at(m, chunk * CHUNK + o);
     for (Index row = 0, n = 0; row < m->kernel_rows; row++)
       for (Index column = 0; column < m->kernel_columns; column++)
         for (Index c = 0; c < m->channels; c++, n++) to[n * CHUNK + o] = from[row * m->k_row + column * m->k_column + c * m->k_channel];
@@ -399,13 +401,20 @@ void NAME(depthwise_gradient_unit)(const Map *m, Index unit, const Cell *x, cons
 }
 
 void NAME(depthwise_merge)(const Map *m, Index chunk, const char *room, Cell *dk, Cell *db) {
-  const Index mates = mates_of(m), all = ties_of(m) * mates;
-  for (Index o = 0; o < smaller(CHUNK, m->filters - chunk * CHUNK); o++)
-    for (Index at = 0; at <= all; at++) {
-      double sum = 0;
-      for (Index slot = 0; slot < m->slots; slot++)
-        sum += ((const double *)room)[(slot * chunks_of(m) + chunk) * sums_of(m) + at * CHUNK + o];
-      if (at < all) dk[kernel_at(m, chunk * CHUNK + o, at / mates, at % mates)] = (Cell)sum;
-      else if (db) db[chunk * CHUNK + o] = (Cell)sum;
+  const Index mates = mates_of(m), all = ties_of(m) * mates, first = chunk * CHUNK, filters = smaller(CHUNK, m->filters - first);
+  Index places[CHUNK];
+  for (Index o = 0; o < filters; o++) places[o] = filter_at(m, first + o);
+  for (Index at = 0; at <= all; at++) {
+    double sums[CHUNK] = {0};
+    for (Index slot = 0; slot < m->slots; slot++) {
+      const double *of = (const double *)room + (slot * chunks_of(m) + chunk) * sums_of(m) + at * CHUNK;
+      for (Index o = 0; o < CHUNK; o++) sums[o] += of[o];
     }
+    if (at < all) {
+      Cell *to = dk + cell_at(m, at / mates, at % mates);
+      for (Index o = 0; o < filters; o++) to[places[o]] = (Cell)sums[o];
+    } else {
+      for (Index o = 0; o < filters && db; o++) db[first + o] = (Cell)sums[o];
+    }
+  }
 }

@@ -33,16 +33,16 @@ INLINE int cheaper_turned(const Map *m) {
   return m->filters * groups_of(m) * parts(beside_of(m), LANES) * 20 < cells * vectors * (vectors == 1 ? 21 : 19);
 }
 
-void NAME(blocks_prepare_gradient)(Map *m) {
+void NAME(blocks_prepare_gradient)(Map *m, Index maps) {
   m->turned = !outer(m) && cheaper_turned(m);
   m->segment = parts(m->out_columns, parts(m->out_columns, PIXELS));
   m->band = within(PIXELS / m->segment, 1, rows_of(m));
-  // units for sixteen threads, X laid out as rarely as can be; slots cost memory, and have equally many bands
+  // units for sixteen threads, of all maps; X laid out as rarely as can be; slots cost memory, and have equally many bands
   const Index most = smaller(parts(parts(rows_of(m), m->band), 2), ROOM / cells_of(m));
-  for (m->slots = SLOTS; m->slots > 1 && m->slots > most;) m->slots /= 2;
+  for (m->slots = parts(SLOTS, maps); m->slots > 1 && m->slots > most;) m->slots /= 2;
   m->band = parts(rows_of(m), parts(parts(rows_of(m), m->band), m->slots) * m->slots);
-  m->shares = smaller(in_place(m) ? panels(m) : larger(panels(m), lots(m)), parts(SLOTS, m->slots));
-  if (in_place(m)) m->shares *= within(parts(SLOTS, m->slots * m->shares), 1, parts(m->channels, m->turned ? PANEL : CHANNELS));
+  m->shares = smaller(in_place(m) ? panels(m) : larger(panels(m), lots(m)), parts(SLOTS, m->slots * maps));
+  if (in_place(m)) m->shares *= within(parts(SLOTS, m->slots * m->shares * maps), 1, parts(m->channels, m->turned ? PANEL : CHANNELS));
   m->units = m->slots * m->shares;
   m->packed = m->slots * slot_bytes(m);
   if (outer(m)) m->slots = 1, m->shares = m->units = within(m->channels / 64, 1, SLOTS), m->packed = 0;

@@ -15,13 +15,14 @@ typedef struct {
 // that is `kept` packed for later calls is packed, unless it lies as well as that.
 EXPORT Index NAME(prepare)(Map *maps, Index count, int kept, int threads) {
   Index cells = 0;
+  const int each = count >= 4 * threads ? 1 : threads; // that share a map: many maps are shared out whole
   int loose = 1;
   for (Map *m = maps; m < maps + count; m++) {
     m->loose = 0;
-    if (m->kind == BLOCKS) NAME(blocks_prepare)(m, threads);
-    if (m->kind == FEW) NAME(few_prepare)(m, threads);
-    if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, threads);
-    if (m->kind == SPREAD) NAME(spread_prepare)(m, threads);
+    if (m->kind == BLOCKS) NAME(blocks_prepare)(m, each);
+    if (m->kind == FEW) NAME(few_prepare)(m, each);
+    if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, each);
+    if (m->kind == SPREAD) NAME(spread_prepare)(m, each);
     loose &= (int)m->loose && (!kept || (taps(m) == 1 && m->k_filter == 1));
   }
   for (Map *m = maps; m < maps + count; m++) { // all are loose, or none
@@ -80,7 +81,7 @@ EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const C
 EXPORT Index NAME(prepare_gradient)(Map *maps, Index count) {
   Index bytes = 0;
   for (Map *m = maps; m < maps + count; m++) {
-    if (m->kind == BLOCKS) NAME(blocks_prepare_gradient)(m);
+    if (m->kind == BLOCKS) NAME(blocks_prepare_gradient)(m, count);
     if (m->kind == FEW) NAME(few_prepare_gradient)(m);
     if (m->kind == DEPTHWISE) NAME(depthwise_prepare_gradient)(m);
     m->room_at = bytes;

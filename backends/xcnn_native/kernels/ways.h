@@ -39,7 +39,7 @@ void NAME(spread_prepare)(Map *m, int threads);
 void NAME(spread_pack)(const Map *m, Index row, const Cell *k, Cell *packed);
 void NAME(spread_unit)(const Map *m, Index unit, const Cell *dy, const Cell *packed, Cell *dx);
 
-void NAME(blocks_prepare_gradient)(Map *m);
+void NAME(blocks_prepare_gradient)(Map *m, Index maps);
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk, int biased);
 Index NAME(blocks_merges)(const Map *m);
 void NAME(blocks_merge)(const Map *m, Index unit, const Cell *dy, const char *room, Cell *dk, Cell *db);

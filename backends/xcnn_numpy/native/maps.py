@@ -80,7 +80,7 @@ class Way:
         self.depthwise = self.in_lanes(self.filters, k_shape[1])
         self.work = prod(self.y_shape) * prod(k_shape[1:]) * (APART if self.depthwise else 1)
         self.turned = self.in_lanes(k_shape[1], self.filters)
-        self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.nothing) and self.cheaper_spread()
+        self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.depthwise or self.nothing) and self.cheaper_spread()
 
         self.y_last = k_shape[0] >= LAST and not self.in_planes(k_shape[0], self.output)
         self.x_last = x_shape[1] >= LAST and not self.in_planes(x_shape[1], x_shape[2:])
@@ -100,7 +100,8 @@ class Way:
     def in_lanes(self, filters: int, channels: int) -> bool:
         """Whether groups of so many filters and channels make one map, the filters of all groups being its lanes."""
         taps = self.k_shape[2] * self.k_shape[3]
-        return self.groups > 1 and filters <= LAST and taps * channels <= (LONGEST if channels == 1 else TERMS)
+        own = 1 in (channels, filters) or (channels == filters and LAST % filters == 0)
+        return self.groups > 1 and filters <= LAST and own and taps * channels <= (LONGEST if channels == 1 else TERMS)
 
     def cheaper_spread(self) -> bool:
         """Whether dX takes less time as products of each pixel of dY, added up, than as a sum for each of its cells.
@@ -139,7 +140,12 @@ class Way:
 
     def gradient(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
         """Those of which dK is the gradient; strides count cells."""
-        fewer = self.filters <= MOST_FEW or (self.k_shape[1] <= MOST_OF_HALF and self.output[1] >= 2 * COLUMNS)
+        channels = self.k_shape[1]
+        beside = channels * (self.k_shape[3] if self.dilation[1] == 1 else 1)  # cells of the kernel that would be lanes
+        if channels >= (LAST if wide_vectors() else 2 * LAST) or beside >= (15 if self.y_last else 24):
+            fewer = False
+        else:
+            fewer = self.filters <= MOST_FEW or self.output[1] >= 2 * COLUMNS
         for part in self.forward(x, k, y):
             yield part if fewer or part["kind"] != FEW else {**part, "kind": BLOCKS}
 
@@ -203,10 +209,15 @@ class Way:
         )
 
 
+def wide_vectors() -> bool:
+    """Whether vectors of this processor have sixteen cells."""
+    found = library()
+    return found is not None and found.instructions == "v4"
+
+
 def most_few() -> int:
     """Filters at most whose lanes are pixels, by the vectors of this processor."""
-    found = library()
-    return MOST_OF_HALF if found is not None and found.instructions == "v4" else MOST_FEW
+    return MOST_OF_HALF if wide_vectors() else MOST_FEW
 
 
 def strides(name: str, cells: Shape, channels: int) -> dict[str, int]:

@@ -157,6 +157,16 @@ LARGE = [
     many(1, 1, 32, 7, (1, 1), (1, 1)),  # products of one pixel, few filters
     many(4, 1, 24, 8, (28, 28), (1, 1)),  # half a vector of filters, whose slopes are read as they lie
     many(4, 1, 20, 40, (30, 28), (1, 1), (2, 2)),
+    many(2, 1, 192, 64, (56, 56), (3, 3), padding=AROUND),  # a large kernel, and images beyond what a band takes
+    many(3, 1, 20, 24, (28, 28), (5, 5), padding=((2, 2), (2, 2))),  # columns are parted within the image only
+    many(3, 1, 20, 16, (28, 28), (5, 5), padding=((2, 2), (2, 2))),  # a single vector of filters: rows alone
+    many(2, 32, 6, 6, (14, 14), (3, 3), padding=AROUND),  # so many groups that each is one unit
+    many(2, 32, 4, 8, (9, 9), (3, 3), padding=AROUND),
+    many(2, 30, 8, 4, (9, 9), (1, 1)),
+    many(2, 3, 1, 8, (9, 9), (9, 9)),  # one result a group, whose filters are lanes of one map, and products no chain
+    many(2, 3, 1, 2, (1, 4), (1, 4)),
+    many(8, 1, 160, 48, (60, 60), (1, 1)),  # X comes from memory
+    many(8, 1, 48, 160, (60, 60), (1, 1)),  # so does dY
 ]
 
 
