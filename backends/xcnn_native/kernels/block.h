@@ -4,16 +4,11 @@
 #include "map.h"
 
 // Write a block's sums, of vectors of a kind, or add them to what lies there; finished, where they are the last.
+#define SUM(i, v) sums[i][v]
+#define TO(i) (out + outs[i])
 #define WRITE(KIND, WIDTH) \
-  if (!adds && !finish) { \
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) *(KIND *)(out + outs[i] + v * (WIDTH)) = sums[i][v]; \
-    return; \
-  } \
-  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) { \
-    KIND *to = (KIND *)(out + outs[i] + v * (WIDTH)), sum = adds ? *to + sums[i][v] : sums[i][v]; \
-    if (finish) FINISHED(KIND, sum, finish, v * (WIDTH), to); \
-    *to = sum; \
-  }
+  if (adds) EACH(rows, vectors) sums[i][v] += *(const KIND *)(TO(i) + v * (WIDTH)); \
+  FINISH(KIND, WIDTH, rows, vectors, finish, 0);
 
 #define FETCHED 2 // of `adds`: what lies there is not in the first cache, and is fetched meanwhile
 

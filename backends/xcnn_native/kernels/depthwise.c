@@ -115,6 +115,16 @@ INLINE Vector mate(const int mates, const int n, const Cell *line, Index v) {
   return made;
 }
 
+// Write sums of some pixels, those of the filters from `at` on, or add them to what lies there.
+INLINE void write_row(const int some, Vector *sums, Cell *out, Index step, Index at, int adds, const Finish *finish) {
+#define SUM(i, v) sums[i]
+#define TO(i) (out + i * step)
+  if (adds) UNROLL for (int p = 0; p < some; p++) sums[p] += load(TO(p));
+  FINISH(Vector, LANES, some, 1, finish, at);
+#undef SUM
+#undef TO
+}
+
 // Sums of `some` pixels, `step` apart, for one vector of filters: out[p] (+)= the sum over ties t and mates of
 // x[p][ties[t]] k[t].
 INLINE void meet(const int some, const int mates, const Cell *x, Index step, const Index *ties, Index count, const Cell *k, Index v,
@@ -129,12 +139,7 @@ INLINE void meet(const int some, const int mates, const Cell *x, Index step, con
       UNROLL for (int p = 0; p < some; p++) sums[p] += w * mate(mates, n, line + p * step, v);
     }
   }
-  out += v * LANES;
-  UNROLL for (int p = 0; p < some; p++) {
-    Vector sum = adds ? load(out + p * out_step) + sums[p] : sums[p];
-    if (finish) FINISHED(Vector, sum, finish, v * LANES, out + p * out_step);
-    store(out + p * out_step, sum);
-  }
+  write_row(some, sums, out + v * LANES, out_step, v * LANES, adds, finish);
 }
 
 // The same for taps that are neighbours, three at a time: each pixel is read once for all that it meets. Taps of a row lie
@@ -162,11 +167,7 @@ INLINE void slide(const int some, const int mates, const int across, const Cell 
         UNROLL for (int p = 0; p < some; p++) sums[p] += w * mate(mates, n, line + p * across * CHUNK, v);
       }
   }
-  out += v * LANES;
-  UNROLL for (int p = 0; p < some; p++) {
-    if (finish) FINISHED(Vector, sums[p], finish, v * LANES, out + p * out_step);
-    store(out + p * out_step, sums[p]);
-  }
+  write_row(some, sums, out + v * LANES, out_step, v * LANES, 0, finish);
 }
 
 // How windows meet a chunk of the kernel.

@@ -3,12 +3,16 @@
 #include "transpose.h"
 #include "ways.h"
 
+#define NARROW 256 // bytes of a pixel's results that are few
+
 typedef struct {
   const Map *maps;
   const Cell *x, *k, *packed, *dy;
   Cell *y, *to, *db;
   char *room;
   Ending ending;
+  Index turns; // of how many maps units take turns
+  Index pieces; // of all rows, whose endings are units of their own
 } Call;
 
 // Plan the maps of a table: how many cells all their packed kernels take; 0 where the maps read the kernel as it is. One
@@ -57,10 +61,32 @@ EXPORT void NAME(pack)(const Map *maps, Index count, const Cell *k, Cell *packed
   team_run(pack_unit, &call, units, threads);
 }
 
+// Of how many maps units take turns, so that one thread writes what lies side by side: 1 where their results fill lines.
+INLINE Index turns_of(const Map *maps, Index count) {
+  int narrow = maps->y_channel == 1 && maps->filters * sizeof(Cell) < NARROW;
+  for (Index n = 1; n < count && narrow; n++) narrow = maps[n].units == maps->units;
+  return narrow ? count : 1;
+}
+
+// Whether the maps are groups, of so few filters that their endings are made of all groups together.
+INLINE int ends_apart(const Map *maps, Index count, const Ending *ending) {
+  Finish finish;
+  const Map *m = maps;
+  if (!ending->program || count == 1 || m->y_channel != 1 || m->filters * sizeof(Cell) >= NARROW) return 0;
+  if (maps[count - 1].first_filter != (count - 1) * m->filters) return 0; // there are phases
+  return m->filters % LANES || m->kind != BLOCKS || !finish_of(m, ending, 0, &finish);
+}
+
+static void end_unit(void *argument, Index unit) {
+  const Call *call = argument;
+  const Index rows = call->maps->images * call->maps->out_rows, first = unit * rows / call->pieces;
+  NAME(end)(call->maps, &call->ending, first, (unit + 1) * rows / call->pieces - first, 0, call->maps->out_columns, 0, call->maps->filters);
+}
+
 static void correlate_unit(void *argument, Index unit) {
   const Call *call = argument;
-  const Map *m = call->maps;
-  for (; unit >= m->units; m++) unit -= m->units;
+  const Map *m = call->maps + unit % call->turns;
+  for (unit /= call->turns; unit >= m->units; m++) unit -= m->units;
   if (m->kind == BLOCKS) NAME(blocks_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
   if (m->kind == FEW) NAME(few_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
   if (m->kind == DEPTHWISE) NAME(depthwise_unit)(m, unit, call->x, call->packed, call->y, &call->ending);
@@ -71,10 +97,19 @@ static void correlate_unit(void *argument, Index unit) {
 // `repeated` Ending. Y's channels or columns are neighbours then, and no map is spread.
 EXPORT void NAME(correlate)(const Map *maps, Index count, const Cell *x, const Cell *packed, Cell *y, const Program *program,
                             void *const *arrays, Index repeated, int threads) {
-  Call call = {.maps = maps, .x = x, .packed = packed, .y = y, .ending = {program, arrays, repeated}};
+  Call call = {.maps = maps, .x = x, .packed = packed, .y = y, .ending = {program, arrays, repeated}, .turns = turns_of(maps, count)};
   Index units = 0;
   for (Index n = 0; n < count; n++) units += maps[n].units;
+  if (!ends_apart(maps, count, &call.ending)) {
+    team_run(correlate_unit, &call, units, threads);
+    return;
+  }
+  call.ending.program = 0;
   team_run(correlate_unit, &call, units, threads);
+  Map all = *maps; // groups as one
+  all.filters *= count;
+  call.maps = &all, call.ending.program = program, call.pieces = within(4 * threads, 1, all.images * all.out_rows);
+  team_run(end_unit, &call, call.pieces, threads);
 }
 
 // Plan the kernel's gradient of a table's maps: how many bytes its sums take before they are added up.

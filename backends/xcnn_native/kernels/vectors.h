@@ -55,15 +55,25 @@ typedef struct {
 #define FUSED(a, b, c) ((a) * (b) + (c))
 #endif
 
-// The same of a vector of either kind, of the filters from `at` on, which is to lie at `to`.
-#define FINISHED(KIND, y, finish, at, to) \
+// All of a block's sums are finished and written, vectors of either kind of so many cells: SUM(row, v) of the filters from `at` on, to
+// what TO(row) tells and on. Each step is one of all sums, which are in registers.
+#define FINISH(KIND, WIDTH, rows, vectors, finish, at) \
   do { \
-    if ((finish)->scale) y = FUSED(y, *(const KIND *)((finish)->scale + (at)), *(const KIND *)((finish)->bias + (at))); \
-    else if ((finish)->bias) y += *(const KIND *)((finish)->bias + (at)); \
-    if ((finish)->adds) y += *(const KIND *)((const Cell *)(to) + (finish)->beside); \
-    const __typeof__(y > y) below = (KIND){0} > y; \
-    if ((finish)->rectified) y = (KIND)(~below & (__typeof__(below))y); \
+    if (finish) { \
+      if ((finish)->scale) \
+        EACH(rows, vectors) SUM(i, v) = FUSED(SUM(i, v), FILTERS(KIND, WIDTH, (finish)->scale, at), FILTERS(KIND, WIDTH, (finish)->bias, at)); \
+      else if ((finish)->bias) EACH(rows, vectors) SUM(i, v) += FILTERS(KIND, WIDTH, (finish)->bias, at); \
+      if ((finish)->adds) EACH(rows, vectors) SUM(i, v) += *(const KIND *)(TO(i) + v * (WIDTH) + (finish)->beside); \
+      if ((finish)->rectified) \
+        EACH(rows, vectors) { \
+          const __typeof__(SUM(i, v) > SUM(i, v)) below = (KIND){0} > SUM(i, v); \
+          SUM(i, v) = (KIND)(~below & (__typeof__(below))SUM(i, v)); \
+        } \
+    } \
+    EACH(rows, vectors) *(KIND *)(TO(i) + v * (WIDTH)) = SUM(i, v); \
   } while (0)
+#define EACH(rows, vectors) UNROLL for (int i = 0; i < (rows); i++) UNROLL for (int v = 0; v < (vectors); v++)
+#define FILTERS(KIND, WIDTH, numbers, at) *(const KIND *)((numbers) + (at) + v * (WIDTH))
 
 // a where the mask is set, else b.
 INLINE Vector pick(Mask mask, Vector a, Vector b) { return (Vector)((mask & (Mask)a) | (~mask & (Mask)b)); }
