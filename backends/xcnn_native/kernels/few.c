@@ -141,6 +141,7 @@ static void cut_planes(Map *m) {
 
 void NAME(few_prepare)(Map *m, int threads) {
   cut_planes(m);
+  if (m->images < threads) m->band = evenly_cut(m->out_rows, m->band, threads);
   m->units = m->images * parts(m->out_rows, m->band) * parts(m->out_columns, m->segment);
   m->packed = taps(m) * m->channels * m->filters;
 }
