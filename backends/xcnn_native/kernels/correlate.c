@@ -78,7 +78,8 @@ enum {
 };
 
 // Part the pixels of classes of rows and columns; `numbers` becomes the group of each of their pairs, row by row.
-static Index part(const Map *m, Index parted, const Class *rows, Index high, const Class *columns, Index wide, Group *groups, Index *numbers) {
+static Index part(const Map *m, Index parted, const Class *rows, Index high, const Class *columns, Index wide, Group *groups,
+                  Index *numbers) {
   Index count = 0;
   for (Index i = 0, first = 0; i < high; i++)
     for (Index j = 0; j < wide; j++) {
@@ -383,11 +384,11 @@ INLINE Index read_at(const Map *m, Index row) { return m->x_at + row / m->out_ro
 INLINE Index write_at(const Map *m, Index row) { return m->y_at + row / m->out_rows * m->y_image + row % m->out_rows * m->y_row; }
 
 // Whether the single pixels of some rows lie equally far from each other, in X and in Y.
-static int lie_evenly(const Map *m, const Band *b) {
+INLINE int lie_evenly(const Map *m, const Band *b) {
   const Index x = b->columns * m->across * m->x_column, y = b->columns * m->y_column;
-  for (Index r = b->first + 1; r < b->last; r++)
-    if (read_at(m, r) - read_at(m, r - 1) != x || write_at(m, r) - write_at(m, r - 1) != y) return 0;
-  return b->columns == m->out_columns;
+  const int rows = m->out_rows == 1 || (m->down * m->x_row == x && m->y_row == y);
+  const int images = m->x_image == m->out_rows * x && m->y_image == m->out_rows * y;
+  return b->columns == m->out_columns && (b->rows == 1 || (rows && (images || b->first / m->out_rows == (b->last - 1) / m->out_rows)));
 }
 
 // The sums of one band's pixels and one share of the filters.

@@ -68,7 +68,8 @@ INLINE void lay_some(const Map *m, Index part, Cell *to, const Cell *row, Index 
 // Panels of dY at a band's pixels, [panel][pixel][filter], zeros for filters beyond the last. What lies side by side is
 // read in one go.
 INLINE void lay_slopes(const Map *m, const Band *b, const Cell *dy, Cell *to, Index first, Index last) {
-  const Index pixels = b->rows * b->columns, column = m->y_column, full = m->y_channel == 1 ? within(m->filters / PANEL, first, last) : first;
+  const Index pixels = b->rows * b->columns, column = m->y_column;
+  const Index full = m->y_channel == 1 ? within(m->filters / PANEL, first, last) : first;
   for (Index r = b->first, p = 0; r < b->last; r++) {
     const Cell *row = dy + m->y_at + r / m->out_rows * m->y_image + r % m->out_rows * m->y_row + b->left * m->y_column;
     for (Index q = 0; q < b->columns; q++, p++)
@@ -202,8 +203,7 @@ INLINE void fetch(const Next *next, Index begin, Index end, Index all) {
 
 // A slot's sums for one share of the panels and of the channels, where windows are single pixels: a product of matrices, X
 // being read as it lies, and panels of dY too where few channels meet them.
-static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk,
-                        int biased) {
+static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk, int biased) {
   const Index by_panels = smaller(panels(m), m->shares), by_channels = m->shares / by_panels, channels = m->channels;
   const Index number = unit / m->shares, share = unit % m->shares / by_channels, part = unit % by_channels;
   const Index begin = share * panels(m) / by_panels, end = (share + 1) * panels(m) / by_panels;
@@ -212,7 +212,7 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
   const int far = is_far(m) && m->filters >= MANY; // fewer leave no time to ask for X
-  const int slopes_far = m->images * m->out_rows * m->out_columns * m->filters * (Index)sizeof(Cell) > FAR;
+  const int slopes_far = slopes_are_far(m);
   for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
   for (Index n = first; n < last; n++) {
     const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
@@ -257,7 +257,8 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
         const Index done = c - low, now = done + together;
         if (far && next_x.from) fetch(&next_x, (panel - begin) * some + done, (panel - begin) * some + now, (end - begin) * some);
-        if (slopes_far && !lies && (panel + 1 < end || next_slopes.from)) fetch(panel + 1 < end ? &other_slopes : &next_slopes, done, now, some);
+        if (slopes_far && !lies && (panel + 1 < end || next_slopes.from))
+          fetch(panel + 1 < end ? &other_slopes : &next_slopes, done, now, some);
         block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
       }
       if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
@@ -339,7 +340,8 @@ INLINE int slopes_lie(const Map *m) {
 
 INLINE const Cell *slopes_where_they_lie(const Map *m, const Band *b, const Cell *dy) { return dy + m->y_at + b->first * m->y_row; }
 
-// A slot's sums for one share of the filters or of the channels, and dB's, if it is `biased`. Rows of X are laid out for several bands at a time.
+// A slot's sums for one share of the filters or of the channels, and dB's, if it is `biased`. Rows of X are laid out for
+// several bands at a time.
 void NAME(blocks_gradient_unit)(const Map *m, Index unit, const Cell *x, const Cell *dy, char *room, Cell *dk, int biased) {
   if (outer(m)) {
     outer_unit(m, unit, x, dy, dk);

@@ -45,7 +45,7 @@ typedef struct {
 #define PANEL (WIDEST * LANES)             // filters that a block treats together
 #define CHUNK ((Index)(64 / sizeof(Cell))) // channels that a depthwise map treats together: a cache line
 
-#define FAR 16777216 // bytes of X beyond which it comes from memory, and is asked for ahead
+#define FAR 16777216 // bytes beyond which what a map reads comes from memory, and is asked for ahead
 #define TERMS 512 // products of a chain of additions at most
 #define PIECES 32 // such chains are added as cells at most; more are added in double precision
 
@@ -81,7 +81,8 @@ INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } //
 INLINE Index taps(const Map *m) { return m->kernel_rows * m->kernel_columns; }
 INLINE Index panels(const Map *m) { return parts(m->filters, PANEL); }
 
-INLINE int is_far(const Map *m) { return m->images * m->rows * m->columns * m->channels * (Index)sizeof(Cell) > FAR; }
+INLINE int is_far(const Map *m) { return m->images * m->rows * m->columns * m->channels * (Index)sizeof(Cell) > FAR; } // X
+INLINE int slopes_are_far(const Map *m) { return m->images * m->out_rows * m->out_columns * m->filters * (Index)sizeof(Cell) > FAR; }
 
 // How many vectors of filters a panel has; 0 stands for half of one.
 INLINE int vectors_of(const Map *m, Index panel) {

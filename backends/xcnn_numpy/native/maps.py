@@ -39,6 +39,9 @@ MOST_FEW, MOST_OF_HALF = 6, 8
 """Filters at most whose lanes are pixels; and where vectors have sixteen cells, of which so few fill a half at most."""
 PIXELS, COLUMNS = 32, 16
 """Pixels of an image at least that are lanes; and those of a row, where more than MOST_FEW filters meet them."""
+BESIDE, BESIDE_LAST = 24, 15
+"""Cells of a kernel side by side that are worth being the lanes of its gradient: where filters are planes of dY, and
+where they are its last axis."""
 LAST = 8
 """Channels from which on they lie side by side in the results, unless they are made as planes."""
 LONGEST = 2**14
@@ -80,7 +83,8 @@ class Way:
         self.depthwise = self.in_lanes(self.filters, k_shape[1])
         self.work = prod(self.y_shape) * prod(k_shape[1:]) * (APART if self.depthwise else 1)
         self.turned = self.in_lanes(k_shape[1], self.filters)
-        self.spreads = k_shape[1] <= MOST_FEW and not (self.turned or self.depthwise or self.nothing) and self.cheaper_spread()
+        lanes = self.turned or self.depthwise
+        self.spreads = k_shape[1] <= MOST_FEW and not (lanes or self.nothing) and self.cheaper_spread()
 
         self.y_last = k_shape[0] >= LAST and not self.in_planes(k_shape[0], self.output)
         self.x_last = x_shape[1] >= LAST and not self.in_planes(x_shape[1], x_shape[2:])
@@ -141,11 +145,9 @@ class Way:
     def gradient(self, x: Shape, k: Shape, y: Shape) -> Iterator[dict[str, int]]:
         """Those of which dK is the gradient; strides count cells."""
         channels = self.k_shape[1]
-        beside = channels * (self.k_shape[3] if self.dilation[1] == 1 else 1)  # cells of the kernel that would be lanes
-        if channels >= (LAST if wide_vectors() else 2 * LAST) or beside >= (15 if self.y_last else 24):
-            fewer = False
-        else:
-            fewer = self.filters <= MOST_FEW or self.output[1] >= 2 * COLUMNS
+        beside = channels * (self.k_shape[3] if self.dilation[1] == 1 else 1)
+        lanes = channels >= (LAST if wide_vectors() else 2 * LAST) or beside >= (BESIDE_LAST if self.y_last else BESIDE)
+        fewer = not lanes and (self.filters <= MOST_FEW or self.output[1] >= 2 * COLUMNS)
         for part in self.forward(x, k, y):
             yield part if fewer or part["kind"] != FEW else {**part, "kind": BLOCKS}
 
