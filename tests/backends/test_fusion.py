@@ -535,7 +535,7 @@ def test_runs_in_the_branches_of_a_concatenate_are_fused(only_fused):
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("groups", [40, 10, 5, 4, 2])
 def test_units_of_grouped_filters_end_with_their_own_bias(bias, groups, images, only_fused, monkeypatch):
-    """So many filters that threads have a share of them each, and groups of so few that their results fill no cache line."""
+    """So many filters that threads have a share of them each, and so few a group that they fill no cache line."""
     monkeypatch.setattr(maps, "LEAST", 0)
     net = Sequential(Conv2D(40, 3, groups=groups, padding="same", bias=bias), xcnn.SiLU())
     weights, x, dy = draw(net, (40, 9, 8), images)
