@@ -37,6 +37,12 @@ INLINE Band band_of(const Map *m, Index band, Index segment) {
                       smaller(m->out_columns, left + m->segment), m->channels);
 }
 
+// Pixels of so few planes, side by side; written so that a compiler makes vectors of it.
+INLINE void interleave(const int channels, Cell *restrict to, const Cell *restrict cells, Index apart, Index pixels) {
+  for (Index q = 0; q < pixels; q++)
+    UNROLL for (int c = 0; c < channels; c++) to[q * channels + c] = cells[c * apart + q];
+}
+
 // One row of a band: `width` pixels from column `from` of the image on, zeros outside. `row` is the image's row from its
 // first channel on, null for one outside; `channels` of them are laid out, and `pitch` cells belong to a pixel.
 INLINE void lay_row(const Map *m, Cell *to, Index pitch, Index channels, const Cell *row, Index from, Index width) {
@@ -55,6 +61,10 @@ INLINE void lay_row(const Map *m, Cell *to, Index pitch, Index channels, const C
       for (Index c = 0; c + LANES <= channels; c += LANES) *(Vector *)(to + c) = *(const Vector *)(cells + c);
       if (rest) *(Vector *)(to + channels - LANES) = *(const Vector *)(cells + channels - LANES);
     }
+  } else if (column == 1 && pitch == channels && channels <= 4) {
+    if (channels == 2) interleave(2, to, cells, apart, pixels);
+    if (channels == 3) interleave(3, to, cells, apart, pixels);
+    if (channels == 4) interleave(4, to, cells, apart, pixels);
   } else if (column == 1) {
     for (Index c = 0; c < channels; c++)
       for (Index q = 0; q < pixels; q++) to[q * pitch + c] = cells[c * apart + q];

@@ -68,13 +68,14 @@ INLINE Index turns_of(const Map *maps, Index count) {
   return narrow ? count : 1;
 }
 
-// Whether the maps are groups, of so few filters that their endings are made of all groups together.
+// Whether units have so few of a pixel's filters that endings are made of all of them together, when all sums are there.
 INLINE int ends_apart(const Map *maps, Index count, const Ending *ending) {
   Finish finish;
   const Map *m = maps;
-  if (!ending->program || count == 1 || m->y_channel != 1 || m->filters * sizeof(Cell) >= NARROW) return 0;
-  if (maps[count - 1].first_filter != (count - 1) * m->filters) return 0; // there are phases
-  return m->filters % LANES || m->kind != BLOCKS || !finish_of(m, ending, 0, &finish);
+  const Index shares = count * larger(1, m->shares), filters = count * m->filters;
+  if (!ending->program || shares == 1 || m->y_channel != 1 || filters / shares * (Index)sizeof(Cell) >= NARROW) return 0;
+  if (maps[count - 1].first_filter != m->first_filter + filters - m->filters) return 0; // there are phases
+  return m->filters % LANES || m->kind == FEW || !finish_of(m, ending, 0, &finish);
 }
 
 static void end_unit(void *argument, Index unit) {
