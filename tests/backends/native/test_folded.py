@@ -22,6 +22,7 @@ from xcnn.layers import (
 native = pytest.importorskip("xcnn_native.library")
 if native.library() is None:
     pytest.skip("the compiled library was not built, or is switched off", allow_module_level=True)
+from xcnn_numpy.native import maps  # noqa: E402
 from xcnn_numpy.native.folded import Folded  # noqa: E402
 
 NETS = {
@@ -30,6 +31,9 @@ NETS = {
     "one image's pixel": (Sequential(Conv2D(9, 3), BatchNorm(), GELU(), Tanh()), (2, 3, 3)),
     "groups": (Sequential(Conv2D(12, 3, groups=3), BatchNorm()), (6, 7, 7)),
     "depthwise": (Sequential(DepthwiseConv2D(3, padding=1), BatchNorm(), ReLU()), (10, 6, 7)),
+    "groups that end together": (Sequential(Conv2D(24, 3, groups=4), BatchNorm(), GELU()), (8, 9, 9)),
+    "depthwise, in shares": (Sequential(DepthwiseConv2D(3, padding=1), BatchNorm(), ReLU()), (24, 9, 8)),
+    "depthwise, shares that end together": (Sequential(DepthwiseConv2D(3, padding=1), BatchNorm(), Tanh()), (24, 9, 8)),
     "transposed, with gaps": (Sequential(Conv2DTranspose(5, 2, stride=3), BatchNorm(), ReLU()), (4, 5, 4)),
     "lines": (Sequential(Conv1D(8, 3), BatchNorm(), ReLU()), (3, 12)),
 }
@@ -45,9 +49,10 @@ def drawn(net, shape, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", NETS)
-def test_a_prediction_is_that_of_the_layers(name, dtype):
+def test_a_prediction_is_that_of_the_layers(name, dtype, monkeypatch):
+    monkeypatch.setattr(maps, "LEAST", 0)  # two threads share however little
     net, shape = NETS[name]
-    backend = xcnn.backend("numpy")
+    backend = xcnn.backend("numpy", threads=2)
     weights, x, output = drawn(net, shape, dtype)
     fused = backend.rewrite(net)
     assert isinstance(fused.plan[0][2], Folded)
