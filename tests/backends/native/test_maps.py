@@ -3,13 +3,12 @@
 import ctypes
 from dataclasses import replace
 from functools import cache
-from math import prod
 
 import numpy as np
 import pytest
 from correlations import Problem, maps, pytorch
 from draws import draws
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xcnn_native import library as native
 from xcnn_numpy.native import maps as tables
@@ -107,27 +106,16 @@ def test_float64_is_pytorchs(problem):
     assert max(errors(maps(backend(), problem), pytorch(problem), problem)) <= 1e-14
 
 
-def chains(problem):
-    """Products that each cell of the three maps is a sum of."""
-    taps, cells = prod(problem.kernel), prod(problem.y_shape[2:])
-    return problem.channels * taps, problem.filters * taps, problem.batch * cells
-
-
 @drawn
 @given(problem=problems())
-@example(problem=Problem(2, 19, 8, 16, (7, 16), (4, 4), (2, 1), ((1, 9), (0, 6)), (2, 2)))  # dX: 0.34 and 2.14 spacings
 def test_float32_rounds_no_worse_than_a_matrix_product(problem):
-    """At most four times gemm's error, or twice the spacing of float32 where gemm happens to be exact.
-
-    A chain's error grows with the root of its length, and gemm adds dX a tap at a time, in short ones: from 64 products
-    on a chain has a quarter of that root for the two.
-    """
+    """At most four times gemm's error, or twice the spacing of float32 where gemm happens to be exact."""
     rounded = [a.astype("float32").astype("float64") for a in problem.arrays()]
     problem = replace(problem, given=tuple(rounded))
     exact = maps(ReferenceBackend(), problem)
     mine, products = (errors(maps(b, problem, "float32"), exact, problem) for b in (backend(), gemm()))
-    for a, b, length in zip(mine, products, chains(problem), strict=True):
-        assert a <= max(4 * b, max(2, length**0.5 / 4) * np.finfo("float32").eps)
+    for a, b in zip(mine, products, strict=True):
+        assert a <= max(4 * b, 2 * np.finfo("float32").eps)
 
 
 def many(batch, groups, channels, filters, sizes, kernel, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1)):
