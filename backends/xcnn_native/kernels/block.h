@@ -7,7 +7,7 @@
 #define SUM(i, v) sums[i][v]
 #define TO(i) (out + outs[i])
 #define WRITE(KIND, WIDTH) \
-  if (adds) EACH(rows, vectors) sums[i][v] += *(const KIND *)(TO(i) + v * (WIDTH)); \
+  if (adds) EACH_SUM(rows, vectors) sums[i][v] += *(const KIND *)(TO(i) + v * (WIDTH)); \
   FINISH(KIND, WIDTH, rows, vectors, finish, 0);
 
 #define FETCHED 2 // of `adds`: what lies there is not in the first cache, and is fetched meanwhile
@@ -23,9 +23,9 @@ INLINE void block(const int rows, const int vectors, const int beside, const Cel
                   const Index *w_runs, PARAMETERS) {
   const Cell *const all = w;
   Vector sums[12][WIDEST];
-  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (Vector){0};
+  EACH_SUM(rows, vectors) sums[i][v] = (Vector){0};
   if (beside && adds == FETCHED)
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) __builtin_prefetch(out + outs[i] + v * LANES, 1);
+    EACH_SUM(rows, vectors) __builtin_prefetch(out + outs[i] + v * LANES, 1);
   for (Index r = 0; r < count; r++) {
     const Cell *at[12];
     UNROLL for (int i = 0; i < rows; i++) at[i] = (beside ? a[0] + i : a[i]) + runs[r];
@@ -93,7 +93,7 @@ INLINE const Cell *opaque(const Cell *at) {
 // for where it is, so that none of them is kept in memory, as the compiler would have it.
 #define SUMS_OF_EVEN(KIND, WIDTH) \
   KIND sums[HIGHEST][WIDEST]; \
-  UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = (KIND){0}; \
+  EACH_SUM(rows, vectors) sums[i][v] = (KIND){0}; \
   for (Index r = 0; r < count; r++) { \
     const Cell *at[HIGHEST]; \
     UNROLL for (int i = 0; 3 * i < rows; i++) at[i] = opaque(a + runs[r] + 3 * i * apart); \

@@ -363,7 +363,7 @@ static void matrix(const Map *m, const Pixels *pixels, Index cut, Index begin, I
       Finish finish;
       const int ends = s + cut >= m->channels && filters == width && finish_of(m, ending, panel * PANEL, &finish);
       meet(pixels, &s, 1, piece.channels, w, step, vectors, filters, y + panel * PANEL, sums, 0, s > 0, ends ? &finish : 0,
-           panel == begin && is_far(m));
+           panel == begin && is_far(x_cells(m)));
     }
   }
 }

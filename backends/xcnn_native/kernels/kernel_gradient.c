@@ -185,19 +185,27 @@ static int find_pixels(const Map *m, const Band *b, Index at, Index image, Index
   return even;
 }
 
-// Fetch what the next products meet into the second cache, while others are made: so many cells of each of a band's pixels, of
-// these those from a share `begin` of `all` to a share `end`.
+// A band whose windows are single pixels, as it lies: where its rows begin in X and in dY, how far pixels are apart, and whether
+// all are one run.
 typedef struct {
-  const Cell *from;
-  const Index *runs;
-  Index rows, columns, step, cells;
-} Next;
+  Band band;
+  Index x[PIXELS], y[PIXELS], x_step, y_step;
+  int x_even, y_even;
+} Found;
 
-INLINE void fetch(const Next *next, Index begin, Index end, Index all) {
-  const Index pixels = next->rows * next->columns;
-  for (Index p = begin * pixels / all; p < end * pixels / all; p++) {
-    const Cell *from = next->from + next->runs[p / next->columns] + p % next->columns * next->step;
-    for (Index c = 0; c < next->cells; c += LANES) __builtin_prefetch(from + c, 0, 2);
+static void find_band(const Map *m, Index number, Found *to) {
+  to->band = band_of(m, number / segments_of(m), number % segments_of(m));
+  to->x_even = find_pixels(m, &to->band, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, to->x, &to->x_step);
+  to->y_even = find_pixels(m, &to->band, m->y_at, m->y_image, m->y_row, m->y_column, to->y, &to->y_step);
+}
+
+// Fetch what later products meet into the second cache, while others are made: so many cells of each of a band's pixels, of
+// these those from a share `begin` of `all` to a share `end`.
+INLINE void fetch(const Band *b, const Cell *from, const Index *runs, Index step, Index cells, Index begin, Index end, Index all) {
+  const Index columns = b->columns, pixels = b->rows * columns, last = end * pixels / all;
+  for (Index p = begin * pixels / all; p < last; p++) {
+    const Cell *at = from + runs[p / columns] + p % columns * step;
+    for (Index c = 0; c < cells; c += LANES) __builtin_prefetch(at + c, 0, 2);
   }
 }
 
@@ -211,44 +219,39 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
   const Index low = part * all / by_channels * lot, some = smaller(channels, (part + 1) * all / by_channels * lot) - low;
   const Index first = number * bands_of(m) / m->slots, last = (number + 1) * bands_of(m) / m->slots;
   const Slot slot = slot_of(m, room, number);
-  const int far = is_far(m) && m->filters >= MANY; // fewer leave no time to ask for X
-  const int slopes_far = slopes_are_far(m);
+  const int far = is_far(x_cells(m)) && m->filters >= MANY; // fewer leave no time to ask for X
+  const int slopes_far = is_far(y_cells(m)) && m->y_channel == 1;
+  Found both[2];
   for (Index o = begin * PANEL; o < end * PANEL && !part; o++) slot.bias[o] = 0;
   for (Index n = first; n < last; n++) {
-    const Band b = band_of(m, n / segments_of(m), n % segments_of(m));
-    const Index pixels = b.rows * b.columns;
+    const Found *f = both + (n - first) % 2, *next = both + (n - first + 1) % 2;
+    const int more = n + 1 < last;
+    if (n == first) find_band(m, n, both);
+    if (more) find_band(m, n + 1, both + (n - first + 1) % 2);
+    const Band b = f->band;
+    const Index pixels = b.rows * b.columns, step = f->x_step;
     const int adds = (n - first) % BANDS != 0, pours = slot.wide && ((n - first) % BANDS == BANDS - 1 || n == last - 1);
     Cell *laid = scratch(pixels * PANEL * sizeof(Cell));
-    Index x_runs[PIXELS], y_runs[PIXELS], step, y_step;
-    Next next_x = {0}, next_slopes = {0};
-    Index x_next[PIXELS], y_next[PIXELS];
-    if (n + 1 < last && (far || slopes_far) && !m->turned) {
-      const Band next = band_of(m, (n + 1) / segments_of(m), (n + 1) % segments_of(m));
-      next_x = (Next){x + low, x_next, next.rows, next.columns, 0, some};
-      next_slopes = (Next){dy + begin * PANEL, y_next, next.rows, next.columns, 0, width_of(vectors_of(m, begin))};
-      find_pixels(m, &next, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_next, &next_x.step);
-      find_pixels(m, &next, m->y_at, m->y_image, m->y_row, m->y_column, y_next, &next_slopes.step);
-    }
-    const int x_even = find_pixels(m, &b, m->x_at, m->x_image, m->down * m->x_row, m->across * m->x_column, x_runs, &step);
-    const int y_even = find_pixels(m, &b, m->y_at, m->y_image, m->y_row, m->y_column, y_runs, &y_step);
     for (Index panel = begin; panel < end; panel++) {
       const int vectors = vectors_of(m, panel), straight = direct(m, panel);
       const Index width = width_of(vectors), at = panel * PANEL * channels;
       const int lies = some <= THIN && !m->turned && m->y_channel == 1 && m->filters - panel * PANEL >= width;
-      const int even = x_even && (!lies || y_even);
-      const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns, w_step = lies ? y_step : width;
-      const Index *w_runs = lies ? y_runs : 0;
+      const int even = f->x_even && (!lies || f->y_even);
+      const Index rows = even ? 1 : b.rows, columns = even ? pixels : b.columns, w_step = lies ? f->y_step : width;
+      const Index *w_runs = lies ? f->y : 0;
       const Cell *w = lies ? dy + panel * PANEL : laid;
       if (!lies) lay_slopes(m, &b, dy, laid, panel, panel + 1);
       if (biased && !part) add_bias(vectors, slot.bias + panel * PANEL, w, w_runs, rows, columns, w_step);
       if (m->turned) {
         Index lines[PIXELS], count = rows;
         for (Index r = 0; r < rows; r++) lines[r] = r * columns;
-        const Seen seen = {.x = x_runs, .dy = lines, .count = &count};
+        const Seen seen = {.x = f->x, .dy = lines, .count = &count};
         meet_turned(m, slot.sums, x, 0, &seen, step, columns, 0, low, low + some, laid, adds);
         continue;
       }
-      const Next other_slopes = {dy + (panel + 1) * PANEL, y_runs, b.rows, b.columns, y_step, width};
+      const int another = panel + 1 < end; // panel of this band; else the next band's slopes are next
+      const Found *then = another ? f : next;
+      const Index other = another ? panel + 1 : begin;
       Cell *out = straight ? dk + m->k_at + panel * PANEL : slot.sums + at;
       for (Index c = low, together; c < low + some; c += together) {
         const Cell *a[1] = {x + c};
@@ -256,10 +259,11 @@ static void matrix_unit(const Map *m, Index unit, const Cell *x, const Cell *dy,
         together = tile(low + some - c, vectors);
         for (int i = 0; i < together; i++) outs[i] = (c + i) * (straight ? m->k_channel : width);
         const Index done = c - low, now = done + together;
-        if (far && next_x.from) fetch(&next_x, (panel - begin) * some + done, (panel - begin) * some + now, (end - begin) * some);
-        if (slopes_far && !lies && (panel + 1 < end || next_slopes.from))
-          fetch(panel + 1 < end ? &other_slopes : &next_slopes, done, now, some);
-        block_beside((int)together, vectors, a, x_runs, step, rows, columns, w, w_runs, w_step, out, outs, adds);
+        if (far && more)
+          fetch(&next->band, x + low, next->x, next->x_step, some, (panel - begin) * some + done, (panel - begin) * some + now, (end - begin) * some);
+        if (slopes_far && !lies && (another || more))
+          fetch(&then->band, dy + other * PANEL, then->y, then->y_step, width_of(vectors_of(m, other)), done, now, some);
+        block_beside((int)together, vectors, a, f->x, step, rows, columns, w, w_runs, w_step, out, outs, adds);
       }
       if (pours) pour(slot, at + low * width, some * width, n - first < BANDS);
     }

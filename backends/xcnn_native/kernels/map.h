@@ -81,8 +81,9 @@ INLINE Index span(Index kernel, Index gap) { return (kernel - 1) * gap + 1; } //
 INLINE Index taps(const Map *m) { return m->kernel_rows * m->kernel_columns; }
 INLINE Index panels(const Map *m) { return parts(m->filters, PANEL); }
 
-INLINE int is_far(const Map *m) { return m->images * m->rows * m->columns * m->channels * (Index)sizeof(Cell) > FAR; } // X
-INLINE int slopes_are_far(const Map *m) { return m->images * m->out_rows * m->out_columns * m->filters * (Index)sizeof(Cell) > FAR; }
+INLINE Index x_cells(const Map *m) { return m->images * m->rows * m->columns * m->channels; }
+INLINE Index y_cells(const Map *m) { return m->images * m->out_rows * m->out_columns * m->filters; }
+INLINE int is_far(Index cells) { return cells * (Index)sizeof(Cell) > FAR; }
 
 // How many vectors of filters a panel has; 0 stands for half of one.
 INLINE int vectors_of(const Map *m, Index panel) {

@@ -24,7 +24,7 @@ EXPORT Index NAME(prepare)(Map *maps, Index count, int kept, int threads) {
   for (Map *m = maps; m < maps + count; m++) {
     m->loose = 0;
     if (m->kind == BLOCKS) NAME(blocks_prepare)(m, each);
-    if (m->kind == FEW) NAME(few_prepare)(m, count > 1 ? each : 1);
+    if (m->kind == FEW) NAME(few_prepare)(m, count > 1 ? each : 1); // a map alone is quicker whole
     if (m->kind == DEPTHWISE) NAME(depthwise_prepare)(m, each);
     if (m->kind == SPREAD) NAME(spread_prepare)(m, each);
     loose &= (int)m->loose && (!kept || (taps(m) == 1 && m->k_filter == 1));

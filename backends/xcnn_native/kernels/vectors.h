@@ -61,19 +61,19 @@ typedef struct {
   do { \
     if (finish) { \
       if ((finish)->scale) \
-        EACH(rows, vectors) SUM(i, v) = FUSED(SUM(i, v), FILTERS(KIND, WIDTH, (finish)->scale, at), FILTERS(KIND, WIDTH, (finish)->bias, at)); \
-      else if ((finish)->bias) EACH(rows, vectors) SUM(i, v) += FILTERS(KIND, WIDTH, (finish)->bias, at); \
-      if ((finish)->adds) EACH(rows, vectors) SUM(i, v) += *(const KIND *)(TO(i) + v * (WIDTH) + (finish)->beside); \
+        EACH_SUM(rows, vectors) SUM(i, v) = FUSED(SUM(i, v), OF_FILTERS(KIND, WIDTH, (finish)->scale, at), OF_FILTERS(KIND, WIDTH, (finish)->bias, at)); \
+      else if ((finish)->bias) EACH_SUM(rows, vectors) SUM(i, v) += OF_FILTERS(KIND, WIDTH, (finish)->bias, at); \
+      if ((finish)->adds) EACH_SUM(rows, vectors) SUM(i, v) += *(const KIND *)(TO(i) + v * (WIDTH) + (finish)->beside); \
       if ((finish)->rectified) \
-        EACH(rows, vectors) { \
+        EACH_SUM(rows, vectors) { \
           const __typeof__(SUM(i, v) > SUM(i, v)) below = (KIND){0} > SUM(i, v); \
           SUM(i, v) = (KIND)(~below & (__typeof__(below))SUM(i, v)); \
         } \
     } \
-    EACH(rows, vectors) *(KIND *)(TO(i) + v * (WIDTH)) = SUM(i, v); \
+    EACH_SUM(rows, vectors) *(KIND *)(TO(i) + v * (WIDTH)) = SUM(i, v); \
   } while (0)
-#define EACH(rows, vectors) UNROLL for (int i = 0; i < (rows); i++) UNROLL for (int v = 0; v < (vectors); v++)
-#define FILTERS(KIND, WIDTH, numbers, at) *(const KIND *)((numbers) + (at) + v * (WIDTH))
+#define EACH_SUM(rows, vectors) UNROLL for (int i = 0; i < (rows); i++) UNROLL for (int v = 0; v < (vectors); v++)
+#define OF_FILTERS(KIND, WIDTH, numbers, at) *(const KIND *)((numbers) + (at) + v * (WIDTH))
 
 // a where the mask is set, else b.
 INLINE Vector pick(Mask mask, Vector a, Vector b) { return (Vector)((mask & (Mask)a) | (~mask & (Mask)b)); }
